@@ -1,0 +1,202 @@
+//! The HTTP API's JSON bodies.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{CallData, CallId, CallStatus, Identifier, Seq, Timestamp};
+
+/// The body of every error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Always `error`.
+    pub status: String,
+    /// What was wrong.
+    pub message: String,
+    /// Where, or what to do.
+    pub details: Option<String>,
+    /// For programs.
+    #[serde(default)]
+    pub code: String,
+}
+
+/// A call, as `/api/v1/calls` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallView {
+    /// The call's own id.
+    pub call_id: CallId,
+    /// Its sid.
+    pub call_sid: String,
+    /// The provider's conversation id, once known.
+    pub conversation_id: Option<String>,
+    /// Every identifier it can be asked for by, but the call id.
+    pub identifiers: Vec<String>,
+    /// Where it stands.
+    pub status: CallStatus,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// The provider's agent.
+    pub agent_id: Option<String>,
+    /// What was registered with it.
+    pub metadata: Option<Box<RawValue>>,
+    /// When the server first heard of it.
+    pub created_at: Timestamp,
+    /// When its record last changed.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub call_end_time: Option<Timestamp>,
+    /// Seq of its newest event.
+    pub seq: Seq,
+    /// How many turns it has.
+    pub turns: i64,
+    /// Whether a recording is kept.
+    pub has_audio: bool,
+    /// Its result, once it ended.
+    pub call_data: Option<CallData>,
+}
+
+/// `GET /api/v1/calls`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallList {
+    /// Newest first.
+    pub calls: Vec<CallView>,
+    /// Asks for the next page; `None` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// `POST /api/v1/calls`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NewCall {
+    /// 1 to 64 of `A-Za-z0-9._-`; goes into a made-up `call_sid`.
+    pub subject: Option<String>,
+    /// The sid; made up where there is none.
+    pub call_sid: Option<Identifier>,
+    /// The provider's conversation id.
+    pub conversation_id: Option<Identifier>,
+    /// The provider's agent.
+    pub agent_id: Option<String>,
+    /// Any JSON, kept with the call.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// `PATCH /api/v1/calls/{id}`: what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallPatch {
+    /// Another sid; the old one goes on naming the call.
+    pub call_sid: Option<Identifier>,
+    /// The provider's conversation id.
+    pub conversation_id: Option<Identifier>,
+    /// Further identifiers, such as a provider's sid.
+    pub identifiers: Vec<Identifier>,
+    /// The status; an ended call takes no status but an end.
+    pub status: Option<CallStatus>,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// The provider's agent.
+    pub agent_id: Option<String>,
+    /// Any JSON, replacing what was there.
+    pub metadata: Option<Box<RawValue>>,
+    /// Whether an identifier of another call means that both are one.
+    pub merge: bool,
+}
+
+/// `GET /api/v1/calls/{id}/events`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EventList {
+    /// The messages as the WebSocket sends them.
+    pub events: Vec<Box<RawValue>>,
+    /// The log's head.
+    pub head: Seq,
+}
+
+/// A live connection, as `/api/v1/admin/connections` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// Made at the upgrade.
+    pub connection_id: Uuid,
+    /// The token's `uid`, else its `sub`.
+    pub user_id: String,
+    /// The token's `sub`.
+    pub username: String,
+    /// `viewer` or `admin`.
+    pub role: String,
+    /// When it was upgraded.
+    pub connected_at: Timestamp,
+    /// The peer's address and port.
+    pub remote_addr: String,
+    /// The sids of the calls it follows.
+    pub subscribed_calls: Vec<String>,
+    /// Events sent.
+    pub sent: u64,
+    /// Events it is behind, over all its subscriptions.
+    pub lag: u64,
+    /// The server process that holds it.
+    pub node: String,
+}
+
+/// `GET /api/v1/admin/connections`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConnectionList {
+    /// Oldest first.
+    pub connections: Vec<ConnectionView>,
+    /// The server processes that answered.
+    pub nodes: Vec<String>,
+}
+
+/// A followed call, as `/api/v1/admin/subscriptions` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubscriptionView {
+    /// The call's own id.
+    pub call_id: CallId,
+    /// Its sid.
+    pub call_sid: String,
+    /// The provider's conversation id, once known.
+    pub conversation_id: Option<String>,
+    /// Where it stands.
+    pub status: CallStatus,
+    /// Who follows it.
+    pub connection_ids: Vec<Uuid>,
+}
+
+/// `GET /api/v1/admin/subscriptions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubscriptionList {
+    /// By call sid.
+    pub subscriptions: Vec<SubscriptionView>,
+}
+
+/// What came in, as `/api/v1/admin/deliveries` lists it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliveryView {
+    /// Made on receipt.
+    pub delivery_id: Uuid,
+    /// `transcription` or `post-call`.
+    pub route: String,
+    /// The envelope's `type`; `turn` or `partial` for turns.
+    pub kind: Option<String>,
+    /// `accepted`, `duplicate`, `ignored` or `rejected`.
+    pub verdict: String,
+    /// Why, where it was not accepted.
+    pub reason: Option<String>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Where from.
+    pub remote_addr: Option<String>,
+    /// The call it belongs to.
+    pub call_id: Option<CallId>,
+    /// The HTTP status it was answered with.
+    pub response_status: i64,
+    /// The body's length in bytes.
+    pub body_bytes: i64,
+}
+
+/// `GET /api/v1/admin/deliveries`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliveryList {
+    /// Newest first.
+    pub deliveries: Vec<DeliveryView>,
+    /// Asks for the next page; `None` on the last.
+    pub next_cursor: Option<String>,
+}

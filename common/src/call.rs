@@ -1,0 +1,141 @@
+//! A call's state.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::Timestamp;
+
+/// Where a call stands. Ended calls (`completed`, `failed`) never go back to the first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallStatus {
+    /// Registered, nothing said yet.
+    Initiated,
+    /// From its first turn; a call made by a webhook starts so.
+    InProgress,
+    /// Ended well, as far as the provider says.
+    Completed,
+    /// Ended by a failure.
+    Failed,
+}
+
+impl CallStatus {
+    /// Every status, in the order a call goes through them.
+    pub const ALL: [Self; 4] = [Self::Initiated, Self::InProgress, Self::Completed, Self::Failed];
+
+    /// The status as the contract spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether the call is over.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl fmt::Display for CallStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for CallStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
+    }
+}
+
+/// A text that names no [`CallStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a call status; one of initiated, in_progress, completed, failed")]
+pub struct UnknownStatus;
+
+/// What is known of a call once it ended: the `call_data` of a `call_completed` message.
+///
+/// `analysis_data` and `metadata` are the provider's JSON, passed on as it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallData {
+    /// How it ended.
+    pub status: CallStatus,
+    /// What the call is about, as registered.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// When it began.
+    #[serde(default)]
+    pub call_start_time: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub call_end_time: Option<Timestamp>,
+    /// Length in whole seconds.
+    #[serde(default)]
+    pub duration_seconds: Option<i64>,
+    /// The provider's summary.
+    #[serde(default)]
+    pub transcript_summary: Option<String>,
+    /// In the provider's credits.
+    #[serde(default)]
+    pub cost: Option<serde_json::Number>,
+    /// In US dollars.
+    #[serde(default)]
+    pub cost_fiat: Option<serde_json::Number>,
+    /// The provider's verdict; `None` where it is unknown.
+    #[serde(default)]
+    pub call_successful: Option<bool>,
+    /// Why it failed, in the provider's words.
+    #[serde(default)]
+    pub failure_reason: Option<String>,
+    /// The provider's `analysis` object.
+    #[serde(default)]
+    pub analysis_data: Option<Box<RawValue>>,
+    /// The provider's `metadata` object.
+    #[serde(default)]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+impl CallData {
+    /// Nothing known but the status.
+    #[must_use]
+    pub fn new(status: CallStatus) -> Self {
+        Self {
+            status,
+            subject: None,
+            call_start_time: None,
+            call_end_time: None,
+            duration_seconds: None,
+            transcript_summary: None,
+            cost: None,
+            cost_fiat: None,
+            call_successful: None,
+            failure_reason: None,
+            analysis_data: None,
+            metadata: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_read_back_as_they_are_shown() {
+        for status in CallStatus::ALL {
+            assert_eq!(status.to_string().parse(), Ok(status));
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
+        }
+        assert_eq!("done".parse::<CallStatus>(), Err(UnknownStatus));
+    }
+}

@@ -1,0 +1,95 @@
+//! What a call's log is made of.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    /// The voice agent.
+    Agent,
+    /// The person on the phone.
+    User,
+    /// A tool the agent called, or its result.
+    Tool,
+}
+
+impl Speaker {
+    /// The speaker as the contract spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::User => "user",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+impl fmt::Display for Speaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Speaker {
+    type Err = UnknownSpeaker;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSpeaker> {
+        match text {
+            "agent" => Ok(Self::Agent),
+            "user" => Ok(Self::User),
+            "tool" => Ok(Self::Tool),
+            _ => Err(UnknownSpeaker),
+        }
+    }
+}
+
+/// A text that names no [`Speaker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a speaker; one of agent, user, tool")]
+pub struct UnknownSpeaker;
+
+/// The kinds of event a log holds; each is one message type of the WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A turn.
+    Transcription,
+    /// The status changed.
+    CallStatus,
+    /// The call's result.
+    CallCompleted,
+}
+
+impl EventKind {
+    /// The kind as stored, and as the message's `type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transcription => "transcription",
+            Self::CallStatus => "call_status",
+            Self::CallCompleted => "call_completed",
+        }
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = UnknownEventKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEventKind> {
+        match text {
+            "transcription" => Ok(Self::Transcription),
+            "call_status" => Ok(Self::CallStatus),
+            "call_completed" => Ok(Self::CallCompleted),
+            _ => Err(UnknownEventKind),
+        }
+    }
+}
+
+/// A text that names no [`EventKind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a kind of event")]
+pub struct UnknownEventKind;

@@ -1,0 +1,147 @@
+//! Names of a call.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The call's own id, made by the server, never reused.
+pub type CallId = Uuid;
+
+/// Any name of a call: `call_sid`, `conversation_id`, a provider's sid or the call id itself.
+///
+/// 1 to 128 visible ASCII characters (`!` to `~`); compared byte for byte.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Identifier(Box<str>);
+
+impl Identifier {
+    /// Longest identifier, in bytes.
+    pub const MAX_LEN: usize = 128;
+    /// How the call sids that Callscope makes up begin.
+    pub const OWN_PREFIX: &'static str = "EL_";
+
+    /// Checks `text` and takes it as an identifier.
+    ///
+    /// # Errors
+    /// Says what is wrong with `text`, without repeating it.
+    pub fn parse(text: &str) -> Result<Self, IdentifierError> {
+        if text.is_empty() {
+            return Err(IdentifierError::Empty);
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(IdentifierError::TooLong(text.len()));
+        }
+        match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
+            Some(at) => Err(IdentifierError::Invisible(at)),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// The identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether lookups try it as a `call_sid` before anything else.
+    #[must_use]
+    pub fn is_own_sid(&self) -> bool {
+        self.0.starts_with(Self::OWN_PREFIX)
+    }
+
+    /// The call id this identifier spells, if it spells one.
+    #[must_use]
+    pub fn as_call_id(&self) -> Option<CallId> {
+        // Only the hyphenated form, so that a conversation id of 32 hex digits is never taken for one.
+        (self.0.len() == 36).then(|| Uuid::parse_str(&self.0).ok()).flatten()
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl AsRef<str> for Identifier {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Identifier {
+    type Err = IdentifierError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Identifier {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdentifierError {
+    /// No character at all.
+    #[error("an identifier is empty; it takes 1 to 128 visible ASCII characters")]
+    Empty,
+    /// Its length in bytes.
+    #[error("an identifier is {0} bytes long; it takes 1 to 128 visible ASCII characters")]
+    TooLong(usize),
+    /// Byte offset of the first character outside visible ASCII.
+    #[error(
+        "an identifier has a blank, a control or a non-ASCII character at byte {0}; it takes 1 to 128 visible ASCII characters"
+    )]
+    Invisible(usize),
+}
+
+/// Whether `subject` may stand in a made-up `call_sid`: 1 to 64 of `A-Za-z0-9._-`.
+#[must_use]
+pub fn is_subject(subject: &str) -> bool {
+    (1..=64).contains(&subject.len())
+        && subject.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_visible_ascii_of_bounded_length() {
+        assert!(Identifier::parse("EL_dispatch_1790855035").is_ok());
+        assert!(Identifier::parse(&"x".repeat(128)).is_ok());
+        assert_eq!(Identifier::parse(""), Err(IdentifierError::Empty));
+        assert_eq!(Identifier::parse(&"x".repeat(129)), Err(IdentifierError::TooLong(129)));
+        assert_eq!(Identifier::parse("a b"), Err(IdentifierError::Invisible(1)));
+        assert_eq!(Identifier::parse("a\u{7f}"), Err(IdentifierError::Invisible(1)));
+        assert_eq!(Identifier::parse("é"), Err(IdentifierError::Invisible(0)));
+    }
+
+    #[test]
+    fn only_the_hyphenated_form_is_a_call_id() {
+        let id = Uuid::from_u128(7);
+        assert_eq!(Identifier::parse(&id.to_string()).unwrap().as_call_id(), Some(id));
+        assert_eq!(Identifier::parse(&id.simple().to_string()).unwrap().as_call_id(), None);
+    }
+
+    #[test]
+    fn subjects_are_checked() {
+        assert!(is_subject("tow-truck_7.a"));
+        assert!(!is_subject(""));
+        assert!(!is_subject("a b"));
+        assert!(!is_subject(&"x".repeat(65)));
+    }
+}

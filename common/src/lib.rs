@@ -1,0 +1,30 @@
+//! The types that the Callscope server and its terminal client share.
+//!
+//! Types and pure functions only: nothing here reads a file, a socket or a clock.
+//! - [`id`]: names of calls; [`time`]: instants
+//! - [`call`], [`event`]: what is recorded of a call
+//! - [`api`]: the HTTP bodies
+//! - [`protocol`]: the WebSocket's messages, error codes and close codes
+//! - [`transcript`]: a call's events folded into the text people read
+//! - [`signature`]: the webhook signature scheme
+//! - [`text`]: making untrusted text safe to show
+
+pub mod api;
+pub mod call;
+pub mod event;
+pub mod id;
+pub mod protocol;
+pub mod signature;
+pub mod text;
+pub mod time;
+pub mod transcript;
+
+pub use call::{CallData, CallStatus};
+pub use event::Speaker;
+pub use id::{CallId, Identifier};
+pub use time::Timestamp;
+
+/// Place of an event in its call's log: 1, 2, 3… without holes. 0 stands for "before the first".
+///
+/// Signed because both databases store it in a `BIGINT`; never negative.
+pub type Seq = i64;

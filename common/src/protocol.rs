@@ -1,0 +1,522 @@
+//! The WebSocket's messages: text frames of JSON, in both directions.
+//!
+//! [`ClientMessage::parse`] and [`ServerMessage::parse`] read them; [`ServerMessage`] serialises to what is sent.
+//! Unknown fields are ignored on both sides, so that either can grow.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::id::IdentifierError;
+use crate::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
+
+/// The subprotocol a client offers beside `bearer.<jwt>`, and the server answers.
+pub const SUBPROTOCOL: &str = "callscope.v1";
+/// What the token in `Sec-WebSocket-Protocol` begins with.
+pub const BEARER_PROTOCOL_PREFIX: &str = "bearer.";
+/// Where the WebSocket is served.
+pub const PATH: &str = "/ws/calls/transcriptions";
+/// Longest frame and message a client may send, in bytes.
+pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
+/// Most subscriptions of one connection, pending ones included.
+pub const MAX_SUBSCRIPTIONS: usize = 256;
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub enum ClientMessage {
+    /// Follow a call.
+    Subscribe(Subscribe),
+    /// Stop following a call.
+    Unsubscribe(Identifier),
+    /// Answered by a pong with the same value.
+    Ping(Box<RawValue>),
+}
+
+/// A `subscribe` message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Any identifier of the call.
+    pub identifier: Identifier,
+    /// Where to begin.
+    pub from: From,
+    /// The life of the call a cursor belongs to.
+    pub call_id: Option<CallId>,
+    /// Whether to wait for a call that is not known yet.
+    pub wait: bool,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// With the first event of the log.
+    Start,
+    /// With the event after this one.
+    After(Seq),
+    /// With the first event to come.
+    Live,
+}
+
+/// Why a client's message is refused. Its text says what is wrong and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientMessageError {
+    /// `INVALID_MESSAGE_FORMAT` or `INVALID_IDENTIFIER`.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+    /// The identifier it named, where one could be read.
+    pub identifier: Option<String>,
+}
+
+impl ClientMessage {
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// [`ClientMessageError`] for anything but one well-formed request.
+    pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
+        let fields: Fields = serde_json::from_str(text)
+            .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
+        match (fields.subscribe, fields.unsubscribe, fields.ping) {
+            (Some(id), None, None) => {
+                let from = match (fields.after, fields.history) {
+                    (Some(_), Some(false)) => {
+                        return Err(ClientMessageError::format("`after` and `history: false` exclude each other"));
+                    }
+                    (Some(after), _) if after < 0 => {
+                        return Err(ClientMessageError::format("`after` is negative; it takes the last seq received"));
+                    }
+                    (Some(after), _) => From::After(after),
+                    (None, Some(false)) => From::Live,
+                    (None, _) => From::Start,
+                };
+                let identifier = identifier(id)?;
+                Ok(Self::Subscribe(Subscribe {
+                    identifier,
+                    from,
+                    call_id: fields.call_id,
+                    wait: fields.wait.unwrap_or(false),
+                }))
+            }
+            (None, Some(id), None) => Ok(Self::Unsubscribe(identifier(id)?)),
+            (None, None, Some(value)) => Ok(Self::Ping(value.to_owned())),
+            (None, None, None) => {
+                Err(ClientMessageError::format("none of `subscribe`, `unsubscribe`, `ping` is there"))
+            }
+            _ => Err(ClientMessageError::format("more than one of `subscribe`, `unsubscribe`, `ping` is there")),
+        }
+    }
+}
+
+impl ClientMessageError {
+    fn format(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidMessageFormat, message: message.into(), identifier: None }
+    }
+}
+
+fn identifier(text: Cow<'_, str>) -> Result<Identifier, ClientMessageError> {
+    Identifier::parse(&text).map_err(|error: IdentifierError| ClientMessageError {
+        code: ErrorCode::InvalidIdentifier,
+        message: error.to_string(),
+        identifier: Some(text.chars().take(Identifier::MAX_LEN).collect()),
+    })
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    subscribe: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    unsubscribe: Option<Cow<'a, str>>,
+    // A null ping is a ping too, so presence is kept apart from the value.
+    #[serde(borrow, default, deserialize_with = "present")]
+    ping: Option<&'a RawValue>,
+    #[serde(default)]
+    after: Option<Seq>,
+    #[serde(default)]
+    call_id: Option<Uuid>,
+    #[serde(default)]
+    history: Option<bool>,
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What the server sends. Serialises with its `type`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// A subscription stands.
+    SubscriptionConfirmed(SubscriptionConfirmed),
+    /// A subscription waits for its call to appear.
+    SubscriptionPending(Named),
+    /// A subscription is gone.
+    UnsubscribeConfirmed(Named),
+    /// A turn.
+    Transcription(Transcription),
+    /// A turn as it stands so far; not kept, the latest counts.
+    TranscriptionPartial(TranscriptionPartial),
+    /// The call's status changed.
+    CallStatus(CallStatusChanged),
+    /// The call's result; ends the subscription.
+    CallCompleted(CallCompleted),
+    /// The followed record turned out to be a part of another, whose log follows from its start.
+    CallMerged(CallMerged),
+    /// A request was refused, or a subscription broken off.
+    Error(ErrorMessage),
+    /// The answer to a ping.
+    Pong(Pong),
+    /// The server is about to close: connect again after the given time.
+    Reconnect(Reconnect),
+    /// A type this version does not know.
+    #[serde(skip)]
+    Unknown(String),
+}
+
+/// See [`ServerMessage::SubscriptionConfirmed`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubscriptionConfirmed {
+    /// As the client named the call.
+    pub identifier: String,
+    /// The call's sid.
+    pub call_sid: String,
+    /// The provider's conversation id, once known.
+    pub conversation_id: Option<String>,
+    /// Where the call stands.
+    pub status: CallStatus,
+    /// For people.
+    pub message: String,
+    /// The life of the call that cursors belong to.
+    pub call_id: CallId,
+    /// The log's head: the seq of its newest event, 0 where it is empty.
+    pub seq: Seq,
+}
+
+/// A message about one identifier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Named {
+    /// As the client named the call.
+    pub identifier: String,
+    /// For people.
+    pub message: String,
+}
+
+/// See [`ServerMessage::Transcription`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transcription {
+    /// The provider's conversation id, where it was known when the turn came in.
+    pub conversation_id: Option<String>,
+    /// The call's sid.
+    pub call_sid: String,
+    /// The turn's id, unique among all calls.
+    pub transcription_id: i64,
+    /// The turn's number in its call: 1, 2, 3…
+    pub sequence_number: i64,
+    /// Who spoke.
+    pub speaker_type: Speaker,
+    /// What was said.
+    pub message_text: String,
+    /// When it was said.
+    pub timestamp: Timestamp,
+    /// The event's place in the call's log.
+    pub seq: Seq,
+}
+
+/// See [`ServerMessage::TranscriptionPartial`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TranscriptionPartial {
+    /// The provider's conversation id, once known.
+    pub conversation_id: Option<String>,
+    /// The call's sid.
+    pub call_sid: String,
+    /// Who speaks.
+    pub speaker_type: Speaker,
+    /// What was said so far.
+    pub message_text: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The turn this is a part of.
+    pub turn_id: Option<String>,
+}
+
+/// See [`ServerMessage::CallStatus`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallStatusChanged {
+    /// The provider's conversation id, where it was known.
+    pub conversation_id: Option<String>,
+    /// The call's sid.
+    pub call_sid: String,
+    /// The status from here on.
+    pub status: CallStatus,
+    /// When the call ended.
+    pub call_end_time: Option<Timestamp>,
+    /// The event's place in the call's log.
+    pub seq: Seq,
+}
+
+/// See [`ServerMessage::CallCompleted`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallCompleted {
+    /// The provider's conversation id, where it was known.
+    pub conversation_id: Option<String>,
+    /// The call's sid.
+    pub call_sid: String,
+    /// The call's result.
+    pub call_data: CallData,
+    /// The event's place in the call's log.
+    pub seq: Seq,
+}
+
+/// See [`ServerMessage::CallMerged`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallMerged {
+    /// As the client named the call.
+    pub identifier: String,
+    /// The record that was absorbed; its cursors are invalid now.
+    pub from_call_id: CallId,
+    /// The record that goes on.
+    pub call_id: CallId,
+    /// For people.
+    pub message: String,
+}
+
+/// See [`ServerMessage::Error`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorMessage {
+    /// For people.
+    pub message: String,
+    /// For programs.
+    pub code: ErrorCode,
+    /// The identifier it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+}
+
+/// See [`ServerMessage::Pong`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pong {
+    /// The ping's value.
+    pub ping: Box<RawValue>,
+}
+
+/// See [`ServerMessage::Reconnect`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reconnect {
+    /// How long to wait before connecting again, in milliseconds.
+    pub after_ms: u64,
+    /// For people.
+    pub reason: String,
+}
+
+impl ServerMessage {
+    /// Reads a text frame. A type it does not know is no error: it becomes [`ServerMessage::Unknown`].
+    ///
+    /// # Errors
+    /// Not JSON, no `type`, or a known type without its fields.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+        }
+        let head: Head<'_> = serde_json::from_str(text)?;
+        // Two readings, since raw values do not pass through serde's internally tagged enums.
+        Ok(match head.kind.as_ref() {
+            "subscription_confirmed" => Self::SubscriptionConfirmed(serde_json::from_str(text)?),
+            "subscription_pending" => Self::SubscriptionPending(serde_json::from_str(text)?),
+            "unsubscribe_confirmed" => Self::UnsubscribeConfirmed(serde_json::from_str(text)?),
+            "transcription" => Self::Transcription(serde_json::from_str(text)?),
+            "transcription_partial" => Self::TranscriptionPartial(serde_json::from_str(text)?),
+            "call_status" => Self::CallStatus(serde_json::from_str(text)?),
+            "call_completed" => Self::CallCompleted(serde_json::from_str(text)?),
+            "call_merged" => Self::CallMerged(serde_json::from_str(text)?),
+            "error" => Self::Error(serde_json::from_str(text)?),
+            "pong" => Self::Pong(serde_json::from_str(text)?),
+            "reconnect" => Self::Reconnect(serde_json::from_str(text)?),
+            _ => Self::Unknown(head.kind.into_owned()),
+        })
+    }
+
+    /// The event's place in its call's log, for messages that are events.
+    #[must_use]
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Transcription(event) => Some(event.seq),
+            Self::CallStatus(event) => Some(event.seq),
+            Self::CallCompleted(event) => Some(event.seq),
+            _ => None,
+        }
+    }
+}
+
+/// The `code` of an error message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// No call has that identifier.
+    CallNotFound,
+    /// Not an identifier at all.
+    InvalidIdentifier,
+    /// Not a message of this protocol.
+    InvalidMessageFormat,
+    /// No token, or a bad one.
+    AuthenticationFailed,
+    /// The server could not do it now.
+    SubscriptionFailed,
+    /// The token does not allow it.
+    Forbidden,
+    /// The cursor belongs to another life of the call, or lies beyond its head.
+    CursorInvalid,
+    /// The connection has as many subscriptions as it may.
+    SubscriptionLimit,
+    /// Too many messages a second.
+    RateLimited,
+    /// A code this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// 1000: either side is done.
+    Normal,
+    /// 1001: the server goes away.
+    GoingAway,
+    /// 1002: the peer broke the WebSocket protocol.
+    ProtocolError,
+    /// 1007: a text frame was not UTF-8.
+    NotUtf8,
+    /// 1009: a frame was longer than [`MAX_CLIENT_MESSAGE`].
+    TooBig,
+    /// 4001: the token's time ran out.
+    TokenExpired,
+    /// 4003: rights were withdrawn.
+    Forbidden,
+    /// 4011: the token was revoked.
+    TokenRevoked,
+    /// 4012: an admin ended the connection.
+    Kicked,
+    /// 4101: the client reads too slowly.
+    TooSlow,
+    /// 4102: the client sends too much.
+    RateExceeded,
+    /// 4104: the storage is down.
+    StorageDown,
+    /// 4201: no pong came in time.
+    PongTimeout,
+}
+
+impl CloseReason {
+    /// The close code.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::GoingAway => 1001,
+            Self::ProtocolError => 1002,
+            Self::NotUtf8 => 1007,
+            Self::TooBig => 1009,
+            Self::TokenExpired => 4001,
+            Self::Forbidden => 4003,
+            Self::TokenRevoked => 4011,
+            Self::Kicked => 4012,
+            Self::TooSlow => 4101,
+            Self::RateExceeded => 4102,
+            Self::StorageDown => 4104,
+            Self::PongTimeout => 4201,
+        }
+    }
+
+    /// The close frame's text.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Normal => "",
+            Self::GoingAway => "server going away",
+            Self::ProtocolError => "protocol error",
+            Self::NotUtf8 => "text is not UTF-8",
+            Self::TooBig => "frame over 64 KiB",
+            Self::TokenExpired => "token expired",
+            Self::Forbidden => "forbidden",
+            Self::TokenRevoked => "token revoked",
+            Self::Kicked => "ended by an admin",
+            Self::TooSlow => "too slow",
+            Self::RateExceeded => "too many messages",
+            Self::StorageDown => "storage down",
+            Self::PongTimeout => "no pong",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribe(text: &str) -> Subscribe {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Subscribe(subscribe)) => subscribe,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn subscriptions_say_where_they_begin() {
+        assert_eq!(subscribe(r#"{"subscribe":"a"}"#).from, From::Start);
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":0}"#).from, From::After(0));
+        assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, From::Live);
+        assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
+    }
+
+    #[test]
+    fn bad_messages_say_what_is_wrong() {
+        for (text, code) in [
+            ("", ErrorCode::InvalidMessageFormat),
+            ("[]", ErrorCode::InvalidMessageFormat),
+            ("{}", ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":1}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":-1}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":1.5}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","call_id":"x"}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","unsubscribe":"a"}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":1,"history":false}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":""}"#, ErrorCode::InvalidIdentifier),
+            (r#"{"unsubscribe":"a b"}"#, ErrorCode::InvalidIdentifier),
+        ] {
+            let error = ClientMessage::parse(text).unwrap_err();
+            assert_eq!(error.code, code, "{text}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_ping_may_hold_anything() {
+        for value in ["null", "0", r#"{"a":[1e400]}"#] {
+            let Ok(ClientMessage::Ping(raw)) = ClientMessage::parse(&format!(r#"{{"ping":{value}}}"#)) else {
+                panic!("{value} is no ping");
+            };
+            let pong = serde_json::to_string(&ServerMessage::Pong(Pong { ping: raw })).unwrap();
+            assert_eq!(pong, format!(r#"{{"type":"pong","ping":{value}}}"#));
+        }
+    }
+
+    #[test]
+    fn server_messages_read_back() {
+        let text = r#"{"type":"call_completed","conversation_id":null,"call_sid":"EL_x_1","call_data":{"status":"completed","cost":74,"metadata":{"b":1,"a":1e400}},"seq":3}"#;
+        let message = ServerMessage::parse(text).unwrap();
+        assert_eq!(message.seq(), Some(3));
+        let ServerMessage::CallCompleted(event) = &message else { panic!("{message:?}") };
+        assert_eq!(event.call_data.metadata.as_ref().unwrap().get(), r#"{"b":1,"a":1e400}"#);
+        assert!(serde_json::to_string(&message).unwrap().starts_with(r#"{"type":"call_completed","#));
+        assert!(matches!(ServerMessage::parse(r#"{"type":"new"}"#), Ok(ServerMessage::Unknown(_))));
+    }
+}

@@ -1,0 +1,183 @@
+//! The webhook signature: `ElevenLabs-Signature: t=<unix secs>,v0=<hex>`.
+//!
+//! `v0` is HMAC-SHA256 of `<t>.` and the raw body under the shared secret, as in the vendor's SDKs
+//! (`elevenlabs.webhooks.construct_event`). Several `v0` may stand in one header, as when the sender rotates secrets.
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+/// The header's name.
+pub const HEADER: &str = "ElevenLabs-Signature";
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// The header's value for `body` signed at `unix_secs`.
+#[must_use]
+pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut value = format!("t={unix_secs},v0=");
+    for byte in mac(secret, unix_secs.to_string().as_bytes(), body) {
+        let _ = write!(value, "{byte:02x}");
+    }
+    value
+}
+
+/// A header's value, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureHeader<'h> {
+    /// The signed time as it stands in the header: the digits that were signed.
+    timestamp: &'h str,
+    /// The signed time in Unix seconds.
+    pub unix_secs: i64,
+    digests: Vec<[u8; 32]>,
+}
+
+/// Why a header's value is no signature, or does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// No `t=` with a number, or no `v0=` with 64 hex digits.
+    #[error("malformed signature header")]
+    Malformed,
+    /// The signed time lies too far back.
+    #[error("signature too old")]
+    TooOld,
+    /// The signed time lies too far ahead.
+    #[error("signature from the future")]
+    FromTheFuture,
+    /// No digest fits the body under any of the secrets.
+    #[error("wrong signature")]
+    Mismatch,
+}
+
+impl<'h> SignatureHeader<'h> {
+    /// Most digests read from one header; further ones are ignored, to bound the work a header can cause.
+    pub const MAX_DIGESTS: usize = 8;
+    /// How far ahead of the receiver's clock the signed time may lie, in seconds.
+    pub const FUTURE_SECS: i64 = 60;
+
+    /// Takes a header's value apart. Blanks around parts and unknown parts are ignored, hex is read in either case.
+    ///
+    /// # Errors
+    /// [`SignatureError::Malformed`].
+    pub fn parse(value: &'h str) -> Result<Self, SignatureError> {
+        let mut timestamp = None;
+        let mut digests = Vec::new();
+        for part in value.split(',') {
+            let Some((key, value)) = part.split_once('=') else { continue };
+            match key.trim() {
+                "t" if timestamp.is_none() => timestamp = Some(value.trim()),
+                "v0" if digests.len() < Self::MAX_DIGESTS => digests.extend(digest(value.trim())),
+                _ => {}
+            }
+        }
+        let timestamp = timestamp.ok_or(SignatureError::Malformed)?;
+        if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(SignatureError::Malformed);
+        }
+        let unix_secs = timestamp.parse().map_err(|_| SignatureError::Malformed)?;
+        Ok(Self { timestamp, unix_secs, digests })
+    }
+
+    /// Checks the signed time against `now` (Unix seconds) and the digests against `body`, in constant time.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooOld`], [`SignatureError::FromTheFuture`] or [`SignatureError::Mismatch`].
+    pub fn verify<S: AsRef<[u8]>>(
+        &self,
+        secrets: &[S],
+        body: &[u8],
+        now: i64,
+        tolerance_secs: i64,
+    ) -> Result<(), SignatureError> {
+        if self.unix_secs < now.saturating_sub(tolerance_secs) {
+            return Err(SignatureError::TooOld);
+        }
+        if self.unix_secs > now.saturating_add(Self::FUTURE_SECS) {
+            return Err(SignatureError::FromTheFuture);
+        }
+        let mut fits = Choice::from(0);
+        for secret in secrets {
+            let expected = mac(secret.as_ref(), self.timestamp.as_bytes(), body);
+            for digest in &self.digests {
+                fits |= expected.as_slice().ct_eq(digest.as_slice());
+            }
+        }
+        if bool::from(fits) { Ok(()) } else { Err(SignatureError::Mismatch) }
+    }
+}
+
+fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {
+    // HMAC takes a key of any length, so this cannot fail.
+    let Ok(mut mac) = HmacSha256::new_from_slice(secret) else { return [0; 32] };
+    mac.update(timestamp);
+    mac.update(b".");
+    mac.update(body);
+    mac.finalize().into_bytes().into()
+}
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let hex = hex.as_bytes();
+    if hex.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"wsec_test";
+    const BODY: &[u8] = br#"{"type": "post_call_audio"}"#;
+
+    fn check(header: &str, body: &[u8], now: i64) -> Result<(), SignatureError> {
+        SignatureHeader::parse(header)?.verify(&[SECRET], body, now, 1800)
+    }
+
+    #[test]
+    fn a_known_signature() {
+        // echo -n '1790855035.{"type": "post_call_audio"}' | openssl dgst -sha256 -hmac wsec_test
+        assert_eq!(sign(SECRET, 1_790_855_035, BODY), KNOWN);
+    }
+    const KNOWN: &str = "t=1790855035,v0=92b880806810661254c3d0a2bd425b8ce41d1f6d261def06adf6a8d333e21a54";
+
+    #[test]
+    fn what_is_signed_verifies_in_any_spelling() {
+        let header = sign(SECRET, 1000, BODY);
+        assert_eq!(check(&header, BODY, 1000), Ok(()));
+        let loud = header.replace("v0=", " v0 = ").to_uppercase().replace("V0", "v0").replace("T=", " t= ");
+        assert_eq!(check(&loud, BODY, 1000), Ok(()));
+        let several = header.replace(",v0=", &format!(",v1=x,v0={},v0=", "0".repeat(64)));
+        assert_eq!(check(&several, BODY, 1000), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let header = sign(SECRET, 1000, BODY);
+        assert_eq!(check(&header, b"{}", 1000), Err(SignatureError::Mismatch));
+        assert_eq!(check(&header, BODY, 1000 + 1800), Ok(()));
+        assert_eq!(check(&header, BODY, 1000 + 1801), Err(SignatureError::TooOld));
+        assert_eq!(check(&header, BODY, 1000 - 60), Ok(()));
+        assert_eq!(check(&header, BODY, 1000 - 61), Err(SignatureError::FromTheFuture));
+        for malformed in ["", "t=", "t=1", "v0=00", "t=+1,v0=", "t=1,v0=zz", "t=99999999999999999999,v0="] {
+            let malformed = malformed
+                .replace("v0=", &format!("v0={}", "0".repeat(if malformed.ends_with("v0=") { 64 } else { 0 })));
+            assert_eq!(check(&malformed, BODY, 1000), Err(SignatureError::Malformed), "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn any_of_the_secrets_verifies() {
+        let header = sign(b"old", 1000, BODY);
+        let header = SignatureHeader::parse(&header).unwrap();
+        assert_eq!(header.verify(&["new", "old"], BODY, 1000, 1800), Ok(()));
+        assert_eq!(header.verify::<&str>(&[], BODY, 1000, 1800), Err(SignatureError::Mismatch));
+    }
+}

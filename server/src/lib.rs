@@ -1,0 +1,3 @@
+//! The Callscope server.
+
+pub mod embedded;
