@@ -7,12 +7,15 @@
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
 //! - [`transcript`]: a call's events folded into the text people read
 //! - [`signature`]: the webhook signature scheme
+//! - [`json`], [`elevenlabs`]: reading provider JSON of any shape
 //! - [`text`]: making untrusted text safe to show
 
 pub mod api;
 pub mod call;
+pub mod elevenlabs;
 pub mod event;
 pub mod id;
+pub mod json;
 pub mod protocol;
 pub mod signature;
 pub mod text;

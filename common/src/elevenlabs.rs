@@ -1,0 +1,110 @@
+//! The transcript inside ElevenLabs' post-call webhooks, as turns.
+//!
+//! Follows the vendor's `ConversationHistoryTranscriptResponseModel` (Python SDK 2.78.0), whose enums are open and whose
+//! fields may be null. The server makes a call's turns of it where none came in live, and `callscope replay` speaks it.
+
+use serde_json::value::RawValue;
+
+use crate::Speaker;
+use crate::json::{self, Object};
+
+/// One turn of the provider's transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderTurn {
+    /// Who spoke.
+    pub speaker: Speaker,
+    /// What was said, or what a tool was asked or answered. Never empty.
+    pub text: String,
+    /// Seconds since the call began; not below the turn's before it.
+    pub offset_secs: f64,
+}
+
+/// The turns of a `transcript` array, in its order. Anything that is no array has none.
+///
+/// An item's message becomes a turn of its role, its tool calls and tool results one [`Speaker::Tool`] turn each; items
+/// without any of these (null and empty messages) make none. A role other than `user`, `agent` and `assistant` is shown as
+/// [`Speaker::Tool`], since it is neither of the two people talking.
+#[must_use]
+pub fn turns(transcript: &RawValue) -> Vec<ProviderTurn> {
+    let mut turns = Vec::new();
+    let mut offset_secs = 0.0_f64;
+    for item in json::array(transcript) {
+        let Some(item) = json::object(item) else { continue };
+        // Times come rounded to seconds and now and then out of order; the order of the array is the order of the call.
+        let at = item.float("time_in_call_secs").filter(|secs| secs.is_finite()).unwrap_or(offset_secs);
+        offset_secs = offset_secs.max(at);
+        let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(&item), text));
+        let calls = item.array("tool_calls").into_iter().filter_map(|call| tool_call(&json::object(call)?));
+        let results = item.array("tool_results").into_iter().filter_map(|result| tool_result(&json::object(result)?));
+        let tools = calls.chain(results).map(|text| (Speaker::Tool, text));
+        turns.extend(said.into_iter().chain(tools).map(|(speaker, text)| ProviderTurn { speaker, text, offset_secs }));
+    }
+    turns
+}
+
+fn speaker(item: &Object<'_>) -> Speaker {
+    match item.string("role").as_deref() {
+        Some("user") => Speaker::User,
+        Some("agent" | "assistant") => Speaker::Agent,
+        _ => Speaker::Tool,
+    }
+}
+
+/// `name {"its":"parameters"}`.
+fn tool_call(call: &Object<'_>) -> Option<String> {
+    let name = call.text("tool_name")?;
+    let params = call.text("params_as_json").filter(|params| !params.is_empty());
+    Some(params.map_or_else(|| format!("{name} {{}}"), |params| format!("{name} {params}")))
+}
+
+/// `name -> result`, or `name failed: result`.
+fn tool_result(result: &Object<'_>) -> Option<String> {
+    let name = result.text("tool_name")?;
+    let failed = result.get("is_error").is_some_and(|is_error| is_error.get() == "true");
+    let value = result.text("result_value").unwrap_or_default();
+    Some(if failed { format!("{name} failed: {value}") } else { format!("{name} -> {value}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(transcript: &str, expected: &[(Speaker, &str, f64)]) {
+        let raw: Box<RawValue> = serde_json::from_str(transcript).unwrap();
+        let turns = turns(&raw);
+        let found: Vec<_> = turns.iter().map(|turn| (turn.speaker, turn.text.as_str(), turn.offset_secs)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn messages_and_tools_become_turns() {
+        check(
+            r#"[{"role":"agent","message":"Hello","time_in_call_secs":0,"tool_calls":[]},
+                {"role":"user","message":null,"time_in_call_secs":3},
+                {"role":"user","message":"","time_in_call_secs":3},
+                {"role":"agent","message":null,"time_in_call_secs":4,
+                 "tool_calls":[{"tool_name":"book","params_as_json":"{\"a\":1}"}],"tool_results":null},
+                {"role":"agent","message":null,"time_in_call_secs":"5",
+                 "tool_results":[{"tool_name":"book","result_value":"ok","is_error":false},
+                                 {"tool_name":"book","result_value":"no","is_error":true}]},
+                {"role":"user","message":"Thanks","time_in_call_secs":2}]"#,
+            &[
+                (Speaker::Agent, "Hello", 0.0),
+                (Speaker::Tool, r#"book {"a":1}"#, 4.0),
+                (Speaker::Tool, "book -> ok", 5.0),
+                (Speaker::Tool, "book failed: no", 5.0),
+                (Speaker::User, "Thanks", 5.0),
+            ],
+        );
+    }
+
+    #[test]
+    fn odd_shapes_are_kept_as_far_as_they_say_anything() {
+        check("null", &[]);
+        check(r#"{"role":"agent"}"#, &[]);
+        check(
+            r#"[1, null, {"role":"supervisor","message":"barge in"}, {"message":17,"role":7}]"#,
+            &[(Speaker::Tool, "barge in", 0.0), (Speaker::Tool, "17", 0.0)],
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The live stream: who follows which call, and how each gets its events.
+//!
+//! Per subscription, events come in `seq` order, none missing, none twice. What makes it so:
+//! 1. A subscriber holds a cursor, not a queue: the next event it is owed is `cursor + 1`. The cursor moves only once the
+//!    event's bytes are in the socket or in the connection's own output buffer, and it moves by whole events.
+//! 2. An event is announced only after its commit. Whoever misses the announcement finds the event in the database.
+//! 3. A subscription joins its call's [`feed`] first and reads the log's head afterwards, so nothing falls in between.
+//! 4. A subscription is *settled* while it is owed nothing; the feed writes only to settled ones, its session only to the
+//!    others. The switch happens under the connection's lock, where the session compares its cursor with the feed's head;
+//!    the feed raises its head before it looks at any connection. So either the session sees the new head, or the feed
+//!    sees it settled: nobody is left behind.
+//! 5. The [`sweep`] compares heads with the database, for announcements that never came.
+//!
+//! - [`hub`]: what is followed in this process, and every connection
+//! - [`feed`]: one followed call
+//! - [`wire`]: one connection's socket, output and subscriptions, shared by its session and its feeds
+//! - [`session`]: one connection's task: requests, catching up, pings, deadlines, close
+//! - [`broker`]: carries announcements, later also between processes
+
+pub mod broker;
+pub mod feed;
+mod frame;
+pub mod hub;
+mod limit;
+pub mod session;
+pub mod sweep;
+pub mod wire;
+
+pub use broker::Broker;
+pub use hub::Hub;
+pub use wire::Connection;

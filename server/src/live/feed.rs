@@ -1,0 +1,311 @@
+//! One followed call: its head, its newest frames, its followers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use callscope_common::event::EventKind;
+use callscope_common::{CallId, Seq};
+use parking_lot::Mutex;
+use rocket::tokio::task;
+use slab::Slab;
+use tracing::debug;
+
+use super::frame::{Bytes, join};
+use super::hub::Hub;
+use super::wire::{Connection, Fate, Offered};
+
+/// Most frames a feed keeps for those who are a little behind; older ones are in the database.
+const RING_FRAMES: usize = 128;
+/// Most bytes of them.
+const RING_BYTES: usize = 256 * 1024;
+/// Most bytes of frames written in one go, after the first frame.
+pub(super) const JOINED_BYTES: usize = 64 * 1024;
+/// Most announcements that wait for the feed's task. Beyond that they are dropped for their head alone: the followers read
+/// the events from the database.
+const INBOX: usize = 4096;
+/// Sockets written before the task lets others run.
+const SLICE: usize = 100;
+
+/// A followed call.
+#[derive(Debug)]
+pub struct Feed {
+    /// Which call.
+    pub call_id: CallId,
+    head: AtomicI64,
+    ended: AtomicBool,
+    ring: Mutex<Ring>,
+    inbox: Mutex<Inbox>,
+    members: Mutex<Slab<Member>>,
+}
+
+/// A follower: a connection, and which of its subscriptions.
+#[derive(Debug)]
+struct Member {
+    connection: Arc<Connection>,
+    subscription: u64,
+}
+
+/// An announced event.
+#[derive(Debug, Clone)]
+pub(super) struct Announced {
+    pub seq: Seq,
+    pub kind: EventKind,
+    pub frame: Bytes,
+}
+
+/// What a feed is told.
+#[derive(Debug)]
+pub(super) enum Item {
+    Event(Announced),
+    Partial(Bytes),
+    /// The log is known to reach this far, and whether the call is over.
+    Head(Seq, bool),
+    Fate(Fate),
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    items: VecDeque<Item>,
+    /// Whether the feed's task runs: it is spawned for what comes in, and ends when nothing is left.
+    running: bool,
+}
+
+/// The newest frames, without holes.
+#[derive(Debug, Default)]
+struct Ring {
+    events: VecDeque<Announced>,
+    bytes: usize,
+}
+
+/// One round of a feed over its followers.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// The head before it.
+    pub from: Seq,
+    /// The head from now on.
+    pub head: Seq,
+    /// The frames of all events in between, and partials; `None` where a frame is not at hand.
+    pub bytes: Option<Bytes>,
+    /// How many events that is.
+    pub events: u64,
+    /// Whether the call is over at `head`.
+    pub ended: bool,
+}
+
+impl Feed {
+    pub(super) fn new(call_id: CallId) -> Self {
+        Self {
+            call_id,
+            head: AtomicI64::new(0),
+            ended: AtomicBool::new(false),
+            ring: Mutex::default(),
+            inbox: Mutex::default(),
+            members: Mutex::default(),
+        }
+    }
+
+    /// Seq of the newest event this process heard of.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.head.load(Ordering::SeqCst)
+    }
+
+    /// Whether the call is over. Read before [`Feed::head`], the head then read holds the end.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn join(&self, connection: Arc<Connection>, subscription: u64) -> usize {
+        self.members.lock().insert(Member { connection, subscription })
+    }
+
+    /// Takes a follower off the list; says whether none is left.
+    pub(super) fn leave(&self, member: usize) -> bool {
+        let mut members = self.members.lock();
+        members.try_remove(member);
+        members.is_empty()
+    }
+
+    pub(super) fn is_followed(&self) -> bool {
+        !self.members.lock().is_empty()
+    }
+
+    /// The connections that follow.
+    #[must_use]
+    pub fn followers(&self) -> Vec<uuid::Uuid> {
+        self.members.lock().iter().map(|(_, member)| member.connection.connection_id).collect()
+    }
+
+    /// The frames after `cursor` that are at hand, joined up to [`JOINED_BYTES`], and the cursor behind them.
+    pub(super) fn frames_after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
+        let ring = self.ring.lock();
+        let first = ring.events.front()?.seq;
+        let skip = usize::try_from(cursor + 1 - first).ok()?;
+        let mut frames: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        let mut last = cursor;
+        for event in ring.events.iter().skip(skip) {
+            bytes += event.frame.len();
+            if bytes > JOINED_BYTES && !frames.is_empty() {
+                break;
+            }
+            frames.push(event.frame.clone());
+            last = event.seq;
+        }
+        (!frames.is_empty()).then(|| (join(&frames), last))
+    }
+
+    /// Takes in what it is told and sees to it that the task runs. Never blocks.
+    pub(super) fn tell(self: &Arc<Self>, hub: &Hub, items: impl IntoIterator<Item = Item>) {
+        let mut inbox = self.inbox.lock();
+        for item in items {
+            if inbox.items.len() >= INBOX {
+                inbox.shrink();
+            }
+            inbox.items.push_back(item);
+        }
+        if !std::mem::replace(&mut inbox.running, true) {
+            let (feed, hub) = (Arc::clone(self), hub.clone());
+            // Unconstrained: tokio's budget would make writable sockets look full. The task yields by itself.
+            task::spawn(task::unconstrained(async move { feed.run(&hub).await }));
+        }
+    }
+
+    async fn run(self: Arc<Self>, hub: &Hub) {
+        loop {
+            let items = {
+                let mut inbox = self.inbox.lock();
+                if inbox.items.is_empty() {
+                    inbox.running = false;
+                    break;
+                }
+                std::mem::take(&mut inbox.items)
+            };
+            let mut items = items.into_iter().peekable();
+            while items.peek().is_some() {
+                if let Some(fate) = self.next_fate(&mut items) {
+                    self.for_all(|member| member.connection.meet(member.subscription, fate));
+                } else if let Some(pass) = self.next_pass(&mut items) {
+                    self.deliver(hub, &pass).await;
+                }
+            }
+        }
+        hub.forget_if_unfollowed(self.call_id);
+    }
+
+    fn next_fate(&self, items: &mut std::iter::Peekable<impl Iterator<Item = Item>>) -> Option<Fate> {
+        match items.next_if(|item| matches!(item, Item::Fate(_))) {
+            Some(Item::Fate(fate)) => Some(fate),
+            _ => None,
+        }
+    }
+
+    /// Takes as many items as make one write, moves the head, and says what followers get.
+    fn next_pass(&self, items: &mut std::iter::Peekable<impl Iterator<Item = Item>>) -> Option<Pass> {
+        let from = self.head();
+        let was_ended = self.ended();
+        let mut pass = Pass { from, head: from, bytes: None, events: 0, ended: was_ended };
+        let mut frames: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        let mut has_hole = false;
+        while let Some(item) = items.next_if(|item| !matches!(item, Item::Fate(_)) && bytes < JOINED_BYTES) {
+            match item {
+                Item::Event(event) if event.seq > pass.head => {
+                    let follows = event.seq == pass.head + 1;
+                    has_hole |= !follows;
+                    pass.head = event.seq;
+                    pass.events += 1;
+                    pass.ended |= event.kind == EventKind::CallCompleted;
+                    bytes += event.frame.len();
+                    frames.push(event.frame.clone());
+                    self.ring.lock().push(event, follows);
+                }
+                Item::Partial(frame) => {
+                    bytes += frame.len();
+                    frames.push(frame);
+                }
+                Item::Head(head, ended) => {
+                    has_hole |= head > pass.head;
+                    pass.head = pass.head.max(head);
+                    pass.ended |= ended;
+                }
+                Item::Event(_) | Item::Fate(_) => {}
+            }
+        }
+        // Head before end: who sees the end sees a head that holds it.
+        self.head.store(pass.head, Ordering::SeqCst);
+        self.ended.store(pass.ended, Ordering::SeqCst);
+        if !has_hole && !frames.is_empty() {
+            pass.bytes = Some(join(&frames));
+        }
+        let news = pass.head > from || pass.ended != was_ended || pass.bytes.is_some();
+        news.then_some(pass)
+    }
+
+    async fn deliver(self: &Arc<Self>, hub: &Hub, pass: &Pass) {
+        let (mut direct, mut left, mut removed, mut recipients) = (0_u64, 0_u64, 0_u64, 0_u64);
+        let mut next = 0;
+        loop {
+            {
+                let mut members = self.members.lock();
+                let end = members.capacity().min(next + SLICE);
+                for at in next..end {
+                    let Some(member) = members.get(at) else { continue };
+                    recipients += 1;
+                    match member.connection.offer(member.subscription, self, pass) {
+                        Offered::Direct => direct += 1,
+                        Offered::Left => left += 1,
+                        Offered::Nothing => {}
+                        Offered::Ended => {
+                            direct += 1;
+                            removed += 1;
+                            members.remove(at);
+                        }
+                    }
+                }
+                next = end;
+                if next >= members.capacity() {
+                    break;
+                }
+            }
+            task::yield_now().await;
+        }
+        hub.count(pass.events, direct, left);
+        debug!(call_id = %self.call_id, seq = pass.head, events = pass.events, recipients, direct, left, removed, "broadcast");
+    }
+
+    fn for_all(&self, act: impl Fn(&Member)) {
+        for (_, member) in self.members.lock().iter() {
+            act(member);
+        }
+    }
+}
+
+impl Inbox {
+    /// Replaces what waits by the head it leads to.
+    fn shrink(&mut self) {
+        let head = self.items.iter().fold((0, false), |(head, ended), item| match item {
+            Item::Event(event) => (head.max(event.seq), ended | (event.kind == EventKind::CallCompleted)),
+            Item::Head(seq, end) => (head.max(*seq), ended | *end),
+            Item::Partial(_) | Item::Fate(_) => (head, ended),
+        });
+        self.items.retain(|item| matches!(item, Item::Fate(_)));
+        self.items.push_front(Item::Head(head.0, head.1));
+    }
+}
+
+impl Ring {
+    fn push(&mut self, event: Announced, follows: bool) {
+        if !follows {
+            self.events.clear();
+            self.bytes = 0;
+        }
+        self.bytes += event.frame.len();
+        self.events.push_back(event);
+        while self.events.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.events.len() > 1) {
+            self.bytes -= self.events.pop_front().map_or(0, |event| event.frame.len());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! How many messages a client may send.
+
+use std::time::{Duration, Instant};
+
+/// Messages a second, in the long run.
+const RATE: f64 = 50.0;
+/// Messages at once.
+const BURST: f64 = 200.0;
+/// For how long a client may stay over the rate.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that kept within the rate for this long is no longer over it.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A token bucket.
+#[derive(Debug)]
+pub(super) struct Limit {
+    tokens: f64,
+    filled_at: Instant,
+    /// First and last message over the rate, on end.
+    over: Option<(Instant, Instant)>,
+}
+
+/// What a message may expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    Yes,
+    No,
+    /// Over the rate for too long.
+    Never,
+}
+
+impl Limit {
+    pub fn new(now: Instant) -> Self {
+        Self { tokens: BURST, filled_at: now, over: None }
+    }
+
+    /// Counts a message.
+    pub fn take(&mut self, now: Instant) -> Allowed {
+        let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * RATE).min(BURST);
+        self.filled_at = now;
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Allowed::Yes;
+        }
+        let first = match self.over {
+            Some((first, last)) if now.saturating_duration_since(last) < PAUSE => first,
+            _ => now,
+        };
+        self.over = Some((first, now));
+        if now.saturating_duration_since(first) >= PATIENCE { Allowed::Never } else { Allowed::No }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flood(per_second: u32, seconds: u32) -> Vec<Allowed> {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        (0..per_second * seconds).map(|i| limit.take(start + Duration::from_secs(1) * i / per_second)).collect()
+    }
+
+    #[test]
+    fn a_burst_and_the_rate_are_allowed() {
+        assert!(flood(50, 60).iter().all(|allowed| *allowed == Allowed::Yes));
+        let now = Instant::now();
+        let mut limit = Limit::new(now);
+        assert!((0..200).all(|_| limit.take(now) == Allowed::Yes));
+        assert_eq!(limit.take(now), Allowed::No);
+    }
+
+    #[test]
+    fn who_stays_over_the_rate_is_cut_off_after_ten_seconds() {
+        let allowed = flood(100, 20);
+        let first = allowed.iter().position(|allowed| *allowed == Allowed::No).expect("over the rate");
+        let never = allowed.iter().position(|allowed| *allowed == Allowed::Never).expect("cut off");
+        assert!((990..=1_010).contains(&(never - first)), "{first} {never}");
+    }
+
+    #[test]
+    fn a_pause_forgives() {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        for second in 0..30 {
+            // Every other second a burst over the rate, never two on end.
+            let now = start + Duration::from_secs(second * 3);
+            assert!((0..220).all(|_| limit.take(now) != Allowed::Never));
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! One connection's task: it reads requests, catches its subscriptions up, keeps the deadlines and closes in order.
+//!
+//! It sleeps unless the client sent something, a deadline passed or a feed left it work. The only module that knows the
+//! WebSocket library.
+
+mod io;
+mod requests;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use callscope_common::protocol::{
+    CallMerged, CloseReason, ErrorCode, ErrorMessage, Reconnect, ServerMessage, Subscribe,
+};
+use callscope_common::{CallId, Identifier, Seq, Timestamp};
+use rocket::tokio::time::{Sleep, sleep_until};
+use tracing::{debug, info};
+use tungstenite::Message;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use super::feed::{Feed, JOINED_BYTES};
+use super::frame::{join, text_frame};
+use super::hub::Hub;
+use super::limit::Limit;
+use super::wire::{Connection, Fate, Io, Subscription};
+use crate::auth::Identity;
+use crate::store::{Store, StoreError};
+use io::Next;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between two pings.
+    pub ping_interval: Duration,
+    /// Without a pong, then 4201.
+    pub pong_timeout: Duration,
+    /// Without a byte taken by the peer while some wait, then 4101.
+    pub write_deadline: Duration,
+    /// Without an answer of the storage while events are owed, then 4104.
+    pub storage_deadline: Duration,
+    /// From `reconnect` to the close, at most.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(60),
+            write_deadline: Duration::from_secs(10),
+            storage_deadline: Duration::from_secs(60),
+            drain_deadline: Duration::from_secs(4),
+        }
+    }
+}
+
+/// For the peer to take the close frame and answer it.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Between two tries of a failing read.
+const STORAGE_RETRY: Duration = Duration::from_millis(500);
+/// Read buffer of an idle connection, in bytes; it grows with the frames that come.
+const READ_BUFFER: usize = 512;
+/// No further request is read while more bytes than this wait to be sent.
+const MAX_WAITING: usize = 64 * 1024;
+
+/// A connection's task.
+pub struct Session {
+    connection: Arc<Connection>,
+    hub: Hub,
+    store: Store,
+    timing: Timing,
+    ws: WebSocketContext,
+    /// Subscriptions that wait for their call to appear.
+    pending: HashMap<Identifier, Subscribe>,
+    next_subscription: u64,
+    limit: Limit,
+    last_pong: Instant,
+    next_ping: Instant,
+    expires: Option<Instant>,
+    /// Since when, and at which count of bytes written, the peer takes nothing.
+    blocked: Option<(Instant, u64)>,
+    /// Since when the storage fails, and when it is tried again.
+    storage_fails: Option<(Instant, Instant)>,
+    drain_until: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// Events to read from the database at once, by the size of the last ones.
+    page: i64,
+}
+
+impl Session {
+    /// Takes over an upgraded socket.
+    #[must_use]
+    pub fn new(
+        io: Io,
+        identity: Identity,
+        remote_addr: Option<SocketAddr>,
+        hub: Hub,
+        store: Store,
+        timing: Timing,
+    ) -> Self {
+        let now = Instant::now();
+        let clock = Timestamp::from_system_time(SystemTime::now());
+        let left = identity.expires.as_micros().saturating_sub(clock.as_micros());
+        let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
+        let connection = Arc::new(Connection::new(identity, remote_addr, clock, io));
+        hub.add(Arc::clone(&connection));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(callscope_common::protocol::MAX_CLIENT_MESSAGE))
+            .max_frame_size(Some(callscope_common::protocol::MAX_CLIENT_MESSAGE));
+        Self {
+            connection,
+            hub,
+            store,
+            timing,
+            ws: WebSocketContext::new(Role::Server, Some(config)),
+            pending: HashMap::new(),
+            next_subscription: 0,
+            limit: Limit::new(now),
+            last_pong: now,
+            next_ping: now + timing.ping_interval,
+            expires,
+            blocked: None,
+            storage_fails: None,
+            drain_until: None,
+            timer: Box::pin(sleep_until((now + timing.ping_interval).into())),
+            page: 64,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub async fn run(mut self) {
+        let id = self.connection.connection_id;
+        info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");
+        let reason = self.serve().await;
+        if let Some(reason) = reason {
+            self.shut(reason).await;
+        }
+        let sent = self.connection.sent.load(Ordering::Relaxed);
+        info!(connection_id = %id, sent, close = ?reason.map(CloseReason::code), "disconnected");
+    }
+
+    /// Until the peer is gone (`None`) or the connection is to be closed.
+    async fn serve(&mut self) -> Option<CloseReason> {
+        loop {
+            if let Some(reason) = self.chores().await {
+                return Some(reason);
+            }
+            let idle = match self.pump().await {
+                Ok(idle) => idle,
+                Err(_) => return None,
+            };
+            let now = Instant::now();
+            if self.drain_until.is_some_and(|until| idle || until <= now) {
+                return Some(CloseReason::GoingAway);
+            }
+            self.set_timer(now);
+            match self.next().await {
+                Next::Work => {}
+                Next::Timer => {
+                    if let Some(reason) = self.on_time(Instant::now()) {
+                        return Some(reason);
+                    }
+                }
+                Next::Message(Message::Close(_)) => {
+                    self.flush_close().await;
+                    return None;
+                }
+                Next::Message(message) => {
+                    if let Some(reason) = self.on_message(message).await {
+                        return Some(reason);
+                    }
+                }
+                Next::Gone => return None,
+                Next::Close(reason) => return Some(reason),
+            }
+        }
+    }
+
+    /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
+    async fn chores(&mut self) -> Option<CloseReason> {
+        let (named, drain, fates) = {
+            let mut wire = self.connection.wire.lock();
+            if wire.close.is_some() || wire.broken {
+                return wire.close.or(Some(CloseReason::Normal));
+            }
+            let retries = self.storage_fails.is_none_or(|(_, again)| again <= Instant::now());
+            let fates: Vec<(u64, Fate)> = match retries {
+                true => wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?))).collect(),
+                false => Vec::new(),
+            };
+            (std::mem::take(&mut wire.named), wire.drain.take(), fates)
+        };
+        if let (Some(after_ms), None) = (drain, self.drain_until) {
+            self.drain_until = Some(Instant::now() + self.timing.drain_deadline);
+            self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
+        }
+        for identifier in named {
+            if let Some(request) = self.pending.remove(&identifier) {
+                self.subscribe(request).await;
+            }
+        }
+        for (id, fate) in fates {
+            if let Err(error) = self.meet(id, fate).await {
+                self.storage_failed(&error);
+            }
+        }
+        None
+    }
+
+    /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its start.
+    ///
+    /// A failing storage leaves everything as it was, to be tried again.
+    async fn meet(&mut self, id: u64, fate: Fate) -> Result<(), StoreError> {
+        let survivor = match fate {
+            Fate::Merged(into) => self.store.call_info(into).await?,
+            Fate::Deleted => None,
+        };
+        let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
+        self.hub.leave(&gone.feed, gone.member);
+        for name in &gone.names {
+            let identifier = name.as_str().to_owned();
+            self.send(&match &survivor {
+                Some(into) => ServerMessage::CallMerged(CallMerged {
+                    identifier,
+                    from_call_id: gone.feed.call_id,
+                    call_id: into.call_id,
+                    message: "this record is a part of another call, whose log follows from its start".into(),
+                }),
+                None => ServerMessage::Error(ErrorMessage {
+                    message: "the call was deleted".into(),
+                    code: ErrorCode::CallNotFound,
+                    identifier: Some(identifier),
+                }),
+            });
+        }
+        let Some(into) = survivor else { return Ok(()) };
+        let known = {
+            let mut wire = self.connection.wire.lock();
+            let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == into.call_id);
+            other.map(|other| other.names.extend(gone.names.iter().cloned())).is_some()
+        };
+        if !known {
+            let feed = self.follow(into.call_id, gone.names, into.call_sid, 0);
+            // Read anew, since it is followed only now; should this fail, the sweep finds the head.
+            let head = self.store.call_info(into.call_id).await.ok().flatten();
+            let head = head.map_or((into.head, into.status), |info| (info.head, info.status));
+            self.hub.raise(&feed, head.0, head.1.is_ended());
+        }
+        Ok(())
+    }
+
+    /// Starts following a call behind `cursor`, unsettled.
+    fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<Feed> {
+        let id = self.next_subscription;
+        self.next_subscription += 1;
+        let (feed, member) = self.hub.join(call_id, &self.connection, id);
+        let subscription =
+            Subscription { id, feed: Arc::clone(&feed), member, names, call_sid, cursor, settled: false, fate: None };
+        self.connection.wire.lock().subscriptions.push(subscription);
+        feed
+    }
+
+    /// Takes a subscription off the connection.
+    fn take(&self, is_it: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
+        let mut wire = self.connection.wire.lock();
+        let at = wire.subscriptions.iter().position(is_it)?;
+        Some(wire.subscriptions.swap_remove(at))
+    }
+
+    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled; says whether they are.
+    async fn pump(&mut self) -> std::io::Result<bool> {
+        let mut round = 0;
+        loop {
+            let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
+            match flushed {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(false),
+            }
+            if self.storage_fails.is_some_and(|(_, again)| again > Instant::now()) {
+                return Ok(false);
+            }
+            let Some((id, feed, cursor)) = self.next_owed(round) else { return Ok(self.is_settled()) };
+            round += 1;
+            match self.owed(&feed, cursor).await {
+                Ok(Some((bytes, last))) => {
+                    let mut wire = self.connection.wire.lock();
+                    if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
+                        s.cursor = last;
+                        self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
+                        wire.out.push_back(bytes);
+                    }
+                    self.storage_fails = None;
+                }
+                Ok(None) => match self.fate_of(feed.call_id).await {
+                    Ok(Some(fate)) => {
+                        self.connection.meet(id, fate);
+                        return Ok(false);
+                    }
+                    // Announced and not readable: to be tried again.
+                    Ok(None) => self.storage_failed(&StoreError::Damaged("log: an announced event is missing")),
+                    Err(error) => self.storage_failed(&error),
+                },
+                Err(error) => self.storage_failed(&error),
+            }
+        }
+    }
+
+    /// Settles or ends subscriptions that are owed nothing; returns one that is.
+    fn next_owed(&self, round: usize) -> Option<(u64, Arc<Feed>, Seq)> {
+        let mut ended = Vec::new();
+        let mut owed = Vec::new();
+        {
+            let mut wire = self.connection.wire.lock();
+            wire.subscriptions.retain_mut(|s| {
+                if s.settled || s.fate.is_some() {
+                    return true;
+                }
+                // In this order: a head read after the end holds the end.
+                let is_over = s.feed.ended();
+                if s.cursor < s.feed.head() {
+                    owed.push((s.id, Arc::clone(&s.feed), s.cursor));
+                } else if is_over {
+                    ended.push((Arc::clone(&s.feed), s.member));
+                    return false;
+                } else {
+                    s.settled = true;
+                }
+                true
+            });
+        }
+        for (feed, member) in ended {
+            self.hub.leave(&feed, member);
+        }
+        if owed.is_empty() { None } else { Some(owed.swap_remove(round % owed.len())) }
+    }
+
+    fn is_settled(&self) -> bool {
+        let wire = self.connection.wire.lock();
+        wire.subscriptions.iter().all(|s| s.settled) && wire.named.is_empty()
+    }
+
+    /// The frames behind `cursor`: from the feed's ring, else from the database. `None` where the log has none.
+    async fn owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        if let Some(found) = feed.frames_after(cursor) {
+            return Ok(Some(found));
+        }
+        let events = self.store.events(feed.call_id, cursor, self.page).await?;
+        let mut frames = Vec::with_capacity(events.len());
+        let (mut bytes, mut last) = (0, cursor);
+        for event in &events {
+            if event.seq != last + 1 {
+                return Err(StoreError::Damaged("log: an event is missing"));
+            }
+            bytes += event.frame.len();
+            if bytes > JOINED_BYTES && !frames.is_empty() {
+                break;
+            }
+            frames.push(text_frame(&event.frame));
+            last = event.seq;
+        }
+        if frames.is_empty() {
+            return Ok(None);
+        }
+        let average = (bytes / frames.len()).max(1);
+        self.page = i64::try_from(JOINED_BYTES / average).unwrap_or(1).clamp(1, 512);
+        Ok(Some((join(&frames), last)))
+    }
+
+    /// What became of a call whose log holds less than was announced.
+    async fn fate_of(&self, call_id: CallId) -> Result<Option<Fate>, StoreError> {
+        Ok(match self.store.heads(&[call_id]).await?.first() {
+            None => Some(Fate::Deleted),
+            Some(head) => head.merged_into.map(Fate::Merged),
+        })
+    }
+
+    fn storage_failed(&mut self, error: &StoreError) {
+        let now = Instant::now();
+        let since = self.storage_fails.map_or(now, |(since, _)| since);
+        debug!(connection_id = %self.connection.connection_id, %error, "cannot read what is owed");
+        self.storage_fails = Some((since, now + STORAGE_RETRY));
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        let next = [
+            Some(self.next_ping),
+            Some(self.last_pong + self.timing.pong_timeout),
+            self.expires,
+            self.blocked.map(|(since, _)| since + self.timing.write_deadline),
+            self.storage_fails.map(|(_, again)| again),
+            self.drain_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now);
+        if self.timer.deadline() != next.into() {
+            self.timer.as_mut().reset(next.into());
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) -> Option<CloseReason> {
+        if self.expires.is_some_and(|expires| expires <= now) {
+            return Some(CloseReason::TokenExpired);
+        }
+        if now >= self.last_pong + self.timing.pong_timeout {
+            return Some(CloseReason::PongTimeout);
+        }
+        if self.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
+            return Some(CloseReason::TooSlow);
+        }
+        if self.storage_fails.is_some_and(|(since, _)| now >= since + self.timing.storage_deadline) {
+            return Some(CloseReason::StorageDown);
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + self.timing.ping_interval;
+            self.ping();
+        }
+        None
+    }
+}
+
+/// Whatever ends the task, nothing of the connection stays behind.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let subscriptions = {
+            let mut wire = self.connection.wire.lock();
+            wire.io = None;
+            wire.out.clear();
+            std::mem::take(&mut wire.subscriptions)
+        };
+        for subscription in subscriptions {
+            self.hub.leave(&subscription.feed, subscription.member);
+        }
+        for identifier in self.pending.keys() {
+            self.hub.wait_no_more(identifier, &self.connection);
+        }
+        self.hub.remove(self.connection.connection_id);
+    }
+}

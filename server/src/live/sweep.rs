@@ -1,0 +1,87 @@
+//! Finds what an announcement that never came hid.
+//!
+//! Every second, with jitter, the heads of the followed calls and the identifiers waited for are compared with the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use callscope_common::{CallId, Seq};
+use rocket::tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::Hub;
+use super::feed::Feed;
+use super::wire::Fate;
+use crate::store::ledger::Wake;
+use crate::store::{Store, StoreError};
+
+const INTERVAL_MS: u64 = 1_000;
+/// Most calls asked for in one statement.
+const PAGE: usize = 1_000;
+/// Most missed events announced at once; followers read further ones themselves.
+const MISSED: i64 = 256;
+
+/// Runs until the process ends.
+pub async fn run(store: Store, hub: Hub) {
+    let mut failing = false;
+    let mut jitter = 0_u64;
+    loop {
+        // Any spread will do; the hub's own counters change all the time.
+        jitter = jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sleep(Duration::from_millis(INTERVAL_MS * 9 / 10 + (jitter >> 33) % (INTERVAL_MS / 5))).await;
+        match once(&store, &hub).await {
+            Ok(()) if failing => {
+                failing = false;
+                warn!("sweeping again");
+            }
+            Ok(()) => {}
+            Err(error) if !failing => {
+                failing = true;
+                warn!(%error, "cannot sweep");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
+    for feeds in hub.feeds().chunks(PAGE) {
+        sweep_feeds(store, hub, feeds).await?;
+    }
+    for names in hub.waited_for().chunks(PAGE) {
+        for name in store.known(names).await? {
+            hub.name(&name);
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_feeds(store: &Store, hub: &Hub, feeds: &[Arc<Feed>]) -> Result<(), StoreError> {
+    let before: HashMap<CallId, Seq> = feeds.iter().map(|feed| (feed.call_id, feed.head())).collect();
+    let ids: Vec<CallId> = before.keys().copied().collect();
+    let mut missing = before.clone();
+    for head in store.heads(&ids).await? {
+        missing.remove(&head.call_id);
+        let Some(known) = before.get(&head.call_id) else { continue };
+        if let Some(into) = head.merged_into {
+            hub.meet(head.call_id, Fate::Merged(into));
+            continue;
+        }
+        if head.head > *known && head.head - known <= MISSED {
+            let events = store.events(head.call_id, *known, MISSED).await?;
+            debug!(call_id = %head.call_id, known, head = head.head, "the sweep found events");
+            let Some(first) = events.first().map(|event| event.seq) else { continue };
+            let events = events.into_iter().map(|event| (event.kind, event.frame.into())).collect();
+            hub.announce(vec![Wake::Events { call_id: head.call_id, first, events }]);
+        }
+        let is_over = matches!(head.status.as_str(), "completed" | "failed");
+        if let Some(feed) = feeds.iter().find(|feed| feed.call_id == head.call_id) {
+            hub.raise(feed, head.head, is_over);
+        }
+    }
+    for call_id in missing.into_keys() {
+        hub.meet(call_id, Fate::Deleted);
+    }
+    Ok(())
+}

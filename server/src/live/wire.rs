@@ -1,0 +1,287 @@
+//! One connection, as its session, its feeds and the admin see it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use callscope_common::api::ConnectionView;
+use callscope_common::protocol::CloseReason;
+use callscope_common::{CallId, Identifier, Seq, Timestamp};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use rocket::tokio::io::AsyncWrite;
+use uuid::Uuid;
+
+use super::feed::{Feed, Pass};
+use super::frame::Bytes;
+use crate::auth::Identity;
+
+/// The socket after the upgrade.
+pub(super) type Io = rocket::data::IoStream;
+
+/// A WebSocket connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Made at the upgrade.
+    pub connection_id: Uuid,
+    /// Whose it is.
+    pub identity: Identity,
+    /// When it was upgraded.
+    pub connected_at: Timestamp,
+    /// The peer.
+    pub remote_addr: Option<SocketAddr>,
+    /// Events sent.
+    pub(super) sent: AtomicU64,
+    pub(super) wire: Mutex<Wire>,
+    waker: AtomicWaker,
+    has_work: AtomicBool,
+}
+
+/// What the session and the feeds share. Its lock is held for a few system calls at most, never across an `.await`; whoever
+/// needs a feed's member list too takes that first.
+pub(super) struct Wire {
+    /// `None` once the session is over.
+    pub io: Option<Io>,
+    /// Accepted for sending and not yet in the socket: what a partial write left over, the session's own messages. The
+    /// session adds no events while anything is in it, and reads no requests while it is long, so it stays short.
+    pub out: VecDeque<Bytes>,
+    pub subscriptions: Vec<Subscription>,
+    /// Identifiers waited for that name a call now.
+    pub named: Vec<Identifier>,
+    /// Why somebody else wants the connection closed.
+    pub close: Option<CloseReason>,
+    /// How many milliseconds the client shall wait before it connects again, once a drain began.
+    pub drain: Option<u64>,
+    /// The socket failed.
+    pub broken: bool,
+    /// Bytes that went into the socket from `out`: shows whether a slow peer reads at all.
+    pub written: u64,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("out", &self.out.len()).field("subscriptions", &self.subscriptions.len()).finish()
+    }
+}
+
+/// A connection's interest in a call.
+pub(super) struct Subscription {
+    /// Unique in its connection.
+    pub id: u64,
+    pub feed: Arc<Feed>,
+    /// Its place in the feed's member list.
+    pub member: usize,
+    /// The names the client used.
+    pub names: Vec<Identifier>,
+    pub call_sid: String,
+    /// Seq of the last event sent.
+    pub cursor: Seq,
+    /// Owed nothing as far as is known: the feed may write to it.
+    pub settled: bool,
+    /// What became of the call itself.
+    pub fate: Option<Fate>,
+}
+
+/// What may end a subscription from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its record was absorbed by this one.
+    Merged(CallId),
+    /// Its call was deleted.
+    Deleted,
+}
+
+/// What became of a feed's offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// Written straight into the socket.
+    Direct,
+    /// Written, and the subscription is over with it.
+    Ended,
+    /// Left to the session.
+    Left,
+    /// Not for this subscription any more, or nothing new to it.
+    Nothing,
+}
+
+impl Connection {
+    pub(super) fn new(identity: Identity, remote_addr: Option<SocketAddr>, now: Timestamp, io: Io) -> Self {
+        let wire = Wire {
+            io: Some(io),
+            out: VecDeque::new(),
+            subscriptions: Vec::new(),
+            named: Vec::new(),
+            close: None,
+            drain: None,
+            broken: false,
+            written: 0,
+        };
+        Self {
+            connection_id: Uuid::new_v4(),
+            identity,
+            connected_at: now,
+            remote_addr,
+            sent: AtomicU64::new(0),
+            wire: Mutex::new(wire),
+            waker: AtomicWaker::new(),
+            has_work: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells the session to look at the wire.
+    pub(super) fn wake(&self) {
+        self.has_work.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Whether there is something to look at; remembers who asks.
+    pub(super) fn poll_work(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.has_work.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has the session close the connection.
+    pub fn close(&self, reason: CloseReason) {
+        self.wire.lock().close.get_or_insert(reason);
+        self.wake();
+    }
+
+    pub(super) fn drain(&self, after_ms: u64) {
+        self.wire.lock().drain.get_or_insert(after_ms);
+        self.wake();
+    }
+
+    pub(super) fn named(&self, identifier: Identifier) {
+        self.wire.lock().named.push(identifier);
+        self.wake();
+    }
+
+    /// Tells a subscription what became of its call.
+    pub(super) fn meet(&self, id: u64, fate: Fate) {
+        if let Some(subscription) = self.wire.lock().subscriptions.iter_mut().find(|s| s.id == id) {
+            subscription.fate = Some(fate);
+            subscription.settled = false;
+        }
+        self.wake();
+    }
+
+    /// Takes a feed's pass: writes it straight into the socket where the subscription stands right before it and owes
+    /// nothing, else leaves it to the session.
+    pub(super) fn offer(&self, id: u64, feed: &Arc<Feed>, pass: &Pass) -> Offered {
+        let mut wire = self.wire.lock();
+        let wire = &mut *wire;
+        let Some(at) = wire.subscriptions.iter().position(|s| s.id == id) else { return Offered::Nothing };
+        let subscription = &mut wire.subscriptions[at];
+        if !subscription.settled || !Arc::ptr_eq(&subscription.feed, feed) {
+            // Its session is about to look at the head itself.
+            return Offered::Left;
+        }
+        let behind = subscription.cursor < pass.head;
+        if !behind && pass.events > 0 {
+            return Offered::Nothing;
+        }
+        let fits = subscription.cursor == pass.from && wire.out.is_empty() && !wire.broken;
+        let (Some(bytes), true, Some(io)) = (&pass.bytes, fits, &mut wire.io) else {
+            if behind || pass.ended {
+                subscription.settled = false;
+                self.wake();
+                return Offered::Left;
+            }
+            // Only a partial: the latest wins, so missing one is no loss.
+            return Offered::Nothing;
+        };
+        match write(io, bytes) {
+            Ok(0) if !behind => Offered::Nothing,
+            Ok(0) => {
+                subscription.settled = false;
+                self.wake();
+                Offered::Left
+            }
+            Ok(written) => {
+                subscription.cursor = pass.head;
+                self.sent.fetch_add(pass.events, Ordering::Relaxed);
+                if written < bytes.len() {
+                    wire.out.push_back(bytes.slice(written..));
+                    subscription.settled = false;
+                    self.wake();
+                    return Offered::Left;
+                }
+                if pass.ended {
+                    wire.subscriptions.swap_remove(at);
+                    return Offered::Ended;
+                }
+                Offered::Direct
+            }
+            Err(_) => {
+                wire.broken = true;
+                subscription.settled = false;
+                self.wake();
+                Offered::Left
+            }
+        }
+    }
+
+    /// The connection as the admin sees it.
+    #[must_use]
+    pub fn view(&self, node: &str) -> ConnectionView {
+        let wire = self.wire.lock();
+        let lag = |s: &Subscription| u64::try_from(s.feed.head() - s.cursor).unwrap_or(0);
+        ConnectionView {
+            connection_id: self.connection_id,
+            user_id: self.identity.user_id().to_owned(),
+            username: self.identity.username.clone(),
+            role: self.identity.role.as_str().to_owned(),
+            connected_at: self.connected_at,
+            remote_addr: self.remote_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+            subscribed_calls: wire.subscriptions.iter().map(|s| s.call_sid.clone()).collect(),
+            sent: self.sent.load(Ordering::Relaxed),
+            lag: wire.subscriptions.iter().map(lag).sum(),
+            node: node.to_owned(),
+        }
+    }
+}
+
+/// Writes what the socket takes at once; 0 where it takes nothing now.
+fn write(io: &mut Io, bytes: &[u8]) -> io::Result<usize> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(io).poll_write(&mut cx, bytes) {
+        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(0),
+    }
+}
+
+impl Wire {
+    /// Writes out what is waiting; ready when all of it is in the socket.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        while let Some(front) = self.out.front_mut() {
+            match Pin::new(&mut *io).poll_write(cx, front) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.written += written as u64;
+                    if written == front.len() {
+                        self.out.pop_front();
+                    } else {
+                        *front = front.slice(written..);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.out.capacity() > 16 {
+            self.out = VecDeque::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.out.iter().map(Bytes::len).sum()
+    }
+}

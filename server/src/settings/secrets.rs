@@ -1,0 +1,104 @@
+//! Secrets nobody set: made once, kept beside the database.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::{Origin, Secret};
+
+const FILE: &str = "callscope.secrets.toml";
+
+/// The secrets in force.
+pub(super) struct MadeUp {
+    pub webhook_secrets: Vec<Secret>,
+    pub jwt_secret: Secret,
+    /// Whether at least one is made up.
+    pub made_up: bool,
+    pub path: PathBuf,
+    pub origins: Vec<(&'static str, Origin)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    webhook_secrets: Vec<String>,
+    jwt_secret: String,
+}
+
+/// Fills in what is missing from the file beside the database, making it where there is none.
+///
+/// # Errors
+/// The file's path, and what is wrong with it.
+pub(super) fn make_up(
+    webhook_secrets: Vec<Secret>,
+    jwt_secret: Option<Secret>,
+    database_url: &Secret,
+) -> Result<MadeUp, (PathBuf, String)> {
+    let path = folder(database_url.expose()).join(FILE);
+    let made_up = webhook_secrets.is_empty() || jwt_secret.is_none();
+    let mut origins = Vec::new();
+    if !made_up {
+        let jwt_secret = jwt_secret.unwrap_or_else(|| Secret::new(String::new()));
+        return Ok(MadeUp { webhook_secrets, jwt_secret, made_up, path, origins });
+    }
+    let kept = read_or_make(&path).map_err(|problem| (path.clone(), problem))?;
+    if webhook_secrets.is_empty() {
+        origins.push(("webhook_secrets", Origin::MadeUp(path.clone())));
+    }
+    if jwt_secret.is_none() {
+        origins.push(("jwt_secret", Origin::MadeUp(path.clone())));
+    }
+    let webhook_secrets = match webhook_secrets.is_empty() {
+        true => kept.webhook_secrets.into_iter().map(Secret::new).collect(),
+        false => webhook_secrets,
+    };
+    let jwt_secret = jwt_secret.unwrap_or_else(|| Secret::new(kept.jwt_secret));
+    Ok(MadeUp { webhook_secrets, jwt_secret, made_up, path, origins })
+}
+
+/// The SQLite file's folder; the working directory for anything else.
+fn folder(database_url: &str) -> PathBuf {
+    let file = database_url.strip_prefix("sqlite:").map(|rest| rest.trim_start_matches("//"));
+    let file = file.map(|rest| rest.split('?').next().unwrap_or_default());
+    match file.map(Path::new).and_then(Path::parent) {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn read_or_make(path: &Path) -> Result<Kept, String> {
+    let made = Kept { webhook_secrets: vec![format!("wsec_{}", random()?)], jwt_secret: random()? };
+    let text = toml::to_string(&made).map_err(|error| error.to_string())?;
+    let note = "# Made by callscope-server, since no secrets were set. Keep it: tokens and signatures depend on it.\n";
+    // create_new: of two servers that start at once, one makes the file and the other reads it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            file.write_all(format!("{note}{text}").as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|e| e.to_string())?;
+            Ok(made)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+            // The parser's words would quote the file.
+            let kept: Kept = toml::from_str(&text)
+                .map_err(|_| "is not a file of secrets: expected webhook_secrets and jwt_secret")?;
+            match kept.jwt_secret.len() >= 32 && !kept.webhook_secrets.is_empty() {
+                true => Ok(kept),
+                false => Err("holds a jwt_secret of less than 32 bytes, or no webhook secret".into()),
+            }
+        }
+        Err(error) => Err(format!("cannot be made: {error}")),
+    }
+}
+
+/// 256 random bits, as text.
+fn random() -> Result<String, String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}

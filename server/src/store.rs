@@ -1,0 +1,80 @@
+//! The durable log: the only module that knows the databases' rows.
+//!
+//! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
+//! batch statements of the write path stand side by side in [`tx`]. All writes go through [`append`], one transaction a
+//! batch; everything else here reads.
+
+pub mod append;
+pub mod calls;
+pub mod deliveries;
+pub mod events;
+pub mod ledger;
+mod merge;
+mod open;
+mod retry;
+mod tx;
+
+pub use append::{Appender, Submitted};
+pub use open::OpenError;
+pub use retry::StoreError;
+
+use sqlx::{PgPool, SqlitePool};
+
+/// Handle to the database; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// One file, one writing connection, several reading ones.
+    Sqlite {
+        /// The only connection that writes.
+        writer: SqlitePool,
+        /// Read-only connections.
+        readers: SqlitePool,
+    },
+    /// A PostgreSQL database, which several server processes may share.
+    Postgres(PgPool),
+}
+
+/// Runs the same body for either reading pool.
+macro_rules! on_pool {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match $store {
+            $crate::store::Store::Sqlite { readers: $pool, .. } => $body,
+            $crate::store::Store::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_pool;
+
+impl Store {
+    /// The engine's name.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Asks the database for an answer, on a reading connection.
+    ///
+    /// # Errors
+    /// It gave none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let one: i64 = on_pool!(self, pool => {
+            sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(pool).await?
+        });
+        debug_assert_eq!(one, 1);
+        Ok(())
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}

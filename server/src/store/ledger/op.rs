@@ -1,0 +1,392 @@
+//! What can be asked of the log, and what comes of it.
+
+use std::sync::Arc;
+
+use callscope_common::api::{CallPatch, NewCall};
+use callscope_common::elevenlabs::ProviderTurn;
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{CallData, CallId, Identifier, Seq, Speaker, Timestamp};
+use rocket::tokio::sync::oneshot;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// SHA-256 of what makes a delivery the same as another.
+pub type Key = [u8; 32];
+
+/// One operation on the log.
+#[derive(Debug)]
+pub enum Op {
+    /// A webhook.
+    Deliver(Box<Delivery>),
+    /// `POST /api/v1/calls`.
+    Register(Box<Register>),
+    /// `PATCH /api/v1/calls/{id}`.
+    Patch(Box<Patch>),
+    /// `DELETE /api/v1/calls/{id}`.
+    Delete(Identifier),
+}
+
+/// A webhook that verified.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Made on receipt.
+    pub delivery_id: Uuid,
+    /// Which webhook.
+    pub route: Route,
+    /// The envelope's `type`; `turn` or `partial` for turns. Safe to show.
+    pub kind: Option<String>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Where from.
+    pub remote_addr: Option<String>,
+    /// JSON: `[[name, value], …]`.
+    pub headers: String,
+    /// As received.
+    pub body: Vec<u8>,
+    /// SHA-256 of the body.
+    pub body_hash: Key,
+    /// What makes it the same as another.
+    pub sameness: Sameness,
+    /// What it says.
+    pub change: Change,
+}
+
+/// The webhook routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `POST /webhooks/elevenlabs/transcription`
+    Transcription,
+    /// `POST /webhooks/elevenlabs/post-call`
+    PostCall,
+}
+
+impl Route {
+    /// As stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transcription => "transcription",
+            Self::PostCall => "post-call",
+        }
+    }
+}
+
+/// What makes a delivery the same as another one of its route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sameness {
+    /// Nothing: it changes nothing, so it may come again.
+    None,
+    /// The sender's own key; the body must be the same too.
+    IdempotencyKey(Key),
+    /// Equal content, or equal bytes under an equal signature.
+    Content(Key),
+    /// Equal bytes without a signature, within the same second or the one before.
+    Unsigned {
+        /// This second's key.
+        now: Key,
+        /// The key of the second before.
+        before: Key,
+    },
+    /// Equal `turn_id` in the same call. Holds the hash of the `turn_id`.
+    Turn(Key),
+}
+
+/// Hashes `parts` so that no two different lists of parts are the same.
+#[must_use]
+pub fn key(parts: &[&[u8]]) -> Key {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+impl Sameness {
+    /// The key under which a turn with that id takes effect in that call.
+    #[must_use]
+    pub fn turn_key(call_id: CallId, turn_hash: &Key) -> Key {
+        key(&[b"turn", call_id.as_bytes(), turn_hash])
+    }
+
+    /// The keys to look for before the call is known.
+    pub(in crate::store) fn keys(&self) -> impl Iterator<Item = Key> {
+        let (first, second) = match self {
+            Self::None | Self::Turn(_) => (None, None),
+            Self::IdempotencyKey(key) | Self::Content(key) => (Some(*key), None),
+            Self::Unsigned { now, before } => (Some(*now), Some(*before)),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+/// Names under which a webhook speaks of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Ours, or the provider's where a turn says so.
+    pub call_sid: Option<Identifier>,
+    /// The provider's conversation.
+    pub conversation_id: Option<Identifier>,
+    /// The provider's sids (`CA…`, `SCL_…`).
+    pub others: Vec<Identifier>,
+}
+
+impl Names {
+    /// All of them, strongest first: conversation id, call sid, the rest; a sid of our own making before all.
+    pub fn iter(&self) -> impl Iterator<Item = &Identifier> {
+        let own = self.call_sid.iter().filter(|sid| sid.is_own_sid());
+        let foreign = self.call_sid.iter().filter(|sid| !sid.is_own_sid());
+        own.chain(&self.conversation_id).chain(foreign).chain(&self.others)
+    }
+}
+
+/// What kind of name an identifier is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// The call's sid.
+    CallSid,
+    /// The provider's conversation id.
+    ConversationId,
+    /// Any other.
+    Provider,
+}
+
+impl NameKind {
+    /// As stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CallSid => "call_sid",
+            Self::ConversationId => "conversation_id",
+            Self::Provider => "provider",
+        }
+    }
+}
+
+/// What a webhook says.
+#[derive(Debug)]
+pub enum Change {
+    /// One live turn.
+    Turn(Turn),
+    /// A call's result.
+    Result(Box<CallResult>),
+    /// A call that never came about.
+    Failure(Box<CallFailure>),
+    /// A recording.
+    Audio {
+        /// Whose.
+        names: Names,
+        /// What it holds, decoded.
+        bytes: Vec<u8>,
+    },
+    /// Nothing that is acted on; kept as received.
+    Ignored {
+        /// Whose, as far as it says.
+        names: Names,
+        /// Why nothing is done.
+        reason: &'static str,
+    },
+    /// Refused, but kept.
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+        /// What was wrong.
+        message: String,
+        /// Where.
+        details: Option<String>,
+    },
+}
+
+/// One live turn.
+#[derive(Debug)]
+pub struct Turn {
+    /// Whose.
+    pub names: Names,
+    /// Who spoke.
+    pub speaker: Speaker,
+    /// What was said.
+    pub text: String,
+    /// When; on receipt where it does not say.
+    pub at: Option<Timestamp>,
+    /// The sender's id for it.
+    pub turn_id: Option<String>,
+    /// Whether it is more than an interim state.
+    pub is_final: bool,
+}
+
+/// `post_call_transcription`.
+#[derive(Debug)]
+pub struct CallResult {
+    /// Whose.
+    pub names: Names,
+    /// The provider's agent.
+    pub agent_id: Option<String>,
+    /// How the provider says it ended.
+    pub ending: Ending,
+    /// All but the status and the subject, which are the log's to say.
+    pub data: CallData,
+    /// The provider's turns.
+    pub turns: Vec<ProviderTurn>,
+    /// The provider's transcript, JSON as it came.
+    pub transcript: Option<String>,
+}
+
+/// How the provider says a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// `done`.
+    Done,
+    /// `failed`.
+    Failed,
+    /// Anything else, or nothing.
+    Unsaid,
+}
+
+/// `call_initiation_failure`.
+#[derive(Debug)]
+pub struct CallFailure {
+    /// Whose.
+    pub names: Names,
+    /// The provider's agent.
+    pub agent_id: Option<String>,
+    /// Reason, time and the provider's metadata.
+    pub data: CallData,
+}
+
+/// A call to register.
+#[derive(Debug)]
+pub struct Register {
+    /// Drawn by the caller, so that trying again does not register twice.
+    pub call_id: CallId,
+    /// When.
+    pub at: Timestamp,
+    /// What is known of it.
+    pub call: NewCall,
+}
+
+/// A change to a call.
+#[derive(Debug)]
+pub struct Patch {
+    /// Which call.
+    pub id: Identifier,
+    /// What changes.
+    pub patch: CallPatch,
+}
+
+/// What an operation came to.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A webhook's answer.
+    Answered(Answer),
+    /// The call as it is now.
+    Done(CallId),
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// The answer to a webhook; a repeat gets the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: Arc<str>,
+}
+
+/// Why an operation of the API was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such call.
+    NotFound,
+    /// Another call has it.
+    IdentifierTaken(Identifier),
+    /// An ended call takes no status but an end.
+    Ended,
+}
+
+/// A delivery that took effect earlier.
+#[derive(Debug, Clone)]
+pub struct Prior {
+    pub(in crate::store) delivery_id: Uuid,
+    pub(in crate::store) body_hash: Key,
+    pub(in crate::store) call_id: Option<CallId>,
+    pub(in crate::store) answer: Answer,
+}
+
+/// How a delivery was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took effect.
+    Accepted,
+    /// It had been received before.
+    Duplicate,
+    /// It was kept and nothing was done.
+    Ignored,
+    /// It was refused.
+    Rejected,
+}
+
+impl Verdict {
+    /// As stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// What is kept of a delivery beside its own fields. The row's other half is the [`Delivery`] at `index` in the batch.
+#[derive(Debug)]
+pub struct DeliveryRow {
+    pub(in crate::store) delivery_id: Uuid,
+    pub(in crate::store) verdict: Verdict,
+    pub(in crate::store) reason: Option<String>,
+    pub(in crate::store) key: Option<Key>,
+    pub(in crate::store) call_id: Option<CallId>,
+    pub(in crate::store) duplicate_of: Option<Uuid>,
+    pub(in crate::store) keep_body: bool,
+    pub(in crate::store) answer: Answer,
+}
+
+/// A result to store.
+#[derive(Debug)]
+pub struct NewResult {
+    pub(in crate::store) call_id: CallId,
+    pub(in crate::store) call_data: Arc<str>,
+    pub(in crate::store) transcript: Option<String>,
+}
+
+/// A recording to store.
+#[derive(Debug)]
+pub struct NewAudio {
+    pub(in crate::store) call_id: CallId,
+    pub(in crate::store) delivery_id: Uuid,
+}
+
+/// A record to be absorbed, with what was loaded of it.
+#[derive(Debug)]
+pub struct Absorbed {
+    pub(in crate::store) call_id: CallId,
+    pub(in crate::store) events: Vec<(Seq, ServerMessage)>,
+    pub(in crate::store) names: Vec<Identifier>,
+    pub(in crate::store) transcript: Option<String>,
+}
+
+/// A merge to write.
+#[derive(Debug)]
+pub struct Merge {
+    pub(in crate::store) from: CallId,
+    pub(in crate::store) into: CallId,
+    pub(in crate::store) moves_audio: bool,
+}
+
+/// An operation on its way, with where its outcome goes.
+#[derive(Debug)]
+pub(in crate::store) struct Pending {
+    pub op: Op,
+    pub answer: oneshot::Sender<Result<Outcome, crate::store::StoreError>>,
+}
