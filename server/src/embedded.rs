@@ -2,6 +2,16 @@
 
 use std::path::Path;
 
+use rocket::tokio::sync::oneshot;
+use rocket::tokio::task::JoinHandle;
+
+use crate::auth::{Role, Tokens};
+use crate::settings::{Flags, Settings};
+use crate::store::Store;
+
+/// For how long an embedded server's token holds, in seconds.
+const TOKEN_SECS: i64 = 24 * 3600;
+
 /// A running server on a free loopback port.
 #[derive(Debug)]
 pub struct Embedded {
@@ -11,18 +21,54 @@ pub struct Embedded {
     pub webhook_secret: String,
     /// An admin's token.
     pub token: String,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), String>>,
 }
 
 impl Embedded {
-    /// Starts one whose database lies in `dir`.
+    /// Starts one whose SQLite database and secrets lie in `dir`.
     ///
     /// # Errors
     /// What kept it from starting, in one line.
     pub async fn start(dir: &Path) -> Result<Self, String> {
-        let _ = dir;
-        Err("not built yet".into())
+        let database = format!("sqlite://{}", dir.join("callscope.db").display());
+        let flags: Flags = vec![("port", "0".into()), ("address", "127.0.0.1".into()), ("database_url", database)];
+        // Nothing of the surrounding environment: it is set for other servers.
+        Self::with(&Settings::from(&flags, &[]).map_err(|error| error.to_string())?).await
+    }
+
+    /// Starts one with these settings.
+    ///
+    /// # Errors
+    /// What kept it from starting, in one line.
+    pub async fn with(settings: &Settings) -> Result<Self, String> {
+        let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
+        let token = Tokens::new(&settings.jwt_secret)
+            .mint_for("embedded", Role::Admin, TOKEN_SECS, None)
+            .map_err(|error| error.to_string())?;
+        let mut server = crate::build(settings, store.clone());
+        let (_, never) = oneshot::channel();
+        let listening = std::mem::replace(&mut server.listening, never);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = rocket::tokio::spawn(server.serve(store, async move {
+            // A dropped handle stops it too.
+            let _ = stopped.await;
+        }));
+        let Ok(address) = listening.await else {
+            return Err(served
+                .await
+                .map_err(|error| error.to_string())?
+                .err()
+                .unwrap_or_else(|| "it did not start".into()));
+        };
+        let webhook_secret =
+            settings.webhook_secrets.first().map(|secret| secret.expose().to_owned()).unwrap_or_default();
+        Ok(Self { url: format!("http://{address}"), webhook_secret, token, stop, served })
     }
 
     /// Drains it and waits until it is gone.
-    pub async fn stop(self) {}
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.served.await;
+    }
 }

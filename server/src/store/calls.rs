@@ -302,6 +302,16 @@ impl Store {
         Ok(found.flatten())
     }
 
+    /// A call's recording: its type and its bytes.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn audio(&self, call_id: CallId) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        Ok(on_pool!(self, pool => {
+            sqlx::query_as("SELECT content_type, bytes FROM audio WHERE call_id = $1").bind(call_id).fetch_optional(pool).await?
+        }))
+    }
+
     /// How many calls there are of each status.
     ///
     /// # Errors

@@ -1,0 +1,189 @@
+//! The server's command line.
+
+use std::process::ExitCode;
+
+use callscope_common::Identifier;
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::{Flags, Settings};
+use callscope_server::store::Store;
+use callscope_server::{build, shutdown, telemetry};
+use clap::{Parser, Subcommand};
+use tracing::{error, info, warn};
+
+/// Takes in voice-call webhooks, keeps every call's events in a durable log and streams them live over WebSockets.
+///
+/// Settings come from flags, CALLSCOPE_* environment variables and callscope.toml, in this order; `config show` lists them.
+#[derive(Debug, Parser)]
+#[command(name = "callscope-server", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Debug, clap::Args)]
+struct SettingFlags {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, global = true, value_name = "IP")]
+    address: Option<String>,
+    /// Port to listen on, 0 for any free one [default: 8000]
+    #[arg(long, global = true, value_name = "PORT")]
+    port: Option<String>,
+    /// What to log, in tracing's syntax [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Serve,
+    /// Create the database or bring it to the newest migration, then exit
+    Migrate,
+    /// Make a token offline, from the server's own secret
+    Token {
+        /// Whose it is
+        #[arg(long)]
+        sub: String,
+        /// What it allows
+        #[arg(long, value_enum, default_value_t = Role::Viewer)]
+        role: Role,
+        /// For how long: 90s, 15m, 8h, 30d
+        #[arg(long, default_value = "8h", value_parser = duration)]
+        ttl: i64,
+        /// Limit it to the calls of these identifiers
+        #[arg(long = "call", num_args = 1.., value_name = "ID")]
+        calls: Vec<Identifier>,
+    },
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// The settings in force and where each came from; secrets are hidden
+    Show,
+}
+
+/// Runs the command and says how the process ends: 0, 1 where something failed, 2 where a setting is wrong.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let settings = match Settings::load(&arguments.settings.flags()) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error),
+    };
+    let result = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            if let Err(error) = settings.check_exposure() {
+                return refuse(&error);
+            }
+            if let Err(problem) = telemetry::start(&settings.log, &settings.log_format) {
+                eprintln!("callscope-server: setting `log`: {problem}");
+                return ExitCode::from(2);
+            }
+            rocket::async_main(serve(settings))
+        }
+        Command::Migrate => rocket::async_main(migrate(settings)),
+        Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls),
+        Command::Config(ConfigCommand::Show) => show(&settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("callscope-server: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(error: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("callscope-server: {error}");
+    ExitCode::from(2)
+}
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    if let Some(path) = &settings.made_up {
+        warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
+    }
+    let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
+    let mut server = build(&settings, store.clone());
+    let (_, never) = rocket::tokio::sync::oneshot::channel();
+    let listening = std::mem::replace(&mut server.listening, never);
+    let engine = store.engine();
+    rocket::tokio::spawn(async move {
+        if let Ok(address) = listening.await {
+            info!(%address, url = %format!("http://{address}"), database = engine, "listening");
+        }
+    });
+    let stop = async {
+        match shutdown::signalled().await {
+            Ok(signal) => info!(signal, "shutting down"),
+            Err(error) => {
+                error!(%error, "cannot wait for signals");
+                std::future::pending::<()>().await;
+            }
+        }
+        shutdown::end_at_last();
+    };
+    server.serve(store, stop).await?;
+    info!("stopped");
+    Ok(())
+}
+
+async fn migrate(settings: Settings) -> Result<(), String> {
+    let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
+    eprintln!("the {} database is up to date", store.engine());
+    store.close().await;
+    Ok(())
+}
+
+fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identifier>) -> Result<(), String> {
+    let calls = (!calls.is_empty()).then_some(calls);
+    let token = Tokens::new(&settings.jwt_secret).mint_for(sub, role, ttl, calls).map_err(|error| error.to_string())?;
+    print_line(&token)
+}
+
+fn show(settings: &Settings) -> Result<(), String> {
+    for shown in &settings.shown {
+        print_line(&format!("{:<18} {:<32} {}", shown.key, shown.value, shown.origin))?;
+    }
+    Ok(())
+}
+
+/// Writes a line to stdout; a closed pipe is no failure.
+fn print_line(line: &str) -> Result<(), String> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// `90s`, `15m`, `8h`, `30d` or plain seconds.
+fn duration(text: &str) -> Result<i64, String> {
+    let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("takes a number and one of s, m, h, d, such as 8h".into()),
+    };
+    let number: i64 = number.parse().map_err(|_| "takes a number and one of s, m, h, d, such as 8h")?;
+    number.checked_mul(unit).filter(|secs| *secs > 0).ok_or_else(|| "is out of range".into())
+}
+
+impl SettingFlags {
+    fn flags(&self) -> Flags {
+        let given =
+            [("address", &self.address), ("port", &self.port), ("log", &self.log), ("log_format", &self.log_format)];
+        given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! Errors as the API answers them: `{"status":"error","message","details","code"}`.
+
+use std::io::Cursor;
+
+use callscope_common::api::ErrorBody;
+use rocket::http::{ContentType, Header, Status};
+use rocket::request::Request;
+use rocket::response::{self, Responder, Response};
+use tracing::error;
+
+use crate::store::StoreError;
+
+/// An error on its way to a client.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: Status,
+    /// For programs.
+    pub code: &'static str,
+    /// What was wrong.
+    pub message: String,
+    /// Where, or what to do.
+    pub details: Option<String>,
+}
+
+impl ApiError {
+    /// An error of that status.
+    #[must_use]
+    pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), details: None }
+    }
+
+    /// Adds where it was wrong, or what to do.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Status::BadRequest, "INVALID_REQUEST", message)
+    }
+
+    /// 404 for a call.
+    #[must_use]
+    pub fn no_call() -> Self {
+        Self::new(Status::NotFound, "CALL_NOT_FOUND", "no such call")
+    }
+
+    /// 403.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Status::Forbidden, "FORBIDDEN", message)
+    }
+
+    /// 503, to be tried again.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Status::ServiceUnavailable, "UNAVAILABLE", message)
+    }
+
+    /// What a bare status means, where nothing more is known.
+    #[must_use]
+    pub fn of_status(status: Status) -> Self {
+        let (code, message) = match status.code {
+            400 => ("INVALID_REQUEST", "the request cannot be read"),
+            401 => ("AUTHENTICATION_FAILED", "no token"),
+            403 => ("FORBIDDEN", "not allowed"),
+            404 => ("NOT_FOUND", "there is nothing here"),
+            405 => ("METHOD_NOT_ALLOWED", "this method is not served here"),
+            413 => ("PAYLOAD_TOO_LARGE", "the body is too large"),
+            422 => ("INVALID_REQUEST", "the request has a wrong shape"),
+            503 => ("UNAVAILABLE", "try again"),
+            500.. => ("INTERNAL", "the server failed"),
+            _ => ("ERROR", status.reason_lossy()),
+        };
+        Self::new(status, code, message)
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let body = ErrorBody {
+            status: "error".into(),
+            message: self.message.clone(),
+            details: self.details.clone(),
+            code: self.code.into(),
+        };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::unavailable("too much to do at once"),
+            StoreError::Closing => Self::unavailable("the server is shutting down"),
+            error if matches!(error, StoreError::Damaged(_)) => {
+                error!(%error, "a request failed");
+                Self::of_status(Status::InternalServerError)
+            }
+            error => {
+                // What the database said is for the log, not for the client.
+                error!(%error, "the storage does not answer");
+                Self::unavailable("the storage does not answer")
+            }
+        }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for ApiError {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        let body = self.body();
+        let mut response = Response::build();
+        response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));
+        match self.status.code {
+            401 => drop(response.header(Header::new("WWW-Authenticate", "Bearer"))),
+            429 | 503 => drop(response.header(Header::new("Retry-After", "1"))),
+            426 => {
+                drop(response.header(Header::new("Upgrade", "websocket")).header(Header::new("Connection", "Upgrade")))
+            }
+            _ => {}
+        }
+        response.ok()
+    }
+}

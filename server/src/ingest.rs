@@ -1,0 +1,192 @@
+//! From a webhook's bytes to the log.
+//!
+//! [`signature`] decides whether the bytes are to be believed, before anything reads them; [`elevenlabs`] turns the
+//! provider's JSON into a [`Change`](crate::store::ledger::Change); the store makes it durable.
+
+pub mod elevenlabs;
+pub mod signature;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use callscope_common::{Timestamp, json};
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::store::append::turn_hash;
+use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, new_id};
+use crate::store::{Appender, StoreError};
+use signature::{Checker, Unverified};
+
+/// Most refused attempts remembered; the oldest are forgotten first.
+const MAX_ATTEMPTS: usize = 1_000;
+
+/// A webhook as it came, nothing read yet.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Which webhook.
+    pub route: Route,
+    /// Where from.
+    pub remote_addr: Option<String>,
+    /// Names and values, in their order.
+    pub headers: Vec<(String, String)>,
+    /// As received.
+    pub body: Vec<u8>,
+}
+
+impl Incoming {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An attempt that did not verify: the facts only.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// Which webhook.
+    pub route: &'static str,
+    /// Where from.
+    pub remote_addr: Option<String>,
+    /// What was wrong.
+    pub reason: &'static str,
+}
+
+/// Why a webhook got no answer of the log.
+#[derive(Debug)]
+pub enum Refused {
+    /// It did not verify.
+    Unverified(Unverified),
+    /// The storage could not take it.
+    Store(StoreError),
+}
+
+/// The way in.
+#[derive(Debug)]
+pub struct Ingest {
+    checker: Checker,
+    appender: Appender,
+    attempts: Mutex<VecDeque<Attempt>>,
+    unverified: AtomicU64,
+}
+
+impl Ingest {
+    /// A way in that believes what `checker` believes.
+    #[must_use]
+    pub fn new(checker: Checker, appender: Appender) -> Self {
+        Self { checker, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0) }
+    }
+
+    /// The attempts that did not verify: the newest of them, and how many there were.
+    #[must_use]
+    pub fn unverified(&self) -> (Vec<Attempt>, u64) {
+        (self.attempts.lock().iter().rev().cloned().collect(), self.unverified.load(Ordering::Relaxed))
+    }
+
+    /// Takes a webhook in; returns its answer once it is durable.
+    ///
+    /// # Errors
+    /// [`Refused`]; then nothing of it took effect.
+    pub async fn accept(&self, incoming: Incoming) -> Result<Answer, Refused> {
+        let received_at = Timestamp::from_system_time(SystemTime::now());
+        let header = incoming.header(callscope_common::signature::HEADER);
+        let signed_at = match self.checker.check(header, &incoming.body, received_at) {
+            Ok(signed_at) => signed_at,
+            Err(unverified) => {
+                self.remember(&incoming, received_at, unverified);
+                return Err(Refused::Unverified(unverified));
+            }
+        };
+        let delivery = read(incoming, received_at, signed_at);
+        match self.appender.submit(Op::Deliver(Box::new(delivery))).await {
+            Ok(Outcome::Answered(answer)) => Ok(answer),
+            Ok(_) => Err(Refused::Store(StoreError::Damaged("outcome"))),
+            Err(error) => Err(Refused::Store(error)),
+        }
+    }
+
+    fn remember(&self, incoming: &Incoming, at: Timestamp, unverified: Unverified) {
+        self.unverified.fetch_add(1, Ordering::Relaxed);
+        let mut attempts = self.attempts.lock();
+        if attempts.len() >= MAX_ATTEMPTS {
+            attempts.pop_front();
+        }
+        let (route, remote_addr) = (incoming.route.as_str(), incoming.remote_addr.clone());
+        attempts.push_back(Attempt { at, route, remote_addr, reason: unverified.reason() });
+    }
+}
+
+/// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
+fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> Delivery {
+    let (kind, change) = match text(&incoming.body) {
+        Ok(text) => match incoming.route {
+            Route::Transcription => elevenlabs::turn(&text),
+            Route::PostCall => elevenlabs::post_call(&text),
+        },
+        Err(rejected) => (None, rejected),
+    };
+    let body_hash = Sha256::digest(&incoming.body).into();
+    let sameness = sameness(&incoming, &change, received_at, signed_at);
+    Delivery {
+        delivery_id: new_id(received_at),
+        route: incoming.route,
+        kind,
+        received_at,
+        headers: kept_headers(&incoming.headers),
+        remote_addr: incoming.remote_addr,
+        body: incoming.body,
+        body_hash,
+        sameness,
+        change,
+    }
+}
+
+fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, Change> {
+    let text = std::str::from_utf8(body).map_err(|error| Change::Rejected {
+        status: 400,
+        message: "the body is not JSON".into(),
+        details: Some(format!("it is not UTF-8 at byte {}", error.valid_up_to())),
+    })?;
+    Ok(json::replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text)))
+}
+
+fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> Sameness {
+    let (route, body) = (incoming.route.as_str().as_bytes(), incoming.body.as_slice());
+    match change {
+        Change::Rejected { .. } => return Sameness::None,
+        _ if let Some(own) = incoming.header("Idempotency-Key") => {
+            return Sameness::IdempotencyKey(key(&[b"idempotency", route, own.as_bytes()]));
+        }
+        Change::Turn(turn)
+            if turn.is_final
+                && let Some(turn_id) = &turn.turn_id =>
+        {
+            return Sameness::Turn(turn_hash(turn_id));
+        }
+        _ => {}
+    }
+    match (incoming.route, signed_at) {
+        (Route::PostCall, _) => Sameness::Content(key(&[b"content", route, body])),
+        // Equal bytes signed at the same time have an equal signature.
+        (Route::Transcription, Some(secs)) => Sameness::Content(key(&[b"signed", route, &secs.to_le_bytes(), body])),
+        (Route::Transcription, None) => {
+            let at = |secs: i64| key(&[b"unsigned", route, &secs.to_le_bytes(), body]);
+            let secs = received_at.as_unix_secs();
+            Sameness::Unsigned { now: at(secs), before: at(secs - 1) }
+        }
+    }
+}
+
+/// The headers as JSON, without what would let somebody in elsewhere.
+fn kept_headers(headers: &[(String, String)]) -> String {
+    let hidden =
+        |name: &str| ["authorization", "cookie", "proxy-authorization"].iter().any(|h| name.eq_ignore_ascii_case(h));
+    let kept: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), if hidden(name) { "[hidden]" } else { value.as_str() }))
+        .collect();
+    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
+}

@@ -1,0 +1,395 @@
+//! ElevenLabs' webhooks, and the turn webhook that goes with them.
+//!
+//! Follows the vendor's `GetConversationResponseModel` (Python SDK 2.78.0) for `post_call_transcription`, and captured
+//! payloads for the others. The vendor itself treats every enum as open and most fields as optional, so nothing here is
+//! refused but what the webhook is useless without: its type, and the conversation's id.
+
+use base64::Engine;
+use base64::engine::general_purpose::GeneralPurpose;
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+use callscope_common::json::Object;
+use callscope_common::{CallData, CallStatus, Identifier, Speaker, Timestamp, elevenlabs, text};
+use serde_json::value::RawValue;
+
+use crate::store::ledger::{CallFailure, CallResult, Change, Ending, Names, Turn};
+
+/// Longest message of a turn, in bytes of UTF-8.
+const MAX_MESSAGE: usize = 65_536;
+/// Longest `type` kept, in characters.
+const MAX_KIND: usize = 64;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What was wrong, and where.
+struct Wrong {
+    status: u16,
+    message: String,
+    details: Option<String>,
+}
+
+fn wrong<T>(message: &str, details: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { status: 400, message: message.into(), details: Some(details.into()) })
+}
+
+impl From<Wrong> for Change {
+    fn from(Wrong { status, message, details }: Wrong) -> Self {
+        Self::Rejected { status, message, details }
+    }
+}
+
+/// Reads the body of a turn: its kind, and what it says.
+#[must_use]
+pub fn turn(body: &str) -> (Option<String>, Change) {
+    match read_turn(body) {
+        Ok(turn) => (Some(if turn.is_final { "turn" } else { "partial" }.into()), Change::Turn(turn)),
+        Err(wrong) => (Some("turn".into()), wrong.into()),
+    }
+}
+
+/// Reads the body of a post-call webhook: its `type`, and what it says.
+#[must_use]
+pub fn post_call(body: &str) -> (Option<String>, Change) {
+    let envelope = match object(body) {
+        Ok(envelope) => envelope,
+        Err(wrong) => return (None, wrong.into()),
+    };
+    let Some(kind) = envelope.string("type") else {
+        let wrong = Wrong {
+            status: 400,
+            message: "`type` is missing or no text".into(),
+            details: Some("the envelope is {\"type\", \"event_timestamp\", \"data\"}".into()),
+        };
+        return (None, wrong.into());
+    };
+    let change = match kind.as_str() {
+        "post_call_transcription" => read_result(&envelope),
+        "call_initiation_failure" => read_failure(&envelope),
+        "post_call_audio" => read_audio(&envelope),
+        _ => Ok(ignored(&envelope)),
+    };
+    let shown: String = text::one_line(&kind).chars().take(MAX_KIND).collect();
+    (Some(shown), change.unwrap_or_else(Change::from))
+}
+
+fn object(body: &str) -> Result<Object<'_>, Wrong> {
+    Object::parse(body).or_else(|error| match serde_json::from_str::<&RawValue>(body) {
+        Ok(_) => wrong("the body is no JSON object", "expected {…}"),
+        Err(_) => wrong("the body is not JSON", error.to_string()),
+    })
+}
+
+fn read_turn(body: &str) -> Result<Turn, Wrong> {
+    let fields = object(body)?;
+    let names = Names {
+        call_sid: name(&fields, "call_sid")?,
+        conversation_id: name(&fields, "conversation_id")?,
+        others: Vec::new(),
+    };
+    if names == Names::default() {
+        return wrong(
+            "neither `call_sid` nor `conversation_id` is there",
+            "a turn names its call by one of them, or both",
+        );
+    }
+    let Some(speaker) = fields.string("speaker") else {
+        return wrong("`speaker` is missing or no text", "one of agent, user, tool");
+    };
+    let Ok(speaker) = speaker.parse::<Speaker>() else {
+        return wrong("`speaker` is unknown", "one of agent, user, tool");
+    };
+    let Some(text) = fields.string("message").filter(|text| !text.is_empty()) else {
+        return wrong("`message` is missing, empty or no text", "1 to 65536 bytes of text");
+    };
+    if text.len() > MAX_MESSAGE {
+        let details = Some(format!("it has {} bytes; at most {MAX_MESSAGE} are taken", text.len()));
+        return Err(Wrong { status: 413, message: "`message` is too long".into(), details });
+    }
+    let turn_id = match fields.get("turn_id") {
+        Some(_) if fields.array("turn_id").is_empty() && fields.object("turn_id").is_none() => fields.text("turn_id"),
+        Some(_) => return wrong("`turn_id` is no text", "any text that names the turn within its call"),
+        None => None,
+    };
+    let is_final = match fields.get("is_final").map(RawValue::get) {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return wrong("`is_final` is neither true nor false", "true where it is missing"),
+    };
+    Ok(Turn { names, speaker, text, at: timestamp(&fields)?, turn_id, is_final })
+}
+
+fn name(fields: &Object<'_>, key: &str) -> Result<Option<Identifier>, Wrong> {
+    let Some(value) = fields.get(key) else { return Ok(None) };
+    let Some(text) = callscope_common::json::string(value) else {
+        return wrong(&format!("`{key}` is no text"), "1 to 128 visible ASCII characters");
+    };
+    Identifier::parse(&text).map(Some).or_else(|error| wrong(&format!("`{key}` is no identifier"), error.to_string()))
+}
+
+fn timestamp(fields: &Object<'_>) -> Result<Option<Timestamp>, Wrong> {
+    let Some(_) = fields.get("timestamp") else { return Ok(None) };
+    let spelled = fields.string("timestamp").and_then(|text| Timestamp::parse_rfc3339(text.trim()));
+    let counted = || match fields.number("timestamp")?.as_i64() {
+        Some(secs) => Timestamp::from_unix_secs(secs),
+        None => Timestamp::from_unix_secs_f64(fields.float("timestamp")?),
+    };
+    match spelled.or_else(counted) {
+        Some(at) => Ok(Some(at)),
+        None => wrong("`timestamp` is no time", "RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds"),
+    }
+}
+
+/// `data`, and the conversation it is about.
+fn data<'a>(envelope: &Object<'a>) -> Result<(Object<'a>, Identifier), Wrong> {
+    let Some(data) = envelope.object("data") else { return wrong("`data` is missing or no object", "expected {…}") };
+    match name(&data, "conversation_id") {
+        Ok(Some(id)) => Ok((data, id)),
+        Ok(None) => wrong("`data.conversation_id` is missing", "it names the call"),
+        Err(error) => Err(Wrong { message: error.message.replace("`conv", "`data.conv"), ..error }),
+    }
+}
+
+fn read_result(envelope: &Object<'_>) -> Result<Change, Wrong> {
+    let (data, conversation_id) = data(envelope)?;
+    let metadata = data.object("metadata").unwrap_or_default();
+    let analysis = data.object("analysis").unwrap_or_default();
+    let ending = match data.string("status").as_deref() {
+        Some("done") => Ending::Done,
+        Some("failed") => Ending::Failed,
+        _ => Ending::Unsaid,
+    };
+    let transcript = data.get("transcript");
+    let result = CallData {
+        duration_seconds: metadata.integer("call_duration_secs"),
+        call_start_time: metadata.integer("start_time_unix_secs").and_then(Timestamp::from_unix_secs),
+        call_end_time: end_time(envelope, &metadata),
+        transcript_summary: analysis.text("transcript_summary"),
+        cost: metadata.number("cost"),
+        cost_fiat: metadata.number("cost_fiat"),
+        call_successful: call_successful(&analysis),
+        failure_reason: (ending == Ending::Failed).then(|| failure_reason(&data, &metadata)).flatten(),
+        analysis_data: data.get("analysis").map(RawValue::to_owned),
+        metadata: data.get("metadata").map(RawValue::to_owned),
+        ..CallData::new(CallStatus::Completed)
+    };
+    Ok(Change::Result(Box::new(CallResult {
+        names: names(&data, &metadata, conversation_id),
+        agent_id: agent_id(&data),
+        ending,
+        data: result,
+        turns: transcript.map(elevenlabs::turns).unwrap_or_default(),
+        transcript: transcript.map(|json| json.get().to_owned()),
+    })))
+}
+
+fn end_time(envelope: &Object<'_>, metadata: &Object<'_>) -> Option<Timestamp> {
+    let start = metadata.integer("start_time_unix_secs").and_then(Timestamp::from_unix_secs);
+    let duration = metadata.integer("call_duration_secs").filter(|secs| *secs >= 0);
+    match (start, duration) {
+        (Some(start), Some(duration)) => Some(start.plus_secs(duration)),
+        _ => event_time(envelope),
+    }
+}
+
+fn event_time(envelope: &Object<'_>) -> Option<Timestamp> {
+    envelope.integer("event_timestamp").and_then(Timestamp::from_unix_secs)
+}
+
+fn call_successful(analysis: &Object<'_>) -> Option<bool> {
+    match analysis.text("call_successful")?.as_str() {
+        "success" | "true" => Some(true),
+        "failure" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn failure_reason(data: &Object<'_>, metadata: &Object<'_>) -> Option<String> {
+    let error = metadata.object("error").and_then(|error| error.text("reason"));
+    data.text("failure_reason")
+        .or(error)
+        .or_else(|| metadata.text("termination_reason"))
+        .filter(|reason| !reason.is_empty())
+}
+
+fn agent_id(data: &Object<'_>) -> Option<String> {
+    data.string("agent_id").filter(|id| !id.is_empty()).map(|id| text::one_line(&id).into_owned())
+}
+
+/// The conversation's id, our own sid among the dynamic variables, and the provider's sids.
+fn names(data: &Object<'_>, metadata: &Object<'_>, conversation_id: Identifier) -> Names {
+    let variables = data
+        .object("conversation_initiation_client_data")
+        .and_then(|initiation| initiation.object("dynamic_variables"))
+        .unwrap_or_default();
+    let phone_call = metadata.object("phone_call").unwrap_or_default();
+    Names {
+        call_sid: sid(&variables, "call_sid"),
+        others: sids([sid(&phone_call, "call_sid"), sid(&variables, "system__call_sid")]),
+        conversation_id: Some(conversation_id),
+    }
+}
+
+fn sid(fields: &Object<'_>, key: &str) -> Option<Identifier> {
+    fields.string(key).and_then(|sid| Identifier::parse(&sid).ok())
+}
+
+fn sids(found: [Option<Identifier>; 2]) -> Vec<Identifier> {
+    let mut sids: Vec<Identifier> = found.into_iter().flatten().collect();
+    sids.dedup();
+    sids
+}
+
+fn read_failure(envelope: &Object<'_>) -> Result<Change, Wrong> {
+    let (data, conversation_id) = data(envelope)?;
+    let metadata = data.object("metadata").unwrap_or_default();
+    let body = metadata.object("body").unwrap_or_default();
+    let mut names = names(&data, &metadata, conversation_id);
+    // Twilio's status callback writes it one way, the SIP trunk's the other.
+    names.others.extend(sids([sid(&body, "CallSid"), sid(&body, "call_sid")]));
+    Ok(Change::Failure(Box::new(CallFailure {
+        names,
+        agent_id: agent_id(&data),
+        data: CallData {
+            call_end_time: event_time(envelope),
+            failure_reason: data.text("failure_reason"),
+            metadata: data.get("metadata").map(RawValue::to_owned),
+            ..CallData::new(CallStatus::Failed)
+        },
+    })))
+}
+
+fn read_audio(envelope: &Object<'_>) -> Result<Change, Wrong> {
+    let (data, conversation_id) = data(envelope)?;
+    let names = Names { conversation_id: Some(conversation_id), ..Names::default() };
+    let bytes = data.string("full_audio").and_then(|audio| BASE64.decode(audio.trim()).ok());
+    Ok(match bytes.filter(|bytes| !bytes.is_empty()) {
+        Some(bytes) => Change::Audio { names, bytes },
+        None => Change::Ignored { names, reason: "`data.full_audio` is missing or no base64" },
+    })
+}
+
+fn ignored(envelope: &Object<'_>) -> Change {
+    let conversation_id = envelope.object("data").and_then(|data| sid(&data, "conversation_id"));
+    Change::Ignored { names: Names { conversation_id, ..Names::default() }, reason: "this type is not acted on" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection(change: Change) -> (u16, String) {
+        match change {
+            Change::Rejected { status, message, .. } => (status, message),
+            other => panic!("not rejected: {other:?}"),
+        }
+    }
+
+    fn result(body: &str) -> CallResult {
+        match post_call(body).1 {
+            Change::Result(result) => *result,
+            other => panic!("no result: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_turn_says_what_is_wrong_with_it() {
+        for (body, status, message) in [
+            ("", 400, "the body is not JSON"),
+            ("[]", 400, "the body is no JSON object"),
+            ("{}", 400, "neither `call_sid` nor `conversation_id` is there"),
+            (r#"{"call_sid":7}"#, 400, "`call_sid` is no text"),
+            (r#"{"call_sid":"a b"}"#, 400, "`call_sid` is no identifier"),
+            (r#"{"call_sid":"a"}"#, 400, "`speaker` is missing or no text"),
+            (r#"{"call_sid":"a","speaker":"boss"}"#, 400, "`speaker` is unknown"),
+            (r#"{"call_sid":"a","speaker":"user"}"#, 400, "`message` is missing, empty or no text"),
+            (r#"{"call_sid":"a","speaker":"user","message":""}"#, 400, "`message` is missing, empty or no text"),
+            (
+                r#"{"call_sid":"a","speaker":"user","message":"m","is_final":1}"#,
+                400,
+                "`is_final` is neither true nor false",
+            ),
+            (r#"{"call_sid":"a","speaker":"user","message":"m","timestamp":"x"}"#, 400, "`timestamp` is no time"),
+            (r#"{"call_sid":"a","speaker":"user","message":"m","turn_id":{}}"#, 400, "`turn_id` is no text"),
+        ] {
+            assert_eq!(rejection(turn(body).1), (status, message.to_owned()), "{body}");
+        }
+        let long = format!(r#"{{"call_sid":"a","speaker":"user","message":"{}"}}"#, "x".repeat(MAX_MESSAGE + 1));
+        assert_eq!(rejection(turn(&long).1).0, 413);
+    }
+
+    #[test]
+    fn a_turn_keeps_its_text_and_time() {
+        let body = r#"{"conversation_id":"c","speaker":"tool","message":"a\u0000\ud83d\ude00","timestamp":1790855035.5,"call_sid":null,"x":1}"#;
+        let Change::Turn(turn) = turn(body).1 else { panic!("no turn") };
+        assert_eq!(turn.text, "a\0😀");
+        assert_eq!(turn.at.map(|at| at.to_string()).as_deref(), Some("2026-10-01T11:03:55.500000Z"));
+        assert!(turn.is_final && turn.speaker == Speaker::Tool);
+    }
+
+    #[test]
+    fn a_post_call_webhook_needs_its_type_and_its_conversation() {
+        for (body, message) in [
+            (r#"{"data":{}}"#, "`type` is missing or no text"),
+            (r#"{"type":7}"#, "`type` is missing or no text"),
+            (r#"{"type":"post_call_transcription"}"#, "`data` is missing or no object"),
+            (r#"{"type":"post_call_audio","data":{}}"#, "`data.conversation_id` is missing"),
+            (r#"{"type":"call_initiation_failure","data":{"conversation_id":7}}"#, "`data.conversation_id` is no text"),
+        ] {
+            assert_eq!(rejection(post_call(body).1), (400, message.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn odd_results_are_taken() {
+        let bare = result(r#"{"type":"post_call_transcription","data":{"conversation_id":"c"}}"#);
+        assert_eq!((bare.ending, bare.turns.len(), bare.data.call_successful), (Ending::Unsaid, 0, None));
+        let odd = result(
+            r#"{"event_timestamp":"1790855035","data":{"metadata":{"cost":"74","start_time_unix_secs":"1790855000",
+                "call_duration_secs":11.9,"phone_call":{"type":"new","call_sid":"CA1"}},"status":"failed","agent_id":7,
+                "analysis":{"call_successful":true,"transcript_summary":null},"transcript":{"no":"list"},
+                "conversation_initiation_client_data":{"dynamic_variables":{"system__call_sid":"CA1","call_sid":"EL_x_1"}},
+                "conversation_id":"c"},"type":"post_call_transcription"}"#,
+        );
+        assert_eq!(odd.data.cost.as_ref().and_then(serde_json::Number::as_i64), Some(74));
+        assert_eq!(odd.data.duration_seconds, Some(11));
+        assert_eq!(odd.data.call_end_time, Timestamp::from_unix_secs(1_790_855_011));
+        assert_eq!(odd.data.call_successful, Some(true));
+        assert_eq!(odd.ending, Ending::Failed);
+        let names: Vec<&str> = odd.names.iter().map(Identifier::as_str).collect();
+        assert_eq!(names, ["EL_x_1", "c", "CA1"]);
+    }
+
+    #[test]
+    fn failures_name_the_providers_call() {
+        for body in [r#"{"type":"twilio","body":{"CallSid":"CA9"}}"#, r#"{"type":"sip","body":{"call_sid":"CA9"}}"#] {
+            let body = format!(
+                r#"{{"type":"call_initiation_failure","data":{{"conversation_id":"c","failure_reason":"busy","metadata":{body}}}}}"#
+            );
+            let Change::Failure(failure) = post_call(&body).1 else { panic!("no failure") };
+            assert_eq!(failure.names.others.iter().map(Identifier::as_str).collect::<Vec<_>>(), ["CA9"]);
+            assert_eq!(failure.data.failure_reason.as_deref(), Some("busy"));
+        }
+    }
+
+    #[test]
+    fn audio_that_cannot_be_read_is_kept_and_ignored() {
+        let audio = |value: &str| {
+            post_call(&format!(r#"{{"type":"post_call_audio","data":{{"conversation_id":"c","full_audio":{value}}}}}"#))
+                .1
+        };
+        assert!(matches!(audio(r#""aGk=""#), Change::Audio { bytes, .. } if bytes == b"hi"));
+        assert!(matches!(audio(r#""aGk""#), Change::Audio { bytes, .. } if bytes == b"hi"));
+        for odd in ["null", "7", r#""***""#, r#""""#] {
+            assert!(matches!(audio(odd), Change::Ignored { .. }), "{odd}");
+        }
+    }
+
+    #[test]
+    fn unknown_types_are_kept_under_a_name_that_is_safe_to_show() {
+        let (kind, change) = post_call(r#"{"type":"\u001b[2Jnew","data":{"conversation_id":"c"}}"#);
+        assert_eq!(kind.as_deref(), Some("\u{fffd}new"));
+        assert!(matches!(change, Change::Ignored { .. }));
+    }
+}

@@ -1,0 +1,89 @@
+//! The HTTP surface: thin routes that take a request apart, make one call and answer.
+
+pub mod admin;
+mod audio;
+pub mod calls;
+mod guard;
+pub mod health;
+mod query;
+pub mod subscribe;
+pub mod webhook;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rocket::http::{ContentType, Status};
+use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
+
+use crate::auth::Tokens;
+use crate::error::ApiError;
+use crate::ingest::Ingest;
+use crate::live::Hub;
+use crate::live::session::Timing;
+use crate::origin::Origins;
+use crate::store::{Appender, Store};
+
+pub use guard::{Admin, Viewer};
+
+/// What the routes work with.
+#[derive(Debug)]
+pub struct App {
+    /// Reads.
+    pub store: Store,
+    /// Writes.
+    pub appender: Appender,
+    /// Takes webhooks in.
+    pub ingest: Ingest,
+    /// Knows who follows what.
+    pub hub: Hub,
+    /// Checks tokens.
+    pub tokens: Tokens,
+    /// Browser origins that may connect.
+    pub origins: Origins,
+    /// How long live things may take.
+    pub timing: Timing,
+    /// Bounds the memory that bodies take while they are read.
+    pub budget: webhook::Budget,
+    /// This process's name in the cluster.
+    pub node: String,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// JSON that is a text already.
+#[derive(rocket::Responder)]
+#[response(content_type = "json")]
+pub(crate) struct Json(pub String);
+
+impl Json {
+    fn of(value: &impl serde::Serialize) -> Result<Self, ApiError> {
+        serde_json::to_string(value).map(Self).map_err(|_| ApiError::of_status(Status::InternalServerError))
+    }
+}
+
+/// Mounts every route.
+#[must_use]
+pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
+    rocket
+        .mount("/", routes![health::healthz, health::readyz, subscribe::websocket, subscribe::no_upgrade, preflight])
+        .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
+        .mount("/api/v1/calls", calls::routes())
+        .mount("/api/v1/admin", admin::routes())
+        .register("/", catchers())
+}
+
+fn catchers() -> Vec<Catcher> {
+    catchers![any_error]
+}
+
+/// Whatever no route answered, in the API's form.
+#[catch(default)]
+fn any_error(status: Status, request: &Request<'_>) -> ApiError {
+    guard::noted(request).unwrap_or_else(|| ApiError::of_status(status))
+}
+
+/// Any path answers a preflight; the CORS fairing says what is allowed.
+#[options("/<_path..>")]
+fn preflight(_path: PathBuf, _app: &State<App>) -> (Status, (ContentType, &'static str)) {
+    (Status::NoContent, (ContentType::Plain, ""))
+}
