@@ -6,6 +6,7 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::task::JoinHandle;
 
 use crate::auth::{Role, Tokens};
+use crate::live::Hub;
 use crate::settings::{Flags, Settings};
 use crate::store::Store;
 
@@ -21,6 +22,8 @@ pub struct Embedded {
     pub webhook_secret: String,
     /// An admin's token.
     pub token: String,
+    /// Who follows what in it.
+    pub hub: Hub,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), String>>,
 }
@@ -47,6 +50,7 @@ impl Embedded {
             .mint_for("embedded", Role::Admin, TOKEN_SECS, None)
             .map_err(|error| error.to_string())?;
         let mut server = crate::build(settings, store.clone());
+        let hub = server.hub.clone();
         let (_, never) = oneshot::channel();
         let listening = std::mem::replace(&mut server.listening, never);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -63,7 +67,7 @@ impl Embedded {
         };
         let webhook_secret =
             settings.webhook_secrets.first().map(|secret| secret.expose().to_owned()).unwrap_or_default();
-        Ok(Self { url: format!("http://{address}"), webhook_secret, token, stop, served })
+        Ok(Self { url: format!("http://{address}"), webhook_secret, token, hub, stop, served })
     }
 
     /// Drains it and waits until it is gone.

@@ -116,10 +116,15 @@ impl<'r> Responder<'r, 'static> for ApiError {
         let mut response = Response::build();
         response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));
         match self.status.code {
-            401 => drop(response.header(Header::new("WWW-Authenticate", "Bearer"))),
-            429 | 503 => drop(response.header(Header::new("Retry-After", "1"))),
+            401 => {
+                response.header(Header::new("WWW-Authenticate", "Bearer"));
+            }
+            429 | 503 => {
+                response.header(Header::new("Retry-After", "1"));
+            }
             426 => {
-                drop(response.header(Header::new("Upgrade", "websocket")).header(Header::new("Connection", "Upgrade")))
+                response.header(Header::new("Upgrade", "websocket"));
+                response.header(Header::new("Connection", "Upgrade"));
             }
             _ => {}
         }

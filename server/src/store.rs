@@ -21,9 +21,11 @@ pub use retry::StoreError;
 use sqlx::{PgPool, SqlitePool};
 
 /// Handle to the database; cheap to clone.
+///
+/// The write path has connections of its own, so that no crowd of readers can keep a webhook waiting.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// One file, one writing connection, several reading ones.
+    /// One file.
     Sqlite {
         /// The only connection that writes.
         writer: SqlitePool,
@@ -31,7 +33,12 @@ pub enum Store {
         readers: SqlitePool,
     },
     /// A PostgreSQL database, which several server processes may share.
-    Postgres(PgPool),
+    Postgres {
+        /// For the write path.
+        writer: PgPool,
+        /// For everything else.
+        readers: PgPool,
+    },
 }
 
 /// Runs the same body for either reading pool.
@@ -39,7 +46,7 @@ macro_rules! on_pool {
     ($store:expr, $pool:ident => $body:expr) => {
         match $store {
             $crate::store::Store::Sqlite { readers: $pool, .. } => $body,
-            $crate::store::Store::Postgres($pool) => $body,
+            $crate::store::Store::Postgres { readers: $pool, .. } => $body,
         }
     };
 }
@@ -51,7 +58,7 @@ impl Store {
     pub fn engine(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "sqlite",
-            Self::Postgres(_) => "postgres",
+            Self::Postgres { .. } => "postgres",
         }
     }
 
@@ -74,7 +81,10 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
         }
     }
 }

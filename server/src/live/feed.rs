@@ -1,11 +1,13 @@
 //! One followed call: its head, its newest frames, its followers.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rocket::tokio::task;
 use slab::Slab;
@@ -169,7 +171,12 @@ impl Feed {
         if !std::mem::replace(&mut inbox.running, true) {
             let (feed, hub) = (Arc::clone(self), hub.clone());
             // Unconstrained: tokio's budget would make writable sockets look full. The task yields by itself.
-            task::spawn(task::unconstrained(async move { feed.run(&hub).await }));
+            task::spawn(task::unconstrained(async move {
+                let ran = AssertUnwindSafe(Arc::clone(&feed).run(&hub)).catch_unwind().await;
+                if ran.is_err() {
+                    feed.recover();
+                }
+            }));
         }
     }
 
@@ -193,6 +200,13 @@ impl Feed {
             }
         }
         hub.forget_if_unfollowed(self.call_id);
+    }
+
+    /// After a panic: has every session look for itself, and lets the task be started again.
+    fn recover(&self) {
+        tracing::error!(call_id = %self.call_id, "a feed failed; its followers catch up by themselves");
+        self.inbox.lock().running = false;
+        self.for_all(|member| member.connection.unsettle(member.subscription));
     }
 
     fn next_fate(&self, items: &mut std::iter::Peekable<impl Iterator<Item = Item>>) -> Option<Fate> {

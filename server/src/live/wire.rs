@@ -169,6 +169,14 @@ impl Connection {
         self.wake();
     }
 
+    /// Has the session look at a subscription itself.
+    pub(super) fn unsettle(&self, id: u64) {
+        if let Some(subscription) = self.wire.lock().subscriptions.iter_mut().find(|s| s.id == id) {
+            subscription.settled = false;
+        }
+        self.wake();
+    }
+
     /// Takes a feed's pass: writes it straight into the socket where the subscription stands right before it and owes
     /// nothing, else leaves it to the session.
     pub(super) fn offer(&self, id: u64, feed: &Arc<Feed>, pass: &Pass) -> Offered {

@@ -6,11 +6,13 @@
 //! process that took the key meanwhile makes the whole transaction start over and see it.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier, Timestamp};
+use futures_util::FutureExt;
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::time::sleep;
 use tracing::{debug, warn};
@@ -30,6 +32,9 @@ const QUEUE: usize = 4096;
 const MAX_BATCH: usize = 512;
 /// Most bytes of bodies in one transaction, after the first operation.
 const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// No transaction is tried again after this time: its callers hear that the storage is down.
+const RETRY_FOR: Duration = Duration::from_secs(4);
 
 /// Called after each commit, in the order of the log; must not block.
 pub type OnCommit = Box<dyn Fn(Vec<Wake>) + Send + Sync>;
@@ -156,10 +161,15 @@ impl Writer {
     }
 
     async fn commit_with_retries(&self, ops: &[&Op]) -> Result<Vec<Outcome>, Failure> {
+        let began = Instant::now();
         let mut attempt = 0;
         loop {
-            match self.commit(ops).await {
-                Err(Failure::Store(error)) if error.is_transient() && attempt + 1 < ATTEMPTS => {
+            // A rule that panics over one operation must not end the writing of all others.
+            let committed = AssertUnwindSafe(self.commit(ops)).catch_unwind().await;
+            match committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log")))) {
+                Err(Failure::Store(error))
+                    if error.is_transient() && attempt + 1 < ATTEMPTS && began.elapsed() < RETRY_FOR =>
+                {
                     attempt += 1;
                     debug!(%error, attempt, "a transaction is tried again");
                     sleep(backoff(attempt)).await;

@@ -204,7 +204,7 @@ impl Store {
             .bind(hex_list(&ids))
             .fetch_all(readers)
             .await?,
-            Self::Postgres(pool) => {
+            Self::Postgres { readers: pool, .. } => {
                 sqlx::query_as(
                     "SELECT call_id, identifier FROM identifiers WHERE call_id = ANY($1) ORDER BY identifier",
                 )
@@ -221,7 +221,7 @@ impl Store {
                 .bind(hex_list(&ids))
                 .fetch_all(readers)
                 .await?,
-                Self::Postgres(pool) => {
+                Self::Postgres { readers: pool, .. } => {
                     sqlx::query_as("SELECT call_id, call_data FROM results WHERE call_id = ANY($1)")
                         .bind(&ids)
                         .fetch_all(pool)
@@ -243,7 +243,7 @@ impl Store {
             .bind(hex_list(ids))
             .fetch_all(readers)
             .await?,
-            Self::Postgres(pool) => {
+            Self::Postgres { readers: pool, .. } => {
                 sqlx::query_as("SELECT call_id, head, status, merged_into FROM calls WHERE call_id = ANY($1)")
                     .bind(ids)
                     .fetch_all(pool)
@@ -267,7 +267,7 @@ impl Store {
                 .fetch_all(readers)
                 .await?
             }
-            Self::Postgres(pool) => {
+            Self::Postgres { readers: pool, .. } => {
                 sqlx::query_scalar("SELECT identifier FROM identifiers WHERE identifier = ANY($1)")
                     .bind(&names)
                     .fetch_all(pool)

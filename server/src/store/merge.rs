@@ -1,7 +1,7 @@
 //! Two records that turn out to be one call become one log.
 
 use callscope_common::protocol::ServerMessage;
-use callscope_common::{CallData, CallId, CallStatus};
+use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
 use super::ledger::{Absorbed, Call, Ledger, Merge, Stop, Wake};
 
@@ -20,6 +20,10 @@ impl Ledger {
     pub(super) fn absorb(&mut self, into: CallId, absorbed: Absorbed) -> Result<(), Stop> {
         let Some(other) = self.calls.remove(&absorbed.call_id) else { return Ok(()) };
         self.names.retain(|_, named| *named != absorbed.call_id);
+        // Whoever named the record by its own id means the survivor from now on.
+        if let Ok(signpost) = Identifier::parse(&absorbed.call_id.to_string()) {
+            self.names.insert(signpost, into);
+        }
         for name in &absorbed.names {
             self.names.insert(name.clone(), into);
             // Whoever waits for a name may find its call only now.

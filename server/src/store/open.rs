@@ -15,7 +15,9 @@ static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
 /// How long a connection is waited for before the caller hears that the storage is down.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 16;
+const POSTGRES_READERS: u32 = 12;
+/// One transaction at a time writes; a second connection stands by for the moment the first one breaks.
+const POSTGRES_WRITERS: u32 = 2;
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +29,8 @@ pub enum OpenError {
     #[error("the database URL cannot be read")]
     BadUrl,
     /// The server acknowledges commits before they are durable.
-    #[error("PostgreSQL runs with {0}, so a commit it acknowledged could be lost; set it to on")]
-    NotDurable(&'static str),
+    #[error("PostgreSQL runs with synchronous_commit = off, so a commit it acknowledged could be lost; set it to on")]
+    NotDurable,
     /// A migration failed.
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -82,23 +84,25 @@ impl Store {
         if !sqlx::Postgres::database_exists(url).await.unwrap_or(true) {
             sqlx::Postgres::create_database(url).await?;
         }
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS)
+        let writer = PgPoolOptions::new()
+            .max_connections(POSTGRES_WRITERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await?;
+        let commit: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&writer).await?;
+        if commit == "off" {
+            return Err(OpenError::NotDurable);
+        }
+        let fsync: String = sqlx::query_scalar("SHOW fsync").fetch_one(&writer).await?;
+        if fsync == "off" {
+            tracing::warn!("PostgreSQL runs with fsync = off: a power failure may lose what was acknowledged");
+        }
+        POSTGRES.run(&writer).await?;
+        let readers = PgPoolOptions::new()
+            .max_connections(POSTGRES_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
-        for (setting, value) in [
-            (
-                "synchronous_commit = off",
-                sqlx::query_scalar::<_, String>("SHOW synchronous_commit").fetch_one(&pool).await?,
-            ),
-            ("fsync = off", sqlx::query_scalar::<_, String>("SHOW fsync").fetch_one(&pool).await?),
-        ] {
-            if value == "off" {
-                return Err(OpenError::NotDurable(setting));
-            }
-        }
-        POSTGRES.run(&pool).await?;
-        Ok(Self::Postgres(pool))
+        Ok(Self::Postgres { writer, readers })
     }
 }

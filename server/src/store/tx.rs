@@ -47,7 +47,7 @@ impl Tx {
         Ok(match store {
             // IMMEDIATE takes the write lock at once: a transaction that reads first could not get it later.
             Store::Sqlite { writer, .. } => Self::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Store::Postgres(pool) => Self::Postgres(pool.begin().await?),
+            Store::Postgres { writer, .. } => Self::Postgres(writer.begin().await?),
         })
     }
 

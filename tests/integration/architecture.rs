@@ -1,0 +1,81 @@
+//! The arrows between the server's modules go one way.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Lines below `folder` (a module and its submodules) that name one of `forbidden`.
+fn offenders(krate: &str, module: &str, forbidden: &[&str]) -> Vec<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(krate).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut offenders = Vec::new();
+    let mut seen = 0;
+    for file in files {
+        let relative = file.strip_prefix(&src).unwrap().with_extension("");
+        if !module.is_empty() && !relative.starts_with(module) {
+            continue;
+        }
+        seen += 1;
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            let code = line.split("//").next().unwrap();
+            if forbidden.iter().any(|name| code.contains(name)) {
+                offenders.push(format!("{}: {}", relative.display(), line.trim()));
+            }
+        }
+    }
+    assert!(seen > 0, "{krate}/{module} holds no source");
+    offenders
+}
+
+#[test]
+fn the_store_knows_nobody_above_it() {
+    assert_eq!(
+        offenders("server", "store", &["crate::live", "crate::ingest", "crate::routes", "tungstenite"]),
+        [""; 0]
+    );
+}
+
+#[test]
+fn hub_feed_and_wire_read_no_database() {
+    for module in ["live/hub", "live/feed", "live/wire", "live/broker"] {
+        let known = ["crate::ingest", "crate::routes", "store::Store", "sqlx"];
+        assert_eq!(offenders("server", module, &known), [""; 0]);
+    }
+}
+
+#[test]
+fn ingest_knows_neither_routes_nor_followers() {
+    assert_eq!(offenders("server", "ingest", &["crate::routes", "crate::live", "sqlx"]), [""; 0]);
+}
+
+#[test]
+fn rows_stay_in_the_store_and_the_websocket_library_in_the_session() {
+    for (module, forbidden) in [
+        ("live", "sqlx"),
+        ("routes", "sqlx"),
+        ("ingest", "sqlx"),
+        ("routes", "tungstenite::"),
+        ("live/hub", "tungstenite"),
+        ("live/feed", "tungstenite"),
+        ("live/wire", "tungstenite"),
+    ] {
+        assert_eq!(offenders("server", module, &[forbidden]), [""; 0], "{module}");
+    }
+}
+
+#[test]
+fn the_shared_types_do_no_input_and_output() {
+    let io = ["std::fs", "std::net", "tokio", "rocket", "sqlx", "SystemTime::now"];
+    assert_eq!(offenders("common", "", &io), [""; 0]);
+}

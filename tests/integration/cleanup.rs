@@ -1,0 +1,65 @@
+//! A connection that ends leaves nothing behind, however it ends.
+
+use callscope_tests::{Database, Engine, Server, until};
+use serde_json::json;
+use tokio_tungstenite::MaybeTlsStream;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_cut_and_kicked_connections_vanish_from_every_structure() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    server.turn("EL_here_1", "agent", "hello").await;
+    let hub = server.embedded.hub.clone();
+    let mut kicked = None;
+    for way in 0..3 {
+        let mut subscriber = server.subscriber().await;
+        subscriber.subscribe("EL_here_1").await;
+        subscriber.events(1, 1).await;
+        subscriber.send(json!({"subscribe": "EL_absent_1", "wait": true})).await;
+        subscriber.expect("subscription_pending").await;
+        assert_eq!(hub.sizes().1, 1, "the call is followed");
+        match way {
+            0 => subscriber.socket().close(None).await.unwrap(),
+            1 => {
+                if let MaybeTlsStream::Plain(stream) = subscriber.socket().get_ref() {
+                    stream.set_zero_linger().unwrap();
+                }
+                drop(subscriber);
+            }
+            _ => {
+                let connections = server.get("/api/v1/admin/connections").await;
+                let id = connections["connections"][0]["connection_id"].as_str().unwrap().to_owned();
+                let path = format!("/api/v1/admin/connections/{id}");
+                assert_eq!(server.api(reqwest::Method::DELETE, &path, None).await.status, 204);
+                kicked = Some(subscriber);
+            }
+        }
+        until("nothing is left", async || hub.sizes() == (0, 0, 0)).await;
+    }
+    let last = kicked.unwrap().next().await;
+    assert_eq!(last, callscope_tests::subscriber::Received::Closed(4012));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_call_is_followed_no_more() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    server.turn("EL_over_1", "agent", "hello").await;
+    let mut subscribers = Vec::new();
+    for _ in 0..5 {
+        let mut subscriber = server.subscriber().await;
+        subscriber.subscribe("EL_over_1").await;
+        subscriber.events(1, 1).await;
+        subscribers.push(subscriber);
+    }
+    server.api(reqwest::Method::PATCH, "/api/v1/calls/EL_over_1", Some(&json!({"status": "completed"}))).await;
+    for subscriber in &mut subscribers {
+        subscriber.events(2, 2).await;
+    }
+    let hub = server.embedded.hub.clone();
+    until("the feed is gone", async || hub.sizes().1 == 0).await;
+    server.turn("EL_over_1", "agent", "too late").await;
+    for subscriber in &mut subscribers {
+        subscriber.expect_silence().await;
+    }
+}

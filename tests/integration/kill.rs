@@ -1,0 +1,63 @@
+//! `kill -9` in the middle: what was acknowledged is there, once, in order.
+
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::Secret;
+use callscope_tests::server::{http, now, post_signed};
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Process, Subscriber};
+use serde_json::json;
+
+/// Sends turns until each is acknowledged, over as many servers' lives as it takes; every third life is cut short.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let token = Tokens::new(&Secret::new(callscope_tests::server::JWT_SECRET.into()))
+            .mint_for("kill", Role::Admin, 600, None)
+            .unwrap();
+        let mut process = Process::start(&database, 0).await;
+        let (port, url) = (process.port(), process.url.clone());
+        let reader = tokio::spawn(read_all(url.clone(), token, 60));
+        let http = http();
+        for i in 0..60 {
+            let body = json!({"call_sid": "EL_kill_1", "speaker": "user", "message": format!("turn {i}"),
+                "turn_id": format!("t{i}")})
+            .to_string();
+            if i % 20 == 10 {
+                // In flight while the server dies: acknowledged or not, sending it again must count it once.
+                let doomed = tokio::spawn({
+                    let (http, url, body) = (http.clone(), url.clone(), body.clone());
+                    async move { post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.is_ok() }
+                });
+                process.kill().await;
+                let _ = doomed.await;
+                process = Process::start(&database, port).await;
+            }
+            let reply = post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.unwrap();
+            assert_eq!(reply.status, 201, "{reply:?}");
+            assert_eq!(reply.json["seq"], i + 1, "{reply:?}");
+        }
+        let texts = reader.await.unwrap();
+        assert_eq!(texts, (0..60).map(|i| format!("turn {i}")).collect::<Vec<_>>());
+    }
+}
+
+/// Follows the call, reconnecting behind the last seq, until `count` events came.
+async fn read_all(url: String, token: String, count: usize) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    while texts.len() < count {
+        let Ok(mut subscriber) = Subscriber::try_connect(&url, &token).await else {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        };
+        subscriber.send(json!({"subscribe": "EL_kill_1", "after": texts.len(), "wait": true})).await;
+        while texts.len() < count {
+            let Received::Json(message) = subscriber.next().await else { break };
+            if message["type"] == "transcription" {
+                assert_eq!(message["seq"], i64::try_from(texts.len()).unwrap() + 1, "{message}");
+                texts.push(message["message_text"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    texts
+}

@@ -1,0 +1,42 @@
+//! A client that does not read loses nothing, slows nobody, and is closed with a word on why.
+
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Server};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everything() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::with(&database, &[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
+    server.turn("EL_slow_1", "agent", "first").await;
+    let mut stalled = server.subscriber().await;
+    stalled.subscribe("EL_slow_1").await;
+    let mut reader = server.subscriber().await;
+    reader.subscribe("EL_slow_1").await;
+    reader.events(1, 1).await;
+    // More than the kernel's buffers on both sides take. Each text is another one: equal ones would be repeats.
+    let count = 300;
+    let reading = tokio::spawn(async move { reader.events(2, count).await.len() });
+    for i in 0..count {
+        assert_eq!(server.turn("EL_slow_1", "user", &format!("{i}{}", "x".repeat(60_000))).await.status, 201);
+    }
+    assert_eq!(reading.await.unwrap(), count);
+    // Now it reads again: what it was given in order, then the end.
+    let mut last = 0;
+    let code = loop {
+        match stalled.next().await {
+            Received::Json(message) => {
+                last += 1;
+                assert_eq!(message["seq"], last);
+            }
+            Received::Closed(code) => break code,
+        }
+    };
+    // The close frame gets through only to a client that begins to read in time.
+    assert!(matches!(code, 4101 | 1006), "{code}");
+    assert!(last > 0 && last < 300, "the kernel took it all: {last}");
+    let mut again = server.subscriber().await;
+    again.send(json!({"subscribe": "EL_slow_1", "after": last})).await;
+    again.expect("subscription_confirmed").await;
+    again.events(last + 1, usize::try_from(301 - last).unwrap()).await;
+}

@@ -1,0 +1,58 @@
+//! A database for one test.
+
+use callscope_server::store::Store;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// The engines that every contract of the store holds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A file.
+    Sqlite,
+    /// A database of its own on the test run's PostgreSQL.
+    Postgres,
+}
+
+impl Engine {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+}
+
+/// A database of its own, and a folder for whatever lies beside it.
+#[derive(Debug)]
+pub struct Database {
+    /// Its URL.
+    pub url: String,
+    /// Gone with it.
+    pub dir: TempDir,
+}
+
+impl Database {
+    /// Makes one.
+    pub async fn new(engine: Engine) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = match engine {
+            Engine::Sqlite => format!("sqlite://{}", dir.path().join("callscope.db").display()),
+            Engine::Postgres => postgres().await,
+        };
+        Self { url, dir }
+    }
+
+    /// Opens it.
+    pub async fn open(&self) -> Store {
+        Store::open(&self.url).await.unwrap()
+    }
+}
+
+async fn postgres() -> String {
+    let server = std::env::var("CALLSCOPE_TEST_POSTGRES")
+        .expect("CALLSCOPE_TEST_POSTGRES names no PostgreSQL; tests/run starts one and sets it");
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let mut connection =
+        PgConnection::connect(&server).await.expect("the PostgreSQL of CALLSCOPE_TEST_POSTGRES answers");
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    connection.close().await.unwrap();
+    let (base, _) = server.rsplit_once('/').unwrap();
+    format!("{base}/{name}")
+}

@@ -1,0 +1,165 @@
+//! A server in the test's own process, and what a provider and an admin say to it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use callscope_common::signature;
+use callscope_server::embedded::Embedded;
+use callscope_server::settings::{Flags, Settings};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{Database, Engine, Subscriber};
+
+/// Signs webhooks in all tests.
+pub const SECRET: &str = "wsec_tests";
+/// Signs tokens in all tests.
+pub const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    /// The server itself.
+    pub embedded: Embedded,
+    http: reqwest::Client,
+}
+
+/// An answer: its status and its JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null where it is empty.
+    pub json: Value,
+}
+
+/// Now, in Unix seconds.
+pub fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// The settings that all tests share, and the ones given.
+pub fn environment(database: &Database, given: &[(&str, &str)]) -> Vec<(String, String)> {
+    let shared = [
+        ("CALLSCOPE_DATABASE_URL", database.url.as_str()),
+        ("CALLSCOPE_PORT", "0"),
+        ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
+        ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
+    ];
+    shared.iter().chain(given).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+impl Server {
+    /// Starts one on `database`.
+    pub async fn start(database: &Database) -> Self {
+        Self::with(database, &[]).await
+    }
+
+    /// Starts one with further settings.
+    pub async fn with(database: &Database, given: &[(&str, &str)]) -> Self {
+        let mut environment = environment(database, given);
+        // The last of a name counts, as in a shell.
+        environment.reverse();
+        let settings = Settings::from(&Flags::new(), &environment).unwrap();
+        Self::of(Embedded::with(&settings).await.unwrap())
+    }
+
+    fn of(embedded: Embedded) -> Self {
+        Self { embedded, http: http() }
+    }
+
+    /// Drains it and waits until it is gone.
+    pub async fn stop(self) {
+        self.embedded.stop().await;
+    }
+
+    /// Posts a webhook, signed now.
+    pub async fn webhook(&self, route: &str, body: &Value) -> Reply {
+        self.signed(route, body.to_string().as_bytes(), now(), &[]).await
+    }
+
+    /// Posts bytes, signed at `at`, with further headers.
+    pub async fn signed(&self, route: &str, body: &[u8], at: i64, headers: &[(&str, &str)]) -> Reply {
+        post_signed(&self.http, &self.embedded.url, route, body, at, headers).await.expect("the server answers")
+    }
+
+    /// One turn, spoken now.
+    pub async fn turn(&self, call_sid: &str, speaker: &str, message: &str) -> Reply {
+        self.webhook(
+            "transcription",
+            &serde_json::json!({"call_sid": call_sid, "speaker": speaker, "message": message}),
+        )
+        .await
+    }
+
+    /// Asks the API as an admin.
+    pub async fn api(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.embedded.url)).bearer_auth(&self.embedded.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        reply(request).await.expect("the server answers")
+    }
+
+    /// GETs from the API as an admin.
+    pub async fn get(&self, path: &str) -> Value {
+        let reply = self.api(Method::GET, path, None).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.json);
+        reply.json
+    }
+
+    /// A call's log, as the API shows it.
+    pub async fn log(&self, id: &str) -> Vec<Value> {
+        self.get(&format!("/api/v1/calls/{id}/events?limit=5000")).await["events"].as_array().unwrap().clone()
+    }
+
+    /// Connects a subscriber with the admin's token.
+    pub async fn subscriber(&self) -> Subscriber {
+        Subscriber::connect(&self.embedded.url, &self.embedded.token).await
+    }
+}
+
+/// An HTTP client.
+pub fn http() -> reqwest::Client {
+    // Only the first call of the process counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// Posts signed bytes to a server at `url`.
+///
+/// # Errors
+/// No answer came.
+pub async fn post_signed(
+    http: &reqwest::Client,
+    url: &str,
+    route: &str,
+    body: &[u8],
+    at: i64,
+    headers: &[(&str, &str)],
+) -> Result<Reply, reqwest::Error> {
+    let mut request = http
+        .post(format!("{url}/webhooks/elevenlabs/{route}"))
+        .header(signature::HEADER, signature::sign(SECRET.as_bytes(), at, body))
+        .body(body.to_vec());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    reply(request).await
+}
+
+async fn reply(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
+    let response = request.send().await?;
+    let status = response.status().as_u16();
+    let text = response.text().await?;
+    let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+    Ok(Reply { status, json })
+}
+
+/// A server on a database of its own, for each engine.
+pub async fn on_each_engine(test: impl AsyncFn(Engine, Server)) {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        test(engine, Server::start(&database).await).await;
+    }
+}
