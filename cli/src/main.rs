@@ -1,1 +1,40 @@
-fn main() {}
+//! `callscope`: follows voice calls in the terminal, and looks after the server that keeps them.
+//!
+//! - [`args`]: the command line; [`settings`]: flags, environment and files together
+//! - [`command`]: one module a subcommand
+//! - [`live`]: a call's stream, unbroken across reconnects; [`client`]: the HTTP API
+//! - [`tail`]: what `tail` does with the stream; [`tui`]: its full-screen view
+//! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
+//! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
+
+mod args;
+mod client;
+mod command;
+mod console;
+mod exit;
+mod live;
+mod output;
+mod replay;
+mod samples;
+mod secret;
+mod settings;
+mod tail;
+mod tui;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(exit) => return exit.into(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::Failure::error(format!("cannot start threads: {error}")).report().into(),
+    };
+    let exit = runtime.block_on(command::run(args)).unwrap_or_else(|failure| failure.report());
+    // A read of stdin that never returns must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    exit.into()
+}

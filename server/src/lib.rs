@@ -45,6 +45,7 @@ pub struct Server {
     pub writer: JoinHandle<()>,
     /// The address, once the server listens.
     pub listening: oneshot::Receiver<SocketAddr>,
+    address: SocketAddr,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -88,7 +89,7 @@ pub fn build(settings: &Settings, store: Store) -> Server {
             }
             Box::pin(async {})
         }));
-    Server { rocket, hub, writer, listening, background }
+    Server { rocket, hub, writer, listening, background, address: settings.listen() }
 }
 
 impl Server {
@@ -97,15 +98,15 @@ impl Server {
     /// # Errors
     /// The address could not be bound.
     pub async fn serve(self, store: Store, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
-        let Self { rocket, hub, writer, background, .. } = self;
-        let rocket = rocket.ignite().await.map_err(|error| error_text(&error))?;
+        let Self { rocket, hub, writer, background, address, .. } = self;
+        let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
         let shutdown = rocket.shutdown();
         rocket::tokio::spawn(async move {
             stop.await;
             shutdown::drain(&hub).await;
             shutdown.notify();
         });
-        let rocket = rocket.launch().await.map_err(|error| error_text(&error))?;
+        let rocket = rocket.launch().await.map_err(|error| error_text(address, &error))?;
         for task in background {
             task.abort();
         }
@@ -117,10 +118,10 @@ impl Server {
     }
 }
 
-fn error_text(error: &rocket::Error) -> String {
+fn error_text(address: SocketAddr, error: &rocket::Error) -> String {
     use rocket::error::ErrorKind;
     let text = match error.kind() {
-        ErrorKind::Bind(error) => format!("cannot listen: {error}"),
+        ErrorKind::Bind(error) => format!("cannot listen on {address}: {error}"),
         ErrorKind::Io(error) => format!("cannot serve: {error}"),
         kind => format!("cannot start: {kind}"),
     };

@@ -88,6 +88,8 @@ pub struct Session {
     /// Since when the storage fails, and when it is tried again.
     storage_fails: Option<(Instant, Instant)>,
     drain_until: Option<Instant>,
+    /// What comes from the peer can no longer be told apart into frames.
+    is_unreadable: bool,
     timer: Pin<Box<Sleep>>,
     /// Events to read from the database at once, by the size of the last ones.
     page: i64,
@@ -130,6 +132,7 @@ impl Session {
             blocked: None,
             storage_fails: None,
             drain_until: None,
+            is_unreadable: false,
             timer: Box::pin(sleep_until((now + timing.ping_interval).into())),
             page: 64,
         }

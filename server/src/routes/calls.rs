@@ -92,6 +92,12 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<App>) -> Res
     if let Some(subject) = &patch.subject {
         check_subject(Some(subject))?;
     }
+    for given in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
+        // A merge would hand over the other call: the token must allow that one too.
+        if admin.0.calls.is_some() {
+            allow(&admin.0, given, app.store.call(given).await?.as_ref())?;
+        }
+    }
     let id = identifier(&call.call_id.to_string())?;
     let outcome = app.appender.submit(Op::Patch(Box::new(Patch { id, patch }))).await?;
     let call_id = done(outcome)?;
@@ -323,6 +329,10 @@ async fn body<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
     }
     let empty = bytes.iter().all(u8::is_ascii_whitespace);
     let bytes: &[u8] = if empty { b"{}" } else { &bytes };
+    // serde would take an array for the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::bad_request("the body is no JSON object").details("expected {…}"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| ApiError::bad_request("the body is not of the right form").details(error.to_string()))
 }

@@ -114,6 +114,9 @@ impl Settings {
     pub fn from(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
         let raw = Raw::gather(flags, environment)?;
         let database_url = Secret::new(raw.text("database_url")?);
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database_url.expose().starts_with(scheme)) {
+            return Err(raw.wrong("database_url", "sqlite://… or postgres://…"));
+        }
         let secrets = raw.secrets(&database_url)?;
         let timing = Timing {
             ping_interval: raw.seconds("ping_interval")?,
@@ -350,7 +353,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", dir.path().join("x.db").display());
         let mut variables = vec![("CALLSCOPE_DATABASE_URL".to_owned(), url)];
-        variables.extend(environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        variables.splice(0..0, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         Settings::from(&Flags::new(), &variables).map_err(|error| error.to_string())
     }
 
@@ -381,6 +384,7 @@ mod tests {
             ("CALLSCOPE_JWT_SECRET", "hunter2"),
             ("CALLSCOPE_ALLOWED_ORIGINS", "example.com"),
             ("CALLSCOPE_PING_INTERVAL", "0"),
+            ("CALLSCOPE_DATABASE_URL", "mysql://u:pw@h/d"),
         ] {
             let error = load(&[(variable, value)]).expect_err(variable);
             let key = variable.trim_start_matches(PREFIX).to_lowercase();

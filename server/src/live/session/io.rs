@@ -98,10 +98,10 @@ impl Session {
                     false if self.blocked.is_some() => Poll::Pending,
                     false => Poll::Ready(Next::Work),
                 },
-                Err(error) => Poll::Ready(match close_reason(&error) {
-                    Some(reason) => Next::Close(reason),
-                    None => Next::Gone,
-                }),
+                Err(error) => {
+                    self.is_unreadable = true;
+                    Poll::Ready(close_reason(&error).map_or(Next::Gone, Next::Close))
+                }
             }
         })
         .await
@@ -155,12 +155,33 @@ impl Session {
                 return;
             }
             // Closing a socket with unread bytes in it resets it, and the peer would lose the close frame.
-            while !matches!(self.next().await, Next::Gone | Next::Close(_)) {
+            while !self.is_unreadable && !matches!(self.next().await, Next::Gone) {
                 self.timer.as_mut().reset((Instant::now() + CLOSE_GRACE).into());
+            }
+            if self.is_unreadable {
+                self.discard().await;
             }
         };
         let _ = timeout(CLOSE_GRACE, closing).await;
         self.shutdown().await;
+    }
+
+    /// Ends our side and reads what the peer still sends, unseen, until it ends its own.
+    async fn discard(&self) {
+        let ended = poll_fn(|cx| match &mut self.connection.wire.lock().io {
+            Some(io) => Pin::new(io).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        });
+        let _ = ended.await;
+        let mut unseen = [0; 4096];
+        let mut read = async || {
+            poll_fn(|cx| match &mut self.connection.wire.lock().io {
+                Some(io) => read_into(&mut unseen, |buffer| Pin::new(io).poll_read(cx, buffer)),
+                None => Poll::Ready(Ok(0)),
+            })
+            .await
+        };
+        while matches!(read().await, Ok(1..)) {}
     }
 
     async fn shutdown(&mut self) {

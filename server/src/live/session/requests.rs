@@ -112,17 +112,17 @@ impl Session {
         if !request.wait {
             return refuse(ErrorCode::CallNotFound, "no such call; `wait: true` waits for it");
         }
-        if self.pending.contains_key(identifier) {
-            return Ok(false);
+        let is_new = !self.pending.contains_key(identifier);
+        if is_new {
+            self.check_limit()?;
+            self.hub.wait_for(identifier, &self.connection);
         }
-        self.check_limit()?;
         self.pending.insert(identifier.clone(), request.clone());
-        self.hub.wait_for(identifier, &self.connection);
         self.send(&ServerMessage::SubscriptionPending(Named {
             identifier: identifier.to_string(),
             message: "no such call yet; the subscription begins when it appears".into(),
         }));
-        Ok(true)
+        Ok(is_new)
     }
 
     fn forget_pending(&mut self, identifier: &Identifier) {

@@ -1,0 +1,173 @@
+//! The server's HTTP API.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use callscope_common::api::ErrorBody;
+use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::secret::Secret;
+use crate::settings::Settings;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to do about a token that is missing or refused.
+pub const TOKEN_HINT: &str = "mint one on the server's machine: callscope-server token --sub NAME --role viewer --ttl 8h > token.txt, \
+     then add --token-file token.txt or set CALLSCOPE_TOKEN";
+
+/// Talks to one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    server: Url,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// For the server and token of `settings`.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            http: http_client(&settings.server)?,
+            server: settings.server.clone(),
+            token: settings.token.clone(),
+        })
+    }
+
+    /// GETs JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+        let response = self.request(Method::GET, path, query).await?;
+        let url = response.url().clone();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::error(format!("{} answered with something else than expected: {error}", url.path()))
+                .hint("is that a Callscope server of the same version? callscope --version")
+        })
+    }
+
+    /// GETs JSON as it came.
+    pub async fn get_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
+        self.get(path, query).await
+    }
+
+    /// DELETEs.
+    pub async fn delete(&self, path: &[&str]) -> Result<()> {
+        self.request(Method::DELETE, path, &[]).await.map(drop)
+    }
+
+    async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Response> {
+        let mut request = self.http.request(method, endpoint(&self.server, path)).query(query).timeout(TIMEOUT);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        unreachable(&self.server, &cause(error))
+    }
+}
+
+/// A client that goes through the environment's proxies, except to this machine.
+pub fn http_client(server: &Url) -> Result<reqwest::Client> {
+    install_tls();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("callscope/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(server) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| Failure::error(format!("cannot set up HTTP: {}", cause(&error))))
+}
+
+/// Picks the one TLS implementation that both HTTP and WebSocket use.
+pub fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails only where one is installed already, which then serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// `server` with the segments of `path` behind its own, each escaped.
+pub fn endpoint(server: &Url, path: &[&str]) -> Url {
+    let mut url = server.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// Nobody answers at `server`.
+pub fn unreachable(server: &Url, why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", shown(server)))
+        .hint("is the server running? start it with callscope-server, or name another with --server URL")
+}
+
+/// A server's URL for people.
+pub fn shown(server: &Url) -> &str {
+    server.as_str().trim_end_matches('/')
+}
+
+/// The innermost reason of an error, which is the one that helps.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = innermost.to_string();
+    // The number behind the words tells people nothing.
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
+/// What an answer that is no success means.
+async fn refusal(response: Response) -> Failure {
+    let (status, path) = (response.status(), response.url().path().to_owned());
+    let body = response.text().await.unwrap_or_default();
+    let said = match serde_json::from_str::<ErrorBody>(&body) {
+        Ok(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
+        Ok(ErrorBody { message, .. }) => message,
+        Err(_) => format!("{path} answered {status}"),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED => Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT),
+        StatusCode::FORBIDDEN => Failure::new(Exit::NotAllowed, format!("not allowed: {said}"))
+            .hint("it may need an admin's token: callscope-server token --sub NAME --role admin --ttl 8h"),
+        StatusCode::NOT_FOUND => Failure::not_found(said),
+        StatusCode::BAD_REQUEST => Failure::usage(said),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+            Failure::new(Exit::Unreachable, format!("the server cannot answer now: {said}"))
+                .hint("try again in a moment")
+        }
+        _ => Failure::error(format!("the server refused: {said}")),
+    }
+}
+
+fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped_behind_the_servers_own() {
+        let server = Url::parse("https://example.org/calls/").unwrap();
+        assert_eq!(endpoint(&server, &["api", "a/b?c"]).as_str(), "https://example.org/calls/api/a%2Fb%3Fc");
+        let server = Url::parse("http://127.0.0.1:8000").unwrap();
+        assert_eq!(endpoint(&server, &["healthz"]).as_str(), "http://127.0.0.1:8000/healthz");
+    }
+}

@@ -1,0 +1,145 @@
+//! `connections`: the server's live connections.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use callscope_common::api::ConnectionView;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::args::{Connections, Format};
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::moment;
+use crate::settings::Settings;
+
+const PATH: [&str; 4] = ["api", "v1", "admin", "connections"];
+
+/// A connection as the server showed it, and read.
+type Shown = (Box<RawValue>, ConnectionView);
+
+/// Runs it.
+pub async fn run(settings: &Settings, args: Connections) -> Result {
+    let client = Client::new(settings)?;
+    let all = all(&client).await?;
+    match args {
+        Connections::Ls => {
+            let rows: Vec<_> = all.iter().map(|(_, connection)| row(connection)).collect();
+            let raw: Vec<_> = all.into_iter().map(|(raw, _)| raw).collect();
+            let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "SENT", "LAG", "CALLS"];
+            settings.output(Format::Table).list("connections", &raw, &header, &rows)?;
+            if rows.is_empty() {
+                settings.console.say("no connections");
+            }
+        }
+        Connections::Show { id } => {
+            let (raw, connection) = find(&all, &id)?;
+            settings.output(Format::Table).record(raw, &fields(connection))?;
+        }
+        Connections::Kick { ids, yes } => {
+            let chosen = ids.iter().map(|id| find(&all, id).map(|(_, view)| view)).collect::<Result<Vec<_>>>()?;
+            if !yes && io::stdin().is_terminal() && !agreed(&chosen).await? {
+                return Err(Failure::error("nobody was kicked"));
+            }
+            for connection in chosen {
+                client.delete(&[PATH[0], PATH[1], PATH[2], PATH[3], &connection.connection_id.to_string()]).await?;
+                settings.console.say(format!("kicked {} ({})", connection.connection_id, connection.username));
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn all(client: &Client) -> Result<Vec<Shown>> {
+    #[derive(Deserialize)]
+    struct List {
+        connections: Vec<Box<RawValue>>,
+    }
+    let list: List = client.get(&PATH, &[]).await?;
+    let read = |raw: Box<RawValue>| {
+        let view = serde_json::from_str(raw.get())
+            .map_err(|error| Failure::error(format!("the server's answer is no connection: {error}")))?;
+        Ok((raw, view))
+    };
+    list.connections.into_iter().map(read).collect()
+}
+
+/// The connection whose id is `id`, or the only one whose id begins so.
+fn find<'c>(all: &'c [Shown], id: &str) -> Result<&'c Shown> {
+    let id = id.to_ascii_lowercase();
+    let mut fitting = all.iter().filter(|(_, view)| view.connection_id.to_string().starts_with(&id));
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("several connections begin with {id}; give more of it"))),
+        (None, _) => {
+            Err(Failure::not_found(format!("no connection {id}")).hint("see which there are: callscope connections ls"))
+        }
+    }
+}
+
+/// Asks on the terminal.
+async fn agreed(chosen: &[&ConnectionView]) -> Result<bool> {
+    let mut stderr = io::stderr();
+    for connection in chosen {
+        let line = format!("{}  {}  {}", connection.connection_id, connection.username, connection.remote_addr);
+        let _ = writeln!(stderr, "{}", callscope_common::text::one_line(&line));
+    }
+    let _ = write!(stderr, "kick? [y/N] ");
+    let _ = stderr.flush();
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await.map_err(|error| Failure::error(error.to_string()))?;
+    Ok(matches!(answer.unwrap_or_default().trim(), "y" | "Y" | "yes"))
+}
+
+fn row(connection: &ConnectionView) -> Vec<String> {
+    vec![
+        connection.connection_id.to_string(),
+        connection.username.clone(),
+        connection.role.clone(),
+        moment(connection.connected_at),
+        connection.remote_addr.clone(),
+        connection.sent.to_string(),
+        connection.lag.to_string(),
+        connection.subscribed_calls.join(" "),
+    ]
+}
+
+fn fields(connection: &ConnectionView) -> Vec<(&'static str, String)> {
+    vec![
+        ("connection", connection.connection_id.to_string()),
+        ("user", connection.username.clone()),
+        ("user id", connection.user_id.clone()),
+        ("role", connection.role.clone()),
+        ("since", moment(connection.connected_at)),
+        ("from", connection.remote_addr.clone()),
+        ("node", connection.node.clone()),
+        ("sent", connection.sent.to_string()),
+        ("lag", connection.lag.to_string()),
+        ("calls", connection.subscribed_calls.join(" ")),
+    ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn connection(id: &str) -> Shown {
+        let text = format!(
+            r#"{{"connection_id":"{id}","user_id":"u","username":"u","role":"viewer","connected_at":"2026-10-01T14:00:00Z",
+            "remote_addr":"127.0.0.1:1","subscribed_calls":[],"sent":0,"lag":0,"node":"n"}}"#
+        );
+        (serde_json::from_str(&text).unwrap(), serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_enough_where_it_is_the_only_one() {
+        let all =
+            [connection("aa000000-0000-4000-8000-000000000001"), connection("ab000000-0000-4000-8000-000000000002")];
+        assert_eq!(find(&all, "AB").unwrap().1.connection_id, all[1].1.connection_id);
+        assert_eq!(find(&all, "a").unwrap_err().exit, Exit::Usage);
+        assert_eq!(find(&all, "c").unwrap_err().exit, Exit::NotFound);
+    }
+}

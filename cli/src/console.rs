@@ -1,0 +1,77 @@
+//! Messages to the person: everything that is not data goes to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use callscope_common::text;
+
+/// Speaks on stderr, as loud as `-q` and `-v` ask for. A stderr that cannot be written to is no reason to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    level: Level,
+    /// Whether stderr is a terminal on which a line may be drawn over.
+    live: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    #[cfg(any(feature = "demo", test))]
+    Silent,
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+impl Console {
+    /// As the flags ask for.
+    pub fn new(quiet: bool, verbose: bool, accessible: bool) -> Self {
+        let level = match (quiet, verbose) {
+            (true, _) => Level::Quiet,
+            (false, true) => Level::Verbose,
+            (false, false) => Level::Normal,
+        };
+        Self { level, live: !accessible && !quiet && io::stderr().is_terminal() }
+    }
+
+    /// Says nothing at all: for work behind a full-screen view.
+    #[cfg(any(feature = "demo", test))]
+    pub fn silent() -> Self {
+        Self { level: Level::Silent, live: false }
+    }
+
+    /// The same, but nothing is drawn over.
+    #[cfg(feature = "demo")]
+    pub fn lasting(self) -> Self {
+        Self { live: false, ..self }
+    }
+
+    /// What a person wants to know; not under `-q`.
+    pub fn say(self, message: impl AsRef<str>) {
+        self.write(Level::Normal, "", message.as_ref());
+    }
+
+    /// Something is not as it should be.
+    pub fn warn(self, message: impl AsRef<str>) {
+        self.write(Level::Quiet, "warning: ", message.as_ref());
+    }
+
+    /// Only under `-v`.
+    pub fn debug(self, message: impl AsRef<str>) {
+        self.write(Level::Verbose, "", message.as_ref());
+    }
+
+    /// Draws over the current line; only where [`Console::live`]. An empty message clears it.
+    pub fn progress(self, message: &str) {
+        if self.live {
+            let mut stderr = io::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K{}", text::one_line(message));
+            let _ = stderr.flush();
+        }
+    }
+
+    fn write(self, needs: Level, prefix: &str, message: &str) {
+        if self.level >= needs {
+            let clear = if self.live { "\r\x1b[K" } else { "" };
+            let _ = writeln!(io::stderr().lock(), "{clear}{prefix}{}", text::one_line(message));
+        }
+    }
+}

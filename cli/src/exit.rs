@@ -1,0 +1,124 @@
+//! Exit codes, and the failures that lead to them.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use callscope_common::text;
+
+/// How the program ends, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well; also a reader that closed its pipe.
+    Ok = 0,
+    /// Something went wrong that has no code of its own.
+    Error = 1,
+    /// The command line or a setting makes no sense.
+    Usage = 2,
+    /// No such call, connection, file or sample.
+    NotFound = 3,
+    /// No token, a bad one, or one without the right.
+    NotAllowed = 4,
+    /// No server answers.
+    Unreachable = 5,
+    /// The stream broke and is not taken up again.
+    StreamLost = 6,
+    /// The call failed (`--exit-status`).
+    CallFailed = 7,
+    /// A check said no: a signature, an expected status.
+    CheckFailed = 8,
+    /// Ctrl-C or a signal.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What a command returns.
+pub type Result<T = Exit> = std::result::Result<T, Failure>;
+
+/// Why a command stopped: what happened and why, and the next thing to type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The code to exit with.
+    pub exit: Exit,
+    /// What happened and why, in one line; empty where there is nothing to say.
+    pub message: String,
+    /// What to do or type next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure that exits with `exit`.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// Exits with 1.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::new(Exit::Error, message)
+    }
+
+    /// Exits with 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Exits with 3.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotFound, message)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A failure to write the output. A reader that has seen enough (`| head`) is none: that ends quietly with 0, as with
+    /// every tool whose output is piped.
+    pub fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::new(Exit::Ok, "")
+        } else {
+            Self::error(format!("cannot write the output: {error}"))
+        }
+    }
+
+    /// A failure to read or write a file.
+    pub fn file(what: &str, path: &std::path::Path, error: &io::Error) -> Self {
+        let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };
+        Self::new(exit, format!("cannot {what} {}: {error}", path.display()))
+    }
+
+    /// Says it on stderr and gives the exit code.
+    pub fn report(&self) -> Exit {
+        if !self.message.is_empty() {
+            // Messages quote servers and files, so they are as untrusted as a call.
+            let mut stderr = io::stderr().lock();
+            let _ = writeln!(stderr, "error: {}", text::one_line(&self.message));
+            if let Some(hint) = &self.hint {
+                let _ = writeln!(stderr, "  {}", text::one_line(hint));
+            }
+        }
+        self.exit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
+        let closed = Failure::output(&io::ErrorKind::BrokenPipe.into());
+        assert_eq!((closed.exit, closed.message.as_str()), (Exit::Ok, ""));
+        let full = Failure::output(&io::ErrorKind::StorageFull.into());
+        assert_eq!(full.exit, Exit::Error);
+        assert!(full.message.starts_with("cannot write the output"));
+    }
+}

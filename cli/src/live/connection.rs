@@ -1,0 +1,269 @@
+//! One connection of a stream: from the handshake to the break.
+
+use std::time::Duration;
+
+use callscope_common::Seq;
+use callscope_common::protocol::ServerMessage;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::handshake::connect;
+use super::position::Verdict;
+use super::{EndReason, Follower, Incoming, Update};
+use crate::client::{self, TOKEN_HINT};
+use crate::exit::{Exit, Failure};
+
+/// A handshake or a write that takes longer has failed.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A connection on which nothing came for so long is asked whether it is still there,
+const ASK_AFTER: Duration = Duration::from_secs(30);
+/// and given up after so long.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// Why a connection is over.
+#[derive(Debug)]
+pub enum Break {
+    /// The stream ends here.
+    Done(EndReason),
+    /// Nobody listens any more.
+    Unheard,
+    /// It broke; another may be made.
+    Lost {
+        /// In words.
+        reason: String,
+        /// How long the server asked to wait.
+        wait: Option<Duration>,
+    },
+}
+
+impl Break {
+    /// Broken, for this `reason`.
+    pub fn lost(reason: impl Into<String>) -> Self {
+        Self::Lost { reason: reason.into(), wait: None }
+    }
+
+    /// Over for good.
+    pub fn failed(failure: Failure) -> Self {
+        Self::Done(EndReason::Failed(failure))
+    }
+}
+
+/// A connection.
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl Follower {
+    /// Connects, subscribes and passes on what comes, until it breaks.
+    pub(super) async fn session(&mut self) -> Break {
+        let mut socket = match timeout(DEADLINE, connect(&self.endpoint)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(broken)) => return broken,
+            Err(_) => return Break::lost(format!("no answer within {} s", DEADLINE.as_secs())),
+        };
+        self.connected = true;
+        let broken = self.converse(&mut socket).await;
+        if matches!(broken, Break::Done(_) | Break::Unheard) {
+            let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
+        }
+        broken
+    }
+
+    async fn converse(&mut self, socket: &mut Socket) -> Break {
+        if let Err(broken) = send(socket, self.position.subscribe()).await {
+            return broken;
+        }
+        let mut line = Line { socket, heard: Instant::now(), asked: false };
+        let mut wait = None;
+        let mut resuming = self.ready;
+        loop {
+            let frame = tokio::select! {
+                frame = line.next() => frame,
+                () = self.out.out.closed() => return Break::Unheard,
+            };
+            let text = match frame {
+                Ok(Message::Text(text)) => text,
+                Ok(Message::Close(frame)) => return closed(frame.as_ref(), wait),
+                Ok(_) => continue,
+                Err(Break::Lost { reason, .. }) => return Break::Lost { reason, wait },
+                Err(broken) => return broken,
+            };
+            let Some(incoming) = read(text.as_str()) else { continue };
+            if let ServerMessage::Reconnect(reconnect) = &incoming.message {
+                wait = Some(Duration::from_millis(reconnect.after_ms.min(600_000)));
+            }
+            if let Err(broken) = self.hear(line.socket, incoming, &mut resuming).await {
+                return broken;
+            }
+            if self.position.is_done() {
+                let over = self.position.is_over();
+                return Break::Done(if over { EndReason::CallEnded } else { EndReason::CaughtUp });
+            }
+        }
+    }
+
+    /// Does what a message asks for, and passes it on.
+    async fn hear(&mut self, socket: &mut Socket, incoming: Incoming, resuming: &mut bool) -> Result<(), Break> {
+        let verdict = self.position.take(&incoming);
+        let stands =
+            matches!(incoming.message, ServerMessage::SubscriptionConfirmed(_) | ServerMessage::SubscriptionPending(_));
+        let pong = matches!(incoming.message, ServerMessage::Pong(_));
+        if !pong && !matches!(verdict, Verdict::Repeat | Verdict::Hole(_)) {
+            self.pass(Update::Message(incoming)).await?;
+        }
+        match verdict {
+            Verdict::Pass if stands => self.stands(resuming).await,
+            Verdict::Pass | Verdict::Repeat => Ok(()),
+            Verdict::Merged(gap) => self.pass(Update::Gap(gap)).await,
+            Verdict::Hole(gap) => {
+                self.pass(Update::Gap(gap)).await?;
+                Err(Break::lost("events were missing"))
+            }
+            Verdict::Restart(gap) => {
+                *resuming = false;
+                self.pass(Update::Gap(gap)).await?;
+                send(socket, self.position.subscribe()).await
+            }
+            Verdict::Later(reason) => Err(Break::lost(reason)),
+            Verdict::Refused(failure) => Err(Break::failed(failure)),
+        }
+    }
+
+    /// The subscription stands: for the first time, or again.
+    async fn stands(&mut self, resuming: &mut bool) -> Result<(), Break> {
+        let place = self.position.place();
+        self.stood = true;
+        if !std::mem::replace(&mut self.ready, true) {
+            self.pass(Update::Ready(place)).await
+        } else if std::mem::take(resuming) {
+            self.pass(Update::Resumed(place)).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn pass(&self, update: Update) -> Result<(), Break> {
+        if self.out.send(update).await { Ok(()) } else { Err(Break::Unheard) }
+    }
+}
+
+/// A socket, watched for silence.
+struct Line<'s> {
+    socket: &'s mut Socket,
+    heard: Instant,
+    asked: bool,
+}
+
+impl Line<'_> {
+    /// The next frame. Asks a silent server whether it is there, and gives up on one that stays silent.
+    async fn next(&mut self) -> Result<Message, Break> {
+        loop {
+            let patience = if self.asked { DEAD_AFTER } else { ASK_AFTER };
+            match timeout_at(self.heard + patience, self.socket.next()).await {
+                Ok(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    self.asked = false;
+                    return Ok(frame);
+                }
+                Ok(Some(Err(error))) => return Err(Break::lost(client::cause(&error))),
+                Ok(None) => return Err(Break::lost("the connection was closed")),
+                Err(_) if self.asked => {
+                    return Err(Break::lost(format!("nothing was heard for {} s", DEAD_AFTER.as_secs())));
+                }
+                Err(_) => {
+                    self.asked = true;
+                    send(self.socket, r#"{"ping":0}"#.to_owned()).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, text: String) -> Result<(), Break> {
+    match timeout(DEADLINE, socket.send(Message::text(text))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Break::lost(client::cause(&error))),
+        Err(_) => Err(Break::lost("the server takes nothing in")),
+    }
+}
+
+/// Reads a frame. A known type with contents this version cannot read still moves the place on by its seq; what is no
+/// message at all is left out.
+fn read(text: &str) -> Option<Incoming> {
+    #[derive(Deserialize)]
+    struct Least {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        seq: Option<Seq>,
+    }
+    let raw = text.to_owned();
+    match ServerMessage::parse(text) {
+        Ok(message) => Some(Incoming { raw, seq: message.seq(), message }),
+        Err(_) => {
+            let least: Least = serde_json::from_str(text).ok()?;
+            let seq = least.seq.filter(|_| least.kind != "subscription_confirmed");
+            Some(Incoming { raw, seq, message: ServerMessage::Unknown(least.kind) })
+        }
+    }
+}
+
+/// What a close frame means.
+fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
+    let Some(frame) = frame else { return Break::Lost { reason: "the connection was closed".into(), wait } };
+    let code = u16::from(frame.code);
+    let reason = match frame.reason.as_str() {
+        "" => format!("closed with code {code}"),
+        said => format!("{said} ({code})"),
+    };
+    let stop = |exit, why: &str| Failure::new(exit, format!("{why}: {reason}"));
+    match code {
+        4001 => Break::failed(stop(Exit::NotAllowed, "the token's time ran out").hint(TOKEN_HINT)),
+        4003 => Break::failed(stop(Exit::StreamLost, "the right to follow was withdrawn")),
+        4011 => Break::failed(stop(Exit::StreamLost, "the token was revoked").hint(TOKEN_HINT)),
+        4012 => Break::failed(stop(Exit::StreamLost, "an admin ended the connection")),
+        1000 => Break::failed(stop(Exit::StreamLost, "the server ended the stream before the call did")),
+        1007 | 1009 => Break::failed(stop(Exit::Error, "the server refused a message of this program")),
+        _ => Break::Lost { reason, wait },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(code: u16) -> Option<Exit> {
+        let frame = CloseFrame { code: code.into(), reason: "why".into() };
+        match closed(Some(&frame), None) {
+            Break::Done(EndReason::Failed(failure)) => Some(failure.exit),
+            Break::Lost { reason, .. } => {
+                assert_eq!(reason, format!("why ({code})"));
+                None
+            }
+            other => panic!("{code}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn close_codes_stop_or_retry() {
+        assert_eq!(close(4001), Some(Exit::NotAllowed));
+        for stop in [4003, 4011, 4012, 1000] {
+            assert_eq!(close(stop), Some(Exit::StreamLost), "{stop}");
+        }
+        for retry in [1001, 1006, 1011, 4101, 4102, 4104, 4201, 4999] {
+            assert_eq!(close(retry), None, "{retry}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_event_still_counts() {
+        let incoming = read(r#"{"type":"transcription","speaker_type":"whale","seq":7}"#);
+        let Some(Incoming { message: ServerMessage::Unknown(kind), seq: Some(7), .. }) = incoming else {
+            panic!("{incoming:?}")
+        };
+        assert_eq!(kind, "transcription");
+        assert!(read("no json").is_none());
+    }
+}

@@ -1,0 +1,56 @@
+//! Which answers are right.
+
+use std::str::FromStr;
+
+/// A list of HTTP statuses and classes: `2xx`, `401,413`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expect(Vec<(u16, u16)>);
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self(vec![(200, 299)])
+    }
+}
+
+impl Expect {
+    /// Whether `status` is one of them.
+    pub fn takes(&self, status: u16) -> bool {
+        self.0.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+impl FromStr for Expect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(|part| range(part.trim())).collect::<Option<Vec<_>>>().map(Self).ok_or_else(|| {
+            "expected answers are statuses from 100 to 599 and classes such as 2xx, with commas between".to_owned()
+        })
+    }
+}
+
+fn range(part: &str) -> Option<(u16, u16)> {
+    let (low, high) = match part.strip_suffix("xx") {
+        Some(class) => {
+            let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
+            (class * 100, class * 100 + 99)
+        }
+        None => part.parse().ok().map(|status| (status, status))?,
+    };
+    (100..=599).contains(&low).then_some((low, high))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_and_classes() {
+        let expect: Expect = "2xx, 413".parse().unwrap();
+        assert!(expect.takes(201) && expect.takes(413) && !expect.takes(400) && !expect.takes(300));
+        for wrong in ["", "xx", "9xx", "2xx,", "99", "600", "ok"] {
+            assert!(wrong.parse::<Expect>().is_err(), "{wrong}");
+        }
+    }
+}

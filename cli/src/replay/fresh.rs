@@ -1,0 +1,163 @@
+//! Another call of the same payloads: new identifiers, and times that begin now.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use callscope_common::{Identifier, Timestamp};
+
+use super::payload::Payload;
+use super::scan::{Token, tokens};
+
+/// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
+const SHORT: usize = 8;
+/// Numbers from here on are Unix seconds (March 1973), and from a thousand times that on milliseconds.
+const EPOCH_SECS: i64 = 100_000_000;
+
+/// The new identifiers of one round: the same for every payload of it.
+#[derive(Debug)]
+pub struct Fresh {
+    names: BTreeMap<String, String>,
+}
+
+impl Fresh {
+    /// New names for every identifier in `payloads`.
+    pub fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
+        let mut names = BTreeMap::new();
+        for payload in payloads {
+            for token in tokens(&payload.body) {
+                if let Token::Text { key, inner } = token
+                    && names_a_call(key)
+                    && Identifier::parse(inner).is_ok()
+                    && !inner.contains('\\')
+                {
+                    names.entry(inner.to_owned()).or_insert_with(|| another(inner));
+                }
+            }
+        }
+        Self { names }
+    }
+
+    /// What `name` is called now.
+    #[cfg(any(feature = "demo", test))]
+    pub fn name<'n>(&'n self, name: &'n str) -> &'n str {
+        self.names.get(name).map_or(name, String::as_str)
+    }
+
+    /// The payloads under their new names, beginning now.
+    pub fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
+        let now = Timestamp::from_system_time(SystemTime::now()).as_unix_secs();
+        let shift = began(payloads).map_or(0, |began| now - began);
+        let rewrite = |payload: &Payload| Payload { body: self.body(&payload.body, shift), kind: payload.kind.clone() };
+        payloads.iter().map(rewrite).collect()
+    }
+
+    fn body(&self, body: &str, shift: i64) -> String {
+        let mut fresh = String::with_capacity(body.len());
+        for token in tokens(body) {
+            match token {
+                Token::Other(other) => fresh.push_str(other),
+                Token::Key(inner) => fresh.push_str(&format!("\"{}\"", self.exchange(inner))),
+                Token::Text { key, inner } => {
+                    let text = later_text(key, inner, shift).map_or_else(|| self.exchange(inner), Cow::Owned);
+                    fresh.push_str(&format!("\"{text}\""));
+                }
+                Token::Number { key, digits } => match later_number(key, digits, shift) {
+                    Some(number) => fresh.push_str(&number),
+                    None => fresh.push_str(digits),
+                },
+            }
+        }
+        fresh
+    }
+
+    /// `text` with every old name in it exchanged, longer ones first where they overlap.
+    fn exchange<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if let Some(name) = self.names.get(text) {
+            return Cow::Owned(name.clone());
+        }
+        let mut inside: Vec<_> =
+            self.names.iter().filter(|(old, _)| old.len() >= SHORT && text.contains(*old)).collect();
+        if inside.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        inside.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
+        let mut exchanged = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            if let Some((old, new)) = inside.iter().find(|(old, _)| rest.starts_with(*old)) {
+                exchanged.push_str(new);
+                rest = rest.get(old.len()..).unwrap_or_default();
+            } else {
+                exchanged.push(first);
+                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+            }
+        }
+        Cow::Owned(exchanged)
+    }
+}
+
+/// Whether the text under `key` is an identifier of a call.
+fn names_a_call(key: &str) -> bool {
+    let key: String = key.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
+    ["callsid", "conversationid", "streamsid", "sipcallid"].iter().any(|end| key.ends_with(end)) || key == "callid"
+}
+
+/// Another identifier of the same make: what stands before its last `_` (or its two capital letters) stays.
+fn another(old: &str) -> String {
+    let random = || uuid::Uuid::new_v4().simple().to_string();
+    if let Some(own) = old.strip_prefix(Identifier::OWN_PREFIX) {
+        let subject = own.rsplit_once('_').map_or("call", |(subject, _)| subject);
+        let now = Timestamp::from_system_time(SystemTime::now()).as_unix_secs();
+        let kept: String = subject.chars().take(64).collect();
+        return format!("{}{kept}_{now}_{}", Identifier::OWN_PREFIX, &random()[..6]);
+    }
+    let kept = match old.rfind('_') {
+        Some(at) => &old[..=at],
+        None if old.len() > 2 && old.bytes().take(2).all(|byte| byte.is_ascii_uppercase()) => &old[..2],
+        None => "",
+    };
+    let length = (old.len() - kept.len()).clamp(16, 32);
+    let kept = if kept.len() + length > Identifier::MAX_LEN { "" } else { kept };
+    format!("{kept}{}", &random()[..length])
+}
+
+/// When the earliest call of `payloads` began; where none says, when the first of them was sent.
+fn began(payloads: &[Payload]) -> Option<i64> {
+    let earliest = |wanted: &str| {
+        let numbers = payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
+            Token::Number { key, digits } | Token::Text { key, inner: digits } if key == wanted => {
+                digits.parse::<i64>().ok()
+            }
+            _ => None,
+        });
+        numbers.filter(|secs| (EPOCH_SECS..EPOCH_SECS * 1000).contains(secs)).min()
+    };
+    earliest("start_time_unix_secs").or_else(|| earliest("event_timestamp")).or_else(|| earliest("timestamp"))
+}
+
+fn tells_a_time(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key.contains("timestamp") || key.contains("_unix")
+}
+
+fn later_number(key: &str, digits: &str, shift: i64) -> Option<String> {
+    let number: i64 = digits.parse().ok().filter(|_| tells_a_time(key))?;
+    match number {
+        n if n >= EPOCH_SECS * 1000 => Some(n.saturating_add(shift.saturating_mul(1000)).to_string()),
+        n if n >= EPOCH_SECS => Some(n.saturating_add(shift).to_string()),
+        _ => None,
+    }
+}
+
+fn later_text(key: &str, text: &str, shift: i64) -> Option<String> {
+    if let Some(number) = later_number(key, text, shift) {
+        return Some(number);
+    }
+    let timely = tells_a_time(key) || key.to_ascii_lowercase().contains("time");
+    timely.then(|| Timestamp::parse_rfc3339(text)).flatten().map(|at| at.plus_secs(shift).to_string())
+}
+
+#[cfg(test)]
+#[path = "fresh_tests.rs"]
+mod tests;

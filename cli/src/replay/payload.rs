@@ -1,0 +1,139 @@
+//! A webhook's body, as far as sending it needs to know it.
+
+use callscope_common::elevenlabs::{ProviderTurn, turns};
+use callscope_common::json::{Object, replace_lone_surrogates};
+use callscope_common::{Identifier, Timestamp};
+use serde_json::value::RawValue;
+
+/// A body and where it goes.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The body, byte for byte.
+    pub body: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a [`Payload`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A live turn.
+    Turn,
+    /// A post-call webhook of this type.
+    PostCall(String),
+}
+
+/// What the live turns of a post-call transcription are made of.
+#[derive(Debug)]
+pub struct Spoken {
+    /// The call they belong to.
+    pub conversation_id: Identifier,
+    /// Its provider's sid.
+    pub call_sid: Option<Identifier>,
+    /// What was said.
+    pub turns: Vec<ProviderTurn>,
+    /// Seconds until the call was over.
+    pub duration: f64,
+}
+
+impl Payload {
+    /// Every payload in a JSON text: an array's items, or the one it is.
+    pub fn read(text: &str) -> Result<Vec<Self>, String> {
+        let document: &RawValue = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+        let items: Vec<&RawValue> = if document.get().starts_with('[') {
+            serde_json::from_str(document.get()).map_err(|error| format!("not JSON: {error}"))?
+        } else {
+            vec![document]
+        };
+        let one = items.len() == 1;
+        let numbered = items.into_iter().enumerate();
+        let payloads = numbered.map(|(place, item)| {
+            let place = if one { String::new() } else { format!("item {}: ", place + 1) };
+            Self::of(item.get()).map_err(|why| format!("{place}{why}"))
+        });
+        payloads.collect()
+    }
+
+    fn of(body: &str) -> Result<Self, String> {
+        let readable = replace_lone_surrogates(body);
+        let wrong = "neither a webhook (a JSON object with `type`) nor a turn (with `speaker` and `message`)";
+        let object = Object::parse(&readable).map_err(|_| wrong.to_owned())?;
+        let kind = match object.string("type") {
+            Some(kind) => Kind::PostCall(kind),
+            None if object.get("speaker").is_some() && object.get("message").is_some() => Kind::Turn,
+            None => return Err(wrong.into()),
+        };
+        Ok(Self { body: body.to_owned(), kind })
+    }
+
+    /// What can be spoken live of it: only of a transcription that names its conversation.
+    pub fn spoken(&self) -> Option<Spoken> {
+        if self.kind != Kind::PostCall("post_call_transcription".into()) {
+            return None;
+        }
+        let readable = replace_lone_surrogates(&self.body);
+        let envelope = Object::parse(&readable).ok()?;
+        let data = envelope.object("data")?;
+        let metadata = data.object("metadata").unwrap_or_default();
+        let identifier = |text: Option<String>| Identifier::parse(&text?).ok();
+        let turns = turns(data.get("transcript")?);
+        let last = turns.last().map_or(0.0, |turn| turn.offset_secs);
+        Some(Spoken {
+            conversation_id: identifier(data.string("conversation_id"))?,
+            call_sid: identifier(metadata.object("phone_call").and_then(|phone| phone.string("call_sid"))),
+            turns,
+            duration: metadata.float("call_duration_secs").filter(|secs| secs.is_finite()).unwrap_or(0.0).max(last),
+        })
+    }
+
+    /// The conversation it names.
+    #[cfg(feature = "demo")]
+    pub fn conversation_id(&self) -> Option<String> {
+        let readable = replace_lone_surrogates(&self.body);
+        let object = Object::parse(&readable).ok()?;
+        object.object("data").unwrap_or(object).string("conversation_id")
+    }
+
+    /// When a turn was spoken, and whether it carries an id of its own.
+    pub fn turn_facts(&self) -> (Option<Timestamp>, bool) {
+        let readable = replace_lone_surrogates(&self.body);
+        let Ok(object) = Object::parse(&readable) else { return (None, false) };
+        let at = object.text("timestamp").and_then(|text| {
+            Timestamp::parse_rfc3339(&text).or_else(|| text.parse().ok().and_then(Timestamp::from_unix_secs_f64))
+        });
+        (at, object.get("turn_id").is_some())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_or_many_are_read_byte_for_byte() {
+        let one = "{ \"type\": \"post_call_audio\",\"data\":{\"a\": 1e400} }";
+        assert_eq!(Payload::read(&format!("{one}\n")).unwrap()[0].body, one);
+        let many = Payload::read(&format!("[{one}, {{\"speaker\":\"user\",\"message\":\"\\ud83d\"}}]")).unwrap();
+        assert_eq!(many[0].kind, Kind::PostCall("post_call_audio".into()));
+        assert_eq!(many[1].kind, Kind::Turn);
+    }
+
+    #[test]
+    fn what_is_neither_says_where() {
+        assert!(Payload::read("no").unwrap_err().starts_with("not JSON"));
+        assert!(Payload::read("[{\"type\":\"x\"},{}]").unwrap_err().starts_with("item 2: neither"));
+        assert!(Payload::read("7").unwrap_err().starts_with("neither"));
+    }
+
+    #[test]
+    fn a_transcription_tells_what_was_spoken() {
+        let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_1",
+            "metadata":{"call_duration_secs":"9","phone_call":{"call_sid":"CA1"}},
+            "transcript":[{"role":"agent","message":"hi","time_in_call_secs":2}]}}"#;
+        let spoken = Payload::read(body).unwrap()[0].spoken().unwrap();
+        assert_eq!(spoken.call_sid.unwrap().as_str(), "CA1");
+        assert!((spoken.duration - 9.0).abs() < 1e-9);
+        assert_eq!(spoken.turns.len(), 1);
+    }
+}

@@ -1,0 +1,227 @@
+//! What is sent, and when.
+
+use std::time::SystemTime;
+
+use callscope_common::{Identifier, Timestamp};
+use serde::Serialize;
+
+use super::payload::{Kind, Payload, Spoken};
+
+/// Longest message of a live turn, in bytes of UTF-8.
+const LONGEST_TURN: usize = 65_536;
+
+/// The deliveries of a source, in order.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// Each with its time.
+    pub steps: Vec<Step>,
+    /// What could not be made a delivery, and why.
+    pub warnings: Vec<String>,
+}
+
+/// Something to send.
+#[derive(Debug)]
+pub struct Step {
+    /// Seconds after the start.
+    pub at: f64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Spoken {
+        conversation_id: Identifier,
+        call_sid: Option<Identifier>,
+        number: usize,
+        speaker: &'static str,
+        text: String,
+    },
+    Whole {
+        route: Route,
+        kind: String,
+        body: String,
+        keyed: bool,
+    },
+}
+
+/// Which webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// One live turn.
+    Turn,
+    /// What comes after a call.
+    PostCall,
+}
+
+impl Route {
+    /// The last part of its path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Turn => "transcription",
+            Self::PostCall => "post-call",
+        }
+    }
+}
+
+/// A body on its way.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Where to.
+    pub route: Route,
+    /// The webhook's type, or `turn`.
+    pub kind: String,
+    /// Sent byte for byte, as often as it takes.
+    pub body: Vec<u8>,
+    /// Tells a repeat of this delivery from another that says the same; `None` where the body does that itself.
+    pub idempotency_key: Option<String>,
+}
+
+impl Script {
+    /// What is sent of `payloads`; with `turns`, transcripts are spoken live before they are sent whole.
+    pub fn new(payloads: &[Payload], turns: bool) -> Self {
+        let mut script = Self::default();
+        let mut clock = 0.0_f64;
+        // When the turns of the file began, and when that was on the script's clock.
+        let mut anchor: Option<(Timestamp, f64)> = None;
+        for payload in payloads {
+            match &payload.kind {
+                Kind::Turn => {
+                    let (at, has_id) = payload.turn_facts();
+                    if let Some(at) = at {
+                        let (first, base) = *anchor.get_or_insert((at, clock));
+                        clock = clock.max(base + at.secs_since(first));
+                    }
+                    script.whole(clock, Route::Turn, "turn", payload, !has_id);
+                }
+                Kind::PostCall(kind) => {
+                    if let Some(spoken) = payload.spoken().filter(|_| turns) {
+                        clock = script.speak(clock, spoken);
+                    }
+                    script.whole(clock, Route::PostCall, kind, payload, false);
+                }
+            }
+        }
+        script
+    }
+
+    fn whole(&mut self, at: f64, route: Route, kind: &str, payload: &Payload, keyed: bool) {
+        let what = What::Whole { route, kind: kind.to_owned(), body: payload.body.clone(), keyed };
+        self.steps.push(Step { at, what });
+    }
+
+    /// Adds the turns of a transcript; gives the time at which its call is over.
+    fn speak(&mut self, base: f64, spoken: Spoken) -> f64 {
+        for (number, turn) in spoken.turns.into_iter().enumerate() {
+            if turn.text.len() > LONGEST_TURN {
+                self.warnings.push(format!(
+                    "turn {number} is {} bytes long, a live turn takes {LONGEST_TURN}: it comes only with the whole transcript",
+                    turn.text.len()
+                ));
+                continue;
+            }
+            let what = What::Spoken {
+                conversation_id: spoken.conversation_id.clone(),
+                call_sid: spoken.call_sid.clone(),
+                number,
+                speaker: turn.speaker.as_str(),
+                text: turn.text,
+            };
+            self.steps.push(Step { at: base + turn.offset_secs.max(0.0), what });
+        }
+        base + spoken.duration
+    }
+}
+
+/// The body of a live turn.
+#[derive(Serialize)]
+struct Turn<'a> {
+    conversation_id: &'a Identifier,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_sid: Option<&'a Identifier>,
+    speaker: &'static str,
+    message: &'a str,
+    turn_id: String,
+    timestamp: Timestamp,
+}
+
+impl Step {
+    /// The delivery; a turn that is spoken live is spoken now.
+    pub fn deliver(self) -> Delivery {
+        match self.what {
+            What::Whole { route, kind, body, keyed } => {
+                let idempotency_key = keyed.then(|| uuid::Uuid::new_v4().to_string());
+                Delivery { route, kind, body: body.into_bytes(), idempotency_key }
+            }
+            What::Spoken { conversation_id, call_sid, number, speaker, text } => {
+                let turn = Turn {
+                    conversation_id: &conversation_id,
+                    call_sid: call_sid.as_ref(),
+                    speaker,
+                    message: &text,
+                    turn_id: format!("t{number}"),
+                    timestamp: Timestamp::from_system_time(SystemTime::now()),
+                };
+                // Texts and numbers only: there is nothing in it that JSON could not hold.
+                let body = serde_json::to_vec(&turn).unwrap_or_default();
+                Delivery { route: Route::Turn, kind: "turn".into(), body, idempotency_key: None }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn script(text: &str, turns: bool) -> Script {
+        Script::new(&Payload::read(text).unwrap(), turns)
+    }
+
+    fn times(script: &Script) -> Vec<f64> {
+        script.steps.iter().map(|step| step.at).collect()
+    }
+
+    fn transcription(message: &str) -> String {
+        format!(
+            r#"{{"type":"post_call_transcription","data":{{"conversation_id":"conv_1",
+            "metadata":{{"call_duration_secs":12,"phone_call":{{"call_sid":"CA1"}}}},
+            "transcript":[{{"role":"agent","message":"{message}","time_in_call_secs":1}},
+            {{"role":"user","message":"bye","time_in_call_secs":7}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_transcript_is_spoken_before_it_is_sent() {
+        let script = script(&transcription("hi"), true);
+        assert_eq!(times(&script), [1.0, 7.0, 12.0]);
+        let deliveries: Vec<_> = script.steps.into_iter().map(Step::deliver).collect();
+        let turn: Value = serde_json::from_slice(&deliveries[1].body).unwrap();
+        assert_eq!((turn["turn_id"].as_str(), turn["speaker"].as_str()), (Some("t1"), Some("user")));
+        assert_eq!((turn["conversation_id"].as_str(), turn["call_sid"].as_str()), (Some("conv_1"), Some("CA1")));
+        assert_eq!(deliveries[2].route, Route::PostCall);
+        assert_eq!(deliveries[2].body, transcription("hi").into_bytes());
+    }
+
+    #[test]
+    fn without_turns_it_is_sent_at_once() {
+        assert_eq!(times(&script(&transcription("hi"), false)), [0.0]);
+    }
+
+    #[test]
+    fn a_turn_too_long_to_be_spoken_is_left_out_and_said() {
+        let script = script(&transcription(&"x".repeat(LONGEST_TURN + 1)), true);
+        assert_eq!(times(&script), [7.0, 12.0]);
+        assert_eq!(script.warnings.len(), 1);
+    }
+
+    #[test]
+    fn turns_of_a_file_keep_their_own_times_and_are_told_apart() {
+        let turn = |at: &str| format!(r#"{{"conversation_id":"c","speaker":"user","message":"hi","timestamp":{at}}}"#);
+        let script =
+            script(&format!("[{},{},{}]", turn("1790855000"), turn("\"2026-10-01T11:43:24Z\""), turn("null")), true);
+        assert_eq!(times(&script), [0.0, 4.0, 4.0]);
+        assert!(script.steps.into_iter().all(|step| step.deliver().idempotency_key.is_some()));
+    }
+}

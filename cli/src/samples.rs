@@ -1,0 +1,50 @@
+//! The payloads shipped in the binary.
+
+use serde::Deserialize;
+
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/samples.rs"));
+}
+
+/// A shipped payload.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// What it shows.
+    pub title: String,
+    /// Which kind of payload.
+    pub kind: String,
+    /// Its JSON.
+    pub text: &'static str,
+}
+
+/// Every sample, in the order of the index; those it leaves out come last.
+pub fn all() -> Vec<Sample> {
+    #[derive(Deserialize)]
+    struct Listed {
+        name: String,
+        #[serde(default)]
+        title: String,
+        #[serde(default)]
+        kind: String,
+    }
+    let index: Vec<Listed> = serde_json::from_str(embedded::INDEX).unwrap_or_default();
+    let mut samples: Vec<(usize, Sample)> = embedded::FILES
+        .iter()
+        .map(|&(name, text)| {
+            let place = index.iter().position(|listed| listed.name == name);
+            let listed = place.and_then(|place| index.get(place));
+            let (title, kind) =
+                listed.map_or_else(Default::default, |listed| (listed.title.clone(), listed.kind.clone()));
+            (place.unwrap_or(usize::MAX), Sample { name, title, kind, text })
+        })
+        .collect();
+    samples.sort_by_key(|(place, _)| *place);
+    samples.into_iter().map(|(_, sample)| sample).collect()
+}
+
+/// The sample called `name`.
+pub fn find(name: &str) -> Option<Sample> {
+    all().into_iter().find(|sample| sample.name == name)
+}

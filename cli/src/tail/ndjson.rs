@@ -1,0 +1,171 @@
+//! The stream as NDJSON: the server's messages as they came, and what happened to the connection between them.
+
+use std::io::{self, Write};
+
+use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
+use serde::Serialize;
+
+use super::Sink;
+use crate::live::{EndReason, Ending, Gap, Place, Update};
+use crate::output::json_for_terminal;
+
+/// Writes one JSON document a line, each flushed.
+pub struct Ndjson<W> {
+    writer: W,
+    identifiers: Vec<Identifier>,
+    places: Vec<Place>,
+    over: Vec<bool>,
+    terminal: bool,
+}
+
+impl<W: Write> Ndjson<W> {
+    /// For the calls named by `identifiers`. On a `terminal`, characters it might act on are escaped.
+    pub fn new(writer: W, identifiers: Vec<Identifier>, terminal: bool) -> Self {
+        let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
+        Self { writer, identifiers, places, over, terminal }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        let line = format!("{}\n", text.replace(['\n', '\r'], " "));
+        let line = if self.terminal { json_for_terminal(&line) } else { line.into() };
+        self.writer.write_all(line.as_bytes())?;
+        self.writer.flush()
+    }
+
+    fn own(&mut self, own: &Own<'_>) -> io::Result<()> {
+        self.line(&serde_json::to_string(own)?)
+    }
+}
+
+/// What this program says beside the server's messages.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Own<'a> {
+    Ready {
+        identifier: &'a Identifier,
+        after: Seq,
+        call_id: Option<CallId>,
+    },
+    Resumed {
+        identifier: &'a Identifier,
+        after: Seq,
+        call_id: Option<CallId>,
+    },
+    Reconnecting {
+        identifier: &'a Identifier,
+        attempt: u32,
+        after_ms: u128,
+        reason: &'a str,
+    },
+    Gap {
+        identifier: &'a Identifier,
+        #[serde(flatten)]
+        gap: OwnGap,
+    },
+    End {
+        identifier: &'a Identifier,
+        #[serde(flatten)]
+        end: OwnEnd<'a>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+enum OwnGap {
+    CursorInvalid { after: Seq },
+    Missing { expected: Seq, found: Seq },
+    Merged { call_id: CallId },
+}
+
+#[derive(Serialize)]
+struct OwnEnd<'a> {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    status: Option<CallStatus>,
+    seq: Seq,
+    call_id: Option<CallId>,
+}
+
+impl From<&Gap> for OwnGap {
+    fn from(gap: &Gap) -> Self {
+        match *gap {
+            Gap::CursorInvalid { after } => Self::CursorInvalid { after },
+            Gap::Hole { expected, found } => Self::Missing { expected, found },
+            Gap::Merged { call_id } => Self::Merged { call_id },
+        }
+    }
+}
+
+impl<'a> From<&'a Ending> for OwnEnd<'a> {
+    fn from(ending: &'a Ending) -> Self {
+        let (reason, message) = match &ending.reason {
+            EndReason::CallEnded => ("call_ended", None),
+            EndReason::CaughtUp => ("caught_up", None),
+            EndReason::Failed(failure) => ("failed", Some(failure.message.as_str())),
+        };
+        Self { reason, message, status: ending.status, seq: ending.place.seq, call_id: ending.place.call_id }
+    }
+}
+
+impl<W: Write> Sink for Ndjson<W> {
+    fn update(&mut self, call: usize, update: &Update, _: Option<Timestamp>) -> io::Result<()> {
+        let identifier = &self.identifiers[call].clone();
+        let own = match update {
+            Update::Message(incoming) => {
+                self.places[call] = Place { seq: incoming.seq.unwrap_or(self.places[call].seq), ..self.places[call] };
+                return self.line(&incoming.raw);
+            }
+            Update::Ready(Place { seq, call_id }) => Own::Ready { identifier, after: *seq, call_id: *call_id },
+            Update::Resumed(Place { seq, call_id }) => Own::Resumed { identifier, after: *seq, call_id: *call_id },
+            Update::Reconnecting { attempt, delay, reason, .. } => {
+                Own::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
+            }
+            Update::Gap(gap) => Own::Gap { identifier, gap: gap.into() },
+            Update::Ended(ending) => {
+                self.over[call] = true;
+                Own::End { identifier, end: ending.into() }
+            }
+        };
+        self.own(&own)
+    }
+
+    fn interrupted(&mut self) -> io::Result<()> {
+        for call in 0..self.identifiers.len() {
+            if !self.over[call] {
+                let Place { seq, call_id } = self.places[call];
+                let end = OwnEnd { reason: "interrupted", message: None, status: None, seq, call_id };
+                self.own(&Own::End { identifier: &self.identifiers[call].clone(), end })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::live::Incoming;
+    use callscope_common::protocol::ServerMessage;
+
+    #[test]
+    fn messages_pass_as_they_came_and_every_line_is_one_document() {
+        let mut bytes = Vec::new();
+        let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()], false);
+        let raw = "{\"type\":\"new\",\n \"x\": 1e400}".to_owned();
+        let message = ServerMessage::Unknown("new".into());
+        ndjson.update(0, &Update::Message(Incoming { raw, message, seq: Some(7) }), None).unwrap();
+        ndjson.update(0, &Update::Gap(Gap::Hole { expected: 2, found: 4 }), None).unwrap();
+        ndjson.interrupted().unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "{\"type\":\"new\",  \"x\": 1e400}");
+        assert_eq!(lines[1], r#"{"type":"gap","identifier":"EL_a_1","reason":"missing","expected":2,"found":4}"#);
+        assert_eq!(
+            lines[2],
+            r#"{"type":"end","identifier":"EL_a_1","reason":"interrupted","status":null,"seq":7,"call_id":null}"#
+        );
+        assert_eq!(lines.len(), 3);
+    }
+}

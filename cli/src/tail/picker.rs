@@ -1,0 +1,63 @@
+//! Choosing a call where none was named.
+
+use std::io::{self, BufRead as _, Write as _};
+
+use callscope_common::api::{CallList, CallView};
+use callscope_common::{CallStatus, Identifier, Timestamp, text};
+
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::{cut, moment};
+use crate::settings::Settings;
+
+/// Asks on the terminal which of the live calls to follow; an only one needs no question.
+pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
+    let client = Client::new(settings)?;
+    let mut live: Vec<CallView> = Vec::new();
+    for status in [CallStatus::InProgress, CallStatus::Initiated] {
+        let query = [("status", status.to_string()), ("limit", "50".to_owned())];
+        let list: CallList = client.get(&["api", "v1", "calls"], &query).await?;
+        live.extend(list.calls);
+    }
+    let chosen = match live.as_slice() {
+        [] => {
+            return Err(Failure::not_found("no call is live now")
+                .hint("see the ended ones: callscope calls ls; or wait for one: callscope tail --wait ID"));
+        }
+        [only] => only,
+        several => &several[ask(several).await?],
+    };
+    let identifier = Identifier::parse(&chosen.call_sid).map_err(|error| Failure::error(error.to_string()))?;
+    Ok(vec![identifier])
+}
+
+async fn ask(calls: &[CallView]) -> Result<usize> {
+    let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+    let mut stderr = io::stderr();
+    for (number, call) in calls.iter().enumerate() {
+        let _ = writeln!(stderr, "{}", cut(&line(number + 1, call), Some(width)));
+    }
+    loop {
+        let _ = write!(stderr, "which call? 1 to {}: ", calls.len());
+        let _ = stderr.flush();
+        // Waited for beside the signals' default, so that Ctrl-C still ends the program here.
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().lock().read_line(&mut answer).map(|read| (read > 0).then_some(answer))
+        });
+        let answer = answer.await.map_err(|error| Failure::error(error.to_string()))?;
+        let Ok(Some(answer)) = answer else { return Err(Failure::new(Exit::Interrupted, "no call was chosen")) };
+        match answer.trim().parse::<usize>() {
+            Ok(number) if (1..=calls.len()).contains(&number) => return Ok(number - 1),
+            _ => continue,
+        }
+    }
+}
+
+fn line(number: usize, call: &CallView) -> String {
+    let started: Timestamp = call.created_at;
+    let subject = call.subject.as_deref().unwrap_or_default();
+    let line =
+        format!("{number:3}  {}  {}  {} turns  {}  {subject}", moment(started), call.status, call.turns, call.call_sid);
+    text::one_line(line.trim_end()).into_owned()
+}

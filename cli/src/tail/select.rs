@@ -1,0 +1,217 @@
+//! Which updates are shown: the last N turns of what was there, and turns that match.
+
+use std::collections::VecDeque;
+
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{Seq, Timestamp};
+use regex::Regex;
+
+use crate::args;
+use crate::live::{Gap, Incoming, Place, Update};
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only so many turns of what was there before.
+    last: Option<usize>,
+    include: Vec<Regex>,
+    exclude: Vec<Regex>,
+}
+
+impl Selection {
+    /// As the command line says.
+    pub fn new(options: &args::Tail) -> Self {
+        Self { last: options.lines, include: options.include.clone(), exclude: options.exclude.clone() }
+    }
+
+    fn matches(&self, update: &Update) -> bool {
+        let text = match update {
+            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => &turn.message_text,
+            Update::Message(Incoming { message: ServerMessage::TranscriptionPartial(turn), .. }) => &turn.message_text,
+            _ => return true,
+        };
+        (self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(text)))
+            && !self.exclude.iter().any(|regex| regex.is_match(text))
+    }
+}
+
+/// Selects the updates of one call.
+#[derive(Debug)]
+pub struct Selector {
+    selection: Selection,
+    /// Updates kept back until the log's head is reached, while only the last turns are wanted.
+    backlog: Option<Backlog>,
+    start: Option<Timestamp>,
+    place: Place,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    head: Option<Seq>,
+    turns: usize,
+    held: VecDeque<Update>,
+}
+
+impl Selector {
+    /// With the call's start, where it is known already.
+    pub fn new(selection: Selection, start: Option<Timestamp>) -> Self {
+        let backlog = selection.last.filter(|last| *last > 0).map(|_| Backlog::default());
+        Self { selection, backlog, start, place: Place::default() }
+    }
+
+    /// When the call's first turn was spoken; where that is not known, the first turn that came.
+    pub fn start(&self) -> Option<Timestamp> {
+        self.start
+    }
+
+    /// How far the stream has come.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Takes an update in, and gives those to show now.
+    pub fn take(&mut self, update: Update) -> Vec<Update> {
+        self.note(&update);
+        if !self.selection.matches(&update) {
+            return self.release_if_reached().unwrap_or_default();
+        }
+        if matches!(update, Update::Ended(_)) {
+            let mut shown = self.release();
+            shown.push(update);
+            return shown;
+        }
+        let Some(backlog) = &mut self.backlog else { return vec![update] };
+        if let Update::Message(Incoming { message: ServerMessage::SubscriptionConfirmed(confirmed), .. }) = &update {
+            backlog.head = Some(confirmed.seq);
+        } else if matches!(&update, Update::Message(incoming) if incoming.seq.is_some()) {
+            backlog.hold(update, self.selection.last.unwrap_or(usize::MAX));
+            return self.release_if_reached().unwrap_or_default();
+        }
+        let mut shown = vec![update];
+        shown.extend(self.release_if_reached().unwrap_or_default());
+        shown
+    }
+
+    fn note(&mut self, update: &Update) {
+        match update {
+            Update::Message(incoming) => {
+                if let Some(seq) = incoming.seq {
+                    self.place.seq = seq;
+                }
+                match &incoming.message {
+                    ServerMessage::Transcription(turn) if self.start.is_none() => self.start = Some(turn.timestamp),
+                    ServerMessage::SubscriptionConfirmed(confirmed) => self.place.call_id = Some(confirmed.call_id),
+                    _ => {}
+                }
+            }
+            Update::Ready(place) | Update::Resumed(place) => self.place = *place,
+            Update::Gap(Gap::CursorInvalid { .. }) => {
+                self.place = Place::default();
+                self.start = None;
+            }
+            Update::Gap(Gap::Merged { call_id }) => {
+                self.place = Place { seq: 0, call_id: Some(*call_id) };
+                self.start = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn release_if_reached(&mut self) -> Option<Vec<Update>> {
+        let head = self.backlog.as_ref()?.head?;
+        (self.place.seq >= head).then(|| self.release())
+    }
+
+    fn release(&mut self) -> Vec<Update> {
+        self.backlog.take().map(|backlog| backlog.held.into()).unwrap_or_default()
+    }
+}
+
+impl Backlog {
+    fn hold(&mut self, update: Update, most: usize) {
+        let is_turn = |update: &Update| {
+            matches!(update, Update::Message(Incoming { message: ServerMessage::Transcription(_), .. }))
+        };
+        self.turns += usize::from(is_turn(&update));
+        self.held.push_back(update);
+        if self.turns > most
+            && let Some(oldest) = self.held.iter().position(is_turn)
+        {
+            self.held.remove(oldest);
+            self.turns -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Update {
+        let message = ServerMessage::parse(text).unwrap();
+        Update::Message(Incoming { raw: text.into(), seq: message.seq(), message })
+    }
+
+    fn confirmed(seq: Seq) -> Update {
+        message(&format!(
+            r#"{{"type":"subscription_confirmed","identifier":"a","call_sid":"a","conversation_id":null,
+            "status":"in_progress","message":"","call_id":"00000000-0000-0000-0000-000000000007","seq":{seq}}}"#
+        ))
+    }
+
+    fn turn(seq: Seq) -> Update {
+        message(&format!(
+            r#"{{"type":"transcription","conversation_id":null,"call_sid":"a","transcription_id":1,"sequence_number":{seq},
+            "speaker_type":"user","message_text":"turn {seq}","timestamp":"2026-10-01T14:00:0{seq}Z","seq":{seq}}}"#
+        ))
+    }
+
+    fn seqs(updates: &[Update]) -> Vec<Seq> {
+        let seq = |update: &Update| if let Update::Message(incoming) = update { incoming.seq } else { None };
+        updates.iter().filter_map(seq).collect()
+    }
+
+    fn selector(options: &args::Tail) -> Selector {
+        Selector::new(Selection::new(options), None)
+    }
+
+    #[test]
+    fn the_last_turns_come_when_the_head_is_reached() {
+        let mut selector = selector(&args::Tail { lines: Some(2), ..Default::default() });
+        assert_eq!(selector.take(confirmed(4)).len(), 1);
+        for seq in 1..=3 {
+            assert!(selector.take(turn(seq)).is_empty());
+        }
+        assert_eq!(seqs(&selector.take(turn(4))), [3, 4]);
+        assert_eq!(seqs(&selector.take(turn(5))), [5]);
+        assert_eq!(selector.start(), Timestamp::parse_rfc3339("2026-10-01T14:00:01Z"));
+    }
+
+    #[test]
+    fn an_empty_log_keeps_nothing_back() {
+        let mut selector = selector(&args::Tail { lines: Some(2), ..Default::default() });
+        selector.take(confirmed(0));
+        assert_eq!(seqs(&selector.take(turn(1))), [1]);
+    }
+
+    #[test]
+    fn turns_are_chosen_by_their_text() {
+        let regex = |text: &str| vec![Regex::new(text).unwrap()];
+        let options = args::Tail { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
+        let mut selector = selector(&options);
+        assert_eq!(seqs(&selector.take(turn(1))), [1]);
+        assert!(selector.take(turn(2)).is_empty());
+        assert!(selector.take(turn(3)).is_empty());
+        assert_eq!(selector.place().seq, 3);
+    }
+
+    #[test]
+    fn a_head_that_does_not_match_still_releases_what_was_held() {
+        let regex = vec![Regex::new("turn 1").unwrap()];
+        let mut selector = selector(&args::Tail { lines: Some(5), include: regex, ..Default::default() });
+        selector.take(confirmed(2));
+        assert!(selector.take(turn(1)).is_empty());
+        assert_eq!(seqs(&selector.take(turn(2))), [1]);
+    }
+}
