@@ -105,11 +105,11 @@ impl Transcript {
         });
     }
 
-    /// When the call began: as its result says, else its first turn.
+    /// When the first turn was spoken: what the times of the others are shown from. (The provider's clock, as in the
+    /// result, may be another one.)
     #[must_use]
     pub fn start(&self) -> Option<Timestamp> {
-        let reported = self.result.as_ref().and_then(|result| result.call_start_time);
-        reported.or_else(|| self.turns.first().map(|turn| turn.at))
+        self.turns.first().map(|turn| turn.at)
     }
 
     /// The turns as plain text, one a line: `[MM:SS] speaker: text`, safe to show.

@@ -126,7 +126,7 @@ fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> D
             Route::Transcription => elevenlabs::turn(&text),
             Route::PostCall => elevenlabs::post_call(&text),
         },
-        Err(rejected) => (None, rejected),
+        Err(rejected) => (None, *rejected),
     };
     let body_hash = Sha256::digest(&incoming.body).into();
     let sameness = sameness(&incoming, &change, received_at, signed_at);
@@ -144,11 +144,13 @@ fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> D
     }
 }
 
-fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, Change> {
-    let text = std::str::from_utf8(body).map_err(|error| Change::Rejected {
-        status: 400,
-        message: "the body is not JSON".into(),
-        details: Some(format!("it is not UTF-8 at byte {}", error.valid_up_to())),
+fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, Box<Change>> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        Box::new(Change::Rejected {
+            status: 400,
+            message: "the body is not JSON".into(),
+            details: Some(format!("it is not UTF-8 at byte {}", error.valid_up_to())),
+        })
     })?;
     Ok(json::replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text)))
 }

@@ -13,7 +13,11 @@ pub fn outcome(data: &CallData) -> (String, Option<String>) {
     }];
     #[allow(clippy::cast_precision_loss)]
     parts.extend(data.duration_seconds.map(|secs| clock(secs as f64)));
-    parts.extend(data.cost.as_ref().map(|cost| format!("{cost} credits")));
+    parts.extend(
+        data.cost
+            .as_ref()
+            .map(|cost| format!("{cost} {}", if cost.as_u64() == Some(1) { "credit" } else { "credits" })),
+    );
     parts.extend(data.cost_fiat.as_ref().map(|cost| format!("{cost} USD")));
     parts.extend(said(data.failure_reason.as_ref()));
     (parts.join("; "), said(data.transcript_summary.as_ref()))

@@ -73,6 +73,14 @@ struct Inbox {
     running: bool,
 }
 
+/// How far the log is said to reach. Believed only when the events at hand do not lead there by themselves: often they are
+/// right behind in the inbox.
+#[derive(Debug, Default, Clone, Copy)]
+struct Claim {
+    head: Seq,
+    ended: bool,
+}
+
 /// The newest frames, without holes.
 #[derive(Debug, Default)]
 struct Ring {
@@ -142,21 +150,7 @@ impl Feed {
 
     /// The frames after `cursor` that are at hand, joined up to [`JOINED_BYTES`], and the cursor behind them.
     pub(super) fn frames_after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
-        let ring = self.ring.lock();
-        let first = ring.events.front()?.seq;
-        let skip = usize::try_from(cursor + 1 - first).ok()?;
-        let mut frames: Vec<Bytes> = Vec::new();
-        let mut bytes = 0;
-        let mut last = cursor;
-        for event in ring.events.iter().skip(skip) {
-            bytes += event.frame.len();
-            if bytes > JOINED_BYTES && !frames.is_empty() {
-                break;
-            }
-            frames.push(event.frame.clone());
-            last = event.seq;
-        }
-        (!frames.is_empty()).then(|| (join(&frames), last))
+        self.ring.lock().after(cursor)
     }
 
     /// Takes in what it is told and sees to it that the task runs. Never blocks.
@@ -191,11 +185,14 @@ impl Feed {
                 std::mem::take(&mut inbox.items)
             };
             let mut items = items.into_iter().peekable();
-            while items.peek().is_some() {
+            let mut claim = Claim::default();
+            loop {
                 if let Some(fate) = self.next_fate(&mut items) {
                     self.for_all(|member| member.connection.meet(member.subscription, fate));
-                } else if let Some(pass) = self.next_pass(&mut items) {
+                } else if let Some(pass) = self.next_pass(&mut items, &mut claim) {
                     self.deliver(hub, &pass).await;
+                } else if items.peek().is_none() {
+                    break;
                 }
             }
         }
@@ -217,7 +214,11 @@ impl Feed {
     }
 
     /// Takes as many items as make one write, moves the head, and says what followers get.
-    fn next_pass(&self, items: &mut std::iter::Peekable<impl Iterator<Item = Item>>) -> Option<Pass> {
+    fn next_pass(
+        &self,
+        items: &mut std::iter::Peekable<impl Iterator<Item = Item>>,
+        claim: &mut Claim,
+    ) -> Option<Pass> {
         let from = self.head();
         let was_ended = self.ended();
         let mut pass = Pass { from, head: from, bytes: None, events: 0, ended: was_ended };
@@ -227,26 +228,26 @@ impl Feed {
         while let Some(item) = items.next_if(|item| !matches!(item, Item::Fate(_)) && bytes < JOINED_BYTES) {
             match item {
                 Item::Event(event) if event.seq > pass.head => {
-                    let follows = event.seq == pass.head + 1;
-                    has_hole |= !follows;
+                    has_hole |= event.seq != pass.head + 1;
                     pass.head = event.seq;
                     pass.events += 1;
                     pass.ended |= event.kind == EventKind::CallCompleted;
                     bytes += event.frame.len();
                     frames.push(event.frame.clone());
-                    self.ring.lock().push(event, follows);
+                    self.ring.lock().push(event);
                 }
                 Item::Partial(frame) => {
                     bytes += frame.len();
                     frames.push(frame);
                 }
-                Item::Head(head, ended) => {
-                    has_hole |= head > pass.head;
-                    pass.head = pass.head.max(head);
-                    pass.ended |= ended;
-                }
+                Item::Head(head, ended) => *claim = Claim { head: claim.head.max(head), ended: claim.ended | ended },
                 Item::Event(_) | Item::Fate(_) => {}
             }
+        }
+        if items.peek().is_none() {
+            has_hole |= claim.head > pass.head;
+            pass.head = pass.head.max(claim.head);
+            pass.ended |= claim.ended;
         }
         // Head before end: who sees the end sees a head that holds it.
         self.head.store(pass.head, Ordering::SeqCst);
@@ -311,8 +312,9 @@ impl Inbox {
 }
 
 impl Ring {
-    fn push(&mut self, event: Announced, follows: bool) {
-        if !follows {
+    /// Takes in the newest event. Where it does not follow the last one, what was there is of no use any more.
+    fn push(&mut self, event: Announced) {
+        if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
             self.events.clear();
             self.bytes = 0;
         }
@@ -321,5 +323,89 @@ impl Ring {
         while self.events.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.events.len() > 1) {
             self.bytes -= self.events.pop_front().map_or(0, |event| event.frame.len());
         }
+    }
+
+    fn after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
+        let first = self.events.front()?.seq;
+        let skip = usize::try_from(cursor + 1 - first).ok()?;
+        let mut frames: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        let mut last = cursor;
+        for event in self.events.iter().skip(skip) {
+            bytes += event.frame.len();
+            if bytes > JOINED_BYTES && !frames.is_empty() {
+                break;
+            }
+            frames.push(event.frame.clone());
+            last = event.seq;
+        }
+        (!frames.is_empty()).then(|| (join(&frames), last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::frame::text_frame;
+
+    fn event(seq: Seq) -> Announced {
+        Announced { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
+    }
+
+    fn ring(seqs: impl IntoIterator<Item = Seq>) -> Ring {
+        let mut ring = Ring::default();
+        seqs.into_iter().for_each(|seq| ring.push(event(seq)));
+        ring
+    }
+
+    fn frames(seqs: impl IntoIterator<Item = Seq>) -> Bytes {
+        join(&seqs.into_iter().map(|seq| event(seq).frame).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_ring_gives_what_follows_the_cursor_and_nothing_behind_a_hole() {
+        assert_eq!(ring([1, 2, 3]).after(1), Some((frames([2, 3]), 3)));
+        assert_eq!(ring([1, 2, 3]).after(3), None);
+        assert_eq!(ring([5, 6]).after(3), None);
+        // 3 and 4 were never announced: whoever stands at 2 must read them elsewhere.
+        assert_eq!(ring([1, 2, 5, 6]).after(1), None);
+        assert_eq!(ring([1, 2, 5, 6]).after(2), None);
+        assert_eq!(ring([1, 2, 5, 6]).after(4), Some((frames([5, 6]), 6)));
+    }
+
+    #[test]
+    fn a_ring_is_bounded() {
+        let ring = ring(1..=1_000);
+        assert_eq!(ring.events.len(), RING_FRAMES);
+        assert_eq!(ring.bytes, ring.events.iter().map(|event| event.frame.len()).sum::<usize>());
+        assert_eq!(ring.after(1_000 - RING_FRAMES as Seq - 1), None);
+        assert!(ring.after(1_000 - RING_FRAMES as Seq).is_some());
+    }
+
+    /// All passes that a sequence of items makes.
+    fn passes(feed: &Feed, items: Vec<Item>) -> Vec<Pass> {
+        let mut items = items.into_iter().peekable();
+        let mut claim = Claim::default();
+        std::iter::from_fn(|| feed.next_pass(&mut items, &mut claim)).collect()
+    }
+
+    #[test]
+    fn a_head_that_runs_ahead_of_its_events_makes_no_hole() {
+        let feed = Feed::new(CallId::nil());
+        let items = vec![Item::Head(2, false), Item::Event(event(1)), Item::Event(event(2))];
+        let passes = passes(&feed, items);
+        assert_eq!(passes.len(), 1);
+        assert_eq!((passes[0].from, passes[0].head, passes[0].bytes.clone()), (0, 2, Some(frames([1, 2]))));
+    }
+
+    #[test]
+    fn a_head_without_its_events_leaves_them_to_the_sessions() {
+        let feed = Feed::new(CallId::nil());
+        let first = passes(&feed, vec![Item::Event(event(1)), Item::Head(3, false)]);
+        assert_eq!((first[0].head, first[0].bytes.clone()), (3, None));
+        let next = passes(&feed, vec![Item::Event(event(4))]);
+        assert_eq!((next[0].from, next[0].head, next[0].bytes.clone()), (3, 4, Some(frames([4]))));
+        // The ring must not lead from 1 to 4.
+        assert_eq!(feed.frames_after(1), None);
     }
 }

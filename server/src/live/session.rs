@@ -245,17 +245,20 @@ impl Session {
             });
         }
         let Some(into) = survivor else { return Ok(()) };
-        let known = {
+        let (call_id, names) = (into.call_id, gone.names);
+        let is_followed = {
             let mut wire = self.connection.wire.lock();
-            let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == into.call_id);
-            other.map(|other| other.names.extend(gone.names.iter().cloned())).is_some()
+            let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == call_id);
+            other.map(|other| other.names.extend(names.iter().cloned())).is_some()
         };
-        if !known {
-            let feed = self.follow(into.call_id, gone.names, into.call_sid, 0);
-            // Read anew, since it is followed only now; should this fail, the sweep finds the head.
-            let head = self.store.call_info(into.call_id).await.ok().flatten();
-            let head = head.map_or((into.head, into.status), |info| (info.head, info.status));
-            self.hub.raise(&feed, head.0, head.1.is_ended());
+        let feed = (!is_followed).then(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
+        // Read anew, since it is followed only now; should this fail, the sweep finds the head.
+        let info = self.store.call_info(call_id).await.ok().flatten().unwrap_or(into);
+        for name in &names {
+            self.confirm(name, &info, "subscribed after a merge");
+        }
+        if let Some(feed) = feed {
+            self.hub.raise(&feed, info.head, info.status.is_ended());
         }
         Ok(())
     }

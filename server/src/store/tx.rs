@@ -30,8 +30,8 @@ type PriorRow = (Uuid, Vec<u8>, Vec<u8>, Option<Uuid>, i64, String);
 macro_rules! run {
     ($tx:expr, execute, $sql:literal $(, $bind:expr)*) => {
         match $tx {
-            Tx::Sqlite(tx) => drop(sqlx::query($sql)$(.bind($bind))*.execute(&mut **tx).await?),
-            Tx::Postgres(tx) => drop(sqlx::query($sql)$(.bind($bind))*.execute(&mut **tx).await?),
+            Tx::Sqlite(tx) => sqlx::query($sql)$(.bind($bind))*.execute(&mut **tx).await?.rows_affected(),
+            Tx::Postgres(tx) => sqlx::query($sql)$(.bind($bind))*.execute(&mut **tx).await?.rows_affected(),
         }
     };
     ($tx:expr, $query:ident.$run:ident, $sql:literal $(, $bind:expr)*) => {
@@ -261,9 +261,7 @@ impl Tx {
             Self::Sqlite(tx) => {
                 let rows: Vec<_> = events
                     .iter()
-                    .map(|e| {
-                        json!([hex(&e.call_id), e.seq, e.kind.as_str(), &*e.frame, e.delivery_id.map(|id| hex(&id))])
-                    })
+                    .map(|e| json!([hex(e.call_id), e.seq, e.kind.as_str(), &*e.frame, e.delivery_id.map(hex)]))
                     .collect();
                 sqlx::query(
                     "INSERT INTO events (call_id, seq, kind, frame, created_at, delivery_id) \
@@ -470,7 +468,7 @@ fn call_rows(calls: &[&Call]) -> String {
         .iter()
         .map(|call| {
             json!([
-                hex(&call.call_id),
+                hex(call.call_id),
                 call.call_sid,
                 call.sid_made_up,
                 call.conversation_id,
@@ -502,7 +500,7 @@ fn delivery_rows(rows: &[(&DeliveryRow, &Delivery)]) -> (String, Arc<Vec<u8>>) {
                 bodies.extend_from_slice(&delivery.body);
             }
             json!([
-                hex(&row.delivery_id),
+                hex(row.delivery_id),
                 delivery.route.as_str(),
                 delivery.kind,
                 row.verdict.as_str(),

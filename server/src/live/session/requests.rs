@@ -158,7 +158,7 @@ impl Session {
             }
         }
         check_cursor(request, info)?;
-        self.confirm(request, info, "already subscribed; the running subscription goes on");
+        self.confirm(&request.identifier, info, "already subscribed; the running subscription goes on");
         Ok(true)
     }
 
@@ -180,7 +180,7 @@ impl Session {
             }
             return joined.map(|_| false);
         };
-        self.confirm(request, &info, "subscribed");
+        self.confirm(&request.identifier, &info, "subscribed");
         {
             let mut wire = self.connection.wire.lock();
             let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
@@ -191,9 +191,9 @@ impl Session {
         Ok(true)
     }
 
-    fn confirm(&self, request: &Subscribe, info: &CallInfo, message: &str) {
+    pub(super) fn confirm(&self, identifier: &Identifier, info: &CallInfo, message: &str) {
         self.send(&ServerMessage::SubscriptionConfirmed(SubscriptionConfirmed {
-            identifier: request.identifier.to_string(),
+            identifier: identifier.to_string(),
             call_sid: info.call_sid.clone(),
             conversation_id: info.conversation_id.clone(),
             status: info.status,
