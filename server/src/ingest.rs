@@ -1,7 +1,7 @@
 //! From a webhook's bytes to the log.
 //!
 //! [`signature`] decides whether the bytes are to be believed, before anything reads them; [`elevenlabs`] turns the
-//! provider's JSON into a [`Change`](crate::store::ledger::Change); the store makes it durable.
+//! provider's JSON into a [`Change`]; the store makes it durable.
 
 pub mod elevenlabs;
 pub mod signature;
