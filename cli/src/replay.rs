@@ -1,6 +1,6 @@
 //! Payloads back into webhooks: signed with the present time, at the call's own pace.
 //!
-//! [`source`] finds payloads, [`payload`] reads them, [`fresh`] makes another call of them, [`script`] says what is sent when,
+//! [`source`] finds payloads, [`payload`] reads them, [`fresh`] makes another call of them, [`mod@script`] says what is sent when,
 //! [`courier`] sends it until it is answered, and [`report`] tells of it.
 
 mod courier;

@@ -109,6 +109,11 @@ async fn serve(settings: Settings) -> Result<(), String> {
     if let Some(path) = &settings.made_up {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
+    if settings.redis_url.is_some() {
+        warn!(
+            "redis_url is set and not used yet: servers that share a database find each other's events by comparing heads"
+        );
+    }
     let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
     let mut server = build(&settings, store.clone());
     let (_, never) = rocket::tokio::sync::oneshot::channel();

@@ -1,7 +1,7 @@
 //! The durable log: the only module that knows the databases' rows.
 //!
 //! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
-//! batch statements of the write path stand side by side in [`tx`]. All writes go through [`append`], one transaction a
+//! batch statements of the write path stand side by side in `tx`. All writes go through [`append`], one transaction a
 //! batch; everything else here reads.
 
 pub mod append;

@@ -1,6 +1,6 @@
 //! `/api/v1/calls`
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use callscope_common::api::{CallList, CallPatch, CallView, EventList, NewCall};
 use callscope_common::elevenlabs::{self, ProviderTurn};
@@ -9,6 +9,7 @@ use callscope_common::transcript::{Transcript, clock};
 use callscope_common::{CallId, Identifier, Timestamp, id, text};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{ContentType, Status};
+use rocket::tokio::time::timeout;
 use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -24,6 +25,8 @@ use crate::store::ledger::{Op, Outcome, Patch, Refusal, Register, new_id};
 
 /// Longest JSON body, in bytes.
 const MAX_BODY: u64 = 1 << 20;
+/// For a body to arrive whole.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
 const EVENTS: i64 = 500;
@@ -322,8 +325,9 @@ fn check_subject(subject: Option<&str>) -> Result<(), ApiError> {
 }
 
 async fn body<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
-    let bytes =
-        data.open(MAX_BODY.bytes()).into_bytes().await.map_err(|_| ApiError::bad_request("the body broke off"))?;
+    let read = timeout(BODY_DEADLINE, data.open(MAX_BODY.bytes()).into_bytes()).await;
+    let late = |_| ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time");
+    let bytes = read.map_err(late)?.map_err(|_| ApiError::bad_request("the body broke off"))?;
     if !bytes.is_complete() {
         return Err(ApiError::of_status(Status::PayloadTooLarge));
     }

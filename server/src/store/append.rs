@@ -329,7 +329,10 @@ async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreErr
     if !new.is_empty() {
         tx.insert_calls(&new).await?;
     }
-    if !writes.names.is_empty() && tx.insert_names(&writes.names).await? < writes.names.len() as u64 {
+    // In one order everywhere, so that two servers never wait for each other's names.
+    let mut names = writes.names.clone();
+    names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
         return Err(StoreError::Conflict);
     }
     if !old.is_empty() {
