@@ -324,7 +324,7 @@ mod tests {
         let body = r#"{"conversation_id":"c","speaker":"tool","message":"a\u0000\ud83d\ude00","timestamp":1790855035.5,"call_sid":null,"x":1}"#;
         let Change::Turn(turn) = turn(body).1 else { panic!("no turn") };
         assert_eq!(turn.text, "a\0😀");
-        assert_eq!(turn.at.map(|at| at.to_string()).as_deref(), Some("2026-10-01T11:03:55.500000Z"));
+        assert_eq!(turn.at.map(|at| at.to_string()).as_deref(), Some("2026-10-01T11:43:55.500000Z"));
         assert!(turn.is_final && turn.speaker == Speaker::Tool);
     }
 

@@ -2,7 +2,6 @@
 
 use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
-use super::names::sid_prefix;
 use super::{Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Wake};
 
 impl Ledger {
@@ -19,8 +18,7 @@ impl Ledger {
         }
         let names =
             Names { call_sid: new.call_sid.clone(), conversation_id: new.conversation_id.clone(), others: Vec::new() };
-        let prefix = sid_prefix(new.subject.as_deref(), register.at);
-        self.create(register.call_id, &names, prefix, CallStatus::Initiated);
+        self.create(register.call_id, &names, (new.subject.as_deref(), register.at), CallStatus::Initiated);
         let call = self.call(register.call_id);
         call.subject.clone_from(&new.subject);
         call.agent_id.clone_from(&new.agent_id);

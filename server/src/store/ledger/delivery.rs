@@ -7,7 +7,7 @@ use callscope_common::protocol::{ServerMessage, TranscriptionPartial};
 use callscope_common::{CallData, CallId, CallStatus, Timestamp};
 use serde::Serialize;
 
-use super::names::{Found, new_id, sid_prefix};
+use super::names::{Found, new_id};
 use super::{
     Answer, CallFailure, CallResult, Change, Delivery, DeliveryRow, Ending, Key, Ledger, Names, NewAudio, Prior,
     Sameness, Stop, Turn, UnknownCalls, Verdict, Wake,
@@ -103,8 +103,8 @@ impl Ledger {
             }
             (Found::Nothing, UnknownCalls::Reject) => None,
             (Found::Nothing, UnknownCalls::Create) => {
-                let prefix = sid_prefix(None, delivery.received_at);
-                Some(self.create(new_id(delivery.received_at), names, prefix, CallStatus::InProgress))
+                let at = delivery.received_at;
+                Some(self.create(new_id(at), names, (None, at), CallStatus::InProgress))
             }
         })
     }

@@ -1,7 +1,9 @@
 //! Finding the call that a set of names means, and making it where there is none.
 
+use std::sync::Mutex;
+
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
-use uuid::{Timestamp as UuidTime, Uuid};
+use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
 use super::{Call, Ledger, NameKind, Names, Stop, Wake};
 
@@ -37,12 +39,18 @@ impl Ledger {
         }
     }
 
-    /// Makes a call of that name. `prefix` begins a made-up sid: see [`sid_prefix`].
-    pub(super) fn create(&mut self, call_id: CallId, names: &Names, prefix: String, status: CallStatus) -> CallId {
+    /// Makes a call that was first heard of `at` that time. `subject` goes into a made-up sid.
+    pub(super) fn create(
+        &mut self,
+        call_id: CallId,
+        names: &Names,
+        (subject, at): (Option<&str>, Timestamp),
+        status: CallStatus,
+    ) -> CallId {
         let free = |sid: &&Identifier| !self.names.contains_key(*sid);
         let given = names.call_sid.iter().find(free).or_else(|| names.others.iter().find(free)).cloned();
         let sid_made_up = given.is_none();
-        let call_sid = given.unwrap_or_else(|| self.make_up_sid(prefix));
+        let call_sid = given.unwrap_or_else(|| self.make_up_sid(sid_prefix(subject, at)));
         self.calls.insert(
             call_id,
             Call {
@@ -58,7 +66,7 @@ impl Ledger {
                 turns: 0,
                 live: false,
                 has_audio: false,
-                created_at: self.now,
+                created_at: at,
                 updated_at: self.now,
                 end_time: None,
                 result: None,
@@ -129,10 +137,13 @@ pub(in crate::store) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> Stri
     format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
 }
 
+/// Counts the ids of one millisecond, so that they sort in the order they were made.
+static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
 /// A new id that sorts by time.
 #[must_use]
 pub fn new_id(at: Timestamp) -> Uuid {
     let micros = u64::try_from(at.as_micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
-    Uuid::new_v7(UuidTime::from_unix(uuid::NoContext, micros / 1_000_000, nanos))
+    Uuid::new_v7(UuidTime::from_unix(&CONTEXT, micros / 1_000_000, nanos))
 }
