@@ -177,7 +177,7 @@ fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed
         (Route::Transcription, None) => {
             let at = |secs: i64| key(&[b"unsigned", route, &secs.to_le_bytes(), body]);
             let secs = received_at.as_unix_secs();
-            Sameness::Unsigned { now: at(secs), before: at(secs - 1) }
+            Sameness::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
         }
     }
 }

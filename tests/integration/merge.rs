@@ -79,3 +79,19 @@ async fn two_conversations_that_share_a_providers_sid_stay_two_calls() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_turn_may_be_what_brings_two_records_together() {
+    on_each_engine(async |_, server| {
+        let first = server
+            .webhook("transcription", &json!({"conversation_id": "conv_r", "speaker": "user", "message": "a", "turn_id": "t"}))
+            .await;
+        for text in ["b", "c"] {
+            server.turn("EL_r_1", "agent", text).await;
+        }
+        let both = json!({"conversation_id": "conv_r", "call_sid": "EL_r_1", "speaker": "user", "message": "a", "turn_id": "t"});
+        assert_eq!(server.webhook("transcription", &both).await, first, "answered like the first");
+        assert_eq!(texts(&server.log("conv_r").await), ["b", "c", "a"]);
+    })
+    .await;
+}

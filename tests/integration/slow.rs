@@ -40,3 +40,25 @@ async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everythin
     again.expect("subscription_confirmed").await;
     again.events(last + 1, usize::try_from(301 - last).unwrap()).await;
 }
+
+/// Replaying a log while the call ends: however far the reader is ahead of what was announced, the subscription ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
+    let database = Database::new(Engine::Postgres).await;
+    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    for i in 0..20 {
+        let sid = format!("EL_end_{i}");
+        there.turn(&sid, "agent", "first").await;
+        let mut early = here.subscriber().await;
+        early.subscribe(&sid).await;
+        early.events(1, 1).await;
+        there.api(reqwest::Method::PATCH, &format!("/api/v1/calls/{sid}"), Some(&json!({"status": "completed"}))).await;
+        // Until the sweep comes by, `here` knows of the end only what its database says.
+        let mut late = here.subscriber().await;
+        late.subscribe(&sid).await;
+        late.events(1, 3).await;
+        early.events(2, 2).await;
+    }
+    let hub = here.embedded.hub.clone();
+    callscope_tests::until("every subscription has ended", async || hub.sizes().1 == 0).await;
+}

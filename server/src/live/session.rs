@@ -19,7 +19,7 @@ use callscope_common::protocol::{
     CallMerged, CloseReason, ErrorCode, ErrorMessage, Reconnect, ServerMessage, Subscribe,
 };
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
-use rocket::tokio::time::{Sleep, sleep_until};
+use rocket::tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, info};
 use tungstenite::Message;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -62,10 +62,14 @@ impl Default for Timing {
 
 /// For the peer to take the close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// For a read to be answered.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two tries of a failing read.
 const STORAGE_RETRY: Duration = Duration::from_millis(500);
 /// Read buffer of an idle connection, in bytes; it grows with the frames that come.
 const READ_BUFFER: usize = 512;
+/// Writes to the socket before a session looks at everything else.
+const ROUNDS: usize = 32;
 /// No further request is read while more bytes than this wait to be sent.
 const MAX_WAITING: usize = 64 * 1024;
 
@@ -93,6 +97,10 @@ pub struct Session {
     timer: Pin<Box<Sleep>>,
     /// Events to read from the database at once, by the size of the last ones.
     page: i64,
+    /// Which of the subscriptions that are owed something comes next.
+    round: usize,
+    /// More is owed, and the socket may take it: after a look at everything else.
+    has_more: bool,
 }
 
 impl Session {
@@ -112,6 +120,10 @@ impl Session {
         let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
         let connection = Arc::new(Connection::new(identity, remote_addr, clock, io));
         hub.add(Arc::clone(&connection));
+        if hub.is_draining() {
+            // Upgraded while the drain began: nobody else will tell it.
+            connection.drain(0);
+        }
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -135,6 +147,8 @@ impl Session {
             is_unreadable: false,
             timer: Box::pin(sleep_until((now + timing.ping_interval).into())),
             page: 64,
+            round: 0,
+            has_more: false,
         }
     }
 
@@ -211,8 +225,9 @@ impl Session {
             }
         }
         for (id, fate) in fates {
-            if let Err(error) = self.meet(id, fate).await {
-                self.storage_failed(&error);
+            match self.meet(id, fate).await {
+                Ok(()) => self.storage_fails = None,
+                Err(error) => self.storage_failed(&error),
             }
         }
         None
@@ -223,7 +238,7 @@ impl Session {
     /// A failing storage leaves everything as it was, to be tried again.
     async fn meet(&mut self, id: u64, fate: Fate) -> Result<(), StoreError> {
         let survivor = match fate {
-            Fate::Merged(into) => self.store.call_info(into).await?,
+            Fate::Merged(into) => in_time(self.store.call_info(into)).await?,
             Fate::Deleted => None,
         };
         let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
@@ -253,7 +268,7 @@ impl Session {
         };
         let feed = (!is_followed).then(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
         // Read anew, since it is followed only now; should this fail, the sweep finds the head.
-        let info = self.store.call_info(call_id).await.ok().flatten().unwrap_or(into);
+        let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
         for name in &names {
             self.confirm(name, &info, "subscribed after a merge");
         }
@@ -283,7 +298,7 @@ impl Session {
 
     /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled; says whether they are.
     async fn pump(&mut self) -> std::io::Result<bool> {
-        let mut round = 0;
+        let mut rounds = 0;
         loop {
             let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
             match flushed {
@@ -293,8 +308,19 @@ impl Session {
             if self.storage_fails.is_some_and(|(_, again)| again > Instant::now()) {
                 return Ok(false);
             }
-            let Some((id, feed, cursor)) = self.next_owed(round) else { return Ok(self.is_settled()) };
-            round += 1;
+            let Some((id, feed, cursor)) = self.next_owed() else {
+                if !self.has_fates() {
+                    // Whatever could not be read is not owed any more.
+                    self.storage_fails = None;
+                }
+                return Ok(self.is_settled());
+            };
+            rounds += 1;
+            if rounds > ROUNDS {
+                // Others are waiting too: requests, deadlines, whoever wants this connection closed.
+                self.has_more = true;
+                return Ok(false);
+            }
             match self.owed(&feed, cursor).await {
                 Ok(Some((bytes, last))) => {
                     let mut wire = self.connection.wire.lock();
@@ -320,7 +346,7 @@ impl Session {
     }
 
     /// Settles or ends subscriptions that are owed nothing; returns one that is.
-    fn next_owed(&self, round: usize) -> Option<(u64, Arc<Feed>, Seq)> {
+    fn next_owed(&mut self) -> Option<(u64, Arc<Feed>, Seq)> {
         let mut ended = Vec::new();
         let mut owed = Vec::new();
         {
@@ -345,7 +371,13 @@ impl Session {
         for (feed, member) in ended {
             self.hub.leave(&feed, member);
         }
-        if owed.is_empty() { None } else { Some(owed.swap_remove(round % owed.len())) }
+        // Round robin, so that one that cannot be read keeps no other waiting.
+        self.round = self.round.wrapping_add(1);
+        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round % owed.len())) }
+    }
+
+    fn has_fates(&self) -> bool {
+        self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
     }
 
     fn is_settled(&self) -> bool {
@@ -358,7 +390,7 @@ impl Session {
         if let Some(found) = feed.frames_after(cursor) {
             return Ok(Some(found));
         }
-        let events = self.store.events(feed.call_id, cursor, self.page).await?;
+        let events = in_time(self.store.events(feed.call_id, cursor, self.page)).await?;
         let mut frames = Vec::with_capacity(events.len());
         let (mut bytes, mut last) = (0, cursor);
         for event in &events {
@@ -382,7 +414,7 @@ impl Session {
 
     /// What became of a call whose log holds less than was announced.
     async fn fate_of(&self, call_id: CallId) -> Result<Option<Fate>, StoreError> {
-        Ok(match self.store.heads(&[call_id]).await?.first() {
+        Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
             None => Some(Fate::Deleted),
             Some(head) => head.merged_into.map(Fate::Merged),
         })
@@ -401,7 +433,7 @@ impl Session {
             Some(self.last_pong + self.timing.pong_timeout),
             self.expires,
             self.blocked.map(|(since, _)| since + self.timing.write_deadline),
-            self.storage_fails.map(|(_, again)| again),
+            self.storage_fails.map(|(_, again)| again).filter(|again| *again > now),
             self.drain_until,
         ]
         .into_iter()
@@ -417,8 +449,13 @@ impl Session {
         if self.expires.is_some_and(|expires| expires <= now) {
             return Some(CloseReason::TokenExpired);
         }
+        let is_sending = self.blocked.is_some_and(|(since, _)| now < since + self.timing.write_deadline);
         if now >= self.last_pong + self.timing.pong_timeout {
-            return Some(CloseReason::PongTimeout);
+            if !is_sending {
+                return Some(CloseReason::PongTimeout);
+            }
+            // It takes in a large frame slowly: the ping waits behind it, and so cannot be answered yet.
+            self.last_pong = now;
         }
         if self.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
             return Some(CloseReason::TooSlow);
@@ -432,6 +469,11 @@ impl Session {
         }
         None
     }
+}
+
+/// A read that hangs is one that failed: the session has other things to look after.
+async fn in_time<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(READ_DEADLINE, read).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
 /// Whatever ends the task, nothing of the connection stays behind.

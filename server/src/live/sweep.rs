@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callscope_common::{CallId, Seq};
-use rocket::tokio::time::sleep;
+use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Hub;
 use super::feed::Feed;
 use super::wire::Fate;
+use crate::store::events::StoredEvent;
 use crate::store::ledger::Wake;
 use crate::store::{Store, StoreError};
 
+/// For one round.
+const DEADLINE: Duration = Duration::from_secs(10);
 const INTERVAL_MS: u64 = 1_000;
 /// Most calls asked for in one statement.
 const PAGE: usize = 1_000;
@@ -30,7 +33,8 @@ pub async fn run(store: Store, hub: Hub) {
         // Any spread will do; the hub's own counters change all the time.
         jitter = jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(Duration::from_millis(INTERVAL_MS * 9 / 10 + (jitter >> 33) % (INTERVAL_MS / 5))).await;
-        match once(&store, &hub).await {
+        let swept = timeout(DEADLINE, once(&store, &hub)).await;
+        match swept.unwrap_or(Err(StoreError::TimedOut)) {
             Ok(()) if failing => {
                 failing = false;
                 warn!("sweeping again");
@@ -69,11 +73,12 @@ async fn sweep_feeds(store: &Store, hub: &Hub, feeds: &[Arc<Feed>]) -> Result<()
             continue;
         }
         if head.head > *known && head.head - known <= MISSED {
-            let events = store.events(head.call_id, *known, MISSED).await?;
             debug!(call_id = %head.call_id, known, head = head.head, "the sweep found events");
-            let Some(first) = events.first().map(|event| event.seq) else { continue };
-            let events = events.into_iter().map(|event| (event.kind, event.frame.into())).collect();
-            hub.announce(vec![Wake::Events { call_id: head.call_id, first, events }]);
+            match store.events(head.call_id, *known, MISSED).await {
+                Ok(events) => announce(hub, head.call_id, events),
+                // One log that cannot be read must not hide the others; its followers try for themselves.
+                Err(error) => warn!(call_id = %head.call_id, %error, "cannot read what the sweep found"),
+            }
         }
         let is_over = matches!(head.status.as_str(), "completed" | "failed");
         if let Some(feed) = feeds.iter().find(|feed| feed.call_id == head.call_id) {
@@ -84,4 +89,11 @@ async fn sweep_feeds(store: &Store, hub: &Hub, feeds: &[Arc<Feed>]) -> Result<()
         hub.meet(call_id, Fate::Deleted);
     }
     Ok(())
+}
+
+fn announce(hub: &Hub, call_id: CallId, events: Vec<StoredEvent>) {
+    if let Some(first) = events.first().map(|event| event.seq) {
+        let events = events.into_iter().map(|event| (event.kind, event.frame.into())).collect();
+        hub.announce(vec![Wake::Events { call_id, first, events }]);
+    }
 }

@@ -189,7 +189,8 @@ impl Connection {
             return Offered::Left;
         }
         let behind = subscription.cursor < pass.head;
-        if !behind && pass.events > 0 {
+        // Who read ahead of the feed is owed nothing by this pass, but may hear from it that the call is over.
+        if !behind && pass.events > 0 && !pass.ended {
             return Offered::Nothing;
         }
         let fits = subscription.cursor == pass.from && wire.out.is_empty() && !wire.broken;

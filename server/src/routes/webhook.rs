@@ -28,6 +28,9 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const BUDGET_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of bodies being read or written at one time; further senders wait, then hear 503.
 const BUDGET: usize = 512 << 20;
+/// Room taken for a body at first, and at most at once, in bytes.
+const FIRST_CHUNK: usize = 4 << 10;
+const MAX_CHUNK: usize = 1 << 20;
 /// A refused body is read on for so many bytes, so that its sender hears the answer before the connection closes.
 const MAX_DISCARDED: u64 = 64 << 20;
 
@@ -89,8 +92,7 @@ async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let _room = app.budget.take(head.length.unwrap_or(limit).min(limit)).await?;
-    let body = read(data, limit, head.length).await?;
+    let (body, _room) = read(data, limit, head.length, &app.budget).await?;
     let incoming = Incoming { route, remote_addr: head.remote_addr, headers: head.headers, body };
     app.ingest.accept(incoming).await.map_err(|refused| match refused {
         Refused::Unverified(unverified) => {
@@ -101,22 +103,40 @@ async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -
     })
 }
 
-/// Reads a body up to its limit and deadline.
-async fn read(data: Data<'_>, limit: u64, length: Option<u64>) -> Result<Vec<u8>, ApiError> {
+/// Reads a body up to its limit and deadline, taking room as bytes arrive: an announced length costs nothing.
+async fn read(
+    data: Data<'_>,
+    limit: u64,
+    length: Option<u64>,
+    budget: &Budget,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
     let deadline = Instant::now() + BODY_DEADLINE;
     let late = || ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time");
     let broken = || ApiError::bad_request("the body broke off");
     let mut stream = data.open((limit + MAX_DISCARDED).bytes());
-    let known = length.filter(|length| *length <= limit).and_then(|length| usize::try_from(length).ok());
-    let mut body = Vec::with_capacity(known.unwrap_or(0));
-    if length.is_none_or(|length| length <= limit) {
-        let mut limited = (&mut stream).take(limit + 1);
-        timeout_at(deadline, limited.read_to_end(&mut body)).await.map_err(|_| late())?.map_err(|_| broken())?;
-        if body.len() as u64 <= limit {
-            return Ok(body);
+    let mut body = Vec::new();
+    let mut room: Option<OwnedSemaphorePermit> = None;
+    let mut is_whole = false;
+    while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
+        if body.len() == body.capacity() {
+            let more = body.capacity().clamp(FIRST_CHUNK, MAX_CHUNK);
+            let taken = budget.take(more as u64).await?;
+            match &mut room {
+                Some(room) => room.merge(taken),
+                None => room = Some(taken),
+            }
+            body.reserve_exact(more);
+        }
+        let read = timeout_at(deadline, stream.read_buf(&mut body)).await.map_err(|_| late())?;
+        if read.map_err(|_| broken())? == 0 {
+            is_whole = true;
+            break;
         }
     }
-    drop(body);
+    if is_whole && body.len() as u64 <= limit {
+        return Ok((body, room));
+    }
+    drop((body, room));
     let _ = timeout_at(deadline, rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink())).await;
     Err(ApiError::of_status(Status::PayloadTooLarge).details(format!("at most {limit} bytes are taken here")))
 }

@@ -383,7 +383,7 @@ mod tests {
             ("CALLSCOPE_WEBHOOK_TOLERANCE", "-1"),
             ("CALLSCOPE_JWT_SECRET", "hunter2"),
             ("CALLSCOPE_ALLOWED_ORIGINS", "nowhere.test"),
-            ("CALLSCOPE_PING_INTERVAL", "0"),
+            ("CALLSCOPE_PING_INTERVAL", "-3"),
             ("CALLSCOPE_DATABASE_URL", "mysql://u:pw@h/d"),
         ] {
             let error = load(&[(variable, value)]).expect_err(variable);

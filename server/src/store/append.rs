@@ -14,7 +14,7 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier, Timestamp};
 use futures_util::FutureExt;
 use rocket::tokio::sync::{mpsc, oneshot};
-use rocket::tokio::time::sleep;
+use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -35,6 +35,9 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// No transaction is tried again after this time: its callers hear that the storage is down.
 const RETRY_FOR: Duration = Duration::from_secs(4);
+
+/// For one transaction.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Called after each commit, in the order of the log; must not block.
 pub type OnCommit = Box<dyn Fn(Vec<Wake>) + Send + Sync>;
@@ -149,7 +152,9 @@ impl Writer {
                     }
                 }
                 // One operation that the database will not take must not take the others with it.
-                Err(Failure::Store(error)) if batch.len() > 1 && !error.is_transient() => {
+                Err(Failure::Store(error))
+                    if batch.len() > 1 && (!error.is_transient() || matches!(error, StoreError::Conflict)) =>
+                {
                     warn!(%error, operations = batch.len(), "a batch failed, trying its operations one by one");
                     for pending in batch.into_iter().rev() {
                         rest.push_front(vec![pending]);
@@ -165,7 +170,9 @@ impl Writer {
         let mut attempt = 0;
         loop {
             // A rule that panics over one operation must not end the writing of all others.
-            let committed = AssertUnwindSafe(self.commit(ops)).catch_unwind().await;
+            let committed =
+                AssertUnwindSafe(timeout(COMMIT_DEADLINE, self.commit(ops, attempt > 0))).catch_unwind().await;
+            let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
             match committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log")))) {
                 Err(Failure::Store(error))
                     if error.is_transient() && attempt + 1 < ATTEMPTS && began.elapsed() < RETRY_FOR =>
@@ -179,12 +186,17 @@ impl Writer {
         }
     }
 
-    /// One transaction: load, apply, write, commit, wake.
-    async fn commit(&self, ops: &[&Op]) -> Result<Vec<Outcome>, Failure> {
+    /// One transaction: load, apply, write, commit, wake. `again`: an earlier try may have come through unheard.
+    async fn commit(&self, ops: &[&Op], again: bool) -> Result<Vec<Outcome>, Failure> {
         let mut tx = Tx::begin(&self.store).await?;
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
         load(&mut tx, &mut ledger, ops).await?;
+        if again {
+            let ids: Vec<Uuid> =
+                ops.iter().filter_map(|op| op.delivery()).map(|delivery| delivery.delivery_id).collect();
+            ledger.committed = tx.answers(&ids).await?.into_iter().collect();
+        }
         let outcomes = apply(&mut tx, &mut ledger, ops).await?;
         write(&mut tx, &ledger, ops).await?;
         tx.commit().await?;
@@ -204,7 +216,7 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outc
             Ok(outcome) => outcomes.push(outcome),
             Err(Stop::NeedsMerge(_)) if ops.len() > 1 => return Err(Failure::Split(at)),
             Err(Stop::NeedsMerge(records)) => {
-                merge(tx, ledger, &records).await?;
+                merge(tx, ledger, &records, op).await?;
                 outcomes.push(ledger.apply(op).map_err(|_| StoreError::Damaged("merge"))?);
             }
             Err(Stop::OutOfIds) => return Err(StoreError::Damaged("count of turns").into()),
@@ -213,7 +225,7 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outc
     Ok(outcomes)
 }
 
-async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId]) -> Result<(), StoreError> {
+async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) -> Result<(), StoreError> {
     let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Damaged("merge")) };
     for call_id in records {
         if let Some((result, _)) = tx.result(*call_id).await? {
@@ -234,6 +246,13 @@ async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId]) -> Result<(
             .absorb(survivor, Absorbed { call_id, events, names, transcript })
             .map_err(|_| StoreError::Damaged("count of turns"))?;
         ledger.transcription_ids = spare;
+        // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
+        if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)
+            && let Some(mut prior) = ledger.prior.get(&Sameness::turn_key(call_id, hash)).cloned()
+        {
+            prior.call_id = Some(survivor);
+            ledger.prior.entry(Sameness::turn_key(survivor, hash)).or_insert(prior);
+        }
     }
     Ok(())
 }

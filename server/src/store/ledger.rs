@@ -147,6 +147,8 @@ pub struct Ledger {
     pub(super) names: HashMap<Identifier, CallId>,
     pub(super) taken_sids: HashSet<String>,
     pub(super) prior: HashMap<Key, Prior>,
+    /// Deliveries of this batch that an earlier try committed, and what they were answered.
+    pub(super) committed: HashMap<Uuid, Answer>,
     pub(super) transcription_ids: std::vec::IntoIter<i64>,
     pub(super) writes: Writes,
 }
@@ -171,6 +173,7 @@ impl Ledger {
             names: HashMap::new(),
             taken_sids: HashSet::new(),
             prior: HashMap::new(),
+            committed: HashMap::new(),
             transcription_ids: Vec::new().into_iter(),
             writes: Writes::default(),
         }

@@ -80,7 +80,13 @@ impl Store {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?
             .application_name("callscope-server")
-            .options([("synchronous_commit", "on")]);
+            .options([
+                ("synchronous_commit", "on"),
+                // Another server that hangs with a call's row locked must not stop this one's writing.
+                ("lock_timeout", "3s"),
+                ("statement_timeout", "30s"),
+                ("idle_in_transaction_session_timeout", "10s"),
+            ]);
         if !sqlx::Postgres::database_exists(url).await.unwrap_or(true) {
             sqlx::Postgres::create_database(url).await?;
         }

@@ -11,6 +11,9 @@ pub enum StoreError {
     /// Another process got in between; the same work again will see what it did.
     #[error("another writer got in between")]
     Conflict,
+    /// No answer came in time.
+    #[error("the database does not answer")]
+    TimedOut,
     /// The queue of writes is full.
     #[error("too many writes are waiting")]
     Overloaded,
@@ -30,7 +33,7 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict => true,
+            Self::Conflict | Self::TimedOut => true,
             Self::Database(error) => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut

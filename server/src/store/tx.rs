@@ -12,7 +12,7 @@ use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::calls::CallRow;
-use super::ledger::{Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult};
+use super::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult};
 use super::{Store, StoreError};
 
 /// A write transaction.
@@ -148,6 +148,35 @@ impl Tx {
                 .await?
             }
         })
+    }
+
+    /// What those of these deliveries were answered that are stored.
+    pub async fn answers(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, Answer)>> {
+        let rows: Vec<(Uuid, i64, String)> = match self {
+            Self::Sqlite(tx) => {
+                sqlx::query_as(
+                    "SELECT delivery_id, response_status, response FROM deliveries \
+                 WHERE delivery_id IN (SELECT unhex(value) FROM json_each($1))",
+                )
+                .bind(hex_list(ids))
+                .fetch_all(&mut **tx)
+                .await?
+            }
+            Self::Postgres(tx) => {
+                sqlx::query_as(
+                    "SELECT delivery_id, response_status, response FROM deliveries WHERE delivery_id = ANY($1)",
+                )
+                .bind(ids)
+                .fetch_all(&mut **tx)
+                .await?
+            }
+        };
+        rows.into_iter()
+            .map(|(id, status, body)| {
+                let status = u16::try_from(status).map_err(|_| StoreError::Damaged("delivery"))?;
+                Ok((id, Answer { status, body: body.into() }))
+            })
+            .collect()
     }
 
     /// `count` ids for turns, unique among all calls.

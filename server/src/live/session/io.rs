@@ -68,11 +68,13 @@ impl Session {
                 return Poll::Ready(Next::Timer);
             }
             let mut wire = self.connection.wire.lock();
+            // A request that is there already goes first, so that a stream that never pauses does not keep it waiting.
+            let mut has_more = std::mem::take(&mut self.has_more);
             if !wire.out.is_empty() {
                 match wire.poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
                         self.blocked = None;
-                        return Poll::Ready(Next::Work);
+                        has_more = true;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Gone),
                     Poll::Pending => {
@@ -94,6 +96,7 @@ impl Session {
             match self.ws.read(&mut Adapter { wire: &mut wire, cx }) {
                 Ok(message) => Poll::Ready(Next::Message(message)),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match wire.out.is_empty() {
+                    true if has_more => Poll::Ready(Next::Work),
                     true => Poll::Pending,
                     false if self.blocked.is_some() => Poll::Pending,
                     false => Poll::Ready(Next::Work),

@@ -10,7 +10,7 @@ use callscope_common::{CallId, Identifier, Seq};
 use tracing::warn;
 use tungstenite::Message;
 
-use super::Session;
+use super::{Session, in_time};
 use crate::live::limit::Allowed;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
@@ -85,8 +85,8 @@ impl Session {
 
     async fn try_subscribe(&mut self, request: Subscribe) -> Result<(), Refused> {
         for _ in 0..TRIES {
-            let Some(info) = self.store.resolve(&request.identifier).await? else {
-                if self.await_call(&request)? && self.store.resolve(&request.identifier).await?.is_some() {
+            let Some(info) = in_time(self.store.resolve(&request.identifier)).await? else {
+                if self.await_call(&request)? && in_time(self.store.resolve(&request.identifier)).await?.is_some() {
                     // It appeared in between: whoever announced it may have found nobody waiting.
                     continue;
                 }
@@ -141,7 +141,7 @@ impl Session {
     async fn may_follow(&self, identifier: &Identifier, call_id: CallId) -> Result<bool, StoreError> {
         let identity = &self.connection.identity;
         match &identity.calls {
-            Some(calls) if !identity.may_name(identifier) => self.store.is_named(call_id, calls).await,
+            Some(calls) if !identity.may_name(identifier) => in_time(self.store.is_named(call_id, calls)).await,
             _ => Ok(true),
         }
     }
@@ -167,7 +167,7 @@ impl Session {
         self.check_limit()?;
         let (id, feed) =
             (self.next_subscription, self.follow(call_id, vec![request.identifier.clone()], String::new(), Seq::MAX));
-        let joined = match self.store.resolve(&request.identifier).await {
+        let joined = match in_time(self.store.resolve(&request.identifier)).await {
             Ok(Some(info)) if info.call_id == call_id => {
                 check_cursor(request, &info).map(|cursor| Some((info, cursor)))
             }
@@ -209,7 +209,7 @@ impl Session {
         let has_others = || !self.connection.wire.lock().subscriptions.is_empty();
         if ended.is_none() && has_others() {
             // Perhaps by another name than the one it was subscribed by.
-            match self.store.resolve(identifier).await {
+            match in_time(self.store.resolve(identifier)).await {
                 Ok(Some(info)) => ended = self.take(|s| s.feed.call_id == info.call_id),
                 Ok(None) => {}
                 Err(_) => {

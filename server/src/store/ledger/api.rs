@@ -28,8 +28,8 @@ impl Ledger {
 
     /// The call that `id` names: an identifier, or the call's own id.
     pub(in crate::store) fn named(&self, id: &Identifier) -> Option<CallId> {
-        let by_id = || id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
-        self.names.get(id).copied().or_else(by_id)
+        let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
+        by_id.or_else(|| self.names.get(id).copied())
     }
 
     pub(super) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, Stop> {

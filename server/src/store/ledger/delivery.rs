@@ -25,6 +25,9 @@ struct Taken {
 
 impl Ledger {
     pub(super) fn deliver(&mut self, delivery: &Delivery) -> Result<Answer, Stop> {
+        if let Some(answer) = self.committed.get(&delivery.delivery_id) {
+            return Ok(answer.clone());
+        }
         if let Some(prior) = delivery.sameness.keys().find_map(|key| self.prior.get(&key)).cloned() {
             return Ok(self.repeat(delivery, prior));
         }
@@ -71,10 +74,6 @@ impl Ledger {
 
     /// Answers a delivery that was received before like the first.
     fn repeat(&mut self, delivery: &Delivery, prior: Prior) -> Answer {
-        if prior.delivery_id == delivery.delivery_id {
-            // Its own commit, whose acknowledgement was lost.
-            return prior.answer;
-        }
         let same_body = prior.body_hash == delivery.body_hash;
         let (verdict, reason, answer) = if matches!(delivery.sameness, Sameness::IdempotencyKey(_)) && !same_body {
             let message = "this Idempotency-Key was used with another body";

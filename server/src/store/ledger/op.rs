@@ -86,6 +86,8 @@ pub enum Sameness {
         now: Key,
         /// The key of the second before.
         before: Key,
+        /// The key of the second after: two that come together may be taken up in the other order.
+        after: Key,
     },
     /// Equal `turn_id` in the same call. Holds the hash of the `turn_id`.
     Turn(Key),
@@ -111,12 +113,12 @@ impl Sameness {
 
     /// The keys to look for before the call is known.
     pub(in crate::store) fn keys(&self) -> impl Iterator<Item = Key> {
-        let (first, second) = match self {
-            Self::None | Self::Turn(_) => (None, None),
-            Self::IdempotencyKey(key) | Self::Content(key) => (Some(*key), None),
-            Self::Unsigned { now, before } => (Some(*now), Some(*before)),
+        let keys = match self {
+            Self::None | Self::Turn(_) => [None; 3],
+            Self::IdempotencyKey(key) | Self::Content(key) => [Some(*key), None, None],
+            Self::Unsigned { now, before, after } => [Some(*now), Some(*before), Some(*after)],
         };
-        first.into_iter().chain(second)
+        keys.into_iter().flatten()
     }
 }
 
