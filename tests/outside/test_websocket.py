@@ -514,7 +514,10 @@ def test_64_kib_in_fragments(server):
     with server.socket() as socket:
         socket.ws.send(['{"ping"', ': "', "x" * 40_000, '"}'])
         assert socket.recv()["ping"] == "x" * 40_000
-        socket.ws.send(["x" * 30_000] * 3)
+        try:
+            socket.ws.send(["x" * 30_000] * 3)
+        except ConnectionClosed:
+            pass  # The server may have read the last fragment before the client is done with it.
         assert socket.closed()[0] == 1009
 
 
