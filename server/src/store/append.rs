@@ -267,11 +267,13 @@ async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), Store
         ledger.names.insert(Identifier::parse(&name).map_err(|_| StoreError::Damaged("identifier"))?, call_id);
     }
     load_calls(tx, ledger, ids).await?;
-    if let [Op::Patch(patch)] = ops
-        && let Some(call_id) = ledger.named(&patch.id)
-        && let Some((result, _)) = tx.result(call_id).await?
-    {
-        ledger.call(call_id).result = Some(result.into());
+    for op in ops {
+        if let Op::Patch(patch) = op
+            && let Some(call_id) = ledger.named(&patch.id)
+            && let Some((result, _)) = tx.result(call_id).await?
+        {
+            ledger.call(call_id).result = Some(result.into());
+        }
     }
     load_prior(tx, ledger, ops).await?;
     // Only a name that no call has yet can lead to a new call.
