@@ -141,8 +141,11 @@ pub struct ConnectionView {
 pub struct ConnectionList {
     /// Oldest first.
     pub connections: Vec<ConnectionView>,
-    /// The server processes that answered.
+    /// The server processes that were seen lately.
     pub nodes: Vec<String>,
+    /// Those of them that did not answer in time: their connections are missing here.
+    #[serde(default)]
+    pub silent_nodes: Vec<String>,
 }
 
 /// A followed call, as `/api/v1/admin/subscriptions` shows it.
@@ -165,6 +168,63 @@ pub struct SubscriptionView {
 pub struct SubscriptionList {
     /// By call sid.
     pub subscriptions: Vec<SubscriptionView>,
+    /// The server processes that were seen lately.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// Those of them that did not answer in time: their subscriptions are missing here.
+    #[serde(default)]
+    pub silent_nodes: Vec<String>,
+}
+
+/// A server process, as `/api/v1/admin/stats` shows it under `cluster`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub node: String,
+    /// Its version.
+    pub version: String,
+    /// Where it listens.
+    pub address: String,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// Milliseconds since its last sign of life.
+    pub seen_ms_ago: i64,
+    /// What it counts; `None` where it did not answer in time.
+    pub stats: Option<NodeStats>,
+}
+
+/// What one server process counts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStats {
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections upgraded since it started.
+    pub connections_total: u64,
+    /// Calls followed now.
+    pub followed_calls: u64,
+    /// Identifiers waited for now.
+    pub identifiers_waited_for: u64,
+    /// Events broadcast, each counted once however many follow.
+    pub events_broadcast: u64,
+    /// Broadcasts written straight into a socket.
+    pub passes_direct: u64,
+    /// Broadcasts left to a connection's own task.
+    pub passes_left_to_sessions: u64,
+    /// Webhooks that did not verify.
+    pub unverified_deliveries: u64,
+    /// Writes that wait.
+    pub writes_waiting: u64,
+    /// Whether its link to the other processes works; `None` where there is none.
+    pub linked: Option<bool>,
+    /// Messages it sent to the other processes.
+    pub published: u64,
+    /// Messages of theirs it took in.
+    pub received: u64,
+    /// Announcements it could not send; the sweep of the others finds what they said.
+    pub dropped: u64,
 }
 
 /// What came in, as `/api/v1/admin/deliveries` lists it.

@@ -131,6 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cost_reads_back_to_the_last_digit() {
+        let stored = r#""cost_fiat":1.234567890123457e+31"#;
+        let data: CallData = serde_json::from_str(&format!(r#"{{"status":"completed",{stored}}}"#)).unwrap();
+        assert!(serde_json::to_string(&data).unwrap().contains(stored));
+    }
+
+    #[test]
     fn statuses_read_back_as_they_are_shown() {
         for status in CallStatus::ALL {
             assert_eq!(status.to_string().parse(), Ok(status));

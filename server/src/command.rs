@@ -8,7 +8,7 @@ use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
 use callscope_server::{build, shutdown, telemetry};
 use clap::{Parser, Subcommand};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Takes in voice-call webhooks, keeps every call's events in a durable log and streams them live over WebSockets.
 ///
@@ -109,32 +109,22 @@ async fn serve(settings: Settings) -> Result<(), String> {
     if let Some(path) = &settings.made_up {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
-    if settings.redis_url.is_some() {
-        warn!(
-            "redis_url is set and not used yet: servers that share a database find each other's events by comparing heads"
-        );
-    }
+    let mut signals = shutdown::Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
-    let mut server = build(&settings, store.clone());
-    let (_, never) = rocket::tokio::sync::oneshot::channel();
-    let listening = std::mem::replace(&mut server.listening, never);
     let engine = store.engine();
+    let (server, listening) = build(&settings, store).await?;
     rocket::tokio::spawn(async move {
         if let Ok(address) = listening.await {
             info!(%address, url = %format!("http://{address}"), database = engine, "listening");
         }
     });
-    let stop = async {
-        match shutdown::signalled().await {
-            Ok(signal) => info!(signal, "shutting down"),
-            Err(error) => {
-                error!(%error, "cannot wait for signals");
-                std::future::pending::<()>().await;
-            }
-        }
-        shutdown::end_at_last();
+    let drain = settings.drain;
+    let stop = async move {
+        let signal = signals.caught().await;
+        info!(signal, "shutting down");
+        shutdown::end_at_last(drain);
     };
-    server.serve(store, stop).await?;
+    server.serve(stop).await?;
     info!("stopped");
     Ok(())
 }

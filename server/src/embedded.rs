@@ -49,12 +49,10 @@ impl Embedded {
         let token = Tokens::new(&settings.jwt_secret)
             .mint_for("embedded", Role::Admin, TOKEN_SECS, None)
             .map_err(|error| error.to_string())?;
-        let mut server = crate::build(settings, store.clone());
+        let (server, listening) = crate::build(settings, store).await?;
         let hub = server.hub.clone();
-        let (_, never) = oneshot::channel();
-        let listening = std::mem::replace(&mut server.listening, never);
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = rocket::tokio::spawn(server.serve(store, async move {
+        let served = rocket::tokio::spawn(server.serve(async move {
             // A dropped handle stops it too.
             let _ = stopped.await;
         }));

@@ -4,6 +4,8 @@
 //! provider's JSON into a [`Change`]; the store makes it durable.
 
 pub mod elevenlabs;
+#[cfg(test)]
+mod payload_tests;
 pub mod signature;
 
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::store::append::turn_hash;
-use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, new_id};
+use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
 use signature::{Checker, Unverified};
 
@@ -120,7 +122,8 @@ impl Ingest {
 }
 
 /// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
-fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> Delivery {
+#[must_use]
+pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> Delivery {
     let (kind, change) = match text(&incoming.body) {
         Ok(text) => match incoming.route {
             Route::Transcription => elevenlabs::turn(&text),
@@ -173,9 +176,9 @@ fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed
     match (incoming.route, signed_at) {
         (Route::PostCall, _) => Sameness::Content(key(&[b"content", route, body])),
         // Equal bytes signed at the same time have an equal signature.
-        (Route::Transcription, Some(secs)) => Sameness::Content(key(&[b"signed", route, &secs.to_le_bytes(), body])),
+        (Route::Transcription, Some(secs)) => Sameness::Content(key_at(secs, &[b"signed", route, body])),
         (Route::Transcription, None) => {
-            let at = |secs: i64| key(&[b"unsigned", route, &secs.to_le_bytes(), body]);
+            let at = |secs: i64| key_at(secs, &[b"unsigned", route, body]);
             let secs = received_at.as_unix_secs();
             Sameness::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
         }

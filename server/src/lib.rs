@@ -2,14 +2,17 @@
 //!
 //! A webhook comes in through [`routes`], is believed and read by [`ingest`], made durable by [`store`], announced through
 //! [`live::broker`] to the [`live::hub`] and written to each follower by its [`live::feed`] or [`live::session`]. Arrows go one
-//! way: routes → ingest → store; ingest's commits → broker → hub → session → store (reading).
+//! way: routes → ingest → store; ingest's commits → broker → hub → session → store (reading). Servers that share a database are
+//! a [`cluster`].
 
 pub mod auth;
+pub mod cluster;
 pub mod embedded;
 pub mod error;
 pub mod ingest;
 pub mod live;
 pub mod origin;
+pub mod readiness;
 mod retention;
 pub mod routes;
 pub mod settings;
@@ -18,22 +21,37 @@ pub mod store;
 pub mod telemetry;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rocket::config::{LogLevel, Shutdown};
+use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
-use rocket::tokio::sync::oneshot;
+use rocket::tokio::spawn;
+use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::JoinHandle;
-use rocket::{Build, Config, Rocket};
+use rocket::tokio::time::{Instant, sleep, timeout};
+use rocket::{Build, Config, Orbit, Rocket};
+use tracing::warn;
 
 use auth::Tokens;
+use cluster::{Cluster, Counted};
 use ingest::Ingest;
 use ingest::signature::Checker;
+use live::broker::Bus;
 use live::{Broker, Hub};
 use origin::{Cors, Origins};
+use readiness::Readiness;
 use routes::App;
 use settings::Settings;
+use shutdown::Drain;
 use store::{Appender, Store};
+
+/// For each of the last writes of a server that ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// For requests that are still under way when Rocket has ended: as long as it gives them itself.
+const LAST_REQUESTS: Duration = Duration::from_secs(3);
 
 /// A server that is wired and not yet listening.
 pub struct Server {
@@ -41,55 +59,104 @@ pub struct Server {
     pub rocket: Rocket<Build>,
     /// Who follows what.
     pub hub: Hub,
+    store: Store,
+    appender: Appender,
+    cluster: Cluster,
     /// The task that writes; ends when everything that could submit is gone and the queue is empty.
-    pub writer: JoinHandle<()>,
-    /// The address, once the server listens.
-    pub listening: oneshot::Receiver<SocketAddr>,
-    address: SocketAddr,
+    writer: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
+    /// The link to the other servers: it ends last, since the last commits are announced too.
+    link: Option<(Bus, JoinHandle<()>)>,
+    address: SocketAddr,
+    drain: Drain,
 }
 
+/// Resolves to the address once the server listens.
+pub type Listening = oneshot::Receiver<SocketAddr>;
+
 /// Wires everything: settings and a database become a server.
-#[must_use]
-pub fn build(settings: &Settings, store: Store) -> Server {
+///
+/// # Errors
+/// The database does not say which cluster it belongs to, or the Redis URL cannot be read.
+pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), String> {
     let hub = Hub::default();
-    let broker = Broker::Local(hub.clone());
-    let on_commit = Box::new(move |wakes| broker.announce(wakes));
+    let node = cluster::draw_name();
+    let (words, said) = mpsc::channel(live::broker::bus::WORDS);
+    let mut background = Vec::new();
+    let mut link = None;
+    let broker = match joined(settings, &store, &node, &hub, words).await? {
+        Some((bus, task)) => {
+            link = Some((bus.clone(), task));
+            Broker::Joined(hub.clone(), bus)
+        }
+        None => Broker::Local(hub.clone()),
+    };
+    let announcer = broker.clone();
+    let on_commit = Box::new(move |wakes| announcer.announce(wakes));
     let (appender, writer) = Appender::start(store.clone(), settings.unknown_calls, on_commit);
-    let mut background = vec![rocket::tokio::spawn(live::sweep::run(store.clone(), hub.clone()))];
-    if settings.retention_days > 0 {
-        let sweep = retention::run(store.clone(), appender.clone(), settings.retention_days);
-        background.push(rocket::tokio::spawn(sweep));
-    }
+    let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
     let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
+    let ingest = Arc::new(Ingest::new(checker, appender.clone()));
+    let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
+    background.push(spawn(live::sweep::run(store.clone(), hub.clone(), broker.bus().cloned())));
+    background.push(spawn(cluster.clone().converse(said, counted.clone())));
+    if matches!(store, Store::Postgres { .. }) {
+        background.push(spawn(cluster::beat(cluster.clone(), appender.clone())));
+    }
+    if settings.retention_days > 0 {
+        background.push(spawn(retention::run(store.clone(), appender.clone(), settings.retention_days)));
+    }
     let origins = Origins(settings.allowed_origins.clone());
     let app = App {
-        ingest: Ingest::new(checker, appender.clone()),
+        ingest,
         tokens: Tokens::new(&settings.jwt_secret),
         origins: origins.clone(),
         timing: settings.timing,
         budget: routes::webhook::Budget::default(),
-        node: uuid::Uuid::new_v4().simple().to_string()[..12].to_owned(),
-        started: Instant::now(),
+        readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
+        counted,
+        cluster: cluster.clone(),
         hub: hub.clone(),
-        store,
-        appender,
+        store: store.clone(),
+        appender: appender.clone(),
     };
     let (bound, listening) = oneshot::channel();
     let bound = parking_lot::Mutex::new(Some(bound));
+    let here = cluster.clone();
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
         .attach(Cors(origins))
         .attach(telemetry::RequestLog)
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
+            here.listens_on(address);
             if let Some(bound) = bound.lock().take() {
                 // Nobody waiting is no error: the log says it too.
                 let _ = bound.send(address);
             }
             Box::pin(async {})
         }));
-    Server { rocket, hub, writer, listening, background, address: settings.listen() }
+    let (address, drain) = (settings.listen(), settings.drain);
+    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain }, listening))
+}
+
+/// The link to the other servers on the same database, where one is set.
+async fn joined(
+    settings: &Settings,
+    store: &Store,
+    node: &str,
+    hub: &Hub,
+    words: mpsc::Sender<live::broker::bus::Said>,
+) -> Result<Option<(Bus, JoinHandle<()>)>, String> {
+    let Some(url) = &settings.redis_url else { return Ok(None) };
+    if matches!(store, Store::Sqlite { .. }) {
+        warn!(
+            "redis_url joins servers that share one PostgreSQL; this one has an SQLite file to itself, so it is not used"
+        );
+        return Ok(None);
+    }
+    let name = store.cluster_id().await.map_err(|error| error.to_string())?.simple().to_string();
+    Bus::start(url, &name, node, hub.clone(), words).map(Some).map_err(|problem| format!("redis_url takes {problem}"))
 }
 
 impl Server {
@@ -97,29 +164,59 @@ impl Server {
     ///
     /// # Errors
     /// The address could not be bound.
-    pub async fn serve(self, store: Store, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
-        let Self { rocket, hub, writer, background, address, .. } = self;
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain } = self;
         let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
         let shutdown = rocket.shutdown();
-        rocket::tokio::spawn(async move {
+        spawn(async move {
             stop.await;
-            shutdown::drain(&hub).await;
+            shutdown::drain(&hub, drain).await;
             shutdown.notify();
         });
-        let rocket = rocket.launch().await.map_err(|error| error_text(address, &error))?;
-        for task in background {
+        if let Err(error) = rocket.launch().await {
+            match error.kind() {
+                ErrorKind::Shutdown(rocket, _) => last_requests(rocket).await,
+                _ => return Err(error_text(address, &error)),
+            }
+        }
+        for task in &background {
             task.abort();
         }
-        // The last handles of the write path go with it; then the queue runs empty.
-        drop(rocket);
-        let _ = rocket::tokio::time::timeout(std::time::Duration::from_secs(2), writer).await;
+        for task in background {
+            // Ended: it lets its handle of the write path go.
+            let _ = task.await;
+        }
+        if matches!(store, Store::Postgres { .. }) {
+            // Else the others take a while to see that it is gone.
+            let _ = timeout(FAREWELL, cluster.leave(&appender)).await;
+        }
+        // The last handles of the write path go with these; then the queue runs empty.
+        drop(appender);
+        let _ = timeout(FAREWELL, writer).await;
+        if let Some((bus, task)) = link {
+            let _ = timeout(FAREWELL, bus.flush()).await;
+            task.abort();
+        }
         store.close().await;
         Ok(())
     }
 }
 
+/// Waits for requests that still run after Rocket ended.
+///
+/// It waits for them itself, but not where its listener hears of the shutdown before its own loop does.
+async fn last_requests(rocket: &Arc<Rocket<Orbit>>) {
+    let deadline = Instant::now() + LAST_REQUESTS;
+    while Arc::strong_count(rocket) > 1 {
+        if Instant::now() > deadline {
+            warn!("requests were still under way and are cut");
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn error_text(address: SocketAddr, error: &rocket::Error) -> String {
-    use rocket::error::ErrorKind;
     let text = match error.kind() {
         ErrorKind::Bind(error) => format!("cannot listen on {address}: {error}"),
         ErrorKind::Io(error) => format!("cannot serve: {error}"),

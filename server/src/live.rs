@@ -15,14 +15,20 @@
 //! - [`feed`]: one followed call
 //! - [`wire`]: one connection's socket, output and subscriptions, shared by its session and its feeds
 //! - [`session`]: one connection's task: requests, catching up, pings, deadlines, close
-//! - [`broker`]: carries announcements, later also between processes
+//! - [`socket`]: what a connection's bytes go through
+//! - [`broker`]: carries announcements, also between processes
+//! - [`probe`]: a follower inside the process, which shows whether the way of an event is open
 
 pub mod broker;
 pub mod feed;
 mod frame;
 pub mod hub;
 mod limit;
+#[cfg(test)]
+mod model;
+pub mod probe;
 pub mod session;
+pub mod socket;
 pub mod sweep;
 pub mod wire;
 

@@ -5,22 +5,25 @@ mod audio;
 pub mod calls;
 mod guard;
 pub mod health;
-mod query;
+#[doc(hidden)]
+pub mod query;
 pub mod subscribe;
 pub mod webhook;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
 
 use rocket::http::{ContentType, Status};
 use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
 
 use crate::auth::Tokens;
+use crate::cluster::{Cluster, Counted};
 use crate::error::ApiError;
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::live::session::Timing;
 use crate::origin::Origins;
+use crate::readiness::Readiness;
 use crate::store::{Appender, Store};
 
 pub use guard::{Admin, Viewer};
@@ -33,7 +36,7 @@ pub struct App {
     /// Writes.
     pub appender: Appender,
     /// Takes webhooks in.
-    pub ingest: Ingest,
+    pub ingest: Arc<Ingest>,
     /// Knows who follows what.
     pub hub: Hub,
     /// Checks tokens.
@@ -44,10 +47,12 @@ pub struct App {
     pub timing: Timing,
     /// Bounds the memory that bodies take while they are read.
     pub budget: webhook::Budget,
-    /// This process's name in the cluster.
-    pub node: String,
-    /// When it started.
-    pub started: Instant,
+    /// This process and its peers.
+    pub cluster: Cluster,
+    /// What this process counts.
+    pub counted: Counted,
+    /// Whether this process can do its work.
+    pub readiness: Readiness,
 }
 
 /// JSON that is a text already.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
+use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
 
 /// A text that no log, error or `Debug` shows.
@@ -82,6 +83,8 @@ pub struct Settings {
     pub log_format: String,
     /// How long live things may take.
     pub timing: Timing,
+    /// How clients are sent elsewhere before the server ends.
+    pub drain: Drain,
     /// Where secrets that the server made up are kept; `None` where both were given.
     pub made_up: Option<PathBuf>,
     /// Each setting with its value, secrets hidden, and where it came from.

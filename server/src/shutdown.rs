@@ -1,40 +1,62 @@
-//! Going away in order, within ten seconds of the signal.
+//! Going away in order.
 //!
-//! Readiness turns 503 and new work is refused; every client is told when to reconnect, gets what it is owed and a close
-//! 1001; requests under way finish; what is queued is written; then the process ends.
+//! Readiness turns 503 and new work is refused; every client is told when to connect elsewhere, one after the other so that no
+//! other server is overrun; until it leaves, or its time is up, it gets its events; then comes the close 1001. Requests under
+//! way finish, what is queued is written, the process ends.
 
 use std::time::Duration;
 
-use rocket::tokio::signal::unix::{SignalKind, signal};
+use rocket::tokio::signal::unix::{Signal, SignalKind, signal};
 use rocket::tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::live::Hub;
 
-/// For the clients to be told and closed.
-const CONNECTIONS: Duration = Duration::from_secs(6);
-/// For everything; whatever still hangs then is cut.
-const TOTAL: Duration = Duration::from_millis(9_500);
-
-/// Waits for SIGTERM or SIGINT.
-///
-/// # Errors
-/// The handlers could not be installed.
-pub async fn signalled() -> std::io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(rocket::tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// How clients are sent elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drain {
+    /// How many are told to leave in a second.
+    pub rate: f64,
+    /// When whoever is still there is closed; those whose turn would come later are told so, and wait for it elsewhere.
+    pub deadline: Duration,
 }
 
-/// Tells every client to go, and waits until all are gone or their time is up.
-pub async fn drain(hub: &Hub) {
+/// For the last close frames to be answered.
+const CLOSING: Duration = Duration::from_secs(2);
+/// For requests under way and queued writes, after the clients are gone; whatever still hangs then is cut.
+const REST: Duration = Duration::from_secs(6);
+
+/// SIGTERM and SIGINT, caught from now on.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them. Before this they end the process at once, so it comes first.
+    ///
+    /// # Errors
+    /// The handlers could not be installed.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one, and says which.
+    pub async fn caught(&mut self) -> &'static str {
+        rocket::tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Tells every client when to go, and waits until all are gone or their time is up.
+pub async fn drain(hub: &Hub, drain: Drain) {
     let began = Instant::now();
     let before = hub.sizes().0;
-    hub.drain();
-    while hub.sizes().0 > 0 && began.elapsed() < CONNECTIONS {
+    hub.drain(drain);
+    while hub.sizes().0 > 0 && began.elapsed() < drain.deadline + CLOSING {
         sleep(Duration::from_millis(20)).await;
     }
     let left = hub.sizes().0;
@@ -45,9 +67,9 @@ pub async fn drain(hub: &Hub) {
 }
 
 /// Ends the process, should it not have ended by itself by then.
-pub fn end_at_last() {
-    rocket::tokio::spawn(async {
-        sleep(TOTAL).await;
+pub fn end_at_last(drain: Drain) {
+    rocket::tokio::spawn(async move {
+        sleep(drain.deadline + CLOSING + REST).await;
         warn!("ending with work left over");
         std::process::exit(0);
     });

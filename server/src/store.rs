@@ -1,8 +1,8 @@
 //! The durable log: the only module that knows the databases' rows.
 //!
 //! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
-//! batch statements of the write path stand side by side in `tx`. All writes go through [`append`], one transaction a
-//! batch; everything else here reads.
+//! statements of the write path stand in `tx`. All writes go through [`append`], one transaction a batch; everything else
+//! here reads.
 
 pub mod append;
 pub mod calls;
@@ -10,8 +10,13 @@ pub mod deliveries;
 pub mod events;
 pub mod ledger;
 mod merge;
+#[cfg(test)]
+mod model;
+pub mod nodes;
 mod open;
 mod retry;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tx;
 
 pub use append::{Appender, Submitted};
@@ -28,7 +33,7 @@ pub enum Store {
     /// One file.
     Sqlite {
         /// The only connection that writes.
-        writer: SqlitePool,
+        writer: tx::SqliteWriter,
         /// Read-only connections.
         readers: SqlitePool,
     },
@@ -79,7 +84,8 @@ impl Store {
         match self {
             Self::Sqlite { writer, readers } => {
                 readers.close().await;
-                writer.close().await;
+                // The last one to close a SQLite database moves its log into the file.
+                drop(writer.lock().await.take());
             }
             Self::Postgres { writer, readers } => {
                 readers.close().await;

@@ -1,6 +1,9 @@
-//! Two servers on one PostgreSQL, without anything that carries announcements between them: the sweep alone delivers.
+//! Several servers on one PostgreSQL: on the sweep alone, and linked by Redis.
 
-use callscope_tests::{Database, Engine, Server};
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Process, Redis, Server, until};
+use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,4 +56,150 @@ async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
     assert_eq!(there.api(reqwest::Method::DELETE, "/api/v1/calls/EL_big_1", None).await.status, 204);
     let gone = subscriber.expect("error").await;
     assert_eq!((&gone["code"], &gone["identifier"]), (&json!("CALL_NOT_FOUND"), &json!("EL_small_1")));
+}
+
+/// A server that is linked to the others.
+async fn linked(database: &Database, redis: &Redis) -> Server {
+    let server = Server::with(database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
+    until_redis(&server, "ok").await;
+    server
+}
+
+async fn until_redis(server: &Server, word: &str) {
+    until(&format!("the link is {word}"), async || {
+        let ready = server.api(Method::GET, "/readyz", None).await;
+        assert_eq!(ready.status, 200, "Redis is no reason to stay away: {}", ready.json);
+        ready.json["checks"]["redis"].as_str().unwrap().starts_with(word)
+    })
+    .await;
+}
+
+async fn turns(server: &Server, sid: &str, numbers: std::ops::Range<i64>) {
+    for i in numbers {
+        assert_eq!(server.turn(sid, "user", &format!("turn {i}")).await.status, 201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_whatever_redis_does() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    turns(&there, "EL_link_1", 0..1).await;
+    let mut subscriber = here.subscriber().await;
+    subscriber.subscribe("EL_link_1").await;
+    subscriber.events(1, 1).await;
+    turns(&there, "EL_link_1", 1..20).await;
+    subscriber.events(2, 19).await;
+    redis.end().await;
+    turns(&there, "EL_link_1", 20..30).await;
+    subscriber.events(21, 10).await;
+    until_redis(&here, "down").await;
+    redis.launch().await;
+    turns(&there, "EL_link_1", 30..40).await;
+    subscriber.events(31, 10).await;
+    until_redis(&here, "ok").await;
+    until_redis(&there, "ok").await;
+    redis.signal(Signal::STOP).await;
+    turns(&there, "EL_link_1", 40..50).await;
+    subscriber.events(41, 10).await;
+    until_redis(&here, "down").await;
+    redis.signal(Signal::CONT).await;
+    turns(&there, "EL_link_1", 50..60).await;
+    subscriber.events(51, 10).await;
+    until_redis(&here, "ok").await;
+    subscriber.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_without_redis_and_finds_it_later() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    redis.end().await;
+    let server = Server::with(&database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
+    turns(&server, "EL_early_1", 0..1).await;
+    until_redis(&server, "down").await;
+    redis.launch().await;
+    until_redis(&server, "ok").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_cluster_carries_announcements_in_shards() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::sharded().await;
+    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    let mut subscriber = here.subscriber().await;
+    for call in 0..16 {
+        let sid = format!("EL_shard_{call}");
+        turns(&there, &sid, 0..1).await;
+        subscriber.subscribe(&sid).await;
+        subscriber.events(1, 1).await;
+        turns(&there, &sid, 1..3).await;
+        subscriber.events(2, 2).await;
+    }
+    let stats = here.get("/api/v1/admin/stats").await;
+    let own = stats["cluster"].as_array().unwrap().iter().find(|node| node["node"] == stats["node"]).unwrap();
+    assert!(own["stats"]["received"].as_i64().unwrap() > 0, "{own}");
+    redis.end().await;
+    until_redis(&here, "down").await;
+    redis.launch().await;
+    until_redis(&here, "ok").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_server_shows_and_ends_the_connections_of_all() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    turns(&here, "EL_all_1", 0..1).await;
+    let (mut near, mut far) = (here.subscriber().await, there.subscriber().await);
+    for subscriber in [&mut near, &mut far] {
+        subscriber.subscribe("EL_all_1").await;
+        subscriber.events(1, 1).await;
+    }
+    let list = here.get("/api/v1/admin/connections").await;
+    let connections = list["connections"].as_array().unwrap();
+    assert_eq!((connections.len(), list["nodes"].as_array().unwrap().len()), (2, 2), "{list}");
+    assert_eq!(list["silent_nodes"], json!([]), "{list}");
+    let subscriptions = there.get("/api/v1/admin/subscriptions").await;
+    assert_eq!(subscriptions["subscriptions"][0]["connection_ids"].as_array().unwrap().len(), 2, "{subscriptions}");
+    let stats = there.get("/api/v1/admin/stats").await;
+    assert_eq!((&stats["connections"], stats["cluster"].as_array().unwrap().len()), (&json!(2), 2), "{stats}");
+    let there_node = there.get("/readyz").await["node"].clone();
+    let other = connections.iter().find(|connection| connection["node"] == there_node).unwrap();
+    let path = format!("/api/v1/admin/connections/{}", other["connection_id"].as_str().unwrap());
+    assert_eq!(here.api(Method::DELETE, &path, None).await.status, 204);
+    assert_eq!(far.next().await, Received::Closed(4012));
+    until("the connection is gone", async || here.api(Method::DELETE, &path, None).await.status == 404).await;
+    near.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotten() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    let given = [("CALLSCOPE_REDIS_URL", &*redis.url())];
+    let here = linked(&database, &redis).await;
+    let (hung, leaving) = (Process::with(&database, 0, &given).await, Process::with(&database, 0, &given).await);
+    let nodes = async || here.get("/api/v1/admin/connections").await;
+    until("all are listed and answer", async || {
+        let list = nodes().await;
+        list["nodes"].as_array().unwrap().len() == 3 && list["silent_nodes"] == json!([])
+    })
+    .await;
+    hung.signal(Signal::STOP);
+    let list = nodes().await;
+    assert_eq!(list["nodes"].as_array().unwrap().len(), 3, "{list}");
+    assert_eq!(list["silent_nodes"].as_array().unwrap().len(), 1, "{list}");
+    let kick = here.api(Method::DELETE, &format!("/api/v1/admin/connections/{}", uuid::Uuid::nil()), None).await;
+    assert_eq!(kick.status, 503, "the silent one may hold it: {}", kick.json);
+    assert!(leaving.stop().await);
+    // At once: it took itself off the list.
+    assert_eq!(nodes().await["nodes"].as_array().unwrap().len(), 2);
+    until("the hung one is forgotten", async || nodes().await["nodes"].as_array().unwrap().len() == 1).await;
+    hung.signal(Signal::CONT);
+    until("it is back", async || {
+        nodes().await["silent_nodes"] == json!([]) && nodes().await["nodes"].as_array().unwrap().len() == 2
+    })
+    .await;
 }

@@ -5,9 +5,12 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod drain;
 mod kill;
 mod merge;
 mod once;
+mod peers;
 mod settings;
 mod slow;
+mod storage;
 mod store;

@@ -2,10 +2,16 @@
 
 use std::collections::HashSet;
 
+use callscope_common::api::{CallPatch, NewCall};
+use callscope_common::{CallStatus, Identifier, Timestamp};
+use callscope_server::store::ledger::{Op, Patch, Register, UnknownCalls, Wake};
+use callscope_server::store::{Appender, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_equal_deliveries_make_one_event() {
@@ -36,6 +42,30 @@ async fn equal_deliveries_at_two_servers_make_one_event() {
         assert!(replies.iter().all(|reply| *reply == replies[0] && reply.status == 201), "{replies:?}");
     }
     assert_eq!(first.log("EL_two_1").await.len(), 20);
+}
+
+/// No call's row is there to serialize them: the key alone decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
+    let database = Database::new(Engine::Postgres).await;
+    let (first, second) = (Server::start(&database).await, Server::start(&database).await);
+    for round in 0..20 {
+        let key = format!("key-{round}");
+        let replies =
+            join_all((0..10).map(|i| {
+                let server = if i % 2 == 0 { &first } else { &second };
+                let body = json!({"call_sid": format!("EL_key_{round}_{i}"), "speaker": "user", "message": "mine"})
+                    .to_string();
+                let key = key.as_str();
+                async move {
+                    server.signed("transcription", body.as_bytes(), now(), &[("Idempotency-Key", key)]).await.status
+                }
+            }))
+            .await;
+        let taken = replies.iter().filter(|status| **status == 201).count();
+        let refused = replies.iter().filter(|status| **status == 409).count();
+        assert_eq!((taken, refused), (1, 9), "{replies:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,4 +147,54 @@ async fn a_refused_delivery_is_welcome_later() {
         .map(|delivery| delivery["verdict"].clone())
         .collect();
     assert_eq!(verdicts, ["accepted", "rejected"]);
+}
+
+/// Whoever hears of an event, or of its acknowledgement, finds it in the database: over another connection, as another process would.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_is_committed() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let (store, url) = (database.open().await, database.url.clone());
+        let (announced, mut heard) = mpsc::channel(16);
+        let look = move |wakes: Vec<Wake>| {
+            let calls: Vec<_> = wakes
+                .into_iter()
+                .filter_map(|wake| match wake {
+                    Wake::Events { call_id, first, events } => {
+                        Some((call_id, first + i64::try_from(events.len()).unwrap()))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let url = url.clone();
+            // Blocks the write path, on purpose: what it sees here is what stood in the database at the announcement.
+            let stood = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let other = Store::open(&url).await.unwrap();
+                    let mut stood = Vec::new();
+                    for (call_id, end) in calls {
+                        let events = other.events(call_id, 0, 1_000).await.unwrap();
+                        stood.push(events.last().map(|event| event.seq + 1) == Some(end));
+                    }
+                    stood
+                })
+            });
+            for stood in stood.join().unwrap() {
+                announced.try_send(stood).unwrap();
+            }
+        };
+        let (appender, _task) = Appender::start(store, UnknownCalls::Create, Box::new(look));
+        for i in 0..3 {
+            let at = Timestamp::from_unix_secs(1_790_855_000 + i).unwrap();
+            let call =
+                NewCall { call_sid: Some(Identifier::parse(&format!("EL_seen_{i}")).unwrap()), ..NewCall::default() };
+            let register = Register { call_id: Uuid::new_v4(), at, call };
+            let id = Identifier::parse(&register.call_id.to_string()).unwrap();
+            appender.submit(Op::Register(Box::new(register))).await.unwrap();
+            let patch = CallPatch { status: Some(CallStatus::Completed), ..CallPatch::default() };
+            appender.submit(Op::Patch(Box::new(Patch { id, patch }))).await.unwrap();
+            assert!(heard.recv().await.unwrap(), "{engine:?}: announced before it was committed");
+        }
+    }
 }

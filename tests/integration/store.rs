@@ -1,8 +1,13 @@
 //! What the store promises, on both engines.
 
+use callscope_common::Timestamp;
+use callscope_common::api::NewCall;
+use callscope_server::store::ledger::{Op, Register, UnknownCalls};
+use callscope_server::store::{Appender, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_is_kept_to_the_byte() {
@@ -106,4 +111,17 @@ async fn calls_are_listed_page_by_page() {
         assert_eq!(count("since=2099-01-01T00:00:00Z").await, 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_left_open_does_not_stop_the_writing() {
+    let database = Database::new(Engine::Sqlite).await;
+    let store = database.open().await;
+    let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };
+    // As a transaction is left whose rollback failed too, on a disk that is gone for a moment.
+    writer.lock().await.as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (appender, _task) = Appender::start(store.clone(), UnknownCalls::Create, Box::new(|_| {}));
+    let at = Timestamp::from_unix_secs(1_790_855_000).unwrap();
+    let call = Register { call_id: Uuid::new_v4(), at, call: NewCall::default() };
+    appender.submit(Op::Register(Box::new(call))).await.unwrap();
 }

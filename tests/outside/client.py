@@ -108,7 +108,7 @@ class Server:
         self.port = None
         self.lines = []
         self.tokens = {}
-        self.http = None
+        self.clients = threading.local()
 
     def start(self):
         if self.port:
@@ -122,10 +122,15 @@ class Server:
         port = found.get(timeout=30)
         assert port, "the server ended before it listened:\n" + self.log()
         self.port = port
-        if self.http is None:
-            self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False,
-                                     limits=httpx.Limits(max_connections=200, max_keepalive_connections=50))
         return self
+
+    @property
+    def http(self):
+        """A client of this thread's own: in a shared one, threads close each other's connections (EBADF)."""
+        if getattr(self.clients, "url", None) != self.url:
+            self.clients.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, verify=False)
+            self.clients.url = self.url
+        return self.clients.http
 
     @staticmethod
     def _read(process, lines, found):
@@ -158,8 +163,6 @@ class Server:
         self.process.send_signal(sig)
 
     def stop(self):
-        if self.http is not None:
-            self.http.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

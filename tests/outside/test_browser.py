@@ -68,7 +68,8 @@ class Browser:
         self.process.wait(15)
 
 
-def test_the_readmes_script_follows_a_call_through_a_kill(launch, page, tmp_path):
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+def test_the_readmes_script_follows_a_call_through_a_servers_end(launch, page, tmp_path, end):
     port, folder = page
     server = launch(folder=tmp_path, CALLSCOPE_ALLOWED_ORIGINS=f"http://127.0.0.1:{port}")
     html = folder / "index.html"
@@ -80,7 +81,11 @@ def test_the_readmes_script_follows_a_call_through_a_kill(launch, page, tmp_path
         said = []
         for i in range(6):
             if i == 3:
-                server.kill()
+                getattr(server, end)()
+                server.process.wait(30)
+                # Told to leave, the page left by itself: the server did not have to close.
+                left = [line for line in server.lines if "disconnected" in line]
+                assert end == "kill" or (left and "close=None" in left[-1]), left
                 server.start()
             said.append(f"agent: <b>line</b> {i}")
             server.turn(f"<b>line</b> {i}", call_sid=sid)

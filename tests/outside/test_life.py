@@ -265,7 +265,6 @@ def test_secrets_are_made_once(launch, tmp_path):
     with Socket(server.ws_url, token) as socket:
         assert socket.before_pong() == []
     server.stop()
-    server.http = None
     server.start()
     assert kept.read_text() == before
     assert server.get("/calls") == {"calls": [], "next_cursor": None}
@@ -316,7 +315,6 @@ def test_migrate(launch, engine):
     server = launch(engine)
     server.turn("x", call_sid="kept")
     server.stop()
-    server.http = None
     done = server.command("migrate")
     assert done.returncode == 0, done.stderr
     server.start()

@@ -6,14 +6,18 @@
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod chaos;
 pub mod database;
+pub mod measure;
 pub mod process;
 pub mod server;
+pub mod services;
 pub mod subscriber;
 
 pub use database::{Database, Engine};
 pub use process::Process;
 pub use server::Server;
+pub use services::{Postgres, Redis};
 pub use subscriber::Subscriber;
 
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! The real programs, as processes that a test may kill.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -18,21 +20,46 @@ pub struct Process {
     pub url: String,
 }
 
-/// Where cargo puts the workspace's programs: beside the tests' own folder.
+/// Where cargo puts the workspace's programs: beside this one, or beside the tests' own folder.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(std::path::Path::parent).unwrap().join(name);
+    let own = std::env::current_exe().unwrap();
+    let folder = own.parent().unwrap();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is missing; build it with `cargo build --workspace`", path.display());
     path
+}
+
+/// A free port below those that the kernel gives to connections, so that a server finds it free again after a kill.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..200).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("a free port")
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        // Gone already is fine: whoever waits for it will see.
+        let _ = kill_process(pid, signal);
+    }
 }
 
 impl Process {
     /// Starts a server on `database`; `port` 0 takes any free one.
     pub async fn start(database: &Database, port: u16) -> Self {
+        Self::with(database, port, &[]).await
+    }
+
+    /// Starts one with further settings.
+    pub async fn with(database: &Database, port: u16, given: &[(&str, &str)]) -> Self {
         let port = port.to_string();
         let mut child = Command::new(program("callscope-server"))
             .env_clear()
-            .envs(environment(database, &[]))
+            .envs(environment(database, given))
             .env("CALLSCOPE_PORT", &port)
             .current_dir(database.dir.path())
             .stderr(Stdio::piped())
@@ -58,6 +85,24 @@ impl Process {
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.url.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, which: Signal) {
+        signal(&self.child, which);
+    }
+
+    /// SIGTERM, and waits until it has ended; says whether with 0.
+    pub async fn stop(mut self) -> bool {
+        self.signal(Signal::TERM);
+        timeout(PATIENCE, self.child.wait()).await.expect("the server ends in time").unwrap().success()
     }
 
     /// SIGKILL.

@@ -55,15 +55,30 @@ impl Subscriber {
 
     /// The next message or the end, pings aside.
     pub async fn next(&mut self) -> Received {
+        timeout(PATIENCE, self.next_whenever()).await.expect("something comes in time")
+    }
+
+    /// The next message or the end, however long it takes.
+    pub async fn next_whenever(&mut self) -> Received {
         loop {
-            let received = timeout(PATIENCE, self.socket.next()).await.expect("something comes in time");
-            return match received {
+            return match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => Received::Json(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(frame))) => Received::Closed(frame.map_or(1005, |frame| frame.code.into())),
                 Some(Ok(_)) => continue,
                 Some(Err(_)) | None => Received::Closed(1006),
             };
         }
+    }
+
+    /// Closes from this side.
+    pub async fn close(&mut self) {
+        // A server that is gone already needs no word.
+        let _ = self.socket.close(None).await;
+    }
+
+    /// What has come already, if anything has.
+    pub async fn at_hand(&mut self) -> Option<Received> {
+        futures_util::FutureExt::now_or_never(self.next_whenever())
     }
 
     /// The next message.

@@ -20,12 +20,12 @@ type Shown = (Box<RawValue>, ConnectionView);
 /// Runs it.
 pub async fn run(settings: &Settings, args: Connections) -> Result {
     let client = Client::new(settings)?;
-    let all = all(&client).await?;
+    let all = all(&client, settings).await?;
     match args {
         Connections::Ls => {
             let rows: Vec<_> = all.iter().map(|(_, connection)| row(connection)).collect();
             let raw: Vec<_> = all.into_iter().map(|(raw, _)| raw).collect();
-            let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "SENT", "LAG", "CALLS"];
+            let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "NODE", "SENT", "LAG", "CALLS"];
             settings.output(Format::Table).list("connections", &raw, &header, &rows)?;
             if rows.is_empty() {
                 settings.console.say("no connections");
@@ -49,18 +49,28 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
     Ok(Exit::Ok)
 }
 
-async fn all(client: &Client) -> Result<Vec<Shown>> {
+async fn all(client: &Client, settings: &Settings) -> Result<Vec<Shown>> {
     #[derive(Deserialize)]
     struct List {
         connections: Vec<Box<RawValue>>,
+        #[serde(default)]
+        silent_nodes: Vec<String>,
     }
     let list: List = client.get(&PATH, &[]).await?;
+    say_what_is_missing(settings, "connections", &list.silent_nodes);
     let read = |raw: Box<RawValue>| {
         let view = serde_json::from_str(raw.get())
             .map_err(|error| Failure::error(format!("the server's answer is no connection: {error}")))?;
         Ok((raw, view))
     };
     list.connections.into_iter().map(read).collect()
+}
+
+/// Says which servers of the cluster did not answer, so that nobody takes a part of the list for the whole.
+pub(super) fn say_what_is_missing(settings: &Settings, what: &str, silent_nodes: &[String]) {
+    if !silent_nodes.is_empty() {
+        settings.console.warn(format!("no answer from {}: {what} of theirs are missing here", silent_nodes.join(", ")));
+    }
 }
 
 /// The connection whose id is `id`, or the only one whose id begins so.
@@ -100,6 +110,7 @@ fn row(connection: &ConnectionView) -> Vec<String> {
         connection.role.clone(),
         moment(connection.connected_at),
         connection.remote_addr.clone(),
+        connection.node.clone(),
         connection.sent.to_string(),
         connection.lag.to_string(),
         connection.subscribed_calls.join(" "),

@@ -4,6 +4,7 @@ use callscope_common::api::SubscriptionView;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::connections::say_what_is_missing;
 use crate::args::{Format, Subscriptions};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
@@ -14,9 +15,13 @@ pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
     #[derive(Deserialize)]
     struct List {
         subscriptions: Vec<Box<RawValue>>,
+        #[serde(default)]
+        silent_nodes: Vec<String>,
     }
     let client = Client::new(settings)?;
-    let List { subscriptions: raw } = client.get(&["api", "v1", "admin", "subscriptions"], &[]).await?;
+    let list: List = client.get(&["api", "v1", "admin", "subscriptions"], &[]).await?;
+    say_what_is_missing(settings, "subscriptions", &list.silent_nodes);
+    let raw = list.subscriptions;
     let views = raw.iter().map(|raw| read(raw)).collect::<Result<Vec<_>>>()?;
     let mut output = settings.output(Format::Table);
     match args {

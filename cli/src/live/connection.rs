@@ -7,7 +7,7 @@ use callscope_common::protocol::ServerMessage;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -65,7 +65,7 @@ impl Follower {
         };
         self.connected = true;
         let broken = self.converse(&mut socket).await;
-        if matches!(broken, Break::Done(_) | Break::Unheard) {
+        if matches!(broken, Break::Done(_) | Break::Unheard | Break::Lost { wait: Some(Duration::ZERO), .. }) {
             let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
         }
         broken
@@ -76,23 +76,28 @@ impl Follower {
             return broken;
         }
         let mut line = Line { socket, heard: Instant::now(), asked: false };
-        let mut wait = None;
+        // When the server asked to leave for another one.
+        let mut leave = None;
+        let left = |leave: Option<Instant>| leave.map(|at| at.saturating_duration_since(Instant::now()));
         let mut resuming = self.ready;
         loop {
             let frame = tokio::select! {
                 frame = line.next() => frame,
+                () = until(leave), if self.request.reconnect => {
+                    return Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) };
+                }
                 () = self.out.out.closed() => return Break::Unheard,
             };
             let text = match frame {
                 Ok(Message::Text(text)) => text,
-                Ok(Message::Close(frame)) => return closed(frame.as_ref(), wait),
+                Ok(Message::Close(frame)) => return closed(frame.as_ref(), left(leave)),
                 Ok(_) => continue,
-                Err(Break::Lost { reason, .. }) => return Break::Lost { reason, wait },
+                Err(Break::Lost { reason, .. }) => return Break::Lost { reason, wait: left(leave) },
                 Err(broken) => return broken,
             };
             let Some(incoming) = read(text.as_str()) else { continue };
             if let ServerMessage::Reconnect(reconnect) = &incoming.message {
-                wait = Some(Duration::from_millis(reconnect.after_ms.min(600_000)));
+                leave = Some(Instant::now() + Duration::from_millis(reconnect.after_ms.min(600_000)));
             }
             if let Err(broken) = self.hear(line.socket, incoming, &mut resuming).await {
                 return broken;
@@ -146,6 +151,14 @@ impl Follower {
 
     async fn pass(&self, update: Update) -> Result<(), Break> {
         if self.out.send(update).await { Ok(()) } else { Err(Break::Unheard) }
+    }
+}
+
+/// Resolves at that time; never where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

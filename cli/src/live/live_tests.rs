@@ -207,6 +207,18 @@ async fn the_upgrade_may_be_refused_for_good_or_for_now() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_away_is_left_when_it_said_so() {
+    let leave = json!({"type": "reconnect", "after_ms": 40, "reason": "drain"});
+    // The server does not close: it delivers until the client leaves.
+    let scripts = vec![Script::Stay(vec![confirmed(0), leave]), Script::Stay(vec![confirmed(0), completed(1)])];
+    let (_, updates) = play(scripts, true).await;
+    assert_eq!(
+        told(&updates),
+        ["confirmed", "ready 0", "other", "reconnecting", "confirmed", "resumed 0", "event 1", "ended 1"]
+    );
+}
+
+#[tokio::test]
 async fn the_server_says_when_to_come_back() {
     let leave = json!({"type": "reconnect", "after_ms": 40, "reason": "drain"});
     let scripts = vec![Script::Close(vec![confirmed(0), leave], 1001), Script::Stay(vec![confirmed(0), completed(1)])];

@@ -1,13 +1,29 @@
-//! Carries announcements from the write path to the followers.
+//! Carries announcements from the write path to the followers, in this process and in others.
+//!
+//! Delivery is correct without it: the [`sweep`](super::sweep) finds what an announcement that was lost, doubled or late hid.
+//! Announcements make it quick.
+//!
+//! - [`bus`]: this process's link to the others, and whether it works
+//! - [`message`]: what goes over it
+//! - `redis`: Redis Pub/Sub, plain and sharded
+
+pub mod bus;
+pub mod message;
+mod redis;
+
+pub use bus::Bus;
+pub use redis::address;
 
 use super::Hub;
 use crate::store::ledger::Wake;
 
-/// How announcements travel. Delivery is correct without them (the sweep finds what they missed); they make it quick.
+/// How announcements travel.
 #[derive(Clone, Debug)]
 pub enum Broker {
     /// Followers in this process only.
     Local(Hub),
+    /// And in the processes that the bus joins.
+    Joined(Hub, Bus),
 }
 
 impl Broker {
@@ -15,6 +31,19 @@ impl Broker {
     pub fn announce(&self, wakes: Vec<Wake>) {
         match self {
             Self::Local(hub) => hub.announce(wakes),
+            Self::Joined(hub, bus) => {
+                hub.announce(wakes.clone());
+                bus.announce(wakes);
+            }
+        }
+    }
+
+    /// The link to the other processes, where there is one.
+    #[must_use]
+    pub fn bus(&self) -> Option<&Bus> {
+        match self {
+            Self::Local(_) => None,
+            Self::Joined(_, bus) => Some(bus),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use callscope_common::protocol::CloseReason;
 use callscope_common::{CallId, Identifier, Seq};
@@ -11,8 +12,13 @@ use uuid::Uuid;
 
 use super::feed::{Announced, Feed, Item};
 use super::frame::text_frame;
-use super::wire::{Connection, Fate};
+use super::probe;
+use super::wire::{Connection, Fate, Leave};
+use crate::shutdown::Drain;
 use crate::store::ledger::Wake;
+
+/// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
+const SLACK: f64 = 1.25;
 
 /// Handle to the registry; cheap to clone.
 ///
@@ -91,7 +97,7 @@ impl Hub {
     /// Every followed call.
     #[must_use]
     pub fn feeds(&self) -> Vec<Arc<Feed>> {
-        self.shared.feeds.read().values().cloned().collect()
+        self.shared.feeds.read().values().filter(|feed| feed.call_id != probe::CALL).cloned().collect()
     }
 
     /// Every identifier waited for.
@@ -146,6 +152,11 @@ impl Hub {
                         .map(|(seq, (kind, text))| Item::Event(Announced { seq, kind, frame: text_frame(&text) }));
                     feed.tell(self, items);
                 }
+                Wake::Head { call_id, head, ended } => {
+                    if let Some(feed) = self.feed(call_id) {
+                        self.raise(&feed, head, ended);
+                    }
+                }
                 Wake::Partial { call_id, frame } => {
                     if let Some(feed) = self.feed(call_id) {
                         feed.tell(self, [Item::Partial(text_frame(&frame))]);
@@ -180,6 +191,20 @@ impl Hub {
         }
     }
 
+    /// Holds the registry's lock, from a thread of its own, until the sender is dropped.
+    #[cfg(test)]
+    pub(crate) fn stick(self) -> std::sync::mpsc::SyncSender<()> {
+        let (held, is_held) = std::sync::mpsc::sync_channel(1);
+        let (release, released) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let _feeds = self.shared.feeds.write();
+            let _ = held.send(());
+            let _ = released.recv();
+        });
+        let _ = is_held.recv();
+        release
+    }
+
     fn feed(&self, call_id: CallId) -> Option<Arc<Feed>> {
         self.shared.feeds.read().get(&call_id).cloned()
     }
@@ -190,14 +215,13 @@ impl Hub {
         self.shared.draining.load(Ordering::SeqCst)
     }
 
-    /// Refuses new connections from now on, and has every connection told to reconnect elsewhere and closed.
-    pub fn drain(&self) {
+    /// Refuses new connections from now on, and tells every connection when to leave, at the drain's rate.
+    pub fn drain(&self, drain: Drain) {
         self.shared.draining.store(true, Ordering::SeqCst);
-        let connections = self.connections();
-        // Spread over a second per thousand connections, so that their return does not come as one wave.
-        let spread = (connections.len() as u64).clamp(250, 30_000);
-        for (at, connection) in connections.iter().enumerate() {
-            connection.drain(spread * at as u64 / connections.len() as u64);
+        let now = Instant::now();
+        for (at, connection) in self.connections().iter().enumerate() {
+            let after = Duration::from_secs_f64(at as f64 * SLACK / drain.rate);
+            connection.leave(Leave { after, until: now + (after + Leave::GRACE).min(drain.deadline) });
         }
     }
 }

@@ -3,6 +3,10 @@
 //! It sleeps unless the client sent something, a deadline passed or a feed left it work. The only module that knows the
 //! WebSocket library.
 
+mod codec;
+pub mod echo;
+#[doc(hidden)]
+pub mod frames;
 mod io;
 mod requests;
 
@@ -16,22 +20,22 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use callscope_common::protocol::{
-    CallMerged, CloseReason, ErrorCode, ErrorMessage, Reconnect, ServerMessage, Subscribe,
+    CallMerged, CloseReason, ErrorCode, ErrorMessage, MAX_CLIENT_MESSAGE, Reconnect, ServerMessage, Subscribe,
 };
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
 use rocket::tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, info};
 use tungstenite::Message;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::feed::{Feed, JOINED_BYTES};
 use super::frame::{join, text_frame};
 use super::hub::Hub;
 use super::limit::Limit;
-use super::wire::{Connection, Fate, Io, Subscription};
+use super::socket::Socket;
+use super::wire::{Connection, Fate, Leave, Subscription};
 use crate::auth::Identity;
 use crate::store::{Store, StoreError};
-use io::Next;
+use codec::{Codec, Next};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +48,6 @@ pub struct Timing {
     pub write_deadline: Duration,
     /// Without an answer of the storage while events are owed, then 4104.
     pub storage_deadline: Duration,
-    /// From `reconnect` to the close, at most.
-    pub drain_deadline: Duration,
 }
 
 impl Default for Timing {
@@ -55,7 +57,6 @@ impl Default for Timing {
             pong_timeout: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),
             storage_deadline: Duration::from_secs(60),
-            drain_deadline: Duration::from_secs(4),
         }
     }
 }
@@ -79,7 +80,7 @@ pub struct Session {
     hub: Hub,
     store: Store,
     timing: Timing,
-    ws: WebSocketContext,
+    codec: Codec,
     /// Subscriptions that wait for their call to appear.
     pending: HashMap<Identifier, Subscribe>,
     next_subscription: u64,
@@ -87,13 +88,10 @@ pub struct Session {
     last_pong: Instant,
     next_ping: Instant,
     expires: Option<Instant>,
-    /// Since when, and at which count of bytes written, the peer takes nothing.
-    blocked: Option<(Instant, u64)>,
     /// Since when the storage fails, and when it is tried again.
     storage_fails: Option<(Instant, Instant)>,
-    drain_until: Option<Instant>,
-    /// What comes from the peer can no longer be told apart into frames.
-    is_unreadable: bool,
+    /// When the connection is closed, should the client not have left for another server.
+    leave_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     /// Events to read from the database at once, by the size of the last ones.
     page: i64,
@@ -107,7 +105,7 @@ impl Session {
     /// Takes over an upgraded socket.
     #[must_use]
     pub fn new(
-        io: Io,
+        io: impl Into<Socket>,
         identity: Identity,
         remote_addr: Option<SocketAddr>,
         hub: Hub,
@@ -118,33 +116,26 @@ impl Session {
         let clock = Timestamp::from_system_time(SystemTime::now());
         let left = identity.expires.as_micros().saturating_sub(clock.as_micros());
         let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
-        let connection = Arc::new(Connection::new(identity, remote_addr, clock, io));
+        let connection = Arc::new(Connection::new(identity, remote_addr, clock, io.into()));
         hub.add(Arc::clone(&connection));
         if hub.is_draining() {
             // Upgraded while the drain began: nobody else will tell it.
-            connection.drain(0);
+            connection.leave(Leave { after: Duration::ZERO, until: now + Leave::GRACE });
         }
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(Some(callscope_common::protocol::MAX_CLIENT_MESSAGE))
-            .max_frame_size(Some(callscope_common::protocol::MAX_CLIENT_MESSAGE));
         Self {
             connection,
             hub,
             store,
             timing,
-            ws: WebSocketContext::new(Role::Server, Some(config)),
+            codec: Codec::new(MAX_CLIENT_MESSAGE),
             pending: HashMap::new(),
             next_subscription: 0,
             limit: Limit::new(now),
             last_pong: now,
             next_ping: now + timing.ping_interval,
             expires,
-            blocked: None,
             storage_fails: None,
-            drain_until: None,
-            is_unreadable: false,
+            leave_until: None,
             timer: Box::pin(sleep_until((now + timing.ping_interval).into())),
             page: 64,
             round: 0,
@@ -170,12 +161,11 @@ impl Session {
             if let Some(reason) = self.chores().await {
                 return Some(reason);
             }
-            let idle = match self.pump().await {
-                Ok(idle) => idle,
-                Err(_) => return None,
-            };
+            if self.pump().await.is_err() {
+                return None;
+            }
             let now = Instant::now();
-            if self.drain_until.is_some_and(|until| idle || until <= now) {
+            if self.leave_until.is_some_and(|until| until <= now) {
                 return Some(CloseReason::GoingAway);
             }
             self.set_timer(now);
@@ -203,7 +193,7 @@ impl Session {
 
     /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
     async fn chores(&mut self) -> Option<CloseReason> {
-        let (named, drain, fates) = {
+        let (named, leave, fates) = {
             let mut wire = self.connection.wire.lock();
             if wire.close.is_some() || wire.broken {
                 return wire.close.or(Some(CloseReason::Normal));
@@ -213,10 +203,11 @@ impl Session {
                 true => wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?))).collect(),
                 false => Vec::new(),
             };
-            (std::mem::take(&mut wire.named), wire.drain.take(), fates)
+            (std::mem::take(&mut wire.named), wire.leave.take(), fates)
         };
-        if let (Some(after_ms), None) = (drain, self.drain_until) {
-            self.drain_until = Some(Instant::now() + self.timing.drain_deadline);
+        if let (Some(Leave { after, until }), None) = (leave, self.leave_until) {
+            self.leave_until = Some(until);
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
         }
         for identifier in named {
@@ -261,20 +252,25 @@ impl Session {
         }
         let Some(into) = survivor else { return Ok(()) };
         let (call_id, names) = (into.call_id, gone.names);
-        let is_followed = {
+        let followed = {
             let mut wire = self.connection.wire.lock();
             let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == call_id);
-            other.map(|other| other.names.extend(names.iter().cloned())).is_some()
+            other.map(|other| {
+                let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
+                other.names.extend(new);
+                Arc::clone(&other.feed)
+            })
         };
-        let feed = (!is_followed).then(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
+        let feed = followed.unwrap_or_else(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
         // Read anew, since it is followed only now; should this fail, the sweep finds the head.
         let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
         for name in &names {
             self.confirm(name, &info, "subscribed after a merge");
         }
-        if let Some(feed) = feed {
-            self.hub.raise(&feed, info.head, info.status.is_ended());
+        if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
+            s.confirm(info.head);
         }
+        self.hub.raise(&feed, info.head, info.status.is_ended());
         Ok(())
     }
 
@@ -283,8 +279,17 @@ impl Session {
         let id = self.next_subscription;
         self.next_subscription += 1;
         let (feed, member) = self.hub.join(call_id, &self.connection, id);
-        let subscription =
-            Subscription { id, feed: Arc::clone(&feed), member, names, call_sid, cursor, settled: false, fate: None };
+        let subscription = Subscription {
+            id,
+            feed: Arc::clone(&feed),
+            member,
+            names,
+            call_sid,
+            cursor,
+            confirmed: 0,
+            settled: false,
+            fate: None,
+        };
         self.connection.wire.lock().subscriptions.push(subscription);
         feed
     }
@@ -296,30 +301,30 @@ impl Session {
         Some(wire.subscriptions.swap_remove(at))
     }
 
-    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled; says whether they are.
-    async fn pump(&mut self) -> std::io::Result<bool> {
+    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled.
+    async fn pump(&mut self) -> std::io::Result<()> {
         let mut rounds = 0;
         loop {
             let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
             match flushed {
                 Poll::Ready(result) => result?,
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(()),
             }
             if self.storage_fails.is_some_and(|(_, again)| again > Instant::now()) {
-                return Ok(false);
+                return Ok(());
             }
             let Some((id, feed, cursor)) = self.next_owed() else {
                 if !self.has_fates() {
                     // Whatever could not be read is not owed any more.
                     self.storage_fails = None;
                 }
-                return Ok(self.is_settled());
+                return Ok(());
             };
             rounds += 1;
             if rounds > ROUNDS {
                 // Others are waiting too: requests, deadlines, whoever wants this connection closed.
                 self.has_more = true;
-                return Ok(false);
+                return Ok(());
             }
             match self.owed(&feed, cursor).await {
                 Ok(Some((bytes, last))) => {
@@ -334,7 +339,7 @@ impl Session {
                 Ok(None) => match self.fate_of(feed.call_id).await {
                     Ok(Some(fate)) => {
                         self.connection.meet(id, fate);
-                        return Ok(false);
+                        return Ok(());
                     }
                     // Announced and not readable: to be tried again.
                     Ok(None) => self.storage_failed(&StoreError::Damaged("log: an announced event is missing")),
@@ -357,7 +362,8 @@ impl Session {
                 }
                 // In this order: a head read after the end holds the end.
                 let is_over = s.feed.ended();
-                if s.cursor < s.feed.head() {
+                // What was confirmed may be ahead of the feed, which then must not end the subscription before it.
+                if s.cursor < s.feed.head().max(s.confirmed) {
                     owed.push((s.id, Arc::clone(&s.feed), s.cursor));
                 } else if is_over {
                     ended.push((Arc::clone(&s.feed), s.member));
@@ -378,11 +384,6 @@ impl Session {
 
     fn has_fates(&self) -> bool {
         self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
-    }
-
-    fn is_settled(&self) -> bool {
-        let wire = self.connection.wire.lock();
-        wire.subscriptions.iter().all(|s| s.settled) && wire.named.is_empty()
     }
 
     /// The frames behind `cursor`: from the feed's ring, else from the database. `None` where the log has none.
@@ -432,9 +433,9 @@ impl Session {
             Some(self.next_ping),
             Some(self.last_pong + self.timing.pong_timeout),
             self.expires,
-            self.blocked.map(|(since, _)| since + self.timing.write_deadline),
+            self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
             self.storage_fails.map(|(_, again)| again).filter(|again| *again > now),
-            self.drain_until,
+            self.leave_until,
         ]
         .into_iter()
         .flatten()
@@ -446,10 +447,15 @@ impl Session {
     }
 
     fn on_time(&mut self, now: Instant) -> Option<CloseReason> {
+        let written = self.connection.wire.lock().written;
+        if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != written) {
+            // It took something since.
+            *blocked = (now, written);
+        }
         if self.expires.is_some_and(|expires| expires <= now) {
             return Some(CloseReason::TokenExpired);
         }
-        let is_sending = self.blocked.is_some_and(|(since, _)| now < since + self.timing.write_deadline);
+        let is_sending = self.codec.blocked.is_some_and(|(since, _)| now < since + self.timing.write_deadline);
         if now >= self.last_pong + self.timing.pong_timeout {
             if !is_sending {
                 return Some(CloseReason::PongTimeout);
@@ -457,7 +463,7 @@ impl Session {
             // It takes in a large frame slowly: the ping waits behind it, and so cannot be answered yet.
             self.last_pong = now;
         }
-        if self.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
+        if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
             return Some(CloseReason::TooSlow);
         }
         if self.storage_fails.is_some_and(|(since, _)| now >= since + self.timing.storage_deadline) {

@@ -1,16 +1,21 @@
 //! Finds what an announcement that never came hid.
 //!
-//! Every second, with jitter, the heads of the followed calls and the identifiers waited for are compared with the database.
+//! Every second, with jitter, the heads of the followed calls and the identifiers waited for are compared with the database;
+//! five times a second while the other servers' announcements cannot be relied on, and at once when that changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use callscope_common::{CallId, Seq};
+use rocket::tokio::select;
+use rocket::tokio::sync::watch;
 use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Hub;
+use super::broker::Bus;
+use super::broker::bus::News;
 use super::feed::Feed;
 use super::wire::Fate;
 use crate::store::events::StoredEvent;
@@ -19,20 +24,26 @@ use crate::store::{Store, StoreError};
 
 /// For one round.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two rounds.
 const INTERVAL_MS: u64 = 1_000;
+/// And while the other servers' announcements cannot be relied on.
+const ALONE_MS: u64 = 200;
+/// Before a round that something prompts, so that many prompts make one.
+const LEAST: Duration = Duration::from_millis(50);
 /// Most calls asked for in one statement.
 const PAGE: usize = 1_000;
 /// Most missed events announced at once; followers read further ones themselves.
 const MISSED: i64 = 256;
 
 /// Runs until the process ends.
-pub async fn run(store: Store, hub: Hub) {
+pub async fn run(store: Store, hub: Hub, bus: Option<Bus>) {
+    let mut news = bus.map(|bus| bus.news());
     let mut failing = false;
     let mut jitter = 0_u64;
     loop {
         // Any spread will do; the hub's own counters change all the time.
         jitter = jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        sleep(Duration::from_millis(INTERVAL_MS * 9 / 10 + (jitter >> 33) % (INTERVAL_MS / 5))).await;
+        pause(news.as_mut(), jitter >> 33).await;
         let swept = timeout(DEADLINE, once(&store, &hub)).await;
         match swept.unwrap_or(Err(StoreError::TimedOut)) {
             Ok(()) if failing => {
@@ -49,7 +60,20 @@ pub async fn run(store: Store, hub: Hub) {
     }
 }
 
-async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
+/// Waits for the next round.
+async fn pause(news: Option<&mut watch::Receiver<News>>, jitter: u64) {
+    let spread = |ms: u64| Duration::from_millis(ms * 9 / 10 + jitter % (ms / 5));
+    let Some(news) = news else { return sleep(spread(INTERVAL_MS)).await };
+    // Not marked as seen: what changed during the last round is a reason for another one.
+    let is_whole = news.borrow().is_whole;
+    select! {
+        () = sleep(spread(if is_whole { INTERVAL_MS } else { ALONE_MS })) => {}
+        // What was announced meanwhile went past it.
+        Ok(()) = news.changed() => sleep(LEAST).await,
+    }
+}
+
+pub(super) async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
     for feeds in hub.feeds().chunks(PAGE) {
         sweep_feeds(store, hub, feeds).await?;
     }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use callscope_common::api::ConnectionView;
 use callscope_common::protocol::CloseReason;
@@ -18,10 +19,8 @@ use uuid::Uuid;
 
 use super::feed::{Feed, Pass};
 use super::frame::Bytes;
+use super::socket::Socket;
 use crate::auth::Identity;
-
-/// The socket after the upgrade.
-pub(super) type Io = rocket::data::IoStream;
 
 /// A WebSocket connection.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub struct Connection {
 /// needs a feed's member list too takes that first.
 pub(super) struct Wire {
     /// `None` once the session is over.
-    pub io: Option<Io>,
+    pub io: Option<Socket>,
     /// Accepted for sending and not yet in the socket: what a partial write left over, the session's own messages. The
     /// session adds no events while anything is in it, and reads no requests while it is long, so it stays short.
     pub out: VecDeque<Bytes>,
@@ -54,8 +53,8 @@ pub(super) struct Wire {
     pub named: Vec<Identifier>,
     /// Why somebody else wants the connection closed.
     pub close: Option<CloseReason>,
-    /// How many milliseconds the client shall wait before it connects again, once a drain began.
-    pub drain: Option<u64>,
+    /// When the client shall leave, once a drain began and until it is told.
+    pub leave: Option<Leave>,
     /// The socket failed.
     pub broken: bool,
     /// Bytes that went into the socket from `out`: shows whether a slow peer reads at all.
@@ -80,10 +79,36 @@ pub(super) struct Subscription {
     pub call_sid: String,
     /// Seq of the last event sent.
     pub cursor: Seq,
+    /// The log's head as the client was told it: the subscription does not end before.
+    pub confirmed: Seq,
     /// Owed nothing as far as is known: the feed may write to it.
     pub settled: bool,
     /// What became of the call itself.
     pub fate: Option<Fate>,
+}
+
+/// When a client shall leave for another server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leave {
+    /// So long after it is told.
+    pub after: Duration,
+    /// If it has not left by then, the connection is closed.
+    pub until: Instant,
+}
+
+impl Leave {
+    /// For a client whose turn has come to be gone by itself.
+    pub const GRACE: Duration = Duration::from_secs(1);
+}
+
+impl Subscription {
+    /// The client is told that the log reaches `head`: it gets all that before the subscription ends.
+    pub fn confirm(&mut self, head: Seq) {
+        if head > self.confirmed {
+            self.confirmed = head;
+            self.settled = false;
+        }
+    }
 }
 
 /// What may end a subscription from outside.
@@ -109,24 +134,14 @@ pub(super) enum Offered {
 }
 
 impl Connection {
-    pub(super) fn new(identity: Identity, remote_addr: Option<SocketAddr>, now: Timestamp, io: Io) -> Self {
-        let wire = Wire {
-            io: Some(io),
-            out: VecDeque::new(),
-            subscriptions: Vec::new(),
-            named: Vec::new(),
-            close: None,
-            drain: None,
-            broken: false,
-            written: 0,
-        };
+    pub(super) fn new(identity: Identity, remote_addr: Option<SocketAddr>, now: Timestamp, io: Socket) -> Self {
         Self {
             connection_id: Uuid::new_v4(),
             identity,
             connected_at: now,
             remote_addr,
             sent: AtomicU64::new(0),
-            wire: Mutex::new(wire),
+            wire: Mutex::new(Wire::new(io)),
             waker: AtomicWaker::new(),
             has_work: AtomicBool::new(false),
         }
@@ -150,8 +165,9 @@ impl Connection {
         self.wake();
     }
 
-    pub(super) fn drain(&self, after_ms: u64) {
-        self.wire.lock().drain.get_or_insert(after_ms);
+    /// Has the session tell the client to leave.
+    pub(super) fn leave(&self, leave: Leave) {
+        self.wire.lock().leave.get_or_insert(leave);
         self.wake();
     }
 
@@ -255,7 +271,7 @@ impl Connection {
 }
 
 /// Writes what the socket takes at once; 0 where it takes nothing now.
-fn write(io: &mut Io, bytes: &[u8]) -> io::Result<usize> {
+fn write(io: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
     let mut cx = Context::from_waker(Waker::noop());
     match Pin::new(io).poll_write(&mut cx, bytes) {
         Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
@@ -265,6 +281,19 @@ fn write(io: &mut Io, bytes: &[u8]) -> io::Result<usize> {
 }
 
 impl Wire {
+    pub fn new(io: Socket) -> Self {
+        Self {
+            io: Some(io),
+            out: VecDeque::new(),
+            subscriptions: Vec::new(),
+            named: Vec::new(),
+            close: None,
+            leave: None,
+            broken: false,
+            written: 0,
+        }
+    }
+
     /// Writes out what is waiting; ready when all of it is in the socket.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };

@@ -279,7 +279,7 @@ fn done(outcome: Outcome) -> Result<CallId, ApiError> {
         Outcome::Refused(Refusal::Ended) => {
             Err(ApiError::new(Status::Conflict, "CALL_ENDED", "an ended call takes no status but completed or failed"))
         }
-        Outcome::Answered(_) => Err(ApiError::of_status(Status::InternalServerError)),
+        Outcome::Answered(_) | Outcome::Noted => Err(ApiError::of_status(Status::InternalServerError)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading query parameters, with a word on what is wrong.
+//! Reading query parameters, with a word on what is wrong. Public for the fuzz targets alone.
 
 use callscope_common::Timestamp;
 use uuid::Uuid;
@@ -6,27 +6,40 @@ use uuid::Uuid;
 use crate::error::ApiError;
 
 /// A page's cursor: the id of the last row of the page before.
-pub(super) fn cursor(text: Option<&str>) -> Result<Option<Uuid>, ApiError> {
+///
+/// # Errors
+/// No id.
+pub fn cursor(text: Option<&str>) -> Result<Option<Uuid>, ApiError> {
     let id = text.map(Uuid::parse_str).transpose();
     id.map_err(|_| ApiError::bad_request("`cursor` is not one that a page before gave as next_cursor"))
 }
 
 /// A number between two bounds.
-pub(super) fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
+///
+/// # Errors
+/// No number, or one outside.
+pub fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     let number: Option<i64> = text.parse().ok().filter(|number| (min..=max).contains(number));
     number.map(Some).ok_or_else(|| ApiError::bad_request(format!("`{key}` takes a number from {min} to {max}")))
 }
 
 /// A text that a database can take: PostgreSQL knows no NUL.
-pub(super) fn plain(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
+///
+/// # Errors
+/// It holds one.
+pub fn plain(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
     match text {
         Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` holds a NUL"))),
         text => Ok(text.map(str::to_owned)),
     }
 }
 
-pub(super) fn time(text: &str) -> Result<Timestamp, ApiError> {
+/// An instant: RFC 3339, or Unix seconds.
+///
+/// # Errors
+/// Neither.
+pub fn time(text: &str) -> Result<Timestamp, ApiError> {
     let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
     Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {
         ApiError::bad_request("`since` is no time").details("RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds")

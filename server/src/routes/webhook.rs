@@ -119,7 +119,12 @@ async fn read(
     let mut is_whole = false;
     while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
         if body.len() == body.capacity() {
-            let more = body.capacity().clamp(FIRST_CHUNK, MAX_CHUNK);
+            let more = match body.capacity() {
+                // A byte beyond the announced length shows that the body ends there.
+                0 => length
+                    .map_or(FIRST_CHUNK, |length| FIRST_CHUNK.min(usize::try_from(length + 1).unwrap_or(FIRST_CHUNK))),
+                so_far => so_far.clamp(FIRST_CHUNK, MAX_CHUNK),
+            };
             let taken = budget.take(more as u64).await?;
             match &mut room {
                 Some(room) => room.merge(taken),

@@ -12,6 +12,7 @@ use figment::{Figment, Source};
 use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
+use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
 
 /// The environment's prefix.
@@ -20,7 +21,7 @@ const PREFIX: &str = "CALLSCOPE_";
 const FILE: &str = "callscope.toml";
 
 /// A setting, its default, and whether it is a secret.
-const KEYS: [(&str, &str, bool); 18] = [
+const KEYS: [(&str, &str, bool); 19] = [
     ("address", "127.0.0.1", false),
     ("port", "8000", false),
     ("database_url", "sqlite://callscope.db", true),
@@ -38,7 +39,8 @@ const KEYS: [(&str, &str, bool); 18] = [
     ("pong_timeout", "60", false),
     ("write_deadline", "10", false),
     ("storage_deadline", "60", false),
-    ("drain_deadline", "4", false),
+    ("drain_deadline", "8", false),
+    ("drain_rate", "500", false),
 ];
 
 /// Settings given on the command line, by key.
@@ -123,12 +125,12 @@ impl Settings {
             pong_timeout: raw.seconds("pong_timeout")?,
             write_deadline: raw.seconds("write_deadline")?,
             storage_deadline: raw.seconds("storage_deadline")?,
-            drain_deadline: raw.seconds("drain_deadline")?,
         };
+        let drain = Drain { rate: raw.rate("drain_rate")?, deadline: raw.seconds("drain_deadline")? };
         let mut settings = Self {
             address: raw.address()?,
             port: raw.parse("port", "a port, 0 to 65535")?,
-            redis_url: raw.optional("redis_url")?.map(Secret::new),
+            redis_url: raw.redis_url()?,
             webhook_auth: raw
                 .one_of("webhook_auth", &[("required", WebhookAuth::Required), ("off", WebhookAuth::Off)])?,
             webhook_tolerance: raw.parse::<u32>("webhook_tolerance", "whole seconds")?.into(),
@@ -139,6 +141,7 @@ impl Settings {
             log: raw.text("log")?,
             log_format: raw.one_of("log_format", &[("text", "text"), ("json", "json")])?.to_owned(),
             timing,
+            drain,
             made_up: secrets.made_up.then_some(secrets.path.clone()),
             webhook_secrets: secrets.webhook_secrets,
             jwt_secret: secrets.jwt_secret,
@@ -236,6 +239,20 @@ impl Raw {
             .ok()
             .filter(|d| !d.is_zero() && d.as_secs() < 1_000_000)
             .ok_or_else(|| self.wrong(key, "seconds above 0"))
+    }
+
+    /// So many a second.
+    fn rate(&self, key: &str) -> Result<f64, SettingsError> {
+        let rate: f64 = self.parse(key, "a number a second")?;
+        Some(rate).filter(|rate| (0.1..=1e6).contains(rate)).ok_or_else(|| self.wrong(key, "a number a second above 0"))
+    }
+
+    fn redis_url(&self) -> Result<Option<Secret>, SettingsError> {
+        let Some(url) = self.optional("redis_url")? else { return Ok(None) };
+        match crate::live::broker::address(url.trim()) {
+            Ok(_) => Ok(Some(Secret::new(url.trim().to_owned()))),
+            Err(expected) => Err(self.wrong("redis_url", expected)),
+        }
     }
 
     fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, SettingsError> {

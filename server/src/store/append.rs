@@ -13,17 +13,20 @@ use std::time::{Duration, Instant, SystemTime};
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier, Timestamp};
 use futures_util::FutureExt;
+use rocket::tokio::runtime::Handle;
+use rocket::tokio::spawn;
 use rocket::tokio::sync::{mpsc, oneshot};
+use rocket::tokio::task::JoinHandle;
 use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::ledger::{
-    Absorbed, Answer, Change, Delivery, Key, Ledger, NewAudio, Op, Outcome, Pending, Prior, Sameness, Stop, Turn,
+    Absorbed, Change, Delivery, Key, Ledger, NewAudio, Op, Outcome, Pending, Prior, Sameness, Stop, Touched, Turn,
     UnknownCalls, Wake, key, sid_prefix,
 };
 use super::retry::{ATTEMPTS, backoff};
-use super::tx::Tx;
+use super::tx::{PriorRow, Tx};
 use super::{Store, StoreError};
 
 /// Operations that may wait. When that many do, further ones are refused as [`StoreError::Overloaded`].
@@ -33,11 +36,18 @@ const MAX_BATCH: usize = 512;
 /// Most bytes of bodies in one transaction, after the first operation.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
+/// How long a transaction waits for more operations, where the one before it had this many or more.
+const GATHER_FOR: Duration = Duration::from_millis(1);
+const GATHER_FROM: usize = 4;
+
 /// No transaction is tried again after this time: its callers hear that the storage is down.
 const RETRY_FOR: Duration = Duration::from_secs(4);
 
 /// For one transaction.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// For an operation from end to end. Nothing can interrupt a call into SQLite whose disk does not answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Called after each commit, in the order of the log; must not block.
 pub type OnCommit = Box<dyn Fn(Vec<Wake>) + Send + Sync>;
@@ -52,30 +62,31 @@ pub struct Appender {
 pub type Submitted = Result<Outcome, StoreError>;
 
 impl Appender {
-    /// Starts the task that writes. It ends when the last handle is gone and the queue is empty.
+    /// Starts what writes: a task, for SQLite on a thread of its own. It ends when the last handle is gone and the queue is empty.
     #[must_use]
-    pub fn start(
-        store: Store,
-        unknown_calls: UnknownCalls,
-        on_commit: OnCommit,
-    ) -> (Self, rocket::tokio::task::JoinHandle<()>) {
+    pub fn start(store: Store, unknown_calls: UnknownCalls, on_commit: OnCommit) -> (Self, JoinHandle<()>) {
         let (queue, operations) = mpsc::channel(QUEUE);
+        let is_sqlite = matches!(store, Store::Sqlite { .. });
         let writer = Writer { store, unknown_calls, on_commit };
-        (Self { queue }, rocket::tokio::spawn(writer.run(operations)))
+        let task = if is_sqlite { on_own_thread(writer.run(operations)) } else { spawn(writer.run(operations)) };
+        (Self { queue }, task)
     }
 
     /// Has `op` done; returns once it is durable.
     ///
     /// # Errors
-    /// [`StoreError::Overloaded`] where the queue is full, [`StoreError::Closing`] where the task is gone, else what the
-    /// database said after several tries.
+    /// [`StoreError::Overloaded`] where the queue is full, [`StoreError::Closing`] where the task is gone,
+    /// [`StoreError::TimedOut`] where the database hangs, else what it said after several tries.
     pub async fn submit(&self, op: Op) -> Submitted {
         let (answer, outcome) = oneshot::channel();
         self.queue.try_send(Pending { op, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
         })?;
-        outcome.await.unwrap_or(Err(StoreError::Closing))
+        match timeout(ANSWER_DEADLINE, outcome).await {
+            Ok(outcome) => outcome.unwrap_or(Err(StoreError::Closing)),
+            Err(_) => Err(StoreError::TimedOut),
+        }
     }
 
     /// How many operations wait, and how many may.
@@ -83,6 +94,20 @@ impl Appender {
     pub fn load(&self) -> (usize, usize) {
         (QUEUE - self.queue.capacity(), QUEUE)
     }
+}
+
+/// Runs a task that waits for disks, where it keeps nobody else from running.
+fn on_own_thread(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let (done, ended) = oneshot::channel();
+    let runtime = Handle::current();
+    std::thread::Builder::new()
+        .name("callscope-log".into())
+        .spawn(move || {
+            runtime.block_on(task);
+            let _ = done.send(());
+        })
+        .expect("a thread");
+    spawn(async { ended.await.unwrap_or_default() })
 }
 
 struct Writer {
@@ -107,6 +132,7 @@ impl<E: Into<StoreError>> From<E> for Failure {
 impl Writer {
     async fn run(self, mut operations: mpsc::Receiver<Pending>) {
         let mut held = None;
+        let mut last = 0;
         loop {
             let first = match held.take() {
                 Some(pending) => pending,
@@ -115,6 +141,7 @@ impl Writer {
                     None => return,
                 },
             };
+            self.gather(last, &operations).await;
             let mut bytes = size(&first.op);
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH {
@@ -126,7 +153,24 @@ impl Writer {
                 }
                 batch.push(next);
             }
+            last = batch.len();
             self.commit_all(batch).await;
+        }
+    }
+
+    /// Waits a moment for those whom the last transaction answered, who are about to ask again: else every other transaction
+    /// would hold but the quickest of them. (PostgreSQL has the same as `commit_delay`.)
+    async fn gather(&self, last: usize, operations: &mpsc::Receiver<Pending>) {
+        if last < GATHER_FROM {
+            return;
+        }
+        let began = Instant::now();
+        while operations.len() + 1 < last && !operations.is_closed() && began.elapsed() < GATHER_FOR {
+            match self.store {
+                // On a thread of its own, where a sleep may be shorter than the runtime's clock can tell.
+                Store::Sqlite { .. } => std::thread::sleep(GATHER_FOR / 8),
+                Store::Postgres { .. } => sleep(GATHER_FOR).await,
+            }
         }
     }
 
@@ -153,7 +197,11 @@ impl Writer {
                 }
                 // One operation that the database will not take must not take the others with it.
                 Err(Failure::Store(error))
-                    if batch.len() > 1 && (!error.is_transient() || matches!(error, StoreError::Conflict)) =>
+                    if batch.len() > 1
+                        && !error.is_outage()
+                        && (!error.is_transient()
+                            || error.is_of_one_row()
+                            || matches!(error, StoreError::Conflict)) =>
                 {
                     warn!(%error, operations = batch.len(), "a batch failed, trying its operations one by one");
                     for pending in batch.into_iter().rev() {
@@ -237,7 +285,10 @@ async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) ->
         let ids = tx.transcription_ids(i64::try_from(log.len()).unwrap_or(i64::MAX)).await?;
         let events = log
             .into_iter()
-            .map(|(seq, frame)| Ok((seq, ServerMessage::parse(&frame).map_err(|_| StoreError::Damaged("event"))?)))
+            .map(|(frame, delivery_id)| {
+                let message = ServerMessage::parse(&frame).map_err(|_| StoreError::Damaged("event"))?;
+                Ok((message, delivery_id))
+            })
             .collect::<Result<_, StoreError>>()?;
         let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
         let transcript = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
@@ -330,11 +381,7 @@ async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(),
     if keys.is_empty() {
         return Ok(());
     }
-    for (delivery_id, key, body_hash, call_id, status, body) in tx.prior(&keys).await? {
-        let damaged = || StoreError::Damaged("delivery");
-        let key = Key::try_from(key).map_err(|_| damaged())?;
-        let body_hash = Key::try_from(body_hash).map_err(|_| damaged())?;
-        let answer = Answer { status: u16::try_from(status).map_err(|_| damaged())?, body: body.into() };
+    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys).await? {
         ledger.prior.insert(key, Prior { delivery_id, body_hash, call_id, answer });
     }
     Ok(())
@@ -345,8 +392,9 @@ async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreErr
     for merge in &writes.merges {
         tx.merge(merge.from, merge.into, merge.moves_audio).await?;
     }
-    let changed: Vec<_> = ledger.calls.values().filter(|call| call.is_dirty).collect();
-    let (new, old): (Vec<_>, Vec<_>) = changed.into_iter().partition(|call| call.is_new);
+    let changed = ledger.calls.values().filter(|call| call.touched != Touched::Nothing);
+    let (new, old): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
+    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.touched == Touched::Head);
     if !new.is_empty() {
         tx.insert_calls(&new).await?;
     }
@@ -355,6 +403,9 @@ async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreErr
     names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
         return Err(StoreError::Conflict);
+    }
+    if !heads.is_empty() {
+        tx.update_heads(&heads).await?;
     }
     if !old.is_empty() {
         tx.update_calls(&old).await?;
@@ -384,6 +435,12 @@ async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreErr
     }
     for call_id in &writes.deleted {
         tx.delete(*call_id).await?;
+    }
+    for beat in &writes.beats {
+        tx.put_beat(beat).await?;
+    }
+    for node in &writes.left {
+        tx.remove_node(node).await?;
     }
     Ok(())
 }
@@ -419,13 +476,14 @@ impl Op {
                 given.chain([&patch.id]).collect()
             }
             Self::Delete(id) => vec![id],
+            Self::Beat(_) | Self::Leave(_) => Vec::new(),
         }
     }
 
     /// The call it names by its own id.
     fn call_id(&self) -> Option<CallId> {
         match self {
-            Self::Deliver(_) => None,
+            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) => None,
             Self::Register(register) => Some(register.call_id),
             Self::Patch(patch) => patch.id.as_call_id(),
             Self::Delete(id) => id.as_call_id(),

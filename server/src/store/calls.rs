@@ -1,11 +1,12 @@
 //! Reading calls.
 
+use std::fmt::Write as _;
+
 use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde_json::json;
 
-use super::ledger::Call;
-use super::tx::hex_list;
+use super::ledger::{Call, Touched};
 use super::{Store, StoreError, on_pool};
 
 /// A row of `calls`.
@@ -55,7 +56,7 @@ impl TryFrom<CallRow> for Call {
             end_time: row.end_time.map(at).transpose()?,
             result: None,
             is_new: false,
-            is_dirty: false,
+            touched: Touched::Nothing,
         })
     }
 }
@@ -362,4 +363,15 @@ fn view(row: CallRow, names: &[(CallId, String)], results: &[(CallId, String)]) 
         turns: row.turns,
         has_audio: row.has_audio,
     })
+}
+
+/// Ids for `json_each`, which SQLite turns into bytes with `unhex`.
+fn hex_list(ids: &[CallId]) -> String {
+    let hex = |id: &CallId| {
+        id.as_bytes().iter().fold(String::with_capacity(32), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    };
+    json!(ids.iter().map(hex).collect::<Vec<_>>()).to_string()
 }

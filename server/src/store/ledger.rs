@@ -21,6 +21,8 @@ use callscope_common::protocol::{CallCompleted, CallStatusChanged, ServerMessage
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
 use uuid::Uuid;
 
+use super::nodes::Beat;
+
 /// What to do with a webhook for a call nobody registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownCalls {
@@ -67,8 +69,17 @@ pub struct Call {
     pub result: Option<Arc<str>>,
     /// Whether the batch made it.
     pub(super) is_new: bool,
-    /// Whether the batch changed it.
-    pub(super) is_dirty: bool,
+    /// What the batch changed of it.
+    pub(super) touched: Touched,
+}
+
+/// How much of a call's row a batch has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touched {
+    Nothing,
+    /// Only what every turn changes: `head`, `turns`, `live`, `updated_at`. None of it stands in an index.
+    Head,
+    All,
 }
 
 /// An event the batch appends.
@@ -97,6 +108,15 @@ pub enum Wake {
         first: Seq,
         /// Kind and message of each.
         events: Vec<(EventKind, Arc<str>)>,
+    },
+    /// The log reaches this far; the events are to be read.
+    Head {
+        /// Whose log.
+        call_id: CallId,
+        /// Seq of the newest event.
+        head: Seq,
+        /// Whether the call is over.
+        ended: bool,
     },
     /// A turn as it stands so far.
     Partial {
@@ -134,6 +154,8 @@ pub struct Writes {
     pub(super) deliveries: Vec<DeliveryRow>,
     pub(super) merges: Vec<Merge>,
     pub(super) deleted: Vec<CallId>,
+    pub(super) beats: Vec<Arc<Beat>>,
+    pub(super) left: Vec<String>,
     /// For the followers, in the order of the log.
     pub wakes: Vec<Wake>,
 }
@@ -189,7 +211,20 @@ impl Ledger {
             Op::Register(register) => self.register(register),
             Op::Patch(patch) => self.patch(patch),
             Op::Delete(id) => Ok(self.delete(id)),
+            Op::Beat(beat) => Ok(self.beat(beat)),
+            Op::Leave(node) => {
+                self.writes.left.push(node.clone());
+                Ok(Outcome::Noted)
+            }
         }
+    }
+
+    fn beat(&mut self, beat: &Arc<Beat>) -> Outcome {
+        if let Some((call_id, frame)) = &beat.probe {
+            self.writes.wakes.push(Wake::Partial { call_id: *call_id, frame: Arc::clone(frame) });
+        }
+        self.writes.beats.push(Arc::clone(beat));
+        Outcome::Noted
     }
 
     /// What the followers have to hear.
@@ -214,6 +249,7 @@ impl Ledger {
         call.turns += 1;
         if call.status == CallStatus::Initiated {
             call.status = CallStatus::InProgress;
+            call.touched = Touched::All;
         }
         let (number, seq) = (call.turns, call.head + 1);
         let message = ServerMessage::Transcription(Transcription {
@@ -233,6 +269,7 @@ impl Ledger {
     pub(super) fn push_status(&mut self, call_id: CallId, status: CallStatus, delivery_id: Option<Uuid>) {
         let call = self.call(call_id);
         call.status = status;
+        call.touched = Touched::All;
         let message = ServerMessage::CallStatus(CallStatusChanged {
             conversation_id: call.conversation_id.clone(),
             call_sid: call.call_sid.clone(),
@@ -253,6 +290,7 @@ impl Ledger {
         let call = self.call(call_id);
         let stored: Arc<str> = serde_json::to_string(&data).expect("call data is JSON").into();
         call.result = Some(Arc::clone(&stored));
+        call.touched = Touched::All;
         let message = ServerMessage::CallCompleted(CallCompleted {
             conversation_id: call.conversation_id.clone(),
             call_sid: call.call_sid.clone(),
@@ -269,7 +307,7 @@ impl Ledger {
         let call = self.call(call_id);
         call.head += 1;
         call.updated_at = now;
-        call.is_dirty = true;
+        call.touched = call.touched.max(Touched::Head);
         let seq = call.head;
         match self.writes.wakes.last_mut() {
             Some(Wake::Events { call_id: last, events, .. }) if *last == call_id => {

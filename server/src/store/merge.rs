@@ -3,7 +3,9 @@
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
-use super::ledger::{Absorbed, Call, Ledger, Merge, Stop, Wake};
+use uuid::Uuid;
+
+use super::ledger::{Absorbed, Call, Ledger, Merge, Stop, Touched, Wake};
 
 impl Ledger {
     /// Of several records, which one survives: the one with more events, of equals the older.
@@ -39,7 +41,7 @@ impl Ledger {
         mine.metadata = mine.metadata.take().or(other.metadata);
         mine.end_time = mine.end_time.or(other.end_time);
         mine.live |= other.live;
-        mine.is_dirty = true;
+        mine.touched = Touched::All;
         let moves_audio = other.has_audio && !mine.has_audio;
         mine.has_audio |= other.has_audio;
         let transcript = absorbed.transcript.as_deref();
@@ -60,23 +62,23 @@ impl Ledger {
         &mut self,
         into: CallId,
         mut last: CallStatus,
-        events: Vec<(i64, ServerMessage)>,
+        events: Vec<(ServerMessage, Option<Uuid>)>,
         transcript: Option<&str>,
     ) -> Result<CallStatus, Stop> {
-        for (_, message) in events {
+        for (message, delivery_id) in events {
             match message {
                 ServerMessage::Transcription(turn) => {
-                    self.push_turn(into, (turn.speaker_type, &turn.message_text, turn.timestamp), None)?;
+                    self.push_turn(into, (turn.speaker_type, &turn.message_text, turn.timestamp), delivery_id)?;
                 }
                 ServerMessage::CallStatus(changed) => {
                     last = changed.status;
                     let end_time = self.call(into).end_time;
                     self.call(into).end_time = changed.call_end_time.or(end_time);
-                    self.push_status(into, changed.status, None);
+                    self.push_status(into, changed.status, delivery_id);
                 }
                 ServerMessage::CallCompleted(completed) => {
                     last = completed.call_data.status;
-                    self.push_completed(into, completed.call_data, transcript, None);
+                    self.push_completed(into, completed.call_data, transcript, delivery_id);
                 }
                 _ => {}
             }

@@ -1,20 +1,44 @@
 //! Opening, creating and migrating the database.
 
+use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use sqlx::migrate::{MigrateDatabase, Migrator};
+use rocket::tokio::sync::Mutex;
+use rocket::tokio::time::{sleep, timeout};
+use rusqlite::{Connection, OpenFlags};
+use sqlx::Connection as _;
+use sqlx::migrate::{MigrateDatabase, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use tracing::warn;
+
 use super::Store;
 
-static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
+/// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
+fn older_may_start(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
+/// For a connection that is given back to say that it is well.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(2);
+/// For how long a server that starts tries to get a connection through, and how long it waits between two tries.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+const START_RETRY: Duration = Duration::from_millis(200);
 /// How long a connection is waited for before the caller hears that the storage is down.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long SQLite waits for another program's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
+/// Statements the write path keeps prepared; there are fewer.
+const SQLITE_STATEMENTS: usize = 64;
+/// What the writing connection may keep of the file, in KiB.
+const SQLITE_CACHE_KIB: i32 = 32 << 10;
+/// Pages of log (4 KiB each) after which it is moved into the file. A page that many commits changed is moved once.
+const SQLITE_LOG_PAGES: i32 = 16_000;
 const POSTGRES_READERS: u32 = 12;
 /// One transaction at a time writes; a second connection stands by for the moment the first one breaks.
 const POSTGRES_WRITERS: u32 = 2;
@@ -37,6 +61,27 @@ pub enum OpenError {
     /// Anything the driver says.
     #[error("the database could not be opened: {0}")]
     Sqlx(#[from] sqlx::Error),
+    /// Anything the write path's driver says.
+    #[error("the database could not be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl OpenError {
+    /// Whether it broke off rather than being refused: a wrong address or password is told at once.
+    fn may_pass(&self) -> bool {
+        let (Self::Sqlx(error)
+        | Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) = self
+        else {
+            return false;
+        };
+        match error {
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+            // What the driver calls it when the other side hangs up in the middle of a word.
+            sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P0")),
+            _ => false,
+        }
+    }
 }
 
 impl Store {
@@ -61,22 +106,36 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             // FULL syncs the log at every commit: what was acknowledged survives a power failure.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.clone())
-            .await?;
-        SQLITE.run(&writer).await?;
+            .busy_timeout(BUSY_TIMEOUT);
+        let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let one = one.connect_with(options.clone()).await?;
+        older_may_start(sqlx::migrate!("../migrations/sqlite")).run(&one).await?;
+        one.close().await;
+        let writer = sqlite_writer(options.get_filename())?;
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "1"))
             .await?;
-        Ok(Self::Sqlite { writer, readers })
+        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 
+    /// Tries again for a while where the connection breaks off in the middle: a PostgreSQL that is just being restarted is no
+    /// reason for a server not to start.
     async fn open_postgres(url: &str) -> Result<Self, OpenError> {
+        let began = Instant::now();
+        loop {
+            match Self::try_postgres(url).await {
+                Err(error) if error.may_pass() && began.elapsed() < START_PATIENCE => {
+                    warn!(%error, "the database broke off; trying again");
+                    sleep(START_RETRY).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_postgres(url: &str) -> Result<Self, OpenError> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?
             .application_name("callscope-server")
@@ -87,14 +146,28 @@ impl Store {
                 ("statement_timeout", "30s"),
                 ("idle_in_transaction_session_timeout", "10s"),
             ]);
-        if !sqlx::Postgres::database_exists(url).await.unwrap_or(true) {
-            sqlx::Postgres::create_database(url).await?;
+        if !sqlx::Postgres::database_exists(url).await.unwrap_or(true)
+            && let Err(error) = sqlx::Postgres::create_database(url).await
+            // Another server that starts at the same time may have been quicker.
+            && !sqlx::Postgres::database_exists(url).await.unwrap_or(false)
+        {
+            return Err(error.into());
         }
-        let writer = PgPoolOptions::new()
-            .max_connections(POSTGRES_WRITERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.clone())
-            .await?;
+        Self::migrate_postgres(url).await?;
+        let pool = |size| {
+            PgPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT).after_release(
+                |connection, _| {
+                    Box::pin(async {
+                        // The driver asks a connection whether it is well before it takes it back, without a deadline: one whose
+                        // server is gone for good would keep its place in the pool for ever. An error closes it at once.
+                        let asked = timeout(RELEASE_DEADLINE, connection.ping()).await;
+                        asked.map_or(Err(sqlx::Error::PoolTimedOut), |answer| answer.map(|()| true))
+                    })
+                },
+            )
+        };
+        // Whatever it is handed, the write path tries again.
+        let writer = pool(POSTGRES_WRITERS).test_before_acquire(false).connect_with(options.clone()).await?;
         let commit: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&writer).await?;
         if commit == "off" {
             return Err(OpenError::NotDurable);
@@ -103,12 +176,31 @@ impl Store {
         if fsync == "off" {
             tracing::warn!("PostgreSQL runs with fsync = off: a power failure may lose what was acknowledged");
         }
-        POSTGRES.run(&writer).await?;
-        let readers = PgPoolOptions::new()
-            .max_connections(POSTGRES_READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await?;
+        let readers = pool(POSTGRES_READERS).connect_with(options).await?;
         Ok(Self::Postgres { writer, readers })
     }
+
+    /// On a connection without deadlines: a server may wait for another one's long migration.
+    async fn migrate_postgres(url: &str) -> Result<(), OpenError> {
+        let options =
+            PgConnectOptions::from_str(url).map_err(|_| OpenError::BadUrl)?.application_name("callscope-server");
+        let one =
+            PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
+        older_may_start(sqlx::migrate!("../migrations/postgres")).run(&one).await?;
+        one.close().await;
+        Ok(())
+    }
+}
+
+/// Opens the connection that writes, on a database that stands already.
+fn sqlite_writer(file: &Path) -> rusqlite::Result<Connection> {
+    let writer =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    writer.busy_timeout(BUSY_TIMEOUT)?;
+    // FULL syncs the log at every commit: what was acknowledged survives a power failure.
+    writer.pragma_update(None, "synchronous", "FULL")?;
+    writer.pragma_update(None, "cache_size", -SQLITE_CACHE_KIB)?;
+    writer.pragma_update(None, "wal_autocheckpoint", SQLITE_LOG_PAGES)?;
+    writer.set_prepared_statement_cache_capacity(SQLITE_STATEMENTS);
+    Ok(writer)
 }

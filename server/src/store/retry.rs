@@ -1,5 +1,6 @@
 //! Which database errors pass by themselves, and how long they are waited out.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Why the store could not do what it was asked.
@@ -8,6 +9,9 @@ pub enum StoreError {
     /// The database said no, or nothing.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// So did SQLite, to the write path.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
     /// Another process got in between; the same work again will see what it did.
     #[error("another writer got in between")]
     Conflict,
@@ -39,12 +43,80 @@ impl StoreError {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Protocol(_) => true,
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
-                _ => false,
+                _ => self.code().is_some_and(|code| is_transient_code(&code)),
             },
+            Self::Sqlite(_) => self.code().is_some_and(|code| is_transient_code(&code)),
             Self::Failed(error) => error.is_transient(),
             Self::Overloaded | Self::Closing | Self::Damaged(_) => false,
         }
+    }
+
+    /// Whether the database itself is in trouble, so that no other work would fare better.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        self.trouble().is_some() && !self.is_of_one_row()
+    }
+
+    /// Whether it may be one row that is in the way: one that somebody else keeps locked, or one on a damaged page.
+    #[must_use]
+    pub fn is_of_one_row(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_of_one_row(),
+            _ => self.code().is_some_and(|code| matches!(&*code, "55P03" | "XX001" | "XX002" | "11")),
+        }
+    }
+
+    /// SQLite's extended result code in decimal, or PostgreSQL's SQLSTATE.
+    fn code(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.code(),
+            Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => Some(error.extended_code.to_string().into()),
+            _ => None,
+        }
+    }
+
+    /// What the database is in trouble with, in words that anyone may read; `None` where it is the work that failed.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::TimedOut => Some("no answer in time"),
+            Self::Overloaded => Some("too many writes are waiting"),
+            Self::Closing => Some("shutting down"),
+            Self::Failed(error) => error.trouble(),
+            Self::Conflict | Self::Damaged(_) => None,
+            Self::Database(error) => match error {
+                sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some("no connection"),
+                sqlx::Error::PoolTimedOut => Some("no answer in time"),
+                _ => self.code().and_then(|code| trouble_of_code(&code)),
+            },
+            Self::Sqlite(_) => self.code().and_then(|code| trouble_of_code(&code)),
+        }
+    }
+}
+
+/// See [`is_transient_code`] for the two kinds of codes.
+fn trouble_of_code(code: &str) -> Option<&'static str> {
+    if code.len() == 5 {
+        return match code {
+            "53100" => Some("disk full"),
+            "53300" => Some("too many connections"),
+            "25006" => Some("read-only"),
+            "57014" | "55P03" => Some("no answer in time"),
+            _ if code.starts_with("57P") || code.starts_with("08") => Some("no connection"),
+            _ if code.starts_with("53") => Some("out of resources"),
+            _ if code.starts_with("58") || code.starts_with("XX") => Some("input/output error"),
+            _ if code.starts_with("28") || code.starts_with("3D") => Some("access refused"),
+            _ => None,
+        };
+    }
+    match code.parse::<u32>().ok()? & 0xff {
+        7 => Some("out of memory"),
+        8 => Some("read-only"),
+        10 => Some("input/output error"),
+        11 | 26 => Some("damaged"),
+        13 => Some("disk full"),
+        14 => Some("cannot be opened"),
+        _ => None,
     }
 }
 
@@ -91,6 +163,16 @@ mod tests {
         }
         for code in ["2067", "1", "13", "23505", "42P01"] {
             assert!(!is_transient_code(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_the_databases_trouble_and_a_bad_row_is_not() {
+        for code in ["13", "10", "1034", "14", "8", "53100", "57P01", "08006", "58030", "25006"] {
+            assert!(trouble_of_code(code).is_some(), "{code}");
+        }
+        for code in ["2067", "1", "19", "23505", "42P01", "40001", "22021"] {
+            assert!(trouble_of_code(code).is_none(), "{code}");
         }
     }
 

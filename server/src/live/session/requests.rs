@@ -1,5 +1,6 @@
 //! What a client may ask for, and the answers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use callscope_common::protocol::{
@@ -42,10 +43,10 @@ impl Session {
         }
         match message {
             Message::Pong(_) => self.last_pong = Instant::now(),
-            Message::Ping(_) => self.flush_control(),
-            Message::Text(_) | Message::Binary(_) if allowed == Allowed::No => {
+            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if allowed == Allowed::No => {
                 self.send_error(ErrorCode::RateLimited, "more than 50 messages a second; this one was dropped", None);
             }
+            Message::Ping(_) => self.flush_control(),
             Message::Text(text) => self.on_request(&text).await,
             Message::Binary(_) => {
                 self.send_error(
@@ -148,7 +149,7 @@ impl Session {
 
     /// Confirms a subscription that stands already; says whether one does.
     fn confirm_again(&self, request: &Subscribe, info: &CallInfo) -> Result<bool, Refused> {
-        {
+        let feed = {
             let mut wire = self.connection.wire.lock();
             let Some(s) = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == info.call_id) else {
                 return Ok(false);
@@ -156,9 +157,12 @@ impl Session {
             if !s.names.contains(&request.identifier) {
                 s.names.push(request.identifier.clone());
             }
-        }
-        check_cursor(request, info)?;
+            check_cursor(request, info)?;
+            s.confirm(info.head);
+            Arc::clone(&s.feed)
+        };
         self.confirm(&request.identifier, info, "already subscribed; the running subscription goes on");
+        self.hub.raise(&feed, info.head, info.status.is_ended());
         Ok(true)
     }
 
@@ -185,6 +189,7 @@ impl Session {
             let mut wire = self.connection.wire.lock();
             let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
             s.cursor = cursor;
+            s.confirmed = info.head;
             s.call_sid.clone_from(&info.call_sid);
         }
         self.hub.raise(&feed, info.head, info.status.is_ended());

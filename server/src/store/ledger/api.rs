@@ -2,7 +2,7 @@
 
 use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
-use super::{Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Wake};
+use super::{Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Touched, Wake};
 
 impl Ledger {
     pub(super) fn register(&mut self, register: &Register) -> Result<Outcome, Stop> {
@@ -85,7 +85,7 @@ impl Ledger {
             call.metadata = Some(json.get().to_owned());
         }
         call.updated_at = now;
-        call.is_dirty = true;
+        call.touched = Touched::All;
     }
 
     /// Sets a status by hand. An end brings its `call_completed` too, so that followers see the call through.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::names::{Found, new_id};
 use super::{
     Answer, CallFailure, CallResult, Change, Delivery, DeliveryRow, Ending, Key, Ledger, Names, NewAudio, Prior,
-    Sameness, Stop, Turn, UnknownCalls, Verdict, Wake,
+    Sameness, Stop, Touched, Turn, UnknownCalls, Verdict, Wake,
 };
 
 /// How a delivery was taken, and its answer.
@@ -233,7 +233,7 @@ impl Ledger {
         let call = self.call(call_id);
         call.has_audio = true;
         call.updated_at = now;
-        call.is_dirty = true;
+        call.touched = Touched::All;
         self.writes.audio.push(NewAudio { call_id, delivery_id: delivery.delivery_id });
         Ok(self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Accepted))
     }

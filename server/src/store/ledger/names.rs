@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
 use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-use super::{Call, Ledger, NameKind, Names, Stop, Wake};
+use super::{Call, Ledger, NameKind, Names, Stop, Touched, Wake};
 
 /// What a set of names means.
 pub(super) enum Found {
@@ -71,7 +71,7 @@ impl Ledger {
                 end_time: None,
                 result: None,
                 is_new: true,
-                is_dirty: true,
+                touched: Touched::All,
             },
         );
         self.name(call_id, &call_sid, NameKind::CallSid);
@@ -111,7 +111,7 @@ impl Ledger {
             }
             _ => {}
         }
-        call.is_dirty = true;
+        call.touched = Touched::All;
         call.updated_at = now;
         self.writes.names.push((name.clone(), call_id, kind));
         self.writes.wakes.push(Wake::Named { identifier: name.clone() });

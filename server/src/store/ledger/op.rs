@@ -5,10 +5,12 @@ use std::sync::Arc;
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::elevenlabs::ProviderTurn;
 use callscope_common::protocol::ServerMessage;
-use callscope_common::{CallData, CallId, Identifier, Seq, Speaker, Timestamp};
+use callscope_common::{CallData, CallId, Identifier, Speaker, Timestamp};
 use rocket::tokio::sync::oneshot;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::store::nodes::Beat;
 
 /// SHA-256 of what makes a delivery the same as another.
 pub type Key = [u8; 32];
@@ -24,6 +26,10 @@ pub enum Op {
     Patch(Box<Patch>),
     /// `DELETE /api/v1/calls/{id}`.
     Delete(Identifier),
+    /// A server process's sign of life.
+    Beat(Arc<Beat>),
+    /// A server process goes away.
+    Leave(String),
 }
 
 /// A webhook that verified.
@@ -104,11 +110,23 @@ pub fn key(parts: &[&[u8]]) -> Key {
     hash.finalize().into()
 }
 
+/// A key that begins with a time, so that the keys of one time are neighbours in the database's index: the pages there that a
+/// batch changes are few and at hand. 24 bytes of hash follow.
+#[must_use]
+pub fn key_at(unix_secs: i64, parts: &[&[u8]]) -> Key {
+    let mut key = key(parts);
+    key[..8].copy_from_slice(&unix_secs.to_be_bytes());
+    key
+}
+
 impl Sameness {
-    /// The key under which a turn with that id takes effect in that call.
+    /// The key under which a turn with that id takes effect in that call: the call, whose keys are neighbours like its events,
+    /// and 16 bytes of hash.
     #[must_use]
     pub fn turn_key(call_id: CallId, turn_hash: &Key) -> Key {
-        key(&[b"turn", call_id.as_bytes(), turn_hash])
+        let mut key = key(&[b"turn", call_id.as_bytes(), turn_hash]);
+        key[..16].copy_from_slice(call_id.as_bytes());
+        key
     }
 
     /// The keys to look for before the call is known.
@@ -282,6 +300,8 @@ pub enum Outcome {
     Answered(Answer),
     /// The call as it is now.
     Done(CallId),
+    /// It is written.
+    Noted,
     /// Nothing was done.
     Refused(Refusal),
 }
@@ -373,7 +393,8 @@ pub struct NewAudio {
 #[derive(Debug)]
 pub struct Absorbed {
     pub(in crate::store) call_id: CallId,
-    pub(in crate::store) events: Vec<(Seq, ServerMessage)>,
+    /// The messages of its log, and what caused each.
+    pub(in crate::store) events: Vec<(ServerMessage, Option<Uuid>)>,
     pub(in crate::store) names: Vec<Identifier>,
     pub(in crate::store) transcript: Option<String>,
 }

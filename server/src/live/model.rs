@@ -1,0 +1,88 @@
+//! The stream against a model: random schedules of commits, announcements that are late, reordered, doubled or lost,
+//! subscribers that come, go and stall, over pipes that take a few bytes at a time. The hub, feeds, sessions and the database
+//! are the real ones.
+//!
+//! - [`world`]: the database, and the thread on which everything takes turns
+//! - [`schedule`]: what may happen
+//! - [`run`]: how it happens, and what must be true when all is over
+//! - [`log`]: what was committed
+//! - [`client`]: a subscriber that checks each message it gets
+
+mod client;
+mod log;
+mod run;
+mod schedule;
+mod world;
+
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use run::Run;
+use schedule::{Announcing, interruption, schedule};
+use world::World;
+
+static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| Mutex::new(World::new()));
+
+fn config() -> ProptestConfig {
+    // As many cases as PROPTEST_CASES says, else 256.
+    ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::default() }
+}
+
+fn check(announcing: Announcing, schedule: &schedule::Schedule) {
+    let world = WORLD.lock();
+    world.runtime.block_on(Run::new(&world, announcing, schedule).go(schedule));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// One process as it runs: each commit is announced once, in order, sooner or later. No sweep.
+    #[test]
+    fn every_subscription_gets_each_event_once_and_in_order(schedule in schedule()) {
+        check(Announcing::Faithful, &schedule);
+    }
+
+    /// Whatever may become of announcements; one sweep at the end.
+    #[test]
+    fn the_sweep_makes_up_for_announcements_late_doubled_and_lost(schedule in schedule()) {
+        check(Announcing::Unreliable, &schedule);
+    }
+}
+
+proptest! {
+    // Short cases, of which few meet the moment.
+    #![proptest_config(ProptestConfig { cases: config().cases * 6, ..config() })]
+
+    /// Where the one announcement comes at any moment of the one subscription.
+    #[test]
+    fn nothing_falls_between_history_and_live(schedule in interruption()) {
+        check(Announcing::Faithful, &schedule);
+    }
+}
+
+/// Schedules that once went wrong, by name.
+mod known {
+    use super::*;
+    use schedule::{Begin, Schedule, Step};
+
+    /// A turn that comes after the end is committed and not yet announced, while somebody else still reads the end: who
+    /// subscribes now has been told of that turn's seq, and must get it.
+    #[test]
+    fn a_replay_of_an_ended_call_ends_where_the_log_did() {
+        let steps = vec![
+            Step::Partial(0),
+            Step::Subscribe(0, (0, false), Begin::Start),
+            Step::Rest,
+            Step::Turns(0, 1, 8),
+            Step::End(0),
+            Step::AnnounceAll,
+            Step::Rest,
+            Step::Turns(0, 1, 8),
+            Step::Subscribe(1, (0, false), Begin::Start),
+            Step::Rest,
+        ];
+        check(Announcing::Faithful, &Schedule { pipes: vec![64, 1 << 20], steps });
+    }
+}

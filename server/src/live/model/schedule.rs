@@ -1,0 +1,150 @@
+//! What may happen in a case.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Calls of a case.
+pub(super) const CALLS: usize = 3;
+
+/// How announcements come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Announcing {
+    /// Each once, in the order of the log.
+    Faithful,
+    /// In any order, in pieces, more than once or never.
+    Unreliable,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Schedule {
+    /// How many bytes each client's pipe takes.
+    pub pipes: Vec<usize>,
+    pub steps: Vec<Step>,
+}
+
+/// A call by one of its two names.
+pub(super) type Name = (usize, bool);
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// So many turns, of so many bytes each, committed together. Makes the call where it is not there.
+    Turns(usize, usize, usize),
+    /// One turn, announced before anybody else gets a word in.
+    Say(usize),
+    /// Turns that are committed while everything else goes on.
+    TurnsMeanwhile(usize, usize),
+    /// A turn that is not final.
+    Partial(usize),
+    /// The provider's result.
+    End(usize),
+    /// The second is found to be the first.
+    Merge(usize, usize),
+    Delete(usize),
+    /// Announces one of the commits that were not announced yet.
+    Announce(usize, How),
+    /// Announces all of them.
+    AnnounceAll,
+    /// Tells a feed that its log reaches so many events less than it does.
+    Claim(usize, usize),
+    Sweep,
+    Subscribe(usize, Name, Begin),
+    Unsubscribe(usize, Name),
+    /// A new connection, through a pipe of that size, that goes on where the old one stood.
+    Reconnect(usize, usize),
+    /// The client reads so many bytes.
+    Read(usize, usize),
+    /// The client reads as much as waits for its pipe: that then is full, with nothing left to write.
+    Fill(usize),
+    /// Everything else runs, for so many turns of the executor.
+    Turn(usize),
+    /// Everything else runs as far as it can.
+    Rest,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begin {
+    Start,
+    After(usize),
+    Live,
+    Wait,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    Once,
+    Twice,
+    Never,
+    /// One event at a time.
+    InPieces,
+    /// One event at a time, the last one first.
+    Backwards,
+    /// Only how far the log reaches.
+    HeadFirst,
+}
+
+pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
+    (vec(pipe(), 1..4), vec(step(), 1..48)).prop_map(|(pipes, steps)| Schedule { pipes, steps })
+}
+
+/// A subscription, and one turn that is said at any moment while it comes about.
+pub(super) fn interruption() -> impl Strategy<Value = Schedule> {
+    (any::<bool>(), begin(), 0..400_usize).prop_map(|(is_known, begin, turns)| {
+        let before = if is_known { vec![Step::Turns(0, 1, 8), Step::AnnounceAll] } else { Vec::new() };
+        let then = [Step::Subscribe(0, (0, false), begin), Step::Turn(turns), Step::Say(0)];
+        Schedule { pipes: vec![1 << 20], steps: before.into_iter().chain(then).collect() }
+    })
+}
+
+fn pipe() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1 << 20), 1..64_usize, 200..800_usize, Just(4096)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let call = || 0..CALLS;
+    let client = || 0..3_usize;
+    let name = || (call(), any::<bool>());
+    prop_oneof![
+        8 => (call(), 1..4_usize, prop_oneof![8 => 1..40_usize, 1 => 200..4_000_usize]).prop_map(|(c, n, len)| Step::Turns(c, n, len)),
+        1 => (call(), 100..200_usize).prop_map(|(c, n)| Step::Turns(c, n, 8)),
+        6 => call().prop_map(Step::Say),
+        4 => (call(), 1..3_usize).prop_map(|(c, n)| Step::TurnsMeanwhile(c, n)),
+        2 => call().prop_map(Step::Partial),
+        1 => call().prop_map(Step::End),
+        1 => (call(), call()).prop_map(|(a, b)| Step::Merge(a, b)),
+        1 => call().prop_map(Step::Delete),
+        8 => (0..8_usize, how()).prop_map(|(at, how)| Step::Announce(at, how)),
+        4 => Just(Step::AnnounceAll),
+        2 => (call(), 0..4_usize).prop_map(|(c, back)| Step::Claim(c, back)),
+        1 => Just(Step::Sweep),
+        8 => (client(), name(), begin()).prop_map(|(at, name, begin)| Step::Subscribe(at, name, begin)),
+        2 => (client(), name()).prop_map(|(at, name)| Step::Unsubscribe(at, name)),
+        2 => (client(), pipe()).prop_map(|(at, pipe)| Step::Reconnect(at, pipe)),
+        4 => (client(), 1..600_usize).prop_map(|(at, bytes)| Step::Read(at, bytes)),
+        2 => (client(), Just(1 << 16)).prop_map(|(at, bytes)| Step::Read(at, bytes)),
+        3 => client().prop_map(Step::Fill),
+        5 => (1..6_usize).prop_map(Step::Turn),
+        // Long enough for a read of the database to be under way, or just over.
+        5 => (10..400_usize).prop_map(Step::Turn),
+        5 => Just(Step::Rest),
+    ]
+}
+
+fn begin() -> impl Strategy<Value = Begin> {
+    prop_oneof![
+        4 => Just(Begin::Start),
+        2 => (0..6_usize).prop_map(Begin::After),
+        2 => Just(Begin::Live),
+        2 => Just(Begin::Wait),
+    ]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![
+        4 => Just(How::Once),
+        1 => Just(How::Twice),
+        2 => Just(How::Never),
+        1 => Just(How::InPieces),
+        1 => Just(How::Backwards),
+        1 => Just(How::HeadFirst),
+    ]
+}

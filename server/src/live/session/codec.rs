@@ -1,0 +1,221 @@
+//! One connection's WebSocket framing: messages out of the wire's bytes, control frames into them, the close in order.
+//!
+//! It knows nothing of calls and subscriptions. A session drives it; so does [`echo`](super::echo), by which clients that
+//! are not ours try the framing alone.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use callscope_common::protocol::CloseReason;
+use parking_lot::Mutex;
+use rocket::tokio::io::{AsyncRead, AsyncWrite};
+use rocket::tokio::time::timeout;
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Bytes, Message};
+
+use super::{CLOSE_GRACE, MAX_WAITING, READ_BUFFER};
+use crate::live::frame::read_into;
+use crate::live::wire::Wire;
+
+/// What a session waits for.
+pub(super) enum Next {
+    /// A feed or an admin left work, or the socket took what was waiting.
+    Work,
+    /// A deadline passed. Comes from the session's own timer only.
+    Timer,
+    Message(Message),
+    /// The peer is gone.
+    Gone,
+    /// The peer did something that ends the connection.
+    Close(CloseReason),
+}
+
+/// The framing of one connection.
+pub(super) struct Codec {
+    ws: WebSocketContext,
+    /// Since when, and at which count of bytes written, the peer takes nothing.
+    pub blocked: Option<(Instant, u64)>,
+    /// Bytes read since the last message that nobody has counted yet.
+    pub taken: usize,
+    /// What comes from the peer can no longer be told apart into frames.
+    is_unreadable: bool,
+}
+
+/// The wire as the WebSocket library wants it: reads come from the socket, writes go to the output buffer.
+struct Adapter<'w, 'c> {
+    wire: &'w mut Wire,
+    cx: &'w mut Context<'c>,
+    taken: &'w mut usize,
+}
+
+impl Read for Adapter<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(io) = &mut self.wire.io else { return Err(io::ErrorKind::NotConnected.into()) };
+        match read_into(buffer, |buffer| Pin::new(io).poll_read(self.cx, buffer)) {
+            Poll::Ready(result) => result.inspect(|read| *self.taken += read),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Adapter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wire.out.push_back(bytes::Bytes::copy_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Codec {
+    /// A server's end. Messages and frames over `limit` bytes end the connection.
+    pub fn new(limit: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
+        Self { ws: WebSocketContext::new(Role::Server, Some(config)), blocked: None, taken: 0, is_unreadable: false }
+    }
+
+    /// Sends what waits and reads a message. With `has_more` it is never pending while the socket takes all there is.
+    pub fn poll_next(&mut self, wire: &mut Wire, cx: &mut Context<'_>, mut has_more: bool) -> Poll<Next> {
+        if wire.out.is_empty() {
+            self.blocked = None;
+        } else {
+            match wire.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.blocked = None;
+                    has_more = true;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Gone),
+                Poll::Pending => {
+                    let written = wire.written;
+                    if self.blocked.is_none_or(|(_, before)| before != written) {
+                        self.blocked = Some((Instant::now(), written));
+                        // Once more, so that the timer is set by the new deadline.
+                        cx.waker().wake_by_ref();
+                        return Poll::Ready(Next::Work);
+                    }
+                }
+            }
+        }
+        if wire.waiting() > MAX_WAITING {
+            return Poll::Pending;
+        }
+        match self.ws.read(&mut Adapter { wire, cx, taken: &mut self.taken }) {
+            Ok(message) => {
+                self.taken = 0;
+                Poll::Ready(Next::Message(message))
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match wire.out.is_empty() {
+                true if has_more => Poll::Ready(Next::Work),
+                true => Poll::Pending,
+                false if self.blocked.is_some() => Poll::Pending,
+                false => Poll::Ready(Next::Work),
+            },
+            Err(error) => {
+                self.is_unreadable = true;
+                Poll::Ready(close_reason(&error).map_or(Next::Gone, Next::Close))
+            }
+        }
+    }
+
+    pub async fn next(&mut self, wire: &Mutex<Wire>) -> Next {
+        poll_fn(|cx| self.poll_next(&mut wire.lock(), cx, false)).await
+    }
+
+    /// Queues a message, framed by the library.
+    pub fn write(&mut self, wire: &Mutex<Wire>, message: Message) {
+        self.with_adapter(wire, |ws, adapter| ws.write(adapter, message));
+    }
+
+    pub fn ping(&mut self, wire: &Mutex<Wire>) {
+        self.write(wire, Message::Ping(Bytes::new()));
+    }
+
+    /// Has the library send what it owes: pongs, the answer to a close.
+    pub fn flush_control(&mut self, wire: &Mutex<Wire>) {
+        self.with_adapter(wire, |ws, adapter| ws.flush(adapter));
+    }
+
+    fn with_adapter(
+        &mut self,
+        wire: &Mutex<Wire>,
+        act: impl FnOnce(&mut WebSocketContext, &mut Adapter<'_, '_>) -> Result<(), Error>,
+    ) {
+        let mut wire = wire.lock();
+        let cx = &mut Context::from_waker(Waker::noop());
+        // The adapter takes any write; all that can fail is writing behind a close, which is no loss.
+        let _ = act(&mut self.ws, &mut Adapter { wire: &mut wire, cx, taken: &mut self.taken });
+    }
+
+    /// Answers the peer's close and lets the socket go.
+    pub async fn flush_close(&mut self, wire: &Mutex<Wire>) {
+        self.flush_control(wire);
+        let _ = timeout(CLOSE_GRACE, poll_fn(|cx| wire.lock().poll_flush(cx))).await;
+        shutdown(wire).await;
+    }
+
+    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
+    pub async fn shut(&mut self, wire: &Mutex<Wire>, reason: CloseReason) {
+        let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
+        self.with_adapter(wire, |ws, adapter| ws.close(adapter, Some(frame)));
+        let closing = async {
+            if poll_fn(|cx| wire.lock().poll_flush(cx)).await.is_err() {
+                return;
+            }
+            // Closing a socket with unread bytes in it resets it, and the peer would lose the close frame.
+            while !self.is_unreadable && !matches!(self.next(wire).await, Next::Gone) {}
+            if self.is_unreadable {
+                discard(wire).await;
+            }
+        };
+        let _ = timeout(CLOSE_GRACE, closing).await;
+        shutdown(wire).await;
+    }
+}
+
+/// Ends our side and reads what the peer still sends, unseen, until it ends its own.
+async fn discard(wire: &Mutex<Wire>) {
+    let ended = poll_fn(|cx| match &mut wire.lock().io {
+        Some(io) => Pin::new(io).poll_shutdown(cx),
+        None => Poll::Ready(Ok(())),
+    });
+    let _ = ended.await;
+    let mut unseen = [0; 4096];
+    let mut read = async || {
+        poll_fn(|cx| match &mut wire.lock().io {
+            Some(io) => read_into(&mut unseen, |buffer| Pin::new(io).poll_read(cx, buffer)),
+            None => Poll::Ready(Ok(0)),
+        })
+        .await
+    };
+    while matches!(read().await, Ok(1..)) {}
+}
+
+async fn shutdown(wire: &Mutex<Wire>) {
+    let closing = poll_fn(|cx| match &mut wire.lock().io {
+        Some(io) => Pin::new(io).poll_shutdown(cx),
+        None => Poll::Ready(Ok(())),
+    });
+    let _ = timeout(CLOSE_GRACE, closing).await;
+}
+
+/// How an error of the library ends the connection; `None` where the peer is gone already.
+fn close_reason(error: &Error) -> Option<CloseReason> {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseReason::TooBig),
+        Error::Utf8(_) => Some(CloseReason::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseReason::ProtocolError),
+        _ => None,
+    }
+}

@@ -1,0 +1,30 @@
+//! A session without calls: it sends back what it is sent.
+//!
+//! Conformance suites for WebSocket servers expect an echo. This one runs on the `Codec` of the real sessions, on their
+//! socket, output buffer and frame encoder, so that what such a suite says of it holds for them.
+
+use parking_lot::Mutex;
+use tungstenite::Message;
+
+use super::codec::{Codec, Next};
+use crate::live::frame::text_frame;
+use crate::live::socket::Socket;
+use crate::live::wire::Wire;
+
+/// Serves an upgraded socket until it ends. Messages over `limit` bytes end it.
+pub async fn run(io: impl Into<Socket>, limit: usize) {
+    let wire = Mutex::new(Wire::new(io.into()));
+    let mut codec = Codec::new(limit);
+    loop {
+        match codec.next(&wire).await {
+            Next::Message(Message::Text(text)) => wire.lock().out.push_back(text_frame(&text)),
+            // Sessions send none, so this one frame is the library's.
+            Next::Message(message @ Message::Binary(_)) => codec.write(&wire, message),
+            Next::Message(Message::Ping(_)) => codec.flush_control(&wire),
+            Next::Message(Message::Close(_)) => return codec.flush_close(&wire).await,
+            Next::Message(Message::Pong(_) | Message::Frame(_)) | Next::Work | Next::Timer => {}
+            Next::Close(reason) => return codec.shut(&wire, reason).await,
+            Next::Gone => return,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The framing without a connection: what a session would read of a client's bytes. For the fuzz targets alone.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE};
+use parking_lot::Mutex;
+use rocket::tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
+use tungstenite::Message;
+
+use super::codec::{Codec, Next};
+use crate::live::wire::Wire;
+
+/// What came of a client's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Text frames, in their order.
+    pub texts: Vec<String>,
+    /// Binary frames.
+    pub binaries: usize,
+    /// What the server sent back of its own: pongs, the answer to a close.
+    pub sent: Vec<u8>,
+    /// Why the session would close the connection.
+    pub close: Option<CloseReason>,
+}
+
+/// Reads `bytes` as a session does, where the network brings them in pieces of at most `piece` bytes.
+///
+/// # Panics
+/// Where the framing breaks its own rules.
+#[must_use]
+pub fn hear(bytes: &[u8], piece: usize) -> Heard {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let (mut near, far) = duplex(1 << 20);
+    let wire = Mutex::new(Wire::new(far.into()));
+    let mut codec = Codec::new(MAX_CLIENT_MESSAGE);
+    let mut heard = Heard { texts: Vec::new(), binaries: 0, sent: Vec::new(), close: None };
+    'parts: for part in bytes.chunks(piece.max(1)) {
+        let written = Pin::new(&mut near).poll_write(cx, part);
+        assert!(matches!(written, Poll::Ready(Ok(len)) if len == part.len()), "the pipe is large enough");
+        loop {
+            heard.sent.extend(drain(&mut near));
+            let next = codec.poll_next(&mut wire.lock(), cx, false);
+            match next {
+                Poll::Pending => break,
+                Poll::Ready(Next::Work | Next::Timer | Next::Message(Message::Pong(_) | Message::Frame(_))) => {}
+                Poll::Ready(Next::Message(Message::Text(text))) => heard.texts.push(text.to_string()),
+                Poll::Ready(Next::Message(Message::Binary(_))) => heard.binaries += 1,
+                Poll::Ready(Next::Message(Message::Ping(_))) => codec.flush_control(&wire),
+                Poll::Ready(Next::Message(Message::Close(_))) => {
+                    codec.flush_control(&wire);
+                    break 'parts;
+                }
+                Poll::Ready(Next::Gone) => break 'parts,
+                Poll::Ready(Next::Close(reason)) => {
+                    heard.close = Some(reason);
+                    break 'parts;
+                }
+            }
+        }
+    }
+    let _ = wire.lock().poll_flush(cx);
+    heard.sent.extend(drain(&mut near));
+    heard
+}
+
+fn drain(near: &mut rocket::tokio::io::DuplexStream) -> Vec<u8> {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut bytes = [0; 4096];
+    let mut all = Vec::new();
+    loop {
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut *near).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => all.extend(buffer.filled()),
+            _ => return all,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! For tests: a database of their own, and operations without a webhook around them.
+
+use callscope_common::Timestamp;
+use tempfile::TempDir;
+
+use super::Store;
+use super::ledger::{Change, Delivery, Op, Route, Sameness, new_id};
+
+/// A new SQLite database, gone with the value.
+pub(crate) struct Scratch {
+    pub store: Store,
+    _folder: TempDir,
+}
+
+impl Scratch {
+    /// In memory where the system has a file system there: thousands of commits would otherwise wait for the disk.
+    pub async fn open() -> Self {
+        let shm = std::path::Path::new("/dev/shm");
+        let folder = if shm.is_dir() { TempDir::new_in(shm) } else { TempDir::new() }.expect("a folder");
+        let url = format!("sqlite://{}/calls.db", folder.path().display());
+        Self { store: Store::open(&url).await.expect("a database"), _folder: folder }
+    }
+}
+
+/// A webhook that says `change`, received `at` then.
+pub(crate) fn deliver(change: Change, sameness: Sameness, at: Timestamp) -> Op {
+    let route = if matches!(change, Change::Turn(_)) { Route::Transcription } else { Route::PostCall };
+    Op::Deliver(Box::new(Delivery {
+        delivery_id: new_id(at),
+        route,
+        kind: None,
+        received_at: at,
+        remote_addr: None,
+        headers: "[]".into(),
+        body: b"{}".to_vec(),
+        body_hash: [0; 32],
+        sameness,
+        change,
+    }))
+}

@@ -1,0 +1,35 @@
+//! What a client may send on the WebSocket: bytes into the sessions' framing, text frames into requests.
+//!
+//! The first byte says in what pieces the network brings the rest.
+
+#![no_main]
+
+use callscope_common::protocol::{ClientMessage, Pong, ServerMessage};
+use callscope_server::live::session::frames::hear;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((piece, bytes)) = input.split_first() else { return };
+    let whole = hear(bytes, usize::MAX);
+    assert_eq!(whole, hear(bytes, usize::from(*piece) % 32 + 1), "pieces make a difference");
+    for text in &whole.texts {
+        read(text);
+    }
+    // Masks hide JSON from the fuzzer: let it try the text alone too.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        read(text);
+    }
+});
+
+fn read(text: &str) {
+    match ClientMessage::parse(text) {
+        Ok(ClientMessage::Ping(ping)) => {
+            let value = ping.get().to_owned();
+            let pong = serde_json::to_string(&ServerMessage::Pong(Pong { ping })).expect("a pong is JSON");
+            assert_eq!(pong, format!(r#"{{"type":"pong","ping":{value}}}"#));
+        }
+        Ok(ClientMessage::Subscribe(subscribe)) => assert!(!subscribe.identifier.as_str().is_empty()),
+        Ok(ClientMessage::Unsubscribe(identifier)) => assert!(!identifier.as_str().is_empty()),
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+}

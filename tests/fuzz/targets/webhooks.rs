@@ -1,0 +1,59 @@
+//! Bodies of both webhooks. The first byte says which one.
+//!
+//! Nothing panics; what is taken makes messages that read back, since the log keeps them as text.
+
+#![no_main]
+
+use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
+use callscope_common::{CallData, Timestamp};
+use callscope_server::ingest::{Incoming, read};
+use callscope_server::store::ledger::{Change, Names, Route, Sameness};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((route, body)) = input.split_first() else { return };
+    let route = if route % 2 == 0 { Route::Transcription } else { Route::PostCall };
+    let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
+    let incoming = || Incoming { route, remote_addr: None, headers: Vec::new(), body: body.to_vec() };
+    let delivery = read(incoming(), at, Some(1_790_855_035));
+    assert_eq!(delivery.body, body);
+    assert!(delivery.kind.as_ref().is_none_or(|kind| kind.chars().all(|c| !c.is_control())));
+    assert_eq!(delivery.sameness == Sameness::None, matches!(delivery.change, Change::Rejected { .. }));
+    match &delivery.change {
+        Change::Turn(turn) => {
+            assert!((1..=65_536).contains(&turn.text.len()) && turn.names != Names::default());
+            reads_back(&ServerMessage::Transcription(Transcription {
+                conversation_id: None,
+                call_sid: "EL_x_1".into(),
+                transcription_id: 1,
+                sequence_number: 1,
+                speaker_type: turn.speaker,
+                message_text: turn.text.clone(),
+                timestamp: turn.at.unwrap_or(at),
+                seq: 1,
+            }));
+        }
+        Change::Result(result) => {
+            assert!(result.turns.iter().all(|turn| !turn.text.is_empty() && turn.offset_secs.is_finite()));
+            completes(&result.data);
+        }
+        Change::Failure(failure) => completes(&failure.data),
+        Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413)),
+        Change::Audio { bytes, .. } => assert!(!bytes.is_empty()),
+        Change::Ignored { .. } => {}
+    }
+});
+
+fn completes(data: &CallData) {
+    let stored = serde_json::to_string(data).expect("call data is JSON");
+    let again: CallData = serde_json::from_str(&stored).expect("stored call data reads back");
+    assert_eq!(serde_json::to_string(&again).expect("call data is JSON"), stored);
+    let (conversation_id, call_sid) = (Some("conv_x".into()), "EL_x_1".into());
+    reads_back(&ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data: data.clone(), seq: 2 }));
+}
+
+fn reads_back(message: &ServerMessage) {
+    let frame = serde_json::to_string(message).expect("a message is JSON");
+    let again = ServerMessage::parse(&frame).expect("a stored event reads back");
+    assert_eq!(serde_json::to_string(&again).expect("a message is JSON"), frame);
+}

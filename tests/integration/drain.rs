@@ -1,0 +1,115 @@
+//! A server that goes away sends its clients elsewhere one after the other, and serves them until they leave.
+
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Process, Redis, Server, Subscriber, until};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+async fn followers(server: &Server, sid: &str, count: usize) -> Vec<Subscriber> {
+    let mut followers = Vec::new();
+    for _ in 0..count {
+        let mut follower = server.subscriber().await;
+        follower.subscribe(sid).await;
+        follower.events(1, 1).await;
+        followers.push(follower);
+    }
+    followers
+}
+
+/// What each is told, oldest connection first: after how many milliseconds to leave.
+async fn told(followers: &mut [Subscriber]) -> Vec<i64> {
+    let mut told = Vec::new();
+    for follower in followers {
+        told.push(follower.expect("reconnect").await["after_ms"].as_i64().unwrap());
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let given = [("CALLSCOPE_DRAIN_RATE", "1"), ("CALLSCOPE_REDIS_URL", &url)];
+    let (here, there) = (Server::with(&database, &given).await, Server::with(&database, &given).await);
+    there.turn("EL_drain_1", "agent", "first").await;
+    let mut followers = followers(&here, "EL_drain_1", 3).await;
+    let stopping = tokio::spawn(here.stop());
+    assert_eq!(told(&mut followers).await, [0, 1_250, 2_500]);
+    there.turn("EL_drain_1", "agent", "spoken while the server goes away").await;
+    let mut last = followers.pop().unwrap();
+    last.events(2, 1).await;
+    assert_eq!(last.next().await, Received::Closed(1001));
+    let mut again = there.subscriber().await;
+    again.send(json!({"subscribe": "EL_drain_1", "after": 2})).await;
+    again.expect("subscription_confirmed").await;
+    again.expect_silence().await;
+    stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_would_leave_after_the_deadline_is_told_so_and_closed_at_it() {
+    let database = Database::new(Engine::Sqlite).await;
+    let given = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
+    let server = Server::with(&database, &given).await;
+    server.turn("EL_drain_2", "agent", "first").await;
+    let mut followers = followers(&server, "EL_drain_2", 3).await;
+    let stopping = tokio::spawn(server.stop());
+    assert_eq!(told(&mut followers).await, [0, 12_500, 25_000]);
+    for mut follower in followers {
+        assert_eq!(follower.next().await, Received::Closed(1001));
+    }
+    stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_server_refuses_new_work_and_says_so() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::with(&database, &[("CALLSCOPE_DRAIN_RATE", "0.5")]).await;
+    server.turn("EL_drain_3", "agent", "first").await;
+    let mut followers = followers(&server, "EL_drain_3", 2).await;
+    let (url, token) = (server.embedded.url.clone(), server.embedded.token.clone());
+    let stopping = tokio::spawn(server.stop());
+    told(&mut followers).await;
+    let http = callscope_tests::server::http();
+    let ready = http.get(format!("{url}/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let checks: Value = ready.json().await.unwrap();
+    assert_eq!(checks["checks"]["draining"], "the server is shutting down", "{checks}");
+    assert!(Subscriber::try_connect(&url, &token).await.is_err());
+    let body = json!({"call_sid": "EL_drain_3", "speaker": "user", "message": "too late"}).to_string();
+    let now = callscope_tests::server::now();
+    let refused =
+        callscope_tests::server::post_signed(&http, &url, "transcription", body.as_bytes(), now, &[]).await.unwrap();
+    assert_eq!(refused.status, 503);
+    drop(followers);
+    stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_overrun_while_it_goes_ends_in_order_all_the_same() {
+    let database = Database::new(Engine::Sqlite).await;
+    for round in 0..8 {
+        let process = Process::start(&database, 0).await;
+        let address = process.url.replacen("http://", "", 1);
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let address = address.clone();
+            callers.spawn(async move {
+                // A connection for each request, held for the next ones: some are always under way.
+                let mut held = std::collections::VecDeque::new();
+                while let Ok(mut stream) = TcpStream::connect(&address).await {
+                    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await;
+                    held.push_back(stream);
+                    if held.len() > 8 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        until("it is busy", async || TcpStream::connect(&address).await.is_ok()).await;
+        assert!(process.stop().await, "ended with a failure in round {round}");
+        while callers.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,129 @@
+//! Clients that are gone without a word, and clients that say too much.
+
+use std::time::Duration;
+
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Server, Subscriber};
+use futures_util::SinkExt;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::interval;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// Whatever comes next, until the close.
+async fn closed(subscriber: &mut Subscriber) -> u16 {
+    loop {
+        if let Received::Closed(code) = subscriber.next().await {
+            return code;
+        }
+    }
+}
+
+/// A connection without a WebSocket library, which would answer pings.
+async fn raw(server: &Server) -> TcpStream {
+    let host = server.embedded.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!(
+        "GET /ws/calls/transcriptions?token={} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        server.embedded.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_answers_no_ping_is_found_out() {
+    let database = Database::new(Engine::Sqlite).await;
+    let given = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
+    let server = Server::with(&database, &given).await;
+    let mut silent = raw(&server).await;
+    let mut answering = server.subscriber().await;
+    let hub = server.embedded.hub.clone();
+    let reading = tokio::spawn(async move {
+        let mut beats = interval(Duration::from_millis(50));
+        while hub.sizes().0 > 1 {
+            beats.tick().await;
+            answering.expect_silence().await;
+        }
+        answering
+    });
+    let mut answering = reading.await.unwrap();
+    let mut heard = Vec::new();
+    silent.read_to_end(&mut heard).await.unwrap();
+    // A close frame (RFC 6455 section 5.5.1) of code 4201.
+    let close = heard.windows(4).find(|bytes| bytes[0] == 0x88).map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]]));
+    assert_eq!(close, Some(4201));
+    answering.expect_silence().await;
+}
+
+/// Sends `message` as often as it is let, until the server has had enough.
+async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
+    let mut subscriber = server.subscriber().await;
+    let mut was_warned = false;
+    let mut beats = interval(Duration::from_millis(5));
+    loop {
+        beats.tick().await;
+        for _ in 0..4 {
+            if subscriber.socket().feed(message()).await.is_err() {
+                break;
+            }
+        }
+        let _ = subscriber.socket().flush().await;
+        while let Some(received) = subscriber.at_hand().await {
+            match received {
+                Received::Json(json) => was_warned |= json["code"] == "RATE_LIMITED",
+                Received::Closed(code) => return (was_warned, code),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_are_warned_then_ended() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    server.turn("EL_flood_1", "agent", "first").await;
+    let subscribe = || Message::text(json!({"subscribe": "EL_flood_1"}).to_string());
+    let ping = || Message::Ping("are you there".into());
+    // A message that never ends, in pieces: no piece of it is a message.
+    let piece = || Message::Frame(Frame::message(vec![b'x'; 16_000], OpCode::Data(Data::Continue), false));
+    let (subscribes, pings, pieces) = tokio::join!(flood(&server, subscribe), flood(&server, ping), async {
+        let mut subscriber = server.subscriber().await;
+        let first = Frame::message("x", OpCode::Data(Data::Text), false);
+        subscriber.socket().send(Message::Frame(first)).await.unwrap();
+        for _ in 0..10 {
+            let _ = subscriber.socket().send(piece()).await;
+        }
+        closed(&mut subscriber).await
+    });
+    assert_eq!(subscribes, (true, 4102));
+    assert_eq!(pings, (true, 4102));
+    // The whole may be no longer than a message.
+    assert_eq!(pieces, 1009);
+    let mut other = server.subscriber().await;
+    other.expect_silence().await;
+}
+
+/// Empty pieces add up to no length.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_endless_empty_pieces_is_ended_too() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let mut subscriber = server.subscriber().await;
+    let first = Frame::message("x", OpCode::Data(Data::Text), false);
+    subscriber.socket().send(Message::Frame(first)).await.unwrap();
+    let empty = || Message::Frame(Frame::message("", OpCode::Data(Data::Continue), false));
+    'flood: loop {
+        for _ in 0..2_000 {
+            if subscriber.socket().feed(empty()).await.is_err() {
+                break 'flood;
+            }
+        }
+        let _ = subscriber.socket().flush().await;
+    }
+    assert!(matches!(closed(&mut subscriber).await, 4102 | 1006));
+}

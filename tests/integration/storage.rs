@@ -1,0 +1,239 @@
+//! The database goes away, hangs, and comes back: nothing is acknowledged that is not durable, subscribers stay and catch up.
+
+use callscope_tests::server::{http, now, post_signed};
+use callscope_tests::{Database, Engine, Postgres, Server, until};
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+struct Stage {
+    postgres: Postgres,
+    server: Server,
+    _dir: TempDir,
+}
+
+impl Stage {
+    async fn new(given: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
+        let database = Database { url: postgres.url(postgres.address), dir: tempfile::tempdir().unwrap() };
+        let server = Server::with(&database, given).await;
+        Self { postgres, server, _dir: dir }
+    }
+
+    async fn checks(&self) -> (u16, Value) {
+        let reply = self.server.api(Method::GET, "/readyz", None).await;
+        (reply.status, reply.json["checks"].clone())
+    }
+
+    async fn until_ready(&self) {
+        until("the server is ready again, by itself", async || self.checks().await.0 == 200).await;
+    }
+
+    /// Posts a turn and says its status and `Retry-After`.
+    async fn turn(&self, message: &str) -> (u16, Option<String>) {
+        let body = json!({"call_sid": "EL_store_1", "speaker": "user", "message": message, "turn_id": message});
+        let (body, at) = (body.to_string(), now());
+        let signature =
+            callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), at, body.as_bytes());
+        let url = format!("{}/webhooks/elevenlabs/transcription", self.server.embedded.url);
+        let answer = http()
+            .post(url)
+            .header(callscope_common::signature::HEADER, signature)
+            .body(body)
+            .send()
+            .await
+            .expect("the server answers");
+        let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), wait)
+    }
+}
+
+/// Breaks PostgreSQL, looks, mends it, and looks again.
+async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
+    assert_eq!(stage.turn("before").await.0, 201);
+    let mut subscriber = stage.server.subscriber().await;
+    subscriber.subscribe("EL_store_1").await;
+    subscriber.events(1, 1).await;
+    break_it().await;
+    let (status, checks) = stage.checks().await;
+    assert_eq!(status, 503, "{checks}");
+    assert!(checks["append"] != "ok" && checks["database"] != "ok", "{checks}");
+    let refused = stage.turn("in between").await;
+    assert_eq!(refused, (503, Some("1".into())));
+    // It is still connected, and served.
+    subscriber.expect_silence().await;
+    mend().await;
+    stage.until_ready().await;
+    // The provider tries again; whether the first try came through unheard or not, it counts once.
+    assert_eq!(stage.turn("in between").await.0, 201);
+    assert_eq!(stage.turn("after").await.0, 201);
+    let events = subscriber.events(2, 2).await;
+    let texts: Vec<_> = events.iter().map(|event| event["message_text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["in between", "after"]);
+    subscriber.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_waited_for() {
+    let stage = Stage::new(&[]).await;
+    let postgres = &stage.postgres;
+    outage(&stage, async || postgres.stop(Signal::INT).await, async || postgres.launch().await).await;
+    stage.postgres.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_is_waited_for() {
+    let stage = Stage::new(&[]).await;
+    let postgres = &stage.postgres;
+    outage(&stage, async || postgres.signal(Signal::STOP).await, async || postgres.signal(Signal::CONT).await).await;
+    stage.postgres.end().await;
+}
+
+/// Restarts in the middle of work, one of them as a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_database_needs_none_of_ours() {
+    let stage = Stage::new(&[]).await;
+    let mut subscriber = stage.server.subscriber().await;
+    assert_eq!(stage.turn("turn 0").await.0, 201);
+    subscriber.subscribe("EL_store_1").await;
+    subscriber.events(1, 1).await;
+    for (round, how) in [Signal::INT, Signal::QUIT].into_iter().enumerate() {
+        let url = stage.server.embedded.url.clone();
+        let posting = tokio::spawn(async move {
+            let http = http();
+            for i in 1..=30 {
+                let text = format!("turn {}", round * 30 + i);
+                let body = json!({"call_sid": "EL_store_1", "speaker": "user", "message": text, "turn_id": text});
+                let body = body.to_string();
+                loop {
+                    let reply = post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.unwrap();
+                    if reply.status == 201 {
+                        break;
+                    }
+                    assert_eq!(reply.status, 503, "{reply:?}");
+                }
+            }
+        });
+        stage.postgres.restart(how).await;
+        posting.await.unwrap();
+        subscriber.events(i64::try_from(round).unwrap() * 30 + 2, 30).await;
+    }
+    subscriber.expect_silence().await;
+    stage.postgres.end().await;
+}
+
+/// Storage that stays away ends a subscriber that is owed something, with a code that says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_cannot_be_served_for_long_is_told_to_come_back() {
+    let stage = Stage::new(&[("CALLSCOPE_STORAGE_DEADLINE", "1")]).await;
+    for i in 0..200 {
+        let text = format!("{i} {}", "x".repeat(3_000));
+        assert_eq!(stage.turn(&text).await.0, 201);
+    }
+    let mut idle = stage.server.subscriber().await;
+    let mut late = stage.server.subscriber().await;
+    late.subscribe("EL_store_1").await;
+    // In the middle of the log: what it was not sent yet must be read.
+    late.events(1, 1).await;
+    stage.postgres.stop(Signal::QUIT).await;
+    let mut last = 1;
+    let code = loop {
+        match late.next().await {
+            callscope_tests::subscriber::Received::Json(event) => last = event["seq"].as_i64().unwrap(),
+            callscope_tests::subscriber::Received::Closed(code) => break code,
+        }
+    };
+    idle.expect_silence().await;
+    stage.postgres.launch().await;
+    stage.until_ready().await;
+    let mut again = stage.server.subscriber().await;
+    again.send(json!({"subscribe": "EL_store_1", "after": last})).await;
+    again.expect("subscription_confirmed").await;
+    again.events(last + 1, usize::try_from(200 - last).unwrap()).await;
+    assert!(last == 200 || code == 4104, "closed with {code} after {last}");
+    stage.postgres.end().await;
+}
+
+/// A way to the database whose connections of old lead nowhere from some moment on, without a word: the host is gone and
+/// another one has taken over its address.
+struct Detour {
+    address: std::net::SocketAddr,
+    is_gone: tokio::sync::watch::Sender<u32>,
+}
+
+impl Detour {
+    async fn to(target: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_gone = tokio::sync::watch::Sender::new(0);
+        let lives = is_gone.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut life = lives.subscribe();
+                life.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        // Both sockets stay open, and nothing moves any more.
+                        _ = life.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, is_gone }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_lead_nowhere_are_given_up_for_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
+    let detour = Detour::to(postgres.address).await;
+    let database = Database { url: postgres.url(detour.address), dir: tempfile::tempdir().unwrap() };
+    let stage = Stage { postgres, server: Server::start(&database).await, _dir: dir };
+    assert_eq!(stage.turn("before").await.0, 201);
+    let mut subscriber = stage.server.subscriber().await;
+    subscriber.subscribe("EL_store_1").await;
+    subscriber.events(1, 1).await;
+    detour.is_gone.send_modify(|lives| *lives += 1);
+    assert_eq!(stage.turn("in between").await.0, 503);
+    // Each connection has to time out once; then new ones are made.
+    let mut tries = 0;
+    while stage.turn("in between").await.0 != 201 {
+        tries += 1;
+        assert!(tries < 8, "no new connection is made");
+    }
+    stage.until_ready().await;
+    subscriber.events(2, 1).await;
+    subscriber.expect_silence().await;
+    stage.postgres.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_though_connections_break_off_at_first() {
+    let database = Database::new(Engine::Postgres).await;
+    let (base, name) = database.url.rsplit_once('/').unwrap();
+    let target: std::net::SocketAddr = base.rsplit_once('@').unwrap().1.parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://postgres@{}/{name}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut near, _) = listener.accept().await.unwrap();
+            if number < 5 {
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let broken = Database { url, dir: tempfile::tempdir().unwrap() };
+    let server = Server::start(&broken).await;
+    assert_eq!(server.turn("EL_start_1", "agent", "here I am").await.status, 201);
+}

@@ -1,0 +1,25 @@
+//! `tests/measure`: measurements. See [`callscope_tests::measure`].
+
+use callscope_tests::measure::{blackout, drain, stalled};
+use clap::Parser;
+
+/// Measures what docs/reliability.md says.
+#[derive(Debug, Parser)]
+#[command(name = "callscope-measure")]
+enum Measure {
+    /// One stalled client among many: lateness of the others, memory for it
+    Stalled(stalled::Flags),
+    /// Redis dead under load: staleness across servers
+    Blackout(blackout::Flags),
+    /// A drain of many connections: close codes, arrivals elsewhere
+    Drain(drain::Flags),
+}
+
+#[tokio::main]
+async fn main() {
+    match Measure::parse() {
+        Measure::Stalled(flags) => stalled::run(flags).await,
+        Measure::Blackout(flags) => blackout::run(flags).await,
+        Measure::Drain(flags) => drain::run(flags).await,
+    }
+}

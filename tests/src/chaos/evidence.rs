@@ -1,0 +1,102 @@
+//! What broke the promise: how often, and the first cases with all there is to know.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// Cases kept of each kind.
+const KEPT: usize = 3;
+
+/// A way in which the promise can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// A subscriber did not get an event, or the log has a hole.
+    Lost,
+    /// A subscriber got an event twice, or the log holds a delivery twice.
+    Doubled,
+    /// A subscriber got an event behind a later one.
+    Disordered,
+    /// A subscriber got something else than the log holds.
+    Altered,
+    /// A delivery was answered 2xx and is not in the log.
+    Missing,
+    /// The log or a subscriber holds what nobody sent.
+    Alien,
+    /// A turn stands at another place than its answer said.
+    Misplaced,
+    /// A repeat was answered differently from the first.
+    Answer,
+    /// A request was refused that should have been taken.
+    Refused,
+    /// A server ended by itself, or did not end when told to.
+    Died,
+    /// Nothing went on any more.
+    Stuck,
+}
+
+impl Wrong {
+    /// All, in the table's order.
+    pub const ALL: [Self; 11] = [
+        Self::Lost,
+        Self::Doubled,
+        Self::Disordered,
+        Self::Altered,
+        Self::Missing,
+        Self::Alien,
+        Self::Misplaced,
+        Self::Answer,
+        Self::Refused,
+        Self::Died,
+        Self::Stuck,
+    ];
+
+    /// As the table says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
+            Self::Disordered => "disordered",
+            Self::Altered => "altered",
+            Self::Missing => "answered but missing",
+            Self::Alien => "never sent",
+            Self::Misplaced => "misplaced in the log",
+            Self::Answer => "repeats answered differently",
+            Self::Refused => "wrongly refused",
+            Self::Died => "servers that died",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+/// Everything found so far.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    found: Mutex<BTreeMap<Wrong, (u64, Vec<String>)>>,
+}
+
+impl Evidence {
+    /// One more case.
+    pub fn add(&self, wrong: Wrong, case: impl FnOnce() -> String) {
+        let mut found = self.found.lock().unwrap();
+        let (count, cases) = found.entry(wrong).or_default();
+        *count += 1;
+        if cases.len() < KEPT {
+            let case = case();
+            // At once, so that whoever watches can look at the logs while they are warm.
+            eprintln!("{}: {case}", wrong.as_str());
+            cases.push(case);
+        }
+    }
+
+    /// How many of a kind, and the first of them.
+    #[must_use]
+    pub fn of(&self, wrong: Wrong) -> (u64, Vec<String>) {
+        self.found.lock().unwrap().get(&wrong).cloned().unwrap_or_default()
+    }
+
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.found.lock().unwrap().is_empty()
+    }
+}

@@ -1,0 +1,195 @@
+//! What is said in a call, all of it decided by the run's seed and the call's number.
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+/// How a call is named by its webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// By our own sid; the conversation becomes known at its end.
+    Sid,
+    /// By its conversation id; the sid is made up.
+    Conversation,
+    /// By the provider's sid; the conversation becomes known at its end.
+    ProviderSid,
+    /// Now by one, now by the other: two records, one call only once the post-call webhook names both.
+    TwoNames,
+    /// No live turns: the provider's transcript makes them.
+    ProviderTurns,
+}
+
+/// What makes a turn sent again the same turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    /// Its `turn_id`.
+    TurnId,
+    /// Its `Idempotency-Key`.
+    Key,
+    /// Its bytes and its signature.
+    Bytes,
+}
+
+/// One turn to be said.
+#[derive(Debug, Clone)]
+pub struct TurnPlan {
+    /// Unique among all texts of the run.
+    pub text: String,
+    /// The field and the identifier that name the call.
+    pub by: (&'static str, String),
+    /// What makes it the same when sent again.
+    pub tag: Tag,
+    /// Milliseconds of thought before it.
+    pub pause: u64,
+    /// Whether an interim state goes before it.
+    pub has_partial: bool,
+    /// Copies sent at once.
+    pub copies: usize,
+    /// Whether it is sent again although it was acknowledged: at once, or once the call has ended.
+    pub again: (bool, bool),
+    speaker: &'static str,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its number; part of all its names and texts.
+    pub index: usize,
+    /// How it is named.
+    pub shape: Shape,
+    /// The names it will have in the end.
+    pub names: Vec<String>,
+    /// What is said.
+    pub turns: Vec<TurnPlan>,
+    /// Turns under way at one time.
+    pub at_once: usize,
+    /// Whether the end waits for every turn to be acknowledged.
+    pub ends_in_order: bool,
+}
+
+impl Plan {
+    /// The call of that number.
+    #[must_use]
+    pub fn new(seed: u64, index: usize) -> Self {
+        let mut rng = Rng::with_seed(seed ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let shape = match rng.u8(..100) {
+            0..35 => Shape::Sid,
+            35..55 => Shape::Conversation,
+            55..70 => Shape::ProviderSid,
+            70..92 => Shape::TwoNames,
+            _ => Shape::ProviderTurns,
+        };
+        let sid = format!("EL_c{index}_1790855035");
+        let conversation = format!("conv_c{index}");
+        let provider = format!("CAc{index}");
+        let names = match shape {
+            Shape::Sid | Shape::TwoNames => vec![sid, conversation],
+            Shape::Conversation | Shape::ProviderTurns => vec![conversation],
+            Shape::ProviderSid => vec![provider, conversation],
+        };
+        let is_fat = rng.u8(..100) < 4;
+        let count = if shape == Shape::ProviderTurns { rng.usize(1..6) } else { rng.usize(4..40) };
+        let pace = if is_fat { 40 } else { rng.u64(20..120) };
+        let lean = rng.f32();
+        let turns = (0..count).map(|turn| TurnPlan::new(&mut rng, (index, turn), shape, &names, (is_fat, pace, lean)));
+        let turns = turns.collect();
+        let at_once = if rng.u8(..100) < 25 { rng.usize(2..5) } else { 1 };
+        Self { index, shape, names, turns, at_once, ends_in_order: rng.u8(..100) < 85 }
+    }
+
+    /// What the post-call webhook's summary says; unique among all texts of the run.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!("c{} ended", self.index)
+    }
+
+    /// The post-call webhook.
+    #[must_use]
+    pub fn result(&self) -> Value {
+        let transcript: Vec<Value> = match self.shape {
+            Shape::ProviderTurns => {
+                self.turns.iter().map(|turn| json!({"role": "agent", "message": turn.text})).collect()
+            }
+            _ => vec![json!({"role": "agent", "message": "never shown: its turns came in live"})],
+        };
+        let mut data = json!({"conversation_id": self.names.last(), "status": "done", "transcript": transcript,
+            "analysis": {"transcript_summary": self.summary(), "call_successful": "success"},
+            "metadata": {"call_duration_secs": 30, "cost": 7}});
+        match self.shape {
+            Shape::Sid | Shape::TwoNames => {
+                data["conversation_initiation_client_data"] = json!({"dynamic_variables": {"call_sid": self.names[0]}});
+            }
+            Shape::ProviderSid => data["metadata"]["phone_call"] = json!({"call_sid": self.names[0]}),
+            Shape::Conversation | Shape::ProviderTurns => {}
+        }
+        json!({"type": "post_call_transcription", "event_timestamp": 1_790_855_100, "data": data})
+    }
+
+    /// The number of the call that an identifier belongs to; `None` for one that the server made up.
+    #[must_use]
+    pub fn index_of(identifier: &str) -> Option<usize> {
+        let rest = ["EL_c", "conv_c", "CAc"].iter().find_map(|prefix| identifier.strip_prefix(prefix))?;
+        rest.split('_').next()?.parse().ok()
+    }
+}
+
+impl TurnPlan {
+    fn new(
+        rng: &mut Rng,
+        (index, turn): (usize, usize),
+        shape: Shape,
+        names: &[String],
+        (is_fat, pace, lean): (bool, u64, f32),
+    ) -> Self {
+        let length = match rng.u8(..100) {
+            _ if is_fat => rng.usize(20_000..60_000),
+            0..90 => rng.usize(0..200),
+            90..99 => rng.usize(200..4_000),
+            _ => rng.usize(4_000..60_000),
+        };
+        let filler = ["said ", "größer ", "\"so\" ", "去年 ", "\u{1f600} ", "\\n\n"];
+        let filler = filler[rng.usize(..filler.len())];
+        let text = format!("c{index} t{turn} {}", filler.repeat(length / filler.len()));
+        let by = match shape {
+            Shape::TwoNames if rng.f32() < lean => ("conversation_id", names[1].clone()),
+            Shape::Conversation | Shape::ProviderTurns => ("conversation_id", names[0].clone()),
+            Shape::Sid | Shape::TwoNames | Shape::ProviderSid => ("call_sid", names[0].clone()),
+        };
+        let tag = match rng.u8(..10) {
+            0..5 => Tag::TurnId,
+            5..7 => Tag::Key,
+            _ => Tag::Bytes,
+        };
+        Self {
+            text,
+            by,
+            tag,
+            pause: rng.u64(0..pace * 2),
+            has_partial: rng.u8(..100) < 8,
+            copies: if rng.u8(..100) < 5 { 3 } else { 1 },
+            again: (rng.u8(..100) < 8, rng.u8(..100) < 10),
+            speaker: ["agent", "user", "tool"][rng.usize(..3)],
+        }
+    }
+
+    /// The webhook.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut body = json!({self.by.0: self.by.1, "speaker": self.speaker, "message": self.text});
+        if self.tag == Tag::TurnId {
+            body["turn_id"] = self.key().into();
+        }
+        body
+    }
+
+    /// The webhook of the interim state before it.
+    #[must_use]
+    pub fn partial(&self) -> Value {
+        json!({self.by.0: self.by.1, "speaker": self.speaker, "message": format!("~{}", self.key()), "is_final": false})
+    }
+
+    /// What its `turn_id` or its `Idempotency-Key` says.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.text.splitn(3, ' ').take(2).collect::<Vec<_>>().join("-")
+    }
+}

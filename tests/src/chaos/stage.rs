@@ -1,0 +1,135 @@
+//! Sets a world up: scratch folder, database, Redis, proxies, servers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::Secret;
+
+use super::book::Book;
+use super::disk::{Disk, Fsync};
+use super::faults::Fault;
+use super::flags::{Database, Flags};
+use super::node::{Node, Recipe};
+use super::proxy::Proxy;
+use super::weather;
+use super::world::World;
+use crate::server::{JWT_SECRET, SECRET};
+use crate::{Postgres, Redis};
+
+/// A server that does not answer a webhook within this time is asked again.
+const ANSWER: Duration = Duration::from_secs(3);
+/// Longer than any run.
+const TOKEN_SECS: i64 = 7 * 24 * 3600;
+
+/// Sets it up in `dir` and starts the servers.
+///
+/// # Panics
+/// Something it needs is not there.
+pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> World {
+    let engine = flags.engine().expect("the flags were checked");
+    let disk = if faults.contains(&Fault::Disk) { Disk::mount(dir.join("disk")) } else { None };
+    let fsync = if faults.contains(&Fault::Fsync) { Fsync::compile(dir).await } else { None };
+    let storage = disk.as_ref().map_or_else(|| dir.join("data"), |disk| disk.dir.join("data"));
+    let preload = fsync.as_ref().map(Fsync::environment).unwrap_or_default();
+    let count = usize::from(flags.nodes);
+    let mut world = World {
+        book: Book::new(seed),
+        weather: weather::Log::default(),
+        nodes: Vec::new(),
+        doors: Vec::new(),
+        to_postgres: Vec::new(),
+        to_redis: Vec::new(),
+        postgres: None,
+        redis: None,
+        disk,
+        fsync,
+        http: http(),
+        token: token(),
+        closing: AtomicBool::new(false),
+        given_up: AtomicBool::new(false),
+        heads: OnceLock::new(),
+        archive: Mutex::default(),
+    };
+    if engine == Database::Postgres {
+        world.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
+    } else {
+        std::fs::create_dir_all(&storage).unwrap();
+    }
+    if count > 1 {
+        world.redis = Some(Redis::start_in(dir.to_owned()).await);
+    }
+    for index in 0..count {
+        let mut environment = environment();
+        match &world.postgres {
+            Some(postgres) => {
+                let proxy = Proxy::start(postgres.address).await;
+                environment.push(("CALLSCOPE_DATABASE_URL".into(), postgres.url(proxy.address)));
+                world.to_postgres.push(proxy);
+            }
+            None => {
+                let file = storage.join("callscope.db");
+                environment.push(("CALLSCOPE_DATABASE_URL".into(), format!("sqlite://{}", file.display())));
+                environment.extend(preload.clone());
+            }
+        }
+        if let Some(redis) = &world.redis {
+            let proxy = Proxy::start(redis.address).await;
+            environment.push(("CALLSCOPE_REDIS_URL".into(), format!("redis://{}", proxy.address)));
+            world.to_redis.push(proxy);
+        }
+        let node = Node::new(index, Recipe { program: program(flags), environment, dir: dir.to_owned() });
+        world.doors.push(Proxy::start(node.address).await);
+        node.start().await;
+        world.nodes.push(node);
+        // One after the other: the first one makes the tables.
+        wait_for(&world.nodes[index]).await;
+    }
+    world
+}
+
+async fn wait_for(node: &Node) {
+    for _ in 0..600 {
+        if tokio::net::TcpStream::connect(node.address).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("server {} does not come up", node.index);
+}
+
+/// What all servers share. Deadlines are shorter than they come, so that a short run meets them.
+fn environment() -> Vec<(String, String)> {
+    [
+        ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
+        ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
+        ("CALLSCOPE_PING_INTERVAL", "1"),
+        ("CALLSCOPE_PONG_TIMEOUT", "4"),
+        ("CALLSCOPE_WRITE_DEADLINE", "2"),
+        ("CALLSCOPE_STORAGE_DEADLINE", "3"),
+        ("CALLSCOPE_DRAIN_DEADLINE", "1"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+fn program(flags: &Flags) -> PathBuf {
+    if let Some(program) = &flags.server {
+        return std::path::absolute(program).unwrap();
+    }
+    let beside = std::env::current_exe().unwrap().with_file_name("callscope-server");
+    assert!(beside.is_file(), "{} is missing; tests/chaos builds it", beside.display());
+    beside
+}
+
+fn http() -> reqwest::Client {
+    // Only the first call of the process counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(ANSWER).build().unwrap()
+}
+
+fn token() -> String {
+    Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for("chaos", Role::Admin, TOKEN_SECS, None).unwrap()
+}

@@ -1,0 +1,150 @@
+//! One subscription over all its connections: where it stands, and what it was given.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use callscope_common::CallId;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::book::CallBook;
+use super::evidence::{Evidence, Wrong};
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the log's first event.
+    History,
+    /// With what comes after the confirmation.
+    Live,
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub struct Track {
+    /// Of which call.
+    pub call: Arc<CallBook>,
+    /// Who follows, for the evidence.
+    pub who: String,
+    /// The identifier it was first subscribed by.
+    pub name: String,
+    /// Whether it waits for a call that is not known yet.
+    pub waits: bool,
+    start: Start,
+    /// The life of the call that `last` belongs to.
+    pub life: Option<CallId>,
+    /// Events up to this one are not owed.
+    pub base: Option<i64>,
+    /// The last event taken.
+    pub last: i64,
+    /// What came, in the order of its coming.
+    pub got: Vec<(i64, u64)>,
+    /// Since when it is confirmed on the present connection.
+    pub confirmed: Option<Instant>,
+    /// The server has ended the subscription by itself.
+    pub is_over: bool,
+}
+
+/// What stands in for an event's bytes.
+#[must_use]
+pub fn fingerprint(frame: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    frame.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Track {
+    /// Not subscribed yet.
+    #[must_use]
+    pub fn new(call: Arc<CallBook>, who: &str, name: String, start: Start, waits: bool) -> Self {
+        Self {
+            call,
+            who: who.to_owned(),
+            name,
+            waits,
+            start,
+            life: None,
+            base: None,
+            last: 0,
+            got: Vec::new(),
+            confirmed: None,
+            is_over: false,
+        }
+    }
+
+    /// What to send, naming the call by `name`.
+    #[must_use]
+    pub fn request(&self, name: &str) -> Value {
+        let mut request = match (self.base, self.start) {
+            (Some(_), _) => json!({"subscribe": name, "after": self.last}),
+            (None, Start::History) => json!({"subscribe": name}),
+            (None, Start::Live) => json!({"subscribe": name, "history": false}),
+        };
+        if let (Some(_), Some(life)) = (self.base, self.life) {
+            request["call_id"] = json!(life);
+        }
+        if self.waits {
+            request["wait"] = true.into();
+        }
+        request
+    }
+
+    /// The server confirms it.
+    pub fn confirm(&mut self, life: CallId, head: i64, ended: bool, evidence: &Evidence) {
+        if self.life.is_some_and(|known| known != life) {
+            evidence.add(Wrong::Altered, || {
+                format!("{self}: confirmed for {life} at {head}, without a word about {:?}", self.life)
+            });
+            self.restart();
+        }
+        if head < self.last {
+            evidence
+                .add(Wrong::Missing, || format!("{self}: confirmed with the head {head}, behind what was received"));
+        }
+        self.life = Some(life);
+        self.confirmed = Some(Instant::now());
+        if self.base.is_none() {
+            let base = if self.start == Start::Live { head } else { 0 };
+            (self.base, self.last) = (Some(base), base);
+            self.is_over = self.start == Start::Live && ended;
+        }
+        self.waits = false;
+    }
+
+    /// Whatever was received belongs to a record that is gone: the call's log follows from its start.
+    pub fn restart(&mut self) {
+        self.got.clear();
+        (self.life, self.base, self.last) = (None, Some(0), 0);
+        self.confirmed = None;
+        self.is_over = false;
+    }
+
+    /// An event comes; says whether it is the next one owed.
+    pub fn take(&mut self, seq: i64, frame: &str, evidence: &Evidence) -> bool {
+        if self.confirmed.is_none() {
+            evidence.add(Wrong::Disordered, || format!("{self}: seq {seq} before the confirmation"));
+        }
+        let is_next = seq == self.last + 1;
+        if !is_next {
+            let wrong = match self.got.iter().any(|(got, _)| *got == seq) {
+                true => Wrong::Doubled,
+                false if seq <= self.last => Wrong::Disordered,
+                false => Wrong::Lost,
+            };
+            evidence.add(wrong, || format!("{self}: expected seq {}, got {seq}: {frame:.200}", self.last + 1));
+        }
+        self.got.push((seq, fingerprint(frame)));
+        self.last = self.last.max(seq);
+        is_next
+    }
+}
+
+impl std::fmt::Display for Track {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} following c{} ({:?}) as {}, life {:?}, at seq {}",
+            self.who, self.call.plan.index, self.call.plan.shape, self.name, self.life, self.last
+        )
+    }
+}

@@ -1,0 +1,115 @@
+//! How late events came, and which disturbance of ours lay over the time.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Samples kept; further ones are not measured.
+const MAX_SAMPLES: usize = 2_000_000;
+/// What a disturbance leaves behind: reconnecting, catching up.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// A disturbance that makes events late without being the server's fault, or that the table counts apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// Something an event has to pass through stands still or is slow.
+    Rough,
+    /// Redis is away: servers hear of each other's events only by comparing heads.
+    NoRedis,
+}
+
+/// Disturbances and samples of one run.
+#[derive(Debug, Default)]
+pub struct Log {
+    spells: Mutex<Vec<(Weather, Instant, Option<Instant>)>>,
+    samples: Mutex<Vec<(Instant, Instant)>>,
+}
+
+/// Of some samples.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Staleness {
+    /// How many.
+    pub count: usize,
+    /// In milliseconds: half came within.
+    pub p50: u128,
+    /// In milliseconds: all but one in a hundred came within.
+    pub p99: u128,
+    /// In milliseconds: the latest.
+    pub max: u128,
+}
+
+/// A disturbance that goes on until it is dropped.
+#[derive(Debug)]
+pub struct Spell<'l> {
+    log: &'l Log,
+    at: usize,
+}
+
+impl Drop for Spell<'_> {
+    fn drop(&mut self) {
+        self.log.spells.lock().unwrap()[self.at].2 = Some(Instant::now());
+    }
+}
+
+impl Log {
+    /// A disturbance begins.
+    pub fn begin(&self, weather: Weather) -> Spell<'_> {
+        let mut spells = self.spells.lock().unwrap();
+        spells.push((weather, Instant::now(), None));
+        Spell { log: self, at: spells.len() - 1 }
+    }
+
+    /// A connected subscriber got at `received` what was acknowledged at `acknowledged`.
+    pub fn sample(&self, acknowledged: Instant, received: Instant) {
+        let mut samples = self.samples.lock().unwrap();
+        if samples.len() < MAX_SAMPLES {
+            samples.push((acknowledged, received));
+        }
+    }
+
+    /// Staleness in fair weather, and while Redis was away.
+    #[must_use]
+    pub fn staleness(&self) -> (Staleness, Staleness) {
+        let (rough, away) = (self.times_of(Weather::Rough), self.times_of(Weather::NoRedis));
+        let (mut fair, mut no_redis) = (Vec::new(), Vec::new());
+        for sample in self.samples.lock().unwrap().iter() {
+            let millis = sample.1.saturating_duration_since(sample.0).as_millis();
+            if lies_in(&rough, *sample) {
+                continue;
+            }
+            if lies_in(&away, *sample) { &mut no_redis } else { &mut fair }.push(millis);
+        }
+        (Staleness::of(fair), Staleness::of(no_redis))
+    }
+
+    /// The times of such disturbances with what each left behind, in order, none overlapping the next.
+    fn times_of(&self, weather: Weather) -> Vec<(Instant, Instant)> {
+        let mut times: Vec<(Instant, Instant)> = Vec::new();
+        for (_, begin, end) in self.spells.lock().unwrap().iter().filter(|(kind, ..)| *kind == weather) {
+            let end = end.unwrap_or_else(Instant::now) + AFTERMATH;
+            match times.last_mut() {
+                Some(last) if *begin <= last.1 => last.1 = last.1.max(end),
+                _ => times.push((*begin, end)),
+            }
+        }
+        times
+    }
+}
+
+impl Staleness {
+    fn of(mut millis: Vec<u128>) -> Self {
+        millis.sort_unstable();
+        let at = |share: f64| {
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let place = (share * millis.len() as f64) as usize;
+            millis.get(place.min(millis.len().saturating_sub(1))).copied().unwrap_or(0)
+        };
+        Self { count: millis.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+fn lies_in(times: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> bool {
+    let next = times.partition_point(|(_, end)| *end < from);
+    times.get(next).is_some_and(|(begin, _)| *begin <= to)
+}

@@ -1,0 +1,193 @@
+//! A PostgreSQL of its own, for whoever wants to break it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use crate::process::{free_port, signal};
+
+/// For a service to come up or to go down; machines are slow and shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A PostgreSQL with settings under which an acknowledged commit is durable.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Where it listens.
+    pub address: SocketAddr,
+    program: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    /// Whose process it is: PostgreSQL refuses to run as root.
+    user: Option<(u32, u32)>,
+    environment: Vec<(String, String)>,
+    child: Mutex<Option<Child>>,
+}
+
+impl Postgres {
+    /// Makes one in `data` and starts it; it writes to `log`. `environment` goes to its processes.
+    pub async fn start(data: PathBuf, log: PathBuf, environment: Vec<(String, String)>) -> Self {
+        let bin = programs().await;
+        std::fs::create_dir_all(&data).unwrap();
+        let user = if rustix::process::geteuid().is_root() { Some(ids("postgres").await) } else { None };
+        if let Some((uid, gid)) = user {
+            std::os::unix::fs::chown(&data, Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = Command::new(bin.join("initdb"));
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"]);
+        let made = as_user(initdb.arg(&data), user).current_dir(&data).output().await.unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let program = bin.join("postgres");
+        let postgres = Self { address, program, data, log, user, environment, child: Mutex::default() };
+        postgres.launch().await;
+        assert!(postgres.is_up().await, "PostgreSQL comes up");
+        postgres
+    }
+
+    /// Its URL as seen through `address`.
+    #[must_use]
+    pub fn url(&self, address: SocketAddr) -> String {
+        format!("postgres://postgres@{address}/callscope")
+    }
+
+    /// Its process, while it runs; the others are its children.
+    pub async fn pid(&self) -> Option<u32> {
+        self.child.lock().await.as_ref()?.id()
+    }
+
+    /// Starts it, after [`Self::stop`].
+    pub async fn launch(&self) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(&self.program);
+        command.arg("-D").arg(&self.data);
+        let port = format!("port={}", self.address.port());
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            &port,
+            "unix_socket_directories=",
+            "max_connections=200",
+            "fsync=on",
+            "synchronous_commit=on",
+            "max_wal_size=64MB",
+            "min_wal_size=32MB",
+            "logging_collector=off",
+        ] {
+            command.args(["-c", setting]);
+        }
+        let environment = self.environment.iter().map(|(key, value)| (key, value));
+        let child = as_user(&mut command, self.user)
+            .envs(environment)
+            .current_dir(&self.data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        *self.child.lock().await = Some(child);
+    }
+
+    /// Waits until it answers, starting it again should it end by itself; says whether it did.
+    pub async fn is_up(&self) -> bool {
+        let url = format!("postgres://postgres@{}/postgres", self.address);
+        let answers = async {
+            loop {
+                if let Ok(Ok(mut connection)) = timeout(Duration::from_secs(2), PgConnection::connect(&url)).await
+                    && connection.execute("SELECT 1").await.is_ok()
+                {
+                    return;
+                }
+                self.revive().await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, answers).await.is_ok()
+    }
+
+    /// Ends it with `how` (SIGINT: fast, SIGQUIT: immediate, SIGKILL) and starts it again.
+    pub async fn restart(&self, how: Signal) {
+        self.stop(how).await;
+        self.launch().await;
+    }
+
+    async fn revive(&self) {
+        let is_gone = match &mut *self.child.lock().await {
+            Some(child) => matches!(child.try_wait(), Ok(Some(_))),
+            None => false,
+        };
+        if is_gone {
+            self.launch().await;
+        }
+    }
+
+    /// Ends it with `how`; [`Self::launch`] starts it again.
+    pub async fn stop(&self, how: Signal) {
+        let child = self.child.lock().await.take();
+        if let Some(mut child) = child {
+            signal(&child, how);
+            if timeout(PATIENCE, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+    }
+
+    /// SIGSTOP or SIGCONT to all its processes.
+    pub async fn signal(&self, which: Signal) {
+        if let Some(child) = &*self.child.lock().await {
+            if let Some(pid) = child.id() {
+                for pid in children(pid).filter_map(rustix::process::Pid::from_raw) {
+                    let _ = rustix::process::kill_process(pid, which);
+                }
+            }
+            signal(child, which);
+        }
+    }
+
+    /// Ends it for good, its processes too.
+    pub async fn end(&self) {
+        self.signal(Signal::CONT).await;
+        self.stop(Signal::QUIT).await;
+    }
+}
+
+/// The processes that `parent` started.
+fn children(parent: u32) -> impl Iterator<Item = i32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>().into_iter()
+}
+
+async fn programs() -> PathBuf {
+    let newest = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = newest.map(|path| path.join("bin")).filter(|path| path.join("initdb").is_file()).max();
+    match newest {
+        Some(path) => path,
+        None => {
+            let found = Command::new("pg_config").arg("--bindir").output().await.expect("PostgreSQL is installed");
+            Path::new(String::from_utf8_lossy(&found.stdout).trim()).to_owned()
+        }
+    }
+}
+
+async fn ids(user: &str) -> (u32, u32) {
+    let mut ids = [0; 2];
+    for (id, flag) in ids.iter_mut().zip(["-u", "-g"]) {
+        let output = Command::new("id").args([flag, user]).output().await.unwrap();
+        *id = String::from_utf8_lossy(&output.stdout).trim().parse().expect("there is a user postgres");
+    }
+    (ids[0], ids[1])
+}
+
+fn as_user(command: &mut Command, user: Option<(u32, u32)>) -> &mut Command {
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
+}

@@ -1,0 +1,117 @@
+//! A Redis that keeps nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::process::{free_port, signal};
+use crate::until;
+
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A `redis-server`; ended with its handle.
+#[derive(Debug)]
+pub struct Redis {
+    /// Where it listens.
+    pub address: SocketAddr,
+    dir: PathBuf,
+    /// Where it is a cluster of one server: the port for the others.
+    cluster_port: Option<u16>,
+    child: Mutex<Option<Child>>,
+    own_dir: Option<TempDir>,
+}
+
+impl Redis {
+    /// Starts one in a folder of its own.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), None) }.started().await
+    }
+
+    /// Starts a Redis Cluster of one server, which holds every slot.
+    pub async fn sharded() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), Some(free_port())) }.started().await
+    }
+
+    /// Starts one in `dir`.
+    pub async fn start_in(dir: PathBuf) -> Self {
+        Self::with(dir, None).started().await
+    }
+
+    fn with(dir: PathBuf, cluster_port: Option<u16>) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self { address, dir, cluster_port, child: Mutex::default(), own_dir: None }
+    }
+
+    async fn started(mut self) -> Self {
+        if let Some(own) = &self.own_dir {
+            self.dir = own.path().to_owned();
+        }
+        self.launch().await;
+        until("Redis answers", async || self.say("PING").await.as_deref() == Some("+PONG")).await;
+        if self.cluster_port.is_some() {
+            self.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
+            let state = "cluster_state:ok";
+            until("the cluster is whole", async || self.say("CLUSTER INFO").await.as_deref() == Some(state)).await;
+        }
+        self
+    }
+
+    /// `redis://…`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Starts it, again; it is empty, and may take a moment to answer.
+    pub async fn launch(&self) {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(["--port", &self.address.port().to_string()]);
+        if let Some(port) = self.cluster_port {
+            // It remembers its slots in a file.
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
+        command.current_dir(&self.dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.kill_on_drop(true).spawn().expect("redis-server is installed");
+        *self.child.lock().await = Some(child);
+    }
+
+    /// SIGKILL.
+    pub async fn end(&self) {
+        if let Some(mut child) = self.child.lock().await.take() {
+            let _ = child.kill().await;
+        }
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub async fn signal(&self, which: Signal) {
+        if let Some(child) = &*self.child.lock().await {
+            signal(child, which);
+        }
+    }
+
+    /// Sends a command; the first line of the answer, of a longer text its own first line.
+    pub async fn say(&self, command: &str) -> Option<String> {
+        let answer = async {
+            let mut stream = TcpStream::connect(self.address).await.ok()?;
+            stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
+            let mut buffer = [0; 256];
+            let read = stream.read(&mut buffer).await.ok()?;
+            let text = String::from_utf8_lossy(&buffer[..read]);
+            let mut lines = text.lines();
+            lines.next().filter(|line| !line.starts_with('$')).or_else(|| lines.next()).map(str::to_owned)
+        };
+        timeout(ANSWER, answer).await.ok()?
+    }
+}
