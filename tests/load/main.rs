@@ -1,0 +1,234 @@
+//! The benchmark: Callscope beside the physical limit and beside what a user would pick instead, in one run on one machine.
+//!
+//! `tests/load/run` installs the peers and calls it. A round runs every server of a shape once, one after the other; a table
+//! shows medians of the rounds, and of the ratios within each round. Load generator and server share the machine: CPU is the
+//! server's own, by the operating system's accounting; throughput and lateness are what is left beside the generator.
+
+#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+#![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
+
+mod bare;
+mod message;
+mod peer;
+mod publisher;
+mod route;
+mod services;
+mod shapes;
+mod table;
+mod usage;
+mod watchers;
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use peer::Peer;
+use services::Services;
+use shapes::fanout::Fanout;
+use shapes::{cluster, growth, idle, ingest, mixed, storm};
+use table::{Sample, Table};
+
+/// Measures Callscope beside its peers.
+#[derive(Debug, Parser)]
+#[command(name = "callscope-load")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run shapes of load and print their tables
+    Run(Run),
+    /// Be one of the small servers that are compared
+    Serve {
+        #[arg(long)]
+        port: u16,
+        what: Peer,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Which shapes; all of them by default
+    #[arg(value_enum)]
+    shapes: Vec<Shape>,
+    /// Only these servers, the first being compared with the others
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// Paired rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Seconds for each server in each round
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// For the shape `own`
+    #[arg(long, default_value_t = 1)]
+    calls: u32,
+    /// Of each call, for the shape `own`
+    #[arg(long, default_value_t = 1000)]
+    subscribers: u32,
+    /// Turns a second, for the shape `own`; as fast as they are delivered by default
+    #[arg(long)]
+    rate: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// One call, 1,000 subscribers, 50 turns a second
+    W1Paced,
+    /// One call, 1,000 subscribers, as fast as they are delivered
+    W1Saturated,
+    /// 1,000 calls of 3 subscribers, 1,000 turns a second
+    W2Paced,
+    /// 1,000 calls of 3 subscribers, as fast as they are delivered
+    W2Saturated,
+    /// 10,000 connections, little traffic
+    W3,
+    /// Webhooks alone, 64 and 256 clients, SQLite
+    W4,
+    /// Webhooks alone, 64 and 256 clients, PostgreSQL
+    W4Postgres,
+    /// Everything at once
+    W5,
+    /// 5,000 clients come back a thousand events behind
+    W6,
+    /// Calls and subscribers as --calls, --subscribers and --rate say; not among all of them
+    Own,
+    /// Two servers over Redis
+    W7,
+    /// Cost of a delivery from 10 to 10,000 subscribers, of a webhook from 10 to 100,000 calls
+    Growth,
+}
+
+const FANOUT: &[Peer] =
+    &[Peer::Callscope, Peer::BareBatched, Peer::BareSingle, Peer::Uws, Peer::Nats, Peer::Nchan, Peer::Ws, Peer::Fanout];
+
+fn main() -> Result<(), String> {
+    match Arguments::parse().command {
+        Command::Serve { port, what: Peer::Route } => {
+            rocket::async_main(route::run(port)).map_err(|error| error.to_string())
+        }
+        Command::Serve { port, what } => {
+            let writes = if what == Peer::BareSingle { bare::Writes::Single } else { bare::Writes::Batched };
+            bare::run(port, writes).map_err(|error| error.to_string())
+        }
+        Command::Run(run) => {
+            allow_many_files();
+            run.all(&Services::new().map_err(|error| error.to_string())?);
+            Ok(())
+        }
+    }
+}
+
+impl Run {
+    fn all(&self, services: &Services) {
+        let shapes: Vec<Shape> = match &self.shapes[..] {
+            [] => Shape::value_variants().iter().copied().filter(|shape| *shape != Shape::Own).collect(),
+            some => some.to_vec(),
+        };
+        for shape in shapes {
+            for table in self.shape(shape, services) {
+                println!("{}", table.markdown());
+            }
+        }
+    }
+
+    fn shape(&self, shape: Shape, services: &Services) -> Vec<Table> {
+        let fanout = |topics, subscribers, rate| Fanout { topics, subscribers, rate, time: self.time() };
+        match shape {
+            Shape::W1Paced => {
+                self.fanout("W1 paced: one call, 1,000 subscribers, 50 turns/s", fanout(1, 1000, Some(50.0)))
+            }
+            Shape::W1Saturated => self.fanout("W1 saturated: one call, 1,000 subscribers", fanout(1, 1000, None)),
+            Shape::W2Paced => {
+                self.fanout("W2 paced: 1,000 calls, 3 subscribers each, 1,000 turns/s", fanout(1000, 3, Some(1000.0)))
+            }
+            Shape::W2Saturated => self.fanout("W2 saturated: 1,000 calls, 3 subscribers each", fanout(1000, 3, None)),
+            Shape::W3 => {
+                let peers =
+                    [Peer::Callscope, Peer::BareBatched, Peer::Uws, Peer::Nats, Peer::Nchan, Peer::Ws, Peer::Fanout];
+                let sample = |peer| idle::sample(peer, 10_000, None);
+                vec![self.table("W3: 10,000 connections", &["KB a connection"], &peers, sample)]
+            }
+            Shape::W4 => self.ingest(services, &[Peer::Callscope, Peer::Route, Peer::FastapiSqlite]),
+            Shape::Own => {
+                let Self { calls, subscribers, rate, .. } = self;
+                let title = format!("{calls} calls, {subscribers} subscribers each, {rate:?} turns/s");
+                self.fanout(&title, fanout(*calls, *subscribers, *rate))
+            }
+            Shape::W5 => vec![self.table("W5: everything at once", &[], &[Peer::Callscope], |peer| {
+                mixed::sample(peer, self.time() * 3, None)
+            })],
+            Shape::W6 => {
+                vec![self.table("W6: 5,000 clients come back, 1,000 events behind", &[], &[Peer::Callscope], |peer| {
+                    storm::sample(peer, 5_000, self.time(), None)
+                })]
+            }
+            Shape::W4Postgres => self.ingest(services, &[Peer::CallscopePostgres, Peer::FastapiPostgres]),
+            Shape::W7 => vec![self.table("W7: two servers over Redis", &[], &[Peer::CallscopePostgres], |peer| {
+                cluster::sample(peer, self.time(), &services.database(), &services.redis())
+            })],
+            Shape::Growth => vec![
+                self.table(
+                    "Growth: CPU µs a delivery by subscribers of one call, paced",
+                    &[],
+                    &[Peer::Callscope, Peer::BareSingle],
+                    |peer| growth::subscribers(peer, self.time()),
+                ),
+                self.table("Growth: CPU µs a webhook by calls in the database", &[], &[Peer::Callscope], |peer| {
+                    growth::calls(peer, self.time())
+                }),
+            ],
+        }
+    }
+
+    fn fanout(&self, title: &str, shape: Fanout) -> Vec<Table> {
+        let few = shape.subscribers < 100;
+        let ratios: &[&str] =
+            if few { &["CPU µs a turn", "CPU µs a delivery, without ingest"] } else { &["CPU µs a delivery"] };
+        vec![self.table(title, ratios, FANOUT, |peer| shape.sample(peer, None, few))]
+    }
+
+    fn ingest(&self, services: &Services, peers: &[Peer]) -> Vec<Table> {
+        let of = |clients| {
+            let title = format!("W4: webhooks alone, {clients} clients");
+            self.table(&title, &["acknowledged/s", "CPU µs a webhook"], peers, |peer| {
+                let database = matches!(peer, Peer::CallscopePostgres | Peer::FastapiPostgres)
+                    .then(|| (services.database(), services.postgres_pid().expect("it runs")));
+                ingest::sample(peer, clients, self.time(), database.as_ref().map(|(url, pid)| (url.as_str(), *pid)))
+            })
+        };
+        vec![of(64), of(256)]
+    }
+
+    fn table(
+        &self,
+        title: &str,
+        ratios: &'static [&'static str],
+        peers: &[Peer],
+        sample: impl Fn(Peer) -> Sample,
+    ) -> Table {
+        let peers = if self.peers.is_empty() { peers } else { &self.peers };
+        let mut table = Table { title: title.to_owned(), ratios, rounds: Vec::new() };
+        for round in 1..=self.rounds {
+            let samples = peers.iter().map(|peer| {
+                let sample = sample(*peer);
+                eprintln!("{title}, round {round}: {} {:?}", peer.name(), sample.figures);
+                sample
+            });
+            table.rounds.push(samples.collect());
+        }
+        table
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+/// Ten thousand connections need as many file descriptors, at both ends.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}

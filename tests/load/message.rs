@@ -1,0 +1,101 @@
+//! What is published: JSON of a turn's shape with a mark in its text, by which each delivery is told apart.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use memchr::memmem;
+
+/// Bytes of a WebSocket frame of the benchmark, about.
+const FRAME: usize = 300;
+/// `[[`, topic, turn and time in hex, `]]`.
+const MARK: usize = 2 + 8 + 8 + 16 + 2;
+
+/// A mark as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// What it was published to.
+    pub topic: u32,
+    /// Its number there, from 0.
+    pub turn: u32,
+    /// When it was published, in nanoseconds of [`now`].
+    pub at: u64,
+}
+
+/// Nanoseconds since the program's first look at the clock.
+#[must_use]
+pub fn now() -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(EPOCH.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A turn's text: its mark and filling.
+fn text(mark: Mark, len: usize) -> String {
+    let Mark { topic, turn, at } = mark;
+    let mut text = format!("[[{topic:08x}{turn:08x}{at:016x}]]");
+    text.extend(std::iter::repeat_n('x', len.saturating_sub(MARK)));
+    text
+}
+
+/// The name of a topic's call.
+#[must_use]
+pub fn call_sid(topic: u32) -> String {
+    format!("load-{topic:05}")
+}
+
+/// The webhook that brings a turn to Callscope, or to anything that takes its webhooks.
+#[must_use]
+pub fn webhook(mark: Mark) -> String {
+    // What a WebSocket message of Callscope has beside the text.
+    let text = text(mark, FRAME - 205);
+    format!(r#"{{"call_sid":"{}","speaker":"agent","message":"{text}"}}"#, call_sid(mark.topic))
+}
+
+/// The message that a turn becomes, for those that pass on what they are given: as long as Callscope's own.
+#[must_use]
+pub fn passed_on(mark: Mark) -> String {
+    let (number, text) = (mark.turn + 1, text(mark, FRAME - 205));
+    format!(
+        r#"{{"type":"transcription","conversation_id":null,"call_sid":"{}","transcription_id":{number},"sequence_number":{number},"speaker_type":"agent","message_text":"{text}","timestamp":"2026-10-01T14:00:31.000000Z","seq":{number}}}"#,
+        call_sid(mark.topic)
+    )
+}
+
+/// Finds marks.
+#[derive(Debug)]
+pub struct Marks(memmem::Finder<'static>);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self(memmem::Finder::new(b"[["))
+    }
+}
+
+impl Marks {
+    /// The marks in `bytes`, and how many bytes they reach: what follows may hold the beginning of one.
+    pub fn read(&self, bytes: &[u8], mut see: impl FnMut(Mark)) -> usize {
+        let mut at = 0;
+        while let Some(found) = self.0.find(&bytes[at..]) {
+            let start = at + found;
+            if bytes.len() < start + MARK {
+                return start;
+            }
+            match parse(&bytes[start + 2..start + MARK - 2]) {
+                Some(mark) => {
+                    see(mark);
+                    at = start + MARK;
+                }
+                None => at = start + 1,
+            }
+        }
+        // A lone bracket at the end may begin a mark.
+        bytes.len() - usize::from(bytes.last() == Some(&b'['))
+    }
+}
+
+fn parse(digits: &[u8]) -> Option<Mark> {
+    let hex = |digits: &[u8]| {
+        digits.iter().try_fold(0_u64, |sum, digit| Some(sum << 4 | u64::from((*digit as char).to_digit(16)?)))
+    };
+    let short = |digits: &[u8]| hex(digits).and_then(|number| u32::try_from(number).ok());
+    Some(Mark { topic: short(&digits[..8])?, turn: short(&digits[8..16])?, at: hex(&digits[16..])? })
+}

@@ -1,0 +1,67 @@
+//! The PostgreSQL and the Redis that some shapes want, started when first asked for.
+
+use std::cell::{Cell, OnceCell};
+
+use callscope_tests::{Postgres, Redis};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Both, once they run.
+pub struct Services {
+    runtime: Runtime,
+    dir: TempDir,
+    postgres: OnceCell<Postgres>,
+    redis: OnceCell<Redis>,
+    databases: Cell<u32>,
+}
+
+impl Services {
+    /// None running yet.
+    pub fn new() -> std::io::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        // PostgreSQL's own user has to get in.
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let (postgres, redis) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { runtime: Runtime::new()?, dir, postgres, redis, databases: Cell::new(0) })
+    }
+
+    fn postgres(&self) -> &Postgres {
+        self.postgres.get_or_init(|| {
+            let (data, log) = (self.dir.path().join("postgres"), self.dir.path().join("postgres.log"));
+            self.runtime.block_on(Postgres::start(data, log, Vec::new()))
+        })
+    }
+
+    /// The URL of a new database.
+    pub fn database(&self) -> String {
+        let postgres = self.postgres();
+        let name = format!("load_{}", self.databases.replace(self.databases.get() + 1));
+        self.runtime.block_on(async {
+            let url = format!("postgres://postgres@{}/postgres", postgres.address);
+            let mut connection = PgConnection::connect(&url).await.expect("PostgreSQL answers");
+            let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+            connection.execute(create).await.expect("a new database");
+        });
+        format!("postgres://postgres@{}/{name}", postgres.address)
+    }
+
+    /// PostgreSQL's process.
+    pub fn postgres_pid(&self) -> Option<u32> {
+        self.runtime.block_on(self.postgres().pid())
+    }
+
+    /// The URL of the Redis.
+    pub fn redis(&self) -> String {
+        let redis = self.redis.get_or_init(|| self.runtime.block_on(Redis::start()));
+        format!("redis://{}", redis.address)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        if let Some(postgres) = self.postgres.get() {
+            self.runtime.block_on(postgres.end());
+        }
+    }
+}

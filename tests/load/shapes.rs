@@ -1,0 +1,43 @@
+//! The shapes of load, each a table.
+
+pub mod cluster;
+pub mod fanout;
+pub mod growth;
+pub mod idle;
+pub mod ingest;
+pub mod mixed;
+pub mod storm;
+
+use std::time::Duration;
+
+use crate::publisher::Published;
+use crate::watchers::Seen;
+
+/// Turns under way at most where a shape goes as fast as it can.
+pub const WINDOW: u64 = 512;
+
+/// The value below which the share `of` the sorted values lies, in milliseconds of microseconds.
+pub fn millis(sorted: &[u32], of: f64) -> f64 {
+    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
+    f64::from(sorted.get(at).copied().unwrap_or(0)) / 1000.0
+}
+
+/// Microseconds for each of `count`.
+pub fn micros(time: Duration, count: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / count.max(1) as f64
+}
+
+/// What every shape with watchers shows.
+pub fn figures(cpu: Duration, published: &Published, seen: &Seen) -> Vec<(&'static str, f64)> {
+    vec![
+        ("CPU µs a turn", micros(cpu, published.total)),
+        ("CPU µs a delivery", micros(cpu, seen.received)),
+        ("turns/s", published.total as f64 / published.elapsed.as_secs_f64()),
+        ("p50 ms", millis(&seen.late, 0.5)),
+        ("p99 ms", millis(&seen.late, 0.99)),
+        ("p99.9 ms", millis(&seen.late, 0.999)),
+        ("lost", seen.lost as f64),
+        ("doubled", seen.doubled as f64),
+        ("out of order", seen.disordered as f64),
+    ]
+}

@@ -1,0 +1,104 @@
+//! Medians of paired rounds, as Markdown.
+
+use crate::peer::Peer;
+
+/// What one server showed in one round.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Which.
+    pub peer: Peer,
+    /// What was measured, and its value.
+    pub figures: Vec<(&'static str, f64)>,
+}
+
+impl Sample {
+    fn get(&self, name: &str) -> Option<f64> {
+        self.figures.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
+}
+
+/// Rounds, each of one sample a server.
+#[derive(Debug)]
+pub struct Table {
+    /// The shape's name.
+    pub title: String,
+    /// The figures whose ratios are shown: ours divided by the peer's, round by round.
+    pub ratios: &'static [&'static str],
+    /// All rounds.
+    pub rounds: Vec<Vec<Sample>>,
+}
+
+impl Table {
+    /// As Markdown: medians, and medians of the ratios with their extremes.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let Some(first) = self.rounds.first() else { return String::new() };
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in first.iter().flat_map(|sample| &sample.figures) {
+            if !names.contains(name) {
+                names.push(name);
+            }
+        }
+        let mut text = format!("\n### {}\n\n|  |", self.title);
+        for name in &names {
+            text += &format!(" {name} |");
+        }
+        for name in self.ratios {
+            text += &format!(" Callscope ÷ it, {name} |");
+        }
+        text += "\n|---|";
+        text += &"--:|".repeat(names.len() + self.ratios.len());
+        for sample in first {
+            text += &format!("\n| {} |", sample.peer.name());
+            for name in &names {
+                let mut values = self.values(sample.peer, name);
+                text += &format!(" {} |", median(&mut values).map_or(String::from("–"), number));
+            }
+            for name in self.ratios {
+                let mut values = self.paired(sample.peer, name);
+                let shown = match median(&mut values) {
+                    Some(_) if sample.peer.is_ours() && sample.peer == first[0].peer => String::from("1"),
+                    Some(middle) => format!("**{middle:.2}** ({:.2}–{:.2})", values[0], values[values.len() - 1]),
+                    None => String::from("–"),
+                };
+                text += &format!(" {shown} |");
+            }
+        }
+        text + "\n"
+    }
+
+    fn values(&self, peer: Peer, name: &str) -> Vec<f64> {
+        let samples = self.rounds.iter().filter_map(|round| round.iter().find(|sample| sample.peer == peer));
+        samples.filter_map(|sample| sample.get(name)).collect()
+    }
+
+    /// The first server's figure divided by this one's, round by round.
+    fn paired(&self, peer: Peer, name: &str) -> Vec<f64> {
+        let ratio = |round: &Vec<Sample>| {
+            let other = round.iter().find(|sample| sample.peer == peer)?.get(name)?;
+            Some(round.first()?.get(name)? / other)
+        };
+        self.rounds.iter().filter_map(ratio).collect()
+    }
+}
+
+/// Sorts, and returns the one in the middle.
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        len if len % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+/// With as many digits as mean something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        ..10.0 => format!("{value:.2}"),
+        ..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}

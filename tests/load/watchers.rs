@@ -1,0 +1,396 @@
+//! The subscribers: many connections, one thread, and every delivery checked.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::message::{Marks, call_sid, now};
+use crate::peer::{Peer, Running};
+
+/// Connections that may be between connect and confirmation.
+const WAVE: usize = 256;
+/// For a connection to be confirmed, and for the last delivery to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes read at once.
+const BUFFER: usize = 256 * 1024;
+
+/// What the watchers' thread tells the others.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Deliveries so far.
+    pub received: AtomicU64,
+    /// The thread shall end.
+    pub stop: AtomicBool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Deliveries.
+    pub received: u64,
+    /// Deliveries that never came.
+    pub lost: u64,
+    /// Deliveries that came again.
+    pub doubled: u64,
+    /// Callscope only: events whose seq did not follow the one before.
+    pub disordered: u64,
+    /// Connections that ended.
+    pub ended: u64,
+    /// From publishing to receiving, in microseconds.
+    pub late: Vec<u32>,
+}
+
+impl Seen {
+    /// Takes another's in.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.disordered += other.disordered;
+        self.ended += other.ended;
+        self.late.extend(&other.late);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Upgrading,
+    Confirming,
+    Ready,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    stream: TcpStream,
+    topic: u32,
+    state: State,
+    /// Bytes of a frame that is not whole.
+    carry: Vec<u8>,
+    /// Bytes of a message that is not whole: NATS puts its messages across frames.
+    inner: Vec<u8>,
+    /// Which turns came.
+    turns: Vec<u64>,
+    /// Turns before this one are not expected.
+    first: u32,
+    /// The last event's.
+    seq: Option<i64>,
+}
+
+/// What a watcher asks for, beside a topic.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// From Callscope: the events after this one; `None` is what comes from now on.
+    pub after: Option<i64>,
+    /// The first turn it is owed.
+    pub first: u32,
+}
+
+/// Connections that follow topics.
+#[derive(Debug)]
+pub struct Watchers {
+    peer: Peer,
+    poll: OwnedFd,
+    all: Vec<Watcher>,
+    marks: Marks,
+    buffer: Vec<u8>,
+    seen: Seen,
+    /// Connections that wait for their turn.
+    waiting: VecDeque<(u32, Wish)>,
+    opening: usize,
+    is_recording: bool,
+}
+
+impl Watchers {
+    /// None yet.
+    #[must_use]
+    pub fn new(server: &Running) -> Self {
+        Self {
+            peer: server.peer,
+            poll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll"),
+            all: Vec::new(),
+            marks: Marks::default(),
+            buffer: vec![0; BUFFER],
+            seen: Seen::default(),
+            waiting: VecDeque::new(),
+            opening: 0,
+            is_recording: true,
+        }
+    }
+
+    /// Connects one watcher for each of `topics` and waits until all are confirmed.
+    #[must_use]
+    pub fn connect(server: &Running, topics: impl IntoIterator<Item = u32>) -> Self {
+        let mut watchers = Self::new(server);
+        watchers.join(server, topics.into_iter().map(|topic| (topic, Wish::default())));
+        watchers
+    }
+
+    /// Connects further ones and waits until all are confirmed.
+    ///
+    /// # Panics
+    /// They are not, in time.
+    pub fn join(&mut self, server: &Running, wishes: impl IntoIterator<Item = (u32, Wish)>) {
+        self.waiting.extend(wishes);
+        let began = Instant::now();
+        while self.opening > 0 || !self.waiting.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "{} watchers of {:?} wait in vain", self.opening, self.peer);
+            self.open(server);
+            self.round(Duration::from_millis(100), None);
+        }
+    }
+
+    fn open(&mut self, server: &Running) {
+        while self.opening < WAVE
+            && let Some((topic, wish)) = self.waiting.pop_front()
+        {
+            let mut stream = TcpStream::connect(server.subscribe).expect("the server accepts");
+            stream.set_nodelay(true).expect("a socket");
+            stream.write_all(upgrade(server, topic).as_bytes()).expect("the server takes a request");
+            stream.set_nonblocking(true).expect("a socket");
+            let data = EventData::new_u64(self.all.len() as u64);
+            epoll::add(&self.poll, &stream, data, EventFlags::IN).expect("a watched socket");
+            self.all.push(Watcher {
+                stream,
+                topic,
+                state: State::Upgrading,
+                carry: Vec::new(),
+                inner: Vec::new(),
+                turns: Vec::new(),
+                first: wish.first,
+                seq: wish.after,
+            });
+            self.opening += 1;
+        }
+    }
+
+    /// Reads until it is told to stop.
+    pub fn follow(&mut self, tally: &Tally) {
+        while !tally.stop.load(Ordering::Relaxed) {
+            self.round(Duration::from_millis(50), Some(tally));
+        }
+    }
+
+    /// Reads until `expected` deliveries came, or none came for long.
+    pub fn settle(&mut self, expected: u64) {
+        let mut last = (self.seen.received, Instant::now());
+        while self.seen.received < expected && last.1.elapsed() < Duration::from_secs(10) {
+            self.round(Duration::from_millis(50), None);
+            if self.seen.received > last.0 {
+                last = (self.seen.received, Instant::now());
+            }
+        }
+    }
+
+    /// Deliveries so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.seen.received
+    }
+
+    /// What was measured so far does not count.
+    pub fn forget_lateness(&mut self) {
+        self.seen.late.clear();
+    }
+
+    /// What was received of the turns published, by topic.
+    #[must_use]
+    pub fn finish(mut self, published: &[u32]) -> Seen {
+        for watcher in &self.all {
+            let total = published.get(watcher.topic as usize).copied().unwrap_or(0).saturating_sub(watcher.first);
+            let came: u32 = watcher.turns.iter().map(|word| word.count_ones()).sum();
+            self.seen.lost += u64::from(total.saturating_sub(came));
+            self.seen.ended += u64::from(watcher.state == State::Ended);
+        }
+        self.seen.late.sort_unstable();
+        self.seen
+    }
+
+    fn round(&mut self, wait: Duration, tally: Option<&Tally>) {
+        let mut events = Vec::with_capacity(512);
+        let wait = Timespec::try_from(wait).expect("a short time");
+        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("epoll: {error}"),
+        }
+        for event in &events {
+            self.read(usize::try_from(event.data.u64()).expect("a place"));
+        }
+        if let Some(tally) = tally {
+            tally.received.store(self.seen.received, Ordering::Release);
+        }
+    }
+
+    fn read(&mut self, at: usize) {
+        let watcher = &mut self.all[at];
+        let carried = watcher.carry.len();
+        self.buffer[..carried].copy_from_slice(&watcher.carry);
+        let end = match watcher.stream.read(&mut self.buffer[carried..]) {
+            Ok(0) => 0,
+            Ok(read) => carried + read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => 0,
+        };
+        if end == 0 {
+            self.opening -= usize::from(matches!(watcher.state, State::Upgrading | State::Confirming));
+            watcher.state = State::Ended;
+            let _ = epoll::delete(&self.poll, &watcher.stream);
+            return;
+        }
+        let bytes = &self.buffer[..end];
+        let mut taken = 0;
+        if watcher.state == State::Upgrading {
+            let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+                watcher.carry = bytes.to_vec();
+                return;
+            };
+            assert!(bytes.starts_with(b"HTTP/1.1 101"), "{:?}: {}", self.peer, String::from_utf8_lossy(bytes));
+            taken = head + 4;
+            watcher.state = State::Ready;
+            if let Some(hello) = hello(self.peer, watcher.topic, watcher.seq) {
+                watcher.stream.write_all(&hello).expect("an empty socket takes a request");
+                watcher.state = State::Confirming;
+            }
+            self.opening -= usize::from(watcher.state == State::Ready);
+        }
+        while let Some((opcode, start, len)) = frame(&bytes[taken..]) {
+            let payload = &bytes[taken + start..taken + start + len];
+            taken += start + len;
+            match opcode {
+                8 => watcher.state = State::Ended,
+                9 => {
+                    let _ = watcher.stream.write_all(&masked(10, payload));
+                }
+                _ => {
+                    if watcher.state == State::Confirming && confirms(self.peer, payload) {
+                        watcher.state = State::Ready;
+                        self.opening -= 1;
+                    }
+                    see(watcher, self.peer, &self.marks, payload, self.is_recording, &mut self.seen);
+                }
+            }
+        }
+        watcher.carry.clear();
+        watcher.carry.extend_from_slice(&bytes[taken..]);
+    }
+}
+
+fn see(watcher: &mut Watcher, peer: Peer, marks: &Marks, payload: &[u8], is_recording: bool, seen: &mut Seen) {
+    let at = now();
+    let Watcher { topic, turns, inner, seq, .. } = watcher;
+    let mut note = |mark: crate::message::Mark| {
+        assert_eq!(mark.topic, *topic, "a turn of another topic");
+        let (word, bit) = (mark.turn as usize / 64, 1 << (mark.turn % 64));
+        if turns.len() <= word {
+            turns.resize(word + 1, 0);
+        }
+        seen.doubled += u64::from(turns[word] & bit != 0);
+        turns[word] |= bit;
+        seen.received += 1;
+        if is_recording {
+            seen.late.push(u32::try_from(at.saturating_sub(mark.at) / 1000).unwrap_or(u32::MAX));
+        }
+    };
+    if peer == Peer::Nats {
+        inner.extend_from_slice(payload);
+        let read = marks.read(inner, &mut note);
+        inner.drain(..read);
+        return;
+    }
+    marks.read(payload, &mut note);
+    if peer.is_ours()
+        && let Some(next) = seq_of(payload)
+    {
+        seen.disordered += u64::from(seq.is_some_and(|last| last + 1 != next));
+        *seq = Some(next);
+    }
+}
+
+/// The number at the end of an event's message: `…,"seq":17}`.
+fn seq_of(payload: &[u8]) -> Option<i64> {
+    if payload.starts_with(br#"{"type":"subscription"#) {
+        return None;
+    }
+    let digits = payload.strip_suffix(b"}")?;
+    let start = digits.iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
+    digits[..start].ends_with(br#""seq":"#).then(|| std::str::from_utf8(&digits[start..]).ok()?.parse().ok()).flatten()
+}
+
+/// A frame's opcode, where its payload starts and how long it is; `None` while it is not whole.
+fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    let (start, len) = match second & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)).ok()?),
+        len => (2, usize::from(len)),
+    };
+    (bytes.len() >= start + len).then_some((first & 0x0f, start, len))
+}
+
+/// A client's frame.
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(len @ ..126) => frame.push(0x80 | len),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).expect("a short message").to_be_bytes());
+        }
+    }
+    // A mask of zeroes leaves the payload as it is.
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// What a client of Callscope sends: the upgrade, and that it follows a topic.
+#[must_use]
+pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
+    (upgrade(server, topic), hello(server.peer, topic, None).unwrap_or_default())
+}
+
+fn upgrade(server: &Running, topic: u32) -> String {
+    let (path, further) = match server.peer {
+        Peer::Callscope | Peer::CallscopePostgres => {
+            ("/ws/calls/transcriptions".to_owned(), format!("Authorization: Bearer {}\r\n", server.token))
+        }
+        Peer::Nats => ("/".to_owned(), String::new()),
+        _ => (format!("/sub/{topic}"), String::new()),
+    };
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{further}\r\n",
+        server.subscribe
+    )
+}
+
+fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
+    match peer {
+        Peer::Callscope | Peer::CallscopePostgres => {
+            let sid = call_sid(topic);
+            let text = match after {
+                Some(seq) => format!(r#"{{"subscribe":"{sid}","after":{seq}}}"#),
+                None => format!(r#"{{"subscribe":"{sid}","history":false}}"#),
+            };
+            Some(masked(1, text.as_bytes()))
+        }
+        Peer::Nats => {
+            let text = format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB t.{topic} 1\r\nPING\r\n");
+            Some(masked(2, text.as_bytes()))
+        }
+        _ => None,
+    }
+}
+
+fn confirms(peer: Peer, payload: &[u8]) -> bool {
+    match peer {
+        Peer::Nats => memchr::memmem::find(payload, b"PONG").is_some(),
+        _ => payload.starts_with(br#"{"type":"subscription_confirmed""#),
+    }
+}
