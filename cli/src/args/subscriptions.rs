@@ -1,0 +1,15 @@
+//! The command line of `subscriptions`.
+
+use clap::Subcommand;
+
+/// `subscriptions`.
+#[derive(Debug, Subcommand)]
+pub enum Subscriptions {
+    /// Every followed call
+    Ls,
+    /// Who follows one call
+    Show {
+        /// The call's sid, conversation id or call id
+        id: String,
+    },
+}

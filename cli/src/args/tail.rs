@@ -1,0 +1,55 @@
+//! The command line of `tail`.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+/// `tail`.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct Tail {
+    /// Any identifiers of calls; none: pick from the live calls (on a terminal)
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Plain lines, also on a terminal
+    #[arg(long, conflicts_with = "tui")]
+    pub plain: bool,
+    /// Full-screen, or an error where that is not possible
+    #[arg(long)]
+    pub tui: bool,
+    /// Begin with the last N turns
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["after", "cursor_file"])]
+    pub lines: Option<usize>,
+    /// Begin after this event
+    #[arg(long, value_name = "SEQ", conflicts_with = "cursor_file", value_parser = clap::value_parser!(i64).range(0..))]
+    pub after: Option<i64>,
+    /// Stop once everything there is now has come
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Wait for a call that is not known yet
+    #[arg(long)]
+    pub wait: bool,
+    /// Exit with 6 when the connection breaks
+    #[arg(long, conflicts_with = "reconnect")]
+    pub no_reconnect: bool,
+    /// Take the stream up again when the connection breaks; the default
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Keep the place in this file, and begin there the next time
+    #[arg(long, value_name = "FILE")]
+    pub cursor_file: Option<PathBuf>,
+    /// Exit with 7 when a call failed
+    #[arg(long)]
+    pub exit_status: bool,
+    /// Also write the stream to this file, as NDJSON
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Date and time before each line
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+    /// Only turns whose text matches
+    #[arg(short, long, value_name = "REGEX")]
+    pub include: Vec<regex::Regex>,
+    /// No turns whose text matches
+    #[arg(short, long, value_name = "REGEX")]
+    pub exclude: Vec<regex::Regex>,
+}
