@@ -4,6 +4,7 @@
 //! own memory and the kernel's are not in them.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(clippy::print_stdout, reason = "the figures of a run, beside what is recorded")]
 
 use std::alloc::System;
 use std::io::{Read, Write};
