@@ -27,6 +27,7 @@ use std::time::Duration;
 use rocket::config::{LogLevel, Shutdown};
 use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
+use rocket::tokio::runtime::Handle;
 use rocket::tokio::spawn;
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::JoinHandle;
@@ -77,9 +78,9 @@ pub type Listening = oneshot::Receiver<SocketAddr>;
 /// Wires everything: settings and a database become a server.
 ///
 /// # Errors
-/// The database does not say which cluster it belongs to, or the Redis URL cannot be read.
+/// The database does not say which cluster it belongs to, the Redis URL cannot be read, or there is no thread left.
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), String> {
-    let hub = Hub::default();
+    let hub = Hub::start(&Handle::current()).map_err(|error| format!("cannot start threads: {error}"))?;
     let node = cluster::draw_name();
     let (words, said) = mpsc::channel(live::broker::bus::WORDS);
     let mut background = Vec::new();

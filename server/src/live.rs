@@ -12,7 +12,8 @@
 //! 5. The [`sweep`] compares heads with the database, for announcements that never came.
 //!
 //! - [`hub`]: what is followed in this process, and every connection
-//! - [`feed`]: one followed call
+//! - [`feed`]: one followed call, or a part of its followers where there are many
+//! - `fanout`: the threads that run the feeds
 //! - [`wire`]: one connection's socket, output and subscriptions, shared by its session and its feeds
 //! - [`session`]: one connection's task: requests, catching up, pings, deadlines, close
 //! - [`socket`]: what a connection's bytes go through
@@ -20,6 +21,7 @@
 //! - [`probe`]: a follower inside the process, which shows whether the way of an event is open
 
 pub mod broker;
+mod fanout;
 pub mod feed;
 mod frame;
 pub mod hub;

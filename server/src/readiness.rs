@@ -172,7 +172,7 @@ mod tests {
         let readiness = readiness(dir.path()).await;
         let report = readiness.check().await;
         assert!(report.is_ready, "{report:?}");
-        assert!(readiness.hub.feeds().is_empty() && readiness.hub.connections().is_empty());
+        assert!(readiness.hub.followers().is_empty() && readiness.hub.connections().is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -120,8 +120,7 @@ impl Cluster {
                 parts(connections.iter().map(|connection| connection.view(&self.shared.node)).collect())
             }
             Question::Feeds => {
-                let feeds = self.shared.hub.feeds();
-                let views = feeds.iter().map(|feed| (feed.call_id, feed.followers()));
+                let views = self.shared.hub.followers().into_iter();
                 parts(views.filter(|(_, followers)| !followers.is_empty()).collect::<Vec<FeedView>>())
             }
             Question::Stats => parts(vec![self.stats(counted)]),

@@ -24,10 +24,11 @@ const RING_FRAMES: usize = 128;
 const RING_BYTES: usize = 256 * 1024;
 /// Most bytes of frames written in one go, after the first frame.
 pub(super) const JOINED_BYTES: usize = 32 * 1024;
-/// Most announcements that wait for the feed's task. Beyond that they are dropped for their head alone: the followers read
+/// Most announcements that wait for the feed's next round. Beyond that they are dropped for their head alone: the followers read
 /// the events from the database.
 const INBOX: usize = if cfg!(test) { 32 } else { 4096 };
-/// Sockets written before the task lets others run. (In tests after each, so that few followers are enough to get in between.)
+/// Sockets written before whoever wants to join or leave gets a chance. (In tests after each, so that few followers are enough
+/// to get in between.)
 const SLICE: usize = if cfg!(test) { 1 } else { 250 };
 
 /// A followed call.
@@ -35,6 +36,8 @@ const SLICE: usize = if cfg!(test) { 1 } else { 250 };
 pub struct Feed {
     /// Which call.
     pub call_id: CallId,
+    /// Which of the [`fanout`](super::fanout)'s lanes runs it.
+    pub(super) lane: usize,
     head: AtomicI64,
     ended: AtomicBool,
     ring: Mutex<Ring>,
@@ -58,7 +61,7 @@ pub(super) struct Announced {
 }
 
 /// What a feed is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Item {
     Event(Announced),
     Partial(Bytes),
@@ -70,8 +73,8 @@ pub(super) enum Item {
 #[derive(Debug, Default)]
 struct Inbox {
     items: VecDeque<Item>,
-    /// Whether the feed's task runs: it is spawned for what comes in, and ends when nothing is left.
-    running: bool,
+    /// Whether a round is about to run or running.
+    is_scheduled: bool,
 }
 
 /// How far the log is said to reach. Believed only when the events at hand do not lead there by themselves: often they are
@@ -105,9 +108,10 @@ pub(super) struct Pass {
 }
 
 impl Feed {
-    pub(super) fn new(call_id: CallId) -> Self {
+    pub(super) fn new(call_id: CallId, lane: usize) -> Self {
         Self {
             call_id,
+            lane,
             head: AtomicI64::new(0),
             ended: AtomicBool::new(false),
             ring: Mutex::default(),
@@ -139,8 +143,9 @@ impl Feed {
         members.is_empty()
     }
 
-    pub(super) fn is_followed(&self) -> bool {
-        !self.members.lock().is_empty()
+    /// How many follow.
+    pub(super) fn size(&self) -> usize {
+        self.members.lock().len()
     }
 
     /// The connections that follow.
@@ -154,56 +159,59 @@ impl Feed {
         self.ring.lock().after(cursor)
     }
 
-    /// Takes in what it is told and sees to it that the task runs. Never blocks.
+    /// Takes in what it is told and sees to it that it is worked on. Never blocks.
     pub(super) fn tell(self: &Arc<Self>, hub: &Hub, items: impl IntoIterator<Item = Item>) {
-        let mut inbox = self.inbox.lock();
-        for item in items {
-            if inbox.items.len() >= INBOX {
-                inbox.shrink();
-            }
-            inbox.items.push_back(item);
-        }
-        if !std::mem::replace(&mut inbox.running, true) {
-            let (feed, hub) = (Arc::clone(self), hub.clone());
-            // Unconstrained: tokio's budget would make writable sockets look full. The task yields by itself.
-            task::spawn(task::unconstrained(async move {
-                let ran = AssertUnwindSafe(Arc::clone(&feed).run(&hub)).catch_unwind().await;
-                if ran.is_err() {
-                    feed.recover();
+        let is_new = {
+            let mut inbox = self.inbox.lock();
+            for item in items {
+                if inbox.items.len() >= INBOX {
+                    inbox.shrink();
                 }
-            }));
+                inbox.items.push_back(item);
+            }
+            !std::mem::replace(&mut inbox.is_scheduled, true)
+        };
+        if is_new {
+            hub.schedule(self);
         }
     }
 
-    async fn run(self: Arc<Self>, hub: &Hub) {
+    /// Works on all it was told up to now; says whether there is more already, and another round to be run.
+    pub(super) async fn round(self: &Arc<Self>, hub: &Hub) -> bool {
+        let items = std::mem::take(&mut self.inbox.lock().items);
+        if AssertUnwindSafe(self.work(hub, items)).catch_unwind().await.is_err() {
+            self.recover();
+        }
+        {
+            let mut inbox = self.inbox.lock();
+            inbox.is_scheduled = !inbox.items.is_empty();
+            if inbox.is_scheduled {
+                return true;
+            }
+        }
+        if self.size() == 0 {
+            hub.forget_if_unfollowed(self);
+        }
+        false
+    }
+
+    async fn work(self: &Arc<Self>, hub: &Hub, items: VecDeque<Item>) {
+        let mut items = items.into_iter().peekable();
+        let mut claim = Claim::default();
         loop {
-            let items = {
-                let mut inbox = self.inbox.lock();
-                if inbox.items.is_empty() {
-                    inbox.running = false;
-                    break;
-                }
-                std::mem::take(&mut inbox.items)
-            };
-            let mut items = items.into_iter().peekable();
-            let mut claim = Claim::default();
-            loop {
-                if let Some(fate) = self.next_fate(&mut items) {
-                    self.for_all(|member| member.connection.meet(member.subscription, fate));
-                } else if let Some(pass) = self.next_pass(&mut items, &mut claim) {
-                    self.deliver(hub, &pass).await;
-                } else if items.peek().is_none() {
-                    break;
-                }
+            if let Some(fate) = self.next_fate(&mut items) {
+                self.for_all(|member| member.connection.meet(member.subscription, fate));
+            } else if let Some(pass) = self.next_pass(&mut items, &mut claim) {
+                self.deliver(hub, &pass).await;
+            } else if items.peek().is_none() {
+                break;
             }
         }
-        hub.forget_if_unfollowed(self.call_id);
     }
 
-    /// After a panic: has every session look for itself, and lets the task be started again.
+    /// After a panic: has every session look for itself.
     fn recover(&self) {
         tracing::error!(call_id = %self.call_id, "a feed failed; its followers catch up by themselves");
-        self.inbox.lock().running = false;
         self.for_all(|member| member.connection.unsettle(member.subscription));
     }
 
@@ -289,7 +297,7 @@ impl Feed {
             task::yield_now().await;
         }
         if self.call_id != probe::CALL {
-            hub.count(pass.events, direct, left);
+            hub.count(direct, left);
         }
         debug!(call_id = %self.call_id, seq = pass.head, events = pass.events, recipients, direct, left, removed, "broadcast");
     }
@@ -394,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_head_that_runs_ahead_of_its_events_makes_no_hole() {
-        let feed = Feed::new(CallId::nil());
+        let feed = Feed::new(CallId::nil(), 0);
         let items = vec![Item::Head(2, false), Item::Event(event(1)), Item::Event(event(2))];
         let passes = passes(&feed, items);
         assert_eq!(passes.len(), 1);
@@ -403,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_head_without_its_events_leaves_them_to_the_sessions() {
-        let feed = Feed::new(CallId::nil());
+        let feed = Feed::new(CallId::nil(), 0);
         let first = passes(&feed, vec![Item::Event(event(1)), Item::Head(3, false)]);
         assert_eq!((first[0].head, first[0].bytes.clone()), (3, None));
         let next = passes(&feed, vec![Item::Event(event(4))]);

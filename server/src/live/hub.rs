@@ -1,15 +1,18 @@
 //! What is followed in this process, and every connection: the connection registry.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use callscope_common::protocol::CloseReason;
 use callscope_common::{CallId, Identifier, Seq};
 use parking_lot::{Mutex, RwLock};
+use rocket::tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::fanout::{Fanout, Turn};
 use super::feed::{Announced, Feed, Item};
 use super::frame::text_frame;
 use super::probe;
@@ -20,18 +23,27 @@ use crate::store::ledger::Wake;
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;
 
+/// Followers of one feed. A call with more has further feeds, as many as there are lanes to run them side by side. (In tests a
+/// few, so that a call has them soon.)
+const FOLLOWERS: usize = if cfg!(test) { 2 } else { 256 };
+
+/// A followed call: its feeds, each with followers of its own. Rarely more than one.
+type Followed = Vec<Arc<Feed>>;
+
 /// Handle to the registry; cheap to clone.
 ///
 /// Lock order: feeds, then a feed's members, then a connection's wire. No lock is held across an `.await`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Hub {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
+#[derive(Debug)]
+pub(super) struct Shared {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
-    feeds: RwLock<HashMap<CallId, Arc<Feed>>>,
+    feeds: RwLock<HashMap<CallId, Followed>>,
+    fanout: Fanout,
+    lane: Turn,
     waiting: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
     draining: AtomicBool,
     counters: Counters,
@@ -40,7 +52,7 @@ struct Shared {
 /// Since the process began.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Events broadcast, each counted once however many follow.
+    /// Events announced to followers, each counted once however many follow.
     pub events: AtomicU64,
     /// Passes written straight into a socket.
     pub direct: AtomicU64,
@@ -50,15 +62,64 @@ pub struct Counters {
     pub connections: AtomicU64,
 }
 
+/// A hub without threads of its own: feeds run as tasks.
+impl Default for Hub {
+    fn default() -> Self {
+        Self { shared: Arc::new(Shared::new(Fanout::Tasks)) }
+    }
+}
+
+impl Shared {
+    fn new(fanout: Fanout) -> Self {
+        Self {
+            connections: Mutex::default(),
+            feeds: RwLock::default(),
+            fanout,
+            lane: Turn::default(),
+            waiting: Mutex::default(),
+            draining: AtomicBool::default(),
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.fanout.end();
+    }
+}
+
 impl Hub {
+    /// A hub whose feeds run on threads of their own, for connections of `runtime`.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(runtime: &Handle) -> io::Result<Self> {
+        let mut failed = Ok(());
+        let shared = Arc::new_cyclic(|shared| {
+            Shared::new(Fanout::start(shared, runtime).unwrap_or_else(|error| {
+                failed = Err(error);
+                Fanout::Tasks
+            }))
+        });
+        failed.map(|()| Self { shared })
+    }
+
+    pub(super) fn of(shared: &Weak<Shared>) -> Option<Self> {
+        shared.upgrade().map(|shared| Self { shared })
+    }
+
+    pub(super) fn schedule(&self, feed: &Arc<Feed>) {
+        self.shared.fanout.schedule(self, Arc::clone(feed));
+    }
+
     /// Counters since the process began.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
-    pub(super) fn count(&self, events: u64, direct: u64, left: u64) {
-        self.shared.counters.events.fetch_add(events, Ordering::Relaxed);
+    pub(super) fn count(&self, direct: u64, left: u64) {
         self.shared.counters.direct.fetch_add(direct, Ordering::Relaxed);
         self.shared.counters.left.fetch_add(left, Ordering::Relaxed);
     }
@@ -94,10 +155,20 @@ impl Hub {
         connection.inspect(|connection| connection.close(CloseReason::Kicked)).is_some()
     }
 
-    /// Every followed call.
+    /// Every followed call, and how far its log reaches for all its followers.
     #[must_use]
-    pub fn feeds(&self) -> Vec<Arc<Feed>> {
-        self.shared.feeds.read().values().filter(|feed| feed.call_id != probe::CALL).cloned().collect()
+    pub fn heads(&self) -> Vec<(CallId, Seq)> {
+        let feeds = self.shared.feeds.read();
+        let followed = feeds.iter().filter(|(call_id, _)| **call_id != probe::CALL);
+        followed.map(|(call_id, feeds)| (*call_id, feeds.iter().map(|feed| feed.head()).min().unwrap_or(0))).collect()
+    }
+
+    /// Every followed call, and the connections that follow it.
+    #[must_use]
+    pub fn followers(&self) -> Vec<(CallId, Vec<Uuid>)> {
+        let feeds = self.shared.feeds.read();
+        let followed = feeds.iter().filter(|(call_id, _)| **call_id != probe::CALL);
+        followed.map(|(call_id, feeds)| (*call_id, feeds.iter().flat_map(|feed| feed.followers()).collect())).collect()
     }
 
     /// Every identifier waited for.
@@ -108,22 +179,34 @@ impl Hub {
 
     /// Adds a follower to a call; returns the call's feed and the follower's place in it.
     pub(super) fn join(&self, call_id: CallId, connection: &Arc<Connection>, subscription: u64) -> (Arc<Feed>, usize) {
-        let mut feeds = self.shared.feeds.write();
-        let feed = feeds.entry(call_id).or_insert_with(|| Arc::new(Feed::new(call_id)));
+        let mut all = self.shared.feeds.write();
+        let feeds = all.entry(call_id).or_default();
+        let emptiest = feeds.iter().min_by_key(|feed| feed.size()).cloned();
+        let feed = match emptiest {
+            Some(feed) if feed.size() < FOLLOWERS || feeds.len() >= self.shared.fanout.lanes() => feed,
+            _ => {
+                let lane = feeds.first().map_or_else(|| self.shared.lane.next(), |first| first.lane + feeds.len());
+                let feed = Arc::new(Feed::new(call_id, lane));
+                feeds.push(Arc::clone(&feed));
+                feed
+            }
+        };
         let member = feed.join(Arc::clone(connection), subscription);
-        (Arc::clone(feed), member)
+        (feed, member)
     }
 
     pub(super) fn leave(&self, feed: &Arc<Feed>, member: usize) {
         if feed.leave(member) {
-            self.forget_if_unfollowed(feed.call_id);
+            self.forget_if_unfollowed(feed);
         }
     }
 
-    pub(super) fn forget_if_unfollowed(&self, call_id: CallId) {
-        let mut feeds = self.shared.feeds.write();
-        if feeds.get(&call_id).is_some_and(|feed| !feed.is_followed()) {
-            feeds.remove(&call_id);
+    pub(super) fn forget_if_unfollowed(&self, feed: &Arc<Feed>) {
+        let mut all = self.shared.feeds.write();
+        let Some(feeds) = all.get_mut(&feed.call_id) else { return };
+        feeds.retain(|other| !Arc::ptr_eq(other, feed) || feed.size() > 0);
+        if feeds.is_empty() {
+            all.remove(&feed.call_id);
         }
     }
 
@@ -145,28 +228,36 @@ impl Hub {
     pub fn announce(&self, wakes: Vec<Wake>) {
         for wake in wakes {
             match wake {
-                Wake::Events { call_id, first, events } => {
-                    let Some(feed) = self.feed(call_id) else { continue };
-                    let items = (first..)
-                        .zip(events)
-                        .map(|(seq, (kind, text))| Item::Event(Announced { seq, kind, frame: text_frame(&text) }));
-                    feed.tell(self, items);
-                }
+                Wake::Events { call_id, first, events } => self.tell(call_id, || {
+                    if call_id != probe::CALL {
+                        self.shared.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+                    }
+                    let frame =
+                        |(seq, (kind, text)): (Seq, (_, Arc<str>))| Announced { seq, kind, frame: text_frame(&text) };
+                    (first..).zip(events).map(frame).map(Item::Event).collect()
+                }),
                 Wake::Head { call_id, head, ended } => {
-                    if let Some(feed) = self.feed(call_id) {
+                    for feed in self.feeds(call_id) {
                         self.raise(&feed, head, ended);
                     }
                 }
-                Wake::Partial { call_id, frame } => {
-                    if let Some(feed) = self.feed(call_id) {
-                        feed.tell(self, [Item::Partial(text_frame(&frame))]);
-                    }
-                }
+                Wake::Partial { call_id, frame } => self.tell(call_id, || vec![Item::Partial(text_frame(&frame))]),
                 Wake::Named { identifier } => self.name(&identifier),
                 Wake::Merged { from, into } => self.meet(from, Fate::Merged(into)),
                 Wake::Deleted { call_id } => self.meet(call_id, Fate::Deleted),
             }
         }
+    }
+
+    /// Tells all feeds of a call, if it has any.
+    fn tell(&self, call_id: CallId, items: impl FnOnce() -> Vec<Item>) {
+        let feeds = self.feeds(call_id);
+        let Some((last, others)) = feeds.split_last() else { return };
+        let items = items();
+        for feed in others {
+            feed.tell(self, items.iter().cloned());
+        }
+        last.tell(self, items);
     }
 
     /// Tells a call's followers how far its log reaches.
@@ -186,9 +277,7 @@ impl Hub {
 
     /// Tells a call's followers what became of it.
     pub fn meet(&self, call_id: CallId, fate: Fate) {
-        if let Some(feed) = self.feed(call_id) {
-            feed.tell(self, [Item::Fate(fate)]);
-        }
+        self.tell(call_id, || vec![Item::Fate(fate)]);
     }
 
     /// Holds the registry's lock, from a thread of its own, until the sender is dropped.
@@ -205,8 +294,8 @@ impl Hub {
         release
     }
 
-    fn feed(&self, call_id: CallId) -> Option<Arc<Feed>> {
-        self.shared.feeds.read().get(&call_id).cloned()
+    fn feeds(&self, call_id: CallId) -> Followed {
+        self.shared.feeds.read().get(&call_id).cloned().unwrap_or_default()
     }
 
     /// Whether the server is about to go away.

@@ -4,7 +4,6 @@
 //! five times a second while the other servers' announcements cannot be relied on, and at once when that changes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use callscope_common::{CallId, Seq};
@@ -16,7 +15,6 @@ use tracing::{debug, warn};
 use super::Hub;
 use super::broker::Bus;
 use super::broker::bus::News;
-use super::feed::Feed;
 use super::wire::Fate;
 use crate::store::events::StoredEvent;
 use crate::store::ledger::Wake;
@@ -74,8 +72,8 @@ async fn pause(news: Option<&mut watch::Receiver<News>>, jitter: u64) {
 }
 
 pub(super) async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
-    for feeds in hub.feeds().chunks(PAGE) {
-        sweep_feeds(store, hub, feeds).await?;
+    for heads in hub.heads().chunks(PAGE) {
+        sweep_feeds(store, hub, heads).await?;
     }
     for names in hub.waited_for().chunks(PAGE) {
         for name in store.known(names).await? {
@@ -85,8 +83,8 @@ pub(super) async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn sweep_feeds(store: &Store, hub: &Hub, feeds: &[Arc<Feed>]) -> Result<(), StoreError> {
-    let before: HashMap<CallId, Seq> = feeds.iter().map(|feed| (feed.call_id, feed.head())).collect();
+async fn sweep_feeds(store: &Store, hub: &Hub, heads: &[(CallId, Seq)]) -> Result<(), StoreError> {
+    let before: HashMap<CallId, Seq> = heads.iter().copied().collect();
     let ids: Vec<CallId> = before.keys().copied().collect();
     let mut missing = before.clone();
     for head in store.heads(&ids).await? {
@@ -104,10 +102,8 @@ async fn sweep_feeds(store: &Store, hub: &Hub, feeds: &[Arc<Feed>]) -> Result<()
                 Err(error) => warn!(call_id = %head.call_id, %error, "cannot read what the sweep found"),
             }
         }
-        let is_over = matches!(head.status.as_str(), "completed" | "failed");
-        if let Some(feed) = feeds.iter().find(|feed| feed.call_id == head.call_id) {
-            hub.raise(feed, head.head, is_over);
-        }
+        let ended = matches!(head.status.as_str(), "completed" | "failed");
+        hub.announce(vec![Wake::Head { call_id: head.call_id, head: head.head, ended }]);
     }
     for call_id in missing.into_keys() {
         hub.meet(call_id, Fate::Deleted);

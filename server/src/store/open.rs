@@ -36,7 +36,7 @@ const SQLITE_READERS: u32 = 4;
 /// Statements the write path keeps prepared; there are fewer.
 const SQLITE_STATEMENTS: usize = 64;
 /// What the writing connection may keep of the file, in KiB.
-const SQLITE_CACHE_KIB: i32 = 32 << 10;
+const SQLITE_CACHE_KIB: i32 = 8 << 10;
 /// Pages of log (4 KiB each) after which it is moved into the file. A page that many commits changed is moved once.
 const SQLITE_LOG_PAGES: i32 = 16_000;
 const POSTGRES_READERS: u32 = 12;

@@ -248,9 +248,7 @@ impl<'w> Run<'w> {
     /// As a session does that has just read the head, perhaps a while ago.
     fn raise(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
-        if let Some(feed) = self.hub.feeds().iter().find(|feed| feed.call_id == call_id) {
-            self.hub.raise(feed, head, ended);
-        }
+        self.hub.announce(vec![Wake::Head { call_id, head, ended }]);
     }
 
     async fn sweep(&self) {

@@ -145,9 +145,10 @@ impl SqliteTx {
     }
 
     pub fn transcription_ids(&mut self, count: i64) -> Result<Vec<i64>> {
-        let mut statement =
-            self.prepare("UPDATE counters SET value = value + ?1 WHERE name = 'transcription_id' RETURNING value")?;
-        let last: i64 = statement.query_row([count], |row| row.get(0))?;
+        // Two statements: for RETURNING, SQLite makes and drops a table of its own each time.
+        self.prepare("UPDATE counters SET value = value + ?1 WHERE name = 'transcription_id'")?.execute([count])?;
+        let mut statement = self.prepare("SELECT value FROM counters WHERE name = 'transcription_id'")?;
+        let last: i64 = statement.query_row([], |row| row.get(0))?;
         Ok((last - count + 1..=last).collect())
     }
 
