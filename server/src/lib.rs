@@ -112,7 +112,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         ingest,
         tokens: Tokens::new(&settings.jwt_secret),
         origins: origins.clone(),
-        timing: settings.timing,
+        timing: Arc::new(settings.timing),
         budget: routes::webhook::Budget::default(),
         readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
         counted,

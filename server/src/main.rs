@@ -11,6 +11,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Thousands of small things, spread over the heap: with huge pages a connection takes half as much again. Where the system
+    // will not have it, nothing is lost.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let arguments = command::Arguments::parse();
     command::run(arguments)
 }

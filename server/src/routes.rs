@@ -44,7 +44,7 @@ pub struct App {
     /// Browser origins that may connect.
     pub origins: Origins,
     /// How long live things may take.
-    pub timing: Timing,
+    pub timing: Arc<Timing>,
     /// Bounds the memory that bodies take while they are read.
     pub budget: webhook::Budget,
     /// This process and its peers.

@@ -17,7 +17,7 @@ pub(super) struct Limit {
     tokens: f64,
     filled_at: Instant,
     /// First and last message over the rate, on end.
-    over: Option<(Instant, Instant)>,
+    over: Option<Box<(Instant, Instant)>>,
 }
 
 /// What a message may expect.
@@ -43,11 +43,11 @@ impl Limit {
             self.tokens -= 1.0;
             return Allowed::Yes;
         }
-        let first = match self.over {
-            Some((first, last)) if now.saturating_duration_since(last) < PAUSE => first,
+        let first = match self.over.as_deref() {
+            Some(&(first, last)) if now.saturating_duration_since(last) < PAUSE => first,
             _ => now,
         };
-        self.over = Some((first, now));
+        self.over = Some(Box::new((first, now)));
         if now.saturating_duration_since(first) >= PATIENCE { Allowed::Never } else { Allowed::No }
     }
 }

@@ -10,7 +10,7 @@ pub mod frames;
 mod io;
 mod requests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -68,35 +68,41 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two tries of a failing read.
 const STORAGE_RETRY: Duration = Duration::from_millis(500);
 /// Read buffer of an idle connection, in bytes; it grows with the frames that come.
-const READ_BUFFER: usize = 512;
+const READ_BUFFER: usize = 128;
 /// Writes to the socket before a session looks at everything else.
 const ROUNDS: usize = 32;
 /// No further request is read while more bytes than this wait to be sent.
 const MAX_WAITING: usize = 64 * 1024;
 
-/// A connection's task.
+/// A storage that does not answer.
+struct Outage {
+    since: Instant,
+    /// When it is tried again.
+    again: Instant,
+}
+
+/// A connection's task. There are thousands, most of them idle: what few of them ever need is boxed.
 pub struct Session {
     connection: Arc<Connection>,
     hub: Hub,
     store: Store,
-    timing: Timing,
+    timing: Arc<Timing>,
     codec: Codec,
     /// Subscriptions that wait for their call to appear.
-    pending: HashMap<Identifier, Subscribe>,
+    pending: BTreeMap<Identifier, Subscribe>,
     next_subscription: u64,
     limit: Limit,
     last_pong: Instant,
     next_ping: Instant,
     expires: Option<Instant>,
-    /// Since when the storage fails, and when it is tried again.
-    storage_fails: Option<(Instant, Instant)>,
+    storage_fails: Option<Box<Outage>>,
     /// When the connection is closed, should the client not have left for another server.
     leave_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     /// Events to read from the database at once, by the size of the last ones.
-    page: i64,
+    page: u16,
     /// Which of the subscriptions that are owed something comes next.
-    round: usize,
+    round: u32,
     /// More is owed, and the socket may take it: after a look at everything else.
     has_more: bool,
 }
@@ -110,9 +116,10 @@ impl Session {
         remote_addr: Option<SocketAddr>,
         hub: Hub,
         store: Store,
-        timing: Timing,
+        timing: Arc<Timing>,
     ) -> Self {
         let now = Instant::now();
+        let next_ping = now + timing.ping_interval;
         let clock = Timestamp::from_system_time(SystemTime::now());
         let left = identity.expires.as_micros().saturating_sub(clock.as_micros());
         let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
@@ -128,15 +135,15 @@ impl Session {
             store,
             timing,
             codec: Codec::new(MAX_CLIENT_MESSAGE),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             next_subscription: 0,
             limit: Limit::new(now),
             last_pong: now,
-            next_ping: now + timing.ping_interval,
+            next_ping,
             expires,
             storage_fails: None,
             leave_until: None,
-            timer: Box::pin(sleep_until((now + timing.ping_interval).into())),
+            timer: Box::pin(sleep_until(next_ping.into())),
             page: 64,
             round: 0,
             has_more: false,
@@ -144,12 +151,15 @@ impl Session {
     }
 
     /// Serves the connection until it ends.
-    pub async fn run(mut self) {
+    ///
+    /// What it does rarely and for long (reading the database, closing) is boxed where it is awaited: a task is as large as
+    /// the largest thing it may wait for, and thousands wait for nothing but their client.
+    pub async fn run(mut self: Box<Self>) {
         let id = self.connection.connection_id;
         info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");
         let reason = self.serve().await;
         if let Some(reason) = reason {
-            self.shut(reason).await;
+            Box::pin(self.shut(reason)).await;
         }
         let sent = self.connection.sent.load(Ordering::Relaxed);
         info!(connection_id = %id, sent, close = ?reason.map(CloseReason::code), "disconnected");
@@ -177,11 +187,11 @@ impl Session {
                     }
                 }
                 Next::Message(Message::Close(_)) => {
-                    self.flush_close().await;
+                    Box::pin(self.flush_close()).await;
                     return None;
                 }
                 Next::Message(message) => {
-                    if let Some(reason) = self.on_message(message).await {
+                    if let Some(reason) = Box::pin(self.on_message(message)).await {
                         return Some(reason);
                     }
                 }
@@ -198,25 +208,26 @@ impl Session {
             if wire.close.is_some() || wire.broken {
                 return wire.close.or(Some(CloseReason::Normal));
             }
-            let retries = self.storage_fails.is_none_or(|(_, again)| again <= Instant::now());
+            let retries = self.storage_fails.as_ref().is_none_or(|outage| outage.again <= Instant::now());
             let fates: Vec<(u64, Fate)> = match retries {
                 true => wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?))).collect(),
                 false => Vec::new(),
             };
             (std::mem::take(&mut wire.named), wire.leave.take(), fates)
         };
-        if let (Some(Leave { after, until }), None) = (leave, self.leave_until) {
+        if let (Some(leave), None) = (leave, self.leave_until) {
+            let Leave { after, until } = *leave;
             self.leave_until = Some(until);
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
         }
         for identifier in named {
             if let Some(request) = self.pending.remove(&identifier) {
-                self.subscribe(request).await;
+                Box::pin(self.subscribe(request)).await;
             }
         }
         for (id, fate) in fates {
-            match self.meet(id, fate).await {
+            match Box::pin(self.meet(id, fate)).await {
                 Ok(()) => self.storage_fails = None,
                 Err(error) => self.storage_failed(&error),
             }
@@ -290,7 +301,13 @@ impl Session {
             settled: false,
             fate: None,
         };
-        self.connection.wire.lock().subscriptions.push(subscription);
+        let mut wire = self.connection.wire.lock();
+        // Most connections have one, and a vector would take room for four.
+        if wire.subscriptions.is_empty() {
+            wire.subscriptions.reserve_exact(1);
+        }
+        wire.subscriptions.push(subscription);
+        drop(wire);
         feed
     }
 
@@ -310,7 +327,7 @@ impl Session {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
-            if self.storage_fails.is_some_and(|(_, again)| again > Instant::now()) {
+            if self.storage_fails.as_ref().is_some_and(|outage| outage.again > Instant::now()) {
                 return Ok(());
             }
             let Some((id, feed, cursor)) = self.next_owed() else {
@@ -326,7 +343,11 @@ impl Session {
                 self.has_more = true;
                 return Ok(());
             }
-            match self.owed(&feed, cursor).await {
+            let found = match feed.frames_after(cursor) {
+                Some(found) => Ok(Some(found)),
+                None => Box::pin(self.read_owed(&feed, cursor)).await,
+            };
+            match found {
                 Ok(Some((bytes, last))) => {
                     let mut wire = self.connection.wire.lock();
                     if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
@@ -336,7 +357,7 @@ impl Session {
                     }
                     self.storage_fails = None;
                 }
-                Ok(None) => match self.fate_of(feed.call_id).await {
+                Ok(None) => match Box::pin(self.fate_of(feed.call_id)).await {
                     Ok(Some(fate)) => {
                         self.connection.meet(id, fate);
                         return Ok(());
@@ -379,19 +400,16 @@ impl Session {
         }
         // Round robin, so that one that cannot be read keeps no other waiting.
         self.round = self.round.wrapping_add(1);
-        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round % owed.len())) }
+        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
     }
 
     fn has_fates(&self) -> bool {
         self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
     }
 
-    /// The frames behind `cursor`: from the feed's ring, else from the database. `None` where the log has none.
-    async fn owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
-        if let Some(found) = feed.frames_after(cursor) {
-            return Ok(Some(found));
-        }
-        let events = in_time(self.store.events(feed.call_id, cursor, self.page)).await?;
+    /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
+    async fn read_owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        let events = in_time(self.store.events(feed.call_id, cursor, self.page.into())).await?;
         let mut frames = Vec::with_capacity(events.len());
         let (mut bytes, mut last) = (0, cursor);
         for event in &events {
@@ -409,7 +427,7 @@ impl Session {
             return Ok(None);
         }
         let average = (bytes / frames.len()).max(1);
-        self.page = i64::try_from(JOINED_BYTES / average).unwrap_or(1).clamp(1, 512);
+        self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
         Ok(Some((join(&frames), last)))
     }
 
@@ -423,9 +441,9 @@ impl Session {
 
     fn storage_failed(&mut self, error: &StoreError) {
         let now = Instant::now();
-        let since = self.storage_fails.map_or(now, |(since, _)| since);
+        let since = self.storage_fails.as_ref().map_or(now, |outage| outage.since);
         debug!(connection_id = %self.connection.connection_id, %error, "cannot read what is owed");
-        self.storage_fails = Some((since, now + STORAGE_RETRY));
+        self.storage_fails = Some(Box::new(Outage { since, again: now + STORAGE_RETRY }));
     }
 
     fn set_timer(&mut self, now: Instant) {
@@ -434,7 +452,7 @@ impl Session {
             Some(self.last_pong + self.timing.pong_timeout),
             self.expires,
             self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
-            self.storage_fails.map(|(_, again)| again).filter(|again| *again > now),
+            self.storage_fails.as_ref().map(|outage| outage.again).filter(|again| *again > now),
             self.leave_until,
         ]
         .into_iter()
@@ -466,7 +484,7 @@ impl Session {
         if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
             return Some(CloseReason::TooSlow);
         }
-        if self.storage_fails.is_some_and(|(since, _)| now >= since + self.timing.storage_deadline) {
+        if self.storage_fails.as_ref().is_some_and(|outage| now >= outage.since + self.timing.storage_deadline) {
             return Some(CloseReason::StorageDown);
         }
         if now >= self.next_ping {
@@ -498,5 +516,21 @@ impl Drop for Session {
             self.hub.wait_no_more(identifier, &self.connection);
         }
         self.hub.remove(self.connection.connection_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task itself, without what it points to.
+    #[test]
+    fn a_session_that_waits_is_small() {
+        fn size_of_task<F>(_: impl FnOnce(Box<Session>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, session) = (size_of_task(Session::run), size_of::<Session>());
+        assert!(task <= 320, "the task takes {task} bytes");
+        assert!(session <= 512, "the session takes {session} bytes");
     }
 }

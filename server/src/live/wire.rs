@@ -54,7 +54,7 @@ pub(super) struct Wire {
     /// Why somebody else wants the connection closed.
     pub close: Option<CloseReason>,
     /// When the client shall leave, once a drain began and until it is told.
-    pub leave: Option<Leave>,
+    pub leave: Option<Box<Leave>>,
     /// The socket failed.
     pub broken: bool,
     /// Bytes that went into the socket from `out`: shows whether a slow peer reads at all.
@@ -167,7 +167,7 @@ impl Connection {
 
     /// Has the session tell the client to leave.
     pub(super) fn leave(&self, leave: Leave) {
-        self.wire.lock().leave.get_or_insert(leave);
+        self.wire.lock().leave.get_or_insert_with(|| Box::new(leave));
         self.wake();
     }
 

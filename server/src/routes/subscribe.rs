@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use callscope_common::Timestamp;
@@ -69,7 +70,7 @@ pub fn websocket(ws: rocket_ws::WebSocket, knock: Knock<'_>, app: &State<App>) -
         remote_addr: knock.remote_addr,
         hub: app.hub.clone(),
         store: app.store.clone(),
-        timing: app.timing,
+        timing: Arc::clone(&app.timing),
     })
 }
 
@@ -87,7 +88,7 @@ pub struct Upgrade {
     remote_addr: Option<SocketAddr>,
     hub: Hub,
     store: Store,
-    timing: Timing,
+    timing: Arc<Timing>,
 }
 
 impl<'r> Responder<'r, 'r> for Upgrade {
@@ -105,7 +106,7 @@ impl<'r> Responder<'r, 'r> for Upgrade {
 impl IoHandler for Upgrade {
     async fn io(self: Pin<Box<Self>>, io: IoStream) -> io::Result<()> {
         let Self { identity, remote_addr, hub, store, timing, .. } = *Pin::into_inner(self);
-        tokio::spawn(Session::new(io, identity, remote_addr, hub, store, timing).run());
+        tokio::spawn(Box::new(Session::new(io, identity, remote_addr, hub, store, timing)).run());
         Ok(())
     }
 }

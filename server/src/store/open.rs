@@ -35,6 +35,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
 /// Statements the write path keeps prepared; there are fewer.
 const SQLITE_STATEMENTS: usize = 64;
+/// What each reading connection may keep of the file, in KiB; the system keeps the rest.
+const SQLITE_READER_CACHE_KIB: u32 = 256;
 /// What the writing connection may keep of the file, in KiB.
 const SQLITE_CACHE_KIB: i32 = 8 << 10;
 /// Pages of log (4 KiB each) after which it is moved into the file. A page that many commits changed is moved once.
@@ -115,7 +117,7 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.pragma("query_only", "1"))
+            .connect_with(options.pragma("query_only", "1").pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}")))
             .await?;
         Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers })
     }

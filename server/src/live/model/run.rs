@@ -1,6 +1,7 @@
 //! One case: how its steps happen, and what must be true when all is over.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callscope_common::api::{CallPatch, NewCall};
@@ -268,8 +269,8 @@ impl<'w> Run<'w> {
         let identity = Identity { username: "model".into(), uid: None, role: Role::Viewer, calls: None, expires };
         let known = self.hub.connections();
         let _inside = self.world.runtime.enter();
-        let session = Session::new(far, identity, None, self.hub.clone(), self.world.store().clone(), TIMING);
-        self.world.runtime.spawn(session.run());
+        let session = Session::new(far, identity, None, self.hub.clone(), self.world.store().clone(), Arc::new(TIMING));
+        self.world.runtime.spawn(Box::new(session).run());
         let mut new = self.hub.connections();
         new.retain(|connection| known.iter().all(|known| known.connection_id != connection.connection_id));
         Client::new(new.pop().expect("a connection"), near, &self.log)
