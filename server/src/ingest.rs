@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use callscope_common::{Timestamp, json};
 use parking_lot::Mutex;
+use rocket::tokio::sync::OwnedSemaphorePermit;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -88,11 +89,11 @@ impl Ingest {
         (self.attempts.lock().iter().rev().cloned().collect(), self.unverified.load(Ordering::Relaxed))
     }
 
-    /// Takes a webhook in; returns its answer once it is durable.
+    /// Takes a webhook in; returns its answer once it is durable. `room` is what the body takes of the memory for bodies.
     ///
     /// # Errors
     /// [`Refused`]; then nothing of it took effect.
-    pub async fn accept(&self, incoming: Incoming) -> Result<Answer, Refused> {
+    pub async fn accept(&self, incoming: Incoming, room: Option<OwnedSemaphorePermit>) -> Result<Answer, Refused> {
         let received_at = Timestamp::from_system_time(SystemTime::now());
         let header = incoming.header(callscope_common::signature::HEADER);
         let signed_at = match self.checker.check(header, &incoming.body, received_at) {
@@ -103,7 +104,7 @@ impl Ingest {
             }
         };
         let delivery = read(incoming, received_at, signed_at);
-        match self.appender.submit(Op::Deliver(Box::new(delivery))).await {
+        match self.appender.submit_in(Op::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
             Ok(_) => Err(Refused::Store(StoreError::Damaged("outcome"))),
             Err(error) => Err(Refused::Store(error)),

@@ -133,3 +133,80 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use callscope_common::event::EventKind;
+    use callscope_common::{CallId, Seq, Timestamp};
+    use rocket::tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use rocket::tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::{Identity, Role};
+    use crate::live::frame::text_frame;
+    use crate::live::wire::{Connection, Subscription};
+    use crate::store::ledger::Wake;
+
+    /// A connection that follows a call and is owed nothing; its frames come out of the pipe.
+    fn follow(hub: &Hub, call_id: CallId, room: usize) -> DuplexStream {
+        let (near, pipe) = duplex(room);
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
+        let connection = Arc::new(Connection::new(identity, None, now, near.into()));
+        let (feed, member) = hub.join(call_id, &connection, 0);
+        connection.wire.lock().subscriptions.push(Subscription {
+            id: 0,
+            feed,
+            member,
+            names: Vec::new(),
+            call_sid: String::new(),
+            cursor: 0,
+            confirmed: 0,
+            settled: true,
+            fate: None,
+        });
+        pipe
+    }
+
+    fn event(call_id: CallId, seq: Seq) -> Wake {
+        let events = vec![(EventKind::Transcription, format!("{seq:08}").into())];
+        Wake::Events { call_id, first: seq, events }
+    }
+
+    /// Announcements come one by one while the threads are at work, so many of them in the middle of a feed's round.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_follower_of_every_call_gets_all_in_order_from_the_threads() {
+        let hub = Hub::start(&Handle::current()).expect("threads");
+        let calls: Vec<CallId> = (0..5).map(|_| Uuid::new_v4()).collect();
+        let mut pipes: Vec<DuplexStream> =
+            calls.iter().flat_map(|call_id| (0..7).map(|_| follow(&hub, *call_id, 1 << 16))).collect();
+        // Never more at once than a feed's inbox takes: there are no sessions here to read what it leaves out.
+        for first in (1..2_000).step_by(16) {
+            for seq in first..first + 16 {
+                hub.announce(calls.iter().map(|call_id| event(*call_id, seq)).collect());
+            }
+            let frames: Vec<u8> =
+                (first..first + 16).flat_map(|seq| text_frame(&format!("{seq:08}")).to_vec()).collect();
+            for pipe in &mut pipes {
+                let mut heard = vec![0; frames.len()];
+                let read = timeout(Duration::from_secs(10), pipe.read_exact(&mut heard)).await;
+                read.expect("what was announced is worked on").expect("a pipe");
+                assert!(heard == frames, "frames are missing, doubled or out of order");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_threads_end_with_the_hub() {
+        let hub = Hub::start(&Handle::current()).expect("threads");
+        let Fanout::Threads(lanes) = &hub.shared.fanout else { panic!("a hub with threads") };
+        let lanes: Vec<_> = lanes.iter().map(Arc::downgrade).collect();
+        drop(hub);
+        while lanes.iter().any(|lane| lane.strong_count() > 0) {
+            task::yield_now().await;
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
@@ -27,6 +27,8 @@ pub(super) const JOINED_BYTES: usize = 32 * 1024;
 /// Most announcements that wait for the feed's next round. Beyond that they are dropped for their head alone: the followers read
 /// the events from the database.
 const INBOX: usize = if cfg!(test) { 32 } else { 4096 };
+/// Most bytes of them.
+const INBOX_BYTES: usize = 4 << 20;
 /// Sockets written before whoever wants to join or leave gets a chance. (In tests after each, so that few followers are enough
 /// to get in between.)
 const SLICE: usize = if cfg!(test) { 1 } else { 250 };
@@ -43,6 +45,8 @@ pub struct Feed {
     ring: Mutex<Ring>,
     inbox: Mutex<Inbox>,
     members: Mutex<Slab<Member>>,
+    /// How many members there are, for whoever must not wait for the list: it is locked while sockets are written.
+    size: AtomicUsize,
 }
 
 /// A follower: a connection, and which of its subscriptions.
@@ -73,6 +77,8 @@ pub(super) enum Item {
 #[derive(Debug, Default)]
 struct Inbox {
     items: VecDeque<Item>,
+    /// Of the frames among them.
+    bytes: usize,
     /// Whether a round is about to run or running.
     is_scheduled: bool,
 }
@@ -117,6 +123,7 @@ impl Feed {
             ring: Mutex::default(),
             inbox: Mutex::default(),
             members: Mutex::default(),
+            size: AtomicUsize::new(0),
         }
     }
 
@@ -133,19 +140,23 @@ impl Feed {
     }
 
     pub(super) fn join(&self, connection: Arc<Connection>, subscription: u64) -> usize {
-        self.members.lock().insert(Member { connection, subscription })
+        let mut members = self.members.lock();
+        self.size.fetch_add(1, Ordering::SeqCst);
+        members.insert(Member { connection, subscription })
     }
 
     /// Takes a follower off the list; says whether none is left.
     pub(super) fn leave(&self, member: usize) -> bool {
         let mut members = self.members.lock();
-        members.try_remove(member);
+        if members.try_remove(member).is_some() {
+            self.size.fetch_sub(1, Ordering::SeqCst);
+        }
         members.is_empty()
     }
 
-    /// How many follow.
+    /// How many follow. Waits for nobody.
     pub(super) fn size(&self) -> usize {
-        self.members.lock().len()
+        self.size.load(Ordering::SeqCst)
     }
 
     /// The connections that follow.
@@ -164,10 +175,7 @@ impl Feed {
         let is_new = {
             let mut inbox = self.inbox.lock();
             for item in items {
-                if inbox.items.len() >= INBOX {
-                    inbox.shrink();
-                }
-                inbox.items.push_back(item);
+                inbox.push(item);
             }
             !std::mem::replace(&mut inbox.is_scheduled, true)
         };
@@ -178,7 +186,7 @@ impl Feed {
 
     /// Works on all it was told up to now; says whether there is more already, and another round to be run.
     pub(super) async fn round(self: &Arc<Self>, hub: &Hub) -> bool {
-        let items = std::mem::take(&mut self.inbox.lock().items);
+        let items = self.inbox.lock().take();
         if AssertUnwindSafe(self.work(hub, items)).catch_unwind().await.is_err() {
             self.recover();
         }
@@ -286,6 +294,7 @@ impl Feed {
                             direct += 1;
                             removed += 1;
                             members.remove(at);
+                            self.size.fetch_sub(1, Ordering::SeqCst);
                         }
                     }
                 }
@@ -309,7 +318,30 @@ impl Feed {
     }
 }
 
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.frame.len(),
+            Self::Partial(frame) => frame.len(),
+            Self::Head(..) | Self::Fate(_) => 0,
+        }
+    }
+}
+
 impl Inbox {
+    fn push(&mut self, item: Item) {
+        if self.items.len() >= INBOX || self.bytes >= INBOX_BYTES {
+            self.shrink();
+        }
+        self.bytes += item.bytes();
+        self.items.push_back(item);
+    }
+
+    fn take(&mut self) -> VecDeque<Item> {
+        self.bytes = 0;
+        std::mem::take(&mut self.items)
+    }
+
     /// Replaces what waits by the head it leads to.
     fn shrink(&mut self) {
         let head = self.items.iter().fold((0, false), |(head, ended), item| match item {
@@ -318,6 +350,7 @@ impl Inbox {
             Item::Partial(_) | Item::Fate(_) => (head, ended),
         });
         self.items.retain(|item| matches!(item, Item::Fate(_)));
+        self.bytes = 0;
         self.items.push_front(Item::Head(head.0, head.1));
     }
 }

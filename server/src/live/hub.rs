@@ -35,14 +35,14 @@ type Followed = Vec<Arc<Feed>>;
 /// Lock order: feeds, then a feed's members, then a connection's wire. No lock is held across an `.await`.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     feeds: RwLock<HashMap<CallId, Followed>>,
-    fanout: Fanout,
+    pub(super) fanout: Fanout,
     lane: Turn,
     waiting: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
     draining: AtomicBool,
@@ -179,20 +179,32 @@ impl Hub {
 
     /// Adds a follower to a call; returns the call's feed and the follower's place in it.
     pub(super) fn join(&self, call_id: CallId, connection: &Arc<Connection>, subscription: u64) -> (Arc<Feed>, usize) {
+        loop {
+            let feed = self.feed_with_room(call_id);
+            // Not under the registry's lock: a feed that is writing to many sockets is waited for here, and nobody who
+            // announces must wait with us.
+            let member = feed.join(Arc::clone(connection), subscription);
+            if self.feeds(call_id).iter().any(|listed| Arc::ptr_eq(listed, &feed)) {
+                return (feed, member);
+            }
+            // It was forgotten just before it was joined.
+            feed.leave(member);
+        }
+    }
+
+    fn feed_with_room(&self, call_id: CallId) -> Arc<Feed> {
         let mut all = self.shared.feeds.write();
         let feeds = all.entry(call_id).or_default();
-        let emptiest = feeds.iter().min_by_key(|feed| feed.size()).cloned();
-        let feed = match emptiest {
-            Some(feed) if feed.size() < FOLLOWERS || feeds.len() >= self.shared.fanout.lanes() => feed,
-            _ => {
-                let lane = feeds.first().map_or_else(|| self.shared.lane.next(), |first| first.lane + feeds.len());
-                let feed = Arc::new(Feed::new(call_id, lane));
-                feeds.push(Arc::clone(&feed));
-                feed
-            }
-        };
-        let member = feed.join(Arc::clone(connection), subscription);
-        (feed, member)
+        let emptiest = feeds.iter().min_by_key(|feed| feed.size());
+        if let Some(feed) = emptiest
+            && (feed.size() < FOLLOWERS || feeds.len() >= self.shared.fanout.lanes())
+        {
+            return Arc::clone(feed);
+        }
+        let lane = feeds.first().map_or_else(|| self.shared.lane.next(), |first| first.lane + feeds.len());
+        let feed = Arc::new(Feed::new(call_id, lane));
+        feeds.push(Arc::clone(&feed));
+        feed
     }
 
     pub(super) fn leave(&self, feed: &Arc<Feed>, member: usize) {

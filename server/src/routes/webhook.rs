@@ -92,9 +92,9 @@ async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let (body, _room) = read(data, limit, head.length, &app.budget).await?;
+    let (body, room) = read(data, limit, head.length, &app.budget).await?;
     let incoming = Incoming { route, remote_addr: head.remote_addr, headers: head.headers, body };
-    app.ingest.accept(incoming).await.map_err(|refused| match refused {
+    app.ingest.accept(incoming, room).await.map_err(|refused| match refused {
         Refused::Unverified(unverified) => {
             ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", unverified.reason())
                 .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")

@@ -15,7 +15,7 @@ use callscope_common::{CallId, Identifier, Timestamp};
 use futures_util::FutureExt;
 use rocket::tokio::runtime::Handle;
 use rocket::tokio::spawn;
-use rocket::tokio::sync::{mpsc, oneshot};
+use rocket::tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use rocket::tokio::task::JoinHandle;
 use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -78,8 +78,17 @@ impl Appender {
     /// [`StoreError::Overloaded`] where the queue is full, [`StoreError::Closing`] where the task is gone,
     /// [`StoreError::TimedOut`] where the database hangs, else what it said after several tries.
     pub async fn submit(&self, op: Op) -> Submitted {
+        self.submit_in(op, None).await
+    }
+
+    /// The same for an operation that takes up room in memory: it is given back when the operation is done with, however
+    /// early the caller goes.
+    ///
+    /// # Errors
+    /// As [`Appender::submit`].
+    pub async fn submit_in(&self, op: Op, room: Option<OwnedSemaphorePermit>) -> Submitted {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Pending { op, answer }).map_err(|error| match error {
+        self.queue.try_send(Pending { op, answer, _room: room }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
         })?;

@@ -54,6 +54,9 @@ pub enum OpenError {
     /// The URL cannot be read. The parser's words may hold a password, so they are left out.
     #[error("the database URL cannot be read")]
     BadUrl,
+    /// SQLite's memory is gone with the process, so nothing in it is durable.
+    #[error("the database URL names memory, which keeps nothing; name a file")]
+    InMemory,
     /// The server acknowledges commits before they are durable.
     #[error("PostgreSQL runs with synchronous_commit = off, so a commit it acknowledged could be lost; set it to on")]
     NotDurable,
@@ -102,6 +105,9 @@ impl Store {
     }
 
     async fn open_sqlite(url: &str) -> Result<Self, OpenError> {
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(OpenError::InMemory);
+        }
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?
             .create_if_missing(true)

@@ -6,7 +6,7 @@ use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::elevenlabs::ProviderTurn;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallData, CallId, Identifier, Speaker, Timestamp};
-use rocket::tokio::sync::oneshot;
+use rocket::tokio::sync::{OwnedSemaphorePermit, oneshot};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -412,4 +412,5 @@ pub struct Merge {
 pub(in crate::store) struct Pending {
     pub op: Op,
     pub answer: oneshot::Sender<Result<Outcome, crate::store::StoreError>>,
+    pub _room: Option<OwnedSemaphorePermit>,
 }
