@@ -31,7 +31,7 @@ pub use outcome::outcome;
 pub use picker::pick;
 pub use plain::{Plain, gap_words};
 pub use select::{Selection, Selector};
-pub use signals::{Signal, Signals};
+pub use signals::Signals;
 
 /// How many updates may wait between the sockets and the writer. While it is full the sockets are not read, so that a
 /// reader that stopped slows the server's sending and costs no memory.

@@ -1,13 +1,17 @@
 //! The full-screen view's state, and how messages change it. No clock, no terminal, no socket.
 
+use std::convert::Infallible;
+
 use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::transcript::clock;
-use crossterm::event::KeyEvent;
+use ratatui::Frame;
 
 use super::call::{Call, Link};
 use super::entry::{Columns, Entry, Kind};
 use super::keys::{self, Action};
+use super::stage::{self, Input, Model};
+use super::view;
 use crate::live::{EndReason, Gap, Place, Update};
 use crate::tail::outcome;
 
@@ -16,40 +20,21 @@ pub const FRAME_ROWS: u16 = 4;
 /// The smallest screen that is drawn on.
 pub const SMALLEST: (u16, u16) = (40, 12);
 
-/// What happened.
+/// Something came of a call's stream.
 #[derive(Debug)]
-pub enum Message {
-    /// A key.
-    Key(KeyEvent),
-    /// The screen's new columns and rows.
-    Resize(u16, u16),
-    /// Something came of a call's stream.
-    Live {
-        /// Which call.
-        call: usize,
-        /// What to show.
-        shown: Vec<Update>,
-        /// When the call began.
-        start: Option<Timestamp>,
-        /// How far its stream has come.
-        place: Place,
-    },
-    /// A second went by.
-    Tick,
+pub struct Live {
+    /// Which call.
+    pub call: usize,
+    /// What to show.
+    pub shown: Vec<Update>,
+    /// When the call began.
+    pub start: Option<Timestamp>,
+    /// How far its stream has come.
+    pub place: Place,
 }
 
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Draw again.
-    Draw,
-    /// Leave.
-    Quit,
-    /// Leave, as interrupted.
-    Interrupt,
-    /// Stop the process until `fg`.
-    Suspend,
-}
+type Message = Input<Live>;
+type Effect = stage::Effect<Infallible>;
 
 /// Everything the view shows.
 #[derive(Debug)]
@@ -93,31 +78,6 @@ impl App {
             help: false,
             color,
             now,
-        }
-    }
-
-    /// Takes a message in.
-    pub fn update(&mut self, message: Message, now: Timestamp) -> Vec<Effect> {
-        self.now = now;
-        match message {
-            Message::Key(key) => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
-            Message::Resize(width, height) => {
-                self.resize(width, height);
-                vec![Effect::Draw]
-            }
-            Message::Live { call, shown, start, place } => {
-                self.calls[call].start = start;
-                for update in shown {
-                    self.live(call, update);
-                }
-                self.calls[call].place = place;
-                self.settle();
-                vec![Effect::Draw]
-            }
-            Message::Tick => {
-                let moving = self.calls.iter().any(|call| !matches!(call.link, Link::Ended | Link::Stopped));
-                if moving { vec![Effect::Draw] } else { Vec::new() }
-            }
         }
     }
 
@@ -301,6 +261,38 @@ impl App {
         let label = if self.calls.len() > 1 { format!("{}: ", self.calls[call].identifier) } else { String::new() };
         let columns = self.columns;
         self.entries.push(Entry::new(call, Kind::Note, String::new(), &format!("{label}{text}"), &columns));
+    }
+}
+
+impl Model for App {
+    type Message = Live;
+    type Wish = Infallible;
+
+    fn update(&mut self, message: Message, now: Timestamp) -> Vec<Effect> {
+        self.now = now;
+        match message {
+            Input::Key(key) => return keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
+            Input::Paste(_) => return Vec::new(),
+            Input::Resize(width, height) => self.resize(width, height),
+            Input::World(Live { call, shown, start, place }) => {
+                self.calls[call].start = start;
+                for update in shown {
+                    self.live(call, update);
+                }
+                self.calls[call].place = place;
+                self.settle();
+            }
+            Input::Tick => {}
+        }
+        vec![Effect::Draw]
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>) {
+        view::draw(self, frame.area(), frame.buffer_mut());
+    }
+
+    fn moves(&self) -> bool {
+        !self.is_over()
     }
 }
 

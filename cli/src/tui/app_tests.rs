@@ -38,7 +38,8 @@ impl Test {
 
     fn live(&mut self, update: Update) -> &mut Self {
         let place = Place { seq: self.seq, call_id: CALL.parse().ok() };
-        self.app.update(Message::Live { call: 0, shown: vec![update], start: Some(at(0)), place }, at(self.seq * 4));
+        self.app
+            .update(Input::World(Live { call: 0, shown: vec![update], start: Some(at(0)), place }), at(self.seq * 4));
         self
     }
 
@@ -73,7 +74,7 @@ impl Test {
     }
 
     fn key(&mut self, code: KeyCode) -> Vec<Effect> {
-        self.app.update(Message::Key(code.into()), self.app.now)
+        self.app.update(Input::Key(code.into()), self.app.now)
     }
 
     fn retry(&mut self, attempt: u32, secs: u64) -> &mut Self {
@@ -161,7 +162,7 @@ fn a_narrower_screen_keeps_the_turn_at_its_top() {
     test.key(KeyCode::PageDown);
     let shown = |test: &Test| test.screen()[3].clone();
     let before = shown(&test);
-    test.app.update(Message::Resize(60, 14), at(0));
+    test.app.update(Input::Resize(60, 14), at(0));
     assert_eq!(shown(&test).get(..20), before.get(..20));
 }
 
@@ -176,7 +177,7 @@ fn the_connection_is_told_in_words() {
     test.retry(2, 4);
     assert_eq!(test.state(), "RETRY 2 in 4s");
     let later = test.app.now.plus_secs(3);
-    test.app.update(Message::Tick, later);
+    test.app.update(Input::Tick, later);
     assert_eq!(test.state(), "RETRY 2 in 1s");
     test.live(Update::Resumed(Place { seq: 12, call_id: CALL.parse().ok() }));
     assert_eq!(test.state(), "LIVE");
@@ -216,7 +217,7 @@ fn the_end_shows_result_and_summary() {
     assert!(screen[0].ends_with("ENDED completed"), "{screen:?}");
     assert_eq!(screen[4], "-- call completed, successful; 00:41; 74 credits");
     assert_eq!(screen[5], "-- A truck was sent.");
-    assert!(test.app.update(Message::Tick, at(99)).is_empty(), "nothing moves any more");
+    assert!(!test.app.moves(), "nothing moves any more");
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn keys_leave_and_help() {
     let mut test = call_with_turns(14, 1);
     assert_eq!(test.key(KeyCode::Char('q')), [Effect::Quit]);
     let interrupt = crossterm::event::KeyEvent::new(KeyCode::Char('c'), crossterm::event::KeyModifiers::CONTROL);
-    assert_eq!(test.app.update(Message::Key(interrupt), at(0)), [Effect::Interrupt]);
+    assert_eq!(test.app.update(Input::Key(interrupt), at(0)), [Effect::Interrupt]);
     test.key(KeyCode::Char('?'));
     assert!(test.screen().iter().any(|row| row.contains("scroll a page")));
     test.key(KeyCode::Esc);

@@ -1,24 +1,37 @@
-//! The terminal while it is full-screen, and the promise to give it back.
+//! The terminal while it is full-screen, and the promise to give it back: after leaving, an error, a panic in any thread,
+//! a signal, and while the process is stopped.
 
-use std::io::{self, Stdout};
-use std::sync::Once;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{panic, process};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::time::Duration;
+use std::{panic, thread};
 
 use crossterm::cursor::Show;
-use crossterm::execute;
-use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
+use crossterm::style::ResetColor;
+use crossterm::terminal::{
+    self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+};
+use crossterm::{execute, queue};
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
+use tokio::sync::Notify;
 
 use crate::exit::{Failure, Result};
 
-static ENTERED: AtomicBool = AtomicBool::new(false);
-static PANICKED: AtomicBool = AtomicBool::new(false);
+/// How long giving the terminal back waits for a write to it that hangs.
+const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The terminal in raw mode and on its alternate screen. Given back when dropped, and on a panic in any thread.
+/// Whether the terminal is ours now.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+/// Held by whoever writes to the terminal, so that a frame never lands on a screen that was just given back.
+static WRITING: Mutex<()> = Mutex::new(());
+static PANICKED: Notify = Notify::const_new();
+
+/// The terminal in raw mode and on its alternate screen. Given back when dropped.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    terminal: Terminal<CrosstermBackend<Frames>>,
 }
 
 impl Screen {
@@ -26,11 +39,12 @@ impl Screen {
     pub fn enter() -> Result<Self> {
         restore_on_panic();
         take()
-            .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(Frames::default())))
             .map(|terminal| Self { terminal })
             .map_err(|error| {
                 give_back();
-                Failure::error(format!("cannot use the terminal: {error}")).hint("plain lines: callscope tail --plain")
+                Failure::error(format!("cannot use the terminal: {error}"))
+                    .hint("plain lines need none: callscope tail --plain ID")
             })
     }
 
@@ -39,9 +53,14 @@ impl Screen {
         terminal::size().unwrap_or((80, 24))
     }
 
-    /// Draws what changed.
+    /// Draws what changed, in one write.
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
         self.terminal.draw(draw).map(drop).map_err(|error| Failure::output(&error))
+    }
+
+    /// The next drawing draws every cell: whatever something else wrote over it is gone then.
+    pub fn forget(&mut self) -> Result<()> {
+        self.terminal.clear().map_err(|error| Failure::output(&error))
     }
 
     /// Gives the terminal back.
@@ -49,12 +68,20 @@ impl Screen {
         give_back();
     }
 
-    /// Gives the terminal back, stops the process as Ctrl-Z does elsewhere, and takes the terminal again after `fg`.
-    pub fn suspend(&mut self) -> Result<()> {
+    /// Takes the terminal again, after [`Screen::leave`] or after something else had it.
+    pub fn take_again(&mut self) -> Result<()> {
+        // What another program did to it meanwhile is undone as well.
         give_back();
-        // Raw mode turned the key into a mere key, so the signal has to be sent; without unsafe code that takes a program.
-        let _ = process::Command::new("kill").args(["-TSTP", &process::id().to_string()]).status();
-        take().and_then(|()| self.terminal.clear()).map_err(|error| Failure::output(&error))
+        take().map_err(|error| Failure::output(&error))?;
+        self.forget()
+    }
+
+    /// Puts `text` into the terminal's clipboard (OSC 52), where it has one; there is no answer to tell.
+    pub fn copy(&mut self, text: &str) -> Result<()> {
+        use base64::Engine as _;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text);
+        let sequence = format!("\x1b]52;c;{encoded}\x1b\\");
+        write_if_ours(sequence.as_bytes()).map_err(|error| Failure::output(&error))
     }
 }
 
@@ -64,23 +91,83 @@ impl Drop for Screen {
     }
 }
 
-/// Whether some thread panicked since the terminal was taken: it has been given back then.
-pub fn panicked() -> bool {
-    PANICKED.load(Ordering::Acquire)
+/// Collects a frame, and writes it at once when it is flushed. Nothing is drawn on a terminal that was given back.
+#[derive(Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+}
+
+impl Write for Frames {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            queue!(self.bytes, BeginSynchronizedUpdate)?;
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        queue!(self.bytes, EndSynchronizedUpdate)?;
+        let written = write_if_ours(&self.bytes);
+        self.bytes.clear();
+        written
+    }
+}
+
+/// Resolves once a thread panicked. The terminal has been given back by then.
+pub async fn panicked() {
+    PANICKED.notified().await;
+}
+
+fn write_if_ours(bytes: &[u8]) -> io::Result<()> {
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !ENTERED.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
 fn take() -> io::Result<()> {
     ENTERED.store(true, Ordering::Release);
     terminal::enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen)
+    execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)
 }
 
+/// Gives the terminal back, where it is ours. Nothing more can be done where that fails: the terminal is gone.
 fn give_back() {
-    if ENTERED.swap(false, Ordering::AcqRel) {
-        // Nothing more can be done where this fails: the terminal is gone.
-        let _ = terminal::disable_raw_mode();
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+    if !ENTERED.swap(false, Ordering::AcqRel) {
+        return;
     }
+    let writing = patiently();
+    let _ = terminal::disable_raw_mode();
+    // A write that hangs would hang this one as well.
+    if writing.is_some() {
+        let _ = execute!(
+            io::stdout(),
+            EndSynchronizedUpdate,
+            DisableBracketedPaste,
+            ResetColor,
+            LeaveAlternateScreen,
+            Show
+        );
+    }
+}
+
+/// The right to write, unless whoever has it does not let go of it in time.
+fn patiently() -> Option<MutexGuard<'static, ()>> {
+    const STEP: Duration = Duration::from_millis(5);
+    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+        match WRITING.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(STEP),
+        }
+    }
+    None
 }
 
 fn restore_on_panic() {
@@ -88,9 +175,9 @@ fn restore_on_panic() {
     ONCE.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            PANICKED.store(true, Ordering::Release);
             give_back();
             previous(info);
+            PANICKED.notify_one();
         }));
     });
 }
