@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 #[cfg(feature = "demo")]
 mod demo;
+mod play;
 mod replay;
 mod samples;
 mod subscriptions;
@@ -19,6 +20,7 @@ pub use calls::Calls;
 pub use connections::Connections;
 #[cfg(feature = "demo")]
 pub use demo::Demo;
+pub use play::Play;
 pub use replay::Replay;
 pub use samples::Samples;
 pub use subscriptions::Subscriptions;
@@ -99,6 +101,8 @@ pub enum Command {
     Demo(Demo),
     /// Follow calls: full-screen on a terminal, plain lines in a pipe
     Tail(Tail),
+    /// Play a saved tail again, offline
+    Play(Play),
     /// List and show calls
     #[command(subcommand)]
     Calls(Calls),

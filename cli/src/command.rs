@@ -5,6 +5,7 @@ mod completions;
 mod connections;
 #[cfg(feature = "demo")]
 mod demo;
+mod play;
 mod replay;
 mod samples;
 mod subscriptions;
@@ -23,6 +24,7 @@ pub async fn run(args: Args) -> Result {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(settings, args).await,
         Command::Tail(args) => tail::run(&settings, args).await,
+        Command::Play(args) => play::run(&settings, args).await,
         other => {
             let mut signals = Signals::listen()?;
             tokio::select! {
@@ -46,9 +48,9 @@ async fn short(settings: &Settings, command: Command) -> Result {
         Command::Samples(args) => samples::run(settings, &args),
         Command::Webhook(args) => webhook::run(settings, args),
         Command::Completions { shell } => completions::run(shell),
-        // These two have signals of their own and never come here.
+        // These have signals of their own and never come here.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Ok),
-        Command::Tail(_) => Ok(Exit::Ok),
+        Command::Tail(_) | Command::Play(_) => Ok(Exit::Ok),
     }
 }

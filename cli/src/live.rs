@@ -77,6 +77,13 @@ pub enum Update {
     Message(Incoming),
     /// The first subscription stands, or waits for its call.
     Ready(Place),
+    /// Nothing was heard for so long, though the server gives a sign of life more often than that.
+    Quiet {
+        /// In seconds.
+        secs: u32,
+    },
+    /// Something was heard again.
+    Heard,
     /// The connection broke, or could not be made.
     Reconnecting {
         /// 1 for the first try after a break.

@@ -3,7 +3,7 @@
 //! - [`args`]: the command line; [`settings`]: flags, environment and files together
 //! - [`command`]: one module a subcommand
 //! - [`live`]: a call's stream, unbroken across reconnects; [`client`]: the HTTP API
-//! - [`tail`]: what `tail` does with the stream; [`tui`]: its full-screen view
+//! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`tui`]: the full-screen views
 //! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
 //! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
 
@@ -14,6 +14,7 @@ mod console;
 mod exit;
 mod live;
 mod output;
+mod play;
 mod replay;
 mod samples;
 mod secret;

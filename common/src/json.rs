@@ -33,6 +33,11 @@ impl<'a> Object<'a> {
         (value.get() != "null").then_some(value)
     }
 
+    /// Keys and values in their order, those that are null left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.fields.iter().filter(|(_, value)| value.get() != "null").map(|(key, value)| (key.as_ref(), *value))
+    }
+
     /// The value of `key`, where it is an object.
     #[must_use]
     pub fn object(&self, key: &str) -> Option<Object<'a>> {

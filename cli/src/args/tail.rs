@@ -10,6 +10,9 @@ pub struct Tail {
     /// Any identifiers of calls; none: pick from the live calls (on a terminal)
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Follow all live calls, and those that come
+    #[arg(long, conflicts_with = "no_follow")]
+    pub active: bool,
     /// Plain lines, also on a terminal
     #[arg(long, conflicts_with = "tui")]
     pub plain: bool,

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use callscope_common::Identifier;
 
 use crate::args::{self, Format};
+use crate::client::Client;
 use crate::exit::{Failure, Result};
 use crate::live::{Place, Request, Start};
 use crate::settings::Settings;
@@ -25,31 +26,44 @@ pub enum View {
 /// Runs it.
 pub async fn run(settings: &Settings, args: args::Tail) -> Result {
     let view = view(settings, &args)?;
-    let identifiers = if args.ids.is_empty() {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(Failure::usage("which call? there is nobody to ask here").hint(
-                "name one or more: callscope tail ID; the live ones are listed by: callscope calls ls --status in_progress",
-            ));
-        }
+    let identifiers = if !args.ids.is_empty() {
+        named(&args.ids)?
+    } else if args.active || view == View::Screen {
+        Vec::new()
+    } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
         tail::pick(settings).await?
     } else {
-        let parse = |id: &String| Identifier::parse(id).map_err(|error| Failure::usage(error.to_string()));
-        let mut identifiers = args.ids.iter().map(parse).collect::<Result<Vec<_>>>()?;
-        let mut seen = std::collections::HashSet::new();
-        identifiers.retain(|identifier| seen.insert(identifier.clone()));
-        identifiers
+        return Err(Failure::usage("which call? there is nobody to ask here").hint(
+            "name one or more: callscope tail ID; or follow all that are live: callscope tail --active;              they are listed by: callscope calls ls --status in_progress",
+        ));
     };
     let requests = requests(identifiers, &args)?;
     show(settings, requests, &args, view).await
 }
 
+/// The identifiers given, each once.
+fn named(ids: &[String]) -> Result<Vec<Identifier>> {
+    let parse = |id: &String| Identifier::parse(id).map_err(|error| Failure::usage(error.to_string()));
+    let mut identifiers = ids.iter().map(parse).collect::<Result<Vec<_>>>()?;
+    let mut seen = std::collections::HashSet::new();
+    identifiers.retain(|identifier| seen.insert(identifier.clone()));
+    Ok(identifiers)
+}
+
 /// Follows `requests` and shows them.
 pub async fn show(settings: &Settings, requests: Vec<Request>, args: &args::Tail, view: View) -> Result {
+    if requests.is_empty() && view == View::Screen && !args.active {
+        // A server that cannot be asked is told before the screen is taken.
+        tail::live_calls(&Client::new(settings)?).await?;
+    }
     let mut streams = Streams::open(settings, requests, args).await?;
     let identifiers = streams.requests.iter().map(|request| request.identifier.clone()).collect();
     match view {
-        View::Screen => tui::run(settings, &mut streams, args.exit_status).await,
+        View::Screen => tui::run(settings, &mut streams, args).await,
         View::Lines => {
+            if args.active {
+                settings.console.say("following every live call; Ctrl-C ends it");
+            }
             let mut plain = Plain::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
             tail::drain(&mut streams, &mut plain, settings, args.exit_status).await
         }

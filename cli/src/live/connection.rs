@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure};
 
 /// A handshake or a write that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A connection on which nothing came for so long is asked whether it is still there,
+/// A connection on which nothing came for so long, though the server pings every 25 s, is asked whether it is still there,
 const ASK_AFTER: Duration = Duration::from_secs(30);
 /// and given up after so long.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -76,18 +76,36 @@ impl Follower {
             return broken;
         }
         let mut line = Line { socket, heard: Instant::now(), asked: false };
+        let mut quiet = false;
         // When the server asked to leave for another one.
         let mut leave = None;
         let left = |leave: Option<Instant>| leave.map(|at| at.saturating_duration_since(Instant::now()));
         let mut resuming = self.ready;
         loop {
             let frame = tokio::select! {
-                frame = line.next() => frame,
+                heard = line.next() => match heard {
+                    Ok(None) => {
+                        quiet = true;
+                        let secs = u32::try_from(ASK_AFTER.as_secs()).unwrap_or(u32::MAX);
+                        match self.pass(Update::Quiet { secs }).await {
+                            Ok(()) => continue,
+                            Err(broken) => return broken,
+                        }
+                    }
+                    Ok(Some(frame)) => Ok(frame),
+                    Err(broken) => Err(broken),
+                },
                 () = until(leave), if self.request.reconnect => {
                     return Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) };
                 }
                 () = self.out.out.closed() => return Break::Unheard,
             };
+            if frame.is_ok()
+                && std::mem::take(&mut quiet)
+                && let Err(broken) = self.pass(Update::Heard).await
+            {
+                return broken;
+            }
             let text = match frame {
                 Ok(Message::Text(text)) => text,
                 Ok(Message::Close(frame)) => return closed(frame.as_ref(), left(leave)),
@@ -170,25 +188,22 @@ struct Line<'s> {
 }
 
 impl Line<'_> {
-    /// The next frame. Asks a silent server whether it is there, and gives up on one that stays silent.
-    async fn next(&mut self) -> Result<Message, Break> {
-        loop {
-            let patience = if self.asked { DEAD_AFTER } else { ASK_AFTER };
-            match timeout_at(self.heard + patience, self.socket.next()).await {
-                Ok(Some(Ok(frame))) => {
-                    self.heard = Instant::now();
-                    self.asked = false;
-                    return Ok(frame);
-                }
-                Ok(Some(Err(error))) => return Err(Break::lost(client::cause(&error))),
-                Ok(None) => return Err(Break::lost("the connection was closed")),
-                Err(_) if self.asked => {
-                    return Err(Break::lost(format!("nothing was heard for {} s", DEAD_AFTER.as_secs())));
-                }
-                Err(_) => {
-                    self.asked = true;
-                    send(self.socket, r#"{"ping":0}"#.to_owned()).await?;
-                }
+    /// The next frame; `None` where a silent server was just asked whether it is there. Gives up on one that stays silent.
+    async fn next(&mut self) -> Result<Option<Message>, Break> {
+        let patience = if self.asked { DEAD_AFTER } else { ASK_AFTER };
+        match timeout_at(self.heard + patience, self.socket.next()).await {
+            Ok(Some(Ok(frame))) => {
+                self.heard = Instant::now();
+                self.asked = false;
+                Ok(Some(frame))
+            }
+            Ok(Some(Err(error))) => Err(Break::lost(client::cause(&error))),
+            Ok(None) => Err(Break::lost("the connection was closed")),
+            Err(_) if self.asked => Err(Break::lost(format!("nothing was heard for {} s", DEAD_AFTER.as_secs()))),
+            Err(_) => {
+                self.asked = true;
+                send(self.socket, r#"{"ping":0}"#.to_owned()).await?;
+                Ok(None)
             }
         }
     }

@@ -102,6 +102,8 @@ fn told(updates: &[Update]) -> Vec<String> {
         Update::Ready(place) => format!("ready {}", place.seq),
         Update::Resumed(place) => format!("resumed {}", place.seq),
         Update::Reconnecting { .. } => "reconnecting".into(),
+        Update::Quiet { .. } => "quiet".into(),
+        Update::Heard => "heard".into(),
         Update::Gap(gap) => format!("{gap:?}"),
         Update::Ended(Ending { reason: EndReason::CallEnded, place, .. }) => format!("ended {}", place.seq),
         Update::Ended(Ending { reason: EndReason::CaughtUp, .. }) => "caught up".into(),

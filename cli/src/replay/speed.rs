@@ -1,5 +1,6 @@
 //! How fast a call is spoken.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,11 +9,25 @@ use std::time::Duration;
 pub struct Speed(Option<f64>);
 
 impl Speed {
+    /// How many times the call's own pace; `None` for no waiting at all.
+    pub fn factor(self) -> Option<f64> {
+        self.0
+    }
+
     /// How long after the start something is due that lies `secs` into the call.
     pub fn wait(self, secs: f64) -> Duration {
         let Some(factor) = self.0 else { return Duration::ZERO };
         // A day is longer than any call; it also keeps what a hostile payload says within what clocks can hold.
         Duration::from_secs_f64((secs / factor).clamp(0.0, 86_400.0))
+    }
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(factor) => write!(f, "{factor}x"),
+            None => f.write_str("max"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stream as NDJSON: the server's messages as they came, and what happened to the connection between them.
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Serialize;
@@ -9,9 +10,13 @@ use super::Sink;
 use crate::live::{EndReason, Ending, Gap, Place, Update};
 use crate::output::json_for_terminal;
 
+/// The version of the lines of our own. Fields may be added under one version, and types; what is there keeps its meaning.
+pub const VERSION: u32 = 1;
+
 /// Writes one JSON document a line, each flushed.
 pub struct Ndjson<W> {
     writer: W,
+    clock: fn() -> Timestamp,
     identifiers: Vec<Identifier>,
     places: Vec<Place>,
     over: Vec<bool>,
@@ -22,7 +27,8 @@ impl<W: Write> Ndjson<W> {
     /// For the calls named by `identifiers`. On a `terminal`, characters it might act on are escaped.
     pub fn new(writer: W, identifiers: Vec<Identifier>, terminal: bool) -> Self {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
-        Self { writer, identifiers, places, over, terminal }
+        let clock = || Timestamp::from_system_time(SystemTime::now());
+        Self { writer, clock, identifiers, places, over, terminal }
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
@@ -32,9 +38,17 @@ impl<W: Write> Ndjson<W> {
         self.writer.flush()
     }
 
-    fn own(&mut self, own: &Own<'_>) -> io::Result<()> {
-        self.line(&serde_json::to_string(own)?)
+    fn own(&mut self, own: Own<'_>) -> io::Result<()> {
+        self.line(&serde_json::to_string(&Dated { own, at: (self.clock)() })?)
     }
+}
+
+/// A line of our own, and when it was written.
+#[derive(Serialize)]
+struct Dated<'a> {
+    #[serde(flatten)]
+    own: Own<'a>,
+    at: Timestamp,
 }
 
 /// What this program says beside the server's messages.
@@ -42,6 +56,7 @@ impl<W: Write> Ndjson<W> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Own<'a> {
     Ready {
+        version: u32,
         identifier: &'a Identifier,
         after: Seq,
         call_id: Option<CallId>,
@@ -109,6 +124,13 @@ impl<'a> From<&'a Ending> for OwnEnd<'a> {
 }
 
 impl<W: Write> Sink for Ndjson<W> {
+    fn opened(&mut self, identifier: &Identifier) -> io::Result<()> {
+        self.identifiers.push(identifier.clone());
+        self.places.push(Place::default());
+        self.over.push(false);
+        Ok(())
+    }
+
     fn update(&mut self, call: usize, update: &Update, _: Option<Timestamp>) -> io::Result<()> {
         let identifier = &self.identifiers[call].clone();
         let own = match update {
@@ -116,18 +138,22 @@ impl<W: Write> Sink for Ndjson<W> {
                 self.places[call] = Place { seq: incoming.seq.unwrap_or(self.places[call].seq), ..self.places[call] };
                 return self.line(&incoming.raw);
             }
-            Update::Ready(Place { seq, call_id }) => Own::Ready { identifier, after: *seq, call_id: *call_id },
+            Update::Ready(Place { seq, call_id }) => {
+                Own::Ready { version: VERSION, identifier, after: *seq, call_id: *call_id }
+            }
             Update::Resumed(Place { seq, call_id }) => Own::Resumed { identifier, after: *seq, call_id: *call_id },
             Update::Reconnecting { attempt, delay, reason, .. } => {
                 Own::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
             }
+            // Whether anything is heard is the view's concern: no event is missing yet.
+            Update::Quiet { .. } | Update::Heard => return Ok(()),
             Update::Gap(gap) => Own::Gap { identifier, gap: gap.into() },
             Update::Ended(ending) => {
                 self.over[call] = true;
                 Own::End { identifier, end: ending.into() }
             }
         };
-        self.own(&own)
+        self.own(own)
     }
 
     fn interrupted(&mut self) -> io::Result<()> {
@@ -135,7 +161,7 @@ impl<W: Write> Sink for Ndjson<W> {
             if !self.over[call] {
                 let Place { seq, call_id } = self.places[call];
                 let end = OwnEnd { reason: "interrupted", message: None, status: None, seq, call_id };
-                self.own(&Own::End { identifier: &self.identifiers[call].clone(), end })?;
+                self.own(Own::End { identifier: &self.identifiers[call].clone(), end })?;
             }
         }
         Ok(())
@@ -152,20 +178,27 @@ mod tests {
     #[test]
     fn messages_pass_as_they_came_and_every_line_is_one_document() {
         let mut bytes = Vec::new();
-        let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()], false);
+        let mut ndjson = Ndjson::new(&mut bytes, Vec::new(), false);
+        ndjson.opened(&Identifier::parse("EL_a_1").unwrap()).unwrap();
+        ndjson.clock = || Timestamp::from_unix_secs(0).unwrap();
         let raw = "{\"type\":\"new\",\n \"x\": 1e400}".to_owned();
         let message = ServerMessage::Unknown("new".into());
         ndjson.update(0, &Update::Message(Incoming { raw, message, seq: Some(7) }), None).unwrap();
         ndjson.update(0, &Update::Gap(Gap::Hole { expected: 2, found: 4 }), None).unwrap();
+        ndjson.update(0, &Update::Ready(Place::default()), None).unwrap();
         ndjson.interrupted().unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "{\"type\":\"new\",  \"x\": 1e400}");
-        assert_eq!(lines[1], r#"{"type":"gap","identifier":"EL_a_1","reason":"missing","expected":2,"found":4}"#);
         assert_eq!(
-            lines[2],
-            r#"{"type":"end","identifier":"EL_a_1","reason":"interrupted","status":null,"seq":7,"call_id":null}"#
+            lines[1],
+            r#"{"type":"gap","identifier":"EL_a_1","reason":"missing","expected":2,"found":4,"at":"1970-01-01T00:00:00.000000Z"}"#
         );
-        assert_eq!(lines.len(), 3);
+        assert!(lines[2].starts_with(r#"{"type":"ready","version":1,"identifier":"EL_a_1","#), "{}", lines[2]);
+        assert_eq!(
+            lines[3],
+            r#"{"type":"end","identifier":"EL_a_1","reason":"interrupted","status":null,"seq":7,"call_id":null,"at":"1970-01-01T00:00:00.000000Z"}"#
+        );
+        assert_eq!(lines.len(), 4);
     }
 }

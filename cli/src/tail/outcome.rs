@@ -1,7 +1,86 @@
 //! A call's result in words.
 
-use callscope_common::CallData;
+use std::fmt;
+
 use callscope_common::transcript::clock;
+use callscope_common::{CallData, CallStatus, json};
+
+/// A part of a call's result. Its words are as they came: untrusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// How it ended, how long it took and what it cost.
+    Outcome {
+        /// In words.
+        text: String,
+        /// Whether it ended well, where that is known.
+        good: Option<bool>,
+    },
+    /// What it was about.
+    Summary(String),
+    /// What the provider's evaluation says to one of its criteria.
+    Criterion {
+        /// The criterion.
+        name: String,
+        /// The verdict in words.
+        result: String,
+        /// Why.
+        why: Option<String>,
+        /// Whether that is good, where it says so.
+        good: Option<bool>,
+    },
+    /// Something the provider took down from the call.
+    Datum {
+        /// What.
+        name: String,
+        /// The value: a string's text, else JSON.
+        value: String,
+    },
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outcome { text, .. } | Self::Summary(text) => f.write_str(text),
+            Self::Criterion { name, result, why: Some(why), .. } => write!(f, "{name}: {result} ({why})"),
+            Self::Criterion { name, result, why: None, .. } => write!(f, "{name}: {result}"),
+            Self::Datum { name, value } => write!(f, "{name} = {value}"),
+        }
+    }
+}
+
+/// A call's result: how it ended, its summary, what the evaluation says, and what was taken down.
+pub fn parts(data: &CallData) -> Vec<Part> {
+    let (text, summary) = outcome(data);
+    let good = if data.status == CallStatus::Failed { Some(false) } else { data.call_successful };
+    let mut parts = vec![Part::Outcome { text, good }];
+    parts.extend(summary.map(Part::Summary));
+    let analysis = data.analysis_data.as_deref().and_then(json::object);
+    let Some(analysis) = analysis else { return parts };
+    if let Some(criteria) = analysis.object("evaluation_criteria_results") {
+        parts.extend(criteria.iter().map(|(name, value)| criterion(name, value)));
+    }
+    if let Some(data) = analysis.object("data_collection_results") {
+        parts.extend(data.iter().filter_map(|(name, value)| datum(name, value)));
+    }
+    parts
+}
+
+fn criterion(name: &str, value: &serde_json::value::RawValue) -> Part {
+    let object = json::object(value);
+    let result = object.as_ref().and_then(|object| object.text("result")).unwrap_or_else(|| "unknown".into());
+    let why = object.and_then(|object| said(object.string("rationale").as_ref()));
+    let good = match result.as_str() {
+        "success" | "true" => Some(true),
+        "failure" | "false" => Some(false),
+        _ => None,
+    };
+    Part::Criterion { name: name.to_owned(), result, why, good }
+}
+
+fn datum(name: &str, value: &serde_json::value::RawValue) -> Option<Part> {
+    let value = json::object(value)?.text("value")?;
+    Some(Part::Datum { name: name.to_owned(), value })
+}
 
 /// A call's result: how it ended, how long it took and what it cost; then the reason or summary, where there is one.
 /// As it came: untrusted.
@@ -32,17 +111,48 @@ fn said(text: Option<&String>) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn data(json: &str) -> CallData {
+        serde_json::from_str(json).unwrap()
+    }
+
     #[test]
     fn says_what_is_known_and_nothing_else() {
-        let data: CallData = serde_json::from_str(
+        let told = data(
             r#"{"status":"completed","call_successful":true,"duration_seconds":41,"cost":74,"cost_fiat":0.05,
             "transcript_summary":"A tow truck was sent.\n"}"#,
-        )
-        .unwrap();
-        let (line, summary) = outcome(&data);
+        );
+        let (line, summary) = outcome(&told);
         assert_eq!(line, "call completed, successful; 00:41; 74 credits; 0.05 USD");
         assert_eq!(summary.as_deref(), Some("A tow truck was sent."));
-        let data: CallData = serde_json::from_str(r#"{"status":"failed","failure_reason":"busy"}"#).unwrap();
-        assert_eq!(outcome(&data), ("call failed; busy".into(), None));
+        let told = data(r#"{"status":"failed","failure_reason":"busy"}"#);
+        assert_eq!(outcome(&told), ("call failed; busy".into(), None));
+    }
+
+    #[test]
+    fn evaluation_and_data_follow_in_their_order() {
+        let told = data(
+            r#"{"status":"completed","analysis_data":{"evaluation_criteria_results":{"safe":{"result":"success","rationale":"Asked first."},
+            "odd":7,"polite":{"result":"failure"}},"data_collection_results":{"place":{"value":"A10"},"dogs":{"value":1},"none":{"value":null}}}}"#,
+        );
+        let words: Vec<String> = parts(&told).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "call completed",
+                "safe: success (Asked first.)",
+                "odd: unknown",
+                "polite: failure",
+                "place = A10",
+                "dogs = 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_analysis_of_any_shape_is_no_trouble() {
+        for odd in ["null", "[]", "7", r#"{"evaluation_criteria_results":[1],"data_collection_results":"x"}"#] {
+            let told = data(&format!(r#"{{"status":"completed","analysis_data":{odd}}}"#));
+            assert_eq!(parts(&told).len(), 1, "{odd}");
+        }
     }
 }

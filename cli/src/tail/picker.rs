@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead as _, Write as _};
 
-use callscope_common::api::{CallList, CallView};
-use callscope_common::{CallStatus, Identifier, Timestamp, text};
+use callscope_common::api::CallView;
+use callscope_common::{Identifier, Timestamp, text};
 
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
@@ -13,12 +13,7 @@ use crate::settings::Settings;
 /// Asks on the terminal which of the live calls to follow; an only one needs no question.
 pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
     let client = Client::new(settings)?;
-    let mut live: Vec<CallView> = Vec::new();
-    for status in [CallStatus::InProgress, CallStatus::Initiated] {
-        let query = [("status", status.to_string()), ("limit", "50".to_owned())];
-        let list: CallList = client.get(&["api", "v1", "calls"], &query).await?;
-        live.extend(list.calls);
-    }
+    let live = super::live_calls(&client).await?;
     let chosen = match live.as_slice() {
         [] => {
             return Err(Failure::not_found("no call is live now")

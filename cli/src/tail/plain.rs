@@ -6,7 +6,7 @@ use callscope_common::protocol::{ServerMessage, Transcription};
 use callscope_common::transcript::clock;
 use callscope_common::{CallData, Identifier, Speaker, Timestamp, text};
 
-use super::{Sink, outcome};
+use super::{Sink, parts};
 use crate::console::Console;
 use crate::live::{EndReason, Ending, Gap, Update};
 use crate::output::moment;
@@ -16,20 +16,22 @@ pub struct Plain<W> {
     writer: W,
     console: Console,
     identifiers: Vec<Identifier>,
+    /// Whether lines say which call they are of.
+    several: bool,
     told: Vec<bool>,
     color: bool,
     timestamps: bool,
 }
 
 impl<W: Write> Plain<W> {
-    /// For the calls named by `identifiers`; lines say which where there are several.
+    /// For the calls named by `identifiers`; lines say which unless it begins with exactly one.
     pub fn new(writer: W, console: Console, identifiers: Vec<Identifier>, color: bool, timestamps: bool) -> Self {
-        let told = vec![false; identifiers.len()];
-        Self { writer, console, identifiers, told, color, timestamps }
+        let (told, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
+        Self { writer, console, identifiers, several, told, color, timestamps }
     }
 
     fn prefix(&self, call: usize) -> String {
-        if self.identifiers.len() > 1 { format!("{} | ", self.identifiers[call]) } else { String::new() }
+        if self.several { format!("{} | ", self.identifiers[call]) } else { String::new() }
     }
 
     fn line(&mut self, call: usize, line: &str) -> io::Result<()> {
@@ -50,9 +52,8 @@ impl<W: Write> Plain<W> {
 
     fn result(&mut self, call: usize, data: &CallData) -> io::Result<()> {
         self.told[call] = true;
-        let (line, summary) = outcome(data);
-        for line in std::iter::once(line).chain(summary) {
-            self.line(call, &format!("-- {}", text::one_line(&line)))?;
+        for part in parts(data) {
+            self.line(call, &format!("-- {}", text::one_line(&part.to_string())))?;
         }
         Ok(())
     }
@@ -88,7 +89,7 @@ impl<W: Write> Plain<W> {
         match (&ending.reason, ending.status) {
             (EndReason::CallEnded, Some(status)) if !self.told[call] => self.line(call, &format!("-- call {status}")),
             // The program itself says the failure of an only call.
-            (EndReason::Failed(failure), _) if self.identifiers.len() > 1 => {
+            (EndReason::Failed(failure), _) if self.several => {
                 self.console.warn(format!("{}{}", self.prefix(call), failure.message));
                 Ok(())
             }
@@ -98,12 +99,21 @@ impl<W: Write> Plain<W> {
 }
 
 impl<W: Write> Sink for Plain<W> {
+    fn opened(&mut self, identifier: &Identifier) -> io::Result<()> {
+        self.console.say(format!("following {identifier}"));
+        self.several |= !self.identifiers.is_empty();
+        self.identifiers.push(identifier.clone());
+        self.told.push(false);
+        Ok(())
+    }
+
     fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> io::Result<()> {
         let prefix = self.prefix(call);
         match update {
             Update::Message(incoming) => self.message(call, &incoming.message, start)?,
             Update::Ended(ending) => self.ended(call, ending)?,
-            Update::Ready(_) => {}
+            Update::Ready(_) | Update::Heard => {}
+            Update::Quiet { secs } => self.console.debug(format!("{prefix}nothing was heard for {secs} s")),
             Update::Reconnecting { attempt, delay, reason, broke } => {
                 let what = if *broke { "connection lost" } else { "no connection yet" };
                 let line = format!("{prefix}{what} ({reason}); trying again in {:.1} s", delay.as_secs_f64());

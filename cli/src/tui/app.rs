@@ -1,24 +1,29 @@
-//! The full-screen view's state, and how messages change it. No clock, no terminal, no socket.
+//! The state of the full-screen `tail` and `play`, and how it changes. No clock, no terminal, no socket.
 
-use std::convert::Infallible;
+mod act;
 
 use callscope_common::Timestamp;
-use callscope_common::protocol::ServerMessage;
-use callscope_common::transcript::clock;
+use callscope_common::api::CallView;
+use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::Frame;
 
-use super::call::{Call, Link};
-use super::entry::{Columns, Entry, Kind};
+use super::entry::{Columns, Times, Tone};
 use super::keys::{self, Action};
+use super::line::Line;
+use super::palette::Palette;
+use super::picker::{Picked, Picker};
+use super::raw::Raw;
 use super::stage::{self, Input, Model};
+use super::tab::{Link, Tab};
 use super::view;
-use crate::live::{EndReason, Gap, Place, Update};
-use crate::tail::outcome;
+use crate::live::{Place, Update};
 
-/// Rows that are not the transcript's: two of header, a rule, the footer.
-pub const FRAME_ROWS: u16 = 4;
 /// The smallest screen that is drawn on.
 pub const SMALLEST: (u16, u16) = (40, 12);
+/// Most tabs; beyond it the oldest call that is over goes when another comes.
+pub const MOST_TABS: usize = 100;
+/// How many seconds lie between two lists of a picker that is open.
+const LIST_EVERY: u32 = 2;
 
 /// Something came of a call's stream.
 #[derive(Debug)]
@@ -33,269 +38,328 @@ pub struct Live {
     pub place: Place,
 }
 
-type Message = Input<Live>;
-type Effect = stage::Effect<Infallible>;
+/// What comes from the world.
+#[derive(Debug)]
+pub enum Message {
+    /// Of streams.
+    Live(Vec<Live>),
+    /// Another call is followed.
+    Opened {
+        /// The stream's number.
+        call: usize,
+        /// As it was named.
+        identifier: String,
+        /// Whether somebody asked for it, and wants to see it.
+        wanted: bool,
+    },
+    /// What the server knows of a followed call.
+    Described(usize, Box<CallView>),
+    /// The calls there are, for the picker; or why that is not known.
+    Calls(Result<Vec<CallView>, String>),
+    /// A transcript was saved, or why not; in words.
+    Saved(Result<String, String>),
+    /// A recording is held, or goes on.
+    Paused(bool),
+}
+
+/// What is wanted of the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Follow another call.
+    Open(String),
+    /// No longer follow a call.
+    Close(usize),
+    /// Ask what the server knows of a call.
+    Describe(usize, String),
+    /// Ask which calls there are.
+    List,
+    /// Write a new file.
+    Save {
+        /// Its path.
+        path: String,
+        /// What goes into it.
+        content: String,
+    },
+    /// Hold a recording, or let it go on.
+    Pause,
+}
+
+/// What is to be done.
+pub type Effect = stage::Effect<Wish>;
+
+/// Where what is shown comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A server, at this address.
+    Server(String),
+    /// A recording.
+    Recording {
+        /// The file.
+        file: String,
+        /// How fast it is played.
+        speed: String,
+    },
+}
+
+/// What lies over the transcript.
+#[derive(Debug)]
+pub enum Overlay {
+    /// Nothing.
+    None,
+    /// The keys, from a row on.
+    Help(usize),
+    /// A message as it came.
+    Raw(Raw),
+    /// The calls to choose from, and how many ticks went by.
+    Picker(Picker, u32),
+}
+
+/// What is being asked for in the last row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// What to search for.
+    Search,
+    /// What to filter by.
+    Filter,
+    /// The name of a file.
+    Save,
+}
 
 /// Everything the view shows.
 #[derive(Debug)]
 pub struct App {
-    /// The server's address.
-    pub server: String,
+    /// Where it comes from.
+    pub source: Source,
     /// The followed calls.
-    pub calls: Vec<Call>,
-    /// The transcript, in the order things came.
-    pub entries: Vec<Entry>,
+    pub tabs: Vec<Tab>,
+    /// Which of them is shown.
+    pub current: usize,
+    /// What lies over it.
+    pub overlay: Overlay,
+    /// A question in the last row.
+    pub prompt: Option<(Ask, Line)>,
+    /// Something to be told until the next key.
+    pub notice: Option<(Tone, String)>,
     /// Columns and rows of the screen.
     pub size: (u16, u16),
-    /// Where things stand at this width.
-    pub columns: Columns,
-    /// The first row of the transcript that is on the screen.
-    pub top: usize,
-    /// Whether the view goes along with what comes.
-    pub follow: bool,
-    /// Turns that came while it does not.
-    pub new_below: usize,
-    /// Whether the keys are shown.
-    pub help: bool,
-    /// Whether to use colours.
-    pub color: bool,
+    /// The colours.
+    pub palette: Palette,
     /// The time.
     pub now: Timestamp,
+    /// Whether a recording is held.
+    pub paused: bool,
+    times: Times,
+    wrap: bool,
 }
 
 impl App {
-    /// Before anything came.
-    pub fn new(server: String, identifiers: Vec<String>, color: bool, size: (u16, u16), now: Timestamp) -> Self {
+    /// Before anything came. Without identifiers it begins with a choice, or waits for calls where it is to be `active`.
+    pub fn new(source: Source, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
+        let choose = identifiers.is_empty() && !active;
         Self {
-            server,
-            columns: Columns::new(size.0, identifiers.len() > 1),
-            calls: identifiers.into_iter().map(Call::new).collect(),
-            entries: Vec::new(),
-            size,
-            top: 0,
-            follow: true,
-            new_below: 0,
-            help: false,
-            color,
+            source,
+            tabs: identifiers.into_iter().enumerate().map(|(call, identifier)| Tab::new(call, identifier)).collect(),
+            current: 0,
+            overlay: if choose { Overlay::Picker(Picker::default(), 0) } else { Overlay::None },
+            prompt: None,
+            notice: None,
+            size: (80, 24),
+            palette: Palette::new(color),
             now,
+            paused: false,
+            times: Times::default(),
+            wrap: true,
         }
+    }
+
+    /// The call that is shown.
+    pub fn tab(&self) -> Option<&Tab> {
+        self.tabs.get(self.current)
+    }
+
+    /// Rows above the transcript: the call and its state, the server and how far it came, the tabs, a rule.
+    pub fn header_rows(&self) -> u16 {
+        if self.tabs.len() > 1 { 4 } else { 3 }
     }
 
     /// Rows that the transcript takes on the screen.
     pub fn body(&self) -> usize {
-        usize::from(self.size.1.saturating_sub(FRAME_ROWS))
+        usize::from(self.size.1.saturating_sub(self.header_rows() + 1))
     }
 
-    /// Whether every stream is over.
-    pub fn is_over(&self) -> bool {
-        self.calls.iter().all(|call| matches!(call.link, Link::Ended | Link::Stopped))
-    }
-
-    /// Rows of the whole transcript, with what is being spoken.
-    pub fn rows(&self) -> usize {
-        self.shown().map(|entry| entry.rows.len()).sum()
-    }
-
-    /// The transcript, with what is being spoken at its end.
-    pub fn shown(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().chain(self.calls.iter().filter_map(|call| call.partial.as_ref()))
-    }
-
-    fn act(&mut self, action: Action) -> Vec<Effect> {
-        let page = self.body().saturating_sub(1).max(1);
-        match action {
-            Action::Quit => return vec![Effect::Quit],
-            Action::Interrupt => return vec![Effect::Interrupt],
-            Action::Suspend => return vec![Effect::Suspend],
-            Action::Up => self.scroll_to(self.top.saturating_sub(1)),
-            Action::Down => self.scroll_to(self.top + 1),
-            Action::PageUp => self.scroll_to(self.top.saturating_sub(page)),
-            Action::PageDown => self.scroll_to(self.top + page),
-            Action::Top => self.scroll_to(0),
-            Action::Bottom => self.scroll_to(usize::MAX),
-            Action::Follow => {
-                self.follow = !self.follow;
-                self.settle();
+    /// A call's state in words, and whether it is good.
+    pub fn state(&self, tab: &Tab) -> (String, Tone) {
+        match (&self.source, &tab.link) {
+            (Source::Recording { .. }, Link::Live | Link::Connecting) if self.paused => ("PAUSED".into(), Tone::Warn),
+            (Source::Recording { speed, .. }, Link::Live | Link::Connecting) => {
+                (format!("PLAYING {speed}"), Tone::Good)
             }
-            Action::Help => self.help = !self.help,
-            Action::Close => self.help = false,
-        }
-        vec![Effect::Draw]
-    }
-
-    fn last_top(&self) -> usize {
-        self.rows().saturating_sub(self.body())
-    }
-
-    /// Scrolling up stops following; reaching the end takes it up again.
-    fn scroll_to(&mut self, top: usize) {
-        let last = self.last_top();
-        self.top = top.min(last);
-        self.follow = self.top == last;
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        if self.follow {
-            self.top = self.last_top();
-            self.new_below = 0;
-        } else {
-            self.top = self.top.min(self.last_top());
+            _ => tab.state(self.now),
         }
     }
 
-    /// Wraps everything anew, and keeps the entry at the top of the screen where it is.
-    fn resize(&mut self, width: u16, height: u16) {
-        let anchor = self.entry_at(self.top);
-        self.size = (width, height);
-        let columns = Columns::new(width, self.calls.len() > 1);
-        if columns != self.columns {
-            self.columns = columns;
-            let partials = self.calls.iter_mut().filter_map(|call| call.partial.as_mut());
-            self.entries.iter_mut().chain(partials).for_each(|entry| entry.wrap(&columns));
-            self.top = self.entries.iter().take(anchor).map(|entry| entry.rows.len()).sum();
+    fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        self.notice = None;
+        let everywhere =
+            keys::action(key).filter(|action| matches!(action, Action::Interrupt | Action::Suspend | Action::Redraw));
+        if let Some(action) = everywhere {
+            return self.act(action);
         }
-        self.settle();
-    }
-
-    fn entry_at(&self, row: usize) -> usize {
-        let mut rows = 0;
-        let entries = self.entries.iter().take_while(|entry| {
-            rows += entry.rows.len();
-            rows <= row
-        });
-        entries.count()
-    }
-
-    fn live(&mut self, call: usize, update: Update) {
-        match update {
-            Update::Message(incoming) => self.message(call, &incoming.message),
-            Update::Ready(place) => self.linked(call, place),
-            Update::Resumed(place) => {
-                self.linked(call, place);
-                self.note(call, &format!("connected again; resumed after seq {}, nothing missed", place.seq));
-            }
-            Update::Reconnecting { attempt, delay, reason, broke } => {
-                #[allow(clippy::cast_possible_truncation)]
-                let at = Timestamp::from_micros(self.now.as_micros() + delay.as_micros() as i64).unwrap_or(self.now);
-                self.calls[call].link = Link::Retry { attempt, at };
-                self.calls[call].partial = None;
-                if attempt == 1 {
-                    let what = if broke { "connection lost" } else { "no connection yet" };
-                    self.note(call, &format!("{what}: {reason}"));
-                }
-            }
-            Update::Gap(gap) => {
-                if matches!(gap, Gap::CursorInvalid { .. } | Gap::Merged { .. }) {
-                    self.entries.retain(|entry| entry.call != call);
-                    self.calls[call].partial = None;
-                }
-                self.note(call, &crate::tail::gap_words(&gap));
-            }
-            Update::Ended(ending) => {
-                self.calls[call].partial = None;
-                self.calls[call].status = ending.status;
-                self.calls[call].link = Link::Ended;
-                if let EndReason::Failed(failure) = &ending.reason {
-                    self.calls[call].link = Link::Stopped;
-                    self.note(call, &failure.message);
-                    if let Some(hint) = &failure.hint {
-                        self.note(call, hint);
-                    }
-                }
-            }
+        if self.prompt.is_some() {
+            return self.prompt_key(key);
+        }
+        match &mut self.overlay {
+            Overlay::Picker(picker, _) => match picker.key(key) {
+                Picked::Nothing => Vec::new(),
+                Picked::Close => self.leave_picker(key.code == KeyCode::Char('q')),
+                Picked::Call(sid) => self.pick(sid),
+            },
+            _ => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
         }
     }
 
-    /// A confirmation came. Its own message may have said already that the call is awaited.
-    fn linked(&mut self, call: usize, place: Place) {
-        let waiting = place.call_id.is_none();
-        self.calls[call].link = if waiting { Link::Waiting } else { Link::Live };
+    /// Closes the picker. Where there is nothing else, `q` leaves the program and Esc does not.
+    fn leave_picker(&mut self, quit: bool) -> Vec<Effect> {
+        if self.tabs.is_empty() {
+            return if quit { vec![Effect::Quit] } else { Vec::new() };
+        }
+        self.overlay = Overlay::None;
+        Vec::new()
     }
 
-    fn message(&mut self, call: usize, message: &ServerMessage) {
-        let columns = self.columns;
-        let start = self.calls[call].start;
-        let time = |at: Timestamp| clock(start.map_or(0.0, |start| at.secs_since(start)));
+    /// Shows a call that was picked: its tab, or a new one.
+    fn pick(&mut self, sid: String) -> Vec<Effect> {
+        self.overlay = Overlay::None;
+        if let Some(place) = self.tabs.iter().position(|tab| tab.identifier == sid) {
+            self.current = place;
+            return Vec::new();
+        }
+        vec![Effect::Wish(Wish::Open(sid))]
+    }
+
+    fn world(&mut self, message: Message) -> Vec<Effect> {
         match message {
-            ServerMessage::SubscriptionConfirmed(confirmed) => {
-                self.calls[call].status = Some(confirmed.status);
-                self.calls[call].link = Link::Live;
-            }
-            ServerMessage::SubscriptionPending(_) => self.calls[call].link = Link::Waiting,
-            ServerMessage::Transcription(turn) => {
-                let kind = Kind::Turn(turn.speaker_type);
-                self.entries.push(Entry::new(call, kind, time(turn.timestamp), &turn.message_text, &columns));
-                self.calls[call].last_turn = Some(turn.timestamp);
-                self.calls[call].partial.take_if(|partial| partial.kind == Kind::Partial(turn.speaker_type));
-                self.new_below += usize::from(!self.follow);
-            }
-            ServerMessage::TranscriptionPartial(turn) => {
-                let kind = Kind::Partial(turn.speaker_type);
-                let entry = Entry::new(call, kind, time(turn.timestamp), &turn.message_text, &columns);
-                self.calls[call].partial = Some(entry);
-            }
-            ServerMessage::CallStatus(event) => {
-                self.calls[call].status = Some(event.status);
-                if !event.status.is_ended() {
-                    self.note(call, &format!("the call is now {}", event.status));
+            Message::Live(news) => return self.live(news),
+            Message::Opened { call, identifier, wanted } => return self.opened(call, identifier, wanted),
+            Message::Described(call, view) => {
+                if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) {
+                    tab.describe(&view);
                 }
             }
-            ServerMessage::CallCompleted(event) => {
-                let data = &event.call_data;
-                self.calls[call].status = Some(data.status);
-                #[allow(clippy::cast_precision_loss)]
-                let duration = data.duration_seconds.map(|secs| secs as f64);
-                self.calls[call].duration = duration;
-                self.calls[call].partial = None;
-                let (line, summary) = outcome(data);
-                for text in std::iter::once(line).chain(summary) {
-                    self.entries.push(Entry::new(call, Kind::Result, String::new(), &text, &columns));
+            Message::Calls(calls) => return self.listed(calls),
+            Message::Saved(saved) => {
+                self.notice = Some(match saved {
+                    Ok(words) => (Tone::Good, words),
+                    Err(why) => (Tone::Bad, why),
+                });
+            }
+            Message::Paused(paused) => self.paused = paused,
+        }
+        Vec::new()
+    }
+
+    fn live(&mut self, news: Vec<Live>) -> Vec<Effect> {
+        let mut wishes = Vec::new();
+        for Live { call, shown, start, place } in news {
+            // A tab that was closed may still be spoken of.
+            let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
+            tab.start = start;
+            tab.place = place;
+            for update in &shown {
+                if tab.live(update, self.now) && matches!(self.source, Source::Server(_)) {
+                    wishes.push(Effect::Wish(Wish::Describe(call, tab.identifier.clone())));
                 }
             }
+        }
+        wishes
+    }
+
+    fn opened(&mut self, call: usize, identifier: String, wanted: bool) -> Vec<Effect> {
+        let mut wishes = Vec::new();
+        if self.tabs.len() >= MOST_TABS
+            && let Some(oldest) =
+                (0..self.tabs.len()).find(|place| *place != self.current && self.tabs[*place].is_over())
+        {
+            wishes.push(Effect::Wish(Wish::Close(self.tabs.remove(oldest).call)));
+            self.current -= usize::from(oldest < self.current);
+        }
+        self.tabs.push(Tab::new(call, identifier));
+        if wanted {
+            self.current = self.tabs.len() - 1;
+        }
+        wishes
+    }
+
+    /// An only live call needs no question.
+    fn listed(&mut self, calls: Result<Vec<CallView>, String>) -> Vec<Effect> {
+        let Overlay::Picker(picker, _) = &mut self.overlay else { return Vec::new() };
+        let first = !picker.loaded && self.tabs.is_empty();
+        let live = calls.iter().flatten().filter(|call| !call.status.is_ended());
+        let sids: Vec<String> = live.map(|call| call.call_sid.clone()).take(2).collect();
+        picker.list(calls);
+        match <[String; 1]>::try_from(sids) {
+            Ok([only]) if first => self.pick(only),
+            _ => Vec::new(),
+        }
+    }
+
+    fn tick(&mut self) -> Vec<Effect> {
+        let Overlay::Picker(_, ticks) = &mut self.overlay else { return Vec::new() };
+        *ticks += 1;
+        if ticks.is_multiple_of(LIST_EVERY) { vec![Effect::Wish(Wish::List)] } else { Vec::new() }
+    }
+
+    fn resize(&mut self, width: u16, height: u16) -> Vec<Effect> {
+        self.size = (width, height);
+        match &mut self.overlay {
+            Overlay::Raw(raw) => raw.wrap(width.into()),
+            Overlay::Picker(picker, _) if !picker.loaded => return vec![Effect::Wish(Wish::List)],
             _ => {}
         }
+        Vec::new()
     }
 
-    fn note(&mut self, call: usize, text: &str) {
-        let label = if self.calls.len() > 1 { format!("{}: ", self.calls[call].identifier) } else { String::new() };
-        let columns = self.columns;
-        self.entries.push(Entry::new(call, Kind::Note, String::new(), &format!("{label}{text}"), &columns));
+    /// Lays out what is on the screen now.
+    fn lay_out(&mut self) {
+        let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
+        self.current = self.current.min(self.tabs.len().saturating_sub(1));
+        if let Some(tab) = self.tabs.get_mut(self.current) {
+            tab.transcript.resize(Columns { width, times, wrap, start: tab.start }, body);
+        }
     }
 }
 
 impl Model for App {
-    type Message = Live;
-    type Wish = Infallible;
+    type Message = Message;
+    type Wish = Wish;
 
-    fn update(&mut self, message: Message, now: Timestamp) -> Vec<Effect> {
+    fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
-        match message {
-            Input::Key(key) => return keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
-            Input::Paste(_) => return Vec::new(),
-            Input::Resize(width, height) => self.resize(width, height),
-            Input::World(Live { call, shown, start, place }) => {
-                self.calls[call].start = start;
-                for update in shown {
-                    self.live(call, update);
-                }
-                self.calls[call].place = place;
-                self.settle();
+        let mut effects = match input {
+            Input::Key(key) => self.key(key),
+            Input::Paste(text) => {
+                self.paste(&text);
+                Vec::new()
             }
-            Input::Tick => {}
-        }
-        vec![Effect::Draw]
+            Input::Resize(width, height) => self.resize(width, height),
+            Input::World(message) => self.world(message),
+            Input::Tick => self.tick(),
+        };
+        self.lay_out();
+        effects.push(Effect::Draw);
+        effects
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
-        view::draw(self, frame.area(), frame.buffer_mut());
+        view::draw(self, frame);
     }
 
     fn moves(&self) -> bool {
-        !self.is_over()
+        let moving = |tab: &Tab| matches!(tab.link, Link::Live | Link::Retry { .. }) && !self.paused;
+        matches!(self.overlay, Overlay::Picker(..)) || self.tabs.iter().any(moving)
     }
 }
 
 #[cfg(test)]
-#[path = "app_tests.rs"]
+#[path = "app_tests/mod.rs"]
 mod tests;

@@ -1,23 +1,26 @@
-//! What the transcript is made of, wrapped to the screen's width.
+//! What a transcript is made of, and how it is laid out at a width.
 
-use callscope_common::Speaker;
+use std::ops::Range;
+
+use callscope_common::transcript::clock;
+use callscope_common::{Speaker, Timestamp};
 use textwrap::{WordSeparator, WrapAlgorithm};
 
 use super::glyph::drawable;
 
-/// A turn, a note or a result, with its rows at the present width.
-#[derive(Debug)]
+/// A turn, a note or a part of the result.
+#[derive(Debug, Clone)]
 pub struct Entry {
-    /// Which call it belongs to.
-    pub call: usize,
     /// What it is.
     pub kind: Kind,
-    /// Time since the call's start; empty for notes.
-    pub time: String,
+    /// When it was said.
+    pub at: Option<Timestamp>,
     /// The text, safe to draw.
-    pub text: String,
-    /// The text's rows.
-    pub rows: Vec<String>,
+    pub text: Box<str>,
+    /// The message it came with, as it came.
+    pub raw: Option<Box<str>>,
+    /// Whether a tool's words are shown whole.
+    pub open: bool,
 }
 
 /// What an [`Entry`] is.
@@ -27,10 +30,65 @@ pub enum Kind {
     Turn(Speaker),
     /// Something being said.
     Partial(Speaker),
-    /// Something that happened to the connection.
-    Note,
+    /// Something that happened to the connection or the call.
+    Note(Tone),
     /// How the call ended.
-    Result,
+    Outcome(Tone),
+    /// A part of the call's result.
+    Result(Tone),
+}
+
+/// Whether it is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Neither.
+    Plain,
+    /// To be noticed.
+    Warn,
+    /// Wrong.
+    Bad,
+}
+
+impl Kind {
+    /// Who speaks, where somebody does.
+    pub fn speaker(self) -> Option<Speaker> {
+        match self {
+            Self::Turn(speaker) | Self::Partial(speaker) => Some(speaker),
+            _ => None,
+        }
+    }
+}
+
+impl Entry {
+    /// Makes `text` safe to draw.
+    pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
+        Self { kind, at, text: drawable(text).into(), raw: raw.map(Into::into), open: false }
+    }
+}
+
+/// Which times are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// Since the call's start.
+    #[default]
+    Since,
+    /// Of the day, in UTC.
+    Day,
+    /// None.
+    Off,
+}
+
+impl Times {
+    /// The next of the three.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Since => Self::Day,
+            Self::Day => Self::Off,
+            Self::Off => Self::Since,
+        }
+    }
 }
 
 /// Where things stand at a width.
@@ -38,59 +96,87 @@ pub enum Kind {
 pub struct Columns {
     /// The screen's width.
     pub width: usize,
-    /// How many columns name the call; 0 for an only call.
-    pub label: usize,
-    /// Whether a caller's words are set in.
-    indent: usize,
+    /// Which times are shown.
+    pub times: Times,
+    /// Whether long turns take more than one row.
+    pub wrap: bool,
+    /// When the call began.
+    pub start: Option<Timestamp>,
 }
 
+/// A part of an entry's text that stands on one row, in bytes.
+pub type Span = Range<u32>;
+
+/// Widest name of a speaker.
+const SPEAKER: usize = 5;
+/// Where notes and results begin.
+const NOTE: usize = 3;
+
 impl Columns {
-    /// For a screen `width` wide with one or `several` calls.
-    pub fn new(width: u16, several: bool) -> Self {
-        let width = usize::from(width);
-        let label = if several { (width / 5).clamp(6, 16) } else { 0 };
-        Self { width, label, indent: if width < 60 { 1 } else { 4 } }
+    /// The time that stands before `entry`.
+    pub fn time(&self, entry: &Entry) -> String {
+        let (Some(at), Some(_)) = (entry.at, entry.kind.speaker()) else { return String::new() };
+        match self.times {
+            Times::Off => String::new(),
+            Times::Since => format!("{:>5}", clock(self.start.map_or(0.0, |start| at.secs_since(start)))),
+            Times::Day => at.to_string().get(11..19).unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Where the speaker's name of `entry` begins.
+    pub fn speaker(&self, entry: &Entry) -> usize {
+        let time = self.time(entry).len();
+        let indent = if self.width < 60 { 1 } else { 4 };
+        let indent = match entry.kind.speaker() {
+            Some(Speaker::User) => indent,
+            Some(Speaker::Tool) => 2 * indent,
+            _ => 0,
+        };
+        indent + if time > 0 { time + 1 } else { 0 }
     }
 
     /// Where the text of `entry` begins.
     pub fn text(&self, entry: &Entry) -> usize {
-        let gutter = match entry.kind {
-            Kind::Note | Kind::Result => return 3.min(self.width / 4),
-            Kind::Turn(_) | Kind::Partial(_) => entry.time.len().max(5) + 1 + 5 + 1,
-        };
-        let label = if self.label > 0 { self.label + 1 } else { 0 };
-        label + gutter + self.indent(entry.kind)
+        if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER + 1 } else { NOTE }
     }
 
-    fn indent(&self, kind: Kind) -> usize {
-        match kind {
-            Kind::Turn(Speaker::User) | Kind::Partial(Speaker::User) => self.indent,
-            Kind::Turn(Speaker::Tool) | Kind::Partial(Speaker::Tool) => 2 * self.indent,
-            _ => 0,
+    /// How wide the text of `entry` may be.
+    pub fn room(&self, entry: &Entry) -> usize {
+        self.width.saturating_sub(self.text(entry)).max(2)
+    }
+
+    /// The rows of `entry`: at least one.
+    pub fn lay_out(&self, entry: &Entry) -> Box<[Span]> {
+        let text = &*entry.text;
+        let folded = entry.kind == Kind::Turn(Speaker::Tool) && !entry.open;
+        if folded || !self.wrap {
+            return Box::new([span(0, text.len())]);
         }
+        let options = textwrap::Options::new(self.room(entry))
+            .word_separator(WordSeparator::UnicodeBreakProperties)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit)
+            .break_words(true);
+        let mut end = 0;
+        let mut spans = Vec::new();
+        for row in textwrap::wrap(text, options) {
+            // Rows are parts of the text in their order, with nothing but blanks between them.
+            let begin = text[end..].find(&*row).map_or(end, |found| end + found);
+            end = begin + row.len();
+            spans.push(span(begin, end));
+        }
+        if spans.is_empty() { Box::new([0..0]) } else { spans.into() }
     }
 }
 
-impl Entry {
-    /// Makes `text` safe and wraps it.
-    pub fn new(call: usize, kind: Kind, time: String, text: &str, columns: &Columns) -> Self {
-        let mut entry = Self { call, kind, time, text: drawable(text).into_owned(), rows: Vec::new() };
-        entry.wrap(columns);
-        entry
-    }
+fn span(begin: usize, end: usize) -> Span {
+    let short = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    short(begin)..short(end)
+}
 
-    /// Wraps the text anew.
-    pub fn wrap(&mut self, columns: &Columns) {
-        let width = columns.width.saturating_sub(columns.text(self)).max(2);
-        let options = textwrap::Options::new(width)
-            .word_separator(WordSeparator::UnicodeBreakProperties)
-            .wrap_algorithm(WrapAlgorithm::FirstFit)
-            .break_words(true);
-        self.rows = textwrap::wrap(&self.text, options).into_iter().map(std::borrow::Cow::into_owned).collect();
-        if self.rows.is_empty() {
-            self.rows.push(String::new());
-        }
-    }
+/// The text of a row.
+pub fn row<'e>(entry: &'e Entry, span: &Span) -> &'e str {
+    entry.text.get(span.start as usize..span.end as usize).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -98,25 +184,43 @@ mod tests {
     use super::*;
     use unicode_width::UnicodeWidthStr as _;
 
+    fn columns(width: usize) -> Columns {
+        Columns { width, times: Times::Since, wrap: true, start: Timestamp::from_unix_secs(0) }
+    }
+
+    fn tool(text: &str) -> Entry {
+        let mut entry = Entry::new(Kind::Turn(Speaker::Tool), Timestamp::from_unix_secs(3600), text, None);
+        entry.open = true;
+        entry
+    }
+
     #[test]
     fn rows_fit_whatever_the_text_and_the_width() {
         let texts =
             ["", "short", &"word ".repeat(300), &"x".repeat(70_000), &"東京".repeat(200), &"👩\u{200d}🚒".repeat(90)];
         for width in [20, 40, 41, 80, 200] {
-            let columns = Columns::new(width, false);
             for text in texts {
-                let entry = Entry::new(0, Kind::Turn(Speaker::Tool), "1:00:00".into(), text, &columns);
-                let fits = columns.width - columns.text(&entry);
-                assert!(entry.rows.iter().all(|row| row.width() <= fits), "{width}: {:.20}", text);
-                assert!(!entry.rows.is_empty());
+                let entry = tool(text);
+                let rows = columns(width).lay_out(&entry);
+                let room = columns(width).room(&entry);
+                assert!(rows.iter().all(|span| row(&entry, span).width() <= room), "{width}: {text:.20}");
+                let kept: String = rows.iter().map(|span| row(&entry, span)).collect();
+                assert_eq!(kept.replace(' ', ""), entry.text.replace(' ', ""), "nothing is lost");
             }
         }
     }
 
     #[test]
     fn speakers_have_places_of_their_own() {
-        let columns = Columns::new(80, false);
-        let at = |speaker| columns.text(&Entry::new(0, Kind::Turn(speaker), "00:01".into(), "hi", &columns));
+        let at = |speaker| columns(80).text(&Entry::new(Kind::Turn(speaker), Timestamp::from_unix_secs(1), "hi", None));
         assert!(at(Speaker::Agent) < at(Speaker::User) && at(Speaker::User) < at(Speaker::Tool));
+    }
+
+    #[test]
+    fn a_tools_words_are_folded_until_they_are_opened() {
+        let mut entry = tool(&"argument ".repeat(60));
+        assert!(columns(80).lay_out(&entry).len() > 5);
+        entry.open = false;
+        assert_eq!(columns(80).lay_out(&entry).len(), 1);
     }
 }

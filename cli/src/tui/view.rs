@@ -2,73 +2,81 @@
 
 mod footer;
 mod header;
-mod help;
+mod overlay;
+mod picker;
 mod transcript;
 
-use callscope_common::Speaker;
+use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::app::{App, FRAME_ROWS, SMALLEST};
+use super::app::{App, Overlay, SMALLEST};
+use super::entry::Tone;
+use super::palette::Palette;
 
 /// Draws everything.
-pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        return too_small(area, buffer);
+pub fn draw(app: &App, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    if too_small(area, SMALLEST, frame.buffer_mut()) {
+        return;
     }
-    header::draw(app, Rect { height: 3, ..area }, buffer);
-    let body = Rect { y: area.y + 3, height: area.height - FRAME_ROWS, ..area };
-    if app.help {
-        help::draw(app, body, buffer);
-    } else {
-        transcript::draw(app, body, buffer);
+    let buffer = frame.buffer_mut();
+    let top = app.header_rows();
+    header::draw(app, Rect { height: top, ..area }, buffer);
+    let body = Rect { y: area.y + top, height: area.height.saturating_sub(top + 1), ..area };
+    let last = Rect { y: area.bottom() - 1, height: 1, ..area };
+    let mut cursor = None;
+    match &app.overlay {
+        Overlay::None => transcript::draw(app, body, buffer),
+        Overlay::Help(top) => overlay::help(app, *top, body, buffer),
+        Overlay::Raw(raw) => overlay::raw(raw, body, buffer),
+        Overlay::Picker(picker, _) => cursor = Some(picker::draw(app, picker, body, buffer)),
     }
-    footer::draw(app, Rect { y: area.bottom() - 1, height: 1, ..area }, buffer);
+    let asked = footer::draw(app, last, buffer);
+    if let Some(position) = asked.or(cursor) {
+        frame.set_cursor_position(position);
+    }
 }
 
-fn too_small(area: Rect, buffer: &mut Buffer) {
-    let lines = [format!("too small: {}x{}", area.width, area.height), format!("needs {}x{}", SMALLEST.0, SMALLEST.1)];
+/// Says so on a screen smaller than `smallest`.
+pub fn too_small(area: Rect, smallest: (u16, u16), buffer: &mut Buffer) -> bool {
+    if area.width >= smallest.0 && area.height >= smallest.1 {
+        return false;
+    }
+    let lines = [format!("too small: {}x{}", area.width, area.height), format!("needs {}x{}", smallest.0, smallest.1)];
     for (row, line) in (area.y..area.bottom()).zip(lines) {
-        buffer.set_stringn(area.x, row, line, area.width.into(), Style::new());
+        put(buffer, Rect { y: row, height: 1, ..area }, 0, &line, Style::new());
     }
-}
-
-/// The colours: of the terminal's own sixteen, on its own background.
-struct Palette {
-    on: bool,
-}
-
-impl Palette {
-    fn of(app: &App) -> Self {
-        Self { on: app.color }
-    }
-
-    fn fg(&self, color: Color) -> Style {
-        if self.on { Style::new().fg(color) } else { Style::new() }
-    }
-
-    fn speaker(&self, speaker: Speaker) -> Style {
-        self.fg(match speaker {
-            Speaker::Agent => Color::Cyan,
-            Speaker::User => Color::Green,
-            Speaker::Tool => Color::Yellow,
-        })
-    }
-
-    fn dim(&self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
+    true
 }
 
 /// Puts `left` and `right` at the ends of a row. `right` is shown whole; `left` gets what is left.
-fn ends(buffer: &mut Buffer, row: Rect, (left, left_style): (&str, Style), (right, right_style): (&str, Style)) {
+pub fn ends(buffer: &mut Buffer, row: Rect, (left, left_style): (&str, Style), (right, right_style): (&str, Style)) {
     let width = usize::from(row.width);
     let right = crate::output::cut(right, Some(width));
     let taken = right.width();
     let room = width.saturating_sub(if taken > 0 { taken + 1 } else { 0 });
-    buffer.set_stringn(row.x, row.y, crate::output::cut(left, Some(room)), room, left_style);
-    let x = u16::try_from(width - taken).unwrap_or(0);
-    buffer.set_stringn(row.x + x, row.y, right, taken, right_style);
+    put(buffer, row, 0, &crate::output::cut(left, Some(room)), left_style);
+    put(buffer, row, width - taken, &right, right_style);
+}
+
+/// Puts `text` at a column of `row`, up to its end.
+pub fn put(buffer: &mut Buffer, row: Rect, column: usize, text: &str, style: Style) {
+    let room = usize::from(row.width).saturating_sub(column);
+    if let Ok(column) = u16::try_from(column)
+        && room > 0
+    {
+        buffer.set_stringn(row.x.saturating_add(column), row.y, text, room, style);
+    }
+}
+
+fn tone(palette: Palette, tone: Tone) -> Style {
+    match tone {
+        Tone::Good => palette.good(),
+        Tone::Plain => Style::new(),
+        Tone::Warn => palette.warn(),
+        Tone::Bad => palette.bad(),
+    }
 }

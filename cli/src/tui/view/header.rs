@@ -1,65 +1,88 @@
-//! The header: which call, how the connection stands, how far it has come.
+//! The header: which call, how the connection stands, how far it has come; and the tabs, where there are several.
 
 use callscope_common::transcript::clock;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
+use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::App;
-use super::super::call::{Call, Link};
+use super::super::app::{App, Source};
+use super::super::entry::Tone;
 use super::super::glyph::drawable;
-use super::{Palette, ends};
+use super::super::tab::Tab;
+use super::{ends, put, tone};
+use crate::output::cut;
 
-/// Two rows and a rule.
+/// Widest name of a call in the row of tabs.
+const NAME: usize = 24;
+
+/// Two rows, the tabs and a rule.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
-    let palette = Palette::of(app);
+    let palette = app.palette;
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
-    let (name, state, style) = match app.calls.as_slice() {
-        [only] => (only.identifier.clone(), only.state(app.now), state_style(only, &palette)),
-        several => (format!("{} calls", several.len()), together(several), Style::new()),
+    let (name, (state, state_tone)) = match app.tab() {
+        Some(tab) => (tab.identifier.clone(), app.state(tab)),
+        None => ("no call yet".into(), (String::new(), Tone::Plain)),
     };
-    let bold = Style::new().add_modifier(Modifier::BOLD);
-    ends(buffer, row(0), (&drawable(&name), bold), (&state, style.add_modifier(Modifier::BOLD)));
-    ends(buffer, row(1), (&drawable(&app.server), palette.dim()), (&progress(app), Style::new()));
-    buffer.set_stringn(area.x, area.y + 2, "─".repeat(area.width.into()), area.width.into(), palette.dim());
+    let state_style = tone(palette, state_tone).add_modifier(Modifier::BOLD);
+    ends(buffer, row(0), (&drawable(&name), palette.strong()), (&state, state_style));
+    ends(buffer, row(1), (&drawable(&origin(app)), palette.dim()), (&progress(app), Style::new()));
+    if app.tabs.len() > 1 {
+        tabs(app, row(2), buffer);
+    }
+    let rule = Rect { y: area.bottom() - 1, height: 1, ..area };
+    put(buffer, rule, 0, &"─".repeat(area.width.into()), palette.dim());
+}
+
+fn origin(app: &App) -> String {
+    let place = match &app.source {
+        Source::Server(address) => address.clone(),
+        Source::Recording { file, .. } => format!("recording {file}"),
+    };
+    match app.tab().and_then(|tab| tab.agent.as_deref()) {
+        Some(agent) => format!("{place}  {agent}"),
+        None => place,
+    }
 }
 
 fn progress(app: &App) -> String {
-    match app.calls.as_slice() {
-        [only] => {
-            let lasted = only.lasted(app.now).map_or(String::new(), |secs| format!("  {}", clock(secs)));
-            format!("seq {}{lasted}", only.place.seq)
-        }
-        several => format!("{} events", several.iter().map(|call| call.place.seq).sum::<i64>()),
+    let Some(tab) = app.tab() else { return String::new() };
+    let lasted = tab.lasted(app.now).map_or(String::new(), |secs| format!("  {}", clock(secs)));
+    format!("seq {}{lasted}", tab.place.seq)
+}
+
+/// As many tabs as fit around the one that is shown.
+fn tabs(app: &App, row: Rect, buffer: &mut Buffer) {
+    let labels: Vec<String> = app.tabs.iter().enumerate().map(|(place, tab)| label(app, place, tab)).collect();
+    let width = |range: &[String]| range.iter().map(|label| label.width() + 1).sum::<usize>();
+    let mut first = 0;
+    while first < app.current && width(&labels[first..=app.current]) > usize::from(row.width) {
+        first += 1;
+    }
+    let mut column = 0;
+    for (place, label) in labels.iter().enumerate().skip(first) {
+        let over = app.tabs[place].is_over();
+        let style = match place == app.current {
+            true => app.palette.selected(),
+            false if over => app.palette.dim(),
+            false => Style::new(),
+        };
+        put(buffer, row, column, label, style);
+        column += label.width() + 1;
     }
 }
 
-/// How several connections stand: `2 LIVE 1 ENDED`.
-fn together(calls: &[Call]) -> String {
-    let words = calls.iter().map(|call| match call.link {
-        Link::Connecting => "CONNECTING",
-        Link::Retry { .. } => "RETRY",
-        Link::Waiting => "WAITING",
-        Link::Live => "LIVE",
-        Link::Ended => "ENDED",
-        Link::Stopped => "STOPPED",
-    });
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for word in words {
-        match counts.iter_mut().find(|(counted, _)| *counted == word) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((word, 1)),
-        }
-    }
-    counts.sort_unstable();
-    counts.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(" ")
-}
-
-fn state_style(call: &Call, palette: &Palette) -> Style {
-    match call.link {
-        Link::Live => palette.fg(Color::Green),
-        Link::Connecting | Link::Waiting | Link::Retry { .. } => palette.fg(Color::Yellow),
-        Link::Stopped => palette.fg(Color::Red),
-        Link::Ended => Style::new(),
-    }
+/// A tab in short: the end of its name, which tells calls apart, and what waits in it.
+fn label(app: &App, place: usize, tab: &Tab) -> String {
+    let name = drawable(&tab.identifier).into_owned();
+    let skip = name.chars().count().saturating_sub(NAME);
+    let name: String =
+        if skip == 0 { name } else { std::iter::once('…').chain(name.chars().skip(skip + 1)).collect() };
+    let state = match app.state(tab).0 {
+        state if state.starts_with("LIVE") || state.starts_with("PLAYING") => String::new(),
+        state => format!(" {}", state.split(' ').next().unwrap_or_default().to_lowercase()),
+    };
+    let new = tab.transcript.new_below();
+    let new = if place != app.current && new > 0 { format!(" +{new}") } else { String::new() };
+    cut(&format!(" {name}{state}{new} "), Some(NAME + 16)).into_owned()
 }

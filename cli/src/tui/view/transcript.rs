@@ -1,81 +1,72 @@
-//! The transcript: only the rows on the screen.
+//! The transcript: the rows that are on the screen.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::super::app::App;
-use super::super::call::Link;
-use super::super::entry::{Entry, Kind};
-use super::super::glyph::drawable;
-use super::Palette;
+use super::super::entry::{Entry, Kind, row as row_text};
+use super::super::tab::{Link, Tab};
+use super::super::transcript::Row;
+use super::{put, tone};
 
-/// Draws the rows from the app's top on.
+/// Draws them.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
-    if app.rows() == 0 {
-        return empty(app, area, buffer);
+    let Some(tab) = app.tab() else {
+        return put(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
+    };
+    if tab.transcript.rows().is_empty() {
+        let row = Rect { height: 1, ..area };
+        return put(buffer, row, 0, empty(tab), app.palette.dim());
     }
-    let mut skip = app.top;
-    let mut rows = area.y..area.bottom();
-    for entry in app.shown() {
-        if skip >= entry.rows.len() {
-            skip -= entry.rows.len();
-            continue;
+    for (y, row) in (area.y..area.bottom()).zip(tab.transcript.rows()) {
+        if let Some(entry) = tab.transcript.entry(row.position) {
+            draw_row(app, tab, entry, row, Rect { y, height: 1, ..area }, buffer);
         }
-        for (index, text) in entry.rows.iter().enumerate().skip(skip) {
-            let Some(y) = rows.next() else { return };
-            draw_row(app, entry, index, text, Rect { y, height: 1, ..area }, buffer);
-        }
-        skip = 0;
     }
 }
 
-fn draw_row(app: &App, entry: &Entry, index: usize, text: &str, row: Rect, buffer: &mut Buffer) {
-    let palette = Palette::of(app);
+fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: &mut Buffer) {
+    let palette = app.palette;
+    let columns = tab.transcript.columns();
     let style = match entry.kind {
         Kind::Turn(_) => Style::new(),
         Kind::Partial(_) => palette.dim(),
-        Kind::Note => palette.fg(Color::Yellow),
-        Kind::Result => Style::new().add_modifier(Modifier::BOLD),
+        Kind::Note(kind) | Kind::Result(kind) => tone(palette, kind),
+        Kind::Outcome(kind) => tone(palette, kind).add_modifier(Modifier::BOLD),
     };
-    let put = |buffer: &mut Buffer, column: usize, text: &str, style: Style| {
-        let room = usize::from(row.width).saturating_sub(column);
-        if let Ok(column) = u16::try_from(column) {
-            buffer.set_stringn(row.x.saturating_add(column), row.y, text, room, style);
-        }
-    };
-    let column = app.columns.text(entry);
-    if index == 0 {
-        match entry.kind {
-            Kind::Turn(speaker) | Kind::Partial(speaker) => {
-                let label = app.columns.label;
-                let gutter = if label > 0 { label + 1 } else { 0 };
-                if label > 0 {
-                    let name = drawable(&app.calls[entry.call].identifier);
-                    put(buffer, 0, &short(&name, label), palette.dim());
-                }
-                put(buffer, gutter, &format!("{:>5}", entry.time), palette.dim());
-                let at = column.saturating_sub(6);
-                put(buffer, at, speaker.as_str(), palette.speaker(speaker).add_modifier(Modifier::BOLD));
+    let selected = !tab.transcript.follows() && tab.transcript.selected().0 == row.position;
+    if row.line == 0 {
+        let mark = |style: Style| if selected { style.patch(palette.selected()) } else { style };
+        match entry.kind.speaker() {
+            Some(speaker) => {
+                put(buffer, area, 0, &columns.time(entry), mark(palette.dim()));
+                put(buffer, area, columns.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
             }
-            Kind::Note | Kind::Result => put(buffer, 0, "--", style),
+            None => put(buffer, area, 0, "--", mark(style)),
         }
     }
-    put(buffer, column, text, style);
+    let column = columns.text(entry);
+    let text = row_text(entry, &row.span);
+    let room = usize::from(area.width).saturating_sub(column);
+    let text = crate::output::cut(text, Some(room));
+    put(buffer, area, column, &text, style);
+    if let Some(search) = tab.transcript.search() {
+        for found in search.ranges(&text) {
+            let at = column + text[..found.start].width();
+            put(buffer, area, at, &text[found], palette.found());
+        }
+    }
 }
 
-/// The end of a name: what tells calls apart.
-fn short(name: &str, width: usize) -> String {
-    let skip = name.chars().count().saturating_sub(width);
-    if skip == 0 { name.to_owned() } else { std::iter::once('…').chain(name.chars().skip(skip + 1)).collect() }
-}
-
-fn empty(app: &App, area: Rect, buffer: &mut Buffer) {
-    let text = match app.calls.first().map(|call| &call.link) {
-        Some(Link::Connecting) => "connecting",
-        Some(Link::Waiting) => "waiting for the call to appear",
-        Some(Link::Ended) => "nothing was said",
+fn empty(tab: &Tab) -> &'static str {
+    let (filter, hidden) = tab.transcript.filter();
+    match &tab.link {
+        _ if !tab.transcript.entries().is_empty() && (filter.is_some() || !hidden.is_empty()) => "no turn matches",
+        Link::Connecting => "connecting",
+        Link::Waiting => "waiting for the call to appear",
+        Link::Ended => "nothing was said",
         _ => "waiting for the first words",
-    };
-    buffer.set_stringn(area.x, area.y, text, area.width.into(), Palette::of(app).dim());
+    }
 }

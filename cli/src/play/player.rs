@@ -1,0 +1,172 @@
+//! Playing a recording: each step at the time it came, by a clock that may run faster and be stopped.
+
+use std::time::SystemTime;
+
+use callscope_common::Timestamp;
+use callscope_common::protocol::ServerMessage;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{Recording, Step};
+use crate::live::{Gap, Place, Update};
+use crate::replay::Speed;
+
+/// Longest silence that is waited for, in the recording's seconds; the rest of a longer one is left out.
+const LONGEST_WAIT: f64 = 60.0;
+
+/// A recording being played.
+pub struct Player {
+    steps: std::iter::Peekable<std::vec::IntoIter<Step>>,
+    speed: Speed,
+    clock: Clock,
+    /// Since when there is no connection, by the recording's own clock.
+    broke: Option<Timestamp>,
+    calls: Vec<Progress>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    start: Option<Timestamp>,
+    place: Place,
+}
+
+/// The recording's time.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// The time it shows at `since`,
+    shows: Timestamp,
+    /// unless it is stopped: then it shows it always.
+    since: Option<Instant>,
+}
+
+/// Something that came.
+pub struct Played {
+    /// The call's number.
+    pub call: usize,
+    /// What.
+    pub update: Update,
+    /// When the call began.
+    pub start: Option<Timestamp>,
+    /// How far it has come.
+    pub place: Place,
+}
+
+impl Player {
+    /// Before the first step.
+    pub fn new(recording: Recording, speed: Speed, at: Instant) -> Self {
+        let first = recording.steps.iter().find_map(spoken);
+        let shows = first.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
+        let calls = vec![Progress::default(); recording.identifiers.len()];
+        let clock = Clock { shows, since: Some(at) };
+        Self { steps: recording.steps.into_iter().peekable(), speed, clock, broke: None, calls }
+    }
+
+    /// The recording's time.
+    pub fn now(&self, at: Instant) -> Timestamp {
+        let Some(since) = self.clock.since else { return self.clock.shows };
+        let gone = at.saturating_duration_since(since).as_secs_f64() * self.speed.factor().unwrap_or(0.0);
+        later(self.clock.shows, gone)
+    }
+
+    /// Whether it is held.
+    pub fn is_paused(&self) -> bool {
+        self.clock.since.is_none()
+    }
+
+    /// Holds it, or lets it go on.
+    pub fn pause(&mut self, at: Instant) {
+        let shows = self.now(at);
+        self.clock = Clock { shows, since: if self.is_paused() { Some(at) } else { None } };
+    }
+
+    /// How long until the next step; `None` at the end, and while it is held.
+    pub fn wait(&mut self, at: Instant) -> Option<Duration> {
+        let due = self.due()?;
+        let since = self.clock.since?;
+        let Some(factor) = self.speed.factor() else { return Some(Duration::ZERO) };
+        let wait = due.secs_since(self.clock.shows).clamp(0.0, LONGEST_WAIT) / factor;
+        Some((since + Duration::from_secs_f64(wait)).saturating_duration_since(at))
+    }
+
+    /// The next step, when its time has come; `None` at the end. Loses nothing where it is dropped.
+    pub async fn next(&mut self) -> Option<Played> {
+        self.due()?;
+        match self.wait(Instant::now()) {
+            Some(wait) => sleep(wait).await,
+            None => std::future::pending().await,
+        }
+        self.take(Instant::now())
+    }
+
+    /// The next step, where its time has come already.
+    pub fn ready(&mut self) -> Option<Played> {
+        let at = Instant::now();
+        if self.wait(at)?.is_zero() { self.take(at) } else { None }
+    }
+
+    /// When the next step is due. What was said has the server's time, and what happened to the connection has the saving
+    /// program's, which may be days later: of that only the length of a break counts.
+    fn due(&mut self) -> Option<Timestamp> {
+        let (shows, broke) = (self.clock.shows, self.broke);
+        let step = self.steps.peek()?;
+        Some(match (&step.update, broke, step.at) {
+            (Update::Resumed(_), Some(broke), Some(at)) => later(shows, at.secs_since(broke).max(0.0)),
+            _ => spoken(step).unwrap_or(shows),
+        })
+    }
+
+    /// The next step, at `at`.
+    fn take(&mut self, at: Instant) -> Option<Played> {
+        let due = self.due()?;
+        let Step { call, update, at: written } = self.steps.next()?;
+        self.clock = Clock { shows: self.now(at).max(due), since: self.clock.since.map(|_| at) };
+        match &update {
+            Update::Reconnecting { .. } => self.broke = self.broke.or(written),
+            Update::Resumed(_) => self.broke = None,
+            _ => {}
+        }
+        let progress = &mut self.calls[call];
+        progress.note(&update);
+        Some(Played { call, update, start: progress.start, place: progress.place })
+    }
+}
+
+impl Progress {
+    fn note(&mut self, update: &Update) {
+        match update {
+            Update::Message(incoming) => {
+                self.place.seq = incoming.seq.unwrap_or(self.place.seq);
+                match &incoming.message {
+                    ServerMessage::Transcription(turn) => self.start = self.start.or(Some(turn.timestamp)),
+                    ServerMessage::SubscriptionConfirmed(confirmed) => self.place.call_id = Some(confirmed.call_id),
+                    _ => {}
+                }
+            }
+            Update::Ready(place) | Update::Resumed(place) => self.place = *place,
+            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => *self = Self::default(),
+            _ => {}
+        }
+    }
+}
+
+/// When something was said, by the server's clock.
+fn spoken(step: &Step) -> Option<Timestamp> {
+    match &step.update {
+        Update::Message(incoming) => match &incoming.message {
+            ServerMessage::Transcription(turn) => Some(turn.timestamp),
+            ServerMessage::TranscriptionPartial(turn) => Some(turn.timestamp),
+            ServerMessage::CallStatus(event) => event.call_end_time,
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn later(at: Timestamp, secs: f64) -> Timestamp {
+    #[allow(clippy::cast_possible_truncation)]
+    Timestamp::from_micros(at.as_micros().saturating_add((secs * 1e6) as i64)).unwrap_or(at)
+}
+
+#[cfg(test)]
+#[path = "player_tests.rs"]
+mod tests;

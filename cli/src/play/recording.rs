@@ -1,0 +1,315 @@
+//! Reading a saved tail.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read as _};
+use std::path::Path;
+use std::time::Duration;
+
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
+use serde::Deserialize;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::live::{EndReason, Ending, Gap, Incoming, Place, Update};
+use crate::tail::VERSION;
+
+/// Longest line taken, in bytes: a call's result with all the provider's analysis.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// A saved tail.
+#[derive(Debug)]
+pub struct Recording {
+    /// The calls in it, by number.
+    pub identifiers: Vec<Identifier>,
+    /// What came, in its order.
+    pub steps: Vec<Step>,
+}
+
+/// Something that came.
+#[derive(Debug)]
+pub struct Step {
+    /// The call's number.
+    pub call: usize,
+    /// What.
+    pub update: Update,
+    /// When, as far as the line tells.
+    pub at: Option<Timestamp>,
+}
+
+impl Recording {
+    /// Reads a file; `-` is stdin.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            return Self::read(std::io::stdin().lock(), path);
+        }
+        let file = std::fs::File::open(path).map_err(|error| Failure::file("read", path, &error))?;
+        Self::read(std::io::BufReader::new(file), path)
+    }
+
+    fn read(mut from: impl BufRead, path: &Path) -> Result<Self> {
+        let mut reading = Reading::default();
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let mut limited = from.by_ref().take(LONGEST_LINE);
+            let read = limited.read_until(b'\n', &mut line).map_err(|error| Failure::file("read", path, &error))?;
+            if read == 0 {
+                break;
+            }
+            let wrong = |why: String| {
+                Failure::new(Exit::Error, format!("{}:{number}: {why}", path.display()))
+                    .hint("play takes what `callscope tail ID --save FILE` wrote")
+            };
+            let text = std::str::from_utf8(&line).map_err(|_| wrong("this is not UTF-8".into()))?.trim();
+            // A tail that was killed may leave half a line at the end.
+            let last = !line.ends_with(b"\n");
+            match reading.line(text) {
+                Err(_) if last && !reading.steps.is_empty() => {}
+                read => read.map_err(wrong)?,
+            }
+        }
+        if reading.steps.is_empty() {
+            return Err(Failure::new(Exit::Error, format!("{} holds no call", path.display()))
+                .hint("play takes what `callscope tail ID --save FILE` wrote"));
+        }
+        Ok(reading.finish())
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    identifiers: Vec<Identifier>,
+    steps: Vec<Step>,
+    /// Every name that was read, and the number of its call.
+    names: HashMap<String, usize>,
+    places: Vec<Place>,
+    ended: Vec<bool>,
+}
+
+/// The fields that place a line; each may be missing.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    identifier: Option<String>,
+    #[serde(default)]
+    call_sid: Option<String>,
+    #[serde(default)]
+    conversation_id: Option<String>,
+    #[serde(default)]
+    at: Option<Timestamp>,
+    #[serde(default)]
+    timestamp: Option<Timestamp>,
+    #[serde(default)]
+    seq: Option<Seq>,
+}
+
+/// A line of the program's own; see `tail/ndjson.rs`.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Own {
+    Ready {
+        #[serde(default)]
+        version: Option<u32>,
+        after: Seq,
+        call_id: Option<CallId>,
+    },
+    Resumed {
+        after: Seq,
+        call_id: Option<CallId>,
+    },
+    Reconnecting {
+        attempt: u32,
+        after_ms: u64,
+        reason: String,
+    },
+    Gap(OwnGap),
+    End {
+        reason: String,
+        #[serde(default)]
+        message: Option<String>,
+        status: Option<CallStatus>,
+        seq: Seq,
+        call_id: Option<CallId>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+enum OwnGap {
+    CursorInvalid { after: Seq },
+    Missing { expected: Seq, found: Seq },
+    Merged { call_id: CallId },
+}
+
+impl Reading {
+    fn line(&mut self, text: &str) -> std::result::Result<(), String> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let head: Head =
+            serde_json::from_str(text).map_err(|error| format!("this is no line of a saved tail: {error}"))?;
+        let call = self.call(&head);
+        let update = match head.kind.as_str() {
+            "ready" | "resumed" | "reconnecting" | "gap" | "end" => {
+                let own = serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
+                match self.own(call, own)? {
+                    Some(update) => update,
+                    None => return Ok(()),
+                }
+            }
+            _ => self.message(call, &head, text),
+        };
+        self.steps.push(Step { call, update, at: head.at.or(head.timestamp) });
+        Ok(())
+    }
+
+    /// The number of the call that a line is about: any of its names that was read before tells, else it is a new one. A line
+    /// that names no call is about the first.
+    fn call(&mut self, head: &Head) -> usize {
+        let names: Vec<&String> =
+            [&head.call_sid, &head.identifier, &head.conversation_id].into_iter().flatten().collect();
+        let known = names.iter().find_map(|name| self.names.get(name.as_str()).copied());
+        let call = known.unwrap_or_else(|| {
+            // Of a file that anybody may have written, so it need not be an identifier.
+            let name = names.first().and_then(|name| Identifier::parse(name).ok());
+            match name.or_else(|| Identifier::parse("recording").ok()) {
+                Some(identifier) if !names.is_empty() || self.identifiers.is_empty() => {
+                    self.identifiers.push(identifier);
+                    self.places.push(Place::default());
+                    self.ended.push(false);
+                    self.identifiers.len() - 1
+                }
+                _ => 0,
+            }
+        });
+        for name in names {
+            self.names.entry(name.clone()).or_insert(call);
+        }
+        call
+    }
+
+    fn message(&mut self, call: usize, head: &Head, text: &str) -> Update {
+        let message = ServerMessage::parse(text).unwrap_or_else(|_| ServerMessage::Unknown(head.kind.clone()));
+        if let ServerMessage::SubscriptionConfirmed(confirmed) = &message {
+            self.places[call].call_id = Some(confirmed.call_id);
+        }
+        let seq = head.seq.filter(|_| head.kind != "subscription_confirmed");
+        self.places[call].seq = seq.unwrap_or(self.places[call].seq);
+        Update::Message(Incoming { raw: text.to_owned(), message, seq })
+    }
+
+    fn own(&mut self, call: usize, own: Own) -> std::result::Result<Option<Update>, String> {
+        Ok(Some(match own {
+            Own::Ready { version, .. } if version.is_some_and(|version| version > VERSION) => {
+                let version = version.unwrap_or_default();
+                return Err(format!(
+                    "it was saved by a newer callscope: its format is version {version}, and this one reads up to {VERSION}"
+                ));
+            }
+            Own::Ready { after, call_id, .. } => Update::Ready(Place { seq: after, call_id }),
+            Own::Resumed { after, call_id } => Update::Resumed(Place { seq: after, call_id }),
+            Own::Reconnecting { attempt, after_ms, reason } => {
+                Update::Reconnecting { attempt, delay: Duration::from_millis(after_ms), reason, broke: true }
+            }
+            Own::Gap(OwnGap::CursorInvalid { after }) => Update::Gap(Gap::CursorInvalid { after }),
+            Own::Gap(OwnGap::Missing { expected, found }) => Update::Gap(Gap::Hole { expected, found }),
+            Own::Gap(OwnGap::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
+            // Whoever saved it left; the call went on.
+            Own::End { reason, .. } if reason == "interrupted" => return Ok(None),
+            Own::End { reason, message, status, seq, call_id } => {
+                self.ended[call] = true;
+                let reason = match reason.as_str() {
+                    "call_ended" => EndReason::CallEnded,
+                    "caught_up" => EndReason::CaughtUp,
+                    _ => EndReason::Failed(Failure::error(message.unwrap_or(reason))),
+                };
+                Update::Ended(Ending { reason, status, place: Place { seq, call_id } })
+            }
+        }))
+    }
+
+    /// A recording ends, also where nothing in it says so.
+    fn finish(mut self) -> Recording {
+        for call in 0..self.identifiers.len() {
+            if !self.ended[call] {
+                let ending = Ending { reason: EndReason::CaughtUp, status: None, place: self.places[call] };
+                self.steps.push(Step { call, update: Update::Ended(ending), at: None });
+            }
+        }
+        Recording { identifiers: self.identifiers, steps: self.steps }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const CALL: &str = "00000000-0000-0000-0000-000000000007";
+
+    fn read(text: &str) -> Result<Recording> {
+        Recording::read(text.as_bytes(), Path::new("saved.ndjson"))
+    }
+
+    fn turn(sid: &str, seq: i64) -> String {
+        format!(
+            r#"{{"type":"transcription","conversation_id":null,"call_sid":"{sid}","transcription_id":1,"sequence_number":1,
+            "speaker_type":"user","message_text":"hi","timestamp":"2026-10-01T14:00:0{seq}Z","seq":{seq}}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    #[test]
+    fn what_tail_wrote_is_read_back() {
+        use crate::tail::{Ndjson, Sink as _};
+        let mut bytes = Vec::new();
+        let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()], false);
+        let place = Place { seq: 1, call_id: CALL.parse().ok() };
+        let message = ServerMessage::parse(&turn("EL_a_1", 1)).unwrap();
+        let updates = [
+            Update::Ready(Place { seq: 0, ..place }),
+            Update::Message(Incoming { raw: turn("EL_a_1", 1), message, seq: Some(1) }),
+            Update::Reconnecting { attempt: 1, delay: Duration::from_millis(250), reason: "gone".into(), broke: true },
+            Update::Resumed(place),
+            Update::Gap(Gap::Hole { expected: 2, found: 4 }),
+            Update::Gap(Gap::CursorInvalid { after: 2 }),
+            Update::Gap(Gap::Merged { call_id: CALL.parse().unwrap() }),
+            Update::Ended(Ending { reason: EndReason::CallEnded, status: Some(CallStatus::Completed), place }),
+        ];
+        for update in &updates {
+            ndjson.update(0, update, None).unwrap();
+        }
+        let recording = read(&String::from_utf8(bytes).unwrap()).unwrap();
+        let names = |update: &Update| format!("{update:?}");
+        let (before, after): (Vec<_>, Vec<_>) =
+            (updates.iter().map(names).collect(), recording.steps.iter().map(|step| names(&step.update)).collect());
+        assert_eq!(before, after);
+        assert!(recording.steps.iter().all(|step| step.at.is_some()), "every line has its time");
+    }
+
+    #[test]
+    fn several_calls_are_told_apart_and_each_ends() {
+        let recording = read(&format!("{}\n{}\n{}\n", turn("a", 1), turn("b", 1), turn("a", 2))).unwrap();
+        let calls: Vec<usize> = recording.steps.iter().map(|step| step.call).collect();
+        assert_eq!(calls, [0, 1, 0, 0, 1]);
+        assert_eq!(recording.identifiers[1].as_str(), "b");
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_and_half_a_last_one_is_not() {
+        let half = &turn("a", 2)[..40];
+        assert_eq!(read(&format!("{}\n{half}", turn("a", 1))).unwrap().steps.len(), 2);
+        let failure = read(&format!("{}\n{half}\n", turn("a", 1))).unwrap_err();
+        assert!(failure.message.starts_with("saved.ndjson:2: "), "{}", failure.message);
+        assert!(read("dear diary\n").unwrap_err().message.contains("saved.ndjson:1"));
+        assert!(read("").is_err() && read("\n\n").is_err());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let line = r#"{"type":"ready","version":99,"identifier":"a","after":0,"call_id":null}"#;
+        assert!(read(&format!("{line}\n")).unwrap_err().message.contains("newer"));
+    }
+}

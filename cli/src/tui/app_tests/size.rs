@@ -1,0 +1,59 @@
+//! A call of any length costs a frame the same work. Counted, not timed; `tests/measure terminal` times it.
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+use super::*;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+/// What a long session costs: entries laid out, and allocations, of one key and one frame at a time.
+fn cost(turns: usize) -> (usize, usize) {
+    let mut test = long(turns);
+    let keys = [KeyCode::Up, KeyCode::PageUp, KeyCode::Home, KeyCode::PageDown, KeyCode::End, KeyCode::Char('f')];
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    // The first round fills what later rounds use again.
+    let mut round = |test: &mut Test| {
+        for key in keys {
+            test.key(key);
+            test.turn("user", "one more");
+            terminal.draw(|frame| test.app.draw(frame)).unwrap();
+        }
+    };
+    round(&mut test);
+    let work = |test: &Test| test.app.tab().unwrap().transcript.work();
+    let before = work(&test);
+    let region = Region::new(ALLOCATOR);
+    round(&mut test);
+    (work(&test) - before, region.change().allocations)
+}
+
+fn long(turns: usize) -> Test {
+    let mut test = Test::new(80, 24);
+    test.confirmed();
+    let words = "A green hatchback. No smoke. It coughed twice and that was it.";
+    for turn in 0..turns {
+        test.turn(["agent", "user", "tool"][turn % 3], words);
+    }
+    test
+}
+
+#[test]
+fn a_frame_of_200_000_turns_costs_at_most_twice_one_of_20() {
+    let (few, many) = (cost(20), cost(200_000));
+    assert!(few.0 > 0 && few.1 > 0, "the count counts: {few:?}");
+    // Twenty turns nearly fill the screen, so that little is laid out anew; a page of others is what scrolling needs.
+    assert!(many.0 <= few.0 + 6 * 24, "entries laid out: {few:?} and {many:?}");
+    assert!(many.1 <= 2 * few.1 + 6 * 24 * 8, "allocations: {few:?} and {many:?}");
+}
+
+#[test]
+fn memory_for_200_000_turns_stays_under_200_mb() {
+    let region = Region::new(ALLOCATOR);
+    let test = long(200_000);
+    let change = region.change();
+    let held = change.bytes_allocated - change.bytes_deallocated;
+    assert!(held < 200_000_000, "{held} bytes");
+    assert!(held > 20_000_000, "the count counts: {held} bytes");
+    drop(test);
+}

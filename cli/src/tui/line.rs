@@ -1,0 +1,113 @@
+//! A line that is being typed.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// Longest line taken, in characters.
+const LONGEST: usize = 1000;
+
+/// The text and the place of the cursor in it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Line {
+    text: String,
+    /// In bytes, at a character's beginning.
+    cursor: usize,
+}
+
+impl Line {
+    /// With the cursor behind `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { cursor: text.len(), text }
+    }
+
+    /// What was typed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands before the cursor.
+    pub fn before(&self) -> &str {
+        &self.text[..self.cursor]
+    }
+
+    /// Takes a key in; says whether it was one for a line.
+    pub fn key(&mut self, key: KeyEvent) -> bool {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Char('a') if control => self.cursor = 0,
+            KeyCode::Char('e') if control => self.cursor = self.text.len(),
+            KeyCode::Char('u') if control => {
+                self.text.drain(..self.cursor);
+                self.cursor = 0;
+            }
+            KeyCode::Char('w') if control => self.delete_word(),
+            KeyCode::Char(c) if !control && !key.modifiers.contains(KeyModifiers::ALT) => self.insert(c),
+            KeyCode::Backspace => {
+                if let Some(c) = self.before().chars().next_back() {
+                    self.cursor -= c.len_utf8();
+                    self.text.remove(self.cursor);
+                }
+            }
+            KeyCode::Delete if self.cursor < self.text.len() => {
+                self.text.remove(self.cursor);
+            }
+            KeyCode::Left => self.cursor -= self.before().chars().next_back().map_or(0, char::len_utf8),
+            KeyCode::Right => self.cursor += self.text[self.cursor..].chars().next().map_or(0, char::len_utf8),
+            KeyCode::Home => self.cursor = 0,
+            KeyCode::End => self.cursor = self.text.len(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes pasted text in, on one line.
+    pub fn paste(&mut self, text: &str) {
+        callscope_common::text::one_line(text).chars().for_each(|c| self.insert(c));
+    }
+
+    fn insert(&mut self, c: char) {
+        if !c.is_control() && self.text.chars().count() < LONGEST {
+            self.text.insert(self.cursor, c);
+            self.cursor += c.len_utf8();
+        }
+    }
+
+    fn delete_word(&mut self) {
+        let kept = self.before().trim_end().rfind(' ').map_or(0, |blank| blank + 1);
+        self.text.drain(kept..self.cursor);
+        self.cursor = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &mut Line, keys: &[KeyCode]) {
+        for key in keys {
+            line.key((*key).into());
+        }
+    }
+
+    #[test]
+    fn characters_of_any_length_are_edited() {
+        let mut line = Line::new("aé東");
+        typed(&mut line, &[KeyCode::Left, KeyCode::Backspace, KeyCode::Char('ß')]);
+        assert_eq!((line.text(), line.before()), ("aß東", "aß"));
+        typed(&mut line, &[KeyCode::Home, KeyCode::Left, KeyCode::Backspace, KeyCode::Delete]);
+        assert_eq!((line.text(), line.before()), ("ß東", ""));
+        typed(&mut line, &[KeyCode::End, KeyCode::Right, KeyCode::Delete, KeyCode::Char('x')]);
+        assert_eq!(line.text(), "ß東x");
+    }
+
+    #[test]
+    fn words_and_lines_go_at_once_and_a_paste_is_one_line() {
+        let mut line = Line::new("tow truck ");
+        line.key(KeyEvent::new(KeyCode::Char('w'), KeyModifiers::CONTROL));
+        assert_eq!(line.text(), "tow ");
+        line.paste("a\nb\x1b[2J");
+        assert_eq!(line.text(), "tow a b\u{fffd}");
+        line.key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
+        assert_eq!(line, Line::default());
+    }
+}
