@@ -10,12 +10,14 @@ pub mod chaos;
 pub mod database;
 pub mod measure;
 pub mod process;
+pub mod pty;
 pub mod server;
 pub mod services;
 pub mod subscriber;
 
 pub use database::{Database, Engine};
 pub use process::Process;
+pub use pty::Pty;
 pub use server::Server;
 pub use services::{Postgres, Redis};
 pub use subscriber::Subscriber;

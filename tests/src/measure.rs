@@ -1,5 +1,5 @@
 //! Measurements beside each other in one run: what a stalled client costs the others, how late events are while Redis is
-//! dead, how a drain spreads its clients. `tests/measure` runs them; docs/reliability.md shows what came out.
+//! dead, how a drain spreads its clients, what a call of any length costs on a screen. `tests/measure` runs them; docs/reliability.md shows what came out.
 
 #![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
 
@@ -7,6 +7,7 @@ pub mod blackout;
 pub mod drain;
 pub mod follower;
 pub mod stalled;
+pub mod terminal;
 
 use std::time::Duration;
 

@@ -40,6 +40,13 @@ pub fn free_port() -> u16 {
     (0..200).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("a free port")
 }
 
+/// The resident memory of a process, in KiB.
+pub fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// Sends a signal to a process of ours.
 pub fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
@@ -89,9 +96,7 @@ impl Process {
 
     /// Its resident memory, in KiB.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        memory(self.child.id().unwrap())
     }
 
     /// Sends it a signal.

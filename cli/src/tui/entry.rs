@@ -165,7 +165,7 @@ impl Columns {
             end = begin + row.len();
             spans.push(span(begin, end));
         }
-        if spans.is_empty() { Box::new([0..0]) } else { spans.into() }
+        if spans.is_empty() { Box::new([span(0, 0)]) } else { spans.into() }
     }
 }
 

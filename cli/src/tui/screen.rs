@@ -15,6 +15,7 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal};
 use tokio::sync::Notify;
 
@@ -60,7 +61,9 @@ impl Screen {
 
     /// The next drawing draws every cell: whatever something else wrote over it is gone then.
     pub fn forget(&mut self) -> Result<()> {
-        self.terminal.clear().map_err(|error| Failure::output(&error))
+        let (width, height) = self.size();
+        // Not `clear`, which asks the terminal where its cursor is and waits for the answer among the keys.
+        self.terminal.resize(Rect::new(0, 0, width, height)).map_err(|error| Failure::output(&error))
     }
 
     /// Gives the terminal back.

@@ -145,7 +145,11 @@ where
                     continue;
                 }
                 event = terminal.next() => match event {
-                    Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => Input::Key(key),
+                    Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => {
+                        #[cfg(debug_assertions)]
+                        rehearse(key);
+                        Input::Key(key)
+                    }
                     Some(Ok(Event::Paste(text))) => Input::Paste(text),
                     Some(Ok(Event::Resize(width, height))) => Input::Resize(width, height),
                     Some(Ok(_)) => continue,
@@ -209,5 +213,19 @@ where
             super::signals::stop();
         }
         Ok(())
+    }
+}
+
+/// Panics on F12 where `CALLSCOPE_REHEARSE` says in which thread: for the tests that look at the terminal afterwards. A
+/// build for use has nothing of it.
+#[cfg(debug_assertions)]
+fn rehearse(key: KeyEvent) {
+    if key.code != crossterm::event::KeyCode::F(12) {
+        return;
+    }
+    match std::env::var("CALLSCOPE_REHEARSE").as_deref() {
+        Ok("panic") => panic!("rehearsed in the loop"),
+        Ok("panic-elsewhere") => drop(std::thread::spawn(|| panic!("rehearsed in a thread"))),
+        _ => {}
     }
 }

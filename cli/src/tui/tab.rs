@@ -245,6 +245,8 @@ impl Tab {
                     };
                     self.transcript.push(Entry::new(kind, None, &part.to_string(), raw));
                 }
+                // The agent may have become known with it.
+                return true;
             }
             _ => {}
         }

@@ -176,6 +176,16 @@ impl Transcript {
         (self.selected, self.entry(self.selected))
     }
 
+    /// The message that the selected entry came with. That of a result is kept with its first part, the outcome.
+    pub fn selected_raw(&self) -> Option<&str> {
+        let selected = self.entry(self.selected)?;
+        if !matches!(selected.kind, Kind::Result(_)) {
+            return selected.raw.as_deref();
+        }
+        let mut before = (0..self.selected).rev().filter_map(|position| self.entry(position));
+        before.find(|entry| matches!(entry.kind, Kind::Outcome(_)))?.raw.as_deref()
+    }
+
     /// How many entries came that were not on the screen yet.
     pub fn new_below(&self) -> usize {
         self.len().saturating_sub(self.seen)

@@ -1,6 +1,6 @@
 //! `tests/measure`: measurements. See [`callscope_tests::measure`].
 
-use callscope_tests::measure::{blackout, drain, stalled};
+use callscope_tests::measure::{blackout, drain, stalled, terminal};
 use clap::Parser;
 
 /// Measures what docs/reliability.md says.
@@ -13,6 +13,8 @@ enum Measure {
     Blackout(blackout::Flags),
     /// A drain of many connections: close codes, arrivals elsewhere
     Drain(drain::Flags),
+    /// A call of any length on a screen: work for a frame, memory, work while nothing happens, lines a second
+    Terminal(terminal::Flags),
 }
 
 #[tokio::main]
@@ -21,5 +23,6 @@ async fn main() {
         Measure::Stalled(flags) => stalled::run(flags).await,
         Measure::Blackout(flags) => blackout::run(flags).await,
         Measure::Drain(flags) => drain::run(flags).await,
+        Measure::Terminal(flags) => terminal::run(&flags),
     }
 }

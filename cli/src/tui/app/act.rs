@@ -50,7 +50,8 @@ impl App {
             Action::Unfold => transcript.unfold(),
             Action::Speaker(speaker) => transcript.toggle(speaker),
             Action::Find { forward } => {
-                if !transcript.find(forward) {
+                let found = transcript.find(forward);
+                if !found {
                     let none = transcript.search().map_or("nothing was searched for: /", |_| "not found");
                     self.notice = Some((Tone::Warn, none.into()));
                 }
@@ -156,7 +157,7 @@ impl App {
     }
 
     fn show_raw(&mut self) {
-        let raw = self.tab().and_then(|tab| tab.transcript.selected().1).and_then(|entry| entry.raw.as_deref());
+        let raw = self.tab().and_then(|tab| tab.transcript.selected_raw());
         match raw {
             Some(json) => self.overlay = Overlay::Raw(Raw::new(json, self.size.0.into())),
             None => self.notice = Some((Tone::Plain, "no message stands behind this line".into())),

@@ -231,6 +231,8 @@ fn the_turns_json_is_shown_as_it_came() {
     let mut test = Test::new(80, 24);
     test.confirmed().turn("user", "evil \u{202e}").keys("d");
     assert!(test.body().iter().any(|row| row.contains("\"message_text\": \"evil \\u202e\"")), "{:?}", test.body());
+    test.keys("q").result().keys("d");
+    assert!(test.body().iter().any(|row| row.contains("call_completed")), "a result's part shows the result");
     test.keys("q").retry(1, 1).keys("G").keys("d");
     assert!(test.footer().starts_with("no message stands behind this line"));
 }

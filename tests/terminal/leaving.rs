@@ -1,0 +1,154 @@
+//! However the program ends, and while it is stopped, the terminal is as it was.
+
+use callscope_tests::pty::{Modes, key};
+use rustix::process::Signal;
+
+use super::*;
+
+/// Starts a tail, lets `leave` end it, and looks at what is left.
+async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
+    let scene = Scene::new().await;
+    scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
+    // The state before: of a terminal in which nothing ran yet.
+    let before = Pty::start((80, 24), Path::new("/bin/sleep"), &["60"], &[], scene.folder.path()).modes();
+    let mut terminal = scene.terminal((80, 24), &["tail", "EL_leave_1"], &[]);
+    terminal.until_text("on the alternate screen");
+    let during = terminal.modes();
+    assert!(during.alternate && during.hidden_cursor && during.line != before.line, "{during:?}");
+    leave(&mut terminal);
+    let ended = terminal.ended();
+    assert_eq!(ended.modes, before);
+    assert!(!ended.screen.contains("on the alternate screen"), "{}", ended.screen);
+    (i64::from(ended.status.exit_code()), ended.screen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_q_and_ctrl_c() {
+    assert_eq!(after(|terminal| terminal.press("q")).await.0, 0);
+    let (code, screen) = after(|terminal| terminal.press(key::CTRL_C)).await;
+    assert_eq!(code, 130);
+    assert!(screen.contains("go on with: callscope tail EL_leave_1 --after 1"), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_signal() {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
+        let (code, screen) = after(|terminal| terminal.signal(signal)).await;
+        assert_eq!(code, 130, "{signal:?}");
+        assert!(screen.contains("go on with"), "{screen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_in_any_thread() {
+    for (place, words) in [("panic", "rehearsed in the loop"), ("panic-elsewhere", "rehearsed in a thread")] {
+        let scene = Scene::new().await;
+        scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
+        let before = Pty::start((80, 24), Path::new("/bin/sleep"), &["60"], &[], scene.folder.path()).modes();
+        let mut terminal = scene.terminal((80, 24), &["tail", "EL_leave_1"], &[("CALLSCOPE_REHEARSE", place)]);
+        terminal.until_text("on the alternate screen");
+        terminal.press(key::F12);
+        let ended = terminal.ended();
+        assert_eq!(ended.modes, before, "{place}");
+        assert!(!ended.status.success(), "{place}");
+        assert!(ended.screen.contains(words), "the message is there to be read: {}", ended.screen);
+    }
+}
+
+/// A shell with jobs, `tail` in it, and the way out and back that everybody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_stopped_and_after_it_went_on() {
+    let scene = Scene::new().await;
+    scene.turn("EL_stop_1", "agent", "on the alternate screen").await;
+    let binary = program("callscope");
+    let environment = [
+        ("CALLSCOPE_SERVER", scene.url.as_str()),
+        ("CALLSCOPE_TOKEN", scene.token.as_str()),
+        ("PS1", "shell> "),
+        ("PATH", "/usr/bin:/bin"),
+    ];
+    for way in ["key", "signal"] {
+        let mut shell = Pty::start(
+            (80, 24),
+            Path::new("/bin/bash"),
+            &["--norc", "--noediting", "-i"],
+            &environment,
+            scene.folder.path(),
+        );
+        shell.until_text("shell> ");
+        let before = shell.modes();
+        shell.press(&format!("{} tail EL_stop_1\r", binary.display()));
+        shell.until_text("on the alternate screen");
+        if way == "key" {
+            shell.press(key::CTRL_Z);
+        } else {
+            signal_child(&shell, Signal::TSTP);
+        }
+        shell.until_text("Stopped");
+        shell.until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        assert_eq!(Modes { line: String::new(), ..shell.modes() }, Modes { line: String::new(), ..before.clone() });
+        shell.press("echo it is $((40 + 2))\r");
+        shell.until_text("it is 42");
+        scene.turn("EL_stop_1", "user", &format!("said while it was stopped by a {way}")).await;
+        shell.press("fg\r");
+        shell.until("the view again", vt100_alternate);
+        shell.until_text(&format!("said while it was stopped by a {way}"));
+        shell.until_text("LIVE");
+        shell.press("q");
+        shell.until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        shell.press("echo it was $((80 + 4))\r");
+        shell.until_text("it was 84");
+        assert_eq!(Modes { line: String::new(), ..shell.modes() }, Modes { line: String::new(), ..before });
+    }
+}
+
+fn vt100_alternate(screen: &vt100::Screen) -> bool {
+    screen.alternate_screen()
+}
+
+/// Signals the only child of a shell.
+fn signal_child(shell: &Pty, signal: Signal) {
+    let pid = shell.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let child: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), signal).unwrap();
+}
+
+/// Without a shell there is nobody to say `fg`: Ctrl-Z must not leave a terminal that does nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_shell_it_does_not_stop() {
+    let (code, _) = after(|terminal| {
+        terminal.press(key::CTRL_Z);
+        terminal.press("?");
+        terminal.until_text("turn by turn");
+        terminal.press("qq");
+    })
+    .await;
+    assert_eq!(code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_comes_after_the_screen_was_given_back() {
+    let scene = Scene::new().await;
+    let terminal = scene.terminal((80, 24), &["tail", "nobody_at_all"], &[]);
+    terminal.until_text("STOPPED");
+    terminal.until_text("no call is known as nobody_at_all");
+    let mut terminal = terminal;
+    terminal.press("q");
+    let ended = terminal.ended();
+    assert_eq!(ended.status.exit_code(), 3);
+    assert!(!ended.modes.alternate && ended.screen.contains("error: no call is known"), "{}", ended.screen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_shown_never_takes_the_screen() {
+    let scene = Scene::new().await;
+    let wrong = scene.terminal((80, 24), &["tail", "--server", "http://127.0.0.1:9"], &[]).ended();
+    assert_eq!(wrong.status.exit_code(), 5);
+    let token = scene.terminal((80, 24), &["tail"], &[("CALLSCOPE_TOKEN", "x.y.z")]).ended();
+    assert_eq!(token.status.exit_code(), 4);
+    for ended in [wrong, token] {
+        assert!(!String::from_utf8_lossy(&ended.bytes).contains("\x1b[?1049h"));
+        assert!(ended.screen.contains("error: "), "{}", ended.screen);
+    }
+}

@@ -1,0 +1,54 @@
+//! `play`, beside what `tail.rs` shows of it.
+
+use super::*;
+
+/// A saved call: turns at these seconds.
+fn recording(folder: &Path, name: &str, turns: &[i64]) {
+    let line = |(number, secs): (usize, &i64)| {
+        let seq = number + 1;
+        format!(
+            r#"{{"type":"transcription","conversation_id":null,"call_sid":"EL_saved_1","transcription_id":{seq},"sequence_number":{seq},"speaker_type":"agent","message_text":"turn {number};","timestamp":"2026-10-01T14:00:{secs:02}Z","seq":{seq}}}"#
+        ) + "\n"
+    };
+    std::fs::write(folder.join(name), turns.iter().enumerate().map(line).collect::<String>()).unwrap();
+}
+
+#[test]
+fn a_recording_is_held_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    recording(folder.path(), "saved.ndjson", &[0, 50]);
+    let play = ["play", "saved.ndjson", "--speed", "25x"];
+    let mut terminal = Pty::start((80, 24), &program("callscope"), &play, &[], folder.path());
+    terminal.until_text("turn 0;");
+    terminal.until_text("PLAYING 25x");
+    terminal.press(" ");
+    terminal.until_text("PAUSED");
+    terminal.press(" ");
+    terminal.until_text("turn 1;");
+    terminal.until_text("ENDED");
+    terminal.press("q");
+    assert!(terminal.ended().status.success());
+}
+
+#[test]
+fn in_a_pipe_it_is_lines_and_wrong_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    recording(folder.path(), "saved.ndjson", &[0, 50]);
+    std::fs::write(folder.path().join("notes.txt"), "dear diary\n").unwrap();
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(program("callscope"))
+            .args(arguments)
+            .env_clear()
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let done = run(&["play", "saved.ndjson"]);
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "00:00 agent  turn 0;\n00:50 agent  turn 1;\n");
+    assert!(done.status.success());
+    for (file, code, words) in [("notes.txt", 1, "notes.txt:1: "), ("none.ndjson", 3, "none.ndjson")] {
+        let done = run(&["play", file]);
+        assert_eq!(done.status.code(), Some(code), "{done:?}");
+        assert!(done.stdout.is_empty() && String::from_utf8_lossy(&done.stderr).contains(words), "{done:?}");
+    }
+}
