@@ -5,4 +5,4 @@ mod player;
 mod recording;
 
 pub use player::{Played, Player};
-pub use recording::{Recording, Step};
+pub use recording::{Came, Recording, Step};

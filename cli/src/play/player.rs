@@ -6,7 +6,7 @@ use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{Recording, Step};
+use super::{Came, Recording, Step};
 use crate::live::{Gap, Place, Update};
 use crate::replay::Speed;
 
@@ -92,6 +92,8 @@ impl Player {
     pub async fn next(&mut self) -> Option<Played> {
         self.due()?;
         match self.wait(Instant::now()) {
+            // Even the shortest sleep takes a millisecond.
+            Some(Duration::ZERO) => {}
             Some(wait) => sleep(wait).await,
             None => std::future::pending().await,
         }
@@ -109,8 +111,8 @@ impl Player {
     fn due(&mut self) -> Option<Timestamp> {
         let (shows, broke) = (self.clock.shows, self.broke);
         let step = self.steps.peek()?;
-        Some(match (&step.update, broke, step.at) {
-            (Update::Resumed(_), Some(broke), Some(at)) => later(shows, at.secs_since(broke).max(0.0)),
+        Some(match (&step.came, broke, step.at) {
+            (Came::Own(Update::Resumed(_)), Some(broke), Some(at)) => later(shows, at.secs_since(broke).max(0.0)),
             _ => spoken(step).unwrap_or(shows),
         })
     }
@@ -118,7 +120,8 @@ impl Player {
     /// The next step, at `at`.
     fn take(&mut self, at: Instant) -> Option<Played> {
         let due = self.due()?;
-        let Step { call, update, at: written } = self.steps.next()?;
+        let Step { call, came, at: written } = self.steps.next()?;
+        let update = came.into_update();
         self.clock = Clock { shows: self.now(at).max(due), since: self.clock.since.map(|_| at) };
         match &update {
             Update::Reconnecting { .. } => self.broke = self.broke.or(written),
@@ -151,14 +154,9 @@ impl Progress {
 
 /// When something was said, by the server's clock.
 fn spoken(step: &Step) -> Option<Timestamp> {
-    match &step.update {
-        Update::Message(incoming) => match &incoming.message {
-            ServerMessage::Transcription(turn) => Some(turn.timestamp),
-            ServerMessage::TranscriptionPartial(turn) => Some(turn.timestamp),
-            ServerMessage::CallStatus(event) => event.call_end_time,
-            _ => None,
-        },
-        _ => None,
+    match step.came {
+        Came::Said(_) => step.at,
+        Came::Own(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::*;
 use callscope_common::Identifier;
 
-use crate::live::{EndReason, Ending, Incoming};
+use crate::live::{EndReason, Ending};
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_855_000 + secs).unwrap()
@@ -16,12 +16,11 @@ fn turn(seq: i64, secs: i64) -> Step {
         "speaker_type":"user","message_text":"hi","timestamp":"{}","seq":{seq}}}"#,
         at(secs)
     );
-    let message = ServerMessage::parse(&raw).unwrap();
-    Step { call: 0, update: Update::Message(Incoming { raw, message, seq: Some(seq) }), at: Some(at(secs)) }
+    Step { call: 0, came: Came::Said(raw.into()), at: Some(at(secs)) }
 }
 
 fn step(update: Update, at: Option<Timestamp>) -> Step {
-    Step { call: 0, update, at }
+    Step { call: 0, came: Came::Own(update), at }
 }
 
 fn player(steps: Vec<Step>, speed: &str, begin: Instant) -> Player {

@@ -31,9 +31,33 @@ pub struct Step {
     /// The call's number.
     pub call: usize,
     /// What.
-    pub update: Update,
+    pub came: Came,
     /// When, as far as the line tells.
     pub at: Option<Timestamp>,
+}
+
+/// What came. Messages are kept as their text alone: a long call is held twice otherwise.
+#[derive(Debug)]
+pub enum Came {
+    /// A message of the server.
+    Said(Box<str>),
+    /// Something that happened to the connection.
+    Own(Update),
+}
+
+impl Came {
+    /// The update it was made of.
+    pub fn into_update(self) -> Update {
+        let raw = match self {
+            Self::Said(raw) => String::from(raw),
+            Self::Own(update) => return update,
+        };
+        let head: Option<Head> = serde_json::from_str(&raw).ok();
+        let (kind, seq) = head.map_or_else(Default::default, |head| (head.kind, head.seq));
+        let seq = seq.filter(|_| kind != "subscription_confirmed");
+        let message = ServerMessage::parse(&raw).unwrap_or(ServerMessage::Unknown(kind));
+        Update::Message(Incoming { raw, message, seq })
+    }
 }
 
 impl Recording {
@@ -102,6 +126,8 @@ struct Head {
     #[serde(default)]
     timestamp: Option<Timestamp>,
     #[serde(default)]
+    call_end_time: Option<Timestamp>,
+    #[serde(default)]
     seq: Option<Seq>,
 }
 
@@ -151,17 +177,22 @@ impl Reading {
         let head: Head =
             serde_json::from_str(text).map_err(|error| format!("this is no line of a saved tail: {error}"))?;
         let call = self.call(&head);
-        let update = match head.kind.as_str() {
+        let came = match head.kind.as_str() {
             "ready" | "resumed" | "reconnecting" | "gap" | "end" => {
                 let own = serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
                 match self.own(call, own)? {
-                    Some(update) => update,
+                    Some(update) => Came::Own(update),
                     None => return Ok(()),
                 }
             }
-            _ => self.message(call, &head, text),
+            _ => {
+                if head.kind != "subscription_confirmed" {
+                    self.places[call].seq = head.seq.unwrap_or(self.places[call].seq);
+                }
+                Came::Said(text.into())
+            }
         };
-        self.steps.push(Step { call, update, at: head.at.or(head.timestamp) });
+        self.steps.push(Step { call, came, at: head.at.or(head.timestamp).or(head.call_end_time) });
         Ok(())
     }
 
@@ -188,16 +219,6 @@ impl Reading {
             self.names.entry(name.clone()).or_insert(call);
         }
         call
-    }
-
-    fn message(&mut self, call: usize, head: &Head, text: &str) -> Update {
-        let message = ServerMessage::parse(text).unwrap_or_else(|_| ServerMessage::Unknown(head.kind.clone()));
-        if let ServerMessage::SubscriptionConfirmed(confirmed) = &message {
-            self.places[call].call_id = Some(confirmed.call_id);
-        }
-        let seq = head.seq.filter(|_| head.kind != "subscription_confirmed");
-        self.places[call].seq = seq.unwrap_or(self.places[call].seq);
-        Update::Message(Incoming { raw: text.to_owned(), message, seq })
     }
 
     fn own(&mut self, call: usize, own: Own) -> std::result::Result<Option<Update>, String> {
@@ -235,7 +256,7 @@ impl Reading {
         for call in 0..self.identifiers.len() {
             if !self.ended[call] {
                 let ending = Ending { reason: EndReason::CaughtUp, status: None, place: self.places[call] };
-                self.steps.push(Step { call, update: Update::Ended(ending), at: None });
+                self.steps.push(Step { call, came: Came::Own(Update::Ended(ending)), at: None });
             }
         }
         Recording { identifiers: self.identifiers, steps: self.steps }
@@ -282,11 +303,11 @@ mod tests {
             ndjson.update(0, update, None).unwrap();
         }
         let recording = read(&String::from_utf8(bytes).unwrap()).unwrap();
-        let names = |update: &Update| format!("{update:?}");
-        let (before, after): (Vec<_>, Vec<_>) =
-            (updates.iter().map(names).collect(), recording.steps.iter().map(|step| names(&step.update)).collect());
-        assert_eq!(before, after);
         assert!(recording.steps.iter().all(|step| step.at.is_some()), "every line has its time");
+        let names = |update: &Update| format!("{update:?}");
+        let before: Vec<String> = updates.iter().map(names).collect();
+        let after: Vec<String> = recording.steps.into_iter().map(|step| names(&step.came.into_update())).collect();
+        assert_eq!(before, after);
     }
 
     #[test]

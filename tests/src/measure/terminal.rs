@@ -55,13 +55,17 @@ fn write_call(path: &Path, turns: usize) {
 fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
     let play = ["play", "call.ndjson", "--speed", "max"];
     let mut terminal = Pty::start((80, 24), &program("callscope"), &play, &[], folder);
-    terminal.until_text(&format!("turn {turns};"));
+    terminal.until_text(&format!("seq {turns}"));
     terminal.until_text("ENDED");
     let before = worked(terminal.pid());
     for frame in 0..frames {
         let written = terminal.bytes_written();
-        // Up and down within the middle: each time another screen.
-        terminal.press(if frame % 20 < 10 { key::PAGE_UP } else { key::PAGE_DOWN });
+        // A long call page by page, none of which was laid out before; a short one from end to end.
+        terminal.press(match (turns > 20 * frames, frame % 2) {
+            (true, _) => key::PAGE_UP,
+            (false, 0) => "g",
+            (false, _) => "G",
+        });
         terminal.wait_past(written);
     }
     let frame = (worked(terminal.pid()) - before) / frames as f64;
