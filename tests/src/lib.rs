@@ -11,6 +11,7 @@ pub mod database;
 pub mod measure;
 pub mod process;
 pub mod pty;
+pub mod screens;
 pub mod server;
 pub mod services;
 pub mod subscriber;

@@ -159,6 +159,11 @@ impl Pty {
         self.seen.lock().emulator.screen().contents()
     }
 
+    /// What is on the screen, with its styles.
+    pub fn picture(&self) -> vt100::Screen {
+        self.seen.lock().emulator.screen().clone()
+    }
+
     /// Everything the program wrote so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.seen.lock().bytes.clone()

@@ -88,8 +88,8 @@ impl Tab {
         let whole = |secs: f64| secs.max(0.0) as i64;
         match (&self.link, self.quiet) {
             (Link::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
-            (Link::Waiting, _) => ("WAITING".into(), Tone::Warn),
-            (Link::Live, Some(since)) => (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn),
+            (Link::Waiting, None) => ("WAITING".into(), Tone::Warn),
+            (Link::Live | Link::Waiting, Some(since)) => (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn),
             (Link::Live, None) => ("LIVE".into(), Tone::Good),
             (Link::Retry { attempt, at }, _) => {
                 (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tone::Warn)

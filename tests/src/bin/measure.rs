@@ -1,6 +1,7 @@
 //! `tests/measure`: measurements. See [`callscope_tests::measure`].
 
 use callscope_tests::measure::{blackout, drain, stalled, terminal};
+use callscope_tests::screens;
 use clap::Parser;
 
 /// Measures what docs/reliability.md says.
@@ -15,6 +16,8 @@ enum Measure {
     Drain(drain::Flags),
     /// A call of any length on a screen: work for a frame, memory, work while nothing happens, lines a second
     Terminal(terminal::Flags),
+    /// The screens that the documentation shows, drawn by the program itself
+    Screens(screens::Flags),
 }
 
 #[tokio::main]
@@ -24,5 +27,6 @@ async fn main() {
         Measure::Blackout(flags) => blackout::run(flags).await,
         Measure::Drain(flags) => drain::run(flags).await,
         Measure::Terminal(flags) => terminal::run(&flags),
+        Measure::Screens(flags) => screens::run(&flags).await,
     }
 }
