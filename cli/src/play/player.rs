@@ -111,8 +111,9 @@ impl Player {
     fn due(&mut self) -> Option<Timestamp> {
         let (shows, broke) = (self.clock.shows, self.broke);
         let step = self.steps.peek()?;
-        Some(match (&step.came, broke, step.at) {
-            (Came::Own(Update::Resumed(_)), Some(broke), Some(at)) => later(shows, at.secs_since(broke).max(0.0)),
+        let resumed = matches!(&step.came, Came::Own(update) if matches!(**update, Update::Resumed(_)));
+        Some(match (broke, step.at) {
+            (Some(broke), Some(at)) if resumed => later(shows, at.secs_since(broke).max(0.0)),
             _ => spoken(step).unwrap_or(shows),
         })
     }

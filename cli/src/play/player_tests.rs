@@ -20,7 +20,7 @@ fn turn(seq: i64, secs: i64) -> Step {
 }
 
 fn step(update: Update, at: Option<Timestamp>) -> Step {
-    Step { call: 0, came: Came::Own(update), at }
+    Step { call: 0, came: Came::Own(Box::new(update)), at }
 }
 
 fn player(steps: Vec<Step>, speed: &str, begin: Instant) -> Player {

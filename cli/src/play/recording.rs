@@ -42,7 +42,7 @@ pub enum Came {
     /// A message of the server.
     Said(Box<str>),
     /// Something that happened to the connection.
-    Own(Update),
+    Own(Box<Update>),
 }
 
 impl Came {
@@ -50,7 +50,7 @@ impl Came {
     pub fn into_update(self) -> Update {
         let raw = match self {
             Self::Said(raw) => String::from(raw),
-            Self::Own(update) => return update,
+            Self::Own(update) => return *update,
         };
         let head: Option<Head> = serde_json::from_str(&raw).ok();
         let (kind, seq) = head.map_or_else(Default::default, |head| (head.kind, head.seq));
@@ -181,7 +181,7 @@ impl Reading {
             "ready" | "resumed" | "reconnecting" | "gap" | "end" => {
                 let own = serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
                 match self.own(call, own)? {
-                    Some(update) => Came::Own(update),
+                    Some(update) => Came::Own(Box::new(update)),
                     None => return Ok(()),
                 }
             }
@@ -256,7 +256,7 @@ impl Reading {
         for call in 0..self.identifiers.len() {
             if !self.ended[call] {
                 let ending = Ending { reason: EndReason::CaughtUp, status: None, place: self.places[call] };
-                self.steps.push(Step { call, came: Came::Own(Update::Ended(ending)), at: None });
+                self.steps.push(Step { call, came: Came::Own(Box::new(Update::Ended(ending))), at: None });
             }
         }
         Recording { identifiers: self.identifiers, steps: self.steps }
@@ -264,73 +264,5 @@ impl Reading {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    const CALL: &str = "00000000-0000-0000-0000-000000000007";
-
-    fn read(text: &str) -> Result<Recording> {
-        Recording::read(text.as_bytes(), Path::new("saved.ndjson"))
-    }
-
-    fn turn(sid: &str, seq: i64) -> String {
-        format!(
-            r#"{{"type":"transcription","conversation_id":null,"call_sid":"{sid}","transcription_id":1,"sequence_number":1,
-            "speaker_type":"user","message_text":"hi","timestamp":"2026-10-01T14:00:0{seq}Z","seq":{seq}}}"#
-        )
-        .replace('\n', " ")
-    }
-
-    #[test]
-    fn what_tail_wrote_is_read_back() {
-        use crate::tail::{Ndjson, Sink as _};
-        let mut bytes = Vec::new();
-        let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()], false);
-        let place = Place { seq: 1, call_id: CALL.parse().ok() };
-        let message = ServerMessage::parse(&turn("EL_a_1", 1)).unwrap();
-        let updates = [
-            Update::Ready(Place { seq: 0, ..place }),
-            Update::Message(Incoming { raw: turn("EL_a_1", 1), message, seq: Some(1) }),
-            Update::Reconnecting { attempt: 1, delay: Duration::from_millis(250), reason: "gone".into(), broke: true },
-            Update::Resumed(place),
-            Update::Gap(Gap::Hole { expected: 2, found: 4 }),
-            Update::Gap(Gap::CursorInvalid { after: 2 }),
-            Update::Gap(Gap::Merged { call_id: CALL.parse().unwrap() }),
-            Update::Ended(Ending { reason: EndReason::CallEnded, status: Some(CallStatus::Completed), place }),
-        ];
-        for update in &updates {
-            ndjson.update(0, update, None).unwrap();
-        }
-        let recording = read(&String::from_utf8(bytes).unwrap()).unwrap();
-        assert!(recording.steps.iter().all(|step| step.at.is_some()), "every line has its time");
-        let names = |update: &Update| format!("{update:?}");
-        let before: Vec<String> = updates.iter().map(names).collect();
-        let after: Vec<String> = recording.steps.into_iter().map(|step| names(&step.came.into_update())).collect();
-        assert_eq!(before, after);
-    }
-
-    #[test]
-    fn several_calls_are_told_apart_and_each_ends() {
-        let recording = read(&format!("{}\n{}\n{}\n", turn("a", 1), turn("b", 1), turn("a", 2))).unwrap();
-        let calls: Vec<usize> = recording.steps.iter().map(|step| step.call).collect();
-        assert_eq!(calls, [0, 1, 0, 0, 1]);
-        assert_eq!(recording.identifiers[1].as_str(), "b");
-    }
-
-    #[test]
-    fn a_wrong_line_is_named_and_half_a_last_one_is_not() {
-        let half = &turn("a", 2)[..40];
-        assert_eq!(read(&format!("{}\n{half}", turn("a", 1))).unwrap().steps.len(), 2);
-        let failure = read(&format!("{}\n{half}\n", turn("a", 1))).unwrap_err();
-        assert!(failure.message.starts_with("saved.ndjson:2: "), "{}", failure.message);
-        assert!(read("dear diary\n").unwrap_err().message.contains("saved.ndjson:1"));
-        assert!(read("").is_err() && read("\n\n").is_err());
-    }
-
-    #[test]
-    fn a_newer_version_is_refused() {
-        let line = r#"{"type":"ready","version":99,"identifier":"a","after":0,"call_id":null}"#;
-        assert!(read(&format!("{line}\n")).unwrap_err().message.contains("newer"));
-    }
-}
+#[path = "recording_tests.rs"]
+mod tests;

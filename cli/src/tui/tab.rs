@@ -89,7 +89,9 @@ impl Tab {
         match (&self.link, self.quiet) {
             (Link::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
             (Link::Waiting, None) => ("WAITING".into(), Tone::Warn),
-            (Link::Live | Link::Waiting, Some(since)) => (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn),
+            (Link::Live | Link::Waiting, Some(since)) => {
+                (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn)
+            }
             (Link::Live, None) => ("LIVE".into(), Tone::Good),
             (Link::Retry { attempt, at }, _) => {
                 (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tone::Warn)

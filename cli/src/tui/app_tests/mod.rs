@@ -21,7 +21,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::*;
 use crate::exit::{Exit, Failure};
-use crate::live::{EndReason, Ending, Gap, Incoming};
+use crate::live::{EndReason, Ending, Gap, Incoming, Place, Update};
 
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 

@@ -1,0 +1,77 @@
+//! Search and filter: which entries match, and going from one to the next.
+
+use callscope_common::Speaker;
+
+use super::{Top, Transcript};
+use crate::tui::pattern::Pattern;
+
+impl Transcript {
+    /// Shows only turns that match; everything where there is no filter.
+    pub fn set_filter(&mut self, filter: Option<Pattern>) {
+        self.filter = filter;
+        self.refilter();
+    }
+
+    /// Leaves a speaker out, or lets it in again.
+    pub fn toggle(&mut self, speaker: Speaker) {
+        if self.hidden.contains(&speaker) {
+            self.hidden.retain(|hidden| *hidden != speaker);
+        } else {
+            self.hidden.push(speaker);
+        }
+        self.refilter();
+    }
+
+    /// Finds out anew what is shown, and stays where it is.
+    pub(super) fn refilter(&mut self) {
+        let (selected, top) = (self.index(self.selected), self.index(self.top.position));
+        let all = self.filter.is_none() && self.hidden.is_empty();
+        let shown = |transcript: &Self| {
+            let entries = transcript.entries.iter().enumerate();
+            entries.filter(|(_, entry)| transcript.is_shown(entry)).map(|(index, _)| index).collect()
+        };
+        self.shown = (!all).then(|| shown(self));
+        self.selected = self.position(selected);
+        self.top = Top { position: self.position(top), row: 0 };
+        self.seen = self.len();
+        self.settle();
+    }
+
+    /// Searches; says whether something was found.
+    pub fn set_search(&mut self, search: Option<Pattern>) -> bool {
+        self.matches = match &search {
+            Some(search) => {
+                let entries = self.entries.iter().enumerate();
+                entries.filter(|(_, entry)| search.matches(&entry.text)).map(|(index, _)| index).collect()
+            }
+            None => Vec::new(),
+        };
+        self.search = search;
+        // What is selected counts as found, so that a search narrows down on the spot.
+        let from = self.selected.checked_sub(1).map_or(usize::MAX, |before| self.index(before));
+        self.go_to_match(from, true)
+    }
+
+    /// Goes to the next match, or to the one before, around the ends; says whether there is any.
+    pub fn find(&mut self, forward: bool) -> bool {
+        self.go_to_match(self.index(self.selected), forward)
+    }
+
+    fn go_to_match(&mut self, from: usize, forward: bool) -> bool {
+        let candidates: Vec<usize> = match &self.shown {
+            None => self.matches.clone(),
+            Some(shown) => self.matches.iter().copied().filter(|index| shown.binary_search(index).is_ok()).collect(),
+        };
+        let after = if from == usize::MAX { 0 } else { candidates.partition_point(|index| *index <= from) };
+        let before = candidates.partition_point(|index| *index < from);
+        let found = if forward {
+            candidates.get(after).or(candidates.first())
+        } else {
+            before.checked_sub(1).map_or(candidates.last(), |before| candidates.get(before))
+        };
+        let Some(index) = found.copied() else { return false };
+        self.open(index, true);
+        self.select(self.position(index));
+        true
+    }
+}
