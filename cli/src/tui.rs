@@ -1,7 +1,7 @@
 //! The full-screen views.
 //!
 //! [`stage`] joins a state with the terminal, and [`screen`] keeps the promise to give it back; both serve every view, as do
-//! [`palette`], [`line`], [`glyph`] and the pieces of [`view`]. [`App`] is the state of `tail` and `play`, [`world`] is where
+//! [`palette`], [`mod@line`], [`glyph`] and the pieces of [`view`]. [`App`] is the state of `tail` and `play`, [`world`] is where
 //! their messages come from.
 
 mod app;

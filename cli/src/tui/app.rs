@@ -172,7 +172,7 @@ impl App {
     /// Shows a call that was picked: its tab, or a new one.
     fn pick(&mut self, sid: String) -> Vec<Effect> {
         self.overlay = Overlay::None;
-        if let Some(place) = self.tabs.iter().position(|tab| tab.identifier == sid) {
+        if let Some(place) = self.tabs.iter().position(|tab| tab.is_named(&sid)) {
             self.current = place;
             return Vec::new();
         }

@@ -16,6 +16,8 @@ pub struct Tab {
     pub call: usize,
     /// As the user named it.
     pub identifier: String,
+    /// Its other names, as far as known.
+    names: Vec<String>,
     /// How its connection stands.
     pub link: Link,
     /// How far its stream has come.
@@ -68,6 +70,7 @@ impl Tab {
         Self {
             call,
             identifier,
+            names: Vec::new(),
             link: Link::Connecting,
             place: Place::default(),
             status: None,
@@ -111,6 +114,11 @@ impl Tab {
         }
     }
 
+    /// Whether that is a name of this call.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.identifier == name || self.names.iter().any(|known| known == name)
+    }
+
     /// Whether nothing more will come.
     pub fn is_over(&self) -> bool {
         matches!(self.link, Link::Ended | Link::Stopped)
@@ -128,6 +136,8 @@ impl Tab {
     /// Takes in what the server's list says of it.
     pub fn describe(&mut self, view: &CallView) {
         self.agent.clone_from(&view.agent_id);
+        self.names.clone_from(&view.identifiers);
+        self.names.push(view.call_sid.clone());
     }
 
     /// Takes in what came of its stream; says whether its description should be asked for.

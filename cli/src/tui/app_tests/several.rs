@@ -99,6 +99,11 @@ fn the_picker_asks_again_and_leads_to_a_tab_that_is_there() {
     test.keys("⏎");
     assert!(test.screen()[0].starts_with("EL_b_2"));
     assert_eq!(test.wishes.len(), 1, "it is followed already");
+    test.put(Input::World(Message::Described(0, Box::new(view(9, "EL_other_name", "in_progress")))));
+    test.keys("c");
+    test.put(Input::World(Message::Calls(Ok(vec![view(9, "EL_other_name", "in_progress")]))));
+    test.keys("⏎");
+    assert!(test.screen()[0].starts_with("EL_a_1"), "also under another of its names");
 }
 
 #[test]
