@@ -134,9 +134,16 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     terminal.until_text("EL_bakery_1 +1");
     terminal.press(key::TAB);
     terminal.until_text("Three, please.");
+    // A tab that is closed is not followed any more, and the other one is.
+    terminal.press(key::TAB);
+    terminal.until_text("Road assistance.");
+    terminal.press("x");
+    terminal.until_no_text("EL_road_2");
+    scene.turn("EL_bakery_1", "agent", "At seven.").await;
+    terminal.until_text("At seven.");
     terminal.press("q");
     let screen = terminal.ended().screen;
-    assert!(screen.contains("tail EL_bakery_1 --after 2") && screen.contains("tail EL_road_2 --after 1"), "{screen}");
+    assert!(screen.contains("tail EL_bakery_1 --after 3") && screen.contains("tail EL_road_2 --after 1"), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

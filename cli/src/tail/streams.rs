@@ -42,6 +42,9 @@ pub struct Streams {
     /// How many streams are not over.
     running: usize,
     flags: Option<String>,
+    /// Whether calls that are named later are followed behind their end, and across breaks.
+    follow: bool,
+    reconnect: bool,
 }
 
 /// What comes next.
@@ -89,6 +92,8 @@ impl Streams {
             tasks: Vec::new(),
             running: 0,
             flags: settings.flags.clone(),
+            follow: !options.no_follow,
+            reconnect: !options.no_reconnect,
         };
         for request in requests {
             let start = if request.start == Start::First { None } else { first_turn(settings, &request).await };
@@ -124,17 +129,18 @@ impl Streams {
     pub fn follow_whole(&mut self, identifier: Identifier) -> Result<usize> {
         let place = self.cursors.as_ref().and_then(|cursors| cursors.place(&identifier));
         let start = place.map_or(Start::First, Start::After);
-        self.follow(Request { identifier, start, wait: false, follow: true, reconnect: true }, None)
+        let (follow, reconnect) = (self.follow, self.reconnect);
+        self.follow(Request { identifier, start, wait: false, follow, reconnect }, None)
     }
 
     /// No longer follows a call. What came of it already may still be given out.
     pub fn close(&mut self, call: usize) {
-        if let Some(task) = self.tasks.get(call)
-            && self.endings[call].is_none()
-            && !task.is_finished()
-        {
-            task.abort();
+        if self.endings[call].is_none() {
+            self.tasks[call].abort();
             self.running -= 1;
+            // An end that is on its way already must not count again.
+            let place = self.selectors[call].place();
+            self.endings[call] = Some(Ending { reason: EndReason::CaughtUp, status: None, place });
         }
     }
 
@@ -162,8 +168,10 @@ impl Streams {
     }
 
     fn take(&mut self, (call, update): (usize, Update)) -> Next {
-        if let Update::Ended(ending) = &update {
-            self.running -= usize::from(self.endings[call].is_none());
+        if let Update::Ended(ending) = &update
+            && self.endings[call].is_none()
+        {
+            self.running -= 1;
             self.endings[call] = Some(ending.clone());
         }
         let selector = &mut self.selectors[call];

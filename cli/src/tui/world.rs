@@ -1,5 +1,6 @@
 //! Where messages come from: the streams and the server's API, or a recording.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::future::Future;
 use std::io::Write as _;
@@ -27,6 +28,8 @@ pub struct Watch<'s> {
     client: Client,
     sender: mpsc::Sender<Message>,
     answers: mpsc::Receiver<Message>,
+    /// To be told before anything else: that a call is followed comes before what it says.
+    first: VecDeque<Message>,
     /// A list of calls was asked for, and is not there yet.
     listing: Option<tokio::task::JoinHandle<()>>,
 }
@@ -35,7 +38,7 @@ impl<'s> Watch<'s> {
     /// Of these streams.
     pub fn new(streams: &'s mut Streams, client: Client) -> Self {
         let (sender, answers) = mpsc::channel(QUEUE);
-        Self { streams, client, sender, answers, listing: None }
+        Self { streams, client, sender, answers, first: VecDeque::new(), listing: None }
     }
 
     /// Answers later.
@@ -81,7 +84,7 @@ impl<'s> Watch<'s> {
             }
             Err(error) => Message::Saved(Err(error.to_string())),
         };
-        drop(self.answer(async { Some(message) }));
+        self.first.push_back(message);
         Ok(())
     }
 }
@@ -91,6 +94,9 @@ impl World for Watch<'_> {
     type Wish = Wish;
 
     async fn next(&mut self) -> Result<Message> {
+        if let Some(message) = self.first.pop_front() {
+            return Ok(message);
+        }
         let next = tokio::select! {
             Some(answer) = self.answers.recv() => return Ok(answer),
             next = async {
