@@ -197,3 +197,19 @@ async fn the_screen_follows_the_terminals_size() {
     scene.turn("EL_size_1", "user", "still here").await;
     terminal.until_text("still here");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_the_terminals_own_sixteen_or_none() {
+    let scene = Scene::new().await;
+    scene.turn("EL_colour_1", "agent", "in colour").await;
+    for (environment, coloured) in [([].as_slice(), true), (&[("NO_COLOR", "1")], false)] {
+        let terminal = scene.terminal((80, 24), &["tail", "EL_colour_1"], environment);
+        terminal.until_text("in colour");
+        let text = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+        let colours: Vec<&str> =
+            text.split("\x1b[").filter(|part| part.starts_with("38;") || part.starts_with("48;")).collect();
+        assert_eq!(!colours.is_empty(), coloured, "{colours:?}");
+        let own = |part: &&str| (0..16).any(|index| part.starts_with(&format!("38;5;{index};49m")));
+        assert!(colours.iter().all(own), "{colours:?}");
+    }
+}
