@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{CallData, CallId, CallStatus, Identifier, Seq, Timestamp};
+use crate::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
 
 /// The body of every error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,6 +100,40 @@ pub struct CallPatch {
     pub metadata: Option<Box<RawValue>>,
     /// Whether an identifier of another call means that both are one.
     pub merge: bool,
+}
+
+/// `GET /api/v1/calls/{id}/transcript?format=json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TranscriptView {
+    /// The call's own id.
+    pub call_id: CallId,
+    /// Its sid.
+    pub call_sid: String,
+    /// The provider's conversation id, once known.
+    pub conversation_id: Option<String>,
+    /// Where the call stands.
+    pub status: CallStatus,
+    /// `live`: the turns as they came; `final`: those of the provider's transcript.
+    pub source: String,
+    /// What was said.
+    pub turns: Vec<TurnView>,
+}
+
+/// One turn of a [`TranscriptView`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TurnView {
+    /// The turn's number in its call.
+    pub sequence_number: i64,
+    /// Who spoke.
+    pub speaker_type: Speaker,
+    /// What was said, as it came: untrusted.
+    pub message_text: String,
+    /// When; `None` where the provider does not say when the call began.
+    pub timestamp: Option<Timestamp>,
+    /// Seconds since the call's first turn, for the provider's turns since the call's start.
+    pub offset_seconds: f64,
+    /// The event's place in the log; `None` for the provider's turns.
+    pub seq: Option<Seq>,
 }
 
 /// `GET /api/v1/calls/{id}/events`.

@@ -5,7 +5,7 @@
 //! - [`call`], [`event`]: what is recorded of a call
 //! - [`api`]: the HTTP bodies
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
-//! - [`transcript`]: a call's events folded into the text people read
+//! - [`transcript`]: a call's events folded into the text people read; [`export`]: that text in the formats people keep
 //! - [`signature`]: the webhook signature scheme
 //! - [`json`], [`elevenlabs`]: reading provider JSON of any shape
 //! - [`text`]: making untrusted text safe to show
@@ -14,6 +14,7 @@ pub mod api;
 pub mod call;
 pub mod elevenlabs;
 pub mod event;
+pub mod export;
 pub mod id;
 pub mod json;
 pub mod protocol;

@@ -6,6 +6,9 @@ import time
 import uuid
 
 import pytest
+import srt
+import webvtt
+from markdown_it import MarkdownIt
 from websockets.exceptions import InvalidStatus
 
 from client import Socket, assert_log, eventually, jwt, spoken, transcription, unique
@@ -157,6 +160,38 @@ def test_transcripts(server):
         assert server.api("GET", f"/calls/{conv}/transcript?format=txt&source={source}").status_code == 200
     assert_error(server.api("GET", f"/calls/{conv}/transcript?format=docx"), 400)
     assert_error(server.api("GET", f"/calls/{conv}/transcript?format=txt&source=dream"), 400)
+
+
+HOSTILE = "2\n\n00:00:00,000 --> 00:09:00,000\n<b>x</b> **y** [z](http://e.vil) <script>&amp; \x1b[2J\u202e"
+
+
+def test_subtitles_and_markdown_mean_to_their_readers_what_was_said(server):
+    """Parsers that are not ours find one cue and one paragraph a turn, whatever was said."""
+    said = ["Straße, 🚚?", HOSTILE, "", "Yes."]
+    conv = unique("conv")
+    server.post_call(transcription(conv, said))
+    turns = server.api("GET", f"/calls/{conv}/transcript").json()["turns"]
+    url = f"/calls/{conv}/transcript?format="
+
+    answer = server.api("GET", url + "srt")
+    assert answer.headers["content-type"] == "application/x-subrip; charset=utf-8"
+    cues = list(srt.parse(answer.text))
+    assert len(cues) == len(turns) and all(cue.end > cue.start for cue in cues)
+    assert cues[0].content == "agent: Straße, 🚚?"
+    assert all("\x1b" not in cue.content and "\u202e" not in cue.content for cue in cues)
+
+    answer = server.api("GET", url + "vtt")
+    assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
+    captions = webvtt.from_string(answer.text).captions
+    assert len(captions) == len(turns)
+    assert [caption.voice for caption in captions] == [turn["speaker_type"] for turn in turns]
+    assert "&lt;script&gt;" in answer.text and "<script>" not in answer.text and answer.text.count("-->") == len(turns)
+
+    answer = server.api("GET", url + "md")
+    assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+    html = MarkdownIt("commonmark").render(answer.text)
+    assert "<script" not in html and "<a " not in html and "<b>" not in html and "<em>" not in html
+    assert html.count("<strong>") == len(turns), "only who spoke stands out"
 
 
 def test_events_are_the_websockets(server):

@@ -2,17 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use callscope_common::api::{CallList, CallPatch, CallView, EventList, NewCall};
+use callscope_common::api::{CallList, CallPatch, CallView, EventList, NewCall, TranscriptView, TurnView};
 use callscope_common::elevenlabs::{self, ProviderTurn};
 use callscope_common::protocol::ServerMessage;
-use callscope_common::transcript::{Transcript, clock};
-use callscope_common::{CallId, Identifier, Timestamp, id, text};
+use callscope_common::transcript::Transcript;
+use callscope_common::{CallId, Identifier, Timestamp, export, id};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{ContentType, Status};
 use rocket::tokio::time::timeout;
 use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::audio::{Range, Recording};
@@ -140,28 +139,26 @@ async fn transcript(
         },
         _ => return Err(ApiError::bad_request("`source` is unknown").details("one of auto, live, final")),
     };
+    let view = TranscriptView {
+        call_id: call.call_id,
+        call_sid: call.call_sid.clone(),
+        conversation_id: call.conversation_id.clone(),
+        status: call.status,
+        source: source.to_owned(),
+        turns,
+    };
+    let utf8 = |top, sub| ContentType::new(top, sub).with_params(("charset", "utf-8"));
     match format.unwrap_or("json") {
-        "json" => Ok((ContentType::JSON, as_json(&call, source, &turns))),
-        "txt" => Ok((ContentType::Plain, as_txt(&call, &turns))),
-        "md" | "srt" | "vtt" => {
-            Err(ApiError::new(Status::NotImplemented, "NOT_IMPLEMENTED", "this format is not served yet")
-                .details("json and txt are"))
-        }
-        _ => Err(ApiError::bad_request("`format` is unknown").details("json or txt")),
+        "json" => Ok((ContentType::JSON, Json::of(&view)?.0)),
+        "txt" => Ok((ContentType::Plain, export::txt(&view))),
+        "md" => Ok((utf8("text", "markdown"), export::md(&view, &call))),
+        "srt" => Ok((utf8("application", "x-subrip"), export::srt(&view))),
+        "vtt" => Ok((utf8("text", "vtt"), export::vtt(&view))),
+        _ => Err(ApiError::bad_request("`format` is unknown").details("one of json, txt, md, srt, vtt")),
     }
 }
 
-/// A turn of either transcript.
-struct Said {
-    number: i64,
-    speaker: &'static str,
-    text: String,
-    at: Option<Timestamp>,
-    offset_secs: f64,
-    seq: Option<i64>,
-}
-
-async fn live_turns(app: &App, call_id: CallId) -> Result<Vec<Said>, ApiError> {
+async fn live_turns(app: &App, call_id: CallId) -> Result<Vec<TurnView>, ApiError> {
     let mut transcript = Transcript::default();
     loop {
         let page = app.store.events(call_id, transcript.seq, 1_000).await?;
@@ -175,63 +172,30 @@ async fn live_turns(app: &App, call_id: CallId) -> Result<Vec<Said>, ApiError> {
         }
     }
     let start = transcript.start();
-    let turns = transcript.turns.into_iter().map(|turn| Said {
-        number: turn.number,
-        speaker: turn.speaker.as_str(),
-        at: Some(turn.at),
-        offset_secs: start.map_or(0.0, |start| turn.at.secs_since(start).max(0.0)),
+    let turns = transcript.turns.into_iter().map(|turn| TurnView {
+        sequence_number: turn.number,
+        speaker_type: turn.speaker,
+        timestamp: Some(turn.at),
+        offset_seconds: start.map_or(0.0, |start| turn.at.secs_since(start).max(0.0)),
         seq: Some(turn.seq),
-        text: turn.text,
+        message_text: turn.text,
     });
     Ok(turns.collect())
 }
 
-fn said(call: &CallView, turns: Vec<ProviderTurn>) -> Vec<Said> {
+fn said(call: &CallView, turns: Vec<ProviderTurn>) -> Vec<TurnView> {
     let start = call.call_data.as_ref().and_then(|data| data.call_start_time);
     #[allow(clippy::cast_possible_truncation)]
     let at = |secs: f64| start.map(|start| start.plus_secs(secs as i64));
-    let numbered = (1..).zip(turns).map(|(number, turn)| Said {
-        number,
-        speaker: turn.speaker.as_str(),
-        at: at(turn.offset_secs),
-        offset_secs: turn.offset_secs,
+    let numbered = (1..).zip(turns).map(|(number, turn)| TurnView {
+        sequence_number: number,
+        speaker_type: turn.speaker,
+        timestamp: at(turn.offset_secs),
+        offset_seconds: turn.offset_secs,
         seq: None,
-        text: turn.text,
+        message_text: turn.text,
     });
     numbered.collect()
-}
-
-fn as_json(call: &CallView, source: &str, turns: &[Said]) -> String {
-    let turns: Vec<_> = turns
-        .iter()
-        .map(|turn| {
-            json!({
-                "sequence_number": turn.number,
-                "speaker_type": turn.speaker,
-                "message_text": turn.text,
-                "timestamp": turn.at,
-                "offset_seconds": turn.offset_secs,
-                "seq": turn.seq,
-            })
-        })
-        .collect();
-    json!({
-        "call_id": call.call_id,
-        "call_sid": call.call_sid,
-        "conversation_id": call.conversation_id,
-        "status": call.status,
-        "source": source,
-        "turns": turns,
-    })
-    .to_string()
-}
-
-fn as_txt(call: &CallView, turns: &[Said]) -> String {
-    let mut txt = format!("{} {}\n", call.call_sid, call.status);
-    for turn in turns {
-        txt.push_str(&format!("[{}] {}: {}\n", clock(turn.offset_secs), turn.speaker, text::one_line(&turn.text)));
-    }
-    txt
 }
 
 #[get("/<id>/events?<after>&<limit>")]

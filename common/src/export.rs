@@ -1,0 +1,163 @@
+//! A call's transcript in the formats that people keep: text, Markdown and subtitles.
+//!
+//! What was said is untrusted: here it becomes text that is safe to show, and means nothing in the format it stands in.
+
+use std::fmt::Write as _;
+
+use crate::api::{CallView, TranscriptView};
+use crate::transcript::clock;
+use crate::{CallData, Timestamp, text};
+
+/// How long a subtitle stays, at least, and at most where nothing follows, in milliseconds.
+const SHORTEST_MS: i64 = 1_000;
+const LONGEST_MS: i64 = 10_000;
+/// How long reading a character takes.
+const MS_A_CHARACTER: i64 = 65;
+
+/// Plain text: the call, then a line a turn: `[MM:SS] speaker: text`.
+#[must_use]
+pub fn txt(view: &TranscriptView) -> String {
+    let mut txt = format!("{} {}\n", text::one_line(&view.call_sid), view.status);
+    for turn in &view.turns {
+        let said = text::one_line(&turn.message_text);
+        let _ = writeln!(txt, "[{}] {}: {said}", clock(turn.offset_seconds), turn.speaker_type);
+    }
+    txt
+}
+
+/// Markdown for reading: what is known of the call, the provider's summary, then a paragraph a turn.
+#[must_use]
+pub fn md(view: &TranscriptView, call: &CallView) -> String {
+    let mut md = format!("# Call {}\n\n", plain_md(&view.call_sid));
+    for (name, value) in facts(view, call) {
+        let _ = writeln!(md, "- {name}: {}", plain_md(&value));
+    }
+    let summary = call.call_data.as_ref().and_then(|data| data.transcript_summary.as_deref()).map(str::trim);
+    if let Some(summary) = summary.filter(|summary| !summary.is_empty()) {
+        let _ = write!(md, "\n## Summary\n\n{}\n", plain_md(summary));
+    }
+    md.push_str("\n## Transcript\n");
+    if view.turns.is_empty() {
+        md.push_str("\nNothing was said.\n");
+    }
+    for turn in &view.turns {
+        let said = plain_md(&turn.message_text);
+        let _ = write!(md, "\n**{} {}:** {said}\n", clock(turn.offset_seconds), turn.speaker_type);
+    }
+    md
+}
+
+/// SubRip subtitles.
+#[must_use]
+pub fn srt(view: &TranscriptView) -> String {
+    let mut srt = String::new();
+    for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
+        // On one line and behind its speaker, no text is taken for a cue of its own.
+        let said = text::one_line(&turn.message_text);
+        let (from, to) = (stamp(cue.0, ','), stamp(cue.1, ','));
+        let _ = write!(srt, "{number}\n{from} --> {to}\n{}: {said}\n\n", turn.speaker_type);
+    }
+    srt
+}
+
+/// WebVTT subtitles.
+#[must_use]
+pub fn vtt(view: &TranscriptView) -> String {
+    let mut vtt = "WEBVTT\n\n".to_owned();
+    for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
+        let said = text::one_line(&turn.message_text);
+        let said = said.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let (from, to) = (stamp(cue.0, '.'), stamp(cue.1, '.'));
+        let _ = write!(vtt, "{number}\n{from} --> {to}\n<v {}>{said}\n\n", turn.speaker_type);
+    }
+    vtt
+}
+
+fn facts(view: &TranscriptView, call: &CallView) -> Vec<(&'static str, String)> {
+    let data = call.call_data.as_ref();
+    let verdict = match data.and_then(|data| data.call_successful) {
+        Some(true) => ", successful",
+        Some(false) => ", not successful",
+        None => "",
+    };
+    let started = data.and_then(|data| data.call_start_time).unwrap_or(call.created_at);
+    #[allow(clippy::cast_precision_loss)]
+    let length = |data: &CallData| data.duration_seconds.map(|secs| clock(secs as f64));
+    let cost = |data: &CallData| data.cost.as_ref().map(|cost| format!("{cost} credits"));
+    let facts = [
+        ("Conversation", view.conversation_id.clone()),
+        ("Subject", call.subject.clone()),
+        ("Agent", call.agent_id.clone()),
+        ("Status", Some(format!("{}{verdict}", view.status))),
+        ("Started", Some(day_and_time(started))),
+        ("Duration", data.and_then(length)),
+        ("Cost", data.and_then(cost)),
+        ("Reason", data.and_then(|data| data.failure_reason.clone())),
+        (
+            "Turns from",
+            Some(if view.source == "final" { "the provider's transcript" } else { "the live stream" }.into()),
+        ),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn day_and_time(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
+}
+
+/// `text` on one line, meaning nothing in Markdown.
+fn plain_md(text: &str) -> String {
+    let safe = text::one_line(text.trim());
+    let mut md = String::with_capacity(safe.len());
+    let mut chars = safe.chars().enumerate().peekable();
+    let mut before = ' ';
+    while let Some((place, c)) = chars.next() {
+        // An underscore inside a word means nothing; in ids it is one of the commonest characters.
+        let is_inside = before.is_alphanumeric() && chars.peek().is_some_and(|(_, next)| next.is_alphanumeric());
+        // A list or a heading only begins a line; the rest means something anywhere.
+        let special = matches!(c, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$')
+            || (c == '_' && !is_inside)
+            || (place == 0 && matches!(c, '#' | '+' | '-' | '='));
+        if special {
+            md.push('\\');
+        }
+        md.push(c);
+        before = c;
+    }
+    md
+}
+
+/// When each turn is shown, in milliseconds: from when it was spoken until it was read or the next one comes.
+fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
+    let mut latest = 0;
+    #[allow(clippy::cast_possible_truncation)]
+    let starts: Vec<i64> = view
+        .turns
+        .iter()
+        .map(|turn| {
+            // Subtitles go forward, also where two clocks disagree.
+            latest = latest.max((turn.offset_seconds * 1e3).round() as i64);
+            latest
+        })
+        .collect();
+    let cue = |(place, turn): (usize, &crate::api::TurnView)| {
+        let length = i64::try_from(text::one_line(&turn.message_text).chars().count()).unwrap_or(i64::MAX);
+        let read = length.saturating_mul(MS_A_CHARACTER).clamp(SHORTEST_MS, LONGEST_MS);
+        let start = starts[place];
+        let next = starts.get(place + 1).copied().unwrap_or(i64::MAX);
+        // Two that come at once are both shown long enough to be seen.
+        (start, start.saturating_add(read).min(next.max(start.saturating_add(SHORTEST_MS))))
+    };
+    view.turns.iter().enumerate().map(cue).collect()
+}
+
+/// `HH:MM:SS,mmm`, the last three behind `point`.
+fn stamp(ms: i64, point: char) -> String {
+    let (secs, ms) = (ms / 1000, ms % 1000);
+    format!("{:02}:{:02}:{:02}{point}{ms:03}", secs / 3600, secs / 60 % 60, secs % 60)
+}
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;
