@@ -2,37 +2,50 @@
 
 mod calls;
 mod connections;
+mod context;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
+mod login;
+mod man;
 mod play;
 mod replay;
 mod samples;
 mod subscriptions;
 mod tail;
+mod token;
+mod top;
 mod webhook;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::complete;
 use crate::exit::{Exit, Failure};
-pub use calls::Calls;
+pub use calls::{Calls, Kind};
 pub use connections::Connections;
+pub use context::Context;
 #[cfg(feature = "demo")]
 pub use demo::Demo;
+pub use doctor::Doctor;
+pub use login::{Login, Logout};
+pub use man::{Completions, Help, Man, Shell, Topic};
 pub use play::Play;
 pub use replay::Replay;
 pub use samples::Samples;
 pub use subscriptions::Subscriptions;
 pub use tail::Tail;
+pub use token::Token;
+pub use top::{Tab, Top};
 pub use webhook::Webhook;
 
 /// Follow voice calls in the terminal while they are being spoken.
 #[derive(Debug, Parser)]
 #[command(name = "callscope", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 unreachable, 6 stream lost, \
-    7 call failed, 8 check failed, 130 interrupted.\nThe token comes from --token-file or CALLSCOPE_TOKEN."
+    disable_help_subcommand = true,
+    after_help = "More: callscope help exit-codes | environment | output | keys, or callscope help COMMAND."
 )]
 pub struct Args {
     /// Flags of every subcommand.
@@ -46,16 +59,20 @@ pub struct Args {
 /// Flags of every subcommand.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Global {
-    /// The server to talk to [default: http://127.0.0.1:8000]
-    #[arg(long, global = true, value_name = "URL", env = "CALLSCOPE_SERVER", help_heading = "Global options")]
+    /// The server to talk to [else the context's, CALLSCOPE_SERVER, http://127.0.0.1:8000]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub server: Option<String>,
-    /// A file that holds the access token (else the environment's CALLSCOPE_TOKEN)
+    /// A file that holds the access token [else CALLSCOPE_TOKEN, or the context's]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub token_file: Option<PathBuf>,
+    /// The server and login kept under this name (callscope context ls)
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server", help_heading = "Global options")]
+    #[arg(add = complete::contexts())]
+    pub context: Option<String>,
     /// How data is written
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
     pub output: Option<Format>,
-    /// When to use colours; NO_COLOR turns `auto` off
+    /// When to use colours; NO_COLOR turns `auto` off, CLICOLOR_FORCE on
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
     pub color: ColorChoice,
     /// Say only what went wrong
@@ -103,9 +120,11 @@ pub enum Command {
     Tail(Tail),
     /// Play a saved tail again, offline
     Play(Play),
-    /// List and show calls
+    /// List, show, watch and export calls
     #[command(subcommand)]
     Calls(Calls),
+    /// Watch the whole server: calls, connections, subscriptions, deliveries, errors (admin)
+    Top(Top),
     /// List, show and kick the server's live connections (admin)
     #[command(subcommand)]
     Connections(Connections),
@@ -120,11 +139,26 @@ pub enum Command {
     /// Sign a webhook's body, or verify a signature
     #[command(subcommand)]
     Webhook(Webhook),
+    /// The servers you work with, by name
+    #[command(subcommand)]
+    Context(Context),
+    /// Log in at the server, and keep the token in a context
+    Login(Login),
+    /// Forget a context's token
+    Logout(Logout),
+    /// Who the server takes you for
+    Whoami,
+    /// Create, list, inspect and revoke access tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Check the way to the server, the token and the terminal
+    Doctor(Doctor),
     /// Print a completion script for a shell
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
+    Completions(Completions),
+    /// Print a manual page, or write all of them
+    Man(Man),
+    /// Explain a command or a topic
+    Help(Help),
 }
 
 /// Reads the command line; help and errors are printed here.
@@ -140,11 +174,61 @@ pub fn parse() -> std::result::Result<Args, Exit> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::path::Path;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Args;
 
     #[test]
     fn the_definition_is_sound() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    /// The commands that a text tells to type: in lines of code and between backticks.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    ").or_else(|| line.strip_prefix("$ ")));
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_call = |words: &&[&str]| {
+            words.first().is_some_and(|program| *program == "callscope" || program.ends_with("/callscope"))
+        };
+        let mut commands = Vec::new();
+        for code in lines.chain(spans) {
+            // As far as a shell would read one command.
+            let words: Vec<&str> =
+                code.split_whitespace().take_while(|word| !word.starts_with(['#', '|', '>', '&'])).collect();
+            let ends = words.iter().position(|word| word.ends_with(';')).map_or(words.len(), |place| place + 1);
+            if let Some(words) = Some(&words[..ends]).filter(is_call) {
+                let word = |word: &&str| word.trim_end_matches([';', ')']).replace(['\'', '"', '…'], "");
+                commands.push(words.iter().map(word).filter(|word| !word.is_empty()).collect());
+            }
+        }
+        commands
+    }
+
+    #[test]
+    fn what_the_documentation_tells_to_type_is_a_command() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut found = 0;
+        for path in docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([root.join("README.md")])
+        {
+            for words in commands(&std::fs::read_to_string(&path).unwrap()) {
+                found += 1;
+                // A command that is only named, or called with less than it takes, is no lie about what there is.
+                let wrong = |kind| {
+                    use clap::error::ErrorKind::{InvalidSubcommand, InvalidValue, UnknownArgument, ValueValidation};
+                    matches!(kind, InvalidSubcommand | InvalidValue | UnknownArgument | ValueValidation)
+                };
+                if let Err(error) = Args::try_parse_from(&words)
+                    && wrong(error.kind())
+                {
+                    panic!("{}: {}\n{error}", path.display(), words.join(" "));
+                }
+            }
+        }
+        assert!(found > 40, "{found}");
     }
 }

@@ -59,13 +59,46 @@ impl Client {
         self.request(Method::DELETE, path, &[]).await.map(drop)
     }
 
-    async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Response> {
-        let mut request = self.http.request(method, endpoint(&self.server, path)).query(query).timeout(TIMEOUT);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
+    /// Asks a route that not every server has: `None` where this one has it not.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Option<T>> {
+        let mut request = self.prepare(method, path);
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.unwrap_or_default();
+            return if is_missing(status, &text) { Ok(None) } else { Err(refusal(status, path.join("/"), &text)) };
+        }
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        let text = if text.trim().is_empty() { "null" } else { &text };
+        serde_json::from_str(text).map(Some).map_err(|error| {
+            Failure::error(format!("/{} answered with something else than expected: {error}", path.join("/")))
+        })
+    }
+
+    fn prepare(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, endpoint(&self.server, path)).timeout(TIMEOUT);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Response> {
+        let request = self.prepare(method, path).query(query);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (status, path) = (response.status(), response.url().path().to_owned());
+        Err(refusal(status, path, &response.text().await.unwrap_or_default()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -127,13 +160,11 @@ pub fn cause(error: &dyn std::error::Error) -> String {
 }
 
 /// What an answer that is no success means.
-async fn refusal(response: Response) -> Failure {
-    let (status, path) = (response.status(), response.url().path().to_owned());
-    let body = response.text().await.unwrap_or_default();
-    let said = match serde_json::from_str::<ErrorBody>(&body) {
+fn refusal(status: StatusCode, path: String, body: &str) -> Failure {
+    let said = match serde_json::from_str::<ErrorBody>(body) {
         Ok(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
         Ok(ErrorBody { message, .. }) => message,
-        Err(_) => format!("{path} answered {status}"),
+        Err(_) => format!("/{} answered {status}", path.trim_start_matches('/')),
     };
     match status {
         StatusCode::UNAUTHORIZED => Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT),
@@ -146,6 +177,16 @@ async fn refusal(response: Response) -> Failure {
                 .hint("try again in a moment")
         }
         _ => Failure::error(format!("the server refused: {said}")),
+    }
+}
+
+/// Whether an answer means that there is no such route, rather than no such thing behind it.
+fn is_missing(status: StatusCode, body: &str) -> bool {
+    let code = serde_json::from_str::<ErrorBody>(body).map(|body| body.code).unwrap_or_default();
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => true,
+        StatusCode::NOT_FOUND => matches!(code.as_str(), "" | "NOT_FOUND"),
+        _ => false,
     }
 }
 

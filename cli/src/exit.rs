@@ -85,14 +85,21 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::new(Exit::Ok, "")
         } else {
-            Self::error(format!("cannot write the output: {error}"))
+            let why = error.to_string();
+            Self::error(format!(
+                "cannot write the output: {}",
+                why.split_once(" (os error").map_or(why.as_str(), |(words, _)| words)
+            ))
         }
     }
 
     /// A failure to read or write a file.
     pub fn file(what: &str, path: &std::path::Path, error: &io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };
-        Self::new(exit, format!("cannot {what} {}: {error}", path.display()))
+        let why = error.to_string();
+        // The number behind the words tells people nothing.
+        let why = why.split_once(" (os error").map_or(why.as_str(), |(words, _)| words);
+        Self::new(exit, format!("cannot {what} {}: {why}", path.display()))
     }
 
     /// Says it on stderr and gives the exit code.

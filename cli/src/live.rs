@@ -255,6 +255,15 @@ impl Follower {
     }
 }
 
+/// Upgrades a connection and does nothing with it: for `doctor`.
+pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, String> {
+    handshake::connect(endpoint).await.map_err(|broken| match broken {
+        Break::Lost { reason, .. } => reason,
+        Break::Done(EndReason::Failed(failure)) => failure.message,
+        Break::Done(_) | Break::Unheard => "it ended at once".into(),
+    })
+}
+
 /// The command that goes on at `place`, with the `flags` that name the server.
 pub fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
     let after = if place.seq > 0 { format!(" --after {}", place.seq) } else { String::new() };

@@ -1,15 +1,18 @@
 //! `callscope`: follows voice calls in the terminal, and looks after the server that keeps them.
 //!
-//! - [`args`]: the command line; [`settings`]: flags, environment and files together
-//! - [`command`]: one module a subcommand
+//! - [`args`]: the command line; [`settings`]: flags, environment and files together; [`config`]: the file of contexts
+//! - [`command`]: one module a subcommand; [`complete`]: what a shell's completion is told; [`topic`]: the texts of `help`
 //! - [`live`]: a call's stream, unbroken across reconnects; [`client`]: the HTTP API
 //! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`tui`]: the full-screen views
+//! - [`top`]: the full-screen view of the whole server; [`token`]: what an access token says
 //! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
 //! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
 
 mod args;
 mod client;
 mod command;
+mod complete;
+mod config;
 mod console;
 mod exit;
 mod live;
@@ -20,12 +23,20 @@ mod samples;
 mod secret;
 mod settings;
 mod tail;
+mod token;
+mod top;
+mod topic;
 mod tui;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(failure) => return failure.report().into(),
+    }
     let args = match args::parse() {
         Ok(args) => args,
         Err(exit) => return exit.into(),

@@ -10,14 +10,49 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use crate::args::{ColorChoice, Format};
 use crate::exit::{Failure, Result};
 
-/// Whether data on stdout is coloured.
+/// Whether data on stdout is coloured: as `--color` says, else as NO_COLOR, CLICOLOR_FORCE and the terminal do.
 pub fn wants_color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => {
-            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            io::stdout().is_terminal() && !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        ColorChoice::Auto => auto_color(|name| std::env::var(name).ok(), io::stdout().is_terminal()),
+    }
+}
+
+fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    let is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
+    let is_off = variable("CLICOLOR").is_some_and(|value| value == "0");
+    variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0")
+        || (is_terminal && !is_dumb && !is_off)
+}
+
+/// What a line of text means, where colours may say it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tint {
+    /// Nothing in particular.
+    Plain,
+    /// A header.
+    Header,
+    /// As it should be.
+    Good,
+    /// To be looked at.
+    Odd,
+    /// Wrong.
+    Bad,
+}
+
+impl Tint {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Header => "\x1b[1m",
+            Self::Good => "\x1b[32m",
+            Self::Odd => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
         }
     }
 }
@@ -28,15 +63,16 @@ pub struct Output {
     pub format: Format,
     /// Width of the terminal it goes to, if it goes to one.
     width: Option<usize>,
+    color: bool,
     writer: Box<dyn Write + Send>,
 }
 
 impl Output {
     /// To stdout.
-    pub fn stdout(format: Format) -> Self {
+    pub fn stdout(format: Format, color: bool) -> Self {
         let width =
             io::stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width.into()));
-        Self { format, width, writer: Box::new(io::BufWriter::new(io::stdout())) }
+        Self { format, width, color, writer: Box::new(io::BufWriter::new(io::stdout())) }
     }
 
     /// Whether the format is one of the JSON ones.
@@ -47,7 +83,12 @@ impl Output {
     /// Writes a list: `rows` under `header` for people, or `items` as JSON under `key`.
     pub fn list(&mut self, key: &str, items: &[Box<RawValue>], header: &[&str], rows: &[Vec<String>]) -> Result<()> {
         let text = match self.format {
-            Format::Table => table(header, rows, self.width),
+            Format::Table => {
+                let text = table(header, rows, self.width);
+                let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+                self.write_tinted(&format!("{first}\n"), Tint::Header)?;
+                return self.write(rest);
+            }
             Format::Text => rows.iter().map(|row| tabbed(row)).collect(),
             Format::Ndjson => items.iter().map(|item| line(item.get())).collect(),
             Format::Json => {
@@ -72,6 +113,30 @@ impl Output {
         self.write(&text)
     }
 
+    /// Writes one line of text, cut at the terminal's edge, in the colour of what it means.
+    pub fn write_tinted(&mut self, line: &str, tint: Tint) -> Result<()> {
+        let line = cut(line.trim_end_matches('\n'), self.width);
+        let code = tint.code();
+        let text = if self.color && !code.is_empty() { format!("{code}{line}\x1b[0m\n") } else { format!("{line}\n") };
+        self.write(&text)
+    }
+
+    /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as the first.
+    pub fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
+        let lines = if room == usize::MAX { vec![Cow::Borrowed(text)] } else { textwrap::wrap(text, room) };
+        let indent = " ".repeat(head.width());
+        let code = if self.color { tint.code() } else { "" };
+        let reset = if code.is_empty() { "" } else { "\x1b[0m" };
+        let mut block = format!("{code}{head}{reset}");
+        for (number, line) in lines.iter().enumerate() {
+            block.push_str(if number > 0 { &indent } else { "" });
+            block.push_str(line);
+            block.push('\n');
+        }
+        self.write(&block)
+    }
+
     /// Writes text as it is, made safe where it goes to a terminal, and flushes it.
     pub fn write(&mut self, text: &str) -> Result<()> {
         let text = if self.width.is_some() && self.is_json() { json_for_terminal(text) } else { Cow::Borrowed(text) };
@@ -88,7 +153,7 @@ fn line(text: &str) -> String {
 }
 
 /// Cells between tabs.
-fn tabbed(row: &[String]) -> String {
+pub fn tabbed(row: &[String]) -> String {
     let cells: Vec<_> = row.iter().map(|cell| text::one_line(cell)).collect();
     format!("{}\n", cells.join("\t"))
 }
@@ -179,6 +244,20 @@ mod tests {
         let rows = vec![vec!["東京".to_owned(), "x\x1b[31my".to_owned()], vec!["abc".to_owned(), "longer".to_owned()]];
         assert_eq!(table(&["A", "B"], &rows, None), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
         assert_eq!(table(&["A", "B"], &rows, Some(8)), "A     B\n東京  x…\nabc   l…\n");
+    }
+
+    #[test]
+    fn colours_follow_the_variables_that_people_set() {
+        let auto = |variables: &[(&str, &str)], is_terminal| {
+            let value =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+            auto_color(value, is_terminal)
+        };
+        assert!(auto(&[], true) && !auto(&[], false));
+        assert!(!auto(&[("NO_COLOR", "1")], true) && auto(&[("NO_COLOR", "")], true));
+        assert!(auto(&[("CLICOLOR_FORCE", "1")], false) && !auto(&[("CLICOLOR_FORCE", "0")], false));
+        assert!(!auto(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true));
+        assert!(!auto(&[("TERM", "dumb")], true) && !auto(&[("CLICOLOR", "0")], true));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Flags, environment and files, put together.
 
 use std::env;
+use std::path::Path;
 
 use url::Url;
 
 use crate::args::{Format, Global};
+use crate::config::{self, Config};
 use crate::console::Console;
 use crate::exit::{Failure, Result};
 use crate::output::{self, Output, shell_word};
@@ -17,8 +19,12 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
 pub struct Settings {
     /// Where the server is: `http` or `https`, without a trailing slash.
     pub server: Url,
+    /// The context that named the server, if one did.
+    pub context: Option<String>,
     /// The access token.
     pub token: Option<Secret>,
+    /// Where server and token come from, in words.
+    pub origin: Origin,
     /// The format asked for; each command has its own default.
     pub format: Option<Format>,
     /// Whether data on stdout is coloured.
@@ -32,42 +38,130 @@ pub struct Settings {
     pub flags: Option<String>,
 }
 
+/// Where a setting comes from, in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Of the server.
+    pub server: String,
+    /// Of the token; empty where there is none.
+    pub token: String,
+}
+
 impl Settings {
-    /// Reads what the flags leave to the environment and to files.
-    pub fn load(global: &Global) -> Result<Self> {
+    /// Reads what the flags leave to the environment and to files. A command that needs no server can do without a file of
+    /// contexts that makes sense.
+    pub fn load(global: &Global, needs_server: bool) -> Result<Self> {
+        let config = match Config::load() {
+            Ok(config) => config,
+            Err(_) if !needs_server && global.context.is_none() => Config::default(),
+            Err(failure) => return Err(failure),
+        };
+        let place = Place::choose(global, &config)?;
+        let server = server_url(&place.server)?;
+        let (token, from) = token(global, &config, &place)?;
         Ok(Self {
-            server: server_url(global.server.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_SERVER))?,
-            token: match &global.token_file {
-                Some(path) => Some(Secret::read(path)?),
-                None => env::var("CALLSCOPE_TOKEN").ok().map(|token| Secret::new(token.trim())),
-            }
-            .filter(|token| !token.expose().is_empty()),
+            server,
+            token,
+            origin: Origin { server: place.origin.clone(), token: from },
             format: global.output,
             color: output::wants_color(global.color),
             accessible: global.accessible,
-            flags: Some(flags(global)),
+            flags: Some(flags(global, &place)),
+            context: place.context,
             console: Console::new(global.quiet, global.verbose, global.accessible),
         })
     }
 
     /// The writer of data, with `default` where no format was asked for.
     pub fn output(&self, default: Format) -> Output {
-        Output::stdout(self.format.unwrap_or(default))
+        Output::stdout(self.format.unwrap_or(default), self.color)
     }
 }
 
+/// The server in force.
+struct Place {
+    server: String,
+    context: Option<String>,
+    origin: String,
+    /// Whether it was named for this one command.
+    is_named: bool,
+}
+
+impl Place {
+    /// `--server`, else `--context`, else the environment, else the context in use, else the default.
+    fn choose(global: &Global, config: &Config) -> Result<Self> {
+        let named = |server: &str, origin: &str| Self {
+            server: server.to_owned(),
+            context: None,
+            origin: origin.to_owned(),
+            is_named: true,
+        };
+        let of_context = |name: &str, origin: String, is_named: bool| {
+            let server = config.get(name)?.server.clone();
+            Ok(Self { server, context: Some(name.to_owned()), origin, is_named })
+        };
+        let from_environment = || env::var("CALLSCOPE_SERVER").ok().filter(|server| !server.is_empty());
+        if let Some(server) = global.server.as_deref().filter(|server| !server.is_empty()) {
+            return Ok(named(server, "--server"));
+        }
+        if let Some(name) = &global.context {
+            return of_context(name, format!("--context {name}"), true);
+        }
+        if let Some(server) = from_environment() {
+            return Ok(named(&server, "CALLSCOPE_SERVER"));
+        }
+        match config.current.as_deref() {
+            Some(name) if config.contexts.contains_key(name) => {
+                of_context(name, format!("the context {name} in use"), false)
+            }
+            _ => Ok(Self { is_named: false, ..named(DEFAULT_SERVER, "the default") }),
+        }
+    }
+}
+
+/// `--token-file`, else the token of a `--context`, else the environment's, else that of the context in use. A context's token
+/// goes to no server but its own.
+fn token(global: &Global, config: &Config, place: &Place) -> Result<(Option<Secret>, String)> {
+    if let Some(path) = &global.token_file {
+        return Ok((Some(trimmed(&Secret::read(path)?)), format!("--token-file {}", path.display())));
+    }
+    let from_environment = || env::var("CALLSCOPE_TOKEN").ok().map(|token| Secret::new(token.trim()));
+    if !(place.is_named && place.context.is_some())
+        && let Some(token) = from_environment().filter(|token| !token.expose().is_empty())
+    {
+        return Ok((Some(token), "CALLSCOPE_TOKEN".into()));
+    }
+    let Some(name) = &place.context else { return Ok((None, String::new())) };
+    let context = config.get(name)?;
+    match context.token()? {
+        Some(token) => {
+            let place = context.token_file.as_deref().filter(|_| context.token.is_none());
+            let place = place.map_or_else(config::path, |path| Some(Path::to_owned(path)));
+            let place = place.map_or_else(String::new, |path| format!(" ({})", path.display()));
+            Ok((Some(trimmed(&token)), format!("the context {name}{place}")))
+        }
+        None => Ok((None, String::new())),
+    }
+}
+
+fn trimmed(token: &Secret) -> Secret {
+    Secret::new(token.expose().trim())
+}
+
 /// What the user gave beyond the defaults, so that a command shown can be typed as it is. Of a token only its file: the
-/// environment is still there when it is typed.
-fn flags(global: &Global) -> String {
-    let server = global.server.as_deref().filter(|server| !server.is_empty() && *server != DEFAULT_SERVER);
-    let server = server.map(|server| format!(" --server {}", shell_word(server)));
+/// environment and the context in use are still there when it is typed.
+fn flags(global: &Global, place: &Place) -> String {
+    let server = match &place.context {
+        Some(name) => place.is_named.then(|| format!(" --context {}", shell_word(name))),
+        None => (place.server != DEFAULT_SERVER).then(|| format!(" --server {}", shell_word(&place.server))),
+    };
     let token =
         global.token_file.as_deref().map(|path| format!(" --token-file {}", shell_word(&path.to_string_lossy())));
     [server, token].into_iter().flatten().collect()
 }
 
 /// Takes a server's URL; a bare `host:port` means http.
-fn server_url(text: &str) -> Result<Url> {
+pub fn server_url(text: &str) -> Result<Url> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let mut url = Url::parse(&full).map_err(|error| {
         Failure::usage(format!("{text:?} is no server address: {error}"))

@@ -36,6 +36,7 @@ use crate::replay::Speed;
 use crate::settings::Settings;
 use crate::tail::Streams;
 use app::{App, Source};
+pub use keys::HELP;
 use screen::Screen;
 use stage::Left;
 use world::{Played, Watch};

@@ -10,12 +10,13 @@ pub enum Connections {
     /// One connection
     Show {
         /// Its id, or the beginning of it
+        #[arg(add = crate::complete::connections())]
         id: String,
     },
     /// Close connections; their clients do not come back by themselves
     Kick {
         /// Their ids, or the beginnings of them
-        #[arg(required = true, value_name = "ID")]
+        #[arg(required = true, value_name = "ID", add = crate::complete::connections())]
         ids: Vec<String>,
         /// Do not ask
         #[arg(long)]

@@ -10,6 +10,7 @@ pub enum Samples {
     /// Print one
     Show {
         /// Its name
+        #[arg(add = crate::complete::samples())]
         name: String,
     },
 }

@@ -10,6 +10,7 @@ pub enum Subscriptions {
     /// Who follows one call
     Show {
         /// The call's sid, conversation id or call id
+        #[arg(add = crate::complete::calls())]
         id: String,
     },
 }

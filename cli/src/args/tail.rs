@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub struct Tail {
     /// Any identifiers of calls; none: pick from the live calls (on a terminal)
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = crate::complete::calls())]
     pub ids: Vec<String>,
     /// Follow all live calls, and those that come
     #[arg(long, conflicts_with = "no_follow")]

@@ -1,6 +1,9 @@
-//! `calls`: list and show calls.
+//! `calls`: list, show, watch and export calls.
 
-use std::time::SystemTime;
+mod export;
+mod watch;
+
+use std::time::{Duration, SystemTime};
 
 use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
@@ -34,17 +37,22 @@ pub async fn run(settings: &Settings, args: Calls) -> Result {
             list(settings, &client, &query, limit).await
         }
         Calls::Show { id } => {
-            let raw = client.get_raw(&["api", "v1", "calls", &id], &[]).await.map_err(|failure| {
-                if failure.exit == Exit::NotFound {
-                    failure.hint("see which there are: callscope calls ls")
-                } else {
-                    failure
-                }
-            })?;
+            let raw = client.get_raw(&["api", "v1", "calls", &id], &[]).await.map_err(with_hint)?;
             settings.output(Format::Table).record(&raw, &fields(&read(&raw)?))?;
             Ok(Exit::Ok)
         }
+        Calls::Watch { agent, ends, interval } => {
+            let watch = watch::Watch { agent, ends, interval: Duration::from_secs(interval) };
+            watch::run(settings, &client, watch).await
+        }
+        Calls::Export { id, format, source, to, force } => {
+            export::run(settings, &client, export::Export { id, format, source, to, force }).await
+        }
     }
+}
+
+fn with_hint(failure: Failure) -> Failure {
+    if failure.exit == Exit::NotFound { failure.hint("see which there are: callscope calls ls") } else { failure }
 }
 
 async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], limit: u32) -> Result {
@@ -129,13 +137,17 @@ fn moment_ago(text: &str) -> Result<Timestamp> {
     if let Some(at) = Timestamp::parse_rfc3339(text) {
         return Ok(at);
     }
-    let secs = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)].iter().find_map(|(unit, secs)| {
+    let now = Timestamp::from_system_time(SystemTime::now());
+    span_secs(text).map(|secs| now.plus_secs(-secs)).ok_or_else(|| {
+        Failure::usage(format!("{text:?} is no time; --since takes 2026-10-01T14:00:00Z, or 30m, 2h, 7d"))
+    })
+}
+
+/// Reads a length of time such as `30m`, in seconds.
+pub(super) fn span_secs(text: &str) -> Option<i64> {
+    [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)].iter().find_map(|(unit, secs)| {
         let count: i64 = text.strip_suffix(unit)?.parse().ok().filter(|count| *count >= 0)?;
         count.checked_mul(*secs)
-    });
-    let now = Timestamp::from_system_time(SystemTime::now());
-    secs.map(|secs| now.plus_secs(-secs)).ok_or_else(|| {
-        Failure::usage(format!("{text:?} is no time; --since takes 2026-10-01T14:00:00Z, or 30m, 2h, 7d"))
     })
 }
 

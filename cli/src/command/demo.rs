@@ -36,6 +36,7 @@ pub async fn run(mut settings: Settings, args: args::Demo) -> Result {
     settings.server = server.url.parse().map_err(|error| Failure::error(format!("{}: {error}", server.url)))?;
     // Nothing of it is left when the demo is over.
     settings.flags = None;
+    settings.context = None;
     settings.token = Some(Secret::new(&server.token));
     let shown = play(&settings, &args, sources, Secret::new(&server.webhook_secret)).await;
     server.stop().await;

@@ -1,0 +1,12 @@
+//! The command line of `doctor`.
+
+use clap::Args as ClapArgs;
+
+/// `doctor`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exits with 8 where a check failed. Nothing is changed anywhere.")]
+pub struct Doctor {
+    /// How long each check may take
+    #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub timeout: u64,
+}

@@ -1,0 +1,180 @@
+//! `calls export`: a call as a file.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use callscope_common::api::{CallView, EventList, TranscriptView};
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{Seq, export};
+use serde_json::value::RawValue;
+
+use crate::args::{Format, Kind};
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::{json_for_terminal, shell_word};
+use crate::settings::Settings;
+
+/// Events asked for at once.
+const PAGE: usize = 1000;
+
+/// What to export, and where to.
+pub struct Export {
+    /// Any identifier of the call.
+    pub id: String,
+    /// What to make of it.
+    pub format: Option<Kind>,
+    /// Whose turns.
+    pub source: String,
+    /// The file to write.
+    pub to: Option<PathBuf>,
+    /// Whether it may take the place of another.
+    pub force: bool,
+}
+
+/// Runs it.
+pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result {
+    let kind = kind(settings, &export)?;
+    if kind == Kind::Ndjson && export.source == "final" {
+        return Err(Failure::usage("ndjson is the live stream's events; the provider's transcript has none")
+            .hint("the provider's turns: --format json --source final"));
+    }
+    // Before the work, so that nobody waits for a refusal.
+    if let Some(path) = export.to.as_deref().filter(|path| path.exists() && !export.force) {
+        return Err(Failure::error(format!("{} is there already", path.display())).hint("write over it: --force"));
+    }
+    let id = &export.id;
+    let raw = client.get_raw(&["api", "v1", "calls", id], &[]).await.map_err(super::with_hint)?;
+    let call = super::read(&raw)?;
+    let text = text(client, &call, kind, &export.source).await?;
+    match &export.to {
+        Some(path) => {
+            write(path, &text, export.force).map_err(|error| Failure::file("write", path, &error))?;
+            settings.console.say(format!("wrote {} ({} bytes)", path.display(), text.len()));
+        }
+        None => to_stdout(kind, &text)?,
+    }
+    if !call.status.is_ended() {
+        let sid = shell_word(&call.call_sid);
+        settings
+            .console
+            .warn(format!("the call goes on; this is what was said so far; the rest: callscope tail {sid}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// What was asked for: by `--format`, else by the file's ending, else by `-o`.
+fn kind(settings: &Settings, export: &Export) -> Result<Kind> {
+    if let Some(kind) = export.format {
+        return Ok(kind);
+    }
+    if let Some(ending) = export.to.as_deref().and_then(Path::extension).and_then(OsStr::to_str) {
+        let known = <Kind as clap::ValueEnum>::from_str(ending, true);
+        return known.map_err(|_| {
+            Failure::usage(format!("what to make of the call? no format is called {ending}"))
+                .hint("say it: --format txt|md|json|ndjson|srt|vtt")
+        });
+    }
+    Ok(match settings.format {
+        Some(Format::Json) => Kind::Json,
+        Some(Format::Ndjson) => Kind::Ndjson,
+        _ => Kind::Txt,
+    })
+}
+
+async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Result<String> {
+    if kind == Kind::Ndjson {
+        return events(client, call).await;
+    }
+    // The turns as JSON, whatever is made of them: this client knows the formats, an older server need not.
+    let id = call.call_id.to_string();
+    let query = [("format", "json".to_owned()), ("source", source.to_owned())];
+    let raw = client.get_raw(&["api", "v1", "calls", &id, "transcript"], &query).await;
+    let raw = raw.map_err(|failure| match failure.exit {
+        Exit::NotFound => failure.hint("the turns that came live: --source live"),
+        _ => failure,
+    })?;
+    if kind == Kind::Json {
+        return Ok(format!("{}\n", raw.get()));
+    }
+    let view: TranscriptView = serde_json::from_str(raw.get())
+        .map_err(|error| Failure::error(format!("the server's answer is no transcript: {error}")))?;
+    Ok(match kind {
+        Kind::Md => export::md(&view, call),
+        Kind::Srt => export::srt(&view),
+        Kind::Vtt => export::vtt(&view),
+        Kind::Txt | Kind::Json | Kind::Ndjson => export::txt(&view),
+    })
+}
+
+/// Every event up to the log's head, none missing, as the stream sends them.
+async fn events(client: &Client, call: &CallView) -> Result<String> {
+    let (mut text, mut seq, mut head): (String, Seq, Seq) = (String::new(), 0, call.seq);
+    let id = call.call_id.to_string();
+    while seq < head {
+        let query = [("after", seq.to_string()), ("limit", PAGE.to_string())];
+        let page: EventList = client.get(&["api", "v1", "calls", &id, "events"], &query).await?;
+        head = head.max(page.head);
+        for event in page.events {
+            let found = ServerMessage::parse(event.get()).ok().and_then(|message| message.seq());
+            if found != Some(seq + 1) {
+                return Err(Failure::error(format!("the server sent event {found:?} where {} was due", seq + 1)));
+            }
+            seq += 1;
+            text.push_str(&line(&event));
+        }
+        if seq < head && query[0].1 == seq.to_string() {
+            return Err(Failure::error(format!("the server keeps {head} events and sent none behind {seq}")));
+        }
+    }
+    Ok(text)
+}
+
+fn line(event: &RawValue) -> String {
+    format!("{}\n", event.get().replace(['\n', '\r'], " "))
+}
+
+fn to_stdout(kind: Kind, text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let is_json = matches!(kind, Kind::Json | Kind::Ndjson);
+    let text = if is_json && stdout.is_terminal() { json_for_terminal(text) } else { text.into() };
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+}
+
+/// Writes a file whole or not at all; without `force`, never in place of another.
+fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A device or a pipe is written to, not replaced.
+    if path.exists() && !path.is_file() {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+        return file.write_all(text.as_bytes()).and_then(|()| file.flush());
+    }
+    let mut file = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    let done = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    done.map(drop).map_err(|error| error.error)
+}
+
+/// Those of any new file, as far as the umask lets them.
+fn permissions() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_and_never_over_another_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("call.md");
+        write(&path, "one", false).unwrap();
+        assert_eq!(write(&path, "two", false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+        write(&path, "two", true).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,227 @@
+//! `calls watch`: a line for every call that begins, moves on or ends.
+//!
+//! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call that is
+//! neither is old and over.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use callscope_common::api::CallView;
+use callscope_common::transcript::clock;
+use callscope_common::{CallId, CallStatus, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::args::Format;
+use crate::client::Client;
+use crate::exit::{Exit, Result};
+use crate::live::Backoff;
+use crate::output::{Output, Tint, tabbed};
+use crate::settings::Settings;
+use crate::tail::outcome;
+
+/// Most calls of one kind looked at.
+const PAGE: u32 = 500;
+
+/// What to watch.
+pub struct Watch {
+    /// Only calls of this agent.
+    pub agent: Option<String>,
+    /// Only beginnings and ends.
+    pub ends: bool,
+    /// Between two looks.
+    pub interval: Duration,
+}
+
+/// Runs it, until it is interrupted or nobody reads any more.
+pub async fn run(settings: &Settings, client: &Client, watch: Watch) -> Result {
+    let mut output = settings.output(Format::Table);
+    let mut seen: Option<HashMap<CallId, Seen>> = None;
+    let mut backoff = Backoff::default();
+    let mut is_lost = false;
+    loop {
+        match look(client, &watch).await {
+            Ok(calls) => {
+                if is_lost {
+                    settings
+                        .console
+                        .say("connected again; calls that began and ended meanwhile are shown as they are now");
+                    is_lost = false;
+                    backoff = Backoff::default();
+                }
+                show(&mut output, &watch, &mut seen, calls)?;
+                tokio::time::sleep(watch.interval).await;
+            }
+            // A server that never answered, or that says no, is no interruption.
+            Err(failure) if failure.exit != Exit::Unreachable || seen.is_none() => return Err(failure),
+            Err(failure) => {
+                if !is_lost {
+                    settings.console.warn(format!("{}; trying again", failure.message));
+                    is_lost = true;
+                }
+                tokio::time::sleep(backoff.next(None).max(watch.interval)).await;
+            }
+        }
+    }
+}
+
+/// What was last seen of a call.
+struct Seen {
+    seq: Seq,
+    turns: i64,
+    status: CallStatus,
+}
+
+/// A call as the server showed it, and read.
+type Shown = (Box<RawValue>, CallView);
+
+/// The newest calls and the live ones, oldest first.
+async fn look(client: &Client, watch: &Watch) -> Result<Vec<Shown>> {
+    #[derive(Deserialize)]
+    struct Page {
+        calls: Vec<Box<RawValue>>,
+    }
+    let mut calls: HashMap<CallId, Shown> = HashMap::new();
+    for status in [None, Some(CallStatus::InProgress), Some(CallStatus::Initiated)] {
+        let mut query = vec![("limit", PAGE.to_string())];
+        query.extend(status.map(|status| ("status", status.to_string())));
+        query.extend(watch.agent.clone().map(|agent| ("agent_id", agent)));
+        let page: Page = client.get(&["api", "v1", "calls"], &query).await?;
+        for raw in page.calls {
+            let call = super::read(&raw)?;
+            // The later look knows more.
+            calls.insert(call.call_id, (raw, call));
+        }
+    }
+    let mut calls: Vec<_> = calls.into_values().collect();
+    calls.sort_by_key(|(_, call)| (call.updated_at, call.call_id));
+    Ok(calls)
+}
+
+/// Shows what changed since the last look. The first shows what is live.
+fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Seen>>, calls: Vec<Shown>) -> Result<()> {
+    let is_first = seen.is_none();
+    if is_first && output.format == Format::Table {
+        output.write(&line(&["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned)))?;
+    }
+    let seen = seen.get_or_insert_default();
+    for (raw, call) in calls {
+        let now = Seen { seq: call.seq, turns: call.turns, status: call.status };
+        let what = what(seen.get(&call.call_id), &now);
+        let is_shown = match what {
+            None => false,
+            Some(_) if is_first => !call.status.is_ended(),
+            Some(What::Turns) => !watch.ends,
+            Some(_) => true,
+        };
+        if let Some(what) = what.filter(|_| is_shown) {
+            write(output, if is_first { What::Live } else { what }, &raw, &call)?;
+        }
+        seen.insert(call.call_id, now);
+    }
+    Ok(())
+}
+
+/// What happened to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    /// It was live already.
+    Live,
+    /// It is new.
+    Began,
+    /// More was said.
+    Turns,
+    /// It ended.
+    Ended,
+    /// Its result changed after its end.
+    Changed,
+}
+
+fn what(before: Option<&Seen>, now: &Seen) -> Option<What> {
+    let Some(before) = before else { return Some(if now.status.is_ended() { What::Ended } else { What::Began }) };
+    if now.status.is_ended() && !before.status.is_ended() {
+        return Some(What::Ended);
+    }
+    if now.turns != before.turns {
+        return Some(What::Turns);
+    }
+    (now.seq != before.seq || now.status != before.status).then_some(What::Changed)
+}
+
+fn write(output: &mut Output, what: What, raw: &RawValue, call: &CallView) -> Result<()> {
+    if output.is_json() {
+        // One a line, whichever of the two was asked for: an endless list has no end to close.
+        let word = serde_json::to_string(&what).unwrap_or_default();
+        return output.write(&format!("{{\"what\":{word},\"call\":{}}}\n", raw.get().replace(['\n', '\r'], " ")));
+    }
+    let row = row(what, call);
+    let text = if output.format == Format::Text { tabbed(&row) } else { line(&row) };
+    output.write_tinted(&text, tint(what, call))
+}
+
+fn tint(what: What, call: &CallView) -> Tint {
+    match what {
+        What::Live | What::Began => Tint::Good,
+        What::Ended if call.status == CallStatus::Failed => Tint::Bad,
+        _ => Tint::Plain,
+    }
+}
+
+fn row(what: What, call: &CallView) -> [String; 5] {
+    let word = match what {
+        What::Live => "live",
+        What::Began => "began",
+        What::Turns => "turns",
+        What::Ended => "ended",
+        What::Changed => "changed",
+    };
+    let result = match (&call.call_data, what) {
+        (Some(data), What::Ended | What::Changed) => outcome(data).0,
+        _ => {
+            let lasted = Timestamp::from_system_time(SystemTime::now()).secs_since(call.created_at);
+            format!("{} {}", call.status, clock(lasted))
+        }
+    };
+    let at = call.updated_at.to_string();
+    [
+        at.get(11..19).unwrap_or_default().to_owned(),
+        word.to_owned(),
+        call.call_sid.clone(),
+        call.turns.to_string(),
+        result,
+    ]
+}
+
+/// Columns that stay where they are, since what comes later is not known yet.
+fn line(row: &[String; 5]) -> String {
+    let [time, what, call, turns, rest] = row.each_ref().map(|cell| callscope_common::text::one_line(cell));
+    format!("{}\n", format!("{time:<8}  {what:<7}  {call:<36}  {turns:>5}  {rest}").trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(seq: Seq, turns: i64, status: CallStatus) -> Seen {
+        Seen { seq, turns, status }
+    }
+
+    #[test]
+    fn what_happened_is_told_from_two_looks() {
+        use CallStatus::{Completed, Failed, InProgress, Initiated};
+        let cases = [
+            (None, seen(0, 0, Initiated), Some(What::Began)),
+            // It began and ended between two looks.
+            (None, seen(9, 7, Completed), Some(What::Ended)),
+            (Some(seen(1, 1, InProgress)), seen(1, 1, InProgress), None),
+            (Some(seen(1, 1, InProgress)), seen(3, 3, InProgress), Some(What::Turns)),
+            (Some(seen(1, 1, InProgress)), seen(5, 3, Failed), Some(What::Ended)),
+            (Some(seen(5, 3, Completed)), seen(6, 3, Completed), Some(What::Changed)),
+            (Some(seen(5, 3, Completed)), seen(6, 4, Completed), Some(What::Turns)),
+        ];
+        for (place, (before, now, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(what(before.as_ref(), &now), expected, "case {place}");
+        }
+    }
+}

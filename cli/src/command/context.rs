@@ -1,0 +1,111 @@
+//! `context`: the servers a person works with, by name.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use callscope_common::Timestamp;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::args::{Context, Format};
+use crate::client::shown;
+use crate::config::{self, Config};
+use crate::exit::{Exit, Failure, Result};
+use crate::settings::{Settings, server_url};
+use crate::token::Claims;
+
+/// Runs it. `token_file` is the one that `--token-file` names.
+pub fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> Result {
+    let mut config = Config::load()?;
+    match args {
+        Context::Ls => list(settings, &config),
+        Context::Use { name } => {
+            let server = config.get(&name)?.server.clone();
+            config.current = Some(name.clone());
+            config.save()?;
+            settings.console.say(format!("using {name}: {server}"));
+            Ok(Exit::Ok)
+        }
+        Context::Add { name, url, force } => {
+            let name = checked(&name)?;
+            if config.contexts.contains_key(name) && !force {
+                return Err(Failure::error(format!("a context is called {name} already"))
+                    .hint(format!("take its place: callscope context add --force {name} URL")));
+            }
+            let mut context = config::Context::new(shown(&server_url(&url)?).to_owned());
+            context.token_file = token_file
+                .map(std::path::absolute)
+                .transpose()
+                .map_err(|error| Failure::error(format!("the token file has no path: {error}")))?;
+            let has_token = context.token_file.is_some();
+            config.contexts.insert(name.to_owned(), context);
+            let is_first = config.current.is_none();
+            if is_first {
+                config.current = Some(name.to_owned());
+            }
+            let file = config.save()?;
+            let used = if is_first { ", and in use" } else { "" };
+            settings.console.say(format!("{name} is kept in {}{used}", file.display()));
+            if !has_token {
+                settings.console.say(format!("log in at it: callscope login --context {name}"));
+            }
+            Ok(Exit::Ok)
+        }
+        Context::Rm { name } => {
+            config.contexts.remove(&name).ok_or_else(|| config::unknown(&name))?;
+            let was_used = config.current.take_if(|current| *current == name).is_some();
+            config.save()?;
+            settings.console.say(format!("removed {name}"));
+            if was_used {
+                settings.console.say("no context is in use now: callscope context use NAME");
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// A name that is easy to type and to complete.
+pub fn checked(name: &str) -> Result<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-') {
+        return Ok(name);
+    }
+    Err(Failure::usage(format!("{name:?} is no name for a context"))
+        .hint("it takes 1 to 64 of letters, digits, `.`, `_` and `-`"))
+}
+
+fn list(settings: &Settings, config: &Config) -> Result {
+    let now = Timestamp::from_system_time(SystemTime::now());
+    let (mut items, mut rows) = (Vec::new(), Vec::new());
+    for (name, context) in &config.contexts {
+        let is_current = config.current.as_deref() == Some(name);
+        let login = login(context, now);
+        // Never the token itself, in no format.
+        let item = json!({"name": name, "server": context.server, "current": is_current, "login": login});
+        items.push(RawValue::from_string(item.to_string()).map_err(|error| Failure::error(error.to_string()))?);
+        let mark = if is_current { "*" } else { "" };
+        rows.push(vec![mark.to_owned(), name.clone(), context.server.clone(), login]);
+    }
+    settings.output(Format::Table).list("contexts", &items, &["", "NAME", "SERVER", "LOGIN"], &rows)?;
+    if rows.is_empty() {
+        settings.console.say("no contexts; add one: callscope context add NAME URL");
+    }
+    if let Some(path) = config::path().filter(|path| config::is_open_to_others(path)) {
+        let path = path.display();
+        settings.console.warn(format!("others may read {path}, and it may hold tokens; close it: chmod 600 {path}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// How a context logs in, in words.
+fn login(context: &config::Context, now: Timestamp) -> String {
+    let token = match context.token() {
+        Ok(Some(token)) => token,
+        Ok(None) => return "none".into(),
+        Err(failure) => return failure.message,
+    };
+    Claims::of(&token).map_or_else(
+        |failure| failure.message,
+        |claims| format!("{} ({}), {}", claims.sub, claims.role, claims.left_in_words(now)),
+    )
+}

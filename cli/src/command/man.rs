@@ -1,0 +1,80 @@
+//! `man`, `help` and `completions`: what the program says of itself.
+
+use std::fs;
+use std::path::Path;
+
+use clap::{Command, CommandFactory as _, ValueEnum as _};
+
+use crate::args::{Args, Completions, Format, Help, Man, Topic};
+use crate::exit::{Exit, Failure, Result};
+use crate::settings::Settings;
+use crate::{complete, topic};
+
+/// Runs `man`.
+pub fn man(settings: &Settings, args: &Man) -> Result {
+    if let Some(dir) = &args.dir {
+        let pages = write_all(dir).map_err(|error| Failure::file("write to", dir, &error))?;
+        settings.console.say(format!("{pages} pages in {}", dir.display()));
+        return Ok(Exit::Ok);
+    }
+    let command = find(&args.command)?;
+    settings.output(Format::Text).write(&page(command)?)?;
+    Ok(Exit::Ok)
+}
+
+/// Runs `help`.
+pub fn help(settings: &Settings, args: &Help) -> Result {
+    let text = match args.words.as_slice() {
+        [word] if let Ok(topic) = Topic::from_str(word, false) => topic::text(topic),
+        words => {
+            let mut command = find(words)?;
+            if settings.color {
+                command.render_long_help().ansi().to_string()
+            } else {
+                command.render_long_help().to_string()
+            }
+        }
+    };
+    settings.output(Format::Text).write(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// Runs `completions`.
+pub fn completions(settings: &Settings, args: &Completions) -> Result {
+    let script =
+        complete::script(args.shell).map_err(|error| Failure::error(format!("cannot make the script: {error}")))?;
+    settings.output(Format::Text).write(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Ok)
+}
+
+/// The command that `words` lead to, named in full.
+fn find(words: &[String]) -> Result<Command> {
+    let mut root = Args::command();
+    root.build();
+    let mut command = &root;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            Failure::usage(format!("there is no command or topic {:?}", words.join(" ")))
+                .hint("see which there are: callscope --help; topics: exit-codes, environment, output, keys")
+        })?;
+    }
+    Ok(command.clone())
+}
+
+fn page(command: Command) -> Result<String> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .manual("Callscope")
+        .render(&mut page)
+        .map_err(|error| Failure::error(format!("cannot make the page: {error}")))?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Writes the pages of all commands, and says how many there are.
+fn write_all(dir: &Path) -> std::io::Result<usize> {
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(Args::command(), dir)?;
+    Ok(fs::read_dir(dir)?
+        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|ext| ext == "1")))
+        .count())
+}

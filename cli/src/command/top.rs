@@ -1,0 +1,69 @@
+//! `top`: the whole server, live.
+
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, SystemTime};
+
+use callscope_common::Timestamp;
+use serde_json::value::RawValue;
+
+use crate::args::{self, Format};
+use crate::client::{Client, shown};
+use crate::exit::{Exit, Failure, Result};
+use crate::settings::Settings;
+use crate::top::{Poller, Stats, Top};
+use crate::tui::screen::Screen;
+use crate::tui::stage::{self, Left};
+
+/// Runs it.
+pub async fn run(settings: &Settings, args: args::Top) -> Result {
+    let client = Client::new(settings)?;
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if settings.format.is_some() || settings.accessible || dumb || !is_terminal {
+        return once(settings, &client).await;
+    }
+    // A server that is away or says no is an error of the command, not a screen that says so.
+    client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
+    let now = Timestamp::from_system_time(SystemTime::now());
+    let mut top = Top::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
+    (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
+    let screen = Screen::enter()?;
+    let mut poller = Poller::start(client, args.tab, Duration::from_secs(args.interval));
+    Ok(match stage::run(screen, &mut top, &mut poller).await? {
+        Left::Quit => Exit::Ok,
+        Left::Interrupted => Exit::Interrupted,
+    })
+}
+
+/// One look, as data: where there is no terminal, or nothing is to be drawn over.
+async fn once(settings: &Settings, client: &Client) -> Result {
+    let raw: Box<RawValue> = client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
+    let stats: Stats = serde_json::from_str(raw.get())
+        .map_err(|error| Failure::error(format!("the server's answer is no count: {error}")))?;
+    let by_name = |counts: &std::collections::BTreeMap<String, u64>| {
+        counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+    };
+    #[allow(clippy::cast_precision_loss)]
+    let up = crate::token::span(stats.uptime_seconds as f64);
+    settings.output(Format::Table).record(
+        &raw,
+        &[
+            ("server", shown(&settings.server).to_owned()),
+            ("version", stats.version.clone()),
+            ("up", up),
+            ("processes", stats.cluster.len().to_string()),
+            ("silent", stats.silent_nodes.join(" ")),
+            ("calls", by_name(&stats.calls)),
+            ("connections", stats.connections.to_string()),
+            ("followed", stats.followed_calls.to_string()),
+            ("deliveries", by_name(&stats.deliveries)),
+            ("unverified", stats.unverified_deliveries.to_string()),
+            ("events", stats.events_broadcast.to_string()),
+            ("writes waiting", stats.writes_waiting.to_string()),
+        ],
+    )?;
+    settings
+        .console
+        .say("lists: callscope calls ls, connections ls, subscriptions ls; as it happens: callscope calls watch");
+    Ok(Exit::Ok)
+}

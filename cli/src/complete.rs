@@ -1,0 +1,245 @@
+//! What a shell's completion is told: the script of `completions` asks this program at every Tab.
+//!
+//! Ids come from the server, within a moment or not at all, and only those that no shell reads anything into: what is completed
+//! lands on the user's command line as it is.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Duration;
+use std::{env, io};
+
+use callscope_common::api::{CallList, CallView, ConnectionList, ConnectionView};
+use callscope_common::text;
+use clap::{CommandFactory as _, ValueEnum as _};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::Shells;
+
+use crate::args::{self, Args, ColorChoice, Global, Topic};
+use crate::client::Client;
+use crate::config::Config;
+use crate::exit::{Failure, Result};
+use crate::output::moment;
+use crate::samples;
+use crate::settings::Settings;
+
+/// Set by the scripts, to the shell's name.
+const VARIABLE: &str = "CALLSCOPE_COMPLETE";
+/// How long somebody who pressed Tab waits for the server.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// How many ids are offered.
+const OFFERED: u32 = 100;
+
+/// Answers a shell's script, if one asks.
+pub fn answer() -> Result<bool> {
+    clap_complete::CompleteEnv::with_factory(Args::command)
+        .var(VARIABLE)
+        .try_complete(env::args_os(), env::current_dir().ok().as_deref())
+        .map_err(|error| Failure::error(format!("cannot complete: {error}")))
+}
+
+/// The script for a shell.
+pub fn script(shell: args::Shell) -> io::Result<Vec<u8>> {
+    let name = shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let mut script = Vec::new();
+    if let Some(shell) = Shells::builtins().completer(&name) {
+        shell.write_registration(VARIABLE, "callscope", "callscope", &program(), &mut script)?;
+    }
+    Ok(script)
+}
+
+/// This program as a shell finds it: by its name where that leads here, else by its path.
+fn program() -> String {
+    let called = env::args_os().next().unwrap_or_else(|| "callscope".into());
+    if Path::new(&called).components().count() > 1 {
+        return env::current_exe().map_or_else(|_| "callscope".into(), |path| path.to_string_lossy().into_owned());
+    }
+    called.to_string_lossy().into_owned()
+}
+
+/// Completes call ids.
+pub fn calls() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let query = [("limit", OFFERED.to_string())];
+        let list: Option<CallList> = ask(&["api", "v1", "calls"], &query);
+        let calls = list.map(|list| list.calls).unwrap_or_default();
+        fitting(current, calls.iter().flat_map(names))
+    })
+}
+
+/// A call by its sid; by its other names only once their beginning was typed, or it would be offered several times.
+fn names(call: &CallView) -> impl Iterator<Item = Candidate> {
+    let what = format!(
+        "{}  {}  {}",
+        moment(call.created_at),
+        call.status,
+        call.subject.as_deref().or(call.conversation_id.as_deref()).unwrap_or_default()
+    );
+    let others = call.identifiers.iter().filter(|name| **name != call.call_sid).cloned();
+    let candidate = |is_main: bool| move |name: String| (name, is_main);
+    std::iter::once(call.call_sid.clone())
+        .map(candidate(true))
+        .chain(others.chain([call.call_id.to_string()]).map(candidate(false)))
+        .map(move |(value, is_main)| Candidate { value, is_main, what: what.clone() })
+}
+
+/// Completes connection ids.
+pub fn connections() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let list: Option<ConnectionList> = ask(&["api", "v1", "admin", "connections"], &[]);
+        let what = |view: &ConnectionView| format!("{}  {}", view.username, view.remote_addr);
+        let candidate = |view: &ConnectionView| Candidate::new(view.connection_id.to_string(), what(view));
+        let views = list.map(|list| list.connections).unwrap_or_default();
+        fitting(current, views.iter().map(candidate))
+    })
+}
+
+/// Completes names of contexts.
+pub fn contexts() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let contexts = Config::load().map(|config| config.contexts).unwrap_or_default();
+        fitting(current, contexts.into_iter().map(|(name, context)| Candidate::new(name, context.server)))
+    })
+}
+
+/// Completes names of samples.
+pub fn samples() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        fitting(current, samples::all().into_iter().map(|sample| Candidate::new(sample.name.to_owned(), sample.title)))
+    })
+}
+
+/// Completes what `help` takes first: a topic or a command.
+pub fn help() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let topics = Topic::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
+        let topics = topics.map(|topic| {
+            let what = topic.get_help().map(ToString::to_string).unwrap_or_default();
+            Candidate::new(topic.get_name().to_owned(), what)
+        });
+        let command = Args::command();
+        let commands = command.get_subcommands().map(|command| {
+            let what = command.get_about().map(ToString::to_string).unwrap_or_default();
+            Candidate::new(command.get_name().to_owned(), what)
+        });
+        fitting(current, topics.chain(commands))
+    })
+}
+
+/// What may be offered.
+struct Candidate {
+    value: String,
+    /// What it is.
+    what: String,
+    /// Whether it is offered before anything was typed.
+    is_main: bool,
+}
+
+impl Candidate {
+    fn new(value: String, what: String) -> Self {
+        Self { value, what, is_main: true }
+    }
+}
+
+/// Those that begin with `current` and are safe on a command line.
+fn fitting(current: &OsStr, candidates: impl Iterator<Item = Candidate>) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let (mut main, mut others) = (Vec::new(), Vec::new());
+    for Candidate { value, what, is_main } in candidates {
+        if value.starts_with(current) && is_plain(&value) {
+            let help = Some(text::one_line(what.trim()).into_owned().into()).filter(|_| !what.trim().is_empty());
+            let list = if is_main { &mut main } else { &mut others };
+            list.push(CompletionCandidate::new(value).help(help));
+        }
+    }
+    if main.is_empty() { others } else { main }
+}
+
+/// Whether no shell reads anything into it. A text that begins with a dash would be an option.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@%+,/".contains(&byte);
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
+}
+
+/// Asks the server; `None` where it does not answer at once, or says no.
+fn ask<T: serde::de::DeserializeOwned + Send + 'static>(path: &[&str], query: &[(&str, String)]) -> Option<T> {
+    let settings = Settings::load(&global(&typed(env::args_os())), true).ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let asked = async {
+        let client = Client::new(&settings).ok()?;
+        tokio::time::timeout(PATIENCE, client.get(path, query)).await.ok()?.ok()
+    };
+    let answer = runtime.block_on(asked);
+    // A name that is still being looked up must not keep the shell waiting.
+    runtime.shutdown_background();
+    answer
+}
+
+/// The command line that is being completed: the script gives it behind `--`.
+fn typed(args: impl Iterator<Item = OsString>) -> Vec<String> {
+    args.skip_while(|arg| arg != "--").skip(2).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The flags among `words` that say which server to ask.
+fn global(words: &[String]) -> Global {
+    let value = |flag: &str| {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == flag {
+                return words.next().cloned();
+            }
+            if let Some(value) = word.strip_prefix(flag).and_then(|rest| rest.strip_prefix('=')) {
+                return Some(value.to_owned());
+            }
+        }
+        None
+    };
+    Global {
+        server: value("--server"),
+        token_file: value("--token-file").map(Into::into),
+        context: value("--context"),
+        output: None,
+        color: ColorChoice::Never,
+        quiet: true,
+        verbose: false,
+        accessible: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_offered_that_a_shell_would_run_or_spread() {
+        let candidates = ["EL_a_1", "EL_$(reboot)", "EL_`x`", "EL_*", "EL_a;b", "EL_a'b", "EL_a b", "-rf", "EL_a!1"];
+        let offered = fitting(
+            OsStr::new(""),
+            candidates.iter().map(|value| Candidate::new((*value).to_owned(), "a\x1b[31mb".into())),
+        );
+        let values: Vec<_> = offered.iter().map(CompletionCandidate::get_value).collect();
+        assert_eq!(values, ["EL_a_1"]);
+        assert_eq!(offered[0].get_help().map(ToString::to_string).as_deref(), Some("a\u{fffd}b"));
+    }
+
+    #[test]
+    fn other_names_are_offered_once_they_were_begun() {
+        let names = || {
+            [("EL_a_1", true), ("conv_1", false)]
+                .into_iter()
+                .map(|(value, is_main)| Candidate { is_main, ..Candidate::new(value.to_owned(), String::new()) })
+        };
+        let values = |typed: &str| -> Vec<OsString> {
+            fitting(OsStr::new(typed), names()).iter().map(|candidate| candidate.get_value().to_owned()).collect()
+        };
+        assert_eq!(values(""), ["EL_a_1"]);
+        assert_eq!(values("conv"), ["conv_1"]);
+        assert!(values("x").is_empty());
+    }
+
+    #[test]
+    fn the_server_that_was_typed_is_asked() {
+        let words = ["callscope", "--", "callscope", "tail", "--server=http://a", "--context", "b", ""];
+        let global = global(&typed(words.into_iter().map(OsString::from)));
+        assert_eq!((global.server.as_deref(), global.context.as_deref()), (Some("http://a"), Some("b")));
+    }
+}

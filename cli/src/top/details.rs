@@ -1,0 +1,135 @@
+//! All there is of a row, as names and texts.
+
+use callscope_common::api::{CallView, ConnectionView, SubscriptionView};
+use serde_json::Value;
+
+use super::data::List;
+use super::rows::{Row, columns};
+use super::state::Top;
+use crate::args::Tab;
+use crate::output::moment;
+use crate::tail::outcome;
+
+/// Names and texts.
+pub type Lines = Vec<(String, String)>;
+
+/// What the list alone tells of a row; `None` where the server knows more.
+pub fn known(top: &Top, row: &Row) -> Option<Lines> {
+    match (&top.page().list, top.tab) {
+        (Some(List::Calls(_) | List::Deliveries(_)), _) => None,
+        (Some(List::Errors(errors)), Tab::Errors) => {
+            let is_delivery = errors.rejected.iter().any(|view| view.delivery_id.to_string() == row.key);
+            (!is_delivery).then(|| cells(top.tab, row))
+        }
+        (Some(List::Connections(views)), _) => {
+            views.iter().find(|view| view.connection_id.to_string() == row.key).map(connection)
+        }
+        (Some(List::Subscriptions(views)), _) => {
+            views.iter().find(|view| view.call_id.to_string() == row.key).map(subscription)
+        }
+        _ => Some(cells(top.tab, row)),
+    }
+}
+
+fn cells(tab: Tab, row: &Row) -> Lines {
+    let names = columns(tab).iter().map(|column| column.title.to_lowercase());
+    names.zip(row.cells.iter().map(|cell| cell.text.clone())).collect()
+}
+
+fn lines<const N: usize>(lines: [(&str, String); N]) -> Lines {
+    lines.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), text)).collect()
+}
+
+fn connection(view: &ConnectionView) -> Lines {
+    lines([
+        ("connection", view.connection_id.to_string()),
+        ("user", view.username.clone()),
+        ("user id", view.user_id.clone()),
+        ("role", view.role.clone()),
+        ("since", moment(view.connected_at)),
+        ("from", view.remote_addr.clone()),
+        ("node", view.node.clone()),
+        ("sent", view.sent.to_string()),
+        ("lag", view.lag.to_string()),
+        ("calls", view.subscribed_calls.join("\n")),
+    ])
+}
+
+fn subscription(view: &SubscriptionView) -> Lines {
+    let connections: Vec<_> = view.connection_ids.iter().map(ToString::to_string).collect();
+    lines([
+        ("call", view.call_sid.clone()),
+        ("conversation", view.conversation_id.clone().unwrap_or_default()),
+        ("call id", view.call_id.to_string()),
+        ("status", view.status.to_string()),
+        ("followers", connections.join("\n")),
+        ("follow it", format!("callscope tail {}", crate::output::shell_word(&view.call_sid))),
+    ])
+}
+
+/// A call, with the end of what was said in it.
+pub fn call(view: &CallView, said: &str) -> Lines {
+    let (result, summary) = view.call_data.as_ref().map(outcome).unwrap_or_default();
+    lines([
+        ("call", view.call_sid.clone()),
+        ("conversation", view.conversation_id.clone().unwrap_or_default()),
+        ("identifiers", view.identifiers.join("\n")),
+        ("call id", view.call_id.to_string()),
+        ("status", view.status.to_string()),
+        ("subject", view.subject.clone().unwrap_or_default()),
+        ("agent", view.agent_id.clone().unwrap_or_default()),
+        ("began", moment(view.created_at)),
+        ("ended", view.call_end_time.map(moment).unwrap_or_default()),
+        ("turns", view.turns.to_string()),
+        ("seq", view.seq.to_string()),
+        ("result", result),
+        ("summary", summary.unwrap_or_default()),
+        ("follow it", format!("callscope tail {}", crate::output::shell_word(&view.call_sid))),
+        ("said last", said.to_owned()),
+    ])
+}
+
+/// A delivery, whole.
+pub fn delivery(whole: &Value) -> Lines {
+    let text = |key: &str| match &whole[key] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let headers = match &whole["headers"] {
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect::<Vec<_>>().join("\n")
+        }
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join("\n"),
+        _ => String::new(),
+    };
+    let body = whole["body"].as_str().map_or_else(|| "not UTF-8".to_owned(), pretty);
+    lines([
+        ("delivery", text("delivery_id")),
+        ("kind", text("kind")),
+        ("route", text("route")),
+        ("verdict", text("verdict")),
+        ("reason", text("reason")),
+        ("received", text("received_at")),
+        ("from", text("remote_addr")),
+        ("call id", text("call_id")),
+        ("answered", format!("{} {}", text("response_status"), text("response"))),
+        ("headers", headers),
+        ("bytes", text("body_bytes")),
+        ("body", body),
+    ])
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(plain).collect::<Vec<_>>().join(": "),
+        other => other.to_string(),
+    }
+}
+
+/// JSON in lines, where it is JSON.
+fn pretty(body: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(body).ok();
+    json.and_then(|json| serde_json::to_string_pretty(&json).ok()).unwrap_or_else(|| body.to_owned())
+}

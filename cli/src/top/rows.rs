@@ -1,0 +1,264 @@
+//! The rows of each tab.
+
+use callscope_common::api::{CallView, ConnectionView, DeliveryView, SubscriptionView};
+use callscope_common::transcript::clock;
+use callscope_common::{CallStatus, Timestamp};
+
+use super::data::{Errors, List, Stats};
+use crate::args::Tab;
+use crate::output::Tint;
+use crate::token::span;
+
+/// A column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Its header.
+    pub title: &'static str,
+    /// The least it takes; it gets more where there is room.
+    pub width: usize,
+    /// Whether it takes the room that is left.
+    pub grows: bool,
+    /// Columns of a higher rank go first where there is no room.
+    pub rank: u8,
+}
+
+const fn column(title: &'static str, width: usize, rank: u8) -> Column {
+    Column { title, width, grows: false, rank }
+}
+
+const fn wide(title: &'static str, width: usize, rank: u8) -> Column {
+    Column { title, width, grows: true, rank }
+}
+
+/// The columns of a tab. The first of each is what it sorts by, newest or largest first, until another is chosen.
+pub fn columns(tab: Tab) -> &'static [Column] {
+    match tab {
+        Tab::Calls => CALLS,
+        Tab::Connections => CONNECTIONS,
+        Tab::Subscriptions => SUBSCRIPTIONS,
+        Tab::Deliveries => DELIVERIES,
+        Tab::Errors => ERRORS,
+    }
+}
+
+const CALLS: &[Column] = &[
+    column("AGE", 7, 0),
+    column("STATUS", 11, 0),
+    column("TURNS", 5, 2),
+    column("LENGTH", 7, 3),
+    wide("CALL", 14, 0),
+    wide("SUBJECT", 8, 4),
+    wide("AGENT", 8, 5),
+];
+const CONNECTIONS: &[Column] = &[
+    column("SINCE", 7, 0),
+    wide("USER", 8, 0),
+    column("ROLE", 6, 3),
+    column("SENT", 7, 1),
+    column("LAG", 5, 0),
+    wide("FROM", 15, 2),
+    column("NODE", 8, 5),
+    wide("CALLS", 10, 4),
+];
+const SUBSCRIPTIONS: &[Column] =
+    &[column("FOLLOWERS", 9, 0), column("STATUS", 11, 0), wide("CALL", 14, 0), wide("CONVERSATION", 14, 1)];
+const DELIVERIES: &[Column] = &[
+    column("AGE", 7, 0),
+    column("VERDICT", 9, 0),
+    column("ANSWER", 6, 2),
+    wide("KIND", 12, 0),
+    column("BYTES", 7, 3),
+    wide("FROM", 15, 4),
+    wide("REASON", 8, 1),
+];
+const ERRORS: &[Column] = &[column("AGE", 7, 0), column("WHAT", 10, 0), wide("FROM", 12, 2), wide("WHY", 14, 0)];
+
+/// A value that rows are sorted by.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Larger first.
+    Number(f64),
+    /// By the alphabet.
+    Text(String),
+}
+
+/// A cell: what is shown, and what it is sorted by.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// As it came: untrusted.
+    pub text: String,
+    /// See [`Value`].
+    pub value: Value,
+    /// What it means.
+    pub tint: Tint,
+}
+
+/// A row.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Tells it apart, from one look to the next.
+    pub key: String,
+    /// One for each of the tab's columns.
+    pub cells: Vec<Cell>,
+}
+
+/// Makes the rows of `list` at `now`.
+pub fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
+    match list {
+        List::Calls(calls) => calls.iter().map(|view| call(view, now)).collect(),
+        List::Connections(views) => views.iter().map(|view| connection(view, now)).collect(),
+        List::Subscriptions(views) => views.iter().map(subscription).collect(),
+        List::Deliveries(views) => views.iter().map(|view| delivery(view, now)).collect(),
+        List::Errors(errors) => self::errors(errors, stats, now),
+    }
+}
+
+fn text(text: impl Into<String>) -> Cell {
+    let text = text.into();
+    Cell { value: Value::Text(text.to_lowercase()), text, tint: Tint::Plain }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn number(number: i64) -> Cell {
+    Cell { text: number.to_string(), value: Value::Number(number as f64), tint: Tint::Plain }
+}
+
+fn count(count: u64) -> Cell {
+    number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// How long ago; sorted so that the newest come first.
+fn age(at: Timestamp, now: Timestamp) -> Cell {
+    let secs = now.secs_since(at);
+    let short = span(secs).split(' ').next().unwrap_or_default().to_owned();
+    let shown = if secs < 60.0 { short } else { span(secs) };
+    Cell { text: shown, value: Value::Number(at.secs_since(now)), tint: Tint::Plain }
+}
+
+fn tinted(cell: Cell, tint: Tint) -> Cell {
+    Cell { tint, ..cell }
+}
+
+fn status(status: CallStatus) -> Cell {
+    let tint = match status {
+        CallStatus::InProgress => Tint::Good,
+        CallStatus::Failed => Tint::Bad,
+        CallStatus::Initiated => Tint::Odd,
+        CallStatus::Completed => Tint::Plain,
+    };
+    tinted(text(status.as_str()), tint)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn call(view: &CallView, now: Timestamp) -> Row {
+    let told = view.call_data.as_ref().and_then(|data| data.duration_seconds).map(|secs| secs as f64);
+    let secs = if view.status.is_ended() { told } else { Some(now.secs_since(view.created_at).max(0.0)) };
+    let length =
+        Cell { text: secs.map_or(String::new(), clock), value: Value::Number(secs.unwrap_or(-1.0)), tint: Tint::Plain };
+    Row {
+        key: view.call_id.to_string(),
+        cells: vec![
+            age(view.created_at, now),
+            status(view.status),
+            number(view.turns),
+            length,
+            text(view.call_sid.clone()),
+            text(view.subject.clone().unwrap_or_default()),
+            text(view.agent_id.clone().unwrap_or_default()),
+        ],
+    }
+}
+
+fn connection(view: &ConnectionView, now: Timestamp) -> Row {
+    let lag = match view.lag {
+        0 => Tint::Plain,
+        1..=99 => Tint::Odd,
+        _ => Tint::Bad,
+    };
+    Row {
+        key: view.connection_id.to_string(),
+        cells: vec![
+            age(view.connected_at, now),
+            text(view.username.clone()),
+            text(view.role.clone()),
+            count(view.sent),
+            tinted(count(view.lag), lag),
+            text(view.remote_addr.clone()),
+            text(view.node.clone()),
+            text(view.subscribed_calls.join(" ")),
+        ],
+    }
+}
+
+fn subscription(view: &SubscriptionView) -> Row {
+    Row {
+        key: view.call_id.to_string(),
+        cells: vec![
+            count(u64::try_from(view.connection_ids.len()).unwrap_or(u64::MAX)),
+            status(view.status),
+            text(view.call_sid.clone()),
+            text(view.conversation_id.clone().unwrap_or_default()),
+        ],
+    }
+}
+
+fn delivery(view: &DeliveryView, now: Timestamp) -> Row {
+    let verdict = match view.verdict.as_str() {
+        "accepted" => Tint::Good,
+        "rejected" => Tint::Bad,
+        "ignored" => Tint::Odd,
+        _ => Tint::Plain,
+    };
+    let answer = if view.response_status >= 400 { Tint::Bad } else { Tint::Plain };
+    Row {
+        key: view.delivery_id.to_string(),
+        cells: vec![
+            age(view.received_at, now),
+            tinted(text(view.verdict.clone()), verdict),
+            tinted(number(view.response_status), answer),
+            text(view.kind.clone().unwrap_or_else(|| view.route.clone())),
+            number(view.body_bytes),
+            text(view.remote_addr.clone().unwrap_or_default()),
+            text(view.reason.clone().unwrap_or_default()),
+        ],
+    }
+}
+
+fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
+    let bad = |what: &str| tinted(text(what), Tint::Bad);
+    let silent = stats.into_iter().flat_map(|stats| &stats.silent_nodes).map(|node| Row {
+        key: format!("node:{node}"),
+        cells: vec![age(now, now), bad("silent"), text(node.clone()), text("this server process does not answer")],
+    });
+    let unlinked = stats.into_iter().flat_map(|stats| &stats.cluster).filter_map(|node| {
+        let is_unlinked = node.stats.as_ref().is_some_and(|stats| stats.linked == Some(false));
+        is_unlinked.then(|| Row {
+            key: format!("link:{}", node.node),
+            cells: vec![
+                age(now, now),
+                bad("unlinked"),
+                text(node.node.clone()),
+                text("no link to the other processes"),
+            ],
+        })
+    });
+    let rejected = errors.rejected.iter().map(|view| Row {
+        key: view.delivery_id.to_string(),
+        cells: vec![
+            age(view.received_at, now),
+            bad("rejected"),
+            text(view.remote_addr.clone().unwrap_or_default()),
+            text(view.reason.clone().unwrap_or_else(|| view.kind.clone().unwrap_or_default())),
+        ],
+    });
+    let unverified = errors.unverified.iter().map(|attempt| Row {
+        key: format!("unverified:{}:{}", attempt.at.as_micros(), attempt.remote_addr.as_deref().unwrap_or_default()),
+        cells: vec![
+            age(attempt.at, now),
+            tinted(text("unverified"), Tint::Odd),
+            text(attempt.remote_addr.clone().unwrap_or_default()),
+            text(format!("{}: {}", attempt.route, attempt.reason)),
+        ],
+    });
+    silent.chain(unlinked).chain(rejected).chain(unverified).collect()
+}

@@ -1,0 +1,290 @@
+//! How inputs change the state. Pure: no clock, no terminal, no socket.
+
+use callscope_common::Timestamp;
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Frame;
+
+use super::data::{Deed, Heard, List, Stats, Wish};
+use super::keys::{self, Action};
+use super::rows::{Row, columns};
+use super::state::{Detail, Link, Notice, Over, Top, place_of, tabs};
+use super::{details, view};
+use crate::args::Tab;
+use crate::tui::line::Line;
+use crate::tui::stage::{self, Input, Model};
+
+type Effect = stage::Effect<Wish>;
+
+impl Model for Top {
+    type Message = Heard;
+    type Wish = Wish;
+
+    fn update(&mut self, input: Input<Heard>, now: Timestamp) -> Vec<Effect> {
+        self.now = now;
+        match input {
+            Input::Key(key) => self.key(key),
+            Input::Paste(text) => self.pasted(&text),
+            Input::Resize(width, height) => {
+                self.size = (width, height);
+                self.settle();
+                vec![Effect::Draw]
+            }
+            Input::Tick => {
+                self.settle();
+                vec![Effect::Draw]
+            }
+            Input::World(heard) => {
+                self.heard(heard);
+                vec![Effect::Draw]
+            }
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>) {
+        view::draw(self, frame.area(), frame.buffer_mut());
+        if let Some(position) = view::cursor(self, frame.area()) {
+            frame.set_cursor_position(position);
+        }
+    }
+
+    fn moves(&self) -> bool {
+        // Everything has an age.
+        true
+    }
+}
+
+impl Top {
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Look(stats, list) => self.look(*stats, list),
+            Heard::Silence(why) => {
+                let since = match self.link {
+                    Link::Lost(since, _) => since,
+                    Link::Connecting | Link::Live(_) => self.now,
+                };
+                self.link = Link::Lost(since, why);
+            }
+            Heard::Detail(tab, key, lines) => {
+                if let Over::Detail(detail) = &mut self.over
+                    && tab == self.tab
+                    && detail.key == key
+                {
+                    detail.lines = Some(lines);
+                }
+            }
+            Heard::Done(done) => {
+                let (text, is_good) = match done {
+                    Ok(text) => (text, true),
+                    Err(text) => (text, false),
+                };
+                self.notice = Some(Notice { text, is_good, at: self.now });
+            }
+        }
+    }
+
+    fn look(&mut self, stats: Stats, list: List) {
+        if let Some((before, then)) = &self.stats {
+            self.rates.push((before, *then), (&stats, self.now));
+        }
+        self.stats = Some((stats, self.now));
+        self.link = Link::Live(self.now);
+        let tab = list.tab();
+        self.page_of(tab).list = Some(list);
+        self.settle();
+    }
+
+    fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        match &self.over {
+            Over::Filter { .. } => self.filter_key(key),
+            Over::Confirm(deed) => {
+                let deed = deed.clone();
+                self.confirm_key(key, deed)
+            }
+            Over::Detail(_) | Over::Help(_) => match keys::action(key) {
+                Some(Action::Quit | Action::Close | Action::Open | Action::Help) => {
+                    self.over = Over::Nothing;
+                    vec![Effect::Draw]
+                }
+                Some(action) => self.scroll(action),
+                None => Vec::new(),
+            },
+            Over::Nothing => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
+        }
+    }
+
+    /// Only `y` is a yes: a key that was meant for the list must never be one.
+    fn confirm_key(&mut self, key: KeyEvent, deed: Deed) -> Vec<Effect> {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let effects = match key.code {
+            KeyCode::Char('c') if control => return vec![Effect::Interrupt],
+            KeyCode::Char('y') if !control => vec![Effect::Draw, Effect::Wish(Wish::Do(deed))],
+            KeyCode::Char('n' | 'q') | KeyCode::Esc => vec![Effect::Draw],
+            _ => return Vec::new(),
+        };
+        self.over = Over::Nothing;
+        effects
+    }
+
+    fn filter_key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        let Over::Filter { line, before } = &mut self.over else { return Vec::new() };
+        match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return vec![Effect::Interrupt],
+            KeyCode::Enter => self.over = Over::Nothing,
+            KeyCode::Esc => {
+                let before = std::mem::take(before);
+                self.over = Over::Nothing;
+                self.page_mut().filter = before;
+            }
+            KeyCode::Up => self.step(-1),
+            KeyCode::Down => self.step(1),
+            _ if line.key(key) => self.filter_as_typed(),
+            _ => return Vec::new(),
+        }
+        self.settle();
+        vec![Effect::Draw]
+    }
+
+    fn pasted(&mut self, text: &str) -> Vec<Effect> {
+        let Over::Filter { line, .. } = &mut self.over else { return Vec::new() };
+        line.paste(text);
+        self.filter_as_typed();
+        self.settle();
+        vec![Effect::Draw]
+    }
+
+    /// What is typed filters at once.
+    fn filter_as_typed(&mut self) {
+        if let Over::Filter { line, .. } = &self.over {
+            let text = line.text().to_owned();
+            self.page_mut().filter = text;
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Quit => return vec![Effect::Quit],
+            Action::Interrupt => return vec![Effect::Interrupt],
+            Action::Suspend => return vec![Effect::Suspend],
+            Action::Redraw => return vec![Effect::Redraw],
+            Action::Move(rows) => self.step(rows),
+            Action::Pages(pages) => self.step(pages * self.body().max(1).cast_signed()),
+            Action::First => {
+                let page = self.page_mut();
+                (page.selected, page.place, page.offset) = (None, 0, 0);
+            }
+            Action::Last => self.step(isize::MAX),
+            Action::Tab(place) => return self.turn_to(tabs()[place]),
+            Action::Turn(by) => {
+                let count = tabs().len().cast_signed();
+                let place = (place_of(self.tab).cast_signed() + by).rem_euclid(count);
+                return self.turn_to(tabs()[place.unsigned_abs()]);
+            }
+            Action::Sort(by) => {
+                let count = columns(self.tab).len().cast_signed();
+                let page = self.page_mut();
+                page.sort = (page.sort.cast_signed() + by).rem_euclid(count).unsigned_abs();
+                page.is_reversed = false;
+            }
+            Action::Reverse => {
+                let page = self.page_mut();
+                page.is_reversed = !page.is_reversed;
+            }
+            Action::Filter => {
+                let before = self.page().filter.clone();
+                self.over = Over::Filter { line: Line::new(before.clone()), before };
+            }
+            Action::Open => return self.open(),
+            Action::Kick => return self.ask(|deed| matches!(deed, Deed::Kick { .. })),
+            Action::Replay => return self.ask(|deed| matches!(deed, Deed::Replay { .. })),
+            Action::Help => self.over = Over::Help(0),
+            Action::Close => self.page_mut().filter.clear(),
+        }
+        self.settle();
+        vec![Effect::Draw]
+    }
+
+    fn turn_to(&mut self, tab: Tab) -> Vec<Effect> {
+        self.tab = tab;
+        self.settle();
+        vec![Effect::Draw, Effect::Wish(Wish::Look(tab))]
+    }
+
+    fn open(&mut self) -> Vec<Effect> {
+        let rows = self.rows();
+        let Some(row) = rows.get(self.selection(&rows)) else { return Vec::new() };
+        let key = row.key.clone();
+        let known = details::known(self, row);
+        // What is not in the list is asked for.
+        let is_asked = known.is_none();
+        self.over = Over::Detail(Detail { key: key.clone(), lines: known, top: 0 });
+        let ask = is_asked.then_some(Effect::Wish(Wish::Detail(self.tab, key)));
+        [Effect::Draw].into_iter().chain(ask).collect()
+    }
+
+    fn ask(&mut self, is_meant: impl Fn(&Deed) -> bool) -> Vec<Effect> {
+        match self.deed().filter(is_meant) {
+            Some(deed) => {
+                self.over = Over::Confirm(deed);
+                vec![Effect::Draw]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Scrolls what lies over the list.
+    fn scroll(&mut self, action: Action) -> Vec<Effect> {
+        let (width, page) = (self.size.0, self.body().max(1));
+        let by = match action {
+            Action::Interrupt => return vec![Effect::Interrupt],
+            Action::Suspend => return vec![Effect::Suspend],
+            Action::Redraw => return vec![Effect::Redraw],
+            Action::Move(rows) => rows,
+            Action::Pages(pages) => pages * page.cast_signed(),
+            Action::First => isize::MIN,
+            Action::Last => isize::MAX,
+            _ => return Vec::new(),
+        };
+        let (at, rows) = match &mut self.over {
+            Over::Detail(detail) => {
+                let rows = view::detail_rows(detail, width);
+                (&mut detail.top, rows)
+            }
+            Over::Help(at) => (at, keys::help(self.read_only).count()),
+            Over::Nothing | Over::Filter { .. } | Over::Confirm(_) => return Vec::new(),
+        };
+        *at = at.saturating_add_signed(by).min(rows.saturating_sub(page + 1));
+        vec![Effect::Draw]
+    }
+
+    /// Moves the selection. From then on it stays with the row it is moved to.
+    fn step(&mut self, by: isize) {
+        let rows = self.rows();
+        if rows.is_empty() {
+            return;
+        }
+        let place = self.selection(&rows).saturating_add_signed(by).min(rows.len() - 1);
+        let page = self.page_mut();
+        page.selected = Some(rows[place].key.clone());
+        self.settle_on(&rows);
+    }
+
+    /// Puts everything in order after a change: the selection on a row that is there, and that row on the screen.
+    fn settle(&mut self) {
+        let rows = self.rows();
+        self.settle_on(&rows);
+        let (width, page) = (self.size.0, self.body().max(1));
+        if let Over::Detail(detail) = &mut self.over {
+            detail.top = detail.top.min(view::detail_rows(detail, width).saturating_sub(page + 1));
+        }
+    }
+
+    fn settle_on(&mut self, rows: &[Row]) {
+        let (place, body) = (self.selection(rows), self.body().max(1));
+        let page = self.page_mut();
+        if page.selected.is_some() && !rows.is_empty() {
+            page.selected = rows.get(place).map(|row| row.key.clone());
+        }
+        page.place = place;
+        page.offset = page.offset.clamp((place + 1).saturating_sub(body), place).min(rows.len().saturating_sub(body));
+    }
+}

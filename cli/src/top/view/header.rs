@@ -1,0 +1,124 @@
+//! The header: which server, how it answers, what it counts, and the tabs.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::rates::{Rate, sparkline};
+use super::super::state::{Link, Top, tabs};
+use super::{ends, palette, put};
+use crate::args::Tab;
+use crate::token::span;
+
+/// Three rows, and the tabs.
+pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
+    let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
+    let context = top.context.as_ref().map_or(String::new(), |context| format!("  ({context})"));
+    let (state, style) = state(top);
+    ends(
+        buffer,
+        row(0),
+        (&format!("{}{context}", top.server), palette(top).strong()),
+        (&state, style.add_modifier(Modifier::BOLD)),
+    );
+    let about = if top.read_only { "read-only" } else { "" };
+    ends(buffer, row(1), (&counts(top), Style::new()), (about, palette(top).dim()));
+    draw_rates(top, row(2), buffer);
+    draw_tabs(top, row(3), buffer);
+}
+
+/// How the server answers, in words.
+fn state(top: &Top) -> (String, Style) {
+    #[allow(clippy::cast_precision_loss)]
+    let late = top.interval as f64 + 10.0;
+    match &top.link {
+        Link::Connecting => ("CONNECTING".into(), palette(top).warn()),
+        Link::Live(at) if top.now.secs_since(*at) > late => {
+            (format!("STALE {}", span(top.now.secs_since(*at))), palette(top).warn())
+        }
+        Link::Live(_) => ("LIVE".into(), palette(top).good()),
+        Link::Lost(since, _) => (format!("NO ANSWER {}", span(top.now.secs_since(*since))), palette(top).bad()),
+    }
+}
+
+fn counts(top: &Top) -> String {
+    let Some((stats, _)) = &top.stats else { return String::new() };
+    let live = format!("{} live of {} calls", stats.live_calls(), stats.all_calls());
+    let rest = [
+        format!("{} connected", stats.connections),
+        format!("{} followed", stats.followed_calls),
+        format!("{} deliveries", stats.all_deliveries()),
+        format!("{} refused", stats.refused()),
+        format!("up {}", span_short(stats.uptime_seconds)),
+        format!("v{}", stats.version),
+    ];
+    // What does not fit goes whole: half a number is a wrong one.
+    let room = usize::from(top.size.0).saturating_sub(if top.read_only { 10 } else { 0 });
+    let mut line = live;
+    for part in rest {
+        if line.width() + 2 + part.width() > room {
+            break;
+        }
+        line = format!("{line}  {part}");
+    }
+    line
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn span_short(secs: u64) -> String {
+    span(secs as f64)
+}
+
+fn draw_rates(top: &Top, row: Rect, buffer: &mut Buffer) {
+    let rates = [
+        ("events/s", &top.rates.events, Color::Cyan),
+        ("deliveries/s", &top.rates.deliveries, Color::Green),
+        ("refused/s", &top.rates.refused, Color::Red),
+    ];
+    let width = usize::from(row.width);
+    // Narrow screens show what happens, not how it came in.
+    let shown = if width < 60 { &rates[..1] } else { &rates[..] };
+    let each = width / shown.len();
+    for (place, (name, rate, color)) in shown.iter().enumerate() {
+        let label = format!("{name} {} ", figure(rate));
+        let bars = each.saturating_sub(label.width() + 1);
+        put(buffer, row, place * each, each, &label, palette(top).dim());
+        put(buffer, row, place * each + label.width(), bars, &sparkline(rate.last(bars)), palette(top).fg(*color));
+    }
+}
+
+fn figure(rate: &Rate) -> String {
+    match rate.now() {
+        None => "-".into(),
+        Some(rate) if rate >= 100.0 => format!("{rate:.0}"),
+        Some(rate) => format!("{rate:.1}"),
+    }
+}
+
+fn draw_tabs(top: &Top, row: Rect, buffer: &mut Buffer) {
+    let is_narrow = row.width < 70;
+    let mut x = 0;
+    for (number, tab) in (1..).zip(tabs()) {
+        let name = name(*tab);
+        let name = if is_narrow { &name[..3.min(name.len())] } else { name };
+        let label = format!(" {number} {name} ");
+        let style = if *tab == top.tab {
+            Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
+        } else {
+            palette(top).dim()
+        };
+        put(buffer, row, x, label.width(), &label, style);
+        x += label.width() + usize::from(!is_narrow);
+    }
+}
+
+fn name(tab: Tab) -> &'static str {
+    match tab {
+        Tab::Calls => "Calls",
+        Tab::Connections => "Connections",
+        Tab::Subscriptions => "Subscriptions",
+        Tab::Deliveries => "Deliveries",
+        Tab::Errors => "Errors",
+    }
+}

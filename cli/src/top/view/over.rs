@@ -1,0 +1,87 @@
+//! What lies over the list: the keys, all there is of a row, and the question before something is done.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+
+use callscope_common::text;
+
+use super::super::data::Deed;
+use super::super::keys;
+use super::super::state::{Detail, Top};
+use super::{palette, put};
+use crate::tui::glyph::drawable;
+
+/// Where the texts of a detail begin.
+const INDENT: usize = 14;
+
+/// The keys.
+pub fn help(top: &Top, at: usize, area: Rect, buffer: &mut Buffer) {
+    for (y, (key, what)) in (area.y..area.bottom()).zip(keys::help(top.read_only).skip(at)) {
+        let row = Rect { y, height: 1, ..area };
+        put(buffer, row, 1, 12, key, palette(top).strong());
+        put(buffer, row, 14, area.width.into(), what, Style::new());
+    }
+}
+
+/// All there is of a row.
+pub fn detail(top: &Top, detail: &Detail, area: Rect, buffer: &mut Buffer) {
+    let Some(lines) = laid_out(detail, area.width) else {
+        return put(buffer, Rect { height: 1, ..area }, 0, area.width.into(), "asking the server", palette(top).dim());
+    };
+    let body = Rect { height: area.height, ..area };
+    for ((name, text), y) in lines.iter().skip(detail.top).zip(body.y..body.bottom()) {
+        let row = Rect { y, height: 1, ..area };
+        put(buffer, row, 0, INDENT - 1, name, palette(top).dim());
+        put(buffer, row, INDENT, area.width.into(), text, Style::new());
+    }
+}
+
+/// How many rows a detail takes.
+pub fn detail_rows(detail: &Detail, width: u16) -> usize {
+    laid_out(detail, width).map_or(1, |lines| lines.len())
+}
+
+fn laid_out(detail: &Detail, width: u16) -> Option<Vec<(String, String)>> {
+    let room = usize::from(width).saturating_sub(INDENT).max(10);
+    let mut rows = Vec::new();
+    for (name, value) in detail.lines.as_ref()? {
+        let mut name = name.clone();
+        for line in text::lines(value).lines() {
+            // JSON is told by how far it is in, so blanks at the beginning of a line stay.
+            let blank = line.len() - line.trim_start_matches(' ').len();
+            let indent = " ".repeat(blank.min(room / 2));
+            let options = textwrap::Options::new(room).initial_indent(&indent).subsequent_indent(&indent);
+            for wrapped in textwrap::wrap(&drawable(line.trim_start_matches(' ')), options) {
+                rows.push((std::mem::take(&mut name), wrapped.into_owned()));
+            }
+        }
+    }
+    Some(rows)
+}
+
+/// The question before something is done.
+pub fn confirm(top: &Top, deed: &Deed, area: Rect, buffer: &mut Buffer) {
+    let (question, what_follows) = match deed {
+        Deed::Kick { who, .. } => (format!("Kick {who}?"), "Its client does not come back by itself."),
+        Deed::Replay { what, .. } => (format!("Replay {what}?"), "It is taken in again as if it came now."),
+    };
+    let width = area.width.min(70);
+    let height = 6.min(area.height);
+    let room = usize::from(width).saturating_sub(4);
+    let window = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
+    let edge = palette(top).warn().add_modifier(Modifier::BOLD);
+    let row = |index: u16| Rect { y: window.y + index, height: 1, ..window };
+    for index in 0..height {
+        let line = match index {
+            0 => format!("┌{}┐", "─".repeat(usize::from(width) - 2)),
+            last if last == height - 1 => format!("└{}┘", "─".repeat(usize::from(width) - 2)),
+            _ => format!("│{}│", " ".repeat(usize::from(width) - 2)),
+        };
+        buffer.set_style(row(index), Style::reset());
+        buffer.set_stringn(window.x, window.y + index, line, width.into(), edge);
+    }
+    put(buffer, row(1), 2, room, &question, palette(top).strong());
+    put(buffer, row(2), 2, room, what_follows, Style::new());
+    put(buffer, row(4), 2, room, "y yes   n no", palette(top).strong());
+}

@@ -1,0 +1,134 @@
+//! The list of a tab: only the rows on the screen.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::rows::{Column, Row, columns};
+use super::super::state::Top;
+use super::{palette, put, tinted};
+use crate::args::Tab;
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+/// The most that a column's cells make it ask for.
+const WIDEST: usize = 60;
+/// From this rank on, a column is nice to know.
+const NICE: u8 = 3;
+
+/// Draws the columns' names and the rows below them.
+pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
+    let columns = columns(top.tab);
+    let rows = top.rows();
+    let placed = place(columns, &rows, area.width.into());
+    let page = top.page();
+    let head = Rect { height: 1, ..area };
+    for &(index, x, width) in &placed {
+        let is_sorted = index == page.sort;
+        let arrow = if !is_sorted {
+            ""
+        } else if page.is_reversed {
+            "▴"
+        } else {
+            "▾"
+        };
+        let style = if is_sorted { palette(top).strong() } else { palette(top).dim() };
+        put(buffer, head, x, width + 1, &format!("{}{arrow}", columns[index].title), style);
+    }
+    let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
+    if rows.is_empty() {
+        return put(buffer, Rect { height: 1, ..body }, 0, area.width.into(), empty(top), palette(top).dim());
+    }
+    let selected = top.selection(&rows);
+    for ((place, row), y) in rows.iter().enumerate().skip(page.offset).zip(body.y..body.bottom()) {
+        let line = Rect { y, height: 1, ..area };
+        let is_selected = place == selected;
+        let base = if is_selected { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
+        if is_selected {
+            buffer.set_style(line, base);
+        }
+        for &(index, x, width) in &placed {
+            let cell = &row.cells[index];
+            put(buffer, line, x, width, &cell.text, tinted(top, cell.tint).patch(base));
+        }
+    }
+}
+
+/// Why there is nothing to see.
+fn empty(top: &Top) -> &'static str {
+    match (&top.page().list, top.tab) {
+        (None, _) => "asking the server",
+        (Some(_), _) if !top.page().filter.is_empty() => "nothing fits the filter; Esc removes it",
+        (Some(_), Tab::Calls) => "no calls yet",
+        (Some(_), Tab::Connections) => "nobody is connected",
+        (Some(_), Tab::Subscriptions) => "nobody follows any call",
+        (Some(_), Tab::Deliveries) => "nothing came in yet",
+        (Some(_), Tab::Errors) => "nothing is wrong",
+    }
+}
+
+/// Which columns there is room for, where each begins, and how wide it is. The room that is left goes to the columns that hold
+/// more than they must, the most important first.
+fn place(columns: &[Column], rows: &[Row], width: usize) -> Vec<(usize, usize, usize)> {
+    let least = |shown: &[usize]| {
+        shown.iter().map(|&index| columns[index].width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+    };
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    while least(&shown) > width && shown.len() > 1 {
+        let Some(last) = shown.iter().max_by_key(|&&index| columns[index].rank).copied() else { break };
+        shown.retain(|&index| index != last);
+    }
+    let wanted = |index: usize| {
+        let widest = rows.iter().map(|row| row.cells[index].text.width()).max().unwrap_or(0);
+        widest.min(WIDEST).max(columns[index].width)
+    };
+    // A call's name that is cut tells nobody which call it is, so what is nice to know makes room for it.
+    let missing = |shown: &[usize]| {
+        let first = shown.iter().filter(|&&index| columns[index].grows && columns[index].rank == 0);
+        let more: usize = first.map(|&index| wanted(index) - columns[index].width).sum();
+        least(shown) + more > width
+    };
+    while missing(&shown) {
+        let nice = shown.iter().filter(|&&index| columns[index].rank >= NICE).max_by_key(|&&index| columns[index].rank);
+        let Some(last) = nice.copied() else { break };
+        shown.retain(|&index| index != last);
+    }
+    let mut widths: Vec<usize> = columns.iter().map(|column| column.width).collect();
+    let mut spare = width.saturating_sub(least(&shown));
+    let mut by_rank: Vec<usize> = shown.iter().copied().filter(|&index| columns[index].grows).collect();
+    by_rank.sort_by_key(|&index| columns[index].rank);
+    for index in by_rank {
+        let more = (wanted(index) - columns[index].width).min(spare);
+        widths[index] += more;
+        spare -= more;
+    }
+    let mut x = 0;
+    let mut placed = Vec::with_capacity(shown.len());
+    for index in shown {
+        placed.push((index, x, widths[index]));
+        x += widths[index] + GAP;
+    }
+    placed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_fit_and_the_least_important_go_first() {
+        for tab in super::super::super::state::tabs() {
+            let columns = columns(*tab);
+            for width in 40..200 {
+                let placed = place(columns, &[], width);
+                let end = placed.last().map_or(0, |(_, x, wide)| x + wide);
+                assert!(end <= width, "{tab:?} at {width}");
+                let hidden = (0..columns.len()).filter(|index| placed.iter().all(|(shown, ..)| shown != index));
+                let shown = placed.iter().map(|(index, ..)| columns[*index].rank).max().unwrap_or(0);
+                assert!(hidden.map(|index| columns[index].rank).all(|rank| rank >= shown), "{tab:?} at {width}");
+            }
+        }
+    }
+}

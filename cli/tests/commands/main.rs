@@ -1,0 +1,13 @@
+//! The built program against real servers, in real shells and terminals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod calls;
+mod contexts;
+mod docs;
+mod doctor;
+mod help;
+mod server;
+mod shells;
+mod terminal;
+mod top;

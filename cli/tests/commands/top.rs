@@ -1,0 +1,140 @@
+//! `top` against a real server, in a real terminal.
+
+use std::process::{Child, Stdio};
+
+use crate::server::Server;
+use crate::terminal::Terminal;
+
+/// Follows a call as a program, and says how that ended.
+fn follower(server: &Server, call: &str) -> Child {
+    server
+        .callscope(&["tail", call, "--wait", "-o", "ndjson"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn calls_are_listed_opened_and_filtered() {
+    let server = Server::start();
+    for sample in ["tow-truck", "line-busy"] {
+        server.replay(sample);
+    }
+    let mut top = Terminal::run(&server.callscope(&["top", "--interval", "1"]), 80, 24);
+    top.shows("LIVE");
+    let screen = top.shows("0 live of 2 calls");
+    assert!(screen.contains("completed") && screen.contains("failed"), "{screen}");
+    top.press("/failed\r");
+    let screen = top.hides("completed");
+    assert!(screen.contains("filter: failed"), "{screen}");
+    top.press("\x1b");
+    top.shows("completed");
+    top.press("/completed\r\r");
+    let screen = top.shows("said last");
+    assert!(screen.contains("Road assistance, this is Nova") || screen.contains("summary"), "{screen}");
+    top.press("q");
+    top.hides("said last");
+    top.press("q");
+    let ended = top.ended();
+    assert_eq!((ended.code, ended.is_restored), (0, true), "{ended:?}");
+}
+
+#[test]
+fn a_connection_is_kicked_after_a_yes_and_not_before() {
+    let server = Server::start();
+    let mut child = follower(&server, "EL_kick_1");
+    let mut top = Terminal::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1"]), 80, 24);
+    top.shows("embedded");
+    top.press("K");
+    top.shows("Kick embedded (127.0.0.1:");
+    top.press("\r");
+    top.press("n");
+    top.hides("Kick embedded");
+    assert!(child.try_wait().unwrap().is_none(), "a question that was answered with no does nothing");
+    top.press("K");
+    top.shows("Kick embedded");
+    top.press("y");
+    top.shows("kicked embedded");
+    top.shows("nobody is connected");
+    assert_eq!(child.wait().unwrap().code(), Some(6), "4012 ends a stream for good");
+    top.press("q");
+    assert!(top.ended().is_restored);
+}
+
+#[test]
+fn read_only_kicks_nobody() {
+    let server = Server::start();
+    let mut child = follower(&server, "EL_look_1");
+    let mut top =
+        Terminal::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1", "--read-only"]), 80, 24);
+    let screen = top.shows("embedded");
+    assert!(screen.contains("read-only") && !screen.contains("K kick"), "{screen}");
+    top.press("Ky");
+    // What comes after those keys is shown, so they were taken in.
+    top.press("?");
+    let help = top.shows("another tab");
+    assert!(!help.contains("kick"), "{help}");
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    top.press("qq");
+    assert_eq!(top.ended().code, 0);
+}
+
+#[test]
+fn a_server_that_goes_away_is_said_so_and_the_last_answer_stays() {
+    let mut server = Server::start();
+    server.replay("tow-truck");
+    let mut top = Terminal::run(&server.callscope(&["top", "--interval", "1"]), 40, 12);
+    top.shows("completed");
+    server.stop();
+    let screen = top.shows("NO ANSWER");
+    assert!(screen.contains("completed"), "{screen}");
+    top.press("q");
+    let ended = top.ended();
+    assert_eq!((ended.code, ended.is_restored), (0, true));
+}
+
+#[test]
+fn the_terminal_is_given_back_after_a_signal_and_an_interrupt() {
+    let server = Server::start();
+    for how in ["TERM", "HUP", "^C"] {
+        let mut top = Terminal::run(&server.callscope(&["top"]), 80, 24);
+        top.shows("no calls yet");
+        if how == "^C" {
+            top.press("\x03")
+        } else {
+            top.signal(how)
+        }
+        let ended = top.ended();
+        assert_eq!((ended.code, ended.is_restored), (130, true), "{how}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_viewers_token_is_an_error_and_no_screen() {
+    let server = Server::start();
+    let mut command = server.callscope(&["top"]);
+    command.env("CALLSCOPE_TOKEN", "a.b.c");
+    let ended = Terminal::run(&command, 80, 24).ended();
+    assert_eq!(ended.code, 4);
+    assert!(
+        ended.screen.contains("not logged in") && ended.screen.contains("callscope-server token"),
+        "{}",
+        ended.screen
+    );
+    assert!(!ended.bytes.windows(8).any(|bytes| bytes == b"\x1b[?1049h"), "it never took the screen");
+}
+
+#[test]
+fn without_a_terminal_it_is_one_look_as_data() {
+    let server = Server::start();
+    server.replay("tow-truck");
+    let ran = server.run(&["top"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("calls           1 completed\n"), "{}", ran.stdout);
+    let json = server.run(&["top", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["calls"]["completed"], 1);
+}
