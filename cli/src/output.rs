@@ -75,6 +75,11 @@ impl Output {
         Self { format, width, color, writer: Box::new(io::BufWriter::new(io::stdout())) }
     }
 
+    /// Columns of the terminal, where it goes to one.
+    pub fn width(&self) -> Option<usize> {
+        self.width
+    }
+
     /// Whether the format is one of the JSON ones.
     pub fn is_json(&self) -> bool {
         matches!(self.format, Format::Json | Format::Ndjson)
@@ -82,9 +87,22 @@ impl Output {
 
     /// Writes a list: `rows` under `header` for people, or `items` as JSON under `key`.
     pub fn list(&mut self, key: &str, items: &[Box<RawValue>], header: &[&str], rows: &[Vec<String>]) -> Result<()> {
+        self.list_without(key, items, header, rows, &[])
+    }
+
+    /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no room for:
+    /// the first of them goes first.
+    pub fn list_without(
+        &mut self,
+        key: &str,
+        items: &[Box<RawValue>],
+        header: &[&str],
+        rows: &[Vec<String>],
+        spare: &[usize],
+    ) -> Result<()> {
         let text = match self.format {
             Format::Table => {
-                let text = table(header, rows, self.width);
+                let text = table(header, rows, spare, self.width);
                 let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
                 self.write_tinted(&format!("{first}\n"), Tint::Header)?;
                 return self.write(rest);
@@ -158,8 +176,8 @@ pub fn tabbed(row: &[String]) -> String {
     format!("{}\n", cells.join("\t"))
 }
 
-/// Aligned columns; cut at `width`, where there is one.
-fn table(header: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
+/// Aligned columns; within `width`, where there is one: first the columns `spare` go, then lines are cut.
+fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<usize>) -> String {
     let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(&header)
         .chain(rows)
@@ -168,10 +186,17 @@ fn table(header: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String 
     let widths: Vec<usize> = (0..header.len())
         .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
         .collect();
+    let mut shown: Vec<usize> = (0..header.len()).collect();
+    let takes = |shown: &[usize]| shown.iter().map(|&column| widths[column] + 2).sum::<usize>().saturating_sub(2);
+    for column in spare {
+        if width.is_some_and(|width| takes(&shown) > width) {
+            shown.retain(|known| known != column);
+        }
+    }
     let mut table = String::new();
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        for (cell, width) in shown.iter().filter_map(|&column| Some((row.get(column)?, widths[column]))) {
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', width - cell.width() + 2));
         }
@@ -242,8 +267,10 @@ mod tests {
     #[test]
     fn columns_line_up_by_width_and_are_cut_at_the_edge() {
         let rows = vec![vec!["東京".to_owned(), "x\x1b[31my".to_owned()], vec!["abc".to_owned(), "longer".to_owned()]];
-        assert_eq!(table(&["A", "B"], &rows, None), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
-        assert_eq!(table(&["A", "B"], &rows, Some(8)), "A     B\n東京  x…\nabc   l…\n");
+        assert_eq!(table(&["A", "B"], &rows, &[0], None), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
+        assert_eq!(table(&["A", "B"], &rows, &[], Some(8)), "A     B\n東京  x…\nabc   l…\n");
+        assert_eq!(table(&["A", "B"], &rows, &[0], Some(8)), "B\nx\u{fffd}y\nlonger\n");
+        assert_eq!(table(&["A", "B"], &rows, &[0], Some(12)), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
     }
 
     #[test]

@@ -80,7 +80,8 @@ async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], li
     calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let rows = calls.iter().map(|call| read(call).map(|call| row(&call))).collect::<Result<Vec<_>>>()?;
     let header = ["STARTED", "STATUS", "TURNS", "LENGTH", "CALL", "SUBJECT", "CONVERSATION"];
-    settings.output(Format::Table).list("calls", &calls, &header, &rows)?;
+    // What stays on the narrowest screen is how it stands and which call it is.
+    settings.output(Format::Table).list_without("calls", &calls, &header, &rows, &[6, 5, 3, 2, 0])?;
     if calls.is_empty() {
         settings.console.say("no calls");
     } else if cursor.is_some() {

@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
             let rows: Vec<_> = all.iter().map(|(_, connection)| row(connection)).collect();
             let raw: Vec<_> = all.into_iter().map(|(raw, _)| raw).collect();
             let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "NODE", "SENT", "LAG", "CALLS"];
-            settings.output(Format::Table).list("connections", &raw, &header, &rows)?;
+            settings.output(Format::Table).list_without("connections", &raw, &header, &rows, &[5, 2, 6, 3, 4, 8])?;
             if rows.is_empty() {
                 settings.console.say("no connections");
             }

@@ -27,7 +27,8 @@ pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
     match args {
         Subscriptions::Ls => {
             let rows: Vec<_> = views.iter().map(row).collect();
-            output.list("subscriptions", &raw, &["CALL", "STATUS", "CONNECTIONS", "CONVERSATION"], &rows)?;
+            let header = ["CALL", "STATUS", "CONNECTIONS", "CONVERSATION"];
+            output.list_without("subscriptions", &raw, &header, &rows, &[3])?;
             if rows.is_empty() {
                 settings.console.say("nobody follows any call");
             }

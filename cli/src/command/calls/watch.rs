@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
-use callscope_common::{CallId, CallStatus, Seq, Timestamp};
+use callscope_common::{CallId, CallStatus, Seq, Timestamp, text};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,6 +22,8 @@ use crate::tail::outcome;
 
 /// Most calls of one kind looked at.
 const PAGE: u32 = 500;
+/// From this width on there is room for everything.
+const WIDE: usize = 80;
 
 /// What to watch.
 pub struct Watch {
@@ -102,7 +104,8 @@ async fn look(client: &Client, watch: &Watch) -> Result<Vec<Shown>> {
 fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Seen>>, calls: Vec<Shown>) -> Result<()> {
     let is_first = seen.is_none();
     if is_first && output.format == Format::Table {
-        output.write(&line(&["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned)))?;
+        let header = ["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned);
+        output.write_tinted(&line(&header, output.width()), Tint::Header)?;
     }
     let seen = seen.get_or_insert_default();
     for (raw, call) in calls {
@@ -156,8 +159,8 @@ fn write(output: &mut Output, what: What, raw: &RawValue, call: &CallView) -> Re
         return output.write(&format!("{{\"what\":{word},\"call\":{}}}\n", raw.get().replace(['\n', '\r'], " ")));
     }
     let row = row(what, call);
-    let text = if output.format == Format::Text { tabbed(&row) } else { line(&row) };
-    output.write_tinted(&text, tint(what, call))
+    let line = if output.format == Format::Text { tabbed(&row) } else { self::line(&row, output.width()) };
+    output.write_tinted(&line, tint(what, call))
 }
 
 fn tint(what: What, call: &CallView) -> Tint {
@@ -193,15 +196,33 @@ fn row(what: What, call: &CallView) -> [String; 5] {
     ]
 }
 
-/// Columns that stay where they are, since what comes later is not known yet.
-fn line(row: &[String; 5]) -> String {
-    let [time, what, call, turns, rest] = row.each_ref().map(|cell| callscope_common::text::one_line(cell));
+/// Columns that stay where they are, since what comes later is not known yet. Where there is little room, the call's name gets
+/// it, and of that the end, which tells calls apart.
+fn line(row: &[String; 5], width: Option<usize>) -> String {
+    let [time, what, call, turns, rest] = row.each_ref().map(|cell| text::one_line(cell));
+    if let Some(width) = width.filter(|width| *width < WIDE) {
+        let room = width.saturating_sub(26);
+        let skip = call.chars().count().saturating_sub(room);
+        let call: String =
+            if skip == 0 { call.into() } else { format!("…{}", call.chars().skip(skip + 1).collect::<String>()) };
+        return format!("{time:<8}  {what:<7}  {turns:>5}  {call}\n");
+    }
     format!("{}\n", format!("{time:<8}  {what:<7}  {call:<36}  {turns:>5}  {rest}").trim_end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_narrow_line_keeps_the_end_of_the_calls_name() {
+        let row = ["04:45:22", "ended", "CAaf9d418f1327486d80838861c851a9f4", "10", "completed"].map(str::to_owned);
+        assert_eq!(line(&row, Some(40)), "04:45:22  ended       10  …38861c851a9f4\n");
+        assert!(
+            line(&row, Some(80)).contains("CAaf9d418f1327486d80838861c851a9f4")
+                && line(&row, None).contains("completed")
+        );
+    }
 
     fn seen(seq: Seq, turns: i64, status: CallStatus) -> Seen {
         Seen { seq, turns, status }
