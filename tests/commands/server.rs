@@ -1,15 +1,19 @@
 //! A real server for tests of the program, and the program's environment.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use callscope_server::embedded::Embedded;
+use callscope_tests::process::program;
 use tokio::runtime::Runtime;
 
 /// The conversation of the sample `tow-truck`.
 pub const TOW: &str = "conv_01callscope0tow0truck00000001";
 
 /// The built program.
-pub const CALLSCOPE: &str = env!("CARGO_BIN_EXE_callscope");
+pub fn callscope() -> PathBuf {
+    program("callscope")
+}
 
 /// A server on a free loopback port, with a database and a home folder of its own.
 pub struct Server {
@@ -48,7 +52,7 @@ impl Server {
 
     /// The program with `args`, for this server and nobody's environment.
     pub fn callscope(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(CALLSCOPE);
+        let mut command = Command::new(callscope());
         command.args(args);
         self.environment(&mut command);
         command
@@ -68,7 +72,7 @@ impl Server {
 
     /// Gives a command this server's environment and no other.
     pub fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        let programs = std::path::Path::new(CALLSCOPE).parent().unwrap().display().to_string();
+        let programs = callscope().parent().unwrap().display().to_string();
         command
             .env_clear()
             .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))

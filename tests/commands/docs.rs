@@ -1,5 +1,5 @@
 //! The examples of docs/cli.md, run with bash against a real server: what they print is what stands there. `DOCS=overwrite cargo
-//! test -p callscope --test commands docs` writes it anew.
+//! test -p callscope-tests --test commands docs` writes it anew.
 //!
 //! What differs from one run to the next (times, ports, spans) is replaced by what stands for it, of the same length where
 //! columns would move.
@@ -28,7 +28,7 @@ fn the_examples_of_the_documentation_are_true() {
         let difference = written.lines().zip(run.lines()).find(|(before, now)| before != now);
         let (before, now) = difference.unwrap_or(("(its end)", "(more)"));
         panic!(
-            "docs/cli.md says\n  {before}\nand the program\n  {now}\nif that is right: DOCS=overwrite cargo test -p callscope --test commands docs"
+            "docs/cli.md says\n  {before}\nand the program\n  {now}\nif that is right: DOCS=overwrite cargo test -p callscope-tests --test commands docs"
         );
     }
 }

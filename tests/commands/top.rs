@@ -2,6 +2,8 @@
 
 use std::process::{Child, Stdio};
 
+use rustix::process::Signal;
+
 use crate::server::Server;
 use crate::terminal::Terminal;
 
@@ -99,16 +101,15 @@ fn a_server_that_goes_away_is_said_so_and_the_last_answer_stays() {
 #[test]
 fn the_terminal_is_given_back_after_a_signal_and_an_interrupt() {
     let server = Server::start();
-    for how in ["TERM", "HUP", "^C"] {
+    for how in [Some(Signal::TERM), Some(Signal::HUP), None] {
         let mut top = Terminal::run(&server.callscope(&["top"]), 80, 24);
         top.shows("no calls yet");
-        if how == "^C" {
-            top.press("\x03")
-        } else {
-            top.signal(how)
+        match how {
+            Some(signal) => top.signal(signal),
+            None => top.press("\x03"),
         }
         let ended = top.ended();
-        assert_eq!((ended.code, ended.is_restored), (130, true), "{how}: {ended:?}");
+        assert_eq!((ended.code, ended.is_restored), (130, true), "{how:?}: {ended:?}");
     }
 }
 

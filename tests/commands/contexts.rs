@@ -87,14 +87,20 @@ fn a_password_goes_to_the_server_and_its_token_into_the_file() {
             std::io::Read::read_exact(&mut reader, &mut sent).unwrap();
             requests.push((head, String::from_utf8(sent).unwrap()));
             let size = body.len();
-            write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}").unwrap();
+            let _ = write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}");
         }
         requests
     });
     let script = format!("echo hunter2 | callscope login --username ada --server {url} --save-as desk");
     let ran = server.bash(&script);
     assert_eq!(ran.code, 0, "{ran:?}");
+    // Where the token was kept unasked, nobody waits for the second question any more.
+    let _ = std::net::TcpStream::connect(url.trim_start_matches("http://"));
     let requests = asked.join().unwrap();
+    assert!(
+        requests[1].0.starts_with("GET /api/v1/calls"),
+        "the server is asked whether it takes the token: {requests:?}"
+    );
     assert!(requests[0].0.starts_with("POST /api/v1/auth/login "), "{requests:?}");
     assert!(!requests[0].0.to_lowercase().contains("authorization"), "an old token is no part of the question");
     let body: Value = serde_json::from_str(&requests[0].1).unwrap();
