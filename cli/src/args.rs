@@ -8,6 +8,7 @@ mod replay;
 mod samples;
 mod subscriptions;
 mod tail;
+mod trigger;
 mod webhook;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use replay::Replay;
 pub use samples::Samples;
 pub use subscriptions::Subscriptions;
 pub use tail::Tail;
+pub use trigger::Trigger;
 pub use webhook::Webhook;
 
 /// Follow voice calls in the terminal while they are being spoken.
@@ -110,7 +112,9 @@ pub enum Command {
     Subscriptions(Subscriptions),
     /// Send payloads as signed webhooks, at the call's own pace
     Replay(Replay),
-    /// The payloads shipped with this program
+    /// Send one webhook of a type, with the fields you name
+    Trigger(Trigger),
+    /// The payloads shipped with this program, and your own
     #[command(subcommand)]
     Samples(Samples),
     /// Sign a webhook's body, or verify a signature

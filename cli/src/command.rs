@@ -9,6 +9,7 @@ mod replay;
 mod samples;
 mod subscriptions;
 mod tail;
+mod trigger;
 mod webhook;
 
 use crate::args::{Args, Command};
@@ -23,6 +24,7 @@ pub async fn run(args: Args) -> Result {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(settings, args).await,
         Command::Tail(args) => tail::run(&settings, args).await,
+        Command::Replay(args) => replay::run(&settings, args).await,
         other => {
             let mut signals = Signals::listen()?;
             tokio::select! {
@@ -42,13 +44,13 @@ async fn short(settings: &Settings, command: Command) -> Result {
         Command::Calls(args) => calls::run(settings, args).await,
         Command::Connections(args) => connections::run(settings, args).await,
         Command::Subscriptions(args) => subscriptions::run(settings, args).await,
-        Command::Replay(args) => replay::run(settings, args).await,
         Command::Samples(args) => samples::run(settings, &args),
+        Command::Trigger(args) => trigger::run(settings, args).await,
         Command::Webhook(args) => webhook::run(settings, args),
         Command::Completions { shell } => completions::run(shell),
-        // These two have signals of their own and never come here.
+        // These have signals of their own and never come here.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Ok),
-        Command::Tail(_) => Ok(Exit::Ok),
+        Command::Tail(_) | Command::Replay(_) => Ok(Exit::Ok),
     }
 }
