@@ -35,7 +35,7 @@ pub async fn run(settings: &Settings, args: args::Replay) -> Result {
 async fn begin(settings: &Settings, args: args::Replay) -> Result {
     let stdin = if args.sources.iter().any(|name| name == "-") { Some(replay::read_stdin()?) } else { None };
     let sources = replay::load(&args.sources, stdin.as_deref())?;
-    let work = work(&sources, &args)?;
+    let work = work(&sources, &args, None)?;
     if args.dry_run {
         let courier = courier(settings, &args, None)?;
         let secret =
@@ -45,14 +45,13 @@ async fn begin(settings: &Settings, args: args::Replay) -> Result {
     }
     let asked = Asked {
         id: work.id().to_owned(),
-        began: replay::unix_now(),
+        began: work.began(),
         args: std::env::args().skip(1).collect(),
         folder: std::env::current_dir().unwrap_or_default(),
         server: settings.server.to_string(),
         stdin,
         sources: replay::fingerprint(&sources),
     };
-    let work = work.named(&asked.id, asked.began);
     let journal = Journal::create(&asked).unwrap_or_else(|failure| {
         settings.console.debug(format!("this replay cannot be gone on with: {}", failure.message));
         Journal::default()
@@ -80,13 +79,13 @@ async fn resume(settings: &Settings, id: &str) -> Result {
     }
     let server = asked.server.parse().map_err(|_| broken("names no server"))?;
     let settings = Settings { server, ..settings.clone() };
-    let work = work(&sources, &args)?.named(&asked.id, asked.began);
+    let work = work(&sources, &args, Some(&asked))?;
     settings.console.say(format!("going on after {} of {} deliveries", journal.done(), work.total()));
     send(&settings, &args, &work, journal).await
 }
 
-/// What the command line makes of the sources.
-fn work<'s>(sources: &'s [Source], args: &args::Replay) -> Result<Work<'s>> {
+/// What the command line makes of the sources: a replay of its own, or one that goes on.
+fn work<'s>(sources: &'s [Source], args: &args::Replay, goes_on: Option<&Asked>) -> Result<Work<'s>> {
     let options = Options {
         speed: args.speed,
         repeat: args.repeat,
@@ -95,6 +94,9 @@ fn work<'s>(sources: &'s [Source], args: &args::Replay) -> Result<Work<'s>> {
         turns: !args.no_turns,
     };
     let mut work = Work::new(sources, options);
+    if let Some(asked) = goes_on {
+        work = work.named(&asked.id, asked.began);
+    }
     work.edits.extend(args.set.iter().map(|set| set.0.clone()));
     work.edits.extend(args.remove.iter().map(|remove| remove.0.clone()));
     work.as_is = args.as_is;
@@ -103,7 +105,7 @@ fn work<'s>(sources: &'s [Source], args: &args::Replay) -> Result<Work<'s>> {
         shuffle: args.shuffle,
         duplicate: args.duplicate,
         drop: args.drop.map_or(0.0, |share| share.0),
-        seed: args.seed.unwrap_or(0),
+        seed: args.seed.unwrap_or_else(|| work.seed()),
     };
     if let Some(edit) = work.idle_edit() {
         return Err(Failure::usage(format!("no payload has a place for {}", edit.spelled))
@@ -146,7 +148,8 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
     let courier = courier(settings, args, secret)?;
     let ndjson =
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
-    let mut report = Report::new(settings.console, ndjson);
+    let explicit = args.expect.is_some() || args.tamper.is_some();
+    let mut report = Report::new(settings.console, ndjson).with_diff(explicit);
     report.expect(work.total(), journal.done(), work.jobs().len());
     let (report, journal, pace) = (Mutex::new(report), Mutex::new(journal), Pace::new(args.rate));
     let replay =
@@ -162,9 +165,8 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
         settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
     }
     let journal = journal.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
-    let explicit = args.expect.is_some() || args.tamper.is_some();
     conclude(settings, work, journal, done, interrupted, || {
-        lock(&report).exit(explicit, courier.expect())?;
+        lock(&report).exit(courier.expect())?;
         watched
     })
 }

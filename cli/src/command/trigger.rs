@@ -1,6 +1,7 @@
 //! `trigger`: one payload of a type.
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,6 +16,9 @@ use crate::samples;
 use crate::secret::webhook_secret;
 use crate::settings::Settings;
 
+/// The types that Callscope makes a call of.
+const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_failure", "post_call_audio", "turn"];
+
 /// Runs it.
 pub async fn run(settings: &Settings, args: Trigger) -> Result {
     if !samples::is_known(&args.event) {
@@ -26,7 +30,9 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
     }
     let payload = payload(&args)?;
     if args.print {
-        settings.output(Format::Json).write(&format!("{}\n", payload.body))?;
+        // Into a file or a pipe go exactly the bytes that would be sent.
+        let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+        settings.output(Format::Json).write(&format!("{}{end}", payload.body))?;
         return Ok(Exit::Ok);
     }
     let secret = webhook_secret(args.secret_file.as_ref())?;
@@ -46,7 +52,7 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
     let ndjson =
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
     let is_told = ndjson.is_some();
-    let report = Mutex::new(Report::new(settings.console, ndjson));
+    let report = Mutex::new(Report::new(settings.console, ndjson).with_diff(explicit));
     let name = payload.identifier().unwrap_or_else(|| args.event.clone());
     let source = Source { name, path: None, payloads: vec![payload] };
     let outcome = send_one(&courier, &source, &report).await?;
@@ -54,10 +60,11 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
         settings.output(Format::Text).write(&format!("{outcome}\n"))?;
     }
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
-    let done = report.exit(explicit, courier.expect())?;
+    let done = report.exit(courier.expect())?;
     let follow =
         || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, shell_word(&source.name)));
-    if let (true, true, Some(hint)) = (args.to.is_none(), args.tamper.is_none(), follow()) {
+    let makes_a_call = args.to.is_none() && args.tamper.is_none() && MAKES_A_CALL.iter().any(|kind| source.is(kind));
+    if let (true, Some(hint)) = (makes_a_call, follow()) {
         settings.console.say(hint);
     }
     Ok(done)

@@ -92,9 +92,12 @@ impl Payload {
         Ok(Self { body: body.to_owned(), kind, recorded: None })
     }
 
-    /// Whether it is a post-call webhook of this type.
+    /// Whether it is a webhook of this type, or a `turn`.
     pub fn is(&self, kind: &str) -> bool {
-        matches!(&self.kind, Kind::PostCall(own) if own == kind)
+        match &self.kind {
+            Kind::Turn => kind == "turn",
+            Kind::PostCall(own) => own == kind,
+        }
     }
 
     /// What can be spoken live of it: only of a transcription that names its conversation.

@@ -21,6 +21,13 @@ pub struct Source {
     pub payloads: Vec<Payload>,
 }
 
+impl Source {
+    /// Whether one of its payloads is a webhook of this type, or a `turn`.
+    pub fn is(&self, kind: &str) -> bool {
+        self.payloads.iter().any(|payload| payload.is(kind))
+    }
+}
+
 /// Finds everything `names` stand for; `-` is `stdin`, where that was read before.
 pub fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();

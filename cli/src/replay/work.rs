@@ -76,6 +76,16 @@ impl<'s> Work<'s> {
         &self.id
     }
 
+    /// When it began, in Unix seconds.
+    pub fn began(&self) -> i64 {
+        self.began
+    }
+
+    /// A seed for those who named none: short enough to be typed, and the same when it goes on.
+    pub fn seed(&self) -> u64 {
+        fresh::hash(&[&self.id]) % 1_000_000
+    }
+
     /// Everything, in the order in which it begins.
     pub fn jobs(&self) -> Vec<Job> {
         let count = self.sources.len();
