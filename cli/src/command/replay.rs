@@ -53,7 +53,9 @@ async fn begin(settings: &Settings, args: args::Replay) -> Result {
         sources: replay::fingerprint(&sources),
     };
     let journal = Journal::create(&asked).unwrap_or_else(|failure| {
-        settings.console.debug(format!("this replay cannot be gone on with: {}", failure.message));
+        if work.total() > 1 {
+            settings.console.warn(format!("if this is interrupted, it cannot go on later: {}", failure.message));
+        }
         Journal::default()
     });
     send(settings, &args, &work, journal).await

@@ -27,6 +27,9 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// So much of another backend's answer is shown, in characters.
+const SHOWN: usize = 120;
+
 /// Headers that belong to the connection a delivery came over, not to the delivery.
 const OF_THE_CONNECTION: [&str; 9] = [
     "host",
@@ -275,7 +278,10 @@ fn said(answer: &str, status: u16) -> String {
     match serde_json::from_str::<ErrorBody>(answer) {
         Ok(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
         Ok(ErrorBody { message, .. }) => message,
-        Err(_) => format!("it answered {status}"),
+        // Another backend: the beginning of whatever it says.
+        Err(_) => Some(answer.trim().chars().take(SHOWN).collect::<String>())
+            .filter(|shown| !shown.is_empty())
+            .unwrap_or_else(|| format!("with status {status}")),
     }
 }
 

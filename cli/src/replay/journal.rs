@@ -7,12 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::fresh::hash;
 use super::source::Source;
 use crate::exit::{Failure, Result};
+
+/// So long a record is kept.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,7 @@ impl Journal {
     pub fn create(asked: &Asked) -> Result<Self> {
         let folder = folder()?;
         fs::create_dir_all(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
+        forget_old(&folder);
         let path = folder.join(format!("{}.ndjson", asked.id));
         let wrong = |error: std::io::Error| Failure::file("write", &path, &error);
         let mut options = OpenOptions::new();
@@ -157,6 +162,16 @@ fn folder() -> Result<PathBuf> {
     state
         .map(|state| state.join("callscope/replays"))
         .ok_or_else(|| Failure::error("neither XDG_STATE_HOME nor HOME is set"))
+}
+
+/// Nobody goes on with what was interrupted a month ago.
+fn forget_old(folder: &Path) {
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let age = fs::metadata(&path).and_then(|data| data.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > KEPT) && path.extension().is_some_and(|end| end == "ndjson") {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 fn find(id: &str) -> Result<PathBuf> {

@@ -103,7 +103,7 @@ fn of_delivery(delivery: &Object<'_>) -> Result<Payload, String> {
 /// Headers as pairs, as objects of name and value, or as one object.
 fn headers(value: Option<&RawValue>) -> Vec<(String, String)> {
     let Some(value) = value else { return Vec::new() };
-    if let Some(map) = serde_json::from_str::<BTreeMap<String, String>>(value.get()).ok() {
+    if let Ok(map) = serde_json::from_str::<BTreeMap<String, String>>(value.get()) {
         return map.into_iter().collect();
     }
     let pair = |item: &RawValue| match json::object(item) {

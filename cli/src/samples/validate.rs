@@ -77,7 +77,7 @@ impl Remarks {
         if turn.get("call_sid").is_none() && turn.get("conversation_id").is_none() {
             self.add(Level::Refused, "", "neither call_sid nor conversation_id is there: a turn names its call");
         }
-        if !turn.string("speaker").is_some_and(|speaker| speaker.parse::<Speaker>().is_ok()) {
+        if turn.string("speaker").is_none_or(|speaker| speaker.parse::<Speaker>().is_err()) {
             self.add(Level::Refused, "speaker", "is none of agent, user, tool");
         }
         match turn.string("message") {
