@@ -91,7 +91,8 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
             output.write(&format!("{line}\n"))?;
         }
     }
-    let said = format!("{payloads} payloads: {wrong} wrong, {unknown} unknown");
+    let counted = if payloads == 1 { "payload" } else { "payloads" };
+    let said = format!("{payloads} {counted}: {wrong} wrong, {unknown} unknown");
     if wrong > 0 {
         return Err(Failure::new(Exit::CheckFailed, said));
     }

@@ -67,7 +67,7 @@ fn lines(text: &str) -> Option<Read> {
 }
 
 fn is_delivery(object: &Object<'_>) -> bool {
-    object.get("headers").is_some() && (object.get("body_base64").is_some() || object.get("body").is_some())
+    object.has("headers") && (object.has("body_base64") || object.has("body"))
 }
 
 fn all_deliveries(deliveries: &[Object<'_>]) -> Read {
@@ -85,7 +85,7 @@ fn in_order(mut payloads: Vec<Payload>) -> Vec<Payload> {
 fn of_delivery(delivery: &Object<'_>) -> Result<Payload, String> {
     let bytes = match delivery.string("body_base64") {
         Some(encoded) => BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is no Base64".to_owned())?,
-        None => delivery.string("body").ok_or("a delivery without `body` or `body_base64`")?.into_bytes(),
+        None => delivery.string("body").ok_or("a delivery whose bytes are no longer kept")?.into_bytes(),
     };
     let at = delivery.string("received_at").and_then(|at| Timestamp::parse_rfc3339(&at));
     let is_turn = delivery.string("route").as_deref() == Some("transcription");

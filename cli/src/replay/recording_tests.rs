@@ -34,6 +34,8 @@ fn a_delivery_that_was_refused_can_still_be_sent() {
     let text = format!(r#"{{"headers":{{"A":"b"}},"body":null,"body_base64":"{bytes}","route":"post-call"}}"#);
     let payload = &read(&text).unwrap().unwrap()[0];
     assert_eq!(payload.recorded.as_ref().unwrap().exact.as_ref().unwrap().bytes, [0xff, 0xfe]);
+    let gone = read(r#"{"headers":{},"body":null,"body_base64":null}"#).unwrap().unwrap_err();
+    assert!(gone.contains("no longer kept"), "{gone}");
     assert!(read(r#"{"headers":{},"body_base64":"***"}"#).unwrap().unwrap_err().contains("Base64"));
 }
 

@@ -12,7 +12,7 @@ use super::source::Source;
 use super::{Expect, Job, Sent};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, cut};
 
 /// So often at most the progress is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -142,11 +142,11 @@ impl Report {
         self.drawn = Some(Instant::now());
         let Expected { deliveries, before, calls } = self.expected;
         if calls <= 1 {
-            return self.console.progress(&format!("{} {number}/{total} {}", source.name, delivery.kind));
+            return self.draw(&format!("{} {number}/{total} {}", source.name, delivery.kind));
         }
         let done = before + self.sent;
         let cells = (done * BAR).checked_div(deliveries).unwrap_or(0).min(BAR);
-        self.console.progress(&format!(
+        self.draw(&format!(
             "{}{} {done}/{deliveries} deliveries, {}/{calls} whole, {:.0}/s  {} {}",
             "█".repeat(cells),
             "░".repeat(BAR - cells),
@@ -155,6 +155,12 @@ impl Report {
             source.name,
             delivery.kind
         ));
+    }
+
+    /// Draws a line that does not wrap, since only one line is drawn over.
+    fn draw(&self, line: &str) {
+        let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+        self.console.progress(&cut(line, Some(width.saturating_sub(1))));
     }
 
     /// Says how it went, in a few lines.

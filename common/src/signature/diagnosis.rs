@@ -180,7 +180,13 @@ pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let mut search = Search { request, found: &found, left: request.budget, unfinished: false };
     match search.run() {
         Some(attempt) => Diagnosis::Explained { causes: causes(&attempt, request) },
-        None => Diagnosis::Unexplained { hints: bodies::hints(request.body, &found), unfinished: search.unfinished },
+        None => {
+            let mut hints = bodies::hints(request.body, &found);
+            if found.iter().all(|found| !found.time_causes(request).is_empty()) {
+                hints.push("the signed time is out of bounds as well");
+            }
+            Diagnosis::Unexplained { hints, unfinished: search.unfinished }
+        }
     }
 }
 

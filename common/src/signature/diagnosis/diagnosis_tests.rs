@@ -173,6 +173,10 @@ fn nothing_is_guessed() {
     let diagnosis = explain(&[(HEADER, &value)], BODY.as_bytes());
     assert!(matches!(&diagnosis, Diagnosis::Unexplained { unfinished: false, .. }), "{diagnosis:?}");
     assert_eq!(diagnosis.summary(), "none of the known causes fits");
+    let old = explain(&[(HEADER, &value.replace("t=17", "t=16"))], BODY.as_bytes());
+    assert!(
+        matches!(&old, Diagnosis::Unexplained { hints, .. } if hints.iter().any(|hint| hint.contains("out of bounds")))
+    );
     // The value of a forged body does not come to fit by chance either.
     let value = sign(SECRET.as_bytes(), NOW, b"{\"another\": 1}");
     assert!(matches!(explain(&[(HEADER, &value)], BODY.as_bytes()), Diagnosis::Unexplained { .. }));
