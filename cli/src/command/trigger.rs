@@ -21,6 +21,7 @@ const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_fai
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Trigger) -> Result {
+    let payload = payload(&args)?;
     if !samples::is_known(&args.event) {
         settings.console.say(format!(
             "{} is a type Callscope keeps and ignores; known are {}",
@@ -28,7 +29,6 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
             samples::names()
         ));
     }
-    let payload = payload(&args)?;
     if args.print {
         // Into a file or a pipe go exactly the bytes that would be sent.
         let end = if std::io::stdout().is_terminal() { "\n" } else { "" };

@@ -44,7 +44,7 @@ const OF_THE_CONNECTION: [&str; 9] = [
 ];
 
 /// Where webhooks go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The server, or the host of the backend; named when nobody answers.
     pub server: Url,
@@ -59,6 +59,15 @@ impl Target {
     pub fn callscope(server: &Url) -> Self {
         let url = |route: Route| client::endpoint(server, &["webhooks", "elevenlabs", route.name()]);
         Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
+    }
+
+    /// Nobody answers there.
+    fn unreachable(&self, why: &str) -> Failure {
+        if *self == Self::callscope(&self.server) {
+            return client::unreachable(&self.server, why);
+        }
+        Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", client::shown(&self.server)))
+            .hint("is it running, and is that its whole URL?")
     }
 
     /// Anybody's backend: post-call webhooks to `to`, turns only where a place for them is named.
@@ -251,7 +260,7 @@ impl Outcome {
     /// Why it is pointless to send anything more, if it is.
     pub fn fatal(&self, courier: &Courier) -> Option<Failure> {
         match self.status {
-            None => Some(client::unreachable(&courier.target.server, &self.answer)),
+            None => Some(courier.target.unreachable(&self.answer)),
             Some(status) if self.gave_up => Some(Failure::new(
                 Exit::Unreachable,
                 format!("{} keeps answering {status}: {}", client::shown(&courier.target.server), self.answer),

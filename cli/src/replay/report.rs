@@ -172,6 +172,12 @@ impl Report {
         self.took.sort_unstable();
         let (elapsed, sent) = (self.began.elapsed(), self.sent);
         let deliveries = if sent == 1 { "delivery" } else { "deliveries" };
+        let rate = per_second(sent, elapsed);
+        let rate = match rate {
+            _ if sent == 1 => String::new(),
+            ..10.0 => format!(" ({rate:.1}/s)"),
+            _ => format!(" ({rate:.0}/s)"),
+        };
         let statuses: Vec<String> = self
             .statuses
             .iter()
@@ -181,18 +187,16 @@ impl Report {
             })
             .collect();
         self.console.say(format!(
-            "{sent} {deliveries} in {:.1} s ({:.0}/s): {}",
+            "{sent} {deliveries} in {:.1} s{}: {}",
             elapsed.as_secs_f64(),
-            per_second(sent, elapsed),
+            rate,
             statuses.join(", ")
         ));
-        let ms = |share: f64| self.percentile(share).as_secs_f64() * 1000.0;
-        self.console.say(format!(
-            "  answers: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
-            ms(0.5),
-            ms(0.99),
-            ms(1.0)
-        ));
+        if self.took.len() > 1 {
+            let ms = |share: f64| self.percentile(share).as_secs_f64() * 1000.0;
+            let (median, most, longest) = (ms(0.5), ms(0.99), ms(1.0));
+            self.console.say(format!("  answers: p50 {median:.1} ms, p99 {most:.1} ms, longest {longest:.1} ms"));
+        }
         let notes = [
             (self.lost as usize, "lost on the way and sent again"),
             (self.copies, "sent twice at the same time"),
