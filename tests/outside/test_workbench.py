@@ -399,6 +399,15 @@ def test_a_dry_run_can_be_pasted_into_a_shell(server, secret_file, tmp_path):
     assert answers == ["success"] * (len(said("zahnarzt")) + 1), pasted.stdout + pasted.stderr
 
 
+def test_a_reader_that_has_seen_enough_ends_it_quietly(server, secret_file, tmp_path):
+    command, env = callscope(server, "replay", "tow-truck", "--fresh", "--speed", "max", "--secret-file", secret_file, "-o", "ndjson")
+    done = subprocess.run(["bash", "-c", 'set -o pipefail; "$@" | head -n 1; exit ${PIPESTATUS[0]}', "-", *map(str, command)],
+                          env=env, cwd=tmp_path, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and "error" not in done.stderr, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert not states()
+
+
 def test_a_rate_bounds_all_calls_together(receiver, secret_file, tmp_path):
     target = receiver()
     done = run(None, "replay", "line-busy", "--fresh", "--repeat", 21, "--concurrency", 21, "--rate", 20, "--to",

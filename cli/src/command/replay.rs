@@ -162,6 +162,13 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
     } else {
         both(replay, std::future::ready(Ok(Exit::Ok)), &pace).await?
     };
+    if let Err(closed) = &done
+        && closed.exit == Exit::Ok
+    {
+        // Whoever reads the deliveries has seen enough.
+        lock(&journal).discard();
+        return Err(closed.clone());
+    }
     lock(&report).summary();
     if work.mischief.is_random() {
         settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
@@ -205,7 +212,7 @@ async fn both(
 fn conclude(
     settings: &Settings,
     work: &Work<'_>,
-    journal: Journal,
+    mut journal: Journal,
     done: Result<()>,
     interrupted: bool,
     whole: impl FnOnce() -> Result,
@@ -215,11 +222,11 @@ fn conclude(
     let command = format!("callscope replay --resume {}", work.id());
     match done {
         Ok(()) if !interrupted || sent >= total => {
-            journal.remove();
+            journal.discard();
             whole()
         }
         done if !journal.is_kept() || sent == 0 => {
-            journal.remove();
+            journal.discard();
             done.map(|()| {
                 settings.console.say(where_it_stopped);
                 Exit::Interrupted

@@ -125,9 +125,9 @@ impl Journal {
         self.file.is_some()
     }
 
-    /// All is done: nothing is left to go on with.
-    pub fn remove(self) {
-        if let Some((path, _)) = self.file {
+    /// Nothing is left to go on with.
+    pub fn discard(&mut self) {
+        if let Some((path, _)) = self.file.take() {
             let _ = fs::remove_file(path);
         }
     }
