@@ -36,7 +36,9 @@ pub use expect::Expect;
 pub use fresh::Fresh;
 pub use journal::{Asked, Journal, fingerprint};
 pub use pace::Pace;
-pub use payload::{Kind, Payload};
+#[cfg(any(feature = "demo", test))]
+pub use payload::Kind;
+pub use payload::Payload;
 pub use report::Report;
 pub use source::{Source, bodies, from_text, load, read_stdin};
 pub use speed::Speed;

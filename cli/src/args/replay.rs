@@ -47,7 +47,7 @@ pub struct Replay {
     /// Recorded bytes and headers as they came, with the old signature
     #[arg(long, conflicts_with_all = ["fresh", "set", "remove", "tamper"], help_heading = "Contents")]
     pub as_is: bool,
-    /// Put JSON at a place: data.metadata.cost=7, data.transcript[*].message=null; what is no JSON is a text
+    /// Put JSON at a place: `data.metadata.cost=7`, `data.transcript[*].message=null`; what is no JSON is a text
     #[arg(long, value_name = "PATH=JSON", help_heading = "Contents")]
     pub set: Vec<Set>,
     /// Take away what is at a place

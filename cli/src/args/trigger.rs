@@ -22,7 +22,7 @@ pub struct Trigger {
     /// What happened: a webhook's type, or `turn`
     #[arg(value_name = "EVENT")]
     pub event: String,
-    /// Put JSON at a place: data.metadata.cost=7; what is no JSON is a text
+    /// Put JSON at a place: `data.metadata.cost=7`; what is no JSON is a text
     #[arg(long, value_name = "PATH=JSON")]
     pub set: Vec<Set>,
     /// Take away what is at a place

@@ -116,6 +116,7 @@ enum Try {
 
 impl Courier {
     /// To the Callscope server at `server`, signing with `secret`. Without `expect`, any 2xx is right.
+    #[cfg(feature = "demo")]
     pub fn new(server: &Url, secret: Option<Secret>, expect: Option<Expect>, console: Console) -> Result<Self> {
         Self::to(Target::callscope(server), secret, expect, None, console)
     }

@@ -44,6 +44,7 @@ impl Fresh {
     }
 
     /// What `name` is called now.
+    #[cfg(any(feature = "demo", test))]
     pub fn name<'n>(&'n self, name: &'n str) -> &'n str {
         self.names.get(name).map_or(name, String::as_str)
     }
