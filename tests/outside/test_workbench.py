@@ -320,6 +320,24 @@ def test_retry_after_is_obeyed_by_all_calls_at_once(receiver, secret_file, tmp_p
     assert "asked to come again in 2 s" in done.stderr
 
 
+def test_a_target_that_asks_for_an_hour_is_left_alone(receiver, secret_file, tmp_path):
+    def closed(handler, event):
+        if len(target.events) > 3:
+            handler.answer(503, {"message": "closed for today"}, Retry_After="3600")
+            return True
+        return False
+
+    target = receiver(answer=closed)
+    done = run(None, "replay", "line-busy", "--fresh", "--repeat", 5, "--to", target.url, "--secret-file", secret_file,
+               folder=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert "closed for today, and asks to come again in 3600 s; stopped after 3 of 5 deliveries" in done.stderr, done.stderr
+    # Tomorrow.
+    target.own_answer = None
+    assert run(None, "replay", "--resume", folder=tmp_path).returncode == 0
+    assert len(effects(target)) == 5 and not states()
+
+
 # Contents, expectations and views.
 
 def test_a_saved_tail_and_a_kept_delivery_can_be_replayed(launch, secret_file, tmp_path):

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use callscope_common::api::ErrorBody;
+use callscope_common::json::Object;
 use callscope_common::signature;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::secret::Secret;
 
 /// How long one delivery is tried, beyond what the target itself asks to wait,
 const PATIENCE: Duration = Duration::from_secs(60);
-/// and how long a wait it may ask for.
+/// and how long in all where it keeps asking.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// and how long as long as no answer came to any.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
@@ -156,7 +156,8 @@ impl Courier {
 
     /// Sends `delivery`, again and again while the target is away or asks to come later; `None` when told to stop meanwhile.
     pub async fn deliver(&self, delivery: &Delivery, pace: &Pace) -> Option<Outcome> {
-        let mut began = Instant::now();
+        let first = Instant::now();
+        let mut began = first;
         let mut backoff = Backoff::default();
         loop {
             let sent = Instant::now();
@@ -167,19 +168,19 @@ impl Courier {
             let reached = self.reached.load(std::sync::atomic::Ordering::Relaxed);
             let patience = if reached { PATIENCE } else { FIRST_PATIENCE };
             let wait = backoff.next(asked);
-            if let Some(asked) = asked.filter(|asked| *asked <= LONGEST_WAIT) {
+            let too_long = first.elapsed() + wait > LONGEST_WAIT;
+            if let Some(asked) = asked.filter(|_| !too_long) {
                 // Whoever says when to come again is not away, and it holds for all that is to be sent.
                 pace.hold(asked);
-                began += asked;
+                began += asked.max(wait);
             }
-            if began.elapsed() + if asked.is_some() { Duration::ZERO } else { wait } > patience
-                || asked.is_some_and(|asked| asked > LONGEST_WAIT)
-            {
-                let attempts = backoff.attempt();
+            if too_long || began.elapsed() + if asked.is_some() { Duration::ZERO } else { wait } > patience {
+                let asked =
+                    asked.map_or(String::new(), |asked| format!(", and asks to come again in {} s", asked.as_secs()));
                 return Some(Outcome {
                     status,
-                    answer: why,
-                    attempts,
+                    answer: format!("{why}{asked}"),
+                    attempts: backoff.attempt(),
                     took: sent.elapsed(),
                     right: false,
                     gave_up: true,
@@ -285,14 +286,14 @@ impl Outcome {
 }
 
 fn said(answer: &str, status: u16) -> String {
-    match serde_json::from_str::<ErrorBody>(answer) {
-        Ok(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
-        Ok(ErrorBody { message, .. }) => message,
-        // Another backend: the beginning of whatever it says.
-        Err(_) => Some(answer.trim().chars().take(SHOWN).collect::<String>())
-            .filter(|shown| !shown.is_empty())
-            .unwrap_or_else(|| format!("with status {status}")),
+    if let Ok(object) = Object::parse(answer)
+        && let Some(message) = ["message", "error", "detail"].iter().find_map(|key| object.string(key))
+    {
+        return object.string("details").map_or(message.clone(), |details| format!("{message} ({details})"));
     }
+    // Another backend: the beginning of whatever it says.
+    let beginning: String = answer.trim().chars().take(SHOWN).collect();
+    if beginning.is_empty() { format!("with status {status}") } else { beginning }
 }
 
 /// The present time in Unix seconds.
