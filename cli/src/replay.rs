@@ -20,6 +20,7 @@ mod script;
 mod source;
 mod speed;
 mod tamper;
+mod target;
 mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 pub use chance::{Mischief, Rate, Share};
-pub use courier::{Courier, Target, unix_now};
+pub use courier::{Courier, unix_now};
 pub use curl::commands;
 pub use edit::{Remove, Set};
 pub use expect::Expect;
@@ -43,6 +44,7 @@ pub use report::Report;
 pub use source::{Source, bodies, from_text, load, read_stdin};
 pub use speed::Speed;
 pub use tamper::Tamper;
+pub use target::Target;
 pub use work::{Job, Work};
 
 use crate::console::Console;

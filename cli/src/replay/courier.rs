@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use callscope_common::json::Object;
 use callscope_common::signature;
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 use url::Url;
@@ -12,6 +13,7 @@ use super::expect::Expect;
 use super::pace::Pace;
 use super::script::{Delivery, Route};
 use super::tamper::{self, Tamper};
+use super::target::Target;
 use crate::client;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
@@ -42,41 +44,6 @@ const OF_THE_CONNECTION: [&str; 9] = [
     "upgrade",
     "accept-encoding",
 ];
-
-/// Where webhooks go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The server, or the host of the backend; named when nobody answers.
-    pub server: Url,
-    /// Where post-call webhooks go.
-    pub post_call: Url,
-    /// Where turns go; `None` where they are not taken.
-    pub turns: Option<Url>,
-}
-
-impl Target {
-    /// A Callscope server.
-    pub fn callscope(server: &Url) -> Self {
-        let url = |route: Route| client::endpoint(server, &["webhooks", "elevenlabs", route.name()]);
-        Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
-    }
-
-    /// Nobody answers there.
-    fn unreachable(&self, why: &str) -> Failure {
-        if *self == Self::callscope(&self.server) {
-            return client::unreachable(&self.server, why);
-        }
-        Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", client::shown(&self.server)))
-            .hint("is it running, and is that its whole URL?")
-    }
-
-    /// Anybody's backend: post-call webhooks to `to`, turns only where a place for them is named.
-    pub fn backend(to: Url, turns: Option<Url>) -> Self {
-        let mut server = to.clone();
-        server.set_query(None);
-        Self { server, post_call: to, turns }
-    }
-}
 
 /// Sends webhooks to one target.
 #[derive(Debug)]
@@ -293,7 +260,10 @@ fn said(answer: &str, status: u16) -> String {
     }
     // Another backend: the beginning of whatever it says.
     let beginning: String = answer.trim().chars().take(SHOWN).collect();
-    if beginning.is_empty() { format!("with status {status}") } else { beginning }
+    if !beginning.is_empty() {
+        return beginning;
+    }
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("no words").to_owned()
 }
 
 /// The present time in Unix seconds.
