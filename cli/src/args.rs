@@ -15,6 +15,7 @@ mod subscriptions;
 mod tail;
 mod token;
 mod top;
+mod trigger;
 mod webhook;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub use subscriptions::Subscriptions;
 pub use tail::Tail;
 pub use token::Token;
 pub use top::{Tab, Top};
+pub use trigger::Trigger;
 pub use webhook::Webhook;
 
 /// Follow voice calls in the terminal while they are being spoken.
@@ -133,7 +135,9 @@ pub enum Command {
     Subscriptions(Subscriptions),
     /// Send payloads as signed webhooks, at the call's own pace
     Replay(Replay),
-    /// The payloads shipped with this program
+    /// Send one webhook of a type, with the fields you name
+    Trigger(Trigger),
+    /// The payloads shipped with this program, and your own
     #[command(subcommand)]
     Samples(Samples),
     /// Sign a webhook's body, or verify a signature

@@ -15,6 +15,7 @@ mod subscriptions;
 mod tail;
 mod token;
 mod top;
+mod trigger;
 mod webhook;
 
 use crate::args::{Args, Command, Global};
@@ -31,6 +32,7 @@ pub async fn run(args: Args) -> Result {
         Command::Tail(args) => tail::run(&settings, args).await,
         Command::Play(args) => play::run(&settings, args).await,
         Command::Top(args) => top::run(&settings, args).await,
+        Command::Replay(args) => replay::run(&settings, args).await,
         other => {
             let mut signals = Signals::listen()?;
             tokio::select! {
@@ -52,8 +54,8 @@ async fn short(settings: &Settings, command: Command, global: &Global) -> Result
         Command::Calls(args) => calls::run(settings, args).await,
         Command::Connections(args) => connections::run(settings, args).await,
         Command::Subscriptions(args) => subscriptions::run(settings, args).await,
-        Command::Replay(args) => replay::run(settings, args).await,
         Command::Samples(args) => samples::run(settings, &args),
+        Command::Trigger(args) => trigger::run(settings, args).await,
         Command::Webhook(args) => webhook::run(settings, args),
         Command::Context(args) => context::run(settings, args, global.token_file.as_ref()),
         Command::Login(args) => login::login(settings, args).await,
@@ -67,7 +69,7 @@ async fn short(settings: &Settings, command: Command, global: &Global) -> Result
         // These have signals of their own and never come here.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Ok),
-        Command::Tail(_) | Command::Play(_) | Command::Top(_) => Ok(Exit::Ok),
+        Command::Tail(_) | Command::Play(_) | Command::Top(_) | Command::Replay(_) => Ok(Exit::Ok),
     }
 }
 

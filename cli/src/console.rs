@@ -54,6 +54,11 @@ impl Console {
         self.write(Level::Quiet, "warning: ", message.as_ref());
     }
 
+    /// What belongs to the warning before it.
+    pub fn bare(self, message: impl AsRef<str>) {
+        self.write(Level::Quiet, "", message.as_ref());
+    }
+
     /// Only under `-v`.
     pub fn debug(self, message: impl AsRef<str>) {
         self.write(Level::Verbose, "", message.as_ref());

@@ -1,35 +1,59 @@
 //! Payloads back into webhooks: signed with the present time, at the call's own pace.
 //!
-//! [`source`] finds payloads, [`payload`] reads them, [`fresh`] makes another call of them, [`mod@script`] says what is sent when,
-//! [`courier`] sends it until it is answered, and [`report`] tells of it.
+//! [`source`] finds payloads, [`payload`] and [`recording`] read them, [`work`] makes of them what is to be sent ([`fresh`] another
+//! call, [`edit`] other fields), [`mod@script`] says what is sent when, [`courier`] sends it until it is answered, [`report`]
+//! tells of it, and [`journal`] remembers it, so that what was interrupted can go on.
 
+mod chance;
 mod courier;
+mod curl;
+mod edit;
 mod expect;
 mod fresh;
+mod journal;
+mod pace;
 mod payload;
+mod recording;
 mod report;
 mod scan;
 mod script;
 mod source;
 mod speed;
+mod tamper;
+mod target;
+mod work;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
-pub use courier::Courier;
+pub use chance::{Mischief, Rate, Share};
+pub use courier::{Courier, unix_now};
+pub use curl::commands;
+pub use edit::{Remove, Set};
 pub use expect::Expect;
 pub use fresh::Fresh;
-#[cfg(feature = "demo")]
-pub use payload::{Kind, Payload};
+pub use journal::{Asked, Journal, fingerprint};
+pub use pace::Pace;
+#[cfg(any(feature = "demo", test))]
+pub use payload::Kind;
+pub use payload::Payload;
 pub use report::Report;
-pub use script::Script;
-pub use source::{Source, load};
+pub use source::{Source, bodies, from_text, load, read_stdin};
 pub use speed::Speed;
+pub use tamper::Tamper;
+pub use target::Target;
+pub use work::{Job, Work};
 
 use crate::console::Console;
 use crate::exit::{Failure, Result};
+use courier::Outcome;
+use script::{Delivery, Script};
+
+/// How long deliveries that are under way may take to be answered once the replay is to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How payloads are sent.
 #[derive(Debug, Clone)]
@@ -46,10 +70,11 @@ pub struct Options {
     pub turns: bool,
 }
 
-/// Sends every source `repeat` times. Outcomes go to `report` as they come.
+/// Sends every source as `options` say. Outcomes go to `report` as they come.
 ///
 /// # Errors
 /// The failure that makes going on pointless: nobody answers, or the signature is refused.
+#[cfg(feature = "demo")]
 pub async fn run(
     sources: &[Source],
     options: &Options,
@@ -57,56 +82,154 @@ pub async fn run(
     report: &Mutex<Report>,
     console: Console,
 ) -> Result<()> {
-    let rounds: Vec<Option<Fresh>> = (0..options.repeat)
-        .map(|_| options.fresh.then(|| Fresh::of(sources.iter().flat_map(|source| &source.payloads))))
-        .collect();
-    let jobs = rounds.iter().flat_map(|fresh| sources.iter().map(move |source| (fresh.as_ref(), source)));
-    let mut running = futures_util::stream::iter(jobs)
-        .map(|(fresh, source)| speak(source, fresh, options, courier, report, console))
-        .buffer_unordered(options.concurrency);
-    while let Some(done) = running.next().await {
-        done?;
-    }
-    Ok(())
+    let work = Work::new(sources, options.clone());
+    let (pace, journal) = (Pace::default(), Mutex::default());
+    Replay { work: &work, courier, pace: &pace, journal: &journal, report, console }.run().await
 }
 
-/// Sends one source, from its first delivery to its last.
-async fn speak(
-    source: &Source,
-    fresh: Option<&Fresh>,
-    options: &Options,
-    courier: &Courier,
-    report: &Mutex<Report>,
-    console: Console,
-) -> Result<()> {
-    let script = script(source, fresh, options);
-    for warning in &script.warnings {
-        console.warn(format!("{}: {warning}", source.name));
-    }
-    let began = Instant::now();
-    let total = script.steps.len();
-    for (index, step) in script.steps.into_iter().enumerate() {
-        sleep_until(began + options.speed.wait(step.at)).await;
-        let delivery = step.deliver();
-        let outcome = courier.deliver(&delivery).await;
-        let fatal = outcome.fatal(courier);
-        with(report, |report| report.add(source, &delivery, outcome, index + 1, total))?;
-        if let Some(failure) = fatal {
-            return Err(failure);
+/// A replay under way.
+#[derive(Clone, Copy)]
+pub struct Replay<'r> {
+    /// What is sent.
+    pub work: &'r Work<'r>,
+    /// Who sends it.
+    pub courier: &'r Courier,
+    /// When.
+    pub pace: &'r Pace,
+    /// What was sent.
+    pub journal: &'r Mutex<Journal>,
+    /// What became of it.
+    pub report: &'r Mutex<Report>,
+    /// Where warnings go.
+    pub console: Console,
+}
+
+/// A delivery that was answered.
+pub struct Sent {
+    /// The answer.
+    outcome: Outcome,
+    /// The answer to its copy.
+    copy: Option<Outcome>,
+    /// How often it was lost on the way.
+    lost: u32,
+}
+
+impl Replay<'_> {
+    /// Sends everything that was not sent before, until it is done, pointless, or to stop.
+    ///
+    /// # Errors
+    /// The failure that makes going on pointless: nobody answers, or the signature is refused.
+    pub async fn run(self) -> Result<()> {
+        let mut failure = None;
+        let mut deadline = None;
+        let jobs = self.work.jobs();
+        let mut running =
+            futures_util::stream::iter(jobs).map(|job| self.speak(job)).buffer_unordered(self.work.options.concurrency);
+        loop {
+            if self.pace.is_stopped() {
+                // What is under way is heard to its end, so that it need not be sent again.
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                match timeout_at(deadline, running.next()).await {
+                    Ok(Some(done)) => failure = failure.or(done.err()),
+                    Ok(None) | Err(_) => break,
+                }
+                continue;
+            }
+            tokio::select! {
+                done = running.next() => match done {
+                    Some(Ok(())) => {}
+                    Some(Err(why)) => {
+                        failure = Some(why);
+                        self.pace.stop();
+                    }
+                    None => break,
+                },
+                () = self.pace.stopped() => {}
+            }
         }
+        failure.map_or(Ok(()), Err)
     }
-    Ok(())
+
+    /// Sends one source, from its first delivery to its last.
+    async fn speak(self, job: Job) -> Result<()> {
+        if self.pace.is_stopped() {
+            return Ok(());
+        }
+        let source = self.work.source(job);
+        let script = self.work.script(job, |round, group| lock(self.journal).began(round, group, unix_now()));
+        for warning in &script.warnings {
+            self.console.warn(format!("{}: {warning}", source.name));
+        }
+        let (began, total) = (Instant::now(), script.steps.len());
+        // A call that was interrupted goes on where it was, not after the pause that lies before it.
+        let mut base = None;
+        for (index, step) in script.steps.into_iter().enumerate() {
+            if lock(self.journal).is_done(job.number, index) {
+                base = None;
+                continue;
+            }
+            let base = *base.get_or_insert(if index == 0 { 0.0 } else { step.at });
+            if !self.pace.turn(began + self.work.options.speed.wait(step.at - base)).await {
+                return Ok(());
+            }
+            let delivery = step.deliver(&self.work.key(job, index));
+            let Some(sent) = self.send(&delivery, job, index).await else { return Ok(()) };
+            let fatal = sent.outcome.fatal(self.courier);
+            if fatal.is_none() {
+                lock(self.journal).add(job.number, index);
+            }
+            lock(self.report).add(source, job, &delivery, &sent, (index + 1, total))?;
+            if let Some(failure) = fatal {
+                return Err(failure);
+            }
+        }
+        lock(self.report).whole();
+        Ok(())
+    }
+
+    /// Sends one delivery, with all that is to go wrong on its way; `None` when told to stop meanwhile.
+    async fn send(self, delivery: &Delivery, job: Job, index: usize) -> Option<Sent> {
+        let mischief = &self.work.mischief;
+        let mut losses = mischief.losses(job.number, index);
+        let mut backoff = crate::live::Backoff::default();
+        let mut lost = 0;
+        while let Some(loss) = losses.next() {
+            lost += 1;
+            if loss == chance::Loss::Answer {
+                self.courier.lose(delivery).await;
+            }
+            if !self.pace.until(Instant::now() + backoff.next(None)).await {
+                return None;
+            }
+        }
+        if mischief.duplicate {
+            let both =
+                tokio::join!(self.courier.deliver(delivery, self.pace), self.courier.deliver(delivery, self.pace));
+            return Some(Sent { outcome: both.0?, copy: Some(both.1?), lost });
+        }
+        Some(Sent { outcome: self.courier.deliver(delivery, self.pace).await?, copy: None, lost })
+    }
 }
 
-/// What is sent of a source, as it is or as another call that begins now.
-pub fn script(source: &Source, fresh: Option<&Fresh>, options: &Options) -> Script {
-    match fresh {
-        Some(fresh) => Script::new(&fresh.rewrite(&source.payloads), options.turns),
-        None => Script::new(&source.payloads, options.turns),
-    }
+/// What another part of the program left in the middle of something is still good enough to count and to remember.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn with<T>(report: &Mutex<Report>, work: impl FnOnce(&mut Report) -> Result<T>) -> Result<T> {
-    let mut report = report.lock().map_err(|_| Failure::error("a part of the program failed before"))?;
-    work(&mut report)
+/// Sends the one payload of `source` as it is, outside of any replay; what it was answered, in words.
+///
+/// # Errors
+/// Nobody answers, or the signature is refused.
+pub async fn send_one(courier: &Courier, source: &Source, report: &Mutex<Report>) -> Result<String> {
+    let nothing = || Failure::error("there is nothing to send");
+    let script = Script::new(&source.payloads, script::Style::default());
+    let delivery = script.steps.into_iter().next().ok_or_else(nothing)?.deliver(&uuid::Uuid::new_v4().to_string());
+    let outcome = courier.deliver(&delivery, &Pace::default()).await.ok_or_else(nothing)?;
+    if let Some(failure) = outcome.fatal(courier) {
+        return Err(failure);
+    }
+    let words = outcome.words();
+    let sent = Sent { outcome, copy: None, lost: 0 };
+    lock(report).add(source, Job::default(), &delivery, &sent, (1, 1))?;
+    Ok(words)
 }

@@ -1,6 +1,13 @@
 //! The payloads shipped in the binary.
 
+mod model;
+mod template;
+mod validate;
+
 use serde::Deserialize;
+
+pub use template::{is_known, names, of_event};
+pub use validate::{Level, Remark, validate};
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/samples.rs"));

@@ -56,18 +56,64 @@ pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
     }
 }
 
+/// A secret, and where it was found.
+#[derive(Debug)]
+pub struct Known {
+    /// Names it: a file or a setting.
+    pub label: String,
+    /// The secret.
+    pub secret: Secret,
+    /// Whether it is one to verify with, or only known besides.
+    pub in_use: bool,
+}
+
+/// Every webhook secret that can be found. Those of the first place that has any are in use: the first of `files`, else the
+/// environment, else the server's own file. Each secret comes once.
+pub fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
+    let mut places: Vec<Vec<(String, Secret)>> = Vec::new();
+    for path in files {
+        places.push(vec![(path.display().to_string(), Secret::read(path)?)]);
+    }
+    for variable in ["CALLSCOPE_WEBHOOK_SECRET", "CALLSCOPE_WEBHOOK_SECRETS"] {
+        let list = env::var(variable).unwrap_or_default();
+        places.push(each(&list).map(|secret| (variable.to_owned(), secret)).collect());
+    }
+    if let Ok(text) = fs::read_to_string(SECRETS_FILE) {
+        let all = all_of_toml(&text).map_err(|why| Failure::error(format!("{SECRETS_FILE}: {why}")))?;
+        places.push(all.into_iter().map(|secret| (SECRETS_FILE.to_owned(), secret)).collect());
+    }
+    let in_use = places.iter().position(|place| !place.is_empty());
+    let mut known: Vec<Known> = Vec::new();
+    for (number, place) in places.into_iter().enumerate() {
+        for (label, secret) in place {
+            if known.iter().all(|known| known.secret.0 != secret.0) {
+                known.push(Known { label, secret, in_use: Some(number) == in_use });
+            }
+        }
+    }
+    Ok(known)
+}
+
+fn each(list: &str) -> impl Iterator<Item = Secret> {
+    list.split(',').map(str::trim).filter(|secret| !secret.is_empty()).map(Secret::new)
+}
+
 /// The first of a comma-separated list: the one senders sign with while the others are rotated out.
 fn first(list: &str) -> Option<Secret> {
-    list.split(',').map(str::trim).find(|secret| !secret.is_empty()).map(Secret::new)
+    each(list).next()
 }
 
 fn from_toml(text: &str) -> std::result::Result<Option<Secret>, String> {
+    all_of_toml(text).map(|all| all.into_iter().next())
+}
+
+fn all_of_toml(text: &str) -> std::result::Result<Vec<Secret>, String> {
     // The parser's own message would quote the line, and the line may hold a secret.
     let table: toml::Table = text.parse().map_err(|_| "not TOML".to_owned())?;
     match table.get("webhook_secrets") {
-        None => Ok(None),
-        Some(toml::Value::String(list)) => Ok(first(list)),
-        Some(toml::Value::Array(list)) => Ok(list.iter().filter_map(toml::Value::as_str).find_map(first)),
+        None => Ok(Vec::new()),
+        Some(toml::Value::String(list)) => Ok(each(list).collect()),
+        Some(toml::Value::Array(list)) => Ok(list.iter().filter_map(toml::Value::as_str).flat_map(each).collect()),
         Some(_) => Err("webhook_secrets is neither a text nor a list of texts".into()),
     }
 }

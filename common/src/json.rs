@@ -26,6 +26,17 @@ impl<'a> Object<'a> {
         serde_json::from_str(text)
     }
 
+    /// Every field, in the order of the text, repeated keys as often as they come.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.fields.iter().map(|(key, value)| (key.as_ref(), *value))
+    }
+
+    /// Whether there is such a field, be it null.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.iter().any(|(name, _)| name == key)
+    }
+
     /// The value of `key`, unless it is missing or null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {

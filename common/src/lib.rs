@@ -6,8 +6,8 @@
 //! - [`api`]: the HTTP bodies
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
 //! - [`transcript`]: a call's events folded into the text people read; [`export`]: that text in the formats people keep
-//! - [`signature`]: the webhook signature scheme
-//! - [`json`], [`elevenlabs`]: reading provider JSON of any shape
+//! - [`signature`]: the webhook signature scheme, and why a signature does not fit
+//! - [`json`], [`elevenlabs`]: reading provider JSON of any shape; [`json_style`]: writing it as other programs do
 //! - [`text`]: making untrusted text safe to show
 
 pub mod api;
@@ -17,6 +17,7 @@ pub mod event;
 pub mod export;
 pub mod id;
 pub mod json;
+pub mod json_style;
 pub mod protocol;
 pub mod signature;
 pub mod text;

@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from client import Server
+from client import SECRET, Server
 
 ENGINES = ("sqlite", "postgres")
 
@@ -62,6 +62,14 @@ def launch(tmp_path):
         server.stop()
     for server in started:
         no_panic(server)
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o600)
+    return path
 
 
 @pytest.hookimpl(hookwrapper=True)

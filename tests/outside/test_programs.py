@@ -6,37 +6,17 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from elevenlabs.client import ElevenLabs
 from elevenlabs.errors import BadRequestError
 
-from client import BIN, ROOT, SECRET, assert_log, clean_env, eventually, send_stubbornly, sign, spoken, transcription, unique
+from client import ROOT, SECRET, assert_log, clean_env, eventually, send_stubbornly, sign, spoken, transcription, unique
+from programs import Receiver, callscope, run
 
 SAMPLES = ROOT / "cli" / "samples"
 NODE = Path(__file__).parent / "node"
-
-
-def callscope(server=None, *args, **env):
-    if server is not None:
-        env |= {"CALLSCOPE_SERVER": server.url, "CALLSCOPE_TOKEN": server.token()}
-    return [BIN / "callscope", *map(str, args)], clean_env(NO_COLOR="1", **env)
-
-
-def run(server, *args, folder=None, timeout=50, **env):
-    command, env = callscope(server, *args, **env)
-    return subprocess.run(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=timeout)
-
-
-@pytest.fixture
-def secret_file(tmp_path):
-    path = tmp_path / "secret"
-    path.write_text(SECRET + "\n")
-    path.chmod(0o600)
-    return path
 
 
 # The vendor's own verification.
@@ -54,59 +34,6 @@ def test_the_vendors_sdk_and_ours_sign_alike(server):
         with pytest.raises(BadRequestError):
             sdk.construct_event(body, wrong, SECRET)
         assert server.post("/webhooks/elevenlabs/post-call", body.encode(), signature=wrong).status_code == 401
-
-
-class Receiver(ThreadingHTTPServer):
-    """A webhook endpoint that verifies with the vendor's SDK and keeps what came."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Receiver.Handler)
-        self.events, self.refused, self.count = [], [], {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            try:
-                event = ElevenLabs(api_key="none").webhooks.construct_event(
-                    body.decode(), self.headers.get("ElevenLabs-Signature", ""), SECRET)
-                self.server.events.append((self.path, event))
-            except Exception as error:
-                self.server.refused.append((self.path, repr(error)))
-                return self.answer(401, {"status": "error", "message": "refused", "details": None})
-            if self.path.endswith("transcription"):
-                name = event.get("call_sid") or event.get("conversation_id")
-                number = self.server.count[name] = self.server.count.get(name, 0) + 1
-                return self.answer(201, {"status": "success", "message": "ok", "transcription_id": number,
-                                         "sequence_number": number, "seq": number, "call_sid": name})
-            self.answer(200, {"status": "success", "message": "ok", "call_sid": None, "call_status": None,
-                              "conversation_id": event["data"].get("conversation_id")})
-
-        def answer(self, status, body):
-            body = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
 
 
 def test_the_vendors_sdk_accepts_what_replay_signs(secret_file, tmp_path):

@@ -22,7 +22,7 @@ const CALLS: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
 
 /// Runs it.
 pub async fn run(mut settings: Settings, args: args::Demo) -> Result {
-    let sources = replay::load(std::slice::from_ref(&args.sample))?;
+    let sources = replay::load(std::slice::from_ref(&args.sample), None)?;
     let mut payloads = sources.iter().flat_map(|source| &source.payloads);
     if !payloads.any(|payload| matches!(&payload.kind, Kind::PostCall(kind) if CALLS.contains(&kind.as_str()))) {
         return Err(Failure::usage(format!("{} is no call, so there is nothing to follow", args.sample))

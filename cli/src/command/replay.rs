@@ -1,18 +1,93 @@
 //! `replay`: payloads back into signed webhooks.
 
-use std::fmt::Write as _;
+use std::pin::pin;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use crate::args::{Format, Replay};
+use callscope_common::Identifier;
+use clap::Parser as _;
+
+use super::tail::{self, View};
+use crate::args::{self, Args, Command, Format};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{json_for_terminal, shell_word};
-use crate::replay::{self, Courier, Fresh, Options, Report, Source};
-use crate::secret::webhook_secret;
+use crate::live::{Request, Start};
+use crate::output::shell_word;
+use crate::replay::{
+    self, Asked, Courier, Journal, Mischief, Options, Pace, Replay, Report, Source, Target, Work, lock,
+};
+use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
+use crate::tail::Signals;
+
+/// So many calls can be followed at once.
+const MOST_WATCHED: usize = 100;
+/// How long their streams may take to end once everything was sent.
+const WATCHED_ON: Duration = Duration::from_secs(10);
 
 /// Runs it.
-pub async fn run(settings: &Settings, args: Replay) -> Result {
-    let sources = replay::load(&args.sources)?;
+pub async fn run(settings: &Settings, args: args::Replay) -> Result {
+    match &args.resume {
+        Some(id) => resume(settings, id).await,
+        None => begin(settings, args).await,
+    }
+}
+
+async fn begin(settings: &Settings, args: args::Replay) -> Result {
+    let stdin = if args.sources.iter().any(|name| name == "-") { Some(replay::read_stdin()?) } else { None };
+    let sources = replay::load(&args.sources, stdin.as_deref())?;
+    let work = work(&sources, &args, None)?;
+    if args.dry_run {
+        let courier = courier(settings, &args, None)?;
+        let secret =
+            args.secret_file.as_ref().map(|path| format!(" --secret-file {}", shell_word(&path.to_string_lossy())));
+        settings.output(Format::Text).write(&replay::commands(&work, &courier, &secret.unwrap_or_default()))?;
+        return Ok(Exit::Ok);
+    }
+    let asked = Asked {
+        id: work.id().to_owned(),
+        began: work.began(),
+        args: std::env::args().skip(1).collect(),
+        folder: std::env::current_dir().unwrap_or_default(),
+        server: settings.server.to_string(),
+        stdin,
+        sources: replay::fingerprint(&sources),
+    };
+    let journal = Journal::create(&asked).unwrap_or_else(|failure| {
+        if work.total() > 1 {
+            settings.console.warn(format!("if this is interrupted, it cannot go on later: {}", failure.message));
+        }
+        Journal::default()
+    });
+    send(settings, &args, &work, journal).await
+}
+
+/// Goes on with the replay called `id`.
+async fn resume(settings: &Settings, id: &str) -> Result {
+    let (asked, journal) = Journal::open(id)?;
+    let broken = |what: &str| Failure::error(format!("the record of replay {} {what}", asked.id));
+    let line = std::iter::once("callscope").chain(asked.args.iter().map(String::as_str));
+    let parsed = Args::try_parse_from(line).map_err(|_| broken("is of another version of this program"))?;
+    let Command::Replay(args) = parsed.command else { return Err(broken("is damaged")) };
+    // The paths on its command line were meant from there.
+    std::env::set_current_dir(&asked.folder)
+        .map_err(|error| Failure::file("go to the folder", &asked.folder, &error))?;
+    let sources = replay::load(&args.sources, asked.stdin.as_deref())?;
+    if replay::fingerprint(&sources) != asked.sources {
+        return Err(Failure::error(format!(
+            "the sources of replay {} have changed since it was interrupted",
+            asked.id
+        ))
+        .hint("going on would send something else; start over with the replay's own command line"));
+    }
+    let server = asked.server.parse().map_err(|_| broken("names no server"))?;
+    let settings = Settings { server, ..settings.clone() };
+    let work = work(&sources, &args, Some(&asked))?;
+    settings.console.say(format!("going on after {} of {} deliveries", journal.done(), work.total()));
+    send(&settings, &args, &work, journal).await
+}
+
+/// What the command line makes of the sources: a replay of its own, or one that goes on.
+fn work<'s>(sources: &'s [Source], args: &args::Replay, goes_on: Option<&Asked>) -> Result<Work<'s>> {
     let options = Options {
         speed: args.speed,
         repeat: args.repeat,
@@ -20,55 +95,176 @@ pub async fn run(settings: &Settings, args: Replay) -> Result {
         fresh: args.fresh,
         turns: !args.no_turns,
     };
-    if args.dry_run {
-        let courier = Courier::new(&settings.server, None, None, settings.console)?;
-        settings.output(Format::Text).write(&curl(&sources, &options, &courier))?;
-        return Ok(Exit::Ok);
+    let mut work = Work::new(sources, options);
+    if let Some(asked) = goes_on {
+        work = work.named(&asked.id, asked.began);
     }
-    let secret = webhook_secret(args.secret_file.as_ref())?;
-    if secret.is_none() {
-        settings.console.warn("no webhook secret was found, so nothing is signed; give it with --secret-file FILE");
+    work.edits.extend(args.set.iter().map(|set| set.0.clone()));
+    work.edits.extend(args.remove.iter().map(|remove| remove.0.clone()));
+    work.as_is = args.as_is;
+    work.takes_turns = args.to.is_none() || args.turns_to.is_some();
+    work.mischief = Mischief {
+        shuffle: args.shuffle,
+        duplicate: args.duplicate,
+        drop: args.drop.map_or(0.0, |share| share.0),
+        seed: args.seed.unwrap_or_else(|| work.seed()),
+    };
+    if let Some(edit) = work.idle_edit() {
+        return Err(Failure::usage(format!("no payload has a place for {}", edit.spelled))
+            .hint("see what a payload looks like: callscope samples show tow-truck"));
     }
-    let explicit = args.expect.is_some();
-    let courier = Courier::new(&settings.server, secret, args.expect, settings.console)?;
-    let ndjson =
-        matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
-    let report = Mutex::new(Report::new(settings.console, ndjson));
-    let done = replay::run(&sources, &options, &courier, &report, settings.console).await;
-    let mut report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
-    report.summary();
-    done.and_then(|()| report.exit(explicit))
+    let recorded =
+        |payload: &replay::Payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.exact.is_some());
+    if let Some(source) = sources.iter().find(|source| args.as_is && !source.payloads.iter().all(recorded)) {
+        return Err(Failure::usage(format!(
+            "{} has no recorded headers, so there is nothing to send as it is",
+            source.name
+        ))
+        .hint("save a delivery with its headers: callscope deliveries show ID -o json > delivery.json"));
+    }
+    if work.total() == 0 {
+        return Err(Failure::usage("nothing is to be sent: the sources hold only turns, and --to takes none")
+            .hint("name the URL that takes them: --turns-to URL"));
+    }
+    Ok(work)
 }
 
-/// The same requests as commands for a shell, with a placeholder for the signature.
-fn curl(sources: &[Source], options: &Options, courier: &Courier) -> String {
-    let fresh = options.fresh.then(|| Fresh::of(sources.iter().flat_map(|source| &source.payloads)));
-    let mut commands = String::new();
-    for source in sources {
-        for step in replay::script(source, fresh.as_ref(), options).steps {
-            let at = step.at;
-            let delivery = step.deliver();
-            let body = String::from_utf8_lossy(&delivery.body);
-            // A payload that is a whole file is sent from there: a command line has no room for a recording.
-            let whole = source
-                .path
-                .as_ref()
-                .filter(|_| source.payloads.len() == 1 && fresh.is_none() && delivery.kind != "turn");
-            let data = match whole {
-                Some(path) => format!("--data-binary {}", shell_word(&format!("@{}", path.display()))),
-                None => format!("--data-raw {}", shell_word(&json_for_terminal(&body))),
-            };
-            let key =
-                delivery.idempotency_key.as_ref().map_or(String::new(), |key| format!(" -H 'Idempotency-Key: {key}'"));
-            let _ = writeln!(
-                commands,
-                "# {} at {at:.0} s: {}\ncurl -sS -H 'Content-Type: application/json' \
-                 -H 'ElevenLabs-Signature: t=UNIX_SECONDS,v0=HMAC_SHA256'{key} {data} {}",
-                shell_word(&source.name),
-                delivery.kind,
-                shell_word(courier.url(&delivery).as_str()),
-            );
+fn courier(settings: &Settings, args: &args::Replay, secret: Option<Secret>) -> Result<Courier> {
+    let target = match &args.to {
+        Some(to) => Target::backend(to.clone(), args.turns_to.clone()),
+        None => Target::callscope(&settings.server),
+    };
+    Courier::to(target, secret, args.expect.clone(), args.tamper, settings.console)
+}
+
+/// Sends what the journal does not know of yet.
+async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal: Journal) -> Result {
+    let secret = if args.as_is { None } else { webhook_secret(args.secret_file.as_ref())? };
+    if secret.is_none() && args.tamper.is_some() {
+        return Err(Failure::usage("without a secret nothing is signed, so there is nothing to tamper with")
+            .hint("give the webhook secret: --secret-file FILE, or set CALLSCOPE_WEBHOOK_SECRET"));
+    }
+    if secret.is_none() && !args.as_is {
+        settings.console.warn("no webhook secret was found, so nothing is signed; give it with --secret-file FILE");
+    }
+    let courier = courier(settings, args, secret)?;
+    let ndjson =
+        matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
+    let explicit = args.expect.is_some() || args.tamper.is_some();
+    let mut report = Report::new(settings.console, ndjson).with_diff(explicit);
+    report.expect(work.total(), journal.done(), work.jobs().len());
+    let (report, journal, pace) = (Mutex::new(report), Mutex::new(journal), Pace::new(args.rate));
+    let replay =
+        Replay { work, courier: &courier, pace: &pace, journal: &journal, report: &report, console: settings.console };
+    let (done, watched, interrupted) = if args.watch {
+        let requests = requests(work)?;
+        both(replay, watch(settings, requests), &pace).await?
+    } else {
+        both(replay, std::future::ready(Ok(Exit::Ok)), &pace).await?
+    };
+    if let Err(closed) = &done
+        && closed.exit == Exit::Ok
+    {
+        // Whoever reads the deliveries has seen enough.
+        lock(&journal).discard();
+        return Err(closed.clone());
+    }
+    lock(&report).summary();
+    if work.mischief.is_random() {
+        settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
+    }
+    let journal = journal.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
+    conclude(settings, work, journal, done, interrupted, || {
+        lock(&report).exit(courier.expect())?;
+        watched
+    })
+}
+
+/// The replay, and the view of what it makes beside it; and whether a signal ended it.
+async fn both(
+    replay: Replay<'_>,
+    watch: impl Future<Output = Result>,
+    pace: &Pace,
+) -> Result<(Result<()>, Result, bool)> {
+    let mut signals = Signals::listen()?;
+    let (mut running, mut watch) = (pin!(replay.run()), pin!(watch));
+    let (mut watched, mut interrupted) = (None, false);
+    let done = loop {
+        tokio::select! {
+            done = &mut running => break done,
+            seen = &mut watch, if watched.is_none() => watched = Some(seen),
+            _ = signals.next() => {
+                interrupted = true;
+                pace.stop();
+            }
+        }
+    };
+    let watched = match watched {
+        Some(watched) => watched,
+        None if interrupted || done.is_err() => Ok(Exit::Ok),
+        // Calls that do not end are followed no further.
+        None => tokio::time::timeout(WATCHED_ON, watch).await.unwrap_or(Ok(Exit::Ok)),
+    };
+    Ok((done, watched, interrupted))
+}
+
+/// Says where an interrupted replay stopped and how to go on, or how it went.
+fn conclude(
+    settings: &Settings,
+    work: &Work<'_>,
+    mut journal: Journal,
+    done: Result<()>,
+    interrupted: bool,
+    whole: impl FnOnce() -> Result,
+) -> Result {
+    let (sent, total) = (journal.done(), work.total());
+    let where_it_stopped = format!("stopped after {sent} of {total} deliveries");
+    let command = format!("callscope replay --resume {}", work.id());
+    match done {
+        Ok(()) if !interrupted || sent >= total => {
+            journal.discard();
+            whole()
+        }
+        done if !journal.is_kept() || sent == 0 => {
+            journal.discard();
+            done.map(|()| {
+                settings.console.say(where_it_stopped);
+                Exit::Interrupted
+            })
+        }
+        Ok(()) => {
+            settings.console.bare(format!("{where_it_stopped}; go on with: {command}"));
+            Ok(Exit::Interrupted)
+        }
+        Err(failure) => {
+            let hint = failure.hint.map_or(String::new(), |hint| format!("{hint}; then "));
+            Err(Failure { message: format!("{}; {where_it_stopped}", failure.message), hint: None, ..failure }
+                .hint(format!("{hint}go on with: {command}")))
         }
     }
-    commands
+}
+
+/// Follows every call that is to be made.
+fn requests(work: &Work<'_>) -> Result<Vec<Request>> {
+    let names = work.calls();
+    if names.len() > MOST_WATCHED {
+        return Err(Failure::usage(format!(
+            "--watch follows at most {MOST_WATCHED} calls, and these are {}",
+            names.len()
+        ))
+        .hint("leave it out, and pick one afterwards: callscope tail"));
+    }
+    let request = |name: String| {
+        let identifier = Identifier::parse(&name).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+        Ok(Request { identifier, start: Start::First, wait: true, follow: true, reconnect: true })
+    };
+    names.into_iter().map(request).collect()
+}
+
+async fn watch(settings: &Settings, requests: Vec<Request>) -> Result {
+    let view = match settings.format {
+        Some(Format::Json | Format::Ndjson) => View::Ndjson,
+        _ => View::Lines,
+    };
+    tail::show(settings, requests, &args::Tail::default(), view).await
 }

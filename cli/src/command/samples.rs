@@ -1,36 +1,119 @@
-//! `samples`: the payloads shipped.
+//! `samples`: the payloads shipped, and the user's own.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use callscope_common::json_style::{self, Separators, Style, Writing};
+use callscope_common::text;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Samples};
 use crate::exit::{Exit, Failure, Result};
-use crate::samples;
+use crate::output::shell_word;
+use crate::replay::{self, Fresh};
+use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
 
 /// Runs it.
 pub fn run(settings: &Settings, args: &Samples) -> Result {
     match args {
-        Samples::Ls => {
-            let all = samples::all();
-            let rows: Vec<_> = all
-                .iter()
-                .map(|sample| vec![sample.name.to_owned(), sample.kind.clone(), sample.title.clone()])
-                .collect();
-            let items = all
-                .iter()
-                .map(|sample| to_raw_value(&json!({"name": sample.name, "kind": sample.kind, "title": sample.title})))
-                .collect::<std::result::Result<Vec<_>, _>>()
-                .map_err(|error| Failure::error(error.to_string()))?;
-            settings.output(Format::Table).list("samples", &items, &["NAME", "KIND", "TITLE"], &rows)?;
-        }
+        Samples::Ls => ls(settings),
         Samples::Show { name } => {
             let sample = samples::find(name).ok_or_else(|| {
                 Failure::not_found(format!("no sample is called {name}")).hint("see their names: callscope samples ls")
             })?;
             // Always JSON, since it is a JSON payload; exactly the bytes that `replay` sends.
             settings.output(Format::Json).write(sample.text)?;
+            Ok(Exit::Ok)
+        }
+        Samples::New { template, file } => new(settings, template, file.as_deref()),
+        Samples::Validate { sources } => validate(settings, sources),
+    }
+}
+
+fn ls(settings: &Settings) -> Result {
+    let all = samples::all();
+    let rows: Vec<_> =
+        all.iter().map(|sample| vec![sample.name.to_owned(), sample.kind.clone(), sample.title.clone()]).collect();
+    let items = all
+        .iter()
+        .map(|sample| to_raw_value(&json!({"name": sample.name, "kind": sample.kind, "title": sample.title})))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|error| Failure::error(error.to_string()))?;
+    settings.output(Format::Table).list("samples", &items, &["NAME", "KIND", "TITLE"], &rows)?;
+    Ok(Exit::Ok)
+}
+
+fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
+    let payloads = match samples::find(template) {
+        Some(sample) => {
+            let source = replay::from_text(sample.name.into(), sample.text)?;
+            Fresh::of(&source.payloads).rewrite(&source.payloads)
+        }
+        None if samples::is_known(template) => vec![samples::of_event(template)?],
+        None => {
+            return Err(Failure::not_found(format!("{template} is neither a sample nor a known type"))
+                .hint(format!("see the samples: callscope samples ls; the types are {}", samples::names())));
+        }
+    };
+    let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
+    let bodies: Vec<&str> = payloads.iter().map(|payload| payload.body.as_str()).collect();
+    let whole = if let [one] = bodies[..] { one.to_owned() } else { format!("[{}]", bodies.join(",")) };
+    let pretty = format!("{}\n", json_style::write(&whole, style));
+    let Some(path) = file else {
+        settings.output(Format::Json).write(&pretty)?;
+        return Ok(Exit::Ok);
+    };
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
+            Failure::file("make", path, &error).hint("nothing was overwritten; give it another name")
+        })?;
+    file.write_all(pretty.as_bytes()).map_err(|error| Failure::file("write", path, &error))?;
+    let word = shell_word(&path.to_string_lossy());
+    settings.console.say(format!("edit {word}, then: callscope samples validate {word} && callscope replay {word}"));
+    Ok(Exit::Ok)
+}
+
+fn validate(settings: &Settings, sources: &[String]) -> Result {
+    let stdin = if sources.iter().any(|name| name == "-") { Some(replay::read_stdin()?) } else { None };
+    let mut output = settings.output(Format::Text);
+    let (mut payloads, mut wrong, mut unknown) = (0_usize, 0_usize, 0_usize);
+    for (name, body) in replay::bodies(sources, stdin.as_deref())? {
+        payloads += 1;
+        for remark in samples::validate(&body) {
+            match remark.level {
+                Level::Refused | Level::Wrong => wrong += 1,
+                Level::Unknown => unknown += 1,
+            }
+            let line = if output.is_json() { json_line(&name, &remark)? } else { line(&name, &remark) };
+            output.write(&format!("{line}\n"))?;
         }
     }
+    let counted = if payloads == 1 { "payload" } else { "payloads" };
+    let said = format!("{payloads} {counted}: {wrong} wrong, {unknown} unknown");
+    if wrong > 0 {
+        return Err(Failure::new(Exit::CheckFailed, said));
+    }
+    settings.console.say(said);
     Ok(Exit::Ok)
+}
+
+fn line(name: &str, Remark { level, path, what }: &Remark) -> String {
+    let path = if path.is_empty() { String::new() } else { format!(" {path}") };
+    text::one_line(&format!("{name}: {}{path}: {what}", word(*level))).into_owned()
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Refused => "refused",
+        Level::Wrong => "wrong",
+        Level::Unknown => "unknown",
+    }
+}
+
+fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<String> {
+    let line = json!({"source": name, "level": word(*level), "path": path, "message": what});
+    serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))
 }

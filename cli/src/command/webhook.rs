@@ -2,42 +2,149 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use callscope_common::signature::diagnosis::{Diagnosis, Explanation, KnownSecret, Request, diagnose};
 use callscope_common::signature::{self, SignatureHeader};
+use callscope_common::text;
+use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Webhook};
 use crate::exit::{Exit, Failure, Result};
-use crate::secret::{Secret, webhook_secret};
+use crate::replay::{Payload, unix_now};
+use crate::secret::{Known, known_secrets, webhook_secret};
 use crate::settings::Settings;
+
+/// Enough to try everything on any body there is room for on the wire, and to end within seconds.
+const BUDGET: u64 = 2 << 30;
 
 /// Runs it.
 pub fn run(settings: &Settings, args: Webhook) -> Result {
     match args {
         Webhook::Sign { body, secret_file, at } => {
-            let secret = secret(secret_file.as_ref())?;
-            let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(now), &read(&body)?);
+            let secret = webhook_secret(secret_file.as_ref())?.ok_or_else(no_secret)?;
+            let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(unix_now), &read(&body)?);
             settings.output(Format::Text).write(&format!("{value}\n"))?;
+            Ok(Exit::Ok)
         }
-        Webhook::Verify { body, header, secret_file, at, tolerance } => {
-            let secret = secret(secret_file.as_ref())?;
-            let body = read(&body)?;
-            let wrong = |error: signature::SignatureError| Failure::new(Exit::CheckFailed, error.to_string());
-            // People copy the whole header line as often as its value.
-            let value = header.split_once(':').map_or(header.as_str(), |(_, value)| value);
-            let parsed = SignatureHeader::parse(value).map_err(wrong)?;
-            parsed.verify(&[secret.expose()], &body, at.unwrap_or_else(now), tolerance).map_err(wrong)?;
+        Webhook::Verify { body, header, secret_file, at, tolerance, explain } => {
+            let Incoming { headers, body, at: came } = incoming(&body, &header)?;
+            let known = known_secrets(&secret_file)?;
+            if known.is_empty() {
+                return Err(no_secret());
+            }
+            let at = at.or(came).unwrap_or_else(unix_now);
+            if explain {
+                return explained(settings, &headers, &body, &known, (at, tolerance));
+            }
+            let wrong = |error: signature::SignatureError| {
+                Failure::new(Exit::CheckFailed, error.to_string()).hint("see why: the same command with --explain")
+            };
+            let header = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(signature::HEADER));
+            let value = header.map(|(_, value)| value.as_str()).unwrap_or_default();
+            let secrets: Vec<&str> =
+                known.iter().filter(|known| known.in_use).map(|known| known.secret.expose()).collect();
+            SignatureHeader::parse(value)
+                .and_then(|header| header.verify(&secrets, &body, at, tolerance))
+                .map_err(wrong)?;
             settings.console.say("the signature fits");
+            Ok(Exit::Ok)
         }
     }
-    Ok(Exit::Ok)
 }
 
-fn secret(file: Option<&PathBuf>) -> Result<Secret> {
-    webhook_secret(file)?.ok_or_else(|| {
-        Failure::usage("no webhook secret")
-            .hint("give a file that holds it: --secret-file FILE, or set CALLSCOPE_WEBHOOK_SECRET")
-    })
+fn no_secret() -> Failure {
+    Failure::usage("no webhook secret")
+        .hint("give a file that holds it: --secret-file FILE, or set CALLSCOPE_WEBHOOK_SECRET")
+}
+
+/// A request to be verified.
+struct Incoming {
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    at: Option<i64>,
+}
+
+/// The body in a file with the headers given; without any, a delivery that has its own.
+fn incoming(path: &Path, given: &[String]) -> Result<Incoming> {
+    let body = read(path)?;
+    if !given.is_empty() {
+        return Ok(Incoming { headers: given.iter().map(|line| header(line)).collect(), body, at: None });
+    }
+    let payloads = std::str::from_utf8(&body).ok().and_then(|text| Payload::read(text).ok()).unwrap_or_default();
+    let recorded = match &payloads[..] {
+        [payload] => payload.recorded.as_ref(),
+        _ => None,
+    };
+    match recorded.and_then(|recorded| Some((recorded.at, recorded.exact.clone()?))) {
+        Some((at, exact)) => {
+            Ok(Incoming { headers: exact.headers, body: exact.bytes, at: at.map(|at| at.as_unix_secs()) })
+        }
+        None => {
+            Err(Failure::usage(format!("{} is no delivery with headers of its own, so one is needed", path.display()))
+                .hint("add --header 'ElevenLabs-Signature: t=…,v0=…', as it came"))
+        }
+    }
+}
+
+/// A value of our header, or a whole line of any header.
+fn header(line: &str) -> (String, String) {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    match line.split_once(':') {
+        Some((name, value)) if is_name(name.trim()) => (name.trim().to_owned(), value.trim().to_owned()),
+        _ => (signature::HEADER.to_owned(), line.trim().to_owned()),
+    }
+}
+
+fn explained(
+    settings: &Settings,
+    headers: &[(String, String)],
+    body: &[u8],
+    known: &[Known],
+    (received_at, tolerance_secs): (i64, i64),
+) -> Result {
+    let secrets: Vec<_> = known
+        .iter()
+        .map(|known| KnownSecret {
+            label: &known.label,
+            secret: known.secret.expose().as_bytes(),
+            in_use: known.in_use,
+        })
+        .collect();
+    let diagnosis =
+        diagnose(&Request { headers, body, received_at, tolerance_secs, secrets: &secrets, budget: BUDGET });
+    let explanation = Explanation::from(&diagnosis);
+    let mut output = settings.output(Format::Text);
+    if output.is_json() {
+        let item = to_raw_value(&explanation).map_err(|error| Failure::error(error.to_string()))?;
+        output.record(&item, &[])?;
+    } else {
+        output.write(&words(&explanation, known))?;
+    }
+    match diagnosis {
+        Diagnosis::Accepted { .. } => Ok(Exit::Ok),
+        _ => Err(Failure::new(Exit::CheckFailed, "")),
+    }
+}
+
+fn words(explanation: &Explanation, known: &[Known]) -> String {
+    let mut lines =
+        vec![if explanation.accepted { "the signature fits" } else { "the signature does not fit" }.to_owned()];
+    for cause in &explanation.causes {
+        lines.push(format!("  cause:  {} [{}]", cause.what, cause.code));
+        lines.push(format!("  remedy: {}", cause.remedy));
+    }
+    if !explanation.accepted && explanation.causes.is_empty() {
+        lines.push("  none of the known causes fits".into());
+        let labels: Vec<&str> = known.iter().map(|known| known.label.as_str()).collect();
+        lines.push(format!("  tried with the secrets of {}", labels.join(", ")));
+        lines.extend(explanation.hints.iter().map(|hint| format!("  - {hint}")));
+    }
+    if explanation.unfinished {
+        lines.push("  the body is so large that not all causes were tried".into());
+    }
+    lines.iter().map(|line| format!("{}\n", text::one_line(line))).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -47,8 +154,4 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return read.map(|_| bytes).map_err(|error| Failure::error(format!("cannot read stdin: {error}")));
     }
     fs::read(path).map_err(|error| Failure::file("read", path, &error))
-}
-
-fn now() -> i64 {
-    callscope_common::Timestamp::from_system_time(std::time::SystemTime::now()).as_unix_secs()
 }

@@ -1,5 +1,6 @@
 //! Which answers are right.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// A list of HTTP statuses and classes: `2xx`, `401,413`.
@@ -13,9 +14,27 @@ impl Default for Expect {
 }
 
 impl Expect {
+    /// What is to be refused is to be answered so.
+    pub fn refusals() -> Self {
+        Self(vec![(400, 499)])
+    }
+
     /// Whether `status` is one of them.
     pub fn takes(&self, status: u16) -> bool {
         self.0.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (low, high)) in self.0.iter().enumerate() {
+            f.write_str(if place == 0 { "" } else { "," })?;
+            match (low, high) {
+                (low, high) if low == high => write!(f, "{low}")?,
+                (low, _) => write!(f, "{}xx", low / 100)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -49,6 +68,7 @@ mod tests {
     fn statuses_and_classes() {
         let expect: Expect = "2xx, 413".parse().unwrap();
         assert!(expect.takes(201) && expect.takes(413) && !expect.takes(400) && !expect.takes(300));
+        assert_eq!(expect.to_string(), "2xx,413");
         for wrong in ["", "xx", "9xx", "2xx,", "99", "600", "ok"] {
             assert!(wrong.parse::<Expect>().is_err(), "{wrong}");
         }

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use callscope_common::{Identifier, Timestamp};
 
-use super::payload::Payload;
+use super::courier::unix_now;
+use super::payload::{Payload, Recorded};
 use super::scan::{Token, tokens};
 
 /// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
@@ -23,6 +23,11 @@ pub struct Fresh {
 impl Fresh {
     /// New names for every identifier in `payloads`.
     pub fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
+        Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), unix_now())
+    }
+
+    /// The same names for the same `seed`, so that a replay that was interrupted goes on with the calls it began.
+    pub fn seeded<'p>(payloads: impl IntoIterator<Item = &'p Payload>, seed: &str, now: i64) -> Self {
         let mut names = BTreeMap::new();
         for payload in payloads {
             for token in tokens(&payload.body) {
@@ -31,7 +36,7 @@ impl Fresh {
                     && Identifier::parse(inner).is_ok()
                     && !inner.contains('\\')
                 {
-                    names.entry(inner.to_owned()).or_insert_with(|| another(inner));
+                    names.entry(inner.to_owned()).or_insert_with(|| another(inner, seed, now));
                 }
             }
         }
@@ -46,9 +51,17 @@ impl Fresh {
 
     /// The payloads under their new names, beginning now.
     pub fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
-        let now = Timestamp::from_system_time(SystemTime::now()).as_unix_secs();
-        let shift = began(payloads).map_or(0, |began| now - began);
-        let rewrite = |payload: &Payload| Payload { body: self.body(&payload.body, shift), kind: payload.kind.clone() };
+        self.shifted(payloads, began(payloads).map_or(0, |began| unix_now() - began))
+    }
+
+    /// The payloads under their new names, all times `shift` seconds later.
+    pub fn shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
+        let rewrite = |payload: &Payload| Payload {
+            body: self.body(&payload.body, shift),
+            kind: payload.kind.clone(),
+            // The time at which it came still paces it; its bytes are no longer those that came.
+            recorded: payload.recorded.as_ref().map(|recorded| Recorded { at: recorded.at, exact: None }),
+        };
         payloads.iter().map(rewrite).collect()
     }
 
@@ -104,11 +117,11 @@ fn names_a_call(key: &str) -> bool {
 }
 
 /// Another identifier of the same make: what stands before its last `_` (or its two capital letters) stays.
-fn another(old: &str) -> String {
-    let random = || uuid::Uuid::new_v4().simple().to_string();
+fn another(old: &str, seed: &str, now: i64) -> String {
+    let mut chance = fastrand::Rng::with_seed(hash(&[seed, old]));
+    let mut random = || format!("{:032x}", chance.u128(..));
     if let Some(own) = old.strip_prefix(Identifier::OWN_PREFIX) {
         let subject = own.rsplit_once('_').map_or("call", |(subject, _)| subject);
-        let now = Timestamp::from_system_time(SystemTime::now()).as_unix_secs();
         let kept: String = subject.chars().take(64).collect();
         return format!("{}{kept}_{now}_{}", Identifier::OWN_PREFIX, &random()[..6]);
     }
@@ -122,8 +135,22 @@ fn another(old: &str) -> String {
     format!("{kept}{}", &random()[..length])
 }
 
+/// The identifiers in `payloads`: two sources that share one are about the same call.
+pub fn names(payloads: &[Payload]) -> impl Iterator<Item = &str> {
+    payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
+        Token::Text { key, inner } if names_a_call(key) && Identifier::parse(inner).is_ok() => Some(inner),
+        _ => None,
+    })
+}
+
+/// A number that stands for `parts`, the same on every machine and in every version: FNV-1a.
+pub fn hash(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// When the earliest call of `payloads` began; where none says, when the first of them was sent.
-fn began(payloads: &[Payload]) -> Option<i64> {
+pub fn began(payloads: &[Payload]) -> Option<i64> {
     let earliest = |wanted: &str| {
         let numbers = payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
             Token::Number { key, digits } | Token::Text { key, inner: digits } if key == wanted => {

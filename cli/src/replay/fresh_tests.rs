@@ -1,6 +1,8 @@
 //! Tests of [`super::Fresh`].
 #![allow(clippy::unwrap_used)]
 
+use std::time::SystemTime;
+
 use super::*;
 use serde_json::Value;
 
@@ -68,4 +70,12 @@ fn short_names_change_only_as_a_whole() {
     assert_eq!(new["data"]["note"], "a1b a1");
     assert_eq!(new["data"]["again"], new["data"]["conversation_id"]);
     assert_ne!(new["data"]["again"], "a1");
+}
+
+#[test]
+fn the_same_seed_names_the_same_calls() {
+    let old = payloads(&[TRANSCRIPTION, AUDIO]);
+    let body = |seed: &str| Fresh::seeded(&old, seed, 1).shifted(&old, 0)[0].body.clone();
+    assert_eq!(body("a"), body("a"));
+    assert_ne!(body("a"), body("b"));
 }

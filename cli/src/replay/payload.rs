@@ -5,6 +5,8 @@ use callscope_common::json::{Object, replace_lone_surrogates};
 use callscope_common::{Identifier, Timestamp};
 use serde_json::value::RawValue;
 
+use super::recording;
+
 /// A body and where it goes.
 #[derive(Debug, Clone)]
 pub struct Payload {
@@ -12,6 +14,26 @@ pub struct Payload {
     pub body: String,
     /// What it is.
     pub kind: Kind,
+    /// How it came in, where it is a recording.
+    pub recorded: Option<Recorded>,
+}
+
+/// How a recorded payload came in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Its headers and exact bytes; `None` where only what it said was recorded.
+    pub exact: Option<Exact>,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exact {
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub bytes: Vec<u8>,
 }
 
 /// What a [`Payload`] is.
@@ -37,8 +59,11 @@ pub struct Spoken {
 }
 
 impl Payload {
-    /// Every payload in a JSON text: an array's items, or the one it is.
+    /// Every payload in a JSON text: an array's items, or the one it is; else one a line, or those of a recording.
     pub fn read(text: &str) -> Result<Vec<Self>, String> {
+        if let Some(recorded) = recording::read(text) {
+            return recorded;
+        }
         let document: &RawValue = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
         let items: Vec<&RawValue> = if document.get().starts_with('[') {
             serde_json::from_str(document.get()).map_err(|error| format!("not JSON: {error}"))?
@@ -54,7 +79,8 @@ impl Payload {
         payloads.collect()
     }
 
-    fn of(body: &str) -> Result<Self, String> {
+    /// The one payload that `body` is.
+    pub fn of(body: &str) -> Result<Self, String> {
         let readable = replace_lone_surrogates(body);
         let wrong = "neither a webhook (a JSON object with `type`) nor a turn (with `speaker` and `message`)";
         let object = Object::parse(&readable).map_err(|_| wrong.to_owned())?;
@@ -63,12 +89,21 @@ impl Payload {
             None if object.get("speaker").is_some() && object.get("message").is_some() => Kind::Turn,
             None => return Err(wrong.into()),
         };
-        Ok(Self { body: body.to_owned(), kind })
+        Ok(Self { body: body.to_owned(), kind, recorded: None })
+    }
+
+    /// Whether it is a webhook of this type, or a `turn`.
+    pub fn is(&self, kind: &str) -> bool {
+        match &self.kind {
+            Kind::Turn => kind == "turn",
+            Kind::PostCall(own) => own == kind,
+        }
     }
 
     /// What can be spoken live of it: only of a transcription that names its conversation.
     pub fn spoken(&self) -> Option<Spoken> {
-        if self.kind != Kind::PostCall("post_call_transcription".into()) {
+        // A recording has its turns beside it.
+        if self.recorded.is_some() || self.kind != Kind::PostCall("post_call_transcription".into()) {
             return None;
         }
         let readable = replace_lone_surrogates(&self.body);
@@ -87,21 +122,27 @@ impl Payload {
     }
 
     /// The conversation it names.
-    #[cfg(feature = "demo")]
     pub fn conversation_id(&self) -> Option<String> {
         let readable = replace_lone_surrogates(&self.body);
         let object = Object::parse(&readable).ok()?;
         object.object("data").unwrap_or(object).string("conversation_id")
     }
 
+    /// A name of the call it is about: the conversation, else the sid.
+    pub fn identifier(&self) -> Option<String> {
+        let sid = || Object::parse(&replace_lone_surrogates(&self.body)).ok()?.string("call_sid");
+        self.conversation_id().or_else(sid)
+    }
+
     /// When a turn was spoken, and whether it carries an id of its own.
     pub fn turn_facts(&self) -> (Option<Timestamp>, bool) {
         let readable = replace_lone_surrogates(&self.body);
-        let Ok(object) = Object::parse(&readable) else { return (None, false) };
+        let recorded = self.recorded.as_ref().and_then(|recorded| recorded.at);
+        let Ok(object) = Object::parse(&readable) else { return (recorded, false) };
         let at = object.text("timestamp").and_then(|text| {
             Timestamp::parse_rfc3339(&text).or_else(|| text.parse().ok().and_then(Timestamp::from_unix_secs_f64))
         });
-        (at, object.get("turn_id").is_some())
+        (recorded.or(at), object.get("turn_id").is_some())
     }
 }
 

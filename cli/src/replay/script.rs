@@ -39,8 +39,9 @@ enum What {
     Whole {
         route: Route,
         kind: String,
-        body: String,
+        body: Vec<u8>,
         keyed: bool,
+        headers: Option<Vec<(String, String)>>,
     },
 }
 
@@ -74,11 +75,22 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// Tells a repeat of this delivery from another that says the same; `None` where the body does that itself.
     pub idempotency_key: Option<String>,
+    /// The headers it came with, to be sent as they are instead of being signed anew.
+    pub headers: Option<Vec<(String, String)>>,
+}
+
+/// How payloads are made a script.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Style {
+    /// Transcripts are spoken live before they are sent whole.
+    pub turns: bool,
+    /// Recorded bytes and headers are sent as they came.
+    pub as_is: bool,
 }
 
 impl Script {
-    /// What is sent of `payloads`; with `turns`, transcripts are spoken live before they are sent whole.
-    pub fn new(payloads: &[Payload], turns: bool) -> Self {
+    /// What is sent of `payloads`.
+    pub fn new(payloads: &[Payload], style: Style) -> Self {
         let mut script = Self::default();
         let mut clock = 0.0_f64;
         // When the turns of the file began, and when that was on the script's clock.
@@ -91,22 +103,47 @@ impl Script {
                         let (first, base) = *anchor.get_or_insert((at, clock));
                         clock = clock.max(base + at.secs_since(first));
                     }
-                    script.whole(clock, Route::Turn, "turn", payload, !has_id);
+                    script.whole(clock, Route::Turn, "turn", payload, !has_id, style);
                 }
                 Kind::PostCall(kind) => {
-                    if let Some(spoken) = payload.spoken().filter(|_| turns) {
+                    if let Some(at) = payload.recorded.as_ref().and_then(|recorded| recorded.at) {
+                        let (first, base) = *anchor.get_or_insert((at, clock));
+                        clock = clock.max(base + at.secs_since(first));
+                    }
+                    if let Some(spoken) = payload.spoken().filter(|_| style.turns) {
                         clock = script.speak(clock, spoken);
                     }
-                    script.whole(clock, Route::PostCall, kind, payload, false);
+                    script.whole(clock, Route::PostCall, kind, payload, false, style);
                 }
             }
         }
         script
     }
 
-    fn whole(&mut self, at: f64, route: Route, kind: &str, payload: &Payload, keyed: bool) {
-        let what = What::Whole { route, kind: kind.to_owned(), body: payload.body.clone(), keyed };
-        self.steps.push(Step { at, what });
+    fn whole(&mut self, at: f64, route: Route, kind: &str, payload: &Payload, keyed: bool, style: Style) {
+        let exact = payload.recorded.as_ref().and_then(|recorded| recorded.exact.as_ref());
+        let body = exact.map_or_else(|| payload.body.clone().into_bytes(), |exact| exact.bytes.clone());
+        let headers = exact.filter(|_| style.as_is).map(|exact| exact.headers.clone());
+        let keyed = keyed && headers.is_none();
+        self.steps.push(Step { at, what: What::Whole { route, kind: kind.to_owned(), body, keyed, headers } });
+    }
+
+    /// Puts the post-call webhooks into another order, as `shuffle` shuffles their places.
+    pub fn mix(&mut self, shuffle: impl FnOnce(&mut [usize])) {
+        let is_post_call = |step: &Step| matches!(&step.what, What::Whole { route: Route::PostCall, .. });
+        let places: Vec<usize> = (0..self.steps.len()).filter(|&at| is_post_call(&self.steps[at])).collect();
+        let mut mixed = places.clone();
+        shuffle(&mut mixed);
+        let mut taken: Vec<Option<What>> = Vec::new();
+        let steps = std::mem::take(&mut self.steps);
+        let times: Vec<f64> = steps.iter().map(|step| step.at).collect();
+        taken.extend(steps.into_iter().map(|step| Some(step.what)));
+        let mut order: Vec<usize> = (0..times.len()).collect();
+        for (place, from) in places.into_iter().zip(mixed) {
+            order[place] = from;
+        }
+        let step = |(at, from): (f64, usize)| taken[from].take().map(|what| Step { at, what });
+        self.steps = times.into_iter().zip(order).filter_map(step).collect();
     }
 
     /// Adds the turns of a transcript; gives the time at which its call is over.
@@ -145,12 +182,20 @@ struct Turn<'a> {
 }
 
 impl Step {
-    /// The delivery; a turn that is spoken live is spoken now.
-    pub fn deliver(self) -> Delivery {
+    /// Which webhook it goes to.
+    pub fn route(&self) -> Route {
+        match &self.what {
+            What::Whole { route, .. } => *route,
+            What::Spoken { .. } => Route::Turn,
+        }
+    }
+
+    /// The delivery, known by `key` where nothing in it tells it apart; a turn that is spoken live is spoken now.
+    pub fn deliver(self, key: &str) -> Delivery {
         match self.what {
-            What::Whole { route, kind, body, keyed } => {
-                let idempotency_key = keyed.then(|| uuid::Uuid::new_v4().to_string());
-                Delivery { route, kind, body: body.into_bytes(), idempotency_key }
+            What::Whole { route, kind, body, keyed, headers } => {
+                let idempotency_key = keyed.then(|| key.to_owned());
+                Delivery { route, kind, body, idempotency_key, headers }
             }
             What::Spoken { conversation_id, call_sid, number, speaker, text } => {
                 let turn = Turn {
@@ -163,7 +208,7 @@ impl Step {
                 };
                 // Texts and numbers only: there is nothing in it that JSON could not hold.
                 let body = serde_json::to_vec(&turn).unwrap_or_default();
-                Delivery { route: Route::Turn, kind: "turn".into(), body, idempotency_key: None }
+                Delivery { route: Route::Turn, kind: "turn".into(), body, idempotency_key: None, headers: None }
             }
         }
     }
@@ -176,7 +221,7 @@ mod tests {
     use serde_json::Value;
 
     fn script(text: &str, turns: bool) -> Script {
-        Script::new(&Payload::read(text).unwrap(), turns)
+        Script::new(&Payload::read(text).unwrap(), Style { turns, as_is: false })
     }
 
     fn times(script: &Script) -> Vec<f64> {
@@ -196,7 +241,7 @@ mod tests {
     fn a_transcript_is_spoken_before_it_is_sent() {
         let script = script(&transcription("hi"), true);
         assert_eq!(times(&script), [1.0, 7.0, 12.0]);
-        let deliveries: Vec<_> = script.steps.into_iter().map(Step::deliver).collect();
+        let deliveries: Vec<_> = script.steps.into_iter().map(|step| step.deliver("key")).collect();
         let turn: Value = serde_json::from_slice(&deliveries[1].body).unwrap();
         assert_eq!((turn["turn_id"].as_str(), turn["speaker"].as_str()), (Some("t1"), Some("user")));
         assert_eq!((turn["conversation_id"].as_str(), turn["call_sid"].as_str()), (Some("conv_1"), Some("CA1")));
@@ -222,6 +267,16 @@ mod tests {
         let script =
             script(&format!("[{},{},{}]", turn("1790855000"), turn("\"2026-10-01T11:43:24Z\""), turn("null")), true);
         assert_eq!(times(&script), [0.0, 4.0, 4.0]);
-        assert!(script.steps.into_iter().all(|step| step.deliver().idempotency_key.is_some()));
+        assert!(script.steps.into_iter().all(|step| step.deliver("key").idempotency_key.is_some()));
+    }
+
+    #[test]
+    fn post_call_webhooks_change_places_and_turns_keep_theirs() {
+        let text = format!(r#"[{},{{"type":"post_call_audio"}},{{"type":"other"}}]"#, transcription("hi"));
+        let mut script = script(&text, true);
+        script.mix(<[usize]>::reverse);
+        assert_eq!(times(&script), [1.0, 7.0, 12.0, 12.0, 12.0]);
+        let kinds: Vec<_> = script.steps.into_iter().map(|step| step.deliver("key").kind).collect();
+        assert_eq!(kinds, ["turn", "turn", "other", "post_call_audio", "post_call_transcription"]);
     }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::value::RawValue;
+
 use super::payload::Payload;
 use crate::exit::{Failure, Result};
 use crate::samples;
@@ -19,18 +21,20 @@ pub struct Source {
     pub payloads: Vec<Payload>,
 }
 
-/// Finds everything `names` stand for.
-pub fn load(names: &[String]) -> Result<Vec<Source>> {
+impl Source {
+    /// Whether one of its payloads is a webhook of this type, or a `turn`.
+    pub fn is(&self, kind: &str) -> bool {
+        self.payloads.iter().any(|payload| payload.is(kind))
+    }
+}
+
+/// Finds everything `names` stand for; `-` is `stdin`, where that was read before.
+pub fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for name in names {
         let path = Path::new(name);
-        if name == "-" {
-            let mut bytes = Vec::new();
-            io::stdin()
-                .lock()
-                .read_to_end(&mut bytes)
-                .map_err(|error| Failure::error(format!("cannot read stdin: {error}")))?;
-            sources.push(parse("stdin".into(), None, bytes)?);
+        if let (true, Some(text)) = (name == "-", stdin) {
+            sources.push(from_text("stdin".into(), text)?);
         } else if path.is_dir() {
             for file in folder(path)? {
                 sources.push(read(&file)?);
@@ -40,26 +44,85 @@ pub fn load(names: &[String]) -> Result<Vec<Source>> {
         } else if let Some(sample) = samples::find(name) {
             sources.push(parse(sample.name.into(), None, sample.text.into())?);
         } else {
-            return Err(Failure::not_found(format!("{name} is no file, no folder and no shipped sample"))
-                .hint("see the samples: callscope samples ls"));
+            return Err(no_source(name));
         }
     }
     Ok(sources)
 }
 
-/// The JSON files of a folder, by name; `index.json` lists others and is none.
+/// Every body that `names` stand for, with what it is called, whether or not it is a payload.
+pub fn bodies(names: &[String], stdin: Option<&str>) -> Result<Vec<(String, String)>> {
+    let mut bodies = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        let is_sample = !path.exists() && name != "-";
+        let files = if path.is_dir() { folder(path)? } else { vec![path.to_owned()] };
+        for file in files {
+            let (name, text) = match (stdin.filter(|_| name == "-"), is_sample) {
+                (Some(text), _) => ("stdin".to_owned(), text.to_owned()),
+                (None, false) => {
+                    let bytes = fs::read(&file).map_err(|error| Failure::file("read", &file, &error))?;
+                    (file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())
+                }
+                (None, true) => {
+                    let sample = samples::find(name).ok_or_else(|| no_source(name))?;
+                    (name.clone(), sample.text.to_owned())
+                }
+            };
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            bodies.extend(each_body(text).into_iter().enumerate().map(|(place, (body, many))| {
+                (if many { format!("{name}#{}", place + 1) } else { name.clone() }, body)
+            }));
+        }
+    }
+    Ok(bodies)
+}
+
+/// The bodies in a text, and whether there are many.
+fn each_body(text: &str) -> Vec<(String, bool)> {
+    if let Ok(payloads) = Payload::read(text) {
+        let many = payloads.len() > 1;
+        return payloads.into_iter().map(|payload| (payload.body, many)).collect();
+    }
+    match serde_json::from_str::<Vec<Box<RawValue>>>(text) {
+        Ok(items) => items.into_iter().map(|item| (item.get().to_owned(), true)).collect(),
+        Err(_) => vec![(text.to_owned(), false)],
+    }
+}
+
+fn no_source(name: &str) -> Failure {
+    Failure::not_found(format!("{name} is no file, no folder and no shipped sample"))
+        .hint("see the samples: callscope samples ls")
+}
+
+/// Everything on stdin, as text.
+pub fn read_stdin() -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|error| Failure::error(format!("cannot read stdin: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| Failure::error("stdin: not UTF-8, so not JSON"))
+}
+
+/// The payloads in a text.
+pub fn from_text(name: String, text: &str) -> Result<Source> {
+    parse(name, None, text.as_bytes().to_vec())
+}
+
+/// The JSON and NDJSON files of a folder, by name; `index.json` lists others and is none.
 fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     let wrong = |error: io::Error| Failure::file("read", path, &error);
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(wrong)? {
         let file = entry.map_err(wrong)?.path();
-        let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let is_json = file
+            .extension()
+            .is_some_and(|end| ["json", "ndjson", "jsonl"].iter().any(|known| end.eq_ignore_ascii_case(known)));
         if is_json && file.is_file() && file.file_name().is_some_and(|name| name != "index.json") {
             files.push(file);
         }
     }
     if files.is_empty() {
-        return Err(Failure::not_found(format!("{} holds no *.json file", path.display())));
+        return Err(Failure::not_found(format!("{} holds no *.json or *.ndjson file", path.display())));
     }
     files.sort();
     Ok(files)
@@ -87,7 +150,7 @@ mod tests {
     #[test]
     fn every_shipped_sample_is_readable() {
         for sample in samples::all() {
-            let sources = load(&[sample.name.to_owned()]).unwrap();
+            let sources = load(&[sample.name.to_owned()], None).unwrap();
             assert!(!sources[0].payloads.is_empty(), "{}", sample.name);
         }
     }
@@ -100,12 +163,12 @@ mod tests {
         {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let sources = load(&[folder.path().to_string_lossy().into_owned()]).unwrap();
+        let sources = load(&[folder.path().to_string_lossy().into_owned()], None).unwrap();
         assert_eq!(sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(), ["a.json", "b.json"]);
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        assert_eq!(load(&["no-such-thing".into()]).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(load(&["no-such-thing".into()], None).unwrap_err().exit, Exit::NotFound);
     }
 }

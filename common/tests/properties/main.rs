@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod json_styles;
 mod names_and_times;
 mod safe_text;
 mod signatures;

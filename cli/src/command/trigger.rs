@@ -1,0 +1,125 @@
+//! `trigger`: one payload of a type.
+
+use std::fs;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+use callscope_common::json_style;
+
+use crate::args::{Format, Trigger};
+use crate::exit::{Exit, Failure, Result};
+use crate::output::shell_word;
+use crate::replay::{Courier, Payload, Report, Source, Target, send_one};
+use crate::samples;
+use crate::secret::webhook_secret;
+use crate::settings::Settings;
+
+/// The types that Callscope makes a call of.
+const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_failure", "post_call_audio", "turn"];
+
+/// Runs it.
+pub async fn run(settings: &Settings, args: Trigger) -> Result {
+    let payload = payload(&args)?;
+    if !samples::is_known(&args.event) {
+        settings.console.say(format!(
+            "{} is a type Callscope keeps and ignores; known are {}",
+            args.event,
+            samples::names()
+        ));
+    }
+    if args.print {
+        // Into a file or a pipe go exactly the bytes that would be sent.
+        let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+        settings.output(Format::Json).write(&format!("{}{end}", payload.body))?;
+        return Ok(Exit::Ok);
+    }
+    let secret = webhook_secret(args.secret_file.as_ref())?;
+    if secret.is_none() {
+        if args.tamper.is_some() {
+            return Err(Failure::usage("without a secret nothing is signed, so there is nothing to tamper with")
+                .hint("give the webhook secret: --secret-file FILE, or set CALLSCOPE_WEBHOOK_SECRET"));
+        }
+        settings.console.warn("no webhook secret was found, so it is not signed; give it with --secret-file FILE");
+    }
+    let target = match &args.to {
+        Some(to) => Target::backend(to.clone(), Some(to.clone())),
+        None => Target::callscope(&settings.server),
+    };
+    let explicit = args.expect.is_some() || args.tamper.is_some();
+    let courier = Courier::to(target, secret, args.expect.clone(), args.tamper, settings.console)?;
+    let ndjson =
+        matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
+    let is_told = ndjson.is_some();
+    let report = Mutex::new(Report::new(settings.console, ndjson).with_diff(explicit));
+    let name = payload.identifier().unwrap_or_else(|| args.event.clone());
+    let source = Source { name, path: None, payloads: vec![payload] };
+    let outcome = send_one(&courier, &source, &report).await?;
+    if !is_told {
+        settings.output(Format::Text).write(&format!("{outcome}\n"))?;
+    }
+    let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
+    let done = report.exit(courier.expect())?;
+    let follow =
+        || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, shell_word(&source.name)));
+    let makes_a_call = args.to.is_none() && args.tamper.is_none() && MAKES_A_CALL.iter().any(|kind| source.is(kind));
+    if let (true, Some(hint)) = (makes_a_call, follow()) {
+        settings.console.say(hint);
+    }
+    Ok(done)
+}
+
+/// The template with the fields asked for, written as ElevenLabs writes its webhooks.
+fn payload(args: &Trigger) -> Result<Payload> {
+    let mut body = samples::of_event(&args.event)?.body;
+    for edit in args.set.iter().map(|set| &set.0).chain(args.remove.iter().map(|remove| &remove.0)) {
+        body = edit.apply(&body).ok_or_else(|| {
+            Failure::usage(format!("a {} has no place for {}", args.event, edit.spelled))
+                .hint(format!("see what is there: callscope trigger {} --print", shell_word(&args.event)))
+        })?;
+    }
+    if args.edit {
+        body = edited(&json_style::write(&body, INDENTED))?;
+    }
+    Payload::of(&json_style::write(&body, json_style::WIRE)).map_err(Failure::usage)
+}
+
+/// As people read it.
+const INDENTED: json_style::Style =
+    json_style::Style { separators: json_style::Separators::Indented(2), writing: json_style::Writing::Kept };
+
+/// `body` as it comes back from the user's editor.
+fn edited(body: &str) -> Result<String> {
+    let folder =
+        tempfile::tempdir().map_err(|error| Failure::error(format!("cannot make a temporary folder: {error}")))?;
+    let path = folder.path().join("webhook.json");
+    fs::write(&path, format!("{body}\n")).map_err(|error| Failure::file("write", &path, &error))?;
+    open(&path)?;
+    let text = fs::read_to_string(&path).map_err(|error| Failure::file("read", &path, &error))?;
+    if text.trim().is_empty() {
+        return Err(Failure::error("the editor left nothing to send, so nothing was sent"));
+    }
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        // What was typed is not lost for a comma.
+        let kept = folder.keep().join("webhook.json");
+        return Err(Failure::error(format!("not JSON: {error}")).hint(format!(
+            "it was kept; mend it and send it with: callscope replay {}",
+            shell_word(&kept.to_string_lossy())
+        )));
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// Runs `$VISUAL` or `$EDITOR`, which may have flags of its own.
+fn open(path: &Path) -> Result<()> {
+    let set = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
+    let done = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(Failure::error(format!("the editor {editor} failed, so nothing was sent"))
+            .hint("name another: EDITOR=nano callscope trigger …")),
+        Err(error) => Err(Failure::error(format!("cannot run the editor {editor}: {error}"))),
+    }
+}

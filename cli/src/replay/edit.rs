@@ -1,0 +1,227 @@
+//! `--set` and `--remove`: changes at a place in a JSON text that leave every other byte as it is.
+
+mod members;
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use members::Members;
+
+/// A change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// As it was written, for messages.
+    pub spelled: String,
+    path: Vec<Place>,
+    /// The JSON to put there; `None` takes away what is there.
+    value: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Key(String),
+    Index(usize),
+    /// Every item of an array.
+    All,
+    /// Behind the last item.
+    Append,
+}
+
+impl Edit {
+    /// `PATH=JSON`. What is no JSON and does not look like an attempt at it is taken as a text.
+    pub fn set(text: &str) -> Result<Self, String> {
+        let (path, value) = text.split_once('=').ok_or("it takes PATH=JSON, such as data.metadata.cost=7")?;
+        let value = match serde_json::from_str::<serde::de::IgnoredAny>(value) {
+            Ok(_) => value.trim().to_owned(),
+            Err(_) if !value.trim_start().starts_with(['{', '[', '"']) => serde_json::Value::from(value).to_string(),
+            Err(error) => return Err(format!("what stands behind = is not JSON: {error}")),
+        };
+        Ok(Self { spelled: text.to_owned(), path: path_of(path)?, value: Some(value) })
+    }
+
+    /// `PATH`.
+    pub fn remove(text: &str) -> Result<Self, String> {
+        let path = path_of(text)?;
+        if path.contains(&Place::Append) {
+            return Err("[] stands for a new item, so there is nothing to remove".into());
+        }
+        Ok(Self { spelled: text.to_owned(), path, value: None })
+    }
+
+    /// `json` with the change; `None` where its place is not there.
+    pub fn apply(&self, json: &str) -> Option<String> {
+        let mut splices = Vec::new();
+        self.find(json, 0..json.len(), &self.path, &mut splices);
+        if splices.is_empty() {
+            return None;
+        }
+        splices.sort_by_key(|(range, _)| range.start);
+        let mut changed = String::with_capacity(json.len() + 64);
+        let mut at = 0;
+        for (range, text) in splices {
+            changed.push_str(json.get(at..range.start)?);
+            changed.push_str(&text);
+            at = range.end;
+        }
+        changed.push_str(json.get(at..)?);
+        Some(changed)
+    }
+
+    /// Collects what to put where for the value at `range`.
+    fn find(&self, json: &str, range: Range<usize>, path: &[Place], splices: &mut Vec<(Range<usize>, String)>) {
+        let Some((place, rest)) = path.split_first() else { return };
+        let Some(members) = Members::of(json, &range) else { return };
+        let hits: Vec<usize> = match place {
+            Place::Key(key) if !members.is_array => {
+                members.all.iter().rposition(|member| member.key.as_deref() == Some(key)).into_iter().collect()
+            }
+            Place::Index(index) if members.is_array => {
+                Some(*index).filter(|at| *at < members.all.len()).into_iter().collect()
+            }
+            Place::All if members.is_array => (0..members.all.len()).collect(),
+            Place::Append if members.is_array => Vec::new(),
+            _ => return,
+        };
+        for &hit in &hits {
+            let member = &members.all[hit];
+            match (&self.value, rest.is_empty()) {
+                (Some(value), true) => splices.push((member.value.clone(), value.clone())),
+                (None, true) => splices.push((members.with_comma(hit, hits.len() == 1), String::new())),
+                (_, false) => self.find(json, member.value.clone(), rest, splices),
+            }
+        }
+        if let (true, Some(value)) = (hits.is_empty(), &self.value)
+            && let Some(new) = nest(place, rest, value, members.is_array, members.all.len())
+        {
+            let comma = if members.all.is_empty() { "" } else { ", " };
+            splices.push((members.end..members.end, format!("{comma}{new}")));
+        }
+    }
+}
+
+/// A member to add where none is: only keys, and the item behind an array's last.
+fn nest(place: &Place, rest: &[Place], value: &str, is_array: bool, length: usize) -> Option<String> {
+    let inner = match rest.split_first() {
+        None => value.to_owned(),
+        Some((next, rest)) => {
+            let is_array = !matches!(next, Place::Key(_));
+            let inner = nest(next, rest, value, is_array, 0)?;
+            if is_array { format!("[{inner}]") } else { format!("{{{inner}}}") }
+        }
+    };
+    match place {
+        Place::Key(key) if !is_array => Some(format!("{}: {inner}", serde_json::Value::from(key.as_str()))),
+        Place::Append if is_array => Some(inner),
+        Place::Index(index) if is_array && *index == length => Some(inner),
+        _ => None,
+    }
+}
+
+/// `data.transcript[0].message`; `[*]` is every item, `[]` a new one, and `"a.b"` a key with a dot in it.
+fn path_of(text: &str) -> Result<Vec<Place>, String> {
+    let wrong = || format!("{text:?} is no path; one looks like data.transcript[0].message");
+    let mut path = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        if let Some(inside) = rest.strip_prefix('[') {
+            let (index, after) = inside.split_once(']').ok_or_else(wrong)?;
+            path.push(match index {
+                "*" => Place::All,
+                "" => Place::Append,
+                index => Place::Index(index.parse().map_err(|_| wrong())?),
+            });
+            rest = after;
+        } else {
+            let key = if path.is_empty() { rest } else { rest.strip_prefix('.').ok_or_else(wrong)? };
+            let length = match key.strip_prefix('"') {
+                Some(quoted) => quoted.find('"').ok_or_else(wrong)? + 2,
+                None => key.find(['.', '[']).unwrap_or(key.len()),
+            };
+            let (name, after) = key.split_at_checked(length).ok_or_else(wrong)?;
+            if name.is_empty() {
+                return Err(wrong());
+            }
+            path.push(Place::Key(name.trim_matches('"').to_owned()));
+            rest = after;
+        }
+    }
+    if path.is_empty() { Err(wrong()) } else { Ok(path) }
+}
+
+/// Lets clap read `--set`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set(pub Edit);
+
+impl FromStr for Set {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Edit::set(text).map(Self)
+    }
+}
+
+/// Lets clap read `--remove`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remove(pub Edit);
+
+impl FromStr for Remove {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Edit::remove(text).map(Self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = r#"{ "type":"x", "data" : {"cost": 1e400,"list":[ 1, {"m":"a,]}\""}, 3 ],"none":{}} }"#;
+
+    fn set(edit: &str, expected: &str) {
+        assert_eq!(Edit::set(edit).unwrap().apply(BODY).as_deref(), Some(expected), "{edit}");
+    }
+
+    fn remove(path: &str, expected: &str) {
+        assert_eq!(Edit::remove(path).unwrap().apply(BODY).as_deref(), Some(expected), "{path}");
+    }
+
+    #[test]
+    fn a_value_is_exchanged_and_the_rest_keeps_its_bytes() {
+        set("data.cost=7", &BODY.replace("1e400", "7"));
+        set("data.list[1].m=null", &BODY.replace(r#""a,]}\"""#, "null"));
+        set("type=call me", &BODY.replace(r#""x""#, r#""call me""#));
+        set("data.list[*]=0", &BODY.replace(r#"[ 1, {"m":"a,]}\""}, 3 ]"#, "[ 0, 0, 0 ]"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_added() {
+        set("data.none.a.b=[1]", &BODY.replace("{}", r#"{"a": {"b": [1]}}"#));
+        set("data.list[]=4", &BODY.replace("3 ]", "3, 4 ]"));
+        set("data.list[3].x=4", &BODY.replace("3 ]", r#"3, {"x": 4} ]"#));
+        set(r#"data.none."a.b"=true"#, &BODY.replace("{}", r#"{"a.b": true}"#));
+        assert_eq!(Edit::set("data.list[9]=1").unwrap().apply(BODY), None);
+        assert_eq!(Edit::set("type.x=1").unwrap().apply(BODY), None);
+    }
+
+    #[test]
+    fn what_is_removed_takes_its_comma_along() {
+        remove("type", r#"{ "data" : {"cost": 1e400,"list":[ 1, {"m":"a,]}\""}, 3 ],"none":{}} }"#);
+        remove("data.none", &BODY.replace(r#","none":{}"#, ""));
+        remove("data.list[2]", &BODY.replace(", 3", ""));
+        remove("data.list[1].m", &BODY.replace(r#""m":"a,]}\"""#, ""));
+        let emptied = Edit::remove("data.list[*]").unwrap().apply(BODY).unwrap();
+        assert!(serde_json::from_str::<serde::de::IgnoredAny>(&emptied).is_ok(), "{emptied}");
+        assert_eq!(Edit::remove("data.nothing").unwrap().apply(BODY), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_says_why() {
+        for wrong in ["a", "=1", "a[=1", "a[x]=1", "a..b=1", "a.=1"] {
+            assert!(Edit::set(wrong).is_err(), "{wrong}");
+        }
+        assert!(Edit::set("a={\"b\":").unwrap_err().contains("not JSON"));
+        assert!(Edit::remove("a[]").is_err());
+    }
+}

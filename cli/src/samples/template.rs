@@ -1,0 +1,95 @@
+//! A payload of each type to begin with.
+
+use callscope_common::Timestamp;
+use serde_json::json;
+
+use crate::exit::{Failure, Result};
+use crate::replay::{Fresh, Payload, from_text, unix_now};
+
+/// Types, a shorter name of each, and the sample that shows it.
+const KNOWN: [(&str, &str, &str); 4] = [
+    ("post_call_transcription", "transcription", "tow-truck"),
+    ("call_initiation_failure", "failure", "line-busy"),
+    ("post_call_audio", "audio", "night-bus"),
+    ("post_call_transcription_otel", "otel", "telemetry"),
+];
+
+/// A fresh payload of the type `event`: another call each time, which begins now. Of an unknown type, an envelope.
+pub fn of_event(event: &str) -> Result<Payload> {
+    if event == "turn" {
+        return payload(&turn());
+    }
+    let Some((kind, _, sample)) = KNOWN.iter().find(|(kind, short, _)| event == *kind || event == *short) else {
+        return payload(&unknown(event)?);
+    };
+    let text = super::find(sample).map(|sample| sample.text).unwrap_or_default();
+    let source = from_text((*sample).to_owned(), text)?;
+    let of_kind = |payload: &&Payload| Payload::of(&payload.body).is_ok_and(|payload| payload.is(kind));
+    let payload =
+        source.payloads.iter().find(of_kind).ok_or_else(|| Failure::error(format!("no sample is a {kind}")))?;
+    let one = std::slice::from_ref(payload);
+    Fresh::of(one).rewrite(one).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
+}
+
+/// Whether it is a type that Callscope acts on or has a template for.
+pub fn is_known(event: &str) -> bool {
+    event == "turn" || KNOWN.iter().any(|(kind, short, _)| event == *kind || event == *short)
+}
+
+/// The names of all types, for messages.
+pub fn names() -> String {
+    let names: Vec<&str> = KNOWN.iter().map(|(kind, _, _)| *kind).chain(["turn"]).collect();
+    names.join(", ")
+}
+
+fn payload(value: &serde_json::Value) -> Result<Payload> {
+    Payload::of(&value.to_string()).map_err(Failure::error)
+}
+
+fn turn() -> serde_json::Value {
+    let now = Timestamp::from_unix_secs(unix_now()).map(|now| now.to_string());
+    json!({"conversation_id": conversation(), "speaker": "user", "message": "Hello, is anybody there?",
+        "turn_id": "1", "timestamp": now})
+}
+
+fn unknown(event: &str) -> Result<serde_json::Value> {
+    if event.is_empty()
+        || event.len() > 64
+        || !event.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    {
+        return Err(
+            Failure::usage(format!("{event:?} is no webhook's type")).hint(format!("the known ones: {}", names()))
+        );
+    }
+    Ok(json!({"type": event, "event_timestamp": unix_now(),
+        "data": {"agent_id": "agent_01callscope0road0desk0000", "conversation_id": conversation()}}))
+}
+
+fn conversation() -> String {
+    format!("conv_{}", &uuid::Uuid::new_v4().simple().to_string()[..28])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::replay::Kind;
+
+    #[test]
+    fn every_type_has_a_template_that_is_another_call_each_time() {
+        for (kind, short, _) in KNOWN {
+            let (one, other) = (of_event(kind).unwrap(), of_event(short).unwrap());
+            assert_eq!(one.kind, Kind::PostCall(kind.into()));
+            assert!(one.conversation_id().is_some());
+            assert_ne!(one.conversation_id(), other.conversation_id(), "{kind}");
+        }
+        assert_eq!(of_event("turn").unwrap().kind, Kind::Turn);
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_envelope_and_nonsense_is_refused() {
+        assert_eq!(of_event("answering_machine").unwrap().kind, Kind::PostCall("answering_machine".into()));
+        assert!(!is_known("answering_machine"));
+        assert!(of_event("a b").is_err());
+    }
+}
