@@ -6,20 +6,22 @@
 pub mod elevenlabs;
 #[cfg(test)]
 mod payload_tests;
+mod replay;
 pub mod signature;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use callscope_common::api::Attempt;
 use callscope_common::{Timestamp, json};
 use parking_lot::Mutex;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::store::append::turn_hash;
 use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
+pub use replay::Replay;
 use signature::{Checker, Unverified};
 
 /// Most refused attempts remembered; the oldest are forgotten first.
@@ -42,19 +44,6 @@ impl Incoming {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
-}
-
-/// An attempt that did not verify: the facts only.
-#[derive(Debug, Clone, Serialize)]
-pub struct Attempt {
-    /// When.
-    pub at: Timestamp,
-    /// Which webhook.
-    pub route: &'static str,
-    /// Where from.
-    pub remote_addr: Option<String>,
-    /// What was wrong.
-    pub reason: &'static str,
 }
 
 /// Why a webhook got no answer of the log.
@@ -116,8 +105,14 @@ impl Ingest {
         if attempts.len() >= MAX_ATTEMPTS {
             attempts.pop_front();
         }
-        let (route, remote_addr) = (incoming.route.as_str(), incoming.remote_addr.clone());
-        attempts.push_back(Attempt { at, route, remote_addr, reason: unverified.reason() });
+        attempts.push_back(Attempt {
+            at,
+            route: incoming.route.as_str().into(),
+            remote_addr: incoming.remote_addr.clone(),
+            reason: unverified.reason().into(),
+            diagnosis: None,
+            node: String::new(),
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod deliveries;
 mod drain;
 mod kill;
 mod merge;
