@@ -6,7 +6,7 @@
 //! - [`api`]: the HTTP bodies
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
 //! - [`transcript`]: a call's events folded into the text people read
-//! - [`signature`]: the webhook signature scheme
+//! - [`signature`]: the webhook signature scheme, and why a signature does not fit
 //! - [`json`], [`elevenlabs`]: reading provider JSON of any shape
 //! - [`text`]: making untrusted text safe to show
 

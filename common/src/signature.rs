@@ -7,6 +7,8 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
+pub mod diagnosis;
+
 /// The header's name.
 pub const HEADER: &str = "ElevenLabs-Signature";
 
@@ -108,11 +110,16 @@ impl<'h> SignatureHeader<'h> {
 }
 
 fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {
+    mac_of(secret, &[timestamp, b".", body])
+}
+
+/// HMAC-SHA256 of `parts`, one behind the other.
+fn mac_of(secret: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     // HMAC takes a key of any length, so this cannot fail.
     let Ok(mut mac) = HmacSha256::new_from_slice(secret) else { return [0; 32] };
-    mac.update(timestamp);
-    mac.update(b".");
-    mac.update(body);
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 

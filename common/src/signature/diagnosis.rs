@@ -1,0 +1,330 @@
+//! Why a signature does not fit: the likely causes are tried one after the other, and the one that makes it fit is named.
+//!
+//! This is for the owner of the secrets: `callscope webhook verify --explain` and the admin's view of deliveries. A sender
+//! hears nothing of it. Senders' mistakes come in few kinds: the body was parsed and written anew, a line end was added, the
+//! secret is another one or has a blank at its end, the clock is off, the scheme is another service's. Each is undone here and
+//! the digest computed again, so a cause that is named is proven, not guessed.
+
+mod bodies;
+mod headers;
+mod json_styles;
+mod keys;
+mod words;
+
+use subtle::ConstantTimeEq;
+
+use super::{HEADER, SignatureHeader, mac_of};
+pub use bodies::BodyChange;
+use headers::Found;
+pub use headers::Scheme;
+pub use json_styles::{Separators, Style, Writing};
+pub use keys::KeyChange;
+
+/// A request to be explained.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Every header, name and value, as they came.
+    pub headers: &'a [(String, String)],
+    /// The body as it came.
+    pub body: &'a [u8],
+    /// When it came, in Unix seconds.
+    pub received_at: i64,
+    /// How many seconds the signed time may lie back.
+    pub tolerance_secs: i64,
+    /// The secrets that are known here.
+    pub secrets: &'a [KnownSecret<'a>],
+    /// How many bytes may be hashed in search of the cause; the first attempts are always made.
+    pub budget: u64,
+}
+
+/// A secret, and what people call it.
+#[derive(Clone, Copy)]
+pub struct KnownSecret<'a> {
+    /// Names it in messages: a file, a setting. Never the secret itself.
+    pub label: &'a str,
+    /// The secret.
+    pub secret: &'a [u8],
+    /// Whether the receiver verifies with it. One that is only known besides may turn out to be the one that signed.
+    pub in_use: bool,
+}
+
+impl std::fmt::Debug for KnownSecret<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KnownSecret").field("label", &self.label).field("in_use", &self.in_use).finish_non_exhaustive()
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Diagnosis {
+    /// The signature is accepted. `remarks` are what stricter receivers would refuse it for.
+    Accepted {
+        /// [`Cause::UppercaseHex`], [`Cause::Blanks`].
+        remarks: Vec<Cause>,
+    },
+    /// With all of these undone it would be accepted; never empty.
+    Explained {
+        /// In the order in which they matter.
+        causes: Vec<Cause>,
+    },
+    /// None of the known causes fits.
+    Unexplained {
+        /// Facts that may lead further, in words.
+        hints: Vec<&'static str>,
+        /// Whether causes were left untried because the budget was spent.
+        unfinished: bool,
+    },
+}
+
+/// Something between a request and an accepted signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No header holds anything like a signature.
+    NoSignature,
+    /// The header is there and holds no time, or no digest.
+    Malformed {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The signature stands in a header of another name.
+    OtherHeader {
+        /// That name.
+        name: String,
+    },
+    /// The signature follows another service's scheme.
+    OtherScheme(Scheme),
+    /// The digest stands under another key than `v0`.
+    OtherTag {
+        /// That key.
+        tag: String,
+    },
+    /// The digest is written in Base64.
+    Base64Digest,
+    /// Something else than `<t>.<body>` was signed.
+    Signed(Message),
+    /// Another body was signed.
+    Body(BodyChange),
+    /// Another secret signed.
+    Secret {
+        /// Which of the known ones.
+        label: String,
+        /// Whether the receiver verifies with that one.
+        in_use: bool,
+        /// What was done to it.
+        change: KeyChange,
+    },
+    /// The time is in milliseconds.
+    Milliseconds,
+    /// The time is no whole number of seconds.
+    NoWholeSeconds,
+    /// The signed time lies too far back.
+    TooOld {
+        /// So many seconds before the receipt.
+        secs: i64,
+        /// So many are allowed.
+        allowed: i64,
+    },
+    /// The signed time lies ahead.
+    FromTheFuture {
+        /// So many seconds after the receipt.
+        secs: i64,
+    },
+    /// Hex in capitals: taken here, refused by receivers that compare texts, as the vendor's SDKs do.
+    UppercaseHex,
+    /// Blanks around the parts: taken here, refused by the vendor's SDKs.
+    Blanks,
+}
+
+/// What was put into the HMAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// `<t>.<body>`: ElevenLabs, Stripe.
+    TimeDotBody,
+    /// `<id>.<t>.<body>`: Standard Webhooks.
+    IdTimeBody,
+    /// `v0:<t>:<body>`: Slack.
+    VersionTimeBody,
+    /// The body alone: GitHub.
+    BodyAlone,
+    /// `<t><body>`.
+    TimeBody,
+    /// `<t>.<body>` with the time in milliseconds, where the header has seconds.
+    MillisDotBody,
+}
+
+/// What was tried: the less was changed, the likelier it is.
+struct Attempt<'r> {
+    found: &'r Found<'r>,
+    message: Message,
+    body: Option<BodyChange>,
+    label: &'r str,
+    in_use: bool,
+    key: KeyChange,
+}
+
+/// Finds out why the signature of `request` is not accepted, or that it is.
+#[must_use]
+pub fn diagnose(request: &Request<'_>) -> Diagnosis {
+    let found = headers::find(request.headers);
+    if let Some(first) = found.iter().find(|found| accepted(found, request)) {
+        return Diagnosis::Accepted { remarks: first.remarks() };
+    }
+    if found.is_empty() {
+        let ours = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+        let cause = ours.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) });
+        return Diagnosis::Explained { causes: vec![cause] };
+    }
+    let mut search = Search { request, found: &found, left: request.budget, unfinished: false };
+    match search.run() {
+        Some(attempt) => Diagnosis::Explained { causes: causes(&attempt, request) },
+        None => Diagnosis::Unexplained { hints: bodies::hints(request.body, &found), unfinished: search.unfinished },
+    }
+}
+
+/// As the receiver decides it.
+fn accepted(found: &Found<'_>, request: &Request<'_>) -> bool {
+    let secrets: Vec<&[u8]> =
+        request.secrets.iter().filter(|secret| secret.in_use).map(|secret| secret.secret).collect();
+    found.name.eq_ignore_ascii_case(HEADER)
+        && SignatureHeader::parse(found.value)
+            .and_then(|header| header.verify(&secrets, request.body, request.received_at, request.tolerance_secs))
+            .is_ok()
+}
+
+struct Search<'r> {
+    request: &'r Request<'r>,
+    found: &'r [Found<'r>],
+    left: u64,
+    unfinished: bool,
+}
+
+impl<'r> Search<'r> {
+    /// The attempt with the fewest changes that fits.
+    fn run(&mut self) -> Option<Attempt<'r>> {
+        let bodies: Vec<_> = bodies::variants(self.request.body, self.request.budget);
+        for changes in 0..=2 {
+            for found in self.found {
+                for message in found.messages() {
+                    let message_changes = usize::from(message != found.scheme.message());
+                    for (body, bytes) in &bodies {
+                        let so_far = message_changes + usize::from(body.is_some());
+                        if so_far > changes {
+                            continue;
+                        }
+                        if let Some(attempt) = self.keys(found, message, *body, bytes, changes - so_far) {
+                            return Some(attempt);
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Tries every secret that is `changes` away from the scheme's own use of one that is in use.
+    fn keys(
+        &mut self,
+        found: &'r Found<'r>,
+        message: Message,
+        body: Option<BodyChange>,
+        bytes: &[u8],
+        changes: usize,
+    ) -> Option<Attempt<'r>> {
+        for known in self.request.secrets {
+            for (key, secret) in keys::variants(known.secret) {
+                let key_changes = usize::from(key != found.scheme.key());
+                let other = usize::from(!known.in_use);
+                if key_changes + other != changes {
+                    continue;
+                }
+                if !self.may_hash(bytes.len()) {
+                    return None;
+                }
+                if found.fits(message, &secret, bytes) {
+                    return Some(Attempt { found, message, body, label: known.label, in_use: known.in_use, key });
+                }
+            }
+        }
+        None
+    }
+
+    fn may_hash(&mut self, bytes: usize) -> bool {
+        // A block of the hash and two more for the keys, so that empty bodies cost something as well.
+        let cost = bytes as u64 + 192;
+        let may = self.left >= cost;
+        self.left = self.left.saturating_sub(cost);
+        self.unfinished |= !may;
+        may
+    }
+}
+
+/// The causes that an attempt that fits shows.
+fn causes(attempt: &Attempt<'_>, request: &Request<'_>) -> Vec<Cause> {
+    let found = attempt.found;
+    let mut causes = found.causes();
+    if attempt.message == Message::MillisDotBody {
+        causes.push(Cause::Milliseconds);
+    } else if attempt.message != found.scheme.message() {
+        causes.push(Cause::Signed(attempt.message));
+    }
+    causes.extend(attempt.body.map(Cause::Body));
+    if !attempt.in_use || attempt.key != found.scheme.key() {
+        let (label, in_use) = (attempt.label.to_owned(), attempt.in_use);
+        causes.push(Cause::Secret { label, in_use, change: attempt.key });
+    }
+    causes.extend(found.time_causes(request));
+    if causes.is_empty() {
+        // Everything fits, and yet it was refused: the digest came behind those that are read.
+        causes.push(Cause::Malformed { what: "a digest among the first eight" });
+    }
+    causes
+}
+
+impl Found<'_> {
+    fn fits(&self, message: Message, secret: &[u8], body: &[u8]) -> bool {
+        let (time, id) = (self.timestamp.unwrap_or_default().as_bytes(), self.id.unwrap_or_default().as_bytes());
+        let parts: &[&[u8]] = match message {
+            Message::TimeDotBody => &[time, b".", body],
+            Message::IdTimeBody => &[id, b".", time, b".", body],
+            Message::VersionTimeBody => &[b"v0:", time, b":", body],
+            Message::BodyAlone => &[body],
+            Message::TimeBody => &[time, body],
+            Message::MillisDotBody => &[time, b"000.", body],
+        };
+        let expected = mac_of(secret, parts);
+        self.digests.iter().any(|digest| bool::from(expected.as_slice().ct_eq(digest.as_slice())))
+    }
+
+    fn time_causes(&self, request: &Request<'_>) -> Vec<Cause> {
+        let Some(timestamp) = self.timestamp else { return Vec::new() };
+        let mut causes = Vec::new();
+        let secs = match timestamp.parse::<i64>() {
+            // The year 5138 in seconds, 1973 in milliseconds.
+            Ok(millis) if millis >= 100_000_000_000 => {
+                causes.push(Cause::Milliseconds);
+                millis / 1000
+            }
+            Ok(secs) => secs,
+            Err(_) => {
+                causes.push(Cause::NoWholeSeconds);
+                let Some(whole) = timestamp.split('.').next().and_then(|whole| whole.parse().ok()) else {
+                    return causes;
+                };
+                whole
+            }
+        };
+        let age = request.received_at.saturating_sub(secs);
+        if age > request.tolerance_secs {
+            causes.push(Cause::TooOld { secs: age, allowed: request.tolerance_secs });
+        } else if age < -SignatureHeader::FUTURE_SECS {
+            causes.push(Cause::FromTheFuture { secs: age.saturating_neg() });
+        }
+        causes
+    }
+}
+
+#[cfg(test)]
+#[path = "diagnosis/diagnosis_tests.rs"]
+mod tests;

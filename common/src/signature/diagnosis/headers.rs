@@ -1,0 +1,214 @@
+//! Finds what may be a signature among a request's headers, ours and other services'.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::keys::KeyChange;
+use super::{Cause, Message};
+use crate::signature::{HEADER, digest};
+
+/// Most digests tried; a header can hold any number.
+const MAX_DIGESTS: usize = 16;
+
+/// Whose way of signing it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// `ElevenLabs-Signature: t=…,v0=hex`, over `<t>.<body>`.
+    ElevenLabs,
+    /// `Stripe-Signature: t=…,v1=hex`, over `<t>.<body>`.
+    Stripe,
+    /// `webhook-id`, `webhook-timestamp`, `webhook-signature: v1,base64`, over `<id>.<t>.<body>`, the key in Base64 behind `whsec_`.
+    StandardWebhooks,
+    /// `X-Hub-Signature-256: sha256=hex`, over the body.
+    GitHub,
+    /// `X-Slack-Signature: v0=hex` with `X-Slack-Request-Timestamp`, over `v0:<t>:<body>`.
+    Slack,
+}
+
+impl Scheme {
+    /// What it signs.
+    pub(super) fn message(self) -> Message {
+        match self {
+            Self::ElevenLabs | Self::Stripe => Message::TimeDotBody,
+            Self::StandardWebhooks => Message::IdTimeBody,
+            Self::GitHub => Message::BodyAlone,
+            Self::Slack => Message::VersionTimeBody,
+        }
+    }
+
+    /// How it uses the secret.
+    pub(super) fn key(self) -> KeyChange {
+        if self == Self::StandardWebhooks { KeyChange::Base64Decoded } else { KeyChange::None }
+    }
+}
+
+/// A header that may hold a signature.
+#[derive(Debug)]
+pub(super) struct Found<'r> {
+    pub name: &'r str,
+    pub value: &'r str,
+    pub scheme: Scheme,
+    pub timestamp: Option<&'r str>,
+    pub id: Option<&'r str>,
+    pub digests: Vec<[u8; 32]>,
+    tag: Option<&'r str>,
+    base64: bool,
+}
+
+impl<'r> Found<'r> {
+    /// What may have been signed under this header.
+    pub fn messages(&self) -> Vec<Message> {
+        let mut messages = vec![self.scheme.message()];
+        if self.timestamp.is_some() {
+            messages.extend([Message::TimeDotBody, Message::TimeBody, Message::MillisDotBody]);
+        }
+        messages.push(Message::BodyAlone);
+        let first = messages[0];
+        let mut seen = false;
+        messages.retain(|message| *message != first || !std::mem::replace(&mut seen, true));
+        messages
+    }
+
+    /// What is wrong with the header itself.
+    pub fn causes(&self) -> Vec<Cause> {
+        if self.scheme != Scheme::ElevenLabs {
+            return vec![Cause::OtherScheme(self.scheme)];
+        }
+        let mut causes = Vec::new();
+        if !self.name.eq_ignore_ascii_case(HEADER) {
+            causes.push(Cause::OtherHeader { name: self.name.to_owned() });
+        }
+        match self.tag {
+            Some("v0") => {}
+            Some(tag) => causes.push(Cause::OtherTag { tag: tag.to_owned() }),
+            None => causes.push(Cause::Malformed { what: "`v0=` before the digest" }),
+        }
+        if self.base64 {
+            causes.push(Cause::Base64Digest);
+        }
+        if self.timestamp.is_none() {
+            causes.push(Cause::Malformed { what: "the time, `t=<unix secs>`" });
+        }
+        causes
+    }
+
+    /// What is taken here and refused by those who compare texts.
+    pub fn remarks(&self) -> Vec<Cause> {
+        let mut remarks = Vec::new();
+        if self.value.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            remarks.push(Cause::UppercaseHex);
+        }
+        if self.value.bytes().any(|byte| byte.is_ascii_whitespace()) {
+            remarks.push(Cause::Blanks);
+        }
+        remarks
+    }
+
+    fn new(name: &'r str, value: &'r str, scheme: Scheme) -> Self {
+        Self { name, value, scheme, timestamp: None, id: None, digests: Vec::new(), tag: None, base64: false }
+    }
+
+    fn take(&mut self, tag: Option<&'r str>, text: &str) {
+        if self.digests.len() >= MAX_DIGESTS {
+            return;
+        }
+        if let Some(digest) = digest(text) {
+            self.digests.push(digest);
+        } else if let Some(digest) = base64_digest(text) {
+            self.digests.push(digest);
+            self.base64 = true;
+        } else {
+            return;
+        }
+        if self.tag.is_none() || tag == Some("v0") {
+            self.tag = tag;
+        }
+    }
+}
+
+/// Everything in `headers` that may be a signature, ours first.
+pub(super) fn find(headers: &[(String, String)]) -> Vec<Found<'_>> {
+    let mut found: Vec<_> = headers.iter().filter_map(|(name, value)| read(headers, name, value)).collect();
+    found.sort_by_key(|found| !found.name.eq_ignore_ascii_case(HEADER));
+    found
+}
+
+fn read<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str) -> Option<Found<'r>> {
+    let lower = name.to_ascii_lowercase();
+    // Proxies and frameworks rename headers (X-…, HTTP_ELEVENLABS_SIGNATURE), so the value counts as much as the name.
+    if !lower.contains("signature") && !lower.contains("hmac") && !value.contains("v0=") {
+        return None;
+    }
+    if let Some(prefix) = lower.strip_suffix("-signature").filter(|prefix| ["webhook", "svix"].contains(prefix)) {
+        return standard(headers, name, value, prefix);
+    }
+    let scheme = match lower.as_str() {
+        "stripe-signature" => Scheme::Stripe,
+        "x-hub-signature-256" => Scheme::GitHub,
+        "x-slack-signature" => Scheme::Slack,
+        _ => Scheme::ElevenLabs,
+    };
+    let mut found = Found::new(name, value, scheme);
+    for part in value.split(',') {
+        let Some((key, text)) = part.split_once('=') else {
+            found.take(None, part.trim());
+            continue;
+        };
+        match (key.trim(), text.trim()) {
+            ("t" | "ts" | "timestamp", text) if found.timestamp.is_none() => found.timestamp = Some(text),
+            (key, text) => {
+                found.take(Some(key), text);
+                // A bare Base64 digest ends in `=` as well.
+                if text.is_empty() || text == "=" {
+                    found.take(None, part.trim());
+                }
+            }
+        }
+    }
+    if scheme == Scheme::Slack {
+        found.timestamp = get(headers, "x-slack-request-timestamp");
+    }
+    // Stripe's form under our header's name.
+    if scheme == Scheme::ElevenLabs && found.tag == Some("v1") && found.timestamp.is_some() {
+        found.scheme = Scheme::Stripe;
+    }
+    (!found.digests.is_empty()).then_some(found)
+}
+
+fn standard<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str, prefix: &str) -> Option<Found<'r>> {
+    let mut found = Found::new(name, value, Scheme::StandardWebhooks);
+    found.id = get(headers, &format!("{prefix}-id"));
+    found.timestamp = get(headers, &format!("{prefix}-timestamp"));
+    for signature in value.split(' ') {
+        let (version, text) = signature.split_once(',').unwrap_or(("v1", signature));
+        found.take(Some(version), text);
+    }
+    (!found.digests.is_empty()).then_some(found)
+}
+
+fn get<'r>(headers: &'r [(String, String)], name: &str) -> Option<&'r str> {
+    headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// What a value of our header lacks.
+pub(super) fn lacks(value: &str) -> &'static str {
+    let parts = || value.split(',').filter_map(|part| part.split_once('='));
+    if value.trim().is_empty() {
+        "anything: it is empty"
+    } else if !parts().any(|(key, _)| key.trim() == "t") {
+        "the time, `t=<unix secs>`, and a digest of 64 hex digits"
+    } else if !parts().any(|(key, _)| key.trim() == "v0") {
+        "the digest, `v0=<64 hex digits>`"
+    } else {
+        "64 hex digits behind `v0=`: a SHA-256 digest has that many"
+    }
+}
+
+fn base64_digest(text: &str) -> Option<[u8; 32]> {
+    if !(43..=44).contains(&text.len()) {
+        return None;
+    }
+    let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    BASE64_STANDARD.decode(format!("{standard}=")).ok()?.try_into().ok()
+}
