@@ -7,7 +7,7 @@
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
 //! - [`transcript`]: a call's events folded into the text people read
 //! - [`signature`]: the webhook signature scheme, and why a signature does not fit
-//! - [`json`], [`elevenlabs`]: reading provider JSON of any shape
+//! - [`json`], [`elevenlabs`]: reading provider JSON of any shape; [`json_style`]: writing it as other programs do
 //! - [`text`]: making untrusted text safe to show
 
 pub mod api;
@@ -16,6 +16,7 @@ pub mod elevenlabs;
 pub mod event;
 pub mod id;
 pub mod json;
+pub mod json_style;
 pub mod protocol;
 pub mod signature;
 pub mod text;

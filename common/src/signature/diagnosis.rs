@@ -7,18 +7,19 @@
 
 mod bodies;
 mod headers;
-mod json_styles;
 mod keys;
 mod words;
 
 use subtle::ConstantTimeEq;
 
+pub use crate::json_style::{Separators, Style, Writing};
+
 use super::{HEADER, SignatureHeader, mac_of};
 pub use bodies::BodyChange;
 use headers::Found;
 pub use headers::Scheme;
-pub use json_styles::{Separators, Style, Writing};
 pub use keys::KeyChange;
+pub use words::{ExplainedCause, Explanation};
 
 /// A request to be explained.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use super::headers::Found;
-use super::json_styles::{self, Separators, Style, Writing};
+use crate::json_style::{self, Style};
 use crate::signature::HEADER;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -67,8 +67,8 @@ pub(super) fn variants(body: &[u8], budget: u64) -> Vec<(Option<BodyChange>, Cow
     add(BodyChange::BomAdded, body.strip_prefix(BOM).and_then(owned));
     let text = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).ok();
     if let Some(text) = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
-        for style in json_styles::all() {
-            add(BodyChange::Reserialised(style), owned(json_styles::write(text, style).as_bytes()));
+        for style in json_style::all() {
+            add(BodyChange::Reserialised(style), owned(json_style::write(text, style).as_bytes()));
         }
         add(BodyChange::Stringified, serde_json::from_str::<String>(text).ok().and_then(|text| owned(text.as_bytes())));
     }
@@ -116,8 +116,7 @@ pub(super) fn hints(body: &[u8], found: &[Found<'_>]) -> Vec<&'static str> {
     } else if let Ok(text) = std::str::from_utf8(body)
         && serde_json::from_str::<IgnoredAny>(text).is_ok()
     {
-        let python = Style { separators: Separators::Spaced, writing: Writing::Python };
-        if json_styles::write(text, python) != text {
+        if json_style::write(text, json_style::WIRE) != text {
             hints.push(
                 "the body is not written as ElevenLabs writes it (Python's json.dumps: a blank behind each comma and colon, \
                  \\u escapes): it may have been parsed and written anew in a way that cannot be undone",

@@ -1,6 +1,51 @@
 //! Causes in words: a short code for programs, what happened, and what to do.
 
+use serde::Serialize;
+
 use super::{BodyChange, Cause, Diagnosis, KeyChange, Message, Scheme, Separators, Style, Writing};
+
+/// A diagnosis for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Whether the signature is accepted.
+    pub accepted: bool,
+    /// [`Diagnosis::summary`].
+    pub summary: String,
+    /// What explains it, or what stricter receivers would mind.
+    pub causes: Vec<ExplainedCause>,
+    /// Where nothing explains it: facts that may lead further.
+    pub hints: Vec<&'static str>,
+    /// Whether causes were left untried.
+    pub unfinished: bool,
+}
+
+/// A cause for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExplainedCause {
+    /// [`Cause::code`].
+    pub code: &'static str,
+    /// [`Cause::what`].
+    pub what: String,
+    /// [`Cause::remedy`].
+    pub remedy: &'static str,
+}
+
+impl From<&Diagnosis> for Explanation {
+    fn from(diagnosis: &Diagnosis) -> Self {
+        let (hints, unfinished) = match diagnosis {
+            Diagnosis::Unexplained { hints, unfinished } => (hints.clone(), *unfinished),
+            _ => (Vec::new(), false),
+        };
+        let cause = |cause: &Cause| ExplainedCause { code: cause.code(), what: cause.what(), remedy: cause.remedy() };
+        Self {
+            accepted: matches!(diagnosis, Diagnosis::Accepted { .. }),
+            summary: diagnosis.summary(),
+            causes: diagnosis.causes().iter().map(cause).collect(),
+            hints,
+            unfinished,
+        }
+    }
+}
 
 impl Diagnosis {
     /// The causes, or what stricter receivers would mind.

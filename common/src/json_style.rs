@@ -1,4 +1,7 @@
-//! The same JSON as other programs write it.
+//! The same JSON as other programs write it: Python's `json.dumps`, which the vendor uses, JavaScript's, and indented.
+
+/// As ElevenLabs writes its webhooks: `json.dumps` of Python.
+pub const WIRE: Style = Style { separators: Separators::Spaced, writing: Writing::Python };
 
 /// How a program writes JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,8 @@ pub enum Writing {
 }
 
 /// Every style worth trying, the likeliest first.
-pub(super) fn all() -> impl Iterator<Item = Style> {
+#[must_use]
+pub fn all() -> impl Iterator<Item = Style> {
     let separators = [Separators::Spaced, Separators::Compact, Separators::Indented(2), Separators::Indented(4)];
     let writings = [Writing::Kept, Writing::Python, Writing::JavaScript, Writing::PythonUnescaped];
     separators
@@ -43,7 +47,8 @@ pub(super) fn all() -> impl Iterator<Item = Style> {
 }
 
 /// `json`, known to be JSON, in another style. Needs no stack, however deep it is nested.
-pub(super) fn write(json: &str, style: Style) -> String {
+#[must_use]
+pub fn write(json: &str, style: Style) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
     let mut rest = json.trim_start();
