@@ -472,6 +472,8 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
     }
     let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;
     assert_eq!((listed["total"].as_i64(), listed["unverified"].as_array().unwrap().len()), (Some(1_010), 500));
+    let explained = listed["unverified"].as_array().unwrap().iter().filter(|attempt| attempt["diagnosis"].is_string());
+    assert!(explained.count() < 500, "a flood is not explained");
     let newest = &listed["unverified"][0];
     assert_eq!((&newest["reason"], &newest["route"]), (&json!("signature wrong"), &json!("transcription")));
     assert!(newest["remote_addr"].as_str().unwrap().starts_with("127.0.0.1:") && newest["node"].is_string());
@@ -479,4 +481,24 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
     assert_eq!(only["unverified"].as_array().unwrap().len(), 500);
     assert!(only["unverified"].as_array().unwrap().iter().all(|attempt| attempt["route"] == "post-call"));
     assert_eq!(list(&server, "").await.len(), 0, "nothing of them is kept as a delivery");
+}
+
+/// The sender hears which way the signature is wrong; the admin why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let signed = r#"{"call_sid": "EL_cause_1", "speaker": "user", "message": "hello"}"#;
+    let header =
+        callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), now(), signed.as_bytes());
+    let url = format!("{}/webhooks/elevenlabs/transcription", server.embedded.url);
+    let post = callscope_tests::server::http().post(url).header("ElevenLabs-Signature", header);
+    let response = post.body(signed.replace(": ", ":")).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    let said = response.text().await.unwrap();
+    assert!(said.contains("signature wrong") && !said.contains("reserialised"), "{said}");
+    let listed = server.get(&format!("{PATH}?verdict=unverified")).await;
+    assert_eq!(listed["unverified"][0]["diagnosis"], "body_reserialised", "{listed}");
+    let found = server.get(&format!("{PATH}?verdict=unverified&q=reserialised")).await;
+    assert_eq!(found["unverified"].as_array().unwrap().len(), 1);
 }
