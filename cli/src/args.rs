@@ -2,8 +2,10 @@
 
 mod calls;
 mod connections;
+mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
+mod listen;
 mod replay;
 mod samples;
 mod subscriptions;
@@ -17,8 +19,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::exit::{Exit, Failure};
 pub use calls::Calls;
 pub use connections::Connections;
+pub use deliveries::{Deliveries, Export as ExportDeliveries, Verdict, Which as WhichDeliveries};
 #[cfg(feature = "demo")]
 pub use demo::Demo;
+pub use listen::Listen;
 pub use replay::Replay;
 pub use samples::Samples;
 pub use subscriptions::Subscriptions;
@@ -108,6 +112,11 @@ pub enum Command {
     /// List and show the followed calls (admin)
     #[command(subcommand)]
     Subscriptions(Subscriptions),
+    /// What came in: list, show, replay and export it (admin)
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// Follow what comes in and forward it to a server of your own (admin)
+    Listen(Listen),
     /// Send payloads as signed webhooks, at the call's own pace
     Replay(Replay),
     /// The payloads shipped with this program

@@ -3,8 +3,10 @@
 mod calls;
 mod completions;
 mod connections;
+mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
+mod listen;
 mod replay;
 mod samples;
 mod subscriptions;
@@ -42,6 +44,8 @@ async fn short(settings: &Settings, command: Command) -> Result {
         Command::Calls(args) => calls::run(settings, args).await,
         Command::Connections(args) => connections::run(settings, args).await,
         Command::Subscriptions(args) => subscriptions::run(settings, args).await,
+        Command::Deliveries(args) => deliveries::run(settings, args).await,
+        Command::Listen(args) => listen::run(settings, args).await,
         Command::Replay(args) => replay::run(settings, args).await,
         Command::Samples(args) => samples::run(settings, &args),
         Command::Webhook(args) => webhook::run(settings, args),

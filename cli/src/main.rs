@@ -5,6 +5,7 @@
 //! - [`live`]: a call's stream, unbroken across reconnects; [`client`]: the HTTP API
 //! - [`tail`]: what `tail` does with the stream; [`tui`]: its full-screen view
 //! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
+//! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them
 //! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
 
 mod args;
@@ -12,8 +13,10 @@ mod client;
 mod command;
 mod console;
 mod exit;
+mod listen;
 mod live;
 mod output;
+mod redact;
 mod replay;
 mod samples;
 mod secret;
