@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::args::Listen;
+use crate::args::{Listen, Verdict};
 use crate::client::{self, Client};
 use crate::exit::{Exit, Failure, Result};
 use crate::live::{Backoff, Endpoint};
@@ -43,6 +43,10 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows and forwards until it is ended from outside.
 pub async fn run(settings: &Settings, args: Listen) -> Result {
+    if args.verdicts.contains(&Verdict::Unverified) {
+        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to follow")
+            .hint("list them: callscope deliveries ls --verdict unverified"));
+    }
     let secret = args.sign_with_file.as_deref().map(Secret::read).transpose()?;
     let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
     let begin = match place.as_ref().and_then(PlaceFile::cursor) {
@@ -58,7 +62,6 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
     let (updates, mut queue) = mpsc::channel(QUEUE);
     let following = tokio::spawn(stream::follow(Endpoint::new(settings), begin, updates));
     let keys = Keys::of_terminal();
-    say_what_is_done(settings, &args, keys.is_some());
     let choice = Choice::new(&args);
     let mut forwarder = Forwarder {
         settings,
@@ -68,6 +71,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         report: Report::new(settings),
         place,
         noted: Instant::now(),
+        said: what_is_done(settings, &args, keys.is_some()),
         keys,
         last: None,
     };
@@ -92,13 +96,13 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
     ended
 }
 
-fn say_what_is_done(settings: &Settings, args: &Listen, has_keys: bool) {
+fn what_is_done(settings: &Settings, args: &Listen, has_keys: bool) -> String {
     let from = client::shown(&settings.server);
     let keys = if has_keys { " (r: send the last one again, Ctrl-C: end)" } else { "" };
-    settings.console.say(match &args.forward_to {
+    match &args.forward_to {
         Some(target) => format!("forwarding deliveries from {from} to {target}{keys}"),
         None => format!("showing deliveries from {from}; --forward-to URL forwards them"),
-    });
+    }
 }
 
 /// Which deliveries are forwarded.
@@ -134,6 +138,8 @@ struct Forwarder<'s> {
     /// When the place was written last.
     noted: Instant,
     keys: Option<Keys>,
+    /// What this is about, said once the stream stands; empty from then on.
+    said: String,
     /// What was forwarded last.
     last: Option<(DeliveryView, Whole)>,
 }
@@ -155,7 +161,8 @@ impl Forwarder<'_> {
                 (Update::Began { cursor, resumed }, _) => self.began(&cursor, resumed)?,
                 (Update::Lost { reason, delay }, _) => {
                     let secs = delay.as_secs_f64();
-                    self.settings.console.say(format!("connection lost ({reason}); trying again in {secs:.1} s"));
+                    let what = if self.said.is_empty() { "connection lost" } else { "no connection" };
+                    self.settings.console.say(format!("{what} ({reason}); trying again in {secs:.1} s"));
                 }
                 (Update::Failed(failure), _) => return Err(failure),
                 (Update::Delivery(message), None) => self.note(&message.cursor)?,
@@ -171,6 +178,7 @@ impl Forwarder<'_> {
             self.settings.console.say("connected again; nothing missed");
             return Ok(());
         }
+        self.settings.console.say(std::mem::take(&mut self.said));
         self.settings.console.debug(format!("following deliveries after {cursor}"));
         // Before the first delivery there is a place too: one that comes while this program is away is not missed.
         match &mut self.place {

@@ -8,6 +8,7 @@ mod cluster;
 mod deliveries;
 mod drain;
 mod kill;
+mod listen;
 mod merge;
 mod once;
 mod peers;

@@ -31,7 +31,7 @@ pub struct Listen {
     /// Only of these verdicts
     #[arg(long = "verdict", value_name = "VERDICT")]
     pub verdicts: Vec<Verdict>,
-    /// Begin with the oldest delivery that is kept, not with the next one to come
+    /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes before
     #[arg(long)]
     pub history: bool,
     /// Keep the place in this file, and begin there the next time

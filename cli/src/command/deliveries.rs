@@ -62,7 +62,10 @@ async fn chosen(client: &Client, which: &WhichDeliveries, limit: u32) -> Result<
         let left = u32::try_from(limit - deliveries.len()).unwrap_or(PAGE);
         query.push(("limit", left.min(PAGE).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page: Page = client.get(&PATH, &query).await?;
+        let page: Page = client.get(&PATH, &query).await.map_err(|failure| match failure.exit {
+            Exit::NotFound => failure.hint("see which there are: callscope calls ls"),
+            _ => failure,
+        })?;
         deliveries.extend(page.deliveries);
         cursor = page.next_cursor;
         if cursor.is_none() {

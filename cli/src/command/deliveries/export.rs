@@ -6,8 +6,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use callscope_common::Timestamp;
 use callscope_common::api::DeliveryView;
-use serde_json::json;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::show::{Whole, fetch};
@@ -27,6 +28,21 @@ struct Fixture {
     id: String,
     body: Vec<u8>,
     line: Box<RawValue>,
+}
+
+/// What is left of a delivery without people in it.
+#[derive(Serialize)]
+struct Redacted<'d> {
+    delivery_id: &'d str,
+    route: &'d str,
+    kind: Option<&'d str>,
+    verdict: &'d str,
+    received_at: Timestamp,
+    response_status: i64,
+    redacted: bool,
+    headers: Vec<&'d (String, String)>,
+    body: &'d str,
+    body_base64: String,
 }
 
 /// Runs it.
@@ -63,7 +79,8 @@ pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -
         match &args.dir {
             Some(dir) => write(dir, count, &fixture)?,
             None if as_document => lines.push(fixture.line),
-            None => output.write(&format!("{}\n", fixture.line.get()))?,
+            // A line break in JSON stands between values.
+            None => output.write(&format!("{}\n", fixture.line.get().replace(['\n', '\r'], " ")))?,
         }
     }
     settings.console.progress("");
@@ -120,11 +137,18 @@ fn fixture(
     // The signature is of other bytes now.
     let is_signature = |name: &str| name.eq_ignore_ascii_case(callscope_common::signature::HEADER);
     let headers: Vec<_> = whole.headers.iter().filter(|(name, _)| keeps(name) && !is_signature(name)).collect();
-    let line = json!({
-        "delivery_id": id, "route": view.route, "kind": view.kind, "verdict": view.verdict,
-        "received_at": view.received_at, "response_status": view.response_status, "headers": headers,
-        "body": body, "body_base64": BASE64_STANDARD.encode(&body), "redacted": true,
-    });
+    let line = Redacted {
+        delivery_id: &id,
+        route: &view.route,
+        kind: view.kind.as_deref(),
+        verdict: &view.verdict,
+        received_at: view.received_at,
+        response_status: view.response_status,
+        redacted: true,
+        headers,
+        body: &body,
+        body_base64: BASE64_STANDARD.encode(&body),
+    };
     let line = serde_json::value::to_raw_value(&line).map_err(|error| Failure::error(error.to_string()))?;
     Ok(Ok(Fixture { kind, id, body: body.into_bytes(), line }))
 }
