@@ -41,6 +41,9 @@ impl Arrived {
     }
 }
 
+/// In place of a status: the target takes the request in, and goes away without an answer.
+const HANG_UP: u16 = 0;
+
 type Log = Arc<Mutex<Vec<Arrived>>>;
 
 /// The user's own server: takes everything in, and answers as it is told.
@@ -105,6 +108,9 @@ async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
         }
         log.lock().push(Arrived { path, headers, body });
         let status = status.load(Ordering::SeqCst);
+        if status == HANG_UP {
+            return;
+        }
         let answer = format!("HTTP/1.1 {status} Told\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\nok");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
@@ -329,4 +335,24 @@ async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
     let attempts: Vec<_> =
         target.log.lock().iter().map(|a| a.header("Callscope-Attempt").unwrap().to_owned()).collect();
     assert_eq!(attempts, ["1", "2", "3", "1"]);
+}
+
+/// It may have taken it in, for all we know.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_and_not_answered_is_marked_when_it_is_sent_again() {
+    let database = Database::new(Engine::Sqlite).await;
+    let (server, http) = (Process::start(&database, 0).await, http());
+    let target = Target::start(0, Log::default()).await;
+    let place = database.dir.path().join("place.json");
+    let listener = Listener::start(&server.url, target.port, &place, &[]);
+    listener.says("forwarding deliveries").await;
+    target.status.store(HANG_UP, Ordering::SeqCst);
+    speak(&http, &server.url, 0, 0).await;
+    until("it is sent again", async || target.ids().len() >= 2).await;
+    target.status.store(200, Ordering::SeqCst);
+    until("it is answered", async || listener.lines.lock().len() == 1).await;
+    let log = target.log.lock().clone();
+    assert_eq!(log[0].header("Callscope-Duplicate"), None);
+    assert!(log[1..].iter().all(|arrived| arrived.header("Callscope-Duplicate") == Some("sent-again")), "{log:?}");
+    assert_eq!(listener.lines.lock()[0]["duplicate"], "sent-again");
 }
