@@ -120,7 +120,8 @@ impl Choice {
 
     fn takes(&self, view: &DeliveryView) -> bool {
         let call_id = view.call_id.map(|id| id.to_string());
-        let is_of = |id: &String| Some(id) == view.call_sid.as_ref() || Some(id) == call_id.as_ref();
+        let names = [view.call_sid.as_ref(), view.conversation_id.as_ref(), call_id.as_ref()];
+        let is_of = |id: &String| names.contains(&Some(id));
         (self.kinds.is_empty() || view.kind.as_ref().is_some_and(|kind| self.kinds.contains(kind)))
             && (self.calls.is_empty() || self.calls.iter().any(is_of))
             && (self.verdicts.is_empty() || self.verdicts.contains(&view.verdict.as_str()))

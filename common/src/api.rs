@@ -249,6 +249,9 @@ pub struct DeliveryView {
     /// That call's sid.
     #[serde(default)]
     pub call_sid: Option<String>,
+    /// That call's conversation id, once known.
+    #[serde(default)]
+    pub conversation_id: Option<String>,
     /// The HTTP status it was answered with.
     pub response_status: i64,
     /// The body's length in bytes.

@@ -37,7 +37,6 @@ pub enum Writing {
 }
 
 /// Every style worth trying, the likeliest first.
-#[must_use]
 pub fn all() -> impl Iterator<Item = Style> {
     let separators = [Separators::Spaced, Separators::Compact, Separators::Indented(2), Separators::Indented(4)];
     let writings = [Writing::Kept, Writing::Python, Writing::JavaScript, Writing::PythonUnescaped];

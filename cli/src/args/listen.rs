@@ -25,7 +25,7 @@ pub struct Listen {
     /// Only of these types, such as post_call_transcription, turn, partial
     #[arg(long = "type", value_name = "TYPE")]
     pub kinds: Vec<String>,
-    /// Only of these calls: their sids or call ids
+    /// Only of these calls: their sids, conversation ids or call ids
     #[arg(long = "call", value_name = "ID")]
     pub calls: Vec<String>,
     /// Only of these verdicts

@@ -77,6 +77,7 @@ struct Row {
     remote_addr: Option<String>,
     call_id: Option<CallId>,
     call_sid: Option<String>,
+    conversation_id: Option<String>,
     response_status: i64,
     body_bytes: i64,
 }
@@ -85,7 +86,7 @@ struct Row {
 macro_rules! facts {
     () => {
         "d.delivery_id, d.route, d.kind, d.verdict, d.reason, d.received_at, d.remote_addr, d.call_id, c.call_sid, \
-         d.response_status, d.body_bytes FROM deliveries d LEFT JOIN calls c ON c.call_id = d.call_id WHERE "
+         c.conversation_id, d.response_status, d.body_bytes FROM deliveries d LEFT JOIN calls c ON c.call_id = d.call_id WHERE "
     };
 }
 use facts;
@@ -260,6 +261,7 @@ impl TryFrom<Row> for DeliveryView {
             remote_addr: row.remote_addr,
             call_id: row.call_id,
             call_sid: row.call_sid,
+            conversation_id: row.conversation_id,
             response_status: row.response_status,
             body_bytes: row.body_bytes,
         })

@@ -16,6 +16,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub enum BodyChange {
     /// It is the same JSON, written in this style.
     Reserialised(Style),
+    /// The same, and a line feed behind it.
+    ReserialisedLine(Style),
     /// It had no line end at its end, this one has.
     NewlineAdded,
     /// It had blanks or line ends around it or none of those that are around this one.
@@ -68,7 +70,10 @@ pub(super) fn variants(body: &[u8], budget: u64) -> Vec<(Option<BodyChange>, Cow
     let text = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).ok();
     if let Some(text) = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
         for style in json_style::all() {
-            add(BodyChange::Reserialised(style), owned(json_style::write(text, style).as_bytes()));
+            let mut written = json_style::write(text, style);
+            add(BodyChange::Reserialised(style), owned(written.as_bytes()));
+            written.push('\n');
+            add(BodyChange::ReserialisedLine(style), owned(written.as_bytes()));
         }
         add(BodyChange::Stringified, serde_json::from_str::<String>(text).ok().and_then(|text| owned(text.as_bytes())));
     }

@@ -61,6 +61,7 @@ fn a_body_written_anew_is_found_in_either_direction() {
     let javascript = r#"{"type":"post_call_transcription","data":{"message":"Straße","price":0.000057}}"#;
     check(SECRET, BODY, javascript, &["body_reserialised"]);
     check(SECRET, javascript, BODY, &["body_reserialised"]);
+    check(SECRET, &format!("{BODY}\n"), javascript, &["body_reserialised"]);
     let pretty = "{\n  \"type\": \"post_call_transcription\",\n  \"data\": {\n    \"message\": \"Stra\\u00dfe\",\n    \"price\": 5.7e-05\n  }\n}";
     check(SECRET, BODY, pretty, &["body_reserialised"]);
     check(SECRET, pretty, BODY, &["body_reserialised"]);

@@ -181,7 +181,7 @@ fn message_words(message: Message) -> &'static str {
 
 fn body_code(change: BodyChange) -> &'static str {
     match change {
-        BodyChange::Reserialised(_) => "body_reserialised",
+        BodyChange::Reserialised(_) | BodyChange::ReserialisedLine(_) => "body_reserialised",
         BodyChange::NewlineAdded | BodyChange::BlanksTrimmed => "newline_added",
         BodyChange::NewlineRemoved | BodyChange::CrLfRemoved => "newline_removed",
         BodyChange::CrLfToLf | BodyChange::LfToCrLf => "line_ends_changed",
@@ -196,6 +196,12 @@ fn body_words(change: BodyChange) -> String {
     let words = match change {
         BodyChange::Reserialised(style) => {
             return format!("the body was parsed and written anew: the signature fits it {}", style_words(style));
+        }
+        BodyChange::ReserialisedLine(style) => {
+            return format!(
+                "the body was parsed and written anew: the signature fits it {}, and with a line end behind it",
+                style_words(style)
+            );
         }
         BodyChange::NewlineAdded => "a line end was added at the end of the body",
         BodyChange::BlanksTrimmed => "blanks or line ends were added around the body",
