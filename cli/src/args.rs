@@ -3,9 +3,11 @@
 mod calls;
 mod connections;
 mod context;
+mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod listen;
 mod login;
 mod man;
 mod play;
@@ -27,9 +29,11 @@ use crate::exit::{Exit, Failure};
 pub use calls::{Calls, Kind};
 pub use connections::Connections;
 pub use context::Context;
+pub use deliveries::{Deliveries, Export as ExportDeliveries, Verdict, Which as WhichDeliveries};
 #[cfg(feature = "demo")]
 pub use demo::Demo;
 pub use doctor::Doctor;
+pub use listen::Listen;
 pub use login::{Login, Logout};
 pub use man::{Completions, Help, Man, Shell, Topic};
 pub use play::Play;
@@ -133,6 +137,11 @@ pub enum Command {
     /// List and show the followed calls (admin)
     #[command(subcommand)]
     Subscriptions(Subscriptions),
+    /// What came in: list, show, replay and export it (admin)
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// Follow what comes in and forward it to a server of your own (admin)
+    Listen(Listen),
     /// Send payloads as signed webhooks, at the call's own pace
     Replay(Replay),
     /// Send one webhook of a type, with the fields you name

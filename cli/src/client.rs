@@ -54,6 +54,14 @@ impl Client {
         self.get(path, query).await
     }
 
+    /// POSTs without a body, for JSON as it came.
+    pub async fn post_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
+        let response = self.request(Method::POST, path, query).await?;
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        RawValue::from_string(text)
+            .map_err(|error| Failure::error(format!("the server answered with no JSON: {error}")))
+    }
+
     /// DELETEs.
     pub async fn delete(&self, path: &[&str]) -> Result<()> {
         self.request(Method::DELETE, path, &[]).await.map(drop)

@@ -3,9 +3,11 @@
 mod calls;
 mod connections;
 mod context;
+mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod listen;
 mod login;
 mod man;
 mod play;
@@ -54,6 +56,8 @@ async fn short(settings: &Settings, command: Command, global: &Global) -> Result
         Command::Calls(args) => calls::run(settings, args).await,
         Command::Connections(args) => connections::run(settings, args).await,
         Command::Subscriptions(args) => subscriptions::run(settings, args).await,
+        Command::Deliveries(args) => deliveries::run(settings, args).await,
+        Command::Listen(args) => listen::run(settings, args).await,
         Command::Samples(args) => samples::run(settings, &args),
         Command::Trigger(args) => trigger::run(settings, args).await,
         Command::Webhook(args) => webhook::run(settings, args),

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use url::Url;
 
 pub use backoff::Backoff;
-use connection::Break;
+pub use connection::{Break, Socket, closed};
+pub use handshake::connect;
 use position::Position;
 pub use position::{Place, Start};
 

@@ -6,6 +6,7 @@
 //! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`tui`]: the full-screen views
 //! - [`top`]: the full-screen view of the whole server; [`token`]: what an access token says
 //! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
+//! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them
 //! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
 
 mod args;
@@ -15,9 +16,11 @@ mod complete;
 mod config;
 mod console;
 mod exit;
+mod listen;
 mod live;
 mod output;
 mod play;
+mod redact;
 mod replay;
 mod samples;
 mod secret;

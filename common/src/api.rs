@@ -280,6 +280,12 @@ pub struct DeliveryView {
     pub remote_addr: Option<String>,
     /// The call it belongs to.
     pub call_id: Option<CallId>,
+    /// That call's sid.
+    #[serde(default)]
+    pub call_sid: Option<String>,
+    /// That call's conversation id, once known.
+    #[serde(default)]
+    pub conversation_id: Option<String>,
     /// The HTTP status it was answered with.
     pub response_status: i64,
     /// The body's length in bytes.
@@ -292,5 +298,79 @@ pub struct DeliveryList {
     /// Newest first.
     pub deliveries: Vec<DeliveryView>,
     /// Asks for the next page; `None` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /api/v1/admin/deliveries/{id}`.
+#[derive(Debug, Clone, Serialize)]
+pub struct WholeDelivery {
+    /// As listed.
+    #[serde(flatten)]
+    pub delivery: DeliveryView,
+    /// The delivery that it repeats.
+    pub duplicate_of: Option<Uuid>,
+    /// `[[name, value], …]`, in their order.
+    pub headers: Box<RawValue>,
+    /// As received; `None` where it is not UTF-8, or not kept any more.
+    pub body: Option<String>,
+    /// As received, byte for byte; `None` where it is not kept any more.
+    pub body_base64: Option<String>,
+    /// Whether headers and body were dropped, by age or by size.
+    pub body_dropped: bool,
+    /// The body of its answer.
+    pub response: String,
+    /// The events it caused, as the WebSocket sends them.
+    pub events: Vec<Box<RawValue>>,
+}
+
+/// `POST /api/v1/admin/deliveries/{id}/replay`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Replayed {
+    /// The delivery that came of it.
+    #[serde(flatten)]
+    pub delivery: DeliveryView,
+    /// The delivery that was taken up once more.
+    pub replay_of: Uuid,
+    /// Whether it was to take effect again.
+    pub as_new: bool,
+    /// The body of the answer.
+    pub response: String,
+}
+
+/// An attempt at a webhook that did not verify: the facts only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// `transcription` or `post-call`.
+    pub route: String,
+    /// Where from.
+    pub remote_addr: Option<String>,
+    /// What was wrong, as the sender heard it.
+    pub reason: String,
+    /// The likely cause, by name; `None` where it was not looked for.
+    #[serde(default)]
+    pub diagnosis: Option<String>,
+    /// The server process that refused it.
+    #[serde(default)]
+    pub node: String,
+}
+
+/// `GET /api/v1/admin/deliveries?verdict=unverified`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttemptList {
+    /// Always empty: nothing of what did not verify is kept but the facts.
+    pub deliveries: Vec<DeliveryView>,
+    /// Newest first.
+    pub unverified: Vec<Attempt>,
+    /// How many there were since each server started; older ones are counted and not kept.
+    pub total: u64,
+    /// The server processes that were seen lately.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// Those of them that did not answer in time: their attempts are missing here.
+    #[serde(default)]
+    pub silent_nodes: Vec<String>,
+    /// There is but one page.
     pub next_cursor: Option<String>,
 }

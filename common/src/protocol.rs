@@ -3,6 +3,8 @@
 //! [`ClientMessage::parse`] and [`ServerMessage::parse`] read them; [`ServerMessage`] serialises to what is sent.
 //! Unknown fields are ignored on both sides, so that either can grow.
 
+mod deliveries;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 use crate::id::IdentifierError;
 use crate::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
+pub use deliveries::{DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, FollowDeliveries};
 
 /// The subprotocol a client offers beside `bearer.<jwt>`, and the server answers.
 pub const SUBPROTOCOL: &str = "callscope.v1";
@@ -33,6 +36,10 @@ pub enum ClientMessage {
     Unsubscribe(Identifier),
     /// Answered by a pong with the same value.
     Ping(Box<RawValue>),
+    /// Follow what comes in.
+    FollowDeliveries(FollowDeliveries),
+    /// Stop following what comes in.
+    UnfollowDeliveries,
 }
 
 /// A `subscribe` message.
@@ -78,6 +85,13 @@ impl ClientMessage {
     pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
         let fields: Fields = serde_json::from_str(text)
             .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
+        let of_calls = fields.subscribe.is_some() || fields.unsubscribe.is_some() || fields.ping.is_some();
+        match (fields.subscribe_deliveries, fields.unsubscribe_deliveries) {
+            (None, None) => {}
+            (Some(follow), None) if !of_calls => return Ok(Self::FollowDeliveries(follow)),
+            (None, Some(_)) if !of_calls => return Ok(Self::UnfollowDeliveries),
+            _ => return Err(ClientMessageError::format("more than one request is there")),
+        }
         match (fields.subscribe, fields.unsubscribe, fields.ping) {
             (Some(id), None, None) => {
                 let from = match (fields.after, fields.history) {
@@ -140,6 +154,10 @@ struct Fields<'a> {
     history: Option<bool>,
     #[serde(default)]
     wait: Option<bool>,
+    #[serde(default)]
+    subscribe_deliveries: Option<FollowDeliveries>,
+    #[serde(default)]
+    unsubscribe_deliveries: Option<bool>,
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -172,6 +190,13 @@ pub enum ServerMessage {
     Pong(Pong),
     /// The server is about to close: connect again after the given time.
     Reconnect(Reconnect),
+    /// Deliveries are followed.
+    DeliveriesConfirmed(DeliveriesConfirmed),
+    /// A delivery was committed.
+    Delivery(Box<DeliveryMessage>),
+    /// Deliveries are followed no more.
+    #[serde(rename = "deliveries_unsubscribed")]
+    DeliveriesEnded(DeliveriesEnded),
     /// A type this version does not know.
     #[serde(skip)]
     Unknown(String),
@@ -337,6 +362,9 @@ impl ServerMessage {
             "error" => Self::Error(serde_json::from_str(text)?),
             "pong" => Self::Pong(serde_json::from_str(text)?),
             "reconnect" => Self::Reconnect(serde_json::from_str(text)?),
+            "deliveries_confirmed" => Self::DeliveriesConfirmed(serde_json::from_str(text)?),
+            "delivery" => Self::Delivery(serde_json::from_str(text)?),
+            "deliveries_unsubscribed" => Self::DeliveriesEnded(serde_json::from_str(text)?),
             _ => Self::Unknown(head.kind.into_owned()),
         })
     }
@@ -490,6 +518,9 @@ mod tests {
             (r#"{"subscribe":"a","call_id":"x"}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","unsubscribe":"a"}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","after":1,"history":false}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":[1]}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":{"after":7}}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":{},"ping":0}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":""}"#, ErrorCode::InvalidIdentifier),
             (r#"{"unsubscribe":"a b"}"#, ErrorCode::InvalidIdentifier),
         ] {

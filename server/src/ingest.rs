@@ -6,25 +6,31 @@
 pub mod elevenlabs;
 #[cfg(test)]
 mod payload_tests;
+mod replay;
 pub mod signature;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use callscope_common::api::Attempt;
 use callscope_common::{Timestamp, json};
 use parking_lot::Mutex;
 use rocket::tokio::sync::OwnedSemaphorePermit;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::store::append::turn_hash;
 use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
+pub use replay::Replay;
 use signature::{Checker, Unverified};
 
 /// Most refused attempts remembered; the oldest are forgotten first.
 const MAX_ATTEMPTS: usize = 1_000;
+
+/// Refusals whose cause is looked for, at most so many at once and a second: whoever floods the server costs it no more.
+const EXPLAINED_AT_ONCE: f64 = 20.0;
+const EXPLAINED_A_SECOND: f64 = 5.0;
 
 /// A webhook as it came, nothing read yet.
 #[derive(Debug)]
@@ -45,19 +51,6 @@ impl Incoming {
     }
 }
 
-/// An attempt that did not verify: the facts only.
-#[derive(Debug, Clone, Serialize)]
-pub struct Attempt {
-    /// When.
-    pub at: Timestamp,
-    /// Which webhook.
-    pub route: &'static str,
-    /// Where from.
-    pub remote_addr: Option<String>,
-    /// What was wrong.
-    pub reason: &'static str,
-}
-
 /// Why a webhook got no answer of the log.
 #[derive(Debug)]
 pub enum Refused {
@@ -74,13 +67,16 @@ pub struct Ingest {
     appender: Appender,
     attempts: Mutex<VecDeque<Attempt>>,
     unverified: AtomicU64,
+    /// What is left of the explanations, and since when.
+    explanations: Mutex<(f64, Instant)>,
 }
 
 impl Ingest {
     /// A way in that believes what `checker` believes.
     #[must_use]
     pub fn new(checker: Checker, appender: Appender) -> Self {
-        Self { checker, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0) }
+        let explanations = Mutex::new((EXPLAINED_AT_ONCE, Instant::now()));
+        Self { checker, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0), explanations }
     }
 
     /// The attempts that did not verify: the newest of them, and how many there were.
@@ -111,14 +107,33 @@ impl Ingest {
         }
     }
 
+    fn may_explain(&self) -> bool {
+        let (left, since) = &mut *self.explanations.lock();
+        *left = (*left + since.elapsed().as_secs_f64() * EXPLAINED_A_SECOND).min(EXPLAINED_AT_ONCE);
+        *since = Instant::now();
+        let may = *left >= 1.0;
+        if may {
+            *left -= 1.0;
+        }
+        may
+    }
+
     fn remember(&self, incoming: &Incoming, at: Timestamp, unverified: Unverified) {
         self.unverified.fetch_add(1, Ordering::Relaxed);
+        let diagnosis =
+            self.may_explain().then(|| self.checker.explain(&incoming.headers, &incoming.body, at)).flatten();
         let mut attempts = self.attempts.lock();
         if attempts.len() >= MAX_ATTEMPTS {
             attempts.pop_front();
         }
-        let (route, remote_addr) = (incoming.route.as_str(), incoming.remote_addr.clone());
-        attempts.push_back(Attempt { at, route, remote_addr, reason: unverified.reason() });
+        attempts.push_back(Attempt {
+            at,
+            route: incoming.route.as_str().into(),
+            remote_addr: incoming.remote_addr.clone(),
+            reason: unverified.reason().into(),
+            diagnosis,
+            node: String::new(),
+        });
     }
 }
 

@@ -13,7 +13,7 @@ pub mod ingest;
 pub mod live;
 pub mod origin;
 pub mod readiness;
-mod retention;
+pub mod retention;
 pub mod routes;
 pub mod settings;
 pub mod shutdown;
@@ -106,6 +106,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     }
     if settings.retention_days > 0 {
         background.push(spawn(retention::run(store.clone(), appender.clone(), settings.retention_days)));
+    }
+    if settings.deliveries_kept.is_bounded() {
+        background.push(spawn(retention::lighten(store.clone(), appender.clone(), settings.deliveries_kept)));
     }
     let origins = Origins(settings.allowed_origins.clone());
     let app = App {

@@ -21,6 +21,7 @@
 //! - [`probe`]: a follower inside the process, which shows whether the way of an event is open
 
 pub mod broker;
+mod commits;
 mod fanout;
 pub mod feed;
 mod frame;

@@ -1,17 +1,77 @@
-//! Deletes ended calls that are older than the setting, whole.
+//! Deletes ended calls that are older than the setting, whole, and lightens deliveries (docs/adr/0008).
 
 use std::time::{Duration, SystemTime};
 
 use callscope_common::{Identifier, Timestamp};
 use rocket::tokio::time::sleep;
 use tracing::{info, warn};
+use uuid::Uuid;
 
+use crate::store::deliveries::Range;
 use crate::store::ledger::Op;
 use crate::store::{Appender, Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 /// Most calls deleted at once.
 const PAGE: i64 = 100;
+
+/// Between two transactions that lighten deliveries, so that webhooks come first.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// No delivery is committed so long after its receipt.
+const LATE_MS: u128 = 300_000;
+
+/// How much of deliveries is kept; 0 sets no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// For so many days.
+    pub days: u32,
+    /// Headers and bodies of so many megabytes (2^20 bytes), the newest.
+    pub megabytes: u32,
+}
+
+impl Kept {
+    /// Whether anything is to be dropped, ever.
+    #[must_use]
+    pub fn is_bounded(self) -> bool {
+        self != Self::default()
+    }
+}
+
+pub(crate) async fn lighten(store: Store, appender: Appender, kept: Kept) {
+    let mut light = Uuid::nil();
+    loop {
+        match lighten_once(&store, &appender, kept, &mut light).await {
+            Ok(0) => {}
+            Ok(steps) => {
+                info!(steps, days = kept.days, megabytes = kept.megabytes, "dropped headers and bodies of deliveries")
+            }
+            Err(error) => warn!(%error, "cannot drop headers and bodies of deliveries"),
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Drops what goes beyond `kept`, oldest first, and remembers up to where all is light. Says in how many transactions.
+async fn lighten_once(store: &Store, appender: &Appender, kept: Kept, light: &mut Uuid) -> Result<u64, StoreError> {
+    let end = (kept.days > 0).then(|| days_ago(kept.days));
+    let bytes = (kept.megabytes > 0).then(|| i64::from(kept.megabytes) << 20);
+    let Some(last) = store.last_to_lighten(end, bytes, *light).await? else { return Ok(0) };
+    let mut steps = 0;
+    // One that was committed late may lie below what was seen to be light: ids begin with the milliseconds of their receipt.
+    let mut from = Uuid::from_u128((light.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
+    while let Some(Range { first, last }) = store.next_to_lighten(from, last).await? {
+        appender.submit(Op::Lighten(Range { first, last })).await?;
+        (from, steps) = (last, steps + 1);
+        sleep(PAUSE).await;
+    }
+    *light = last;
+    Ok(steps)
+}
+
+fn days_ago(days: u32) -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now()).plus_secs(-i64::from(days) * 86_400)
+}
 
 pub(crate) async fn run(store: Store, appender: Appender, days: u32) {
     loop {
@@ -25,7 +85,7 @@ pub(crate) async fn run(store: Store, appender: Appender, days: u32) {
 }
 
 async fn once(store: &Store, appender: &Appender, days: u32) -> Result<u64, StoreError> {
-    let end = Timestamp::from_system_time(SystemTime::now()).plus_secs(-i64::from(days) * 86_400);
+    let end = days_ago(days);
     let mut deleted = 0;
     loop {
         let calls = store.ended_before(end, PAGE).await?;

@@ -3,6 +3,7 @@
 pub mod admin;
 mod audio;
 pub mod calls;
+mod deliveries;
 mod guard;
 pub mod health;
 #[doc(hidden)]
@@ -74,6 +75,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
         .mount("/api/v1/calls", calls::routes())
         .mount("/api/v1/admin", admin::routes())
+        .mount("/api/v1/admin", deliveries::routes())
         .register("/", catchers())
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
+use crate::retention::Kept;
 use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub allowed_origins: Option<Vec<String>>,
     /// Days that ended calls are kept; 0 keeps them.
     pub retention_days: u32,
+    /// How long, and how much of it, what came in is kept.
+    pub deliveries_kept: Kept,
     /// What to log: `tracing`'s filter.
     pub log: String,
     /// `text` or `json`.

@@ -175,6 +175,32 @@ async fn any_server_shows_and_ends_the_connections_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_all() {
+    let database = Database::new(Engine::Postgres).await;
+    let redis = Redis::start().await;
+    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    for (server, count) in [(&here, 1), (&there, 300)] {
+        for _ in 0..count {
+            let url = format!("{}/webhooks/elevenlabs/post-call", server.embedded.url);
+            callscope_tests::server::http().post(url).body("{}").send().await.unwrap();
+        }
+    }
+    let listed = here.get("/api/v1/admin/deliveries?verdict=unverified&limit=500").await;
+    let attempts = listed["unverified"].as_array().unwrap();
+    assert_eq!((listed["total"].as_i64(), attempts.len()), (Some(301), 301), "{}", listed["silent_nodes"]);
+    let nodes: std::collections::HashSet<&str> = attempts.iter().map(|one| one["node"].as_str().unwrap()).collect();
+    assert_eq!(nodes.len(), 2);
+    let mut follower = here.subscriber().await;
+    follower.send(json!({"subscribe_deliveries": {}})).await;
+    follower.expect("deliveries_confirmed").await;
+    turns(&there, "EL_all_1", 0..3).await;
+    for _ in 0..3 {
+        assert_eq!(follower.expect("delivery").await["call_sid"], "EL_all_1");
+    }
+    follower.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotten() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;

@@ -5,8 +5,10 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod deliveries;
 mod drain;
 mod kill;
+mod listen;
 mod merge;
 mod once;
 mod peers;

@@ -134,7 +134,7 @@ fn fields(call: &CallView) -> Vec<(&'static str, String)> {
 }
 
 /// Reads a time: RFC 3339, or how long ago.
-fn moment_ago(text: &str) -> Result<Timestamp> {
+pub(super) fn moment_ago(text: &str) -> Result<Timestamp> {
     if let Some(at) = Timestamp::parse_rfc3339(text) {
         return Ok(at);
     }

@@ -239,7 +239,7 @@ fn read(text: &str) -> Option<Incoming> {
 }
 
 /// What a close frame means.
-fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
+pub fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
     let Some(frame) = frame else { return Break::Lost { reason: "the connection was closed".into(), wait } };
     let code = u16::from(frame.code);
     let reason = match frame.reason.as_str() {

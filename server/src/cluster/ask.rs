@@ -35,6 +35,8 @@ pub enum Question {
     Feeds,
     /// What it counts: one [`NodeStats`].
     Stats,
+    /// The webhooks it refused: [`Attempt`](callscope_common::api::Attempt)s, the first of them with how many there were.
+    Unverified,
     /// To end a connection: one `true` where it was there, else nothing.
     Kick(Uuid),
 }
@@ -124,6 +126,15 @@ impl Cluster {
                 parts(views.filter(|(_, followers)| !followers.is_empty()).collect::<Vec<FeedView>>())
             }
             Question::Stats => parts(vec![self.stats(counted)]),
+            Question::Unverified => {
+                let (attempts, total) = counted.ingest.unverified();
+                let mut lists: Vec<(u64, &[_])> = attempts.chunks(PART).map(|chunk| (0, chunk)).collect();
+                match lists.first_mut() {
+                    Some((count, _)) => *count = total,
+                    None => lists.push((total, &[])),
+                }
+                lists.into_iter().flat_map(|list| parts(vec![list])).collect()
+            }
             Question::Kick(connection_id) => {
                 parts(if self.shared.hub.kick(connection_id) { vec![true] } else { Vec::new() })
             }

@@ -1,6 +1,7 @@
 //! Whether a webhook's bytes are to be believed.
 
 use callscope_common::Timestamp;
+use callscope_common::signature::diagnosis::{Cause, Diagnosis, KnownSecret, Request, diagnose};
 use callscope_common::signature::{SignatureError, SignatureHeader};
 
 use crate::settings::{Secret, WebhookAuth};
@@ -12,6 +13,10 @@ pub struct Checker {
     secrets: Vec<Secret>,
     tolerance_secs: i64,
 }
+
+/// Longest body that the cause of a refusal is looked for in, and most bytes hashed in search of it.
+const MAX_EXPLAINED: usize = 256 << 10;
+const BUDGET: u64 = 1 << 20;
 
 /// What was wrong with an attempt. The sender hears no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,29 @@ impl Checker {
             Err(SignatureError::Malformed | SignatureError::Mismatch) => Err(Unverified::Wrong),
         }
     }
+
+    /// The likely causes of a refusal, by name and nothing else: they are kept of what nobody has verified. The sender does not
+    /// hear them. `None` where the body is too long to look for them.
+    #[must_use]
+    pub fn explain(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
+        if body.len() > MAX_EXPLAINED {
+            return None;
+        }
+        let known = |secret| KnownSecret { label: "", secret, in_use: true };
+        let secrets: Vec<_> = self.secrets.iter().map(|secret| known(secret.as_ref())).collect();
+        let diagnosis = diagnose(&Request {
+            headers,
+            body,
+            received_at: now.as_unix_secs(),
+            tolerance_secs: self.tolerance_secs,
+            secrets: &secrets,
+            budget: BUDGET,
+        });
+        match &diagnosis {
+            Diagnosis::Explained { causes } => Some(causes.iter().map(Cause::code).collect::<Vec<_>>().join(" + ")),
+            _ => Some("unexplained".into()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +104,23 @@ mod tests {
         assert_eq!(checker.check(Some(&sign(b"x", 10_000, b"{}")), b"{}", now), Err(Unverified::Wrong));
         assert_eq!(checker.check(Some(&sign(b"s", 1, b"{}")), b"{}", now), Err(Unverified::OutOfTime));
         assert_eq!(checker.check(Some(&sign(b"s", 9_999, b"{}")), b"{}", now), Ok(Some(9_999)));
+    }
+
+    #[test]
+    fn the_cause_of_a_refusal_is_named_and_nothing_of_it_kept() {
+        let checker = Checker::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
+        let now = Timestamp::from_unix_secs(10_000).expect("a time");
+        let explain = |header: Option<String>, body: &[u8]| {
+            let headers: Vec<_> = header.into_iter().map(|value| ("elevenlabs-signature".into(), value)).collect();
+            checker.explain(&headers, body, now)
+        };
+        let signed = |at, body: &[u8]| Some(sign(b"s", at, body));
+        assert_eq!(explain(None, b"{}").as_deref(), Some("no_signature"));
+        assert_eq!(explain(signed(10_000, b"{\"a\": 1}"), b"{\"a\":1}").as_deref(), Some("body_reserialised"));
+        assert_eq!(explain(signed(1, b"{}"), b"{}\n").as_deref(), Some("newline_added + too_old"));
+        assert_eq!(explain(Some(sign(b"s\n", 10_000, b"{}")), b"{}").as_deref(), Some("secret_with_blanks"));
+        assert_eq!(explain(Some(sign(b"stranger", 10_000, b"{}")), b"{}").as_deref(), Some("unexplained"));
+        assert_eq!(explain(None, &vec![b' '; MAX_EXPLAINED + 1]), None);
     }
 
     #[test]

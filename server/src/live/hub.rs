@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use rocket::tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::commits::Commits;
 use super::fanout::{Fanout, Turn};
 use super::feed::{Announced, Feed, Item};
 use super::frame::text_frame;
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     waiting: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
     draining: AtomicBool,
     counters: Counters,
+    commits: Commits,
 }
 
 /// Since the process began.
@@ -79,6 +81,7 @@ impl Shared {
             waiting: Mutex::default(),
             draining: AtomicBool::default(),
             counters: Counters::default(),
+            commits: Commits::default(),
         }
     }
 }
@@ -259,6 +262,12 @@ impl Hub {
                 Wake::Deleted { call_id } => self.meet(call_id, Fate::Deleted),
             }
         }
+        self.shared.commits.tell();
+    }
+
+    /// What those who follow deliveries go by.
+    pub(super) fn commits(&self) -> &Commits {
+        &self.shared.commits
     }
 
     /// Tells all feeds of a call, if it has any.

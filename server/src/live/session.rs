@@ -4,6 +4,7 @@
 //! WebSocket library.
 
 mod codec;
+mod deliveries;
 pub mod echo;
 #[doc(hidden)]
 pub mod frames;
@@ -105,6 +106,8 @@ pub struct Session {
     round: u32,
     /// More is owed, and the socket may take it: after a look at everything else.
     has_more: bool,
+    /// The interest in deliveries, where there is one.
+    deliveries: Option<Box<deliveries::Following>>,
 }
 
 impl Session {
@@ -147,6 +150,7 @@ impl Session {
             page: 64,
             round: 0,
             has_more: false,
+            deliveries: None,
         }
     }
 
@@ -169,6 +173,11 @@ impl Session {
     async fn serve(&mut self) -> Option<CloseReason> {
         loop {
             if let Some(reason) = self.chores().await {
+                return Some(reason);
+            }
+            if self.deliveries.is_some()
+                && let Some(reason) = Box::pin(self.pump_deliveries()).await
+            {
                 return Some(reason);
             }
             if self.pump().await.is_err() {
@@ -454,6 +463,7 @@ impl Session {
             self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
             self.storage_fails.as_ref().map(|outage| outage.again).filter(|again| *again > now),
             self.leave_until,
+            self.next_look(now),
         ]
         .into_iter()
         .flatten()
@@ -514,6 +524,9 @@ impl Drop for Session {
         }
         for identifier in self.pending.keys() {
             self.hub.wait_no_more(identifier, &self.connection);
+        }
+        if self.deliveries.is_some() {
+            self.end_deliveries();
         }
         self.hub.remove(self.connection.connection_id);
     }

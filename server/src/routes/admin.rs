@@ -2,34 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use callscope_common::api::{
-    ConnectionList, ConnectionView, DeliveryList, NodeStats, NodeView, SubscriptionList, SubscriptionView,
-};
+use callscope_common::api::{ConnectionList, ConnectionView, NodeStats, NodeView, SubscriptionList, SubscriptionView};
 use callscope_common::{CallId, Timestamp};
 use rocket::http::Status;
 use rocket::{Route, State, delete, get, routes};
 use serde_json::json;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::calls::identifier;
-use super::query::{cursor, number, plain};
 use super::{Admin, App, Json};
 use crate::cluster::{FeedView, Question};
 use crate::error::ApiError;
-use crate::store::deliveries::DeliveryFilter;
-
-const PAGE: i64 = 50;
-const MAX_PAGE: i64 = 500;
 
 pub(super) fn routes() -> Vec<Route> {
-    routes![connections, kick, subscriptions, stats, deliveries, delivery]
+    routes![connections, kick, subscriptions, stats]
 }
 
 /// A token limited to some calls shows only those: what concerns all calls is not for it.
-fn unlimited(admin: &Admin) -> Result<(), ApiError> {
+pub(super) fn unlimited(admin: &Admin) -> Result<(), ApiError> {
     match &admin.0.calls {
         Some(_) => Err(ApiError::forbidden("the token is limited to some calls")),
         None => Ok(()),
@@ -132,59 +121,4 @@ async fn stats(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
         "writes_waiting": sum(|stats| stats.writes_waiting),
         "write_queue": app.appender.load().1,
     }))
-}
-
-#[get("/deliveries?<verdict>&<call>&<limit>&<cursor>")]
-async fn deliveries(
-    verdict: Option<&str>,
-    call: Option<&str>,
-    limit: Option<&str>,
-    cursor: Option<&str>,
-    admin: Admin,
-    app: &State<App>,
-) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
-    let limit = number("limit", limit, 1, MAX_PAGE)?.unwrap_or(PAGE);
-    match verdict {
-        Some("unverified") => {
-            let (attempts, total) = app.ingest.unverified();
-            return Json::of(&json!({"deliveries": [], "unverified": attempts, "total": total, "next_cursor": null}));
-        }
-        None | Some("accepted" | "duplicate" | "ignored" | "rejected") => {}
-        Some(_) => {
-            return Err(ApiError::bad_request("`verdict` is unknown")
-                .details("one of accepted, duplicate, ignored, rejected, unverified"));
-        }
-    }
-    let call_id = match plain("call", call)? {
-        Some(id) => Some(app.store.resolve(&identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
-        None => None,
-    };
-    let filter = DeliveryFilter {
-        verdict: verdict.map(str::to_owned),
-        call_id,
-        before: self::cursor(cursor)?,
-        limit: limit + 1,
-    };
-    let mut deliveries = app.store.deliveries(&filter).await?;
-    let has_more = i64::try_from(deliveries.len()).unwrap_or(0) > limit;
-    deliveries.truncate(usize::try_from(limit).unwrap_or(0));
-    let next_cursor = deliveries.last().filter(|_| has_more).map(|delivery| delivery.delivery_id.to_string());
-    Json::of(&DeliveryList { deliveries, next_cursor })
-}
-
-#[get("/deliveries/<id>")]
-async fn delivery(id: &str, admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
-    let missing = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "no such delivery");
-    let id = Uuid::parse_str(id).map_err(|_| missing())?;
-    let whole = app.store.delivery(id).await?.ok_or_else(missing)?;
-    let damaged = |_| ApiError::of_status(Status::InternalServerError);
-    let mut json = serde_json::to_value(&whole.view).map_err(damaged)?;
-    let headers: Box<RawValue> = RawValue::from_string(whole.headers).map_err(damaged)?;
-    json["headers"] = serde_json::to_value(headers).map_err(damaged)?;
-    json["body"] = std::str::from_utf8(&whole.body).ok().into();
-    json["body_base64"] = BASE64_STANDARD.encode(&whole.body).into();
-    json["response"] = whole.response.into();
-    Json::of(&json)
 }

@@ -35,13 +35,22 @@ pub fn plain(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> 
     }
 }
 
+/// `since`; see [`instant`].
+///
+/// # Errors
+/// No time.
+pub fn time(text: &str) -> Result<Timestamp, ApiError> {
+    instant("since", text)
+}
+
 /// An instant: RFC 3339, or Unix seconds.
 ///
 /// # Errors
 /// Neither.
-pub fn time(text: &str) -> Result<Timestamp, ApiError> {
+pub fn instant(key: &str, text: &str) -> Result<Timestamp, ApiError> {
     let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
     Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {
-        ApiError::bad_request("`since` is no time").details("RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds")
+        ApiError::bad_request(format!("`{key}` is no time"))
+            .details("RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds")
     })
 }

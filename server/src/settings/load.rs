@@ -12,6 +12,7 @@ use figment::{Figment, Source};
 use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
+use crate::retention::Kept;
 use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
 
@@ -21,7 +22,7 @@ const PREFIX: &str = "CALLSCOPE_";
 const FILE: &str = "callscope.toml";
 
 /// A setting, its default, and whether it is a secret.
-const KEYS: [(&str, &str, bool); 19] = [
+const KEYS: [(&str, &str, bool); 21] = [
     ("address", "127.0.0.1", false),
     ("port", "8000", false),
     ("database_url", "sqlite://callscope.db", true),
@@ -33,6 +34,8 @@ const KEYS: [(&str, &str, bool); 19] = [
     ("unknown_calls", "create", false),
     ("allowed_origins", "", false),
     ("retention_days", "0", false),
+    ("delivery_retention_days", "0", false),
+    ("delivery_max_mb", "0", false),
     ("log", "info", false),
     ("log_format", "text", false),
     ("ping_interval", "25", false),
@@ -138,6 +141,10 @@ impl Settings {
                 .one_of("unknown_calls", &[("create", UnknownCalls::Create), ("reject", UnknownCalls::Reject)])?,
             allowed_origins: raw.origins()?,
             retention_days: raw.parse("retention_days", "whole days")?,
+            deliveries_kept: Kept {
+                days: raw.parse("delivery_retention_days", "whole days")?,
+                megabytes: raw.parse("delivery_max_mb", "whole megabytes")?,
+            },
             log: raw.text("log")?,
             log_format: raw.one_of("log_format", &[("text", "text"), ("json", "json")])?.to_owned(),
             timing,

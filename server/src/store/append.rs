@@ -451,6 +451,9 @@ async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreErr
     for node in &writes.left {
         tx.remove_node(node).await?;
     }
+    for range in &writes.lightened {
+        tx.lighten(*range).await?;
+    }
     Ok(())
 }
 
@@ -485,14 +488,14 @@ impl Op {
                 given.chain([&patch.id]).collect()
             }
             Self::Delete(id) => vec![id],
-            Self::Beat(_) | Self::Leave(_) => Vec::new(),
+            Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
         }
     }
 
     /// The call it names by its own id.
     fn call_id(&self) -> Option<CallId> {
         match self {
-            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) => None,
+            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => None,
             Self::Register(register) => Some(register.call_id),
             Self::Patch(patch) => patch.id.as_call_id(),
             Self::Delete(id) => id.as_call_id(),

@@ -1,22 +1,69 @@
-//! Reading deliveries.
+//! Reading deliveries: newest first for people; [`follow`] in the order of their commits; [`keep`] for what is kept of them.
+
+mod follow;
+mod keep;
+
+pub use follow::{Head, Place};
+pub use keep::Range;
 
 use callscope_common::api::DeliveryView;
 use callscope_common::{CallId, Timestamp};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Store, StoreError, on_pool};
+
+/// Deliveries looked through at once for a text; a search of more goes on from where this one ended.
+const WINDOW: i64 = 1_000;
+
+/// No clock is set back further, in seconds.
+const SET_BACK: i64 = 86_400;
 
 /// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
     /// Only of this verdict.
     pub verdict: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<String>,
     /// Only of this call.
     pub call_id: Option<CallId>,
+    /// Only those whose body (its first 256 KiB), reason or sender's address holds this text.
+    pub text: Option<String>,
+    /// Only received at or after this.
+    pub since: Option<Timestamp>,
+    /// Only received before this.
+    pub until: Option<Timestamp>,
     /// Only those received before this one.
     pub before: Option<Uuid>,
     /// Most deliveries to return.
     pub limit: i64,
+}
+
+/// A page of deliveries.
+#[derive(Debug)]
+pub struct DeliveryPage {
+    /// Newest first.
+    pub deliveries: Vec<DeliveryView>,
+    /// What to go on before, where there may be more.
+    pub next: Option<Uuid>,
+}
+
+/// A delivery with all that came.
+#[derive(Debug, Clone)]
+pub struct WholeDelivery {
+    /// As listed.
+    pub view: DeliveryView,
+    /// The delivery that it repeats.
+    pub duplicate_of: Option<Uuid>,
+    /// JSON: `[[name, value], …]`.
+    pub headers: String,
+    /// As received; `None` where it is not kept any more.
+    pub body: Option<Vec<u8>>,
+    /// What it was answered.
+    pub response: String,
+    /// The events it caused, as the WebSocket sends them, in the order of the log.
+    pub events: Vec<Box<RawValue>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -29,42 +76,145 @@ struct Row {
     received_at: i64,
     remote_addr: Option<String>,
     call_id: Option<CallId>,
+    call_sid: Option<String>,
+    conversation_id: Option<String>,
     response_status: i64,
     body_bytes: i64,
 }
 
-/// A delivery with all that came.
-#[derive(Debug, Clone)]
-pub struct WholeDelivery {
-    /// As listed.
-    pub view: DeliveryView,
-    /// JSON: `[[name, value], …]`.
-    pub headers: String,
-    /// As received.
-    pub body: Vec<u8>,
-    /// What it was answered.
-    pub response: String,
+/// What a list shows of the deliveries `d`, in the words of [`Row`], and where from.
+macro_rules! facts {
+    () => {
+        "d.delivery_id, d.route, d.kind, d.verdict, d.reason, d.received_at, d.remote_addr, d.call_id, c.call_sid, \
+         c.conversation_id, d.response_status, d.body_bytes FROM deliveries d LEFT JOIN calls c ON c.call_id = d.call_id WHERE "
+    };
+}
+use facts;
+
+/// What a filter asks of the deliveries `d`. The ids, which begin with the time of receipt, are what narrows it down.
+macro_rules! asked {
+    () => {
+        "d.delivery_id < $1 AND d.delivery_id >= $2 AND d.received_at >= $3 AND d.received_at < $4 \
+         AND ($5 IS NULL OR d.verdict = $5) AND ($6 IS NULL OR d.kind = $6) ORDER BY d.delivery_id DESC LIMIT $7"
+    };
+}
+
+/// The deliveries of the call `$8`: its turns are found through its events, what else there is of it through an index.
+macro_rules! of_call {
+    () => {
+        "SELECT e.delivery_id FROM events e WHERE e.call_id = $8 UNION SELECT b.delivery_id FROM deliveries b \
+         WHERE b.call_id = $8 AND (b.verdict <> 'accepted' OR COALESCE(b.kind, '') <> 'turn')"
+    };
 }
 
 impl Store {
-    /// Deliveries, newest first.
+    /// Deliveries, newest first. A page may hold fewer than asked for while there are more.
     ///
     /// # Errors
     /// The database's.
-    pub async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
-        let rows: Vec<Row> = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT delivery_id, route, kind, verdict, reason, received_at, remote_addr, call_id, response_status, body_bytes \
-                 FROM deliveries WHERE ($1 IS NULL OR verdict = $1) AND ($2 IS NULL OR call_id = $2) \
-                 AND ($3 IS NULL OR delivery_id < $3) ORDER BY delivery_id DESC LIMIT $4",
-            )
-            .bind(filter.verdict.as_deref())
-            .bind(filter.call_id)
-            .bind(filter.before)
-            .bind(filter.limit)
-            .fetch_all(pool).await?
+    pub async fn deliveries(&self, filter: &DeliveryFilter) -> Result<DeliveryPage, StoreError> {
+        let limit = usize::try_from(filter.limit).unwrap_or(0);
+        let Some(text) = &filter.text else {
+            let mut deliveries = self.delivery_rows(filter, filter.limit + 1).await?;
+            let has_more = deliveries.len() > limit;
+            deliveries.truncate(limit);
+            let next = deliveries.last().filter(|_| has_more).map(|delivery| delivery.delivery_id);
+            return Ok(DeliveryPage { deliveries, next });
+        };
+        let mut deliveries = self.delivery_rows(filter, WINDOW).await?;
+        let end = deliveries.last().map(|last| last.delivery_id);
+        let mut next = end.filter(|_| i64::try_from(deliveries.len()).is_ok_and(|found| found >= WINDOW));
+        if let (Some(first), Some(end)) = (deliveries.first().map(|first| first.delivery_id), end) {
+            let holding = self.bodies_with(text, end, first).await?;
+            let words = text.to_lowercase();
+            let says = |part: &Option<String>| part.as_ref().is_some_and(|part| part.to_lowercase().contains(&words));
+            deliveries.retain(|d| holding.contains(&d.delivery_id) || says(&d.reason) || says(&d.remote_addr));
+        }
+        if deliveries.len() > limit {
+            deliveries.truncate(limit);
+            next = deliveries.last().map(|last| last.delivery_id);
+        }
+        Ok(DeliveryPage { deliveries, next })
+    }
+
+    async fn delivery_rows(&self, filter: &DeliveryFilter, limit: i64) -> Result<Vec<DeliveryView>, StoreError> {
+        // An id's time is not before the receipt, but after it where the clock was set back since the process began.
+        let after_until = filter.until.map_or(Uuid::max(), |until| first_id_at(until.plus_secs(SET_BACK)));
+        let before = filter.before.map_or(after_until, |before| before.min(after_until));
+        macro_rules! ask {
+            ($sql:expr) => {
+                sqlx::query_as::<_, Row>($sql)
+                    .bind(before)
+                    .bind(filter.since.map_or(Uuid::nil(), first_id_at))
+                    .bind(filter.since.map_or(i64::MIN, Timestamp::as_micros))
+                    .bind(filter.until.map_or(i64::MAX, Timestamp::as_micros))
+                    .bind(filter.verdict.as_deref())
+                    .bind(filter.kind.as_deref())
+                    .bind(limit)
+            };
+        }
+        let rows = match filter.call_id {
+            None => on_pool!(self, pool => {
+                ask!(concat!("SELECT ", facts!(), asked!())).fetch_all(pool).await?
+            }),
+            Some(call_id) => match self {
+                Self::Sqlite { readers, .. } => {
+                    ask!(concat!("SELECT ", facts!(), "d.delivery_id IN (", of_call!(), ") AND ", asked!()))
+                        .bind(call_id)
+                        .fetch_all(readers)
+                        .await?
+                }
+                // As an array, so that the planner looks each one up and does not read the whole table beside them.
+                Self::Postgres { readers, .. } => {
+                    ask!(concat!("SELECT ", facts!(), "d.delivery_id = ANY (ARRAY(", of_call!(), ")) AND ", asked!()))
+                        .bind(call_id)
+                        .fetch_all(readers)
+                        .await?
+                }
+            },
+        };
+        rows.into_iter().map(DeliveryView::try_from).collect()
+    }
+
+    /// Those of the deliveries from `first` to `last` in whose body `text` stands, byte for byte.
+    async fn bodies_with(&self, text: &str, first: Uuid, last: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        Ok(match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_scalar(
+                    "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
+                     WHERE d.delivery_id BETWEEN $1 AND $2 AND instr(substr(COALESCE(d.body, f.body), 1, 262144), $3) > 0",
+                )
+                .bind(first)
+                .bind(last)
+                .bind(text.as_bytes())
+                .fetch_all(readers)
+                .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_scalar(
+                    "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
+                     WHERE d.delivery_id BETWEEN $1 AND $2 \
+                     AND position($3 IN substr(COALESCE(d.body, f.body), 1, 262144)) > 0",
+                )
+                .bind(first)
+                .bind(last)
+                .bind(text.as_bytes())
+                .fetch_all(readers)
+                .await?
+            }
+        })
+    }
+
+    /// What a list shows of one delivery.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delivery_facts(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
+        let row: Option<Row> = on_pool!(self, pool => {
+            sqlx::query_as(concat!("SELECT ", facts!(), "d.delivery_id = $1"))
+                .bind(delivery_id).fetch_optional(pool).await?
         });
-        rows.into_iter().map(view).collect()
+        row.map(DeliveryView::try_from).transpose()
     }
 
     /// One delivery, whole.
@@ -72,23 +222,24 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<WholeDelivery>, StoreError> {
-        let row: Option<Row> = on_pool!(self, pool => {
+        let Some(view) = self.delivery_facts(delivery_id).await? else { return Ok(None) };
+        type Rest = (Option<Uuid>, String, Option<Vec<u8>>, String);
+        // A repeat with equal bytes keeps none of its own: the first one's are the same.
+        let rest: Option<Rest> = on_pool!(self, pool => {
             sqlx::query_as(
-                "SELECT delivery_id, route, kind, verdict, reason, received_at, remote_addr, call_id, response_status, body_bytes \
-                 FROM deliveries WHERE delivery_id = $1",
+                "SELECT d.duplicate_of, d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \
+                 LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of WHERE d.delivery_id = $1",
             )
             .bind(delivery_id).fetch_optional(pool).await?
         });
-        let Some(row) = row else { return Ok(None) };
-        // A repeat with equal bytes keeps none of its own: the first one's are the same.
-        let (headers, body, response): (String, Option<Vec<u8>>, String) = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \
-                 LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of WHERE d.delivery_id = $1",
-            )
-            .bind(delivery_id).fetch_one(pool).await?
+        let Some((duplicate_of, headers, body, response)) = rest else { return Ok(None) };
+        let events: Vec<String> = on_pool!(self, pool => {
+            sqlx::query_scalar("SELECT frame FROM events WHERE call_id = $1 AND delivery_id = $2 ORDER BY seq")
+                .bind(view.call_id).bind(delivery_id).fetch_all(pool).await?
         });
-        Ok(Some(WholeDelivery { view: view(row)?, headers, body: body.unwrap_or_default(), response }))
+        let events = events.into_iter().map(RawValue::from_string).collect::<Result<_, _>>();
+        let events = events.map_err(|_| StoreError::Damaged("event"))?;
+        Ok(Some(WholeDelivery { view, duplicate_of, headers, body, response, events }))
     }
 
     /// How many deliveries there are of each verdict.
@@ -102,17 +253,43 @@ impl Store {
     }
 }
 
-fn view(row: Row) -> Result<DeliveryView, StoreError> {
-    Ok(DeliveryView {
-        delivery_id: row.delivery_id,
-        route: row.route,
-        kind: row.kind,
-        verdict: row.verdict,
-        reason: row.reason,
-        received_at: Timestamp::from_micros(row.received_at).ok_or(StoreError::Damaged("time"))?,
-        remote_addr: row.remote_addr,
-        call_id: row.call_id,
-        response_status: row.response_status,
-        body_bytes: row.body_bytes,
-    })
+/// The least id that a delivery received at that time, or later, can have.
+fn first_id_at(at: Timestamp) -> Uuid {
+    let millis = u128::try_from(at.as_micros() / 1_000).unwrap_or(0);
+    Uuid::from_u128(millis << 80)
+}
+
+impl TryFrom<Row> for DeliveryView {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            delivery_id: row.delivery_id,
+            route: row.route,
+            kind: row.kind,
+            verdict: row.verdict,
+            reason: row.reason,
+            received_at: Timestamp::from_micros(row.received_at).ok_or(StoreError::Damaged("time"))?,
+            remote_addr: row.remote_addr,
+            call_id: row.call_id,
+            call_sid: row.call_sid,
+            conversation_id: row.conversation_id,
+            response_status: row.response_status,
+            body_bytes: row.body_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ledger::new_id;
+
+    #[test]
+    fn ids_are_found_by_their_time() {
+        let at = Timestamp::from_micros(1_790_855_035_123_456).expect("a time");
+        let id = new_id(at);
+        assert!(first_id_at(at) <= id && id < first_id_at(at.plus_secs(1)));
+        assert!(first_id_at(Timestamp::from_micros(at.as_micros() + 1_000).expect("a time")) > id);
+    }
 }

@@ -21,6 +21,7 @@ use callscope_common::protocol::{CallCompleted, CallStatusChanged, ServerMessage
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
 use uuid::Uuid;
 
+use super::deliveries::Range;
 use super::nodes::Beat;
 
 /// What to do with a webhook for a call nobody registered.
@@ -156,6 +157,7 @@ pub struct Writes {
     pub(super) deleted: Vec<CallId>,
     pub(super) beats: Vec<Arc<Beat>>,
     pub(super) left: Vec<String>,
+    pub(super) lightened: Vec<Range>,
     /// For the followers, in the order of the log.
     pub wakes: Vec<Wake>,
 }
@@ -214,6 +216,10 @@ impl Ledger {
             Op::Beat(beat) => Ok(self.beat(beat)),
             Op::Leave(node) => {
                 self.writes.left.push(node.clone());
+                Ok(Outcome::Noted)
+            }
+            Op::Lighten(range) => {
+                self.writes.lightened.push(*range);
                 Ok(Outcome::Noted)
             }
         }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rocket::tokio::sync::Mutex;
 use rocket::tokio::time::{sleep, timeout};
 use rusqlite::{Connection, OpenFlags};
-use sqlx::Connection as _;
 use sqlx::migrate::{MigrateDatabase, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, PgPool};
 
 use tracing::warn;
 
@@ -195,9 +195,25 @@ impl Store {
         let one =
             PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
         older_may_start(sqlx::migrate!("../migrations/postgres")).run(&one).await?;
+        begin_anew_elsewhere(&one).await?;
         one.close().await;
         Ok(())
     }
+}
+
+/// A dump that was restored into another PostgreSQL brings numbers of transactions along that are still to come there. Then the
+/// order of deliveries begins anew, and the database gets a name of its own: cursors of the old order are known to be of another.
+async fn begin_anew_elsewhere(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // One server at a time.
+    sqlx::query("SELECT 1 FROM cluster FOR UPDATE").execute(&mut *tx).await?;
+    let is_ahead = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE tx >= txid_snapshot_xmax(txid_current_snapshot()))";
+    if sqlx::query_scalar(is_ahead).fetch_one(&mut *tx).await? {
+        warn!("the database was restored from another PostgreSQL: the order of its deliveries begins anew");
+        sqlx::query("UPDATE deliveries SET tx = 0 WHERE tx > 0").execute(&mut *tx).await?;
+        sqlx::query("UPDATE cluster SET cluster_id = gen_random_uuid()").execute(&mut *tx).await?;
+    }
+    tx.commit().await
 }
 
 /// Opens the connection that writes, on a database that stands already.

@@ -11,6 +11,7 @@ use callscope_common::{CallId, Identifier};
 use uuid::Uuid;
 
 use super::calls::CallRow;
+use super::deliveries::Range;
 use super::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult, Sameness};
 use super::nodes::Beat;
 use super::{Store, StoreError};
@@ -230,6 +231,20 @@ impl Tx {
 
     pub async fn remove_node(&mut self, node: &str) -> Result<()> {
         self.execute("DELETE FROM nodes WHERE node = $1", &[Bind::Text(node)]).await
+    }
+
+    /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
+    /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
+    pub async fn lighten(&mut self, Range { first, last }: Range) -> Result<()> {
+        for sql in [
+            "DELETE FROM deliveries WHERE delivery_id >= $1 AND delivery_id <= $2 \
+             AND dedup_key IS NULL AND verdict IN ('duplicate', 'rejected')",
+            "UPDATE deliveries SET headers = '[]', body = NULL WHERE delivery_id >= $1 AND delivery_id <= $2 \
+             AND (headers <> '[]' OR body IS NOT NULL)",
+        ] {
+            self.execute(sql, &[Bind::Id(first), Bind::Id(last)]).await?;
+        }
+        Ok(())
     }
 
     /// Deletes a call and all that was kept of it.

@@ -65,6 +65,8 @@ impl Session {
             Ok(ClientMessage::Subscribe(request)) => self.subscribe(request).await,
             Ok(ClientMessage::Unsubscribe(identifier)) => self.unsubscribe(&identifier).await,
             Ok(ClientMessage::Ping(ping)) => self.send(&ServerMessage::Pong(Pong { ping })),
+            Ok(ClientMessage::FollowDeliveries(request)) => self.follow_deliveries(request).await,
+            Ok(ClientMessage::UnfollowDeliveries) => self.unfollow_deliveries(),
             Err(error) => self.send_error(error.code, error.message, error.identifier),
         }
     }

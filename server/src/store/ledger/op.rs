@@ -10,6 +10,7 @@ use rocket::tokio::sync::{OwnedSemaphorePermit, oneshot};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::store::deliveries::Range;
 use crate::store::nodes::Beat;
 
 /// SHA-256 of what makes a delivery the same as another.
@@ -30,6 +31,8 @@ pub enum Op {
     Beat(Arc<Beat>),
     /// A server process goes away.
     Leave(String),
+    /// To keep no more of these deliveries than must be.
+    Lighten(Range),
 }
 
 /// A webhook that verified.
@@ -74,6 +77,12 @@ impl Route {
             Self::Transcription => "transcription",
             Self::PostCall => "post-call",
         }
+    }
+
+    /// Reads what [`as_str`](Self::as_str) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Transcription, Self::PostCall].into_iter().find(|route| route.as_str() == text)
     }
 }
 

@@ -239,10 +239,15 @@ impl SqliteTx {
     }
 
     pub fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
+        // PostgreSQL numbers its transactions by itself.
+        self.prepare("UPDATE counters SET value = value + 1 WHERE name = 'tx'")?.execute([])?;
+        let mut count = self.prepare("SELECT value FROM counters WHERE name = 'tx'")?;
+        let number: i64 = count.query_row([], |row| row.get(0))?;
         let mut statement = self.prepare(
-            "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, \
-             call_id, duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO NOTHING",
+            "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, call_id, \
+             duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, tx) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+             ON CONFLICT DO NOTHING",
         )?;
         let mut new = 0;
         for (row, delivery) in rows {
@@ -264,6 +269,7 @@ impl SqliteTx {
                 i64::try_from(delivery.body.len()).unwrap_or(i64::MAX),
                 row.answer.status,
                 &*row.answer.body,
+                number,
             ])? as u64;
         }
         Ok(new)

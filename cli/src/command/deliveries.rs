@@ -1,0 +1,187 @@
+//! `deliveries`: what came in.
+
+mod export;
+mod show;
+
+use callscope_common::api::{AttemptList, DeliveryView};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::calls::moment_ago;
+use crate::args::{Deliveries, Format, Verdict, WhichDeliveries};
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::moment;
+use crate::settings::Settings;
+
+const PATH: [&str; 4] = ["api", "v1", "admin", "deliveries"];
+/// Most deliveries asked for at once.
+const PAGE: u32 = 500;
+
+/// Runs it.
+pub async fn run(settings: &Settings, args: Deliveries) -> Result {
+    let client = Client::new(settings)?;
+    match args {
+        Deliveries::Ls { which, limit } if which.verdict == Some(Verdict::Unverified) => {
+            attempts(settings, &client, &which, limit).await
+        }
+        Deliveries::Ls { which, limit } => list(settings, &client, &which, limit).await,
+        Deliveries::Show { id, body } => show::run(settings, &client, &id, body).await,
+        Deliveries::Replay { ids, as_new } => replay(settings, &client, &ids, as_new).await,
+        Deliveries::Export(args) => export::run(settings, &client, args).await,
+    }
+}
+
+/// What the filters ask of the server.
+fn query(which: &WhichDeliveries) -> Result<Vec<(&'static str, String)>> {
+    let time = |text: &Option<String>| text.as_deref().map(moment_ago).transpose();
+    let wanted = [
+        ("verdict", which.verdict.map(|verdict| verdict.as_str().to_owned())),
+        ("type", which.kind.clone()),
+        ("call", which.call.clone()),
+        ("q", which.search.clone()),
+        ("since", time(&which.since)?.map(|at| at.to_string())),
+        ("until", time(&which.until)?.map(|at| at.to_string())),
+    ];
+    Ok(wanted.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
+/// The deliveries that the filters choose, newest first, at most `limit`; and whether there are more.
+async fn chosen(client: &Client, which: &WhichDeliveries, limit: u32) -> Result<(Vec<Box<RawValue>>, bool)> {
+    #[derive(Deserialize)]
+    struct Page {
+        deliveries: Vec<Box<RawValue>>,
+        #[serde(default)]
+        next_cursor: Option<String>,
+    }
+    let asked = query(which)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut deliveries, mut cursor) = (Vec::new(), None);
+    while deliveries.len() < limit {
+        let mut query = asked.clone();
+        let left = u32::try_from(limit - deliveries.len()).unwrap_or(PAGE);
+        query.push(("limit", left.min(PAGE).to_string()));
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let page: Page = client.get(&PATH, &query).await.map_err(|failure| match failure.exit {
+            Exit::NotFound => failure.hint("see which there are: callscope calls ls"),
+            _ => failure,
+        })?;
+        deliveries.extend(page.deliveries);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    deliveries.truncate(limit);
+    Ok((deliveries, cursor.is_some()))
+}
+
+async fn list(settings: &Settings, client: &Client, which: &WhichDeliveries, limit: u32) -> Result {
+    let (deliveries, has_more) = chosen(client, which, limit).await?;
+    let rows = deliveries.iter().map(|raw| read(raw).map(|view| row(&view))).collect::<Result<Vec<_>>>()?;
+    let header = ["DELIVERY", "RECEIVED", "VERDICT", "TYPE", "CALL", "ANSWER", "BYTES", "FROM", "REASON"];
+    settings.output(Format::Table).list("deliveries", &deliveries, &header, &rows)?;
+    if deliveries.is_empty() {
+        settings.console.say("no deliveries");
+    } else if has_more {
+        settings.console.say(format!("there are more: --limit {}", limit.saturating_mul(2)));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The attempts that did not verify.
+async fn attempts(settings: &Settings, client: &Client, which: &WhichDeliveries, limit: u32) -> Result {
+    let mut query = query(which)?;
+    query.push(("limit", limit.min(PAGE).to_string()));
+    let raw = client.get_raw(&PATH, &query).await?;
+    let list: AttemptList = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
+    super::connections::say_what_is_missing(settings, "attempts", &list.silent_nodes);
+    let row = |attempt: &callscope_common::api::Attempt| {
+        let (from, why) = (attempt.remote_addr.clone(), attempt.diagnosis.clone());
+        vec![
+            moment(attempt.at),
+            attempt.route.clone(),
+            from.unwrap_or_default(),
+            attempt.reason.clone(),
+            why.unwrap_or_else(|| "not looked for".into()),
+            attempt.node.clone(),
+        ]
+    };
+    let rows: Vec<_> = list.unverified.iter().map(row).collect();
+    let to_raw = |attempt| serde_json::value::to_raw_value(attempt).map_err(|error| no_delivery(&error));
+    let items = list.unverified.iter().map(to_raw).collect::<Result<Vec<_>>>()?;
+    let header = ["RECEIVED", "ROUTE", "FROM", "ANSWER", "LIKELY CAUSE", "NODE"];
+    settings.output(Format::Table).list("unverified", &items, &header, &rows)?;
+    settings.console.say(format!(
+        "{} attempts did not verify since the server started; nothing of them is kept but this",
+        list.total
+    ));
+    Ok(Exit::Ok)
+}
+
+async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bool) -> Result {
+    #[derive(Deserialize)]
+    struct Said {
+        response: String,
+    }
+    let mut output = settings.output(Format::Text);
+    for id in ids {
+        let path = [PATH[0], PATH[1], PATH[2], PATH[3], id.as_str(), "replay"];
+        let query: &[_] = if as_new { &[("as_new", "true".to_owned())] } else { &[] };
+        let raw = client.post_raw(&path, query).await.map_err(with_hint)?;
+        let view = read(&raw)?;
+        let said: Said = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
+        let fields = [
+            ("replayed", id.clone()),
+            ("delivery", view.delivery_id.to_string()),
+            ("verdict", view.verdict.clone()),
+            ("reason", view.reason.clone().unwrap_or_default()),
+            ("call", call(&view)),
+            ("answer", format!("{} {}", view.response_status, said.response)),
+        ];
+        output.record(&raw, &fields)?;
+        if view.verdict == "duplicate" {
+            let again = format!("callscope deliveries replay --as-new {}", crate::output::shell_word(id));
+            let flags = settings.flags.as_deref().unwrap_or_default();
+            settings.console.say(format!(
+                "it took effect before, so nothing changed; to have it take effect again: {again}{flags}"
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn read(raw: &RawValue) -> Result<DeliveryView> {
+    serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))
+}
+
+fn no_delivery(error: &serde_json::Error) -> Failure {
+    Failure::error(format!("the server's answer is no delivery: {error}"))
+        .hint("is that a Callscope server of the same version? callscope --version")
+}
+
+fn with_hint(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::NotFound => failure.hint("see which there are: callscope deliveries ls"),
+        _ => failure,
+    }
+}
+
+/// The call as people know it.
+fn call(view: &DeliveryView) -> String {
+    view.call_sid.clone().or_else(|| view.call_id.map(|id| id.to_string())).unwrap_or_default()
+}
+
+fn row(view: &DeliveryView) -> Vec<String> {
+    vec![
+        view.delivery_id.to_string(),
+        moment(view.received_at),
+        view.verdict.clone(),
+        view.kind.clone().unwrap_or_default(),
+        call(view),
+        view.response_status.to_string(),
+        view.body_bytes.to_string(),
+        view.remote_addr.clone().unwrap_or_default(),
+        view.reason.clone().unwrap_or_default(),
+    ]
+}

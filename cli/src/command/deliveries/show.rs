@@ -1,0 +1,148 @@
+//! `deliveries show`: one delivery, whole.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use callscope_common::api::DeliveryView;
+use callscope_common::json_style::{self, Separators, Style, Writing};
+use callscope_common::protocol::ServerMessage;
+use callscope_common::text;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{PATH, call, no_delivery, read, with_hint};
+use crate::args::Format;
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::moment;
+use crate::settings::Settings;
+
+/// Longest body shown to people, in bytes.
+const MAX_SHOWN: usize = 64 << 10;
+const INDENTED: Style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
+
+/// What is shown beside the facts of the list.
+#[derive(Debug, Deserialize)]
+pub struct Whole {
+    /// The delivery that it repeats.
+    #[serde(default)]
+    pub duplicate_of: Option<Uuid>,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// `None` where it is not kept any more.
+    #[serde(default)]
+    pub body_base64: Option<String>,
+    /// The body of the answer.
+    #[serde(default)]
+    pub response: String,
+    /// The events it caused.
+    #[serde(default)]
+    pub events: Vec<Box<RawValue>>,
+}
+
+impl Whole {
+    /// As received; `None` where it is not kept any more.
+    pub fn body(&self) -> Result<Option<Vec<u8>>> {
+        let decode = |text: &String| BASE64_STANDARD.decode(text);
+        let body = self.body_base64.as_ref().map(decode).transpose();
+        body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))
+    }
+}
+
+/// Fetches one delivery: as it came, its facts, and the rest.
+pub async fn fetch(client: &Client, id: &str) -> Result<(Box<RawValue>, DeliveryView, Whole)> {
+    let raw = client.get_raw(&[PATH[0], PATH[1], PATH[2], PATH[3], id], &[]).await.map_err(with_hint)?;
+    let whole = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
+    let view = read(&raw)?;
+    Ok((raw, view, whole))
+}
+
+/// Shows it; `only_body` writes its bytes and nothing else.
+pub async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool) -> Result {
+    let (raw, view, whole) = fetch(client, id).await?;
+    let body = whole.body()?;
+    if only_body {
+        let body = body.ok_or_else(|| dropped(id))?;
+        return write_bytes(&body).map(|()| Exit::Ok);
+    }
+    let mut output = settings.output(Format::Table);
+    output.record(&raw, &fields(&view, &whole))?;
+    if !output.is_json() {
+        output.write(&people(&whole, body.as_deref()))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn dropped(id: &str) -> Failure {
+    Failure::not_found(format!("the body of {id} is not kept any more"))
+        .hint("CALLSCOPE_DELIVERY_RETENTION_DAYS and CALLSCOPE_DELIVERY_MAX_MB say how much the server keeps")
+}
+
+/// Bytes as they are, but for a terminal, which might act on them.
+fn write_bytes(bytes: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = if stdout.is_terminal() {
+        let shown = String::from_utf8_lossy(bytes);
+        writeln!(stdout, "{}", text::lines(&shown))
+    } else {
+        stdout.write_all(bytes)
+    };
+    written.and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+}
+
+fn fields(view: &DeliveryView, whole: &Whole) -> Vec<(&'static str, String)> {
+    vec![
+        ("delivery", view.delivery_id.to_string()),
+        ("received", moment(view.received_at)),
+        ("from", view.remote_addr.clone().unwrap_or_default()),
+        ("route", view.route.clone()),
+        ("type", view.kind.clone().unwrap_or_default()),
+        ("verdict", view.verdict.clone()),
+        ("reason", view.reason.clone().unwrap_or_default()),
+        ("repeats", whole.duplicate_of.map(|id| id.to_string()).unwrap_or_default()),
+        ("call", call(view)),
+        ("call id", view.call_id.map(|id| id.to_string()).unwrap_or_default()),
+        ("answer", format!("{} {}", view.response_status, whole.response)),
+        ("bytes", view.body_bytes.to_string()),
+    ]
+}
+
+/// Headers, events and body, for people.
+fn people(whole: &Whole, body: Option<&[u8]>) -> String {
+    let mut shown = String::from("\nheaders\n");
+    for (name, value) in &whole.headers {
+        shown.push_str(&format!("  {}\n", text::one_line(&format!("{name}: {value}"))));
+    }
+    shown.push_str(if whole.events.is_empty() { "\nchanged nothing in the log\n" } else { "\nevents\n" });
+    for event in &whole.events {
+        shown.push_str(&format!("  {}\n", text::one_line(&event_line(event))));
+    }
+    shown.push_str("\nbody\n");
+    let Some(body) = body else { return shown + "  (not kept any more)\n" };
+    let Ok(whole_text) = std::str::from_utf8(body) else {
+        return shown + "  (not UTF-8; --body prints the bytes)\n";
+    };
+    let is_json = serde_json::from_str::<&RawValue>(whole_text).is_ok();
+    let indented = if is_json { json_style::write(whole_text, INDENTED) } else { whole_text.to_owned() };
+    let end = indented.floor_char_boundary(MAX_SHOWN);
+    for line in text::lines(&indented[..end]).lines() {
+        shown.push_str(&format!("  {line}\n"));
+    }
+    if end < indented.len() {
+        shown.push_str("  … (--body prints all of it)\n");
+    }
+    shown
+}
+
+fn event_line(event: &RawValue) -> String {
+    match ServerMessage::parse(event.get()) {
+        Ok(ServerMessage::Transcription(turn)) => {
+            format!("{}  transcription  {}: {}", turn.seq, turn.speaker_type, turn.message_text)
+        }
+        Ok(ServerMessage::CallStatus(status)) => format!("{}  call_status  {}", status.seq, status.status),
+        Ok(ServerMessage::CallCompleted(end)) => format!("{}  call_completed  {}", end.seq, end.call_data.status),
+        _ => event.get().to_owned(),
+    }
+}

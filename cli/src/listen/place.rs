@@ -1,0 +1,111 @@
+//! The file that remembers how far was forwarded, and what was being forwarded.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::exit::{Failure, Result};
+
+/// A place, in a JSON file that is replaced whole.
+#[derive(Debug)]
+pub struct PlaceFile {
+    path: PathBuf,
+    kept: Kept,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Behind the last delivery that was forwarded.
+    deliveries_after: Option<String>,
+    /// The delivery that was on its way: the target may have seen it.
+    #[serde(default)]
+    sending: Option<Uuid>,
+}
+
+impl PlaceFile {
+    /// Reads the file; one that is not there yet is empty.
+    pub fn open(path: &Path) -> Result<Self> {
+        let kept = match fs::read(path) {
+            Ok(bytes) if bytes.is_empty() => Kept::default(),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::usage(format!("{} is no cursor file of listen: {error}", path.display()))
+                    .hint("name another with --cursor-file, or remove it to begin anew")
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Kept::default(),
+            Err(error) => return Err(Failure::file("read", path, &error)),
+        };
+        let file = Self { path: path.to_owned(), kept };
+        // Now rather than after the first delivery was forwarded.
+        file.write()?;
+        Ok(file)
+    }
+
+    /// Behind the last delivery that was forwarded.
+    pub fn cursor(&self) -> Option<String> {
+        self.kept.deliveries_after.clone()
+    }
+
+    /// The delivery that was on its way.
+    pub fn sending(&self) -> Option<Uuid> {
+        self.kept.sending
+    }
+
+    /// That delivery is about to be sent.
+    pub fn sends(&mut self, delivery_id: Uuid) -> Result<()> {
+        self.kept.sending = Some(delivery_id);
+        self.write()
+    }
+
+    /// All up to `cursor` is forwarded.
+    pub fn reached(&mut self, cursor: &str) -> Result<()> {
+        self.kept = Kept { deliveries_after: Some(cursor.to_owned()), sending: None };
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
+        let text = serde_json::to_string(&self.kept).map_err(|error| Failure::error(error.to_string()))?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Renamed into place, so that whoever reads it, also after a crash, finds a whole one.
+        let replace = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(&self.path)?;
+            Ok(())
+        };
+        replace().map_err(|error| Failure::file("write", &self.path, &error))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_on_its_way_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("place");
+        let mut file = PlaceFile::open(&path).unwrap();
+        assert_eq!((file.cursor(), file.sending()), (None, None));
+        file.reached("c1").unwrap();
+        file.sends(Uuid::from_u128(7)).unwrap();
+        let mut file = PlaceFile::open(&path).unwrap();
+        assert_eq!((file.cursor().as_deref(), file.sending()), (Some("c1"), Some(Uuid::from_u128(7))));
+        file.reached("c2").unwrap();
+        let file = PlaceFile::open(&path).unwrap();
+        assert_eq!((file.cursor().as_deref(), file.sending()), (Some("c2"), None));
+    }
+
+    #[test]
+    fn another_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "dear diary").unwrap();
+        assert!(PlaceFile::open(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
+        assert!(PlaceFile::open(&folder.path().join("nowhere/place")).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! A line for each delivery, on stdout.
+
+use std::time::Duration;
+
+use callscope_common::api::DeliveryView;
+use callscope_common::text;
+use serde_json::json;
+
+use super::courier::duplicate;
+use crate::args::Format;
+use crate::exit::Result;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Most characters shown of what a target said.
+const MAX_SAID: usize = 120;
+
+/// Writes the lines.
+pub struct Report {
+    output: Output,
+}
+
+/// What became of a delivery.
+pub struct Sent<'s> {
+    /// Which.
+    pub view: &'s DeliveryView,
+    /// The target's status.
+    pub status: Option<u16>,
+    /// What it said.
+    pub text: &'s str,
+    /// Which try it was.
+    pub attempt: u32,
+    /// Whether the target may have seen it before.
+    pub seen: bool,
+    /// How long the answer took.
+    pub took: Duration,
+}
+
+impl Report {
+    /// As the flags ask for.
+    pub fn new(settings: &Settings) -> Self {
+        Self { output: settings.output(Format::Text) }
+    }
+
+    /// A delivery that goes nowhere.
+    pub fn shown(&mut self, view: &DeliveryView) -> Result<()> {
+        if self.output.is_json() {
+            return self.output.write(&format!("{}\n", json!({"type": "delivery", "delivery": view})));
+        }
+        let line = facts(view);
+        self.output.write(&format!("{}\n", text::one_line(line.trim_end())))
+    }
+
+    /// A delivery that the target answered, or that was given up.
+    pub fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
+        let Sent { view, status, text: said, attempt, seen, took } = sent;
+        let ok = status.is_some_and(|status| status < 400);
+        let duplicate = duplicate(view, *seen);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if self.output.is_json() {
+            let line = json!({
+                "type": "forwarded", "delivery_id": view.delivery_id, "call_id": view.call_id, "call_sid": view.call_sid,
+                "kind": view.kind, "verdict": view.verdict, "status": status, "ok": ok, "attempt": attempt,
+                "duplicate": (!duplicate.is_empty()).then_some(duplicate), "took_ms": took_ms,
+                "answer": (!ok).then_some(said),
+            });
+            return self.output.write(&format!("{line}\n"));
+        }
+        let answer = status.map_or("no answer".into(), |status| status.to_string());
+        let mut line = format!("{}  -> {answer} in {took_ms} ms", facts(view));
+        if *attempt > 1 {
+            line.push_str(&format!(", attempt {attempt}"));
+        }
+        if !duplicate.is_empty() {
+            line.push_str(&format!(", duplicate: {duplicate}"));
+        }
+        if !ok {
+            let short: String = said.chars().take(MAX_SAID).collect();
+            line.push_str(&format!("  {}", short.trim()));
+        }
+        self.output.write(&format!("{}\n", text::one_line(&line)))
+    }
+}
+
+/// When, what, how taken, whose.
+fn facts(view: &DeliveryView) -> String {
+    let at = view.received_at.to_string();
+    let call = view.call_sid.as_deref().unwrap_or("-");
+    let kind = view.kind.as_deref().unwrap_or(&view.route);
+    format!("{}  {kind:<23}  {:<9}  {call}", at.get(11..19).unwrap_or_default(), view.verdict)
+}

@@ -1,0 +1,135 @@
+//! Follows deliveries in the order of their commits.
+//!
+//! Like a subscription to a call, it holds a place and no queue: what is behind the place is read from the database, when a
+//! commit of this process or an announcement of another's prompts it, and a few times a second in any case. The place moves once
+//! a delivery's message is in the connection's output.
+
+use std::time::{Duration, Instant};
+
+use callscope_common::protocol::{
+    CloseReason, DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, ErrorCode, FollowDeliveries, ServerMessage,
+};
+use tracing::debug;
+
+use super::{Session, in_time};
+use crate::auth::Role;
+use crate::store::StoreError;
+use crate::store::deliveries::Place;
+
+/// Between two looks while commits follow each other closely.
+const LEAST: Duration = Duration::from_millis(25);
+/// Between two looks that nothing prompts: other processes' commits, and those that waited for an older one.
+const IDLE: Duration = Duration::from_millis(250);
+/// Most deliveries read at once.
+const PAGE: i64 = 128;
+
+/// A connection's interest in deliveries.
+pub(super) struct Following {
+    place: Place,
+    /// The last look: when, at which count of commits, and whether it found all there was.
+    looked: Instant,
+    seen: u64,
+    is_through: bool,
+    /// Since when it cannot be read.
+    failing: Option<Instant>,
+}
+
+impl Following {
+    /// When to look again, where so many commits were counted.
+    pub fn due(&self, commits: u64) -> Instant {
+        match (self.failing.is_some(), self.is_through) {
+            (false, false) => self.looked,
+            (false, true) if commits != self.seen => self.looked + LEAST,
+            _ => self.looked + IDLE,
+        }
+    }
+}
+
+impl Session {
+    pub(super) async fn follow_deliveries(&mut self, request: FollowDeliveries) {
+        let identity = &self.connection.identity;
+        if identity.role != Role::Admin || identity.calls.is_some() {
+            let message = "deliveries are for an admin's token that is not limited to some calls";
+            return self.send_error(ErrorCode::Forbidden, message, None);
+        }
+        // Told of commits first, then read: nothing falls in between.
+        self.hub.commits().follow(&self.connection);
+        match self.first_place(&request).await {
+            Ok(Some(place)) => {
+                let now = Instant::now();
+                let following = Following { place, looked: now, seen: 0, is_through: false, failing: None };
+                self.deliveries = Some(Box::new(following));
+                let message = "following deliveries".into();
+                self.send(&ServerMessage::DeliveriesConfirmed(DeliveriesConfirmed {
+                    cursor: place.to_string(),
+                    message,
+                }));
+            }
+            Ok(None) => {
+                self.end_deliveries();
+                let message = "the cursor is of another order of deliveries; begin without one";
+                self.send_error(ErrorCode::CursorInvalid, message, None);
+            }
+            Err(error) => {
+                self.end_deliveries();
+                debug!(connection_id = %self.connection.connection_id, %error, "cannot follow deliveries");
+                self.send_error(ErrorCode::SubscriptionFailed, "the storage does not answer; try again", None);
+            }
+        }
+    }
+
+    /// Where to begin; `None` where the cursor cannot be of this database.
+    async fn first_place(&self, request: &FollowDeliveries) -> Result<Option<Place>, StoreError> {
+        let head = in_time(self.store.delivery_head()).await?;
+        Ok(match &request.after {
+            Some(cursor) => cursor.parse().ok().filter(|place| head.has_reached(*place)),
+            None if request.history => Some(head.start),
+            None => Some(head.now),
+        })
+    }
+
+    pub(super) fn unfollow_deliveries(&mut self) {
+        let message = if self.deliveries.is_some() { "unsubscribed" } else { "was not subscribed" };
+        self.end_deliveries();
+        self.send(&ServerMessage::DeliveriesEnded(DeliveriesEnded { message: message.into() }));
+    }
+
+    pub(super) fn end_deliveries(&mut self) {
+        self.deliveries = None;
+        self.hub.commits().unfollow(&self.connection);
+    }
+
+    /// Sends the next deliveries, where it is time to look and the client has taken everything before.
+    pub(super) async fn pump_deliveries(&mut self) -> Option<CloseReason> {
+        let (now, commits) = (Instant::now(), self.hub.commits().count());
+        let following = self.deliveries.as_mut().filter(|following| following.due(commits) <= now)?;
+        if !self.connection.wire.lock().out.is_empty() {
+            return None;
+        }
+        let read = in_time(self.store.deliveries_after(following.place, PAGE)).await;
+        (following.looked, following.seen) = (now, commits);
+        let found = match read {
+            Ok(found) => found,
+            Err(error) => {
+                debug!(connection_id = %self.connection.connection_id, %error, "cannot read deliveries");
+                let since = *following.failing.get_or_insert(now);
+                return (now >= since + self.timing.storage_deadline).then_some(CloseReason::StorageDown);
+            }
+        };
+        following.failing = None;
+        following.is_through = i64::try_from(found.len()).is_ok_and(|count| count < PAGE);
+        if let Some((place, _)) = found.last() {
+            following.place = *place;
+        }
+        for (place, delivery) in found {
+            self.send(&ServerMessage::Delivery(Box::new(DeliveryMessage { cursor: place.to_string(), delivery })));
+        }
+        None
+    }
+
+    /// When the timer has to ring for [`pump_deliveries`](Self::pump_deliveries): never at once, since what keeps it from being done
+    /// now may last.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.deliveries.as_ref().map(|following| following.due(self.hub.commits().count()).max(now + LEAST))
+    }
+}

@@ -1,0 +1,157 @@
+//! Deliveries in the order of their commits (docs/adr/0008).
+//!
+//! Each row carries the number of the transaction that wrote it. On SQLite one writer counts, so numbers ascend as they become
+//! visible. PostgreSQL numbers a transaction when it begins to write, and a later one may commit first: only rows below the
+//! oldest number that is still at work are shown. So nothing can appear behind a place that was passed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use callscope_common::api::DeliveryView;
+use uuid::Uuid;
+
+use super::{Row, facts};
+use crate::store::{Store, StoreError};
+
+/// A place in that order: behind a delivery, or before the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Tells installations apart, so that a place in another one's order is not taken for one in this.
+    life: u32,
+    tx: i64,
+    delivery_id: Uuid,
+}
+
+/// Where the order stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Before all deliveries.
+    pub start: Place,
+    /// Behind all deliveries that can be read; whatever is still at work comes behind it.
+    pub now: Place,
+    /// No transaction has this number yet.
+    end: i64,
+}
+
+impl Head {
+    /// Whether a place can have been reached here.
+    #[must_use]
+    pub fn has_reached(&self, place: Place) -> bool {
+        place.life == self.now.life && place.tx <= self.end
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}.{}.{}", self.life, self.tx, self.delivery_id.simple())
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('.');
+        let (Some(life), Some(tx), Some(id), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return Err(());
+        };
+        let life = u32::from_str_radix(life, 16).map_err(drop)?;
+        let tx = tx.parse().ok().filter(|tx| *tx >= 0).ok_or(())?;
+        Ok(Self { life, tx, delivery_id: Uuid::parse_str(id).map_err(drop)? })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Numbered {
+    tx: i64,
+    #[sqlx(flatten)]
+    row: Row,
+}
+
+/// The rows behind a place, `$1` and `$2`.
+macro_rules! behind {
+    () => {
+        "d.tx >= $1 AND (d.tx > $1 OR d.delivery_id > $2) "
+    };
+}
+
+impl Store {
+    /// Where the order of deliveries stands.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delivery_head(&self) -> Result<Head, StoreError> {
+        // `next`: the least number that a delivery to come can have.
+        let (cluster, next, end): (Uuid, i64, i64) = match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_as(
+                    "SELECT cluster_id, value + 1, value + 1 FROM cluster, counters WHERE counters.name = 'tx'",
+                )
+                .fetch_one(readers)
+                .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_as(
+                    "SELECT cluster_id, txid_snapshot_xmin(txid_current_snapshot()), \
+                     txid_snapshot_xmax(txid_current_snapshot()) FROM cluster",
+                )
+                .fetch_one(readers)
+                .await?
+            }
+        };
+        let (life, ..) = cluster.as_fields();
+        let place = |tx| Place { life, tx, delivery_id: Uuid::nil() };
+        Ok(Head { start: place(0), now: place(next), end })
+    }
+
+    /// The deliveries behind `place`, each with its own place.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn deliveries_after(&self, place: Place, limit: i64) -> Result<Vec<(Place, DeliveryView)>, StoreError> {
+        let rows: Vec<Numbered> = match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_as(concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"))
+                    .bind(place.tx)
+                    .bind(place.delivery_id)
+                    .bind(limit)
+                    .fetch_all(readers)
+                    .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_as(concat!(
+                    "SELECT d.tx, ",
+                    facts!(),
+                    behind!(),
+                    "AND d.tx < txid_snapshot_xmin(txid_current_snapshot()) ORDER BY d.tx, d.delivery_id LIMIT $3"
+                ))
+                .bind(place.tx)
+                .bind(place.delivery_id)
+                .bind(limit)
+                .fetch_all(readers)
+                .await?
+            }
+        };
+        rows.into_iter()
+            .map(|Numbered { tx, row }| {
+                let place = Place { life: place.life, tx, delivery_id: row.delivery_id };
+                Ok((place, row.try_into()?))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_read_back_and_nothing_else_does() {
+        let place = Place { life: 0xab, tx: 7, delivery_id: Uuid::from_u128(9) };
+        assert_eq!(place.to_string().parse(), Ok(place));
+        let id = Uuid::nil().simple();
+        for wrong in ["", "1", "0.0", &format!("x.0.{id}"), &format!("0.-1.{id}"), &format!("0.0.{id}.0"), "0.0.z"] {
+            assert_eq!(wrong.parse::<Place>(), Err(()), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What is kept of deliveries, and for how long (docs/adr/0008).
+
+use callscope_common::Timestamp;
+use uuid::Uuid;
+
+use super::first_id_at;
+use crate::store::{Store, StoreError, on_pool};
+
+/// Rows read at once to add up their sizes.
+const PAGE: i64 = 2_000;
+/// Most rows that one transaction lightens, and most bytes of bodies that it drops: webhooks wait for it.
+const STEP: i64 = 200;
+const STEP_BYTES: i64 = 8 << 20;
+
+/// Deliveries from one id to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The oldest.
+    pub first: Uuid,
+    /// The newest.
+    pub last: Uuid,
+}
+
+impl Store {
+    /// The newest delivery of which too much is kept: it was received before `end`, or its headers and body and those of newer
+    /// ones come to more than `bytes`. All up to `light` are known to be light.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn last_to_lighten(
+        &self,
+        end: Option<Timestamp>,
+        bytes: Option<i64>,
+        light: Uuid,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let old = match end {
+            Some(end) => self.ids_before(first_id_at(end), 1).await?.first().map(|(id, _)| *id),
+            None => None,
+        };
+        let Some(cap) = bytes else { return Ok(old) };
+        let (mut before, mut sum) = (Uuid::max(), 0_i64);
+        loop {
+            let page = self.ids_before(before, PAGE).await?;
+            for (id, size) in &page {
+                sum = sum.saturating_add(*size);
+                if sum > cap {
+                    return Ok(Some(old.map_or(*id, |old| old.max(*id))));
+                }
+            }
+            match page.last() {
+                Some((id, _)) if *id > light && old.is_none_or(|old| old < *id) => before = *id,
+                _ => return Ok(old),
+            }
+        }
+    }
+
+    /// Deliveries before that id, newest first, with the bytes kept of each.
+    async fn ids_before(&self, before: Uuid, limit: i64) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        Ok(on_pool!(self, pool => {
+            sqlx::query_as(
+                "SELECT delivery_id, CAST(CASE WHEN headers = '[]' THEN 0 ELSE length(headers) END \
+                 + CASE WHEN body IS NULL THEN 0 ELSE body_bytes END AS BIGINT) \
+                 FROM deliveries WHERE delivery_id < $1 ORDER BY delivery_id DESC LIMIT $2",
+            )
+            .bind(before).bind(limit).fetch_all(pool).await?
+        }))
+    }
+
+    /// The next step: deliveries from `from` up to `last` of which more is kept than must be; none where all are light.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn next_to_lighten(&self, from: Uuid, last: Uuid) -> Result<Option<Range>, StoreError> {
+        let rows: Vec<(Uuid, i64)> = on_pool!(self, pool => {
+            sqlx::query_as(
+                "SELECT delivery_id, body_bytes FROM deliveries WHERE delivery_id BETWEEN $1 AND $2 \
+                 AND (headers <> '[]' OR body IS NOT NULL OR verdict IN ('duplicate', 'rejected')) \
+                 ORDER BY delivery_id LIMIT $3",
+            )
+            .bind(from).bind(last).bind(STEP).fetch_all(pool).await?
+        });
+        let Some((first, bytes)) = rows.first().copied() else { return Ok(None) };
+        let (mut last, mut sum) = (first, bytes);
+        for (id, bytes) in &rows[1..] {
+            sum += bytes;
+            if sum > STEP_BYTES {
+                break;
+            }
+            last = *id;
+        }
+        Ok(Some(Range { first, last }))
+    }
+}

@@ -1,0 +1,507 @@
+//! What came in: found again, shown, replayed, dropped by age and size, and followed live.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use callscope_common::Timestamp;
+use callscope_server::ingest::{Incoming, read};
+use callscope_server::store::Appender;
+use callscope_server::store::ledger::{Op, Route, UnknownCalls};
+use callscope_tests::server::{now, on_each_engine};
+use callscope_tests::{Database, Engine, Server, Subscriber, until};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const PATH: &str = "/api/v1/admin/deliveries";
+
+async fn list(server: &Server, query: &str) -> Vec<Value> {
+    server.get(&format!("{PATH}?{query}")).await["deliveries"].as_array().unwrap().clone()
+}
+
+fn ids(deliveries: &[Value]) -> Vec<String> {
+    deliveries.iter().map(|delivery| delivery["delivery_id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn completed(conversation: &str, summary: &str) -> Value {
+    json!({"type": "post_call_transcription", "event_timestamp": now(), "data": {
+        "conversation_id": conversation, "agent_id": "agent_1", "status": "done",
+        "transcript": [{"role": "agent", "message": "Hello", "time_in_call_secs": 0}],
+        "analysis": {"transcript_summary": summary, "call_successful": "success"}}})
+}
+
+async fn replay(server: &Server, id: &str, as_new: bool) -> Value {
+    let reply = server.api(Method::POST, &format!("{PATH}/{id}/replay?as_new={as_new}"), None).await;
+    assert_eq!(reply.status, 200, "{}", reply.json);
+    reply.json
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
+    on_each_engine(async |engine, server| {
+        server.turn("EL_find_1", "user", "the Übergang is closed").await;
+        server.turn("EL_find_1", "agent", "take the bridge").await;
+        server.turn("EL_find_2", "user", "the bridge too").await;
+        server.webhook("post-call", &completed("conv_find", "about a bridge")).await;
+        server.webhook("post-call", &json!({"type": "unheard_of", "data": {}})).await;
+        server.signed("transcription", b"not json", now(), &[]).await;
+        let count = async |query: &str| list(&server, query).await.len();
+        for (query, expected) in [
+            ("", 6),
+            ("verdict=accepted", 4),
+            ("verdict=ignored", 1),
+            ("verdict=rejected", 1),
+            ("verdict=duplicate", 0),
+            ("type=turn", 4),
+            ("type=post_call_transcription", 1),
+            ("call=EL_find_1", 2),
+            ("call=conv_find", 1),
+            ("call=EL_find_1&q=bridge", 1),
+            ("q=bridge", 3),
+            ("q=Bridge", 0),
+            ("q=%C3%9Cbergang", 1),
+            ("q=not%20JSON", 1),
+            ("since=2020-01-01T00:00:00Z", 6),
+            ("until=2020-01-01T00:00:00Z", 0),
+            ("since=2100-01-01T00:00:00Z", 0),
+            ("verdict=accepted&type=turn&q=bridge&call=EL_find_2", 1),
+        ] {
+            assert_eq!(count(query).await, expected, "{engine:?}: {query}");
+        }
+        for wrong in ["verdict=maybe", "since=yesterday", "until=soon", "limit=0", "cursor=x", "q=%00", "call=a%20b"] {
+            assert_eq!(server.api(Method::GET, &format!("{PATH}?{wrong}"), None).await.status, 400, "{wrong}");
+        }
+        let newest_first = ids(&list(&server, "").await);
+        let (mut paged, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = server.get(&format!("{PATH}?limit=4{cursor}")).await;
+            paged.extend(ids(page["deliveries"].as_array().unwrap()));
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(paged, newest_first);
+    })
+    .await;
+}
+
+/// What lies further back than one search looks is found by going on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_goes_on_where_it_left_off() {
+    on_each_engine(async |engine, server| {
+        server.turn("EL_deep_1", "user", "needle").await;
+        let server = &server;
+        let posts = (0..1_100).map(|i| async move { server.turn("EL_deep_1", "agent", &format!("hay {i}")).await });
+        assert!(join_all(posts).await.iter().all(|reply| reply.status == 201));
+        let first = server.get(&format!("{PATH}?q=needle")).await;
+        assert_eq!(first["deliveries"], json!([]), "{engine:?}: beyond what is looked through at once");
+        let rest = server.get(&format!("{PATH}?q=needle&cursor={}", first["next_cursor"].as_str().unwrap())).await;
+        assert_eq!(rest["deliveries"].as_array().unwrap().len(), 1);
+        assert_eq!(rest["next_cursor"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
+    on_each_engine(async |_, server| {
+        let body = completed("conv_show", "seen").to_string();
+        server.signed("post-call", body.as_bytes(), now(), &[("X-Own", "a b")]).await;
+        server.signed("post-call", body.as_bytes(), now() - 1, &[]).await;
+        server.signed("transcription", b"\xff\x00 not text", now(), &[]).await;
+        let all = ids(&list(&server, "").await);
+        let [odd, repeat, first] = &all[..] else { panic!("{all:?}") };
+        let first = server.get(&format!("{PATH}/{first}")).await;
+        assert_eq!(first["body"].as_str(), Some(body.as_str()));
+        assert_eq!(BASE64_STANDARD.decode(first["body_base64"].as_str().unwrap()).unwrap(), body.as_bytes());
+        assert!(first["headers"].as_array().unwrap().iter().any(|pair| pair[0] == "x-own"), "{}", first["headers"]);
+        assert_eq!(first["body_dropped"], false);
+        assert_eq!(first["call_sid"], server.get("/api/v1/calls/conv_show").await["call_sid"]);
+        assert_eq!(first["events"].as_array().unwrap().as_slice(), server.log("conv_show").await);
+        let repeat = server.get(&format!("{PATH}/{repeat}")).await;
+        assert_eq!((&repeat["verdict"], &repeat["duplicate_of"]), (&json!("duplicate"), &first["delivery_id"]));
+        assert_eq!((&repeat["body"], &repeat["events"]), (&first["body"], &json!([])));
+        let odd = server.get(&format!("{PATH}/{odd}")).await;
+        assert_eq!((&odd["body"], &odd["verdict"]), (&Value::Null, &json!("rejected")));
+        assert_eq!(BASE64_STANDARD.decode(odd["body_base64"].as_str().unwrap()).unwrap(), b"\xff\x00 not text");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
+    on_each_engine(async |engine, server| {
+        let turn = server.turn("EL_again_1", "user", "once").await;
+        server
+            .webhook(
+                "transcription",
+                &json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "twice", "turn_id": "t"}),
+            )
+            .await;
+        let keyed = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "keyed"}).to_string();
+        server.signed("transcription", keyed.as_bytes(), now(), &[("Idempotency-Key", "k")]).await;
+        server.webhook("post-call", &completed("conv_again", "first")).await;
+        let before = (server.log("EL_again_1").await, server.log("conv_again").await);
+        for delivery in list(&server, "").await {
+            let id = delivery["delivery_id"].as_str().unwrap();
+            let replayed = replay(&server, id, false).await;
+            assert_eq!(replayed["verdict"], "duplicate", "{engine:?}: {delivery}");
+            assert_eq!(replayed["response_status"], delivery["response_status"]);
+            assert_eq!((&replayed["replay_of"], &replayed["as_new"]), (&json!(id), &json!(false)));
+        }
+        assert_eq!(
+            (server.log("EL_again_1").await, server.log("conv_again").await),
+            before,
+            "a repeat changes nothing"
+        );
+        let first = list(&server, "q=once&verdict=accepted").await;
+        let replayed = replay(&server, first[0]["delivery_id"].as_str().unwrap(), false).await;
+        assert_eq!(serde_json::from_str::<Value>(replayed["response"].as_str().unwrap()).unwrap(), turn.json);
+
+        let anew = replay(&server, first[0]["delivery_id"].as_str().unwrap(), true).await;
+        assert_eq!((&anew["verdict"], &anew["response_status"]), (&json!("accepted"), &json!(201)));
+        let log = server.log("EL_again_1").await;
+        assert_eq!((log.len(), &log[3]["message_text"]), (4, &json!("once")));
+        let shown = server.get(&format!("{PATH}/{}", anew["delivery_id"].as_str().unwrap())).await;
+        assert_eq!(shown["events"].as_array().unwrap().as_slice(), &log[3..]);
+        let says = |name: &str, value: &Value| {
+            shown["headers"].as_array().unwrap().iter().any(|pair| pair[0] == name && pair[1] == *value)
+        };
+        assert!(
+            says("Callscope-Replay-Of", &first[0]["delivery_id"]) && says("Callscope-Replay-By", &json!("embedded"))
+        );
+        // What was new has no key: the original's repeats are still the original's.
+        let again = replay(&server, anew["delivery_id"].as_str().unwrap(), false).await;
+        assert_eq!(again["verdict"], "duplicate");
+        let body = json!({"as_new": true});
+        let path = format!("{PATH}/{}/replay", first[0]["delivery_id"].as_str().unwrap());
+        assert_eq!(server.api(Method::POST, &path, Some(&body)).await.json["verdict"], "accepted");
+        assert_eq!(server.api(Method::POST, &path, Some(&json!({"as_new": "yes"}))).await.status, 400);
+        let nowhere = format!("{PATH}/00000000-0000-7000-8000-000000000000/replay");
+        assert_eq!(server.api(Method::POST, &nowhere, None).await.status, 404);
+    })
+    .await;
+}
+
+/// A delivery that was refused took no effect, so its replay may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let server = Server::with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
+        assert_eq!(server.turn("EL_late_1", "user", "too early").await.status, 404);
+        server.api(Method::POST, "/api/v1/calls", Some(&json!({"call_sid": "EL_late_1"}))).await;
+        let refused = ids(&list(&server, "verdict=rejected").await);
+        assert_eq!(replay(&server, &refused[0], false).await["verdict"], "accepted");
+        assert_eq!(replay(&server, &refused[0], false).await["verdict"], "duplicate");
+        assert_eq!(server.log("EL_late_1").await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_unlimited_admins_see_deliveries() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    server.turn("EL_mine_1", "user", "private").await;
+    let id = ids(&list(&server, "").await).remove(0);
+    let tokens = callscope_server::auth::Tokens::new(&callscope_server::settings::Secret::new(
+        callscope_tests::server::JWT_SECRET.into(),
+    ));
+    let viewer = tokens.mint_for("v", callscope_server::auth::Role::Viewer, 60, None).unwrap();
+    let limited = tokens
+        .mint_for("a", callscope_server::auth::Role::Admin, 60, Some(vec!["EL_mine_1".parse().unwrap()]))
+        .unwrap();
+    let http = callscope_tests::server::http();
+    for token in [&viewer, &limited] {
+        for (method, path) in [
+            (Method::GET, PATH.to_owned()),
+            (Method::GET, format!("{PATH}/{id}")),
+            (Method::POST, format!("{PATH}/{id}/replay")),
+        ] {
+            let request = http.request(method, format!("{}{path}", server.embedded.url)).bearer_auth(token);
+            assert_eq!(request.send().await.unwrap().status().as_u16(), 403, "{path}");
+        }
+        let mut subscriber = Subscriber::connect(&server.embedded.url, token).await;
+        subscriber.send(json!({"subscribe_deliveries": {"history": true}})).await;
+        assert_eq!(subscriber.expect("error").await["code"], "FORBIDDEN");
+        server.turn("EL_mine_1", "user", "still private").await;
+        subscriber.expect_silence().await;
+    }
+}
+
+/// Puts a webhook into the log as if it had come at that time.
+async fn received(appender: &Appender, route: Route, body: &Value, at: Timestamp) {
+    let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    let incoming = Incoming { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
+    let mut delivery = read(incoming, at, Some(at.as_unix_secs()));
+    // A process never goes back with its ids; this one is of another process, long ago.
+    let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
+    delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));
+    appender.submit(Op::Deliver(Box::new(delivery))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_deliveries_become_light_and_stay_what_they_were() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let old = Timestamp::from_unix_secs(now() - 3 * 86_400).unwrap();
+        let turn = json!({"call_sid": "EL_old_1", "speaker": "user", "message": "long ago", "turn_id": "t1"});
+        let result = completed("conv_old", "long ago");
+        {
+            let store = database.open().await;
+            let (appender, task) = Appender::start(store.clone(), UnknownCalls::Create, Box::new(drop));
+            received(&appender, Route::Transcription, &turn, old).await;
+            received(&appender, Route::Transcription, &turn, old).await;
+            received(&appender, Route::PostCall, &result, old).await;
+            received(&appender, Route::PostCall, &json!({"no": "type"}), old).await;
+            drop(appender);
+            task.await.unwrap();
+            store.close().await;
+        }
+        let server = Server::with(&database, &[("CALLSCOPE_DELIVERY_RETENTION_DAYS", "1")]).await;
+        server.turn("EL_old_1", "agent", "today").await;
+        let mut left = Vec::new();
+        until("the old ones are light", async || {
+            left = list(&server, "").await;
+            left.len() == 3
+        })
+        .await;
+        assert_eq!(
+            left.iter().map(|delivery| delivery["verdict"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["accepted"; 3]
+        );
+        let mut shown = Vec::new();
+        for id in ids(&left) {
+            shown.push(server.get(&format!("{PATH}/{id}")).await);
+        }
+        assert_eq!(shown[0]["body_dropped"], false, "{engine:?}");
+        for light in &shown[1..] {
+            assert_eq!((&light["body_dropped"], &light["headers"]), (&json!(true), &json!([])), "{engine:?}");
+            assert_eq!((&light["body"], &light["body_base64"]), (&Value::Null, &Value::Null));
+            assert!(light["body_bytes"].as_i64().unwrap() > 0 && !light["events"].as_array().unwrap().is_empty());
+            let path = format!("{PATH}/{}/replay", light["delivery_id"].as_str().unwrap());
+            let refused = server.api(Method::POST, &path, None).await;
+            assert_eq!((refused.status, &refused.json["code"]), (410, &json!("BODY_DROPPED")));
+        }
+        // The promise holds: what came long ago and comes again is a repeat.
+        let logs = async || (server.log("EL_old_1").await, server.log("conv_old").await);
+        let before = logs().await;
+        let again = server.webhook("transcription", &turn).await;
+        assert_eq!((again.status, &again.json["seq"]), (201, &json!(1)));
+        assert_eq!(server.webhook("post-call", &result).await.status, 200);
+        assert_eq!(list(&server, "verdict=duplicate").await.len(), 2, "{engine:?}");
+        assert_eq!(logs().await, before, "{engine:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_bodies_stay_within_the_cap() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let server = Server::start(&database).await;
+        for i in 0..5 {
+            let body = json!({"type": "unheard_of", "data": {"filling": format!("{i}").repeat(300 << 10)}});
+            assert_eq!(server.webhook("post-call", &body).await.status, 200);
+        }
+        server.stop().await;
+        let server = Server::with(&database, &[("CALLSCOPE_DELIVERY_MAX_MB", "1")]).await;
+        let dropped = async || {
+            let mut dropped = Vec::new();
+            for id in ids(&list(&server, "").await) {
+                dropped.push(server.get(&format!("{PATH}/{id}")).await["body_dropped"].as_bool().unwrap());
+            }
+            dropped
+        };
+        until("the oldest are dropped", async || dropped().await == [false, false, false, true, true]).await;
+    }
+}
+
+/// A subscriber to deliveries, with the cursor of the last one it got.
+struct Follower {
+    subscriber: Subscriber,
+    cursor: String,
+}
+
+impl Follower {
+    async fn start(server: &Server, from: Value) -> Self {
+        let mut subscriber = server.subscriber().await;
+        subscriber.send(json!({"subscribe_deliveries": from})).await;
+        let cursor = subscriber.expect("deliveries_confirmed").await["cursor"].as_str().unwrap().to_owned();
+        Self { subscriber, cursor }
+    }
+
+    /// The next `count` deliveries.
+    async fn next(&mut self, count: usize) -> Vec<Value> {
+        let mut deliveries = Vec::new();
+        while deliveries.len() < count {
+            let delivery = self.subscriber.expect("delivery").await;
+            self.cursor = delivery["cursor"].as_str().unwrap().to_owned();
+            deliveries.push(delivery);
+        }
+        deliveries
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
+    on_each_engine(async |engine, server| {
+        server.turn("EL_live_1", "user", "before").await;
+        let mut live = Follower::start(&server, json!({})).await;
+        server.turn("EL_live_1", "user", "one").await;
+        server.signed("transcription", b"{}", now(), &[]).await;
+        server.webhook("post-call", &json!({"type": "unheard_of"})).await;
+        let heard = live.next(3).await;
+        let listed = list(&server, "limit=3").await;
+        for (delivery, listed) in heard.iter().zip(listed.iter().rev()) {
+            let mut facts = delivery.clone();
+            facts.as_object_mut().unwrap().retain(|key, _| key != "cursor" && key != "type");
+            assert_eq!(facts, *listed, "{engine:?}");
+        }
+        drop(live.subscriber);
+        server.turn("EL_live_1", "user", "while away").await;
+        let mut resumed = Follower::start(&server, json!({"after": live.cursor})).await;
+        assert_eq!(ids(&resumed.next(1).await), ids(&list(&server, "limit=1").await));
+        resumed.subscriber.expect_silence().await;
+        let mut all = Follower::start(&server, json!({"history": true})).await;
+        let mut known = ids(&list(&server, "").await);
+        known.reverse();
+        assert_eq!(ids(&all.next(5).await), known);
+        all.subscriber.send(json!({"unsubscribe_deliveries": true})).await;
+        all.subscriber.expect("deliveries_unsubscribed").await;
+        server.turn("EL_live_1", "user", "unheard").await;
+        all.subscriber.expect_silence().await;
+        for wrong in ["", "x", "00000000.1.00000000000070008000000000000000"] {
+            all.subscriber.send(json!({"subscribe_deliveries": {"after": wrong}})).await;
+            assert_eq!(all.subscriber.expect("error").await["code"], "CURSOR_INVALID", "{wrong:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
+    on_each_engine(async |engine, server| {
+        let server = &server;
+        let mut followers = Vec::new();
+        for _ in 0..3 {
+            followers.push(Follower::start(server, json!({})).await);
+        }
+        let posts = (0..600)
+            .map(|i| async move { server.turn(&format!("EL_crowd_{}", i % 7), "user", &format!("turn {i}")).await });
+        let (replies, heard) =
+            tokio::join!(join_all(posts), join_all(followers.iter_mut().map(|follower| follower.next(600))));
+        assert!(replies.iter().all(|reply| reply.status == 201));
+        let first = ids(&heard[0]);
+        assert_eq!(first.iter().collect::<HashSet<_>>().len(), 600, "{engine:?}: none twice");
+        assert!(heard.iter().all(|heard| ids(heard) == first), "{engine:?}: one order");
+        let mut afterwards = Follower::start(server, json!({"history": true})).await;
+        assert_eq!(ids(&afterwards.next(600).await), first, "{engine:?}: the same order again");
+        for follower in &mut followers {
+            follower.subscriber.expect_silence().await;
+        }
+    })
+    .await;
+}
+
+/// Two servers commit at the same time, one of them late: whoever follows at either misses none.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_late_commit_is_missed_between_servers() {
+    let database = Database::new(Engine::Postgres).await;
+    let (first, second) = (Server::start(&database).await, Server::start(&database).await);
+    let (mut here, mut there) = (Follower::start(&first, json!({})).await, Follower::start(&second, json!({})).await);
+    // A transaction that began to write before all others, and stays at work.
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+    let late = "INSERT INTO deliveries (delivery_id, route, verdict, body_hash, received_at, headers, body_bytes, \
+                response_status, response) VALUES (gen_random_uuid(), 'transcription', 'accepted', '', 0, '[]', 0, 201, '{}') \
+                RETURNING delivery_id";
+    let late: uuid::Uuid = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
+    // Whoever begins while it is at work is owed it too.
+    let mut later = Follower::start(&first, json!({})).await;
+    let (a, b) = (&first, &second);
+    let posts = (0..40).map(|i| async move {
+        let server = if i % 2 == 0 { a } else { b };
+        server.turn(&format!("EL_pair_{}", i % 3), "user", &format!("turn {i}")).await
+    });
+    assert!(join_all(posts).await.iter().all(|reply| reply.status == 201));
+    // Committed and not shown: they lie behind one that is still at work.
+    here.subscriber.expect_silence().await;
+    sqlx::query("COMMIT").execute(&mut connection).await.unwrap();
+    let (one, other) = (here.next(41).await, there.next(41).await);
+    assert_eq!(ids(&one)[0], late.to_string());
+    assert_eq!(ids(&one), ids(&other));
+    assert_eq!(ids(&one), ids(&later.next(41).await));
+    assert_eq!(ids(&one).into_iter().collect::<HashSet<_>>().len(), 41);
+    // The cursor of one server is good at the other.
+    let mut resumed = Follower::start(&second, json!({"after": one[20]["cursor"]})).await;
+    assert_eq!(ids(&resumed.next(20).await), ids(&one[21..]));
+}
+
+/// Numbers of another PostgreSQL, as a restored dump brings them along, are not taken for this one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_restored_elsewhere_begins_a_new_order() {
+    let database = Database::new(Engine::Postgres).await;
+    let server = Server::start(&database).await;
+    server.turn("EL_dump_1", "user", "one").await;
+    let mut follower = Follower::start(&server, json!({"history": true})).await;
+    let cursor = follower.next(1).await[0]["cursor"].clone();
+    server.stop().await;
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
+    sqlx::query("UPDATE deliveries SET tx = tx + 1000000000").execute(&mut connection).await.unwrap();
+    let server = Server::start(&database).await;
+    let mut subscriber = server.subscriber().await;
+    subscriber.send(json!({"subscribe_deliveries": {"after": cursor}})).await;
+    assert_eq!(subscriber.expect("error").await["code"], "CURSOR_INVALID");
+    let mut follower = Follower::start(&server, json!({"history": true})).await;
+    server.turn("EL_dump_1", "user", "two").await;
+    let mut known = ids(&list(&server, "").await);
+    known.reverse();
+    assert_eq!(ids(&follower.next(2).await), known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_attempts_are_listed_counted_and_bounded() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let http = callscope_tests::server::http();
+    for i in 0..1_010 {
+        let url = format!(
+            "{}/webhooks/elevenlabs/{}",
+            server.embedded.url,
+            if i % 2 == 0 { "post-call" } else { "transcription" }
+        );
+        let response = http.post(url).header("ElevenLabs-Signature", "t=1,v0=00").body("{}").send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 401);
+    }
+    let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;
+    assert_eq!((listed["total"].as_i64(), listed["unverified"].as_array().unwrap().len()), (Some(1_010), 500));
+    let explained = listed["unverified"].as_array().unwrap().iter().filter(|attempt| attempt["diagnosis"].is_string());
+    assert!(explained.count() < 500, "a flood is not explained");
+    let newest = &listed["unverified"][0];
+    assert_eq!((&newest["reason"], &newest["route"]), (&json!("signature wrong"), &json!("transcription")));
+    assert!(newest["remote_addr"].as_str().unwrap().starts_with("127.0.0.1:") && newest["node"].is_string());
+    let only = server.get(&format!("{PATH}?verdict=unverified&type=post-call&limit=500")).await;
+    assert_eq!(only["unverified"].as_array().unwrap().len(), 500);
+    assert!(only["unverified"].as_array().unwrap().iter().all(|attempt| attempt["route"] == "post-call"));
+    assert_eq!(list(&server, "").await.len(), 0, "nothing of them is kept as a delivery");
+}
+
+/// The sender hears which way the signature is wrong; the admin why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let signed = r#"{"call_sid": "EL_cause_1", "speaker": "user", "message": "hello"}"#;
+    let header =
+        callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), now(), signed.as_bytes());
+    let url = format!("{}/webhooks/elevenlabs/transcription", server.embedded.url);
+    let post = callscope_tests::server::http().post(url).header("ElevenLabs-Signature", header);
+    let response = post.body(signed.replace(": ", ":")).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    let said = response.text().await.unwrap();
+    assert!(said.contains("signature wrong") && !said.contains("reserialised"), "{said}");
+    let listed = server.get(&format!("{PATH}?verdict=unverified")).await;
+    assert_eq!(listed["unverified"][0]["diagnosis"], "body_reserialised", "{listed}");
+    let found = server.get(&format!("{PATH}?verdict=unverified&q=reserialised")).await;
+    assert_eq!(found["unverified"].as_array().unwrap().len(), 1);
+}

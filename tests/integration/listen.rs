@@ -1,0 +1,358 @@
+//! `callscope listen --forward-to`, against a small HTTP server that may be killed like everything else.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use callscope_common::signature::{HEADER, SignatureHeader};
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::Secret;
+use callscope_tests::process::{free_port, program};
+use callscope_tests::server::{JWT_SECRET, SECRET, http, now, post_signed};
+use callscope_tests::{Database, Engine, Process, until};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+/// A request as the target got it.
+#[derive(Debug, Clone)]
+struct Arrived {
+    path: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Arrived {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(&name.to_lowercase()).map(String::as_str)
+    }
+
+    fn id(&self) -> &str {
+        self.header("Callscope-Delivery-Id").unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// In place of a status: the target takes the request in, and goes away without an answer.
+const HANG_UP: u16 = 0;
+
+type Log = Arc<Mutex<Vec<Arrived>>>;
+
+/// The user's own server: takes everything in, and answers as it is told.
+struct Target {
+    log: Log,
+    status: Arc<AtomicU16>,
+    port: u16,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Target {
+    async fn start(port: u16, log: Log) -> Self {
+        let mut bound = None;
+        until("the target's port is free", async || {
+            bound = TcpListener::bind(("127.0.0.1", port)).await.ok();
+            bound.is_some()
+        })
+        .await;
+        let listener = bound.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let status = Arc::new(AtomicU16::new(200));
+        let (arrived, answer) = (Arc::clone(&log), Arc::clone(&status));
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&arrived), Arc::clone(&answer)));
+            }
+        });
+        Self { log, status, port, serving }
+    }
+
+    /// Listener and connections are gone at once, answered or not.
+    async fn kill(self) -> (u16, Log) {
+        self.serving.abort();
+        let _ = self.serving.await;
+        (self.port, self.log)
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.log.lock().iter().map(|arrived| arrived.id().to_owned()).collect()
+    }
+}
+
+async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let path = line.split(' ').nth(1).unwrap().to_owned();
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            headers.insert(name.to_lowercase(), value.to_owned());
+        }
+        let mut body = vec![0; headers["content-length"].parse().unwrap()];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        log.lock().push(Arrived { path, headers, body });
+        let status = status.load(Ordering::SeqCst);
+        if status == HANG_UP {
+            return;
+        }
+        let answer = format!("HTTP/1.1 {status} Told\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\nok");
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The program itself; killed with its handle.
+struct Listener {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Listener {
+    fn start(server: &str, port: u16, place: &Path, flags: &[&str]) -> Self {
+        let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
+        let token = tokens.mint_for("listener", Role::Admin, 3_600, None).unwrap();
+        let mut child = Command::new(program("callscope"))
+            .env_clear()
+            .envs([("CALLSCOPE_SERVER", server), ("CALLSCOPE_TOKEN", &token)])
+            .args(["listen", "-o", "ndjson", "--forward-to"])
+            .arg(format!("http://127.0.0.1:{port}/hooks/{{route}}"))
+            .arg("--cursor-file")
+            .arg(place)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (said, lines) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (into, words) = (Arc::clone(&lines), Arc::clone(&said));
+        tokio::spawn(async move {
+            let mut out = BufReader::new(out).lines();
+            while let Ok(Some(line)) = out.next_line().await {
+                into.lock().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        tokio::spawn(async move {
+            let mut err = BufReader::new(err).lines();
+            while let Ok(Some(line)) = err.next_line().await {
+                words.lock().push(line);
+            }
+        });
+        Self { child, said, lines }
+    }
+
+    async fn says(&self, what: &str) {
+        until(what, async || self.said.lock().iter().any(|line| line.contains(what))).await;
+    }
+
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// Posts a turn until it is answered, as providers do.
+async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
+    let turn_id = format!("{call}-{number}");
+    let body =
+        json!({"call_sid": format!("EL_lane_{call}"), "speaker": "user", "message": "hello", "turn_id": turn_id});
+    let body = body.to_string();
+    until("the turn is taken", async || {
+        post_signed(http, url, "transcription", body.as_bytes(), now(), &[])
+            .await
+            .is_ok_and(|reply| reply.status == 201)
+    })
+    .await;
+}
+
+/// Every delivery that the server at `url` keeps, oldest first.
+async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
+    let token = Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for("t", Role::Admin, 60, None).unwrap();
+    let request = http.get(format!("{url}/api/v1/admin/deliveries?limit=500")).bearer_auth(token);
+    let listed: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+    let mut deliveries = listed["deliveries"].as_array().unwrap().clone();
+    deliveries.reverse();
+    deliveries
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_delivery_arrives_in_order_whoever_is_killed() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let place = database.dir.path().join("place.json");
+        let http = http();
+        let server_port = free_port();
+        let mut server = Process::start(&database, server_port).await;
+        let url = server.url.clone();
+        let mut target = Target::start(0, Log::default()).await;
+        let mut listener = Listener::start(&url, target.port, &place, &[]);
+        listener.says("forwarding deliveries").await;
+        let speak_all = async |from: usize, to: usize| {
+            for number in from..to {
+                futures_util::future::join_all((0..3).map(|call| speak(&http, &url, call, number))).await;
+            }
+        };
+        speak_all(0, 10).await;
+        until("the first ones arrive", async || target.ids().len() >= 30).await;
+
+        // The target goes away in the middle, and comes back.
+        let (port, log) = target.kill().await;
+        speak_all(10, 15).await;
+        listener.says("not forwarded").await;
+        target = Target::start(port, log).await;
+        until("they go on", async || target.ids().len() > 32).await;
+
+        // The server goes away in the middle.
+        let speaking = speak_all(15, 25);
+        let killing = async {
+            until("some arrive", async || target.ids().len() > 50).await;
+            server.kill().await;
+            Process::start(&database, server_port).await
+        };
+        ((), server) = tokio::join!(speaking, killing);
+        listener.says("connected again").await;
+
+        // The program itself does.
+        let speaking = speak_all(25, 35);
+        let killing = async {
+            until("some arrive", async || target.ids().len() > 80).await;
+            listener.kill().await;
+        };
+        tokio::join!(speaking, killing);
+        listener = Listener::start(&url, target.port, &place, &[]);
+
+        let deliveries = kept(&http, &url).await;
+        assert!(deliveries.len() >= 105, "{engine:?}");
+        let missing = async || {
+            let ids = target.ids();
+            deliveries.iter().filter(|d| !ids.iter().any(|id| *id == d["delivery_id"])).count()
+        };
+        until("all have arrived", async || missing().await == 0).await;
+        check(engine, &target.log.lock());
+        drop(listener);
+        server.kill().await;
+    }
+}
+
+/// First arrivals are in order per call; later ones are marked; bytes and signature are the sender's.
+fn check(engine: Engine, log: &[Arrived]) {
+    let mut last: HashMap<String, usize> = HashMap::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for arrived in log {
+        assert_eq!(arrived.path, "/hooks/transcription");
+        let signature = SignatureHeader::parse(arrived.header(HEADER).unwrap()).unwrap();
+        assert_eq!(signature.verify(&[SECRET], &arrived.body, signature.unix_secs, 0), Ok(()));
+        let mark = arrived.header("Callscope-Duplicate").unwrap_or_default();
+        if seen.contains(&arrived.id()) {
+            assert!(mark.contains("sent-again"), "{engine:?}: a second arrival without a mark: {arrived:?}");
+            continue;
+        }
+        seen.push(arrived.id());
+        if arrived.header("Callscope-Verdict") == Some("duplicate") {
+            // The sender's own repeat of one that was committed before its answer was lost.
+            assert!(mark.contains("received-again"), "{arrived:?}");
+            continue;
+        }
+        let (call, number) = (arrived.json()["call_sid"].to_string(), arrived.json()["turn_id"].to_string());
+        let number: usize = number.trim_matches('"').split('-').nth(1).unwrap().parse().unwrap();
+        if let Some(before) = last.insert(call.clone(), number) {
+            assert_eq!(number, before + 1, "{engine:?}: {call} is out of order");
+        }
+    }
+    assert_eq!(last.values().collect::<Vec<_>>(), [&34; 3], "{engine:?}: every turn of every call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_chosen_is_forwarded_and_signed_anew() {
+    let database = Database::new(Engine::Sqlite).await;
+    let (server, http) = (Process::start(&database, 0).await, http());
+    let secret = database.dir.path().join("secret");
+    std::fs::write(&secret, "own\n").unwrap();
+    let target = Target::start(0, Log::default()).await;
+    let place = database.dir.path().join("place.json");
+    let flags =
+        ["--type", "turn", "--type", "unheard_of", "--call", "EL_lane_1", "--sign-with-file", secret.to_str().unwrap()];
+    let listener = Listener::start(&server.url, target.port, &place, &flags);
+    listener.says("forwarding deliveries").await;
+    speak(&http, &server.url, 0, 0).await;
+    speak(&http, &server.url, 1, 0).await;
+    // The same again, as a sender whose answer was lost.
+    speak(&http, &server.url, 1, 0).await;
+    let other = json!({"type": "unheard_of", "data": {"conversation_id": "EL_lane_1"}}).to_string();
+    post_signed(&http, &server.url, "post-call", other.as_bytes(), now(), &[("Authorization", "Basic c2VjcmV0")])
+        .await
+        .unwrap();
+    until("three arrive", async || target.ids().len() == 3).await;
+    let log = target.log.lock().clone();
+    for arrived in &log {
+        let signature = SignatureHeader::parse(arrived.header(HEADER).unwrap()).unwrap();
+        assert_eq!(signature.verify(&["own"], &arrived.body, now(), 60), Ok(()));
+        assert_eq!(arrived.header("Authorization"), None);
+    }
+    let marks: Vec<_> = log.iter().map(|arrived| arrived.header("Callscope-Duplicate")).collect();
+    assert_eq!(marks, [None, Some("received-again"), None]);
+    assert_eq!((log[2].path.as_str(), &log[2].body[..]), ("/hooks/post-call", other.as_bytes()));
+    assert_eq!(log[0].json()["call_sid"], "EL_lane_1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
+    let database = Database::new(Engine::Sqlite).await;
+    let (server, http) = (Process::start(&database, 0).await, http());
+    let target = Target::start(0, Log::default()).await;
+    let place = database.dir.path().join("place.json");
+    let listener = Listener::start(&server.url, target.port, &place, &["--attempts", "3"]);
+    listener.says("forwarding deliveries").await;
+    target.status.store(503, Ordering::SeqCst);
+    speak(&http, &server.url, 0, 0).await;
+    until("it is given up", async || listener.lines.lock().len() == 1).await;
+    // A refusal for good is an answer too.
+    target.status.store(404, Ordering::SeqCst);
+    speak(&http, &server.url, 0, 1).await;
+    until("the next one is answered", async || listener.lines.lock().len() == 2).await;
+    let lines = listener.lines.lock().clone();
+    assert_eq!((&lines[0]["status"], &lines[0]["attempt"], &lines[0]["ok"]), (&json!(503), &json!(3), &json!(false)));
+    assert_eq!((&lines[1]["status"], &lines[1]["attempt"], &lines[1]["ok"]), (&json!(404), &json!(1), &json!(false)));
+    let attempts: Vec<_> =
+        target.log.lock().iter().map(|a| a.header("Callscope-Attempt").unwrap().to_owned()).collect();
+    assert_eq!(attempts, ["1", "2", "3", "1"]);
+}
+
+/// It may have taken it in, for all we know.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_and_not_answered_is_marked_when_it_is_sent_again() {
+    let database = Database::new(Engine::Sqlite).await;
+    let (server, http) = (Process::start(&database, 0).await, http());
+    let target = Target::start(0, Log::default()).await;
+    let place = database.dir.path().join("place.json");
+    let listener = Listener::start(&server.url, target.port, &place, &[]);
+    listener.says("forwarding deliveries").await;
+    target.status.store(HANG_UP, Ordering::SeqCst);
+    speak(&http, &server.url, 0, 0).await;
+    until("it is sent again", async || target.ids().len() >= 2).await;
+    target.status.store(200, Ordering::SeqCst);
+    until("it is answered", async || listener.lines.lock().len() == 1).await;
+    let log = target.log.lock().clone();
+    assert_eq!(log[0].header("Callscope-Duplicate"), None);
+    assert!(log[1..].iter().all(|arrived| arrived.header("Callscope-Duplicate") == Some("sent-again")), "{log:?}");
+    assert_eq!(listener.lines.lock()[0]["duplicate"], "sent-again");
+}
