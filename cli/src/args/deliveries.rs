@@ -106,7 +106,7 @@ pub struct Export {
     /// Replace phone numbers, e-mail addresses and names, drop recordings, addresses and all headers but the type
     #[arg(long)]
     pub redact: bool,
-    /// Replace the value at this path too, such as data.metadata.note or data.transcript[*].message
+    /// Replace the value at this path too, such as `data.metadata.note` or `data.transcript[*].message`
     #[arg(long, value_name = "PATH")]
     pub redact_field: Vec<crate::redact::Path>,
 }

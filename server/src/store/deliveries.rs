@@ -1,4 +1,5 @@
-//! Reading deliveries: newest first for people; [`follow`] in the order of their commits; [`keep`] for what is kept of them.
+//! Reading deliveries: newest first for people, in the order of their commits for whoever follows them (`follow`), and what is
+//! kept of them (`keep`).
 
 mod follow;
 mod keep;
