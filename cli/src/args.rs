@@ -210,8 +210,9 @@ mod tests {
         let mut commands = Vec::new();
         for code in lines.chain(spans) {
             // As far as a shell would read one command.
+            let words = words(code);
             let words: Vec<&str> =
-                code.split_whitespace().take_while(|word| !word.starts_with(['#', '|', '>', '&'])).collect();
+                words.iter().map(String::as_str).take_while(|word| !word.starts_with(['#', '|', '>', '&'])).collect();
             let ends = words.iter().position(|word| word.ends_with(';')).map_or(words.len(), |place| place + 1);
             if let Some(words) = Some(&words[..ends]).filter(is_call) {
                 let word = |word: &&str| word.trim_end_matches([';', ')']).replace(['\'', '"', '…'], "");
@@ -219,6 +220,18 @@ mod tests {
             }
         }
         commands
+    }
+
+    /// Words as a shell takes them: those between quotes are one.
+    fn words(code: &str) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        for part in code.split_whitespace() {
+            match words.last_mut().filter(|word| word.matches(['\'', '"']).count() % 2 == 1) {
+                Some(open) => *open += &format!(" {part}"),
+                None => words.push(part.to_owned()),
+            }
+        }
+        words
     }
 
     #[test]

@@ -350,7 +350,12 @@ async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
         server.turn("EL_live_1", "user", "one").await;
         server.signed("transcription", b"{}", now(), &[]).await;
         server.webhook("post-call", &json!({"type": "unheard_of"})).await;
-        let heard = live.next(3).await;
+        let mut heard = live.next(3).await;
+        // PostgreSQL counts other databases' transactions too: while an older one was at work, `before` was not behind us.
+        if heard[0]["delivery_id"] == list(&server, "limit=4").await[3]["delivery_id"] {
+            heard.remove(0);
+            heard.extend(live.next(1).await);
+        }
         let listed = list(&server, "limit=3").await;
         for (delivery, listed) in heard.iter().zip(listed.iter().rev()) {
             let mut facts = delivery.clone();

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
 
 pub mod blackout;
+pub mod deflate;
 pub mod drain;
 pub mod follower;
 pub mod stalled;

@@ -323,3 +323,6 @@ impl Wire {
         self.out.iter().map(Bytes::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

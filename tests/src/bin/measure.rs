@@ -1,10 +1,10 @@
 //! `tests/measure`: measurements. See [`callscope_tests::measure`].
 
-use callscope_tests::measure::{blackout, drain, stalled, terminal};
+use callscope_tests::measure::{blackout, deflate, drain, stalled, terminal};
 use callscope_tests::screens;
 use clap::Parser;
 
-/// Measures what docs/reliability.md says.
+/// Measures what docs/reliability.md, docs/performance.md and docs/terminal.md say.
 #[derive(Debug, Parser)]
 #[command(name = "callscope-measure")]
 enum Measure {
@@ -14,6 +14,8 @@ enum Measure {
     Blackout(blackout::Flags),
     /// A drain of many connections: close codes, arrivals elsewhere
     Drain(drain::Flags),
+    /// Whether compressing messages would pay
+    Deflate(deflate::Flags),
     /// A call of any length on a screen: work for a frame, memory, work while nothing happens, lines a second
     Terminal(terminal::Flags),
     /// The screens that the documentation shows, drawn by the program itself
@@ -26,6 +28,7 @@ async fn main() {
         Measure::Stalled(flags) => stalled::run(flags).await,
         Measure::Blackout(flags) => blackout::run(flags).await,
         Measure::Drain(flags) => drain::run(flags).await,
+        Measure::Deflate(flags) => deflate::run(&flags).await,
         Measure::Terminal(flags) => terminal::run(&flags),
         Measure::Screens(flags) => screens::run(&flags).await,
     }

@@ -27,7 +27,8 @@ pub struct Place {
 pub struct Head {
     /// Before all deliveries.
     pub start: Place,
-    /// Behind all deliveries that can be read; whatever is still at work comes behind it.
+    /// Behind all deliveries that nothing at work can still come before. On PostgreSQL that may leave out some that were
+    /// committed just now, while an older transaction goes on.
     pub now: Place,
     /// No transaction has this number yet.
     end: i64,
