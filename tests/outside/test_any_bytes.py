@@ -37,7 +37,7 @@ def altered(chance, payload):
         if isinstance(inner, dict) and chance.random() < 0.3:
             del inner[path[-1]]
         else:
-            inner[path[-1]] = chance.choice(ODD)
+            inner[path[-1]] = copy.deepcopy(chance.choice(ODD))
     return payload
 
 

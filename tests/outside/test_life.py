@@ -279,7 +279,7 @@ def test_config_show(tmp_path):
     done = run(tmp_path, "config", "show", **{**GOOD, "CALLSCOPE_RETENTION_DAYS": "9"})
     assert done.returncode == 0, done.stderr
     lines = {name: line for line in done.stdout.splitlines() for name in
-             ("webhook_tolerance", "retention_days", "port", "jwt_secret", "unknown_calls") if name in line.lower()}
+             ("webhook_tolerance", "retention_days", "port", "jwt_secret", "unknown_calls") if line.split()[:1] == [name]}
     assert "600" in lines["webhook_tolerance"] and "callscope.toml" in lines["webhook_tolerance"]
     assert "9" in lines["retention_days"] and "env" in lines["retention_days"].lower()
     assert "default" in lines["unknown_calls"].lower()
