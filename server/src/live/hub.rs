@@ -24,9 +24,10 @@ use crate::store::ledger::Wake;
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;
 
-/// Followers of one feed. A call with more has further feeds, as many as there are lanes to run them side by side. (In tests a
-/// few, so that a call has them soon.)
-const FOLLOWERS: usize = if cfg!(test) { 2 } else { 256 };
+/// Followers of one feed. A call with more has further feeds, as many as there are lanes to run them side by side. So many are
+/// written to in a few milliseconds; with fewer a core, a write costs more than it gains. (In tests a few, so that a call has
+/// several soon.)
+const FOLLOWERS: usize = if cfg!(test) { 2 } else { 2048 };
 
 /// A followed call: its feeds, each with followers of its own. Rarely more than one.
 type Followed = Vec<Arc<Feed>>;
