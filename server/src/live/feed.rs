@@ -1,5 +1,8 @@
 //! One followed call: its head, its newest frames, its followers.
 
+mod inbox;
+mod ring;
+
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,18 +20,11 @@ use super::frame::{Bytes, join};
 use super::hub::Hub;
 use super::probe;
 use super::wire::{Connection, Fate, Offered};
+use inbox::Inbox;
+use ring::Ring;
 
-/// Most frames a feed keeps for those who are a little behind; older ones are in the database.
-const RING_FRAMES: usize = 128;
-/// Most bytes of them.
-const RING_BYTES: usize = 256 * 1024;
 /// Most bytes of frames written in one go, after the first frame.
 pub(super) const JOINED_BYTES: usize = 32 * 1024;
-/// Most announcements that wait for the feed's next round. Beyond that they are dropped for their head alone: the followers read
-/// the events from the database.
-const INBOX: usize = if cfg!(test) { 32 } else { 4096 };
-/// Most bytes of them.
-const INBOX_BYTES: usize = 4 << 20;
 /// Sockets written before whoever wants to join or leave gets a chance. (In tests after each, so that few followers are enough
 /// to get in between.)
 const SLICE: usize = if cfg!(test) { 1 } else { 250 };
@@ -74,28 +70,12 @@ pub(super) enum Item {
     Fate(Fate),
 }
 
-#[derive(Debug, Default)]
-struct Inbox {
-    items: VecDeque<Item>,
-    /// Of the frames among them.
-    bytes: usize,
-    /// Whether a round is about to run or running.
-    is_scheduled: bool,
-}
-
 /// How far the log is said to reach. Believed only when the events at hand do not lead there by themselves: often they are
 /// right behind in the inbox.
 #[derive(Debug, Default, Clone, Copy)]
 struct Claim {
     head: Seq,
     ended: bool,
-}
-
-/// The newest frames, without holes.
-#[derive(Debug, Default)]
-struct Ring {
-    events: VecDeque<Announced>,
-    bytes: usize,
 }
 
 /// One round of a feed over its followers.
@@ -318,75 +298,6 @@ impl Feed {
     }
 }
 
-impl Item {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Event(event) => event.frame.len(),
-            Self::Partial(frame) => frame.len(),
-            Self::Head(..) | Self::Fate(_) => 0,
-        }
-    }
-}
-
-impl Inbox {
-    fn push(&mut self, item: Item) {
-        if self.items.len() >= INBOX || self.bytes >= INBOX_BYTES {
-            self.shrink();
-        }
-        self.bytes += item.bytes();
-        self.items.push_back(item);
-    }
-
-    fn take(&mut self) -> VecDeque<Item> {
-        self.bytes = 0;
-        std::mem::take(&mut self.items)
-    }
-
-    /// Replaces what waits by the head it leads to.
-    fn shrink(&mut self) {
-        let head = self.items.iter().fold((0, false), |(head, ended), item| match item {
-            Item::Event(event) => (head.max(event.seq), ended | (event.kind == EventKind::CallCompleted)),
-            Item::Head(seq, end) => (head.max(*seq), ended | *end),
-            Item::Partial(_) | Item::Fate(_) => (head, ended),
-        });
-        self.items.retain(|item| matches!(item, Item::Fate(_)));
-        self.bytes = 0;
-        self.items.push_front(Item::Head(head.0, head.1));
-    }
-}
-
-impl Ring {
-    /// Takes in the newest event. Where it does not follow the last one, what was there is of no use any more.
-    fn push(&mut self, event: Announced) {
-        if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
-            self.events.clear();
-            self.bytes = 0;
-        }
-        self.bytes += event.frame.len();
-        self.events.push_back(event);
-        while self.events.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.events.len() > 1) {
-            self.bytes -= self.events.pop_front().map_or(0, |event| event.frame.len());
-        }
-    }
-
-    fn after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
-        let first = self.events.front()?.seq;
-        let skip = usize::try_from(cursor + 1 - first).ok()?;
-        let mut frames: Vec<Bytes> = Vec::new();
-        let mut bytes = 0;
-        let mut last = cursor;
-        for event in self.events.iter().skip(skip) {
-            bytes += event.frame.len();
-            if bytes > JOINED_BYTES && !frames.is_empty() {
-                break;
-            }
-            frames.push(event.frame.clone());
-            last = event.seq;
-        }
-        (!frames.is_empty()).then(|| (join(&frames), last))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,34 +307,8 @@ mod tests {
         Announced { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
     }
 
-    fn ring(seqs: impl IntoIterator<Item = Seq>) -> Ring {
-        let mut ring = Ring::default();
-        seqs.into_iter().for_each(|seq| ring.push(event(seq)));
-        ring
-    }
-
     fn frames(seqs: impl IntoIterator<Item = Seq>) -> Bytes {
         join(&seqs.into_iter().map(|seq| event(seq).frame).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_ring_gives_what_follows_the_cursor_and_nothing_behind_a_hole() {
-        assert_eq!(ring([1, 2, 3]).after(1), Some((frames([2, 3]), 3)));
-        assert_eq!(ring([1, 2, 3]).after(3), None);
-        assert_eq!(ring([5, 6]).after(3), None);
-        // 3 and 4 were never announced: whoever stands at 2 must read them elsewhere.
-        assert_eq!(ring([1, 2, 5, 6]).after(1), None);
-        assert_eq!(ring([1, 2, 5, 6]).after(2), None);
-        assert_eq!(ring([1, 2, 5, 6]).after(4), Some((frames([5, 6]), 6)));
-    }
-
-    #[test]
-    fn a_ring_is_bounded() {
-        let ring = ring(1..=1_000);
-        assert_eq!(ring.events.len(), RING_FRAMES);
-        assert_eq!(ring.bytes, ring.events.iter().map(|event| event.frame.len()).sum::<usize>());
-        assert_eq!(ring.after(1_000 - RING_FRAMES as Seq - 1), None);
-        assert!(ring.after(1_000 - RING_FRAMES as Seq).is_some());
     }
 
     /// All passes that a sequence of items makes.

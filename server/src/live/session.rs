@@ -3,6 +3,8 @@
 //! It sleeps unless the client sent something, a deadline passed or a feed left it work. The only module that knows the
 //! WebSocket library.
 
+mod catch_up;
+mod chores;
 mod codec;
 mod deliveries;
 pub mod echo;
@@ -12,28 +14,23 @@ mod io;
 mod requests;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use callscope_common::protocol::{
-    CallMerged, CloseReason, ErrorCode, ErrorMessage, MAX_CLIENT_MESSAGE, Reconnect, ServerMessage, Subscribe,
-};
+use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE, Subscribe};
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
 use rocket::tokio::time::{Sleep, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::info;
 use tungstenite::Message;
 
-use super::feed::{Feed, JOINED_BYTES};
-use super::frame::{join, text_frame};
+use super::feed::Feed;
 use super::hub::Hub;
 use super::limit::Limit;
 use super::socket::Socket;
-use super::wire::{Connection, Fate, Leave, Subscription};
+use super::wire::{Connection, Leave, Subscription};
 use crate::auth::Identity;
 use crate::store::{Store, StoreError};
 use codec::{Codec, Next};
@@ -210,90 +207,6 @@ impl Session {
         }
     }
 
-    /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
-    async fn chores(&mut self) -> Option<CloseReason> {
-        let (named, leave, fates) = {
-            let mut wire = self.connection.wire.lock();
-            if wire.close.is_some() || wire.broken {
-                return wire.close.or(Some(CloseReason::Normal));
-            }
-            let retries = self.storage_fails.as_ref().is_none_or(|outage| outage.again <= Instant::now());
-            let fates: Vec<(u64, Fate)> = match retries {
-                true => wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?))).collect(),
-                false => Vec::new(),
-            };
-            (std::mem::take(&mut wire.named), wire.leave.take(), fates)
-        };
-        if let (Some(leave), None) = (leave, self.leave_until) {
-            let Leave { after, until } = *leave;
-            self.leave_until = Some(until);
-            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
-        }
-        for identifier in named {
-            if let Some(request) = self.pending.remove(&identifier) {
-                Box::pin(self.subscribe(request)).await;
-            }
-        }
-        for (id, fate) in fates {
-            match Box::pin(self.meet(id, fate)).await {
-                Ok(()) => self.storage_fails = None,
-                Err(error) => self.storage_failed(&error),
-            }
-        }
-        None
-    }
-
-    /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its start.
-    ///
-    /// A failing storage leaves everything as it was, to be tried again.
-    async fn meet(&mut self, id: u64, fate: Fate) -> Result<(), StoreError> {
-        let survivor = match fate {
-            Fate::Merged(into) => in_time(self.store.call_info(into)).await?,
-            Fate::Deleted => None,
-        };
-        let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
-        self.hub.leave(&gone.feed, gone.member);
-        for name in &gone.names {
-            let identifier = name.as_str().to_owned();
-            self.send(&match &survivor {
-                Some(into) => ServerMessage::CallMerged(CallMerged {
-                    identifier,
-                    from_call_id: gone.feed.call_id,
-                    call_id: into.call_id,
-                    message: "this record is a part of another call, whose log follows from its start".into(),
-                }),
-                None => ServerMessage::Error(ErrorMessage {
-                    message: "the call was deleted".into(),
-                    code: ErrorCode::CallNotFound,
-                    identifier: Some(identifier),
-                }),
-            });
-        }
-        let Some(into) = survivor else { return Ok(()) };
-        let (call_id, names) = (into.call_id, gone.names);
-        let followed = {
-            let mut wire = self.connection.wire.lock();
-            let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == call_id);
-            other.map(|other| {
-                let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
-                other.names.extend(new);
-                Arc::clone(&other.feed)
-            })
-        };
-        let feed = followed.unwrap_or_else(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
-        // Read anew, since it is followed only now; should this fail, the sweep finds the head.
-        let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
-        for name in &names {
-            self.confirm(name, &info, "subscribed after a merge");
-        }
-        if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
-            s.confirm(info.head);
-        }
-        self.hub.raise(&feed, info.head, info.status.is_ended());
-        Ok(())
-    }
-
     /// Starts following a call behind `cursor`, unsettled.
     fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<Feed> {
         let id = self.next_subscription;
@@ -325,134 +238,6 @@ impl Session {
         let mut wire = self.connection.wire.lock();
         let at = wire.subscriptions.iter().position(is_it)?;
         Some(wire.subscriptions.swap_remove(at))
-    }
-
-    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled.
-    async fn pump(&mut self) -> std::io::Result<()> {
-        let mut rounds = 0;
-        loop {
-            let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
-            match flushed {
-                Poll::Ready(result) => result?,
-                Poll::Pending => return Ok(()),
-            }
-            if self.storage_fails.as_ref().is_some_and(|outage| outage.again > Instant::now()) {
-                return Ok(());
-            }
-            let Some((id, feed, cursor)) = self.next_owed() else {
-                if !self.has_fates() {
-                    // Whatever could not be read is not owed any more.
-                    self.storage_fails = None;
-                }
-                return Ok(());
-            };
-            rounds += 1;
-            if rounds > ROUNDS {
-                // Others are waiting too: requests, deadlines, whoever wants this connection closed.
-                self.has_more = true;
-                return Ok(());
-            }
-            let found = match feed.frames_after(cursor) {
-                Some(found) => Ok(Some(found)),
-                None => Box::pin(self.read_owed(&feed, cursor)).await,
-            };
-            match found {
-                Ok(Some((bytes, last))) => {
-                    let mut wire = self.connection.wire.lock();
-                    if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
-                        s.cursor = last;
-                        self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
-                        wire.out.push_back(bytes);
-                    }
-                    self.storage_fails = None;
-                }
-                Ok(None) => match Box::pin(self.fate_of(feed.call_id)).await {
-                    Ok(Some(fate)) => {
-                        self.connection.meet(id, fate);
-                        return Ok(());
-                    }
-                    // Announced and not readable: to be tried again.
-                    Ok(None) => self.storage_failed(&StoreError::Damaged("log: an announced event is missing")),
-                    Err(error) => self.storage_failed(&error),
-                },
-                Err(error) => self.storage_failed(&error),
-            }
-        }
-    }
-
-    /// Settles or ends subscriptions that are owed nothing; returns one that is.
-    fn next_owed(&mut self) -> Option<(u64, Arc<Feed>, Seq)> {
-        let mut ended = Vec::new();
-        let mut owed = Vec::new();
-        {
-            let mut wire = self.connection.wire.lock();
-            wire.subscriptions.retain_mut(|s| {
-                if s.settled || s.fate.is_some() {
-                    return true;
-                }
-                // In this order: a head read after the end holds the end.
-                let is_over = s.feed.ended();
-                // What was confirmed may be ahead of the feed, which then must not end the subscription before it.
-                if s.cursor < s.feed.head().max(s.confirmed) {
-                    owed.push((s.id, Arc::clone(&s.feed), s.cursor));
-                } else if is_over {
-                    ended.push((Arc::clone(&s.feed), s.member));
-                    return false;
-                } else {
-                    s.settled = true;
-                }
-                true
-            });
-        }
-        for (feed, member) in ended {
-            self.hub.leave(&feed, member);
-        }
-        // Round robin, so that one that cannot be read keeps no other waiting.
-        self.round = self.round.wrapping_add(1);
-        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
-    }
-
-    fn has_fates(&self) -> bool {
-        self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
-    }
-
-    /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
-    async fn read_owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
-        let events = in_time(self.store.events(feed.call_id, cursor, self.page.into())).await?;
-        let mut frames = Vec::with_capacity(events.len());
-        let (mut bytes, mut last) = (0, cursor);
-        for event in &events {
-            if event.seq != last + 1 {
-                return Err(StoreError::Damaged("log: an event is missing"));
-            }
-            bytes += event.frame.len();
-            if bytes > JOINED_BYTES && !frames.is_empty() {
-                break;
-            }
-            frames.push(text_frame(&event.frame));
-            last = event.seq;
-        }
-        if frames.is_empty() {
-            return Ok(None);
-        }
-        let average = (bytes / frames.len()).max(1);
-        self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
-        Ok(Some((join(&frames), last)))
-    }
-
-    /// What became of a call whose log holds less than was announced.
-    async fn fate_of(&self, call_id: CallId) -> Result<Option<Fate>, StoreError> {
-        Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
-            None => Some(Fate::Deleted),
-            Some(head) => head.merged_into.map(Fate::Merged),
-        })
-    }
-
-    fn storage_failed(&mut self, error: &StoreError) {
-        let now = Instant::now();
-        let since = self.storage_fails.as_ref().map_or(now, |outage| outage.since);
-        debug!(connection_id = %self.connection.connection_id, %error, "cannot read what is owed");
-        self.storage_fails = Some(Box::new(Outage { since, again: now + STORAGE_RETRY }));
     }
 
     fn set_timer(&mut self, now: Instant) {

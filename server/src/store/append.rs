@@ -5,13 +5,18 @@
 //! the new events, in the order of the log. A repeat is stopped by the unique key of its delivery in the database: another
 //! process that took the key meanwhile makes the whole transaction start over and see it.
 
-use std::collections::HashSet;
+mod load;
+mod merge;
+mod operations;
+mod write;
+
+pub use operations::turn_hash;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use callscope_common::protocol::ServerMessage;
-use callscope_common::{CallId, Identifier, Timestamp};
+use callscope_common::Timestamp;
 use futures_util::FutureExt;
 use rocket::tokio::runtime::Handle;
 use rocket::tokio::spawn;
@@ -21,12 +26,9 @@ use rocket::tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::ledger::{
-    Absorbed, Change, Delivery, Key, Ledger, NewAudio, Op, Outcome, Pending, Prior, Sameness, Stop, Touched, Turn,
-    UnknownCalls, Wake, key, sid_prefix,
-};
+use super::ledger::{Ledger, Op, Outcome, Pending, Stop, UnknownCalls, Wake};
 use super::retry::{ATTEMPTS, backoff};
-use super::tx::{PriorRow, Tx};
+use super::tx::Tx;
 use super::{Store, StoreError};
 
 /// Operations that may wait. When that many do, further ones are refused as [`StoreError::Overloaded`].
@@ -248,14 +250,14 @@ impl Writer {
         let mut tx = Tx::begin(&self.store).await?;
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
-        load(&mut tx, &mut ledger, ops).await?;
+        load::load(&mut tx, &mut ledger, ops).await?;
         if again {
             let ids: Vec<Uuid> =
                 ops.iter().filter_map(|op| op.delivery()).map(|delivery| delivery.delivery_id).collect();
             ledger.committed = tx.answers(&ids).await?.into_iter().collect();
         }
         let outcomes = apply(&mut tx, &mut ledger, ops).await?;
-        write(&mut tx, &ledger, ops).await?;
+        write::write(&mut tx, &ledger, ops).await?;
         tx.commit().await?;
         (self.on_commit)(ledger.into_wakes());
         Ok(outcomes)
@@ -273,188 +275,13 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outc
             Ok(outcome) => outcomes.push(outcome),
             Err(Stop::NeedsMerge(_)) if ops.len() > 1 => return Err(Failure::Split(at)),
             Err(Stop::NeedsMerge(records)) => {
-                merge(tx, ledger, &records, op).await?;
+                merge::merge(tx, ledger, &records, op).await?;
                 outcomes.push(ledger.apply(op).map_err(|_| StoreError::Damaged("merge"))?);
             }
             Err(Stop::OutOfIds) => return Err(StoreError::Damaged("count of turns").into()),
         }
     }
     Ok(outcomes)
-}
-
-async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) -> Result<(), StoreError> {
-    let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Damaged("merge")) };
-    for call_id in records {
-        if let Some((result, _)) = tx.result(*call_id).await? {
-            ledger.call(*call_id).result = Some(result.into());
-        }
-    }
-    for call_id in records.iter().copied().filter(|call_id| *call_id != survivor) {
-        let log = tx.log(call_id).await?;
-        let ids = tx.transcription_ids(i64::try_from(log.len()).unwrap_or(i64::MAX)).await?;
-        let events = log
-            .into_iter()
-            .map(|(frame, delivery_id)| {
-                let message = ServerMessage::parse(&frame).map_err(|_| StoreError::Damaged("event"))?;
-                Ok((message, delivery_id))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
-        let transcript = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
-        let spare = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
-        ledger
-            .absorb(survivor, Absorbed { call_id, events, names, transcript })
-            .map_err(|_| StoreError::Damaged("count of turns"))?;
-        ledger.transcription_ids = spare;
-        // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
-        if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)
-            && let Some(mut prior) = ledger.prior.get(&Sameness::turn_key(call_id, hash)).cloned()
-        {
-            prior.call_id = Some(survivor);
-            ledger.prior.entry(Sameness::turn_key(survivor, hash)).or_insert(prior);
-        }
-    }
-    Ok(())
-}
-
-/// Loads what the operations name: calls (locked), earlier deliveries, taken sids, ids for turns.
-async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
-    let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
-    let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
-    let mut ids: HashSet<CallId> = ops.iter().filter_map(|op| op.call_id()).collect();
-    for (name, call_id) in tx.names(&names).await? {
-        ids.insert(call_id);
-        ledger.names.insert(Identifier::parse(&name).map_err(|_| StoreError::Damaged("identifier"))?, call_id);
-    }
-    load_calls(tx, ledger, ids).await?;
-    for op in ops {
-        if let Op::Patch(patch) = op
-            && let Some(call_id) = ledger.named(&patch.id)
-            && let Some((result, _)) = tx.result(call_id).await?
-        {
-            ledger.call(call_id).result = Some(result.into());
-        }
-    }
-    load_prior(tx, ledger, ops).await?;
-    // Only a name that no call has yet can lead to a new call.
-    let is_new = |op: &&&Op| op.names().iter().any(|name| !ledger.names.contains_key(*name)) || op.names().is_empty();
-    let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
-    for prefix in prefixes {
-        ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
-    }
-    let turns: usize = ops.iter().map(|op| op.turns()).sum();
-    ledger.transcription_ids = tx.transcription_ids(i64::try_from(turns).unwrap_or(i64::MAX)).await?.into_iter();
-    Ok(())
-}
-
-async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> Result<(), StoreError> {
-    let mut ids: Vec<CallId> = ids.into_iter().collect();
-    // Signposts lead on; each hop loads what the one before it named.
-    while !ids.is_empty() {
-        let mut next = Vec::new();
-        for row in tx.lock_calls(&ids).await? {
-            match row.merged_into {
-                Some(into) => {
-                    let signpost =
-                        Identifier::parse(&row.call_id.to_string()).map_err(|_| StoreError::Damaged("call"))?;
-                    ledger.names.insert(signpost, into);
-                    if !ledger.calls.contains_key(&into) {
-                        next.push(into);
-                    }
-                }
-                None => {
-                    ledger.calls.insert(row.call_id, row.try_into()?);
-                }
-            }
-        }
-        ids = next;
-    }
-    // A name whose call is gone was read before another process moved it.
-    if ledger.names.values().any(|call_id| !ledger.calls.contains_key(call_id)) {
-        return Err(StoreError::Conflict);
-    }
-    Ok(())
-}
-
-async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
-    let mut keys: Vec<Key> = Vec::new();
-    for delivery in ops.iter().filter_map(|op| op.delivery()) {
-        keys.extend(delivery.sameness.keys());
-        // Of partials too: one that comes after its turn is final is not shown.
-        if let Change::Turn(Turn { names, turn_id: Some(turn_id), .. }) = &delivery.change {
-            let hash = turn_hash(turn_id);
-            let calls = names.iter().filter_map(|name| ledger.names.get(name));
-            keys.extend(calls.map(|call_id| Sameness::turn_key(*call_id, &hash)));
-        }
-    }
-    if keys.is_empty() {
-        return Ok(());
-    }
-    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys).await? {
-        ledger.prior.insert(key, Prior { delivery_id, body_hash, call_id, answer });
-    }
-    Ok(())
-}
-
-async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreError> {
-    let writes = &ledger.writes;
-    for merge in &writes.merges {
-        tx.merge(merge.from, merge.into, merge.moves_audio).await?;
-    }
-    let changed = ledger.calls.values().filter(|call| call.touched != Touched::Nothing);
-    let (new, old): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
-    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.touched == Touched::Head);
-    if !new.is_empty() {
-        tx.insert_calls(&new).await?;
-    }
-    // In one order everywhere, so that two servers never wait for each other's names.
-    let mut names = writes.names.clone();
-    names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-    if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
-        return Err(StoreError::Conflict);
-    }
-    if !heads.is_empty() {
-        tx.update_heads(&heads).await?;
-    }
-    if !old.is_empty() {
-        tx.update_calls(&old).await?;
-    }
-    if !writes.events.is_empty() {
-        tx.insert_events(&writes.events, ledger.now.as_micros()).await?;
-    }
-    for result in &writes.results {
-        tx.put_result(result).await?;
-    }
-    let delivery =
-        |id: Uuid| ops.iter().filter_map(|op| op.delivery()).find(move |delivery| delivery.delivery_id == id);
-    for NewAudio { call_id, delivery_id } in &writes.audio {
-        if let Some(Change::Audio { bytes, .. }) = delivery(*delivery_id).map(|delivery| &delivery.change) {
-            tx.put_audio(*call_id, bytes, ledger.now.as_micros()).await?;
-        }
-    }
-    // Rows come in the order of the operations, so one walk finds each row's delivery.
-    let mut deliveries = ops.iter().filter_map(|op| op.delivery());
-    let rows: Vec<_> = writes
-        .deliveries
-        .iter()
-        .filter_map(|row| deliveries.find(|delivery| delivery.delivery_id == row.delivery_id).map(|found| (row, found)))
-        .collect();
-    if !rows.is_empty() && tx.insert_deliveries(&rows).await? < rows.len() as u64 {
-        return Err(StoreError::Conflict);
-    }
-    for call_id in &writes.deleted {
-        tx.delete(*call_id).await?;
-    }
-    for beat in &writes.beats {
-        tx.put_beat(beat).await?;
-    }
-    for node in &writes.left {
-        tx.remove_node(node).await?;
-    }
-    for range in &writes.lightened {
-        tx.lighten(*range).await?;
-    }
-    Ok(())
 }
 
 fn fail(batch: Vec<Pending>, error: StoreError) {
@@ -467,89 +294,4 @@ fn fail(batch: Vec<Pending>, error: StoreError) {
 
 fn size(op: &Op) -> usize {
     op.delivery().map_or(0, |delivery| delivery.body.len())
-}
-
-impl Op {
-    fn delivery(&self) -> Option<&Delivery> {
-        match self {
-            Self::Deliver(delivery) => Some(delivery),
-            _ => None,
-        }
-    }
-
-    /// Every identifier it names.
-    fn names(&self) -> Vec<&Identifier> {
-        match self {
-            Self::Deliver(delivery) => delivery.change.names().map(|names| names.iter().collect()).unwrap_or_default(),
-            Self::Register(register) => register.call.call_sid.iter().chain(&register.call.conversation_id).collect(),
-            Self::Patch(patch) => {
-                let given =
-                    patch.patch.call_sid.iter().chain(&patch.patch.conversation_id).chain(&patch.patch.identifiers);
-                given.chain([&patch.id]).collect()
-            }
-            Self::Delete(id) => vec![id],
-            Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
-        }
-    }
-
-    /// The call it names by its own id.
-    fn call_id(&self) -> Option<CallId> {
-        match self {
-            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => None,
-            Self::Register(register) => Some(register.call_id),
-            Self::Patch(patch) => patch.id.as_call_id(),
-            Self::Delete(id) => id.as_call_id(),
-        }
-    }
-
-    /// How the sid begins that it may have to make up.
-    fn sid_prefix(&self) -> Option<String> {
-        match self {
-            Self::Deliver(delivery) => delivery.change.names().map(|_| sid_prefix(None, delivery.received_at)),
-            Self::Register(register) if register.call.call_sid.is_none() => {
-                Some(sid_prefix(register.call.subject.as_deref(), register.at))
-            }
-            _ => None,
-        }
-    }
-
-    /// How many turns it may append.
-    fn turns(&self) -> usize {
-        match self.delivery().map(|delivery| &delivery.change) {
-            Some(Change::Turn(turn)) => usize::from(turn.is_final),
-            Some(Change::Result(result)) => result.turns.len(),
-            _ => 0,
-        }
-    }
-}
-
-impl Change {
-    fn names(&self) -> Option<&super::ledger::Names> {
-        match self {
-            Self::Turn(turn) => Some(&turn.names),
-            Self::Result(result) => Some(&result.names),
-            Self::Failure(failure) => Some(&failure.names),
-            Self::Audio { names, .. } | Self::Ignored { names, .. } => Some(names),
-            Self::Rejected { .. } => None,
-        }
-    }
-}
-
-impl Delivery {
-    /// The hash of its `turn_id`, if it has one.
-    pub(super) fn turn_hash(&self) -> Option<&Key> {
-        match &self.sameness {
-            Sameness::Turn(hash) => Some(hash),
-            _ => None,
-        }
-    }
-
-    /// How long a caller should wait before it tries again, where the store is not to be had.
-    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
-}
-
-/// The hash under which a `turn_id` is kept.
-#[must_use]
-pub fn turn_hash(turn_id: &str) -> Key {
-    key(&[turn_id.as_bytes()])
 }

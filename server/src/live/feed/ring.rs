@@ -1,0 +1,93 @@
+//! A feed's newest frames, for those who are a little behind.
+
+use std::collections::VecDeque;
+
+use callscope_common::Seq;
+
+use super::{Announced, JOINED_BYTES};
+use crate::live::frame::{Bytes, join};
+
+/// Most frames a feed keeps for those who are a little behind; older ones are in the database.
+const RING_FRAMES: usize = 128;
+/// Most bytes of them.
+const RING_BYTES: usize = 256 * 1024;
+/// The newest frames, without holes.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    events: VecDeque<Announced>,
+    bytes: usize,
+}
+
+impl Ring {
+    /// Takes in the newest event. Where it does not follow the last one, what was there is of no use any more.
+    pub fn push(&mut self, event: Announced) {
+        if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
+            self.events.clear();
+            self.bytes = 0;
+        }
+        self.bytes += event.frame.len();
+        self.events.push_back(event);
+        while self.events.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.events.len() > 1) {
+            self.bytes -= self.events.pop_front().map_or(0, |event| event.frame.len());
+        }
+    }
+
+    pub fn after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
+        let first = self.events.front()?.seq;
+        let skip = usize::try_from(cursor + 1 - first).ok()?;
+        let mut frames: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        let mut last = cursor;
+        for event in self.events.iter().skip(skip) {
+            bytes += event.frame.len();
+            if bytes > JOINED_BYTES && !frames.is_empty() {
+                break;
+            }
+            frames.push(event.frame.clone());
+            last = event.seq;
+        }
+        (!frames.is_empty()).then(|| (join(&frames), last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use callscope_common::event::EventKind;
+
+    use super::*;
+    use crate::live::frame::text_frame;
+
+    fn event(seq: Seq) -> Announced {
+        Announced { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
+    }
+
+    fn ring(seqs: impl IntoIterator<Item = Seq>) -> Ring {
+        let mut ring = Ring::default();
+        seqs.into_iter().for_each(|seq| ring.push(event(seq)));
+        ring
+    }
+
+    fn frames(seqs: impl IntoIterator<Item = Seq>) -> Bytes {
+        join(&seqs.into_iter().map(|seq| event(seq).frame).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_ring_gives_what_follows_the_cursor_and_nothing_behind_a_hole() {
+        assert_eq!(ring([1, 2, 3]).after(1), Some((frames([2, 3]), 3)));
+        assert_eq!(ring([1, 2, 3]).after(3), None);
+        assert_eq!(ring([5, 6]).after(3), None);
+        // 3 and 4 were never announced: whoever stands at 2 must read them elsewhere.
+        assert_eq!(ring([1, 2, 5, 6]).after(1), None);
+        assert_eq!(ring([1, 2, 5, 6]).after(2), None);
+        assert_eq!(ring([1, 2, 5, 6]).after(4), Some((frames([5, 6]), 6)));
+    }
+
+    #[test]
+    fn a_ring_is_bounded() {
+        let ring = ring(1..=1_000);
+        assert_eq!(ring.events.len(), RING_FRAMES);
+        assert_eq!(ring.bytes, ring.events.iter().map(|event| event.frame.len()).sum::<usize>());
+        assert_eq!(ring.after(1_000 - RING_FRAMES as Seq - 1), None);
+        assert!(ring.after(1_000 - RING_FRAMES as Seq).is_some());
+    }
+}

@@ -1,0 +1,146 @@
+//! Gives subscriptions what they are owed: from the feed's ring, else from the database.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+use callscope_common::{CallId, Seq};
+use tracing::debug;
+
+use super::{Outage, ROUNDS, STORAGE_RETRY, Session, in_time};
+use crate::live::feed::{Feed, JOINED_BYTES};
+use crate::live::frame::{join, text_frame};
+use crate::live::wire::Fate;
+use crate::store::StoreError;
+
+impl Session {
+    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled.
+    pub(super) async fn pump(&mut self) -> std::io::Result<()> {
+        let mut rounds = 0;
+        loop {
+            let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
+            match flushed {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(()),
+            }
+            if self.storage_fails.as_ref().is_some_and(|outage| outage.again > Instant::now()) {
+                return Ok(());
+            }
+            let Some((id, feed, cursor)) = self.next_owed() else {
+                if !self.has_fates() {
+                    // Whatever could not be read is not owed any more.
+                    self.storage_fails = None;
+                }
+                return Ok(());
+            };
+            rounds += 1;
+            if rounds > ROUNDS {
+                // Others are waiting too: requests, deadlines, whoever wants this connection closed.
+                self.has_more = true;
+                return Ok(());
+            }
+            let found = match feed.frames_after(cursor) {
+                Some(found) => Ok(Some(found)),
+                None => Box::pin(self.read_owed(&feed, cursor)).await,
+            };
+            match found {
+                Ok(Some((bytes, last))) => {
+                    let mut wire = self.connection.wire.lock();
+                    if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
+                        s.cursor = last;
+                        self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
+                        wire.out.push_back(bytes);
+                    }
+                    self.storage_fails = None;
+                }
+                Ok(None) => match Box::pin(self.fate_of(feed.call_id)).await {
+                    Ok(Some(fate)) => {
+                        self.connection.meet(id, fate);
+                        return Ok(());
+                    }
+                    // Announced and not readable: to be tried again.
+                    Ok(None) => self.storage_failed(&StoreError::Damaged("log: an announced event is missing")),
+                    Err(error) => self.storage_failed(&error),
+                },
+                Err(error) => self.storage_failed(&error),
+            }
+        }
+    }
+
+    /// Settles or ends subscriptions that are owed nothing; returns one that is.
+    fn next_owed(&mut self) -> Option<(u64, Arc<Feed>, Seq)> {
+        let mut ended = Vec::new();
+        let mut owed = Vec::new();
+        {
+            let mut wire = self.connection.wire.lock();
+            wire.subscriptions.retain_mut(|s| {
+                if s.settled || s.fate.is_some() {
+                    return true;
+                }
+                // In this order: a head read after the end holds the end.
+                let is_over = s.feed.ended();
+                // What was confirmed may be ahead of the feed, which then must not end the subscription before it.
+                if s.cursor < s.feed.head().max(s.confirmed) {
+                    owed.push((s.id, Arc::clone(&s.feed), s.cursor));
+                } else if is_over {
+                    ended.push((Arc::clone(&s.feed), s.member));
+                    return false;
+                } else {
+                    s.settled = true;
+                }
+                true
+            });
+        }
+        for (feed, member) in ended {
+            self.hub.leave(&feed, member);
+        }
+        // Round robin, so that one that cannot be read keeps no other waiting.
+        self.round = self.round.wrapping_add(1);
+        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
+    }
+
+    fn has_fates(&self) -> bool {
+        self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
+    }
+
+    /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
+    async fn read_owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        let events = in_time(self.store.events(feed.call_id, cursor, self.page.into())).await?;
+        let mut frames = Vec::with_capacity(events.len());
+        let (mut bytes, mut last) = (0, cursor);
+        for event in &events {
+            if event.seq != last + 1 {
+                return Err(StoreError::Damaged("log: an event is missing"));
+            }
+            bytes += event.frame.len();
+            if bytes > JOINED_BYTES && !frames.is_empty() {
+                break;
+            }
+            frames.push(text_frame(&event.frame));
+            last = event.seq;
+        }
+        if frames.is_empty() {
+            return Ok(None);
+        }
+        let average = (bytes / frames.len()).max(1);
+        self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
+        Ok(Some((join(&frames), last)))
+    }
+
+    /// What became of a call whose log holds less than was announced.
+    async fn fate_of(&self, call_id: CallId) -> Result<Option<Fate>, StoreError> {
+        Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
+            None => Some(Fate::Deleted),
+            Some(head) => head.merged_into.map(Fate::Merged),
+        })
+    }
+
+    pub(super) fn storage_failed(&mut self, error: &StoreError) {
+        let now = Instant::now();
+        let since = self.storage_fails.as_ref().map_or(now, |outage| outage.since);
+        debug!(connection_id = %self.connection.connection_id, %error, "cannot read what is owed");
+        self.storage_fails = Some(Box::new(Outage { since, again: now + STORAGE_RETRY }));
+    }
+}

@@ -1,0 +1,92 @@
+//! What an operation names and needs.
+
+use std::time::Duration;
+
+use callscope_common::{CallId, Identifier};
+
+use crate::store::ledger::{Change, Delivery, Key, Names, Op, Sameness, key, sid_prefix};
+
+impl Op {
+    pub(super) fn delivery(&self) -> Option<&Delivery> {
+        match self {
+            Self::Deliver(delivery) => Some(delivery),
+            _ => None,
+        }
+    }
+
+    /// Every identifier it names.
+    pub(super) fn names(&self) -> Vec<&Identifier> {
+        match self {
+            Self::Deliver(delivery) => delivery.change.names().map(|names| names.iter().collect()).unwrap_or_default(),
+            Self::Register(register) => register.call.call_sid.iter().chain(&register.call.conversation_id).collect(),
+            Self::Patch(patch) => {
+                let given =
+                    patch.patch.call_sid.iter().chain(&patch.patch.conversation_id).chain(&patch.patch.identifiers);
+                given.chain([&patch.id]).collect()
+            }
+            Self::Delete(id) => vec![id],
+            Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
+        }
+    }
+
+    /// The call it names by its own id.
+    pub(super) fn call_id(&self) -> Option<CallId> {
+        match self {
+            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => None,
+            Self::Register(register) => Some(register.call_id),
+            Self::Patch(patch) => patch.id.as_call_id(),
+            Self::Delete(id) => id.as_call_id(),
+        }
+    }
+
+    /// How the sid begins that it may have to make up.
+    pub(super) fn sid_prefix(&self) -> Option<String> {
+        match self {
+            Self::Deliver(delivery) => delivery.change.names().map(|_| sid_prefix(None, delivery.received_at)),
+            Self::Register(register) if register.call.call_sid.is_none() => {
+                Some(sid_prefix(register.call.subject.as_deref(), register.at))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many turns it may append.
+    pub(super) fn turns(&self) -> usize {
+        match self.delivery().map(|delivery| &delivery.change) {
+            Some(Change::Turn(turn)) => usize::from(turn.is_final),
+            Some(Change::Result(result)) => result.turns.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn names(&self) -> Option<&Names> {
+        match self {
+            Self::Turn(turn) => Some(&turn.names),
+            Self::Result(result) => Some(&result.names),
+            Self::Failure(failure) => Some(&failure.names),
+            Self::Audio { names, .. } | Self::Ignored { names, .. } => Some(names),
+            Self::Rejected { .. } => None,
+        }
+    }
+}
+
+impl Delivery {
+    /// The hash of its `turn_id`, if it has one.
+    pub(in crate::store) fn turn_hash(&self) -> Option<&Key> {
+        match &self.sameness {
+            Sameness::Turn(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// How long a caller should wait before it tries again, where the store is not to be had.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+}
+
+/// The hash under which a `turn_id` is kept.
+#[must_use]
+pub fn turn_hash(turn_id: &str) -> Key {
+    key(&[turn_id.as_bytes()])
+}
