@@ -8,6 +8,7 @@ mod leaving;
 mod pipes;
 mod play;
 mod tail;
+mod watch;
 
 use std::path::Path;
 

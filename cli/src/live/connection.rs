@@ -21,9 +21,9 @@ use crate::exit::{Exit, Failure};
 /// A handshake or a write that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A connection on which nothing came for so long, though the server pings every 25 s, is asked whether it is still there,
-const ASK_AFTER: Duration = Duration::from_secs(30);
+const ASK_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// and given up after so long.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
+const DEAD_AFTER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
 /// Why a connection is over.
 #[derive(Debug)]
 pub enum Break {

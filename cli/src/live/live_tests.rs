@@ -139,6 +139,19 @@ async fn a_break_is_resumed_and_nothing_comes_twice() {
 }
 
 #[tokio::test]
+async fn a_silent_server_is_asked_and_left_when_it_stays_silent() {
+    let scripts = vec![
+        Script::Twice(vec![confirmed(1), turn(1)], vec![json!({"type": "pong", "ping": 0})]),
+        Script::Stay(vec![confirmed(2), completed(2)]),
+    ];
+    let (asked, updates) = play(scripts, true).await;
+    assert_eq!(asked[1], json!({"ping": 0}));
+    let told = told(&updates);
+    let told: Vec<&str> = told.iter().map(String::as_str).filter(|what| *what != "other").collect();
+    assert_eq!(told[2..8], ["event 1", "quiet", "heard", "quiet", "reconnecting", "confirmed"]);
+}
+
+#[tokio::test]
 async fn a_missing_event_is_asked_for_again() {
     let scripts = vec![
         Script::Stay(vec![confirmed(3), turn(1), turn(3)]),

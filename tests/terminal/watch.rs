@@ -1,0 +1,24 @@
+//! `calls watch` over a server that dies.
+
+use super::Scene;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_began_while_the_server_was_away_is_shown_once_it_is_back() {
+    let mut scene = Scene::new().await;
+    scene.turn("EL_before_1", "user", "hello").await;
+    let terminal = scene.terminal((100, 24), &["calls", "watch"], &[]);
+    terminal.until_text("EL_before_1");
+    scene.kill().await;
+    terminal.until_text("trying again");
+    scene.start().await;
+    scene.turn("EL_after_1", "user", "hello").await;
+    scene.turn("EL_before_1", "agent", "still here").await;
+    terminal.until_text("connected again");
+    terminal.until_text("EL_after_1");
+    let screen = terminal.screen();
+    let lines = |call: &str| -> Vec<&str> {
+        screen.lines().filter(|line| line.contains(call)).map(|line| line.split_whitespace().nth(1).unwrap()).collect()
+    };
+    assert_eq!(lines("EL_before_1"), ["live", "turns"], "{screen}");
+    assert_eq!(lines("EL_after_1"), ["began"], "{screen}");
+}
