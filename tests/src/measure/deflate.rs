@@ -58,7 +58,7 @@ pub async fn run(flags: &Flags) {
 async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
     let server = Server::start(&Database::new(Engine::Sqlite).await).await;
     let mut subscriber = server.subscriber().await;
-    subscriber.send(serde_json::json!({"subscribe": "EL_deflate"})).await;
+    subscriber.send(serde_json::json!({"subscribe": "EL_deflate", "wait": true})).await;
     let mut frames = Vec::new();
     for entry in std::fs::read_dir(&flags.samples).expect("the folder of samples") {
         let text = std::fs::read_to_string(entry.expect("a file").path()).expect("a sample");
