@@ -14,6 +14,7 @@ mod merge;
 mod model;
 pub mod nodes;
 mod open;
+mod quick;
 mod retry;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,6 +37,8 @@ pub enum Store {
         writer: tx::SqliteWriter,
         /// Read-only connections.
         readers: SqlitePool,
+        /// Read-only connections for what is looked up at once.
+        quick: quick::QuickReaders,
     },
     /// A PostgreSQL database, which several server processes may share.
     Postgres {
@@ -56,6 +59,12 @@ macro_rules! on_pool {
     };
 }
 pub(crate) use on_pool;
+
+/// In tests, a moment in which everything else may happen, as while another thread or another machine reads.
+async fn moment() {
+    #[cfg(test)]
+    rocket::tokio::task::yield_now().await;
+}
 
 impl Store {
     /// The engine's name.
@@ -82,7 +91,8 @@ impl Store {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, quick } => {
+                quick.close();
                 readers.close().await;
                 // The last one to close a SQLite database moves its log into the file.
                 drop(writer.lock().await.take());

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
+use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
 
 use super::ledger::{Call, Touched};
@@ -28,6 +29,43 @@ pub(super) struct CallRow {
     pub updated_at: i64,
     pub end_time: Option<i64>,
     pub merged_into: Option<CallId>,
+}
+
+/// Selects the row of the call whose id is told, with its columns in the order of [`CallRow`].
+macro_rules! call_row {
+    ($id:literal) => {
+        concat!(
+            "SELECT call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, head, turns, \
+             live, has_audio, created_at, updated_at, end_time, merged_into FROM calls WHERE call_id = ",
+            $id
+        )
+    };
+}
+pub(super) use call_row;
+
+impl TryFrom<&Row<'_>> for CallRow {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            call_id: row.get(0)?,
+            call_sid: row.get(1)?,
+            sid_made_up: row.get(2)?,
+            conversation_id: row.get(3)?,
+            status: row.get(4)?,
+            subject: row.get(5)?,
+            agent_id: row.get(6)?,
+            metadata: row.get(7)?,
+            head: row.get(8)?,
+            turns: row.get(9)?,
+            live: row.get(10)?,
+            has_audio: row.get(11)?,
+            created_at: row.get(12)?,
+            updated_at: row.get(13)?,
+            end_time: row.get(14)?,
+            merged_into: row.get(15)?,
+        })
+    }
 }
 
 fn at(micros: i64) -> Result<Timestamp, StoreError> {
@@ -138,10 +176,18 @@ impl Store {
     }
 
     async fn resolve_row(&self, id: &Identifier) -> Result<Option<CallRow>, StoreError> {
-        let row: Option<CallRow> = on_pool!(self, pool => {
-            sqlx::query_as("SELECT c.* FROM identifiers i JOIN calls c ON c.call_id = i.call_id WHERE i.identifier = $1")
-                .bind(id.as_str()).fetch_optional(pool).await?
-        });
+        const ROW: &str = call_row!("(SELECT call_id FROM identifiers WHERE identifier = $1)");
+        let row: Option<CallRow> = match self {
+            Self::Sqlite { quick, .. } => {
+                super::moment().await;
+                let row = quick.read(|connection| {
+                    connection.prepare_cached(ROW)?.query_row([id.as_str()], |row| row.try_into()).optional()
+                })?;
+                super::moment().await;
+                row
+            }
+            Self::Postgres { readers, .. } => sqlx::query_as(ROW).bind(id.as_str()).fetch_optional(readers).await?,
+        };
         match (row, id.as_call_id()) {
             (None, Some(call_id)) => self.row_by_id(call_id).await,
             (row, _) => Ok(row),
@@ -149,12 +195,18 @@ impl Store {
     }
 
     async fn row_by_id(&self, call_id: CallId) -> Result<Option<CallRow>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT c.* FROM calls s JOIN calls c ON c.call_id = COALESCE(s.merged_into, s.call_id) WHERE s.call_id = $1",
-            )
-            .bind(call_id).fetch_optional(pool).await?
-        }))
+        const ROW: &str = call_row!("(SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = $1)");
+        Ok(match self {
+            Self::Sqlite { quick, .. } => {
+                super::moment().await;
+                let row = quick.read(|connection| {
+                    connection.prepare_cached(ROW)?.query_row([call_id], |row| row.try_into()).optional()
+                })?;
+                super::moment().await;
+                row
+            }
+            Self::Postgres { readers, .. } => sqlx::query_as(ROW).bind(call_id).fetch_optional(readers).await?,
+        })
     }
 
     /// The call that `id` names, whole.

@@ -16,6 +16,7 @@ use sqlx::{Connection as _, PgPool};
 use tracing::warn;
 
 use super::Store;
+use super::quick::QuickReaders;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
 fn older_may_start(mut migrations: Migrator) -> Migrator {
@@ -120,12 +121,13 @@ impl Store {
         older_may_start(sqlx::migrate!("../migrations/sqlite")).run(&one).await?;
         one.close().await;
         let writer = sqlite_writer(options.get_filename())?;
+        let quick = QuickReaders::new(options.get_filename().to_owned());
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "1").pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}")))
             .await?;
-        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers })
+        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers, quick })
     }
 
     /// Tries again for a while where the connection breaks off in the middle: a PostgreSQL that is just being restarted is no

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use callscope_common::CallId;
 use rocket::tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
 use super::{Bind, NewName, PriorRow, Result, answer};
 use crate::store::StoreError;
-use crate::store::calls::CallRow;
+use crate::store::calls::{CallRow, call_row};
 use crate::store::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NewEvent};
 
 /// The connection that writes; none once the store is closed.
@@ -82,13 +82,10 @@ impl SqliteTx {
     }
 
     pub fn lock_calls(&mut self, ids: &[CallId]) -> Result<Vec<CallRow>> {
-        let mut statement = self.prepare(
-            "SELECT call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, head, turns, live, \
-             has_audio, created_at, updated_at, end_time, merged_into FROM calls WHERE call_id = ?1",
-        )?;
+        let mut statement = self.prepare(call_row!("?1"))?;
         let mut rows = Vec::with_capacity(ids.len());
         for id in ids {
-            rows.extend(statement.query_row([id], call_row).optional()?);
+            rows.extend(statement.query_row([id], |row| row.try_into()).optional()?);
         }
         Ok(rows)
     }
@@ -309,25 +306,4 @@ impl ToSql for Bind<'_> {
             Self::MaybeText(None) => ValueRef::Null,
         }))
     }
-}
-
-fn call_row(row: &Row<'_>) -> rusqlite::Result<CallRow> {
-    Ok(CallRow {
-        call_id: row.get(0)?,
-        call_sid: row.get(1)?,
-        sid_made_up: row.get(2)?,
-        conversation_id: row.get(3)?,
-        status: row.get(4)?,
-        subject: row.get(5)?,
-        agent_id: row.get(6)?,
-        metadata: row.get(7)?,
-        head: row.get(8)?,
-        turns: row.get(9)?,
-        live: row.get(10)?,
-        has_audio: row.get(11)?,
-        created_at: row.get(12)?,
-        updated_at: row.get(13)?,
-        end_time: row.get(14)?,
-        merged_into: row.get(15)?,
-    })
 }
