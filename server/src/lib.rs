@@ -6,6 +6,7 @@
 //! a [`cluster`].
 
 pub mod auth;
+pub mod backlog;
 pub mod cluster;
 pub mod embedded;
 pub mod error;
@@ -134,6 +135,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
+            if let Err(error) = backlog::lengthen(address) {
+                warn!(%error, "only 128 connections may wait to be accepted");
+            }
             if let Some(bound) = bound.lock().take() {
                 // Nobody waiting is no error: the log says it too.
                 let _ = bound.send(address);

@@ -60,12 +60,6 @@ macro_rules! on_pool {
 }
 pub(crate) use on_pool;
 
-/// In tests, a moment in which everything else may happen, as while another thread or another machine reads.
-async fn moment() {
-    #[cfg(test)]
-    rocket::tokio::task::yield_now().await;
-}
-
 impl Store {
     /// The engine's name.
     #[must_use]

@@ -179,12 +179,11 @@ impl Store {
         const ROW: &str = call_row!("(SELECT call_id FROM identifiers WHERE identifier = $1)");
         let row: Option<CallRow> = match self {
             Self::Sqlite { quick, .. } => {
-                super::moment().await;
-                let row = quick.read(|connection| {
-                    connection.prepare_cached(ROW)?.query_row([id.as_str()], |row| row.try_into()).optional()
-                })?;
-                super::moment().await;
-                row
+                quick
+                    .read(|connection| {
+                        connection.prepare_cached(ROW)?.query_row([id.as_str()], |row| row.try_into()).optional()
+                    })
+                    .await?
             }
             Self::Postgres { readers, .. } => sqlx::query_as(ROW).bind(id.as_str()).fetch_optional(readers).await?,
         };
@@ -198,12 +197,11 @@ impl Store {
         const ROW: &str = call_row!("(SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = $1)");
         Ok(match self {
             Self::Sqlite { quick, .. } => {
-                super::moment().await;
-                let row = quick.read(|connection| {
-                    connection.prepare_cached(ROW)?.query_row([call_id], |row| row.try_into()).optional()
-                })?;
-                super::moment().await;
-                row
+                quick
+                    .read(|connection| {
+                        connection.prepare_cached(ROW)?.query_row([call_id], |row| row.try_into()).optional()
+                    })
+                    .await?
             }
             Self::Postgres { readers, .. } => sqlx::query_as(ROW).bind(call_id).fetch_optional(readers).await?,
         })

@@ -25,12 +25,13 @@ impl Store {
         const ROWS: &str = "SELECT seq, kind, frame FROM events WHERE call_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
         let rows: Vec<(Seq, String, String)> = match self {
             Self::Sqlite { quick, .. } => {
-                super::moment().await;
-                quick.read(|connection| {
-                    let mut statement = connection.prepare_cached(ROWS)?;
-                    let rows = statement.query_map((call_id, after, limit), |row| row.try_into())?;
-                    rows.collect()
-                })?
+                quick
+                    .read(|connection| {
+                        let mut statement = connection.prepare_cached(ROWS)?;
+                        let rows = statement.query_map((call_id, after, limit), |row| row.try_into())?;
+                        rows.collect()
+                    })
+                    .await?
             }
             Self::Postgres { readers, .. } => {
                 sqlx::query_as(ROWS).bind(call_id).bind(after).bind(limit).fetch_all(readers).await?

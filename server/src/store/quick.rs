@@ -2,17 +2,21 @@
 //!
 //! Such a read is some ten microseconds in pages that the system holds; handing it to a thread of its own and back costs several
 //! times that. Reads that may take long go through the pool.
+//!
+//! Half of the threads at most read at a time, the others serve: when thousands of clients come back at once, a webhook waits
+//! for none of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rocket::tokio::sync::Semaphore;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// Most idle connections that are kept. There are never more at work than threads that serve.
+/// Most connections, and reads at a time.
 const IDLE: usize = 8;
 /// What each may keep of the file, in KiB; the system keeps the rest.
 const CACHE_KIB: i32 = 256;
@@ -27,17 +31,32 @@ pub struct QuickReaders(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     file: PathBuf,
+    turns: Semaphore,
     /// None once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
 impl QuickReaders {
     pub(super) fn new(file: PathBuf) -> Self {
-        Self(Arc::new(Shared { file, idle: Mutex::new(Some(Vec::new())) }))
+        let turns = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).clamp(1, IDLE));
+        Self(Arc::new(Shared { file, turns: Semaphore::new(turns), idle: Mutex::new(Some(Vec::new())) }))
     }
 
-    /// Reads, on this thread. A connection on which that failed is not used again.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// Reads, on this thread, when it is its turn. A connection on which that failed is not used again.
+    pub(super) async fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        // In tests, a moment in which everything else may happen, as while another thread or machine reads.
+        #[cfg(test)]
+        rocket::tokio::task::yield_now().await;
+        let found = {
+            let _turn = self.0.turns.acquire().await.map_err(|_| StoreError::Closing)?;
+            self.read_now(read)
+        };
+        #[cfg(test)]
+        rocket::tokio::task::yield_now().await;
+        found
+    }
+
+    fn read_now<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let kept = self.0.idle.lock().as_mut().ok_or(StoreError::Closing)?.pop();
         let connection = match kept {
             Some(connection) => connection,
