@@ -25,6 +25,7 @@ mod replay;
 mod samples;
 mod secret;
 mod settings;
+mod state_file;
 mod tail;
 mod token;
 mod top;

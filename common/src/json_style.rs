@@ -98,8 +98,9 @@ fn line(out: &mut String, depth: usize, separators: Separators) {
     }
 }
 
-/// Length of the string at the beginning of `text`, with its quotes.
-fn string_length(text: &str) -> usize {
+/// Length in bytes of the JSON string at the beginning of `text`, with its quotes.
+#[must_use]
+pub fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {

@@ -1,13 +1,12 @@
 //! The file that remembers how far was forwarded, and what was being forwarded.
 
-use std::fs;
-use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
+use crate::state_file;
 
 /// A place, in a JSON file that is replaced whole.
 #[derive(Debug)]
@@ -28,15 +27,7 @@ struct Kept {
 impl PlaceFile {
     /// Reads the file; one that is not there yet is empty.
     pub fn open(path: &Path) -> Result<Self> {
-        let kept = match fs::read(path) {
-            Ok(bytes) if bytes.is_empty() => Kept::default(),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::usage(format!("{} is no cursor file of listen: {error}", path.display()))
-                    .hint("name another with --cursor-file, or remove it to begin anew")
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Kept::default(),
-            Err(error) => return Err(Failure::file("read", path, &error)),
-        };
+        let kept = state_file::read(path, "cursor file of listen")?;
         let file = Self { path: path.to_owned(), kept };
         // Now rather than after the first delivery was forwarded.
         file.write()?;
@@ -66,22 +57,15 @@ impl PlaceFile {
     }
 
     fn write(&self) -> Result<()> {
-        let text = serde_json::to_string(&self.kept).map_err(|error| Failure::error(error.to_string()))?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Renamed into place, so that whoever reads it, also after a crash, finds a whole one.
-        let replace = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        replace().map_err(|error| Failure::file("write", &self.path, &error))
+        state_file::replace(&self.path, &self.kept)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

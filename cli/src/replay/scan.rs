@@ -1,5 +1,7 @@
 //! A JSON text as a row of tokens: enough to exchange texts and numbers in it and leave every other byte as it is.
 
+use callscope_common::json_style::string_length;
+
 /// A piece of a JSON text. Put together again, the pieces are the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
@@ -56,20 +58,6 @@ pub fn tokens(json: &str) -> impl Iterator<Item = Token<'_>> {
 
 fn length_while(text: &str, belongs: impl Fn(u8) -> bool) -> usize {
     text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len())
-}
-
-/// Length of the string at the beginning of `text`, with its quotes.
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

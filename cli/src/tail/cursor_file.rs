@@ -1,15 +1,14 @@
 //! The file that remembers how far each call was read.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use callscope_common::{CallId, Identifier, Seq};
 use serde::{Deserialize, Serialize};
 
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
 use crate::live::Place;
+use crate::state_file;
 
 /// Places by identifier, in one JSON file that is replaced whole.
 #[derive(Debug)]
@@ -29,15 +28,7 @@ struct Cursor {
 impl CursorFile {
     /// Reads the file; one that is not there yet is empty.
     pub fn open(path: &Path) -> Result<Self> {
-        let places = match fs::read(path) {
-            Ok(bytes) if bytes.is_empty() => BTreeMap::new(),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::usage(format!("{} is no cursor file: {error}", path.display()))
-                    .hint("name another with --cursor-file, or remove it to begin anew")
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(Failure::file("read", path, &error)),
-        };
+        let places = state_file::read(path, "cursor file")?;
         Ok(Self { path: path.to_owned(), places, changed: false })
     }
 
@@ -61,22 +52,15 @@ impl CursorFile {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
-        let text = serde_json::to_string(&self.places).map_err(|error| Failure::error(error.to_string()))?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Renamed into place, so that whoever reads it, also after a crash, finds a whole one.
-        let replace = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        replace().map_err(|error| Failure::file("write", &self.path, &error))
+        state_file::replace(&self.path, &self.places)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
