@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flate2::{Compress, Compression, FlushCompress};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::subscriber::Received;
 use crate::{Database, Engine, Server};
@@ -58,14 +58,18 @@ pub async fn run(flags: &Flags) {
 async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
     let server = Server::start(&Database::new(Engine::Sqlite).await).await;
     let mut subscriber = server.subscriber().await;
-    subscriber.send(serde_json::json!({"subscribe": "EL_deflate", "wait": true})).await;
+    subscriber.send(json!({"subscribe": "EL_deflate", "wait": true})).await;
     let mut frames = Vec::new();
     for entry in std::fs::read_dir(&flags.samples).expect("the folder of samples") {
         let text = std::fs::read_to_string(entry.expect("a file").path()).expect("a sample");
         let sample: Value = serde_json::from_str(&text).expect("JSON");
         for turn in sample["data"]["transcript"].as_array().into_iter().flatten() {
             if let Some(message) = turn["message"].as_str() {
-                server.turn("EL_deflate", turn["role"].as_str().unwrap_or("agent"), message).await;
+                // With an id of its own: the same words in the same second would be a repeat.
+                let turn = json!({"call_sid": "EL_deflate", "speaker": turn["role"].as_str().unwrap_or("agent"),
+                    "message": message, "turn_id": frames.len().to_string()});
+                let reply = server.webhook("transcription", &turn).await;
+                assert_eq!(reply.status, 201, "{}", reply.json);
                 frames.push(next_turn(&mut subscriber).await);
             }
         }
