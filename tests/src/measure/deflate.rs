@@ -56,7 +56,8 @@ pub async fn run(flags: &Flags) {
 
 /// The messages a follower gets when each turn of the samples is posted by itself.
 async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
-    let server = Server::start(&Database::new(Engine::Sqlite).await).await;
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
     let mut subscriber = server.subscriber().await;
     subscriber.send(json!({"subscribe": "EL_deflate", "wait": true})).await;
     let mut frames = Vec::new();
