@@ -65,7 +65,7 @@ async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
         let text = std::fs::read_to_string(entry.expect("a file").path()).expect("a sample");
         let sample: Value = serde_json::from_str(&text).expect("JSON");
         for turn in sample["data"]["transcript"].as_array().into_iter().flatten() {
-            if let Some(message) = turn["message"].as_str() {
+            if let Some(message) = turn["message"].as_str().filter(|message| !message.is_empty()) {
                 // With an id of its own: the same words in the same second would be a repeat.
                 let turn = json!({"call_sid": "EL_deflate", "speaker": turn["role"].as_str().unwrap_or("agent"),
                     "message": message, "turn_id": frames.len().to_string()});
