@@ -67,7 +67,7 @@ async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
         for turn in sample["data"]["transcript"].as_array().into_iter().flatten() {
             if let Some(message) = turn["message"].as_str().filter(|message| !message.is_empty()) {
                 // With an id of its own: the same words in the same second would be a repeat.
-                let turn = json!({"call_sid": "EL_deflate", "speaker": turn["role"].as_str().unwrap_or("agent"),
+                let turn = json!({"call_sid": "EL_deflate", "speaker": if turn["role"] == "user" { "user" } else { "agent" },
                     "message": message, "turn_id": frames.len().to_string()});
                 let reply = server.webhook("transcription", &turn).await;
                 assert_eq!(reply.status, 201, "{}", reply.json);
