@@ -53,6 +53,22 @@ pub struct CallView {
     pub has_audio: bool,
     /// Its result, once it ended.
     pub call_data: Option<CallData>,
+    /// Seq of its newest event; the same as `seq`.
+    #[serde(default)]
+    pub head: Seq,
+    /// When its newest event was appended; `None` while it has none. A call without an end that has been silent for long shows by it.
+    #[serde(default)]
+    pub last_event_at: Option<Timestamp>,
+    /// When it began, where its result tells.
+    #[serde(default)]
+    pub call_start_time: Option<Timestamp>,
+    /// Its length in whole seconds, where its result tells.
+    #[serde(default)]
+    pub duration_seconds: Option<i64>,
+    /// What the call's own backend passes on as the dynamic variable `callscope_link`, so that the conversation is linked to the call.
+    /// Only in the answer to its registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// `GET /api/v1/calls`.

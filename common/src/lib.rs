@@ -2,7 +2,7 @@
 //!
 //! Types and pure functions only: nothing here reads a file, a socket or a clock.
 //! - [`id`]: names of calls; [`time`]: instants
-//! - [`call`], [`event`]: what is recorded of a call
+//! - [`call`], [`event`]: what is recorded of a call; [`cursor`]: places in its log
 //! - [`api`]: the HTTP bodies
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
 //! - [`transcript`]: a call's events folded into the text people read; [`export`]: that text in the formats people keep
@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod call;
+pub mod cursor;
 pub mod elevenlabs;
 pub mod event;
 pub mod export;
@@ -25,6 +26,7 @@ pub mod time;
 pub mod transcript;
 
 pub use call::{CallData, CallStatus};
+pub use cursor::Cursor;
 pub use event::Speaker;
 pub use id::{CallId, Identifier};
 pub use time::Timestamp;

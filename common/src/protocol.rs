@@ -49,19 +49,21 @@ pub struct Subscribe {
     pub identifier: Identifier,
     /// Where to begin.
     pub from: From,
-    /// The life of the call a cursor belongs to.
+    /// The record that `after` belongs to, where it is a seq.
     pub call_id: Option<CallId>,
     /// Whether to wait for a call that is not known yet.
     pub wait: bool,
 }
 
 /// Where a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// With the first event of the log.
     Start,
     /// With the event after this one.
     After(Seq),
+    /// With the event behind this cursor, as a message carried it.
+    Behind(String),
     /// With the first event to come.
     Live,
 }
@@ -98,10 +100,13 @@ impl ClientMessage {
                     (Some(_), Some(false)) => {
                         return Err(ClientMessageError::format("`after` and `history: false` exclude each other"));
                     }
-                    (Some(after), _) if after < 0 => {
-                        return Err(ClientMessageError::format("`after` is negative; it takes the last seq received"));
+                    (Some(After::Seq(..0)), _) => {
+                        return Err(ClientMessageError::format(
+                            "`after` is negative; it takes the last cursor received, or a seq",
+                        ));
                     }
-                    (Some(after), _) => From::After(after),
+                    (Some(After::Seq(after)), _) => From::After(after),
+                    (Some(After::Cursor(cursor)), _) => From::Behind(cursor),
                     (None, Some(false)) => From::Live,
                     (None, _) => From::Start,
                 };
@@ -147,7 +152,7 @@ struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     ping: Option<&'a RawValue>,
     #[serde(default)]
-    after: Option<Seq>,
+    after: Option<After>,
     #[serde(default)]
     call_id: Option<Uuid>,
     #[serde(default)]
@@ -158,6 +163,42 @@ struct Fields<'a> {
     subscribe_deliveries: Option<FollowDeliveries>,
     #[serde(default)]
     unsubscribe_deliveries: Option<bool>,
+}
+
+/// `after`: a cursor, or a seq.
+enum After {
+    Seq(Seq),
+    Cursor(String),
+}
+
+impl<'de> Deserialize<'de> for After {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = After;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cursor or a whole number as `after`")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, seq: i64) -> Result<After, E> {
+                Ok(After::Seq(seq))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, seq: u64) -> Result<After, E> {
+                // No log is so long: it lies beyond every head.
+                Ok(After::Seq(Seq::try_from(seq).unwrap_or(Seq::MAX)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, cursor: &str) -> Result<After, E> {
+                // A cursor is short; whatever is longer is none, and need not be kept to be told so.
+                Ok(After::Cursor(cursor.chars().take(crate::Cursor::MAX_LEN + 1).collect()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -219,6 +260,9 @@ pub struct SubscriptionConfirmed {
     pub call_id: CallId,
     /// The log's head: the seq of its newest event, 0 where it is empty.
     pub seq: Seq,
+    /// Where this subscription starts. Absent from servers of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// A message about one identifier.
@@ -226,6 +270,9 @@ pub struct SubscriptionConfirmed {
 pub struct Named {
     /// As the client named the call.
     pub identifier: String,
+    /// The call, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
     /// For people.
     pub message: String,
 }
@@ -249,6 +296,12 @@ pub struct Transcription {
     pub timestamp: Timestamp,
     /// The event's place in the call's log.
     pub seq: Seq,
+    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
+    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// See [`ServerMessage::TranscriptionPartial`].
@@ -266,6 +319,9 @@ pub struct TranscriptionPartial {
     pub timestamp: Timestamp,
     /// The turn this is a part of.
     pub turn_id: Option<String>,
+    /// The call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
 }
 
 /// See [`ServerMessage::CallStatus`].
@@ -281,6 +337,12 @@ pub struct CallStatusChanged {
     pub call_end_time: Option<Timestamp>,
     /// The event's place in the call's log.
     pub seq: Seq,
+    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
+    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// See [`ServerMessage::CallCompleted`].
@@ -294,6 +356,12 @@ pub struct CallCompleted {
     pub call_data: CallData,
     /// The event's place in the call's log.
     pub seq: Seq,
+    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
+    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// See [`ServerMessage::CallMerged`].
@@ -319,6 +387,9 @@ pub struct ErrorMessage {
     /// The identifier it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,
+    /// The call it is about, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
 }
 
 /// See [`ServerMessage::Pong`].
@@ -367,6 +438,34 @@ impl ServerMessage {
             "deliveries_unsubscribed" => Self::DeliveriesEnded(serde_json::from_str(text)?),
             _ => Self::Unknown(head.kind.into_owned()),
         })
+    }
+
+    /// The place that the message carries, for a client to go on from: behind an event, or where a subscription starts.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::SubscriptionConfirmed(confirmed) => confirmed.cursor.as_deref(),
+            Self::Transcription(event) => event.cursor.as_deref(),
+            Self::CallStatus(event) => event.cursor.as_deref(),
+            Self::CallCompleted(event) => event.cursor.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The call that the message is about, where it tells.
+    #[must_use]
+    pub fn call_id(&self) -> Option<CallId> {
+        match self {
+            Self::SubscriptionConfirmed(confirmed) => Some(confirmed.call_id),
+            Self::SubscriptionPending(named) | Self::UnsubscribeConfirmed(named) => named.call_id,
+            Self::Transcription(event) => event.call_id,
+            Self::TranscriptionPartial(event) => event.call_id,
+            Self::CallStatus(event) => event.call_id,
+            Self::CallCompleted(event) => event.call_id,
+            Self::CallMerged(merged) => Some(merged.call_id),
+            Self::Error(error) => error.call_id,
+            _ => None,
+        }
     }
 
     /// The event's place in its call's log, for messages that are events.
@@ -504,6 +603,10 @@ mod tests {
         assert_eq!(subscribe(r#"{"subscribe":"a","after":0}"#).from, From::After(0));
         assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, From::Live);
         assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, From::Behind("7.x".into()));
+        // What is too long to be a cursor is none, and is not kept whole to be told so.
+        let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
+        assert_eq!(long.from, From::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
     }
 
     #[test]
@@ -515,6 +618,8 @@ mod tests {
             (r#"{"subscribe":1}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","after":-1}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","after":1.5}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":[1]}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":true}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","call_id":"x"}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","unsubscribe":"a"}"#, ErrorCode::InvalidMessageFormat),
             (r#"{"subscribe":"a","after":1,"history":false}"#, ErrorCode::InvalidMessageFormat),

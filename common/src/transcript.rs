@@ -149,6 +149,8 @@ mod tests {
             message_text: text.into(),
             timestamp: Timestamp::from_unix_secs(1_000 + seq * 4).unwrap(),
             seq,
+            call_id: None,
+            cursor: None,
         })
     }
 
@@ -172,12 +174,16 @@ mod tests {
             status: CallStatus::Completed,
             call_end_time: None,
             seq: 2,
+            call_id: None,
+            cursor: None,
         }));
         transcript.apply(&ServerMessage::CallCompleted(CallCompleted {
             conversation_id: None,
             call_sid: "EL_a_1".into(),
             call_data: CallData::new(CallStatus::Completed),
             seq: 3,
+            call_id: None,
+            cursor: None,
         }));
         assert_eq!(transcript.status, Some(CallStatus::Completed));
         assert!(transcript.result.is_some());

@@ -59,6 +59,8 @@ fn event(seq: Seq, kind: Kind) -> ServerMessage {
             message_text: seq.to_string(),
             timestamp,
             seq,
+            call_id: None,
+            cursor: None,
         }),
         Kind::Status(well) => ServerMessage::CallStatus(CallStatusChanged {
             conversation_id,
@@ -66,11 +68,20 @@ fn event(seq: Seq, kind: Kind) -> ServerMessage {
             status: ended(well),
             call_end_time: None,
             seq,
+            call_id: None,
+            cursor: None,
         }),
         Kind::Completed(well) => {
             let mut call_data = CallData::new(ended(well));
             call_data.cost = Some(seq.into());
-            ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data, seq })
+            ServerMessage::CallCompleted(CallCompleted {
+                conversation_id,
+                call_sid,
+                call_data,
+                seq,
+                call_id: None,
+                cursor: None,
+            })
         }
     }
 }
@@ -83,6 +94,7 @@ fn partial(agent: bool) -> ServerMessage {
         message_text: "so far".into(),
         timestamp: Timestamp::from_unix_secs(0).unwrap(),
         turn_id: None,
+        call_id: None,
     })
 }
 
@@ -95,6 +107,7 @@ fn confirmed() -> ServerMessage {
         message: String::new(),
         call_id: uuid::Uuid::nil(),
         seq: 0,
+        cursor: None,
     })
 }
 

@@ -238,7 +238,14 @@ fn check_storable(delivery: &Delivery, body: &str) {
         Change::Turn(turn) => return assert!((1..=65_536).contains(&turn.text.len())),
         _ => return,
     };
-    let message = CallCompleted { conversation_id: None, call_sid: "x".into(), call_data: data.clone(), seq: 1 };
+    let message = CallCompleted {
+        conversation_id: None,
+        call_sid: "x".into(),
+        call_data: data.clone(),
+        seq: 1,
+        call_id: None,
+        cursor: None,
+    };
     let frame = serde_json::to_string(&ServerMessage::CallCompleted(message)).expect("JSON");
     let again = ServerMessage::parse(&frame).unwrap_or_else(|error| panic!("{error}: {frame}\nof {body}"));
     assert_eq!(serde_json::to_string(&again).expect("JSON"), frame);

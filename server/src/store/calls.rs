@@ -392,9 +392,12 @@ impl Store {
 fn view(row: CallRow, names: &[(CallId, String)], results: &[(CallId, String)]) -> Result<CallView, StoreError> {
     let own = |(call_id, _): &&(CallId, String)| *call_id == row.call_id;
     let call_data = results.iter().find(own).map(|(_, json)| serde_json::from_str(json)).transpose();
+    let result: Option<callscope_common::CallData> = call_data.map_err(|_| StoreError::Damaged("result"))?;
     Ok(CallView {
         identifiers: names.iter().filter(own).map(|(_, name)| name.clone()).collect(),
-        call_data: call_data.map_err(|_| StoreError::Damaged("result"))?,
+        call_start_time: result.as_ref().and_then(|result| result.call_start_time),
+        duration_seconds: result.as_ref().and_then(|result| result.duration_seconds),
+        call_data: result,
         metadata: row
             .metadata
             .map(serde_json::value::RawValue::from_string)
@@ -412,6 +415,9 @@ fn view(row: CallRow, names: &[(CallId, String)], results: &[(CallId, String)]) 
         seq: row.head,
         turns: row.turns,
         has_audio: row.has_audio,
+        head: row.head,
+        last_event_at: None,
+        link: None,
     })
 }
 

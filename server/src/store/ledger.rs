@@ -16,9 +16,10 @@ pub use op::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use callscope_common::cursor::EventTag;
 use callscope_common::event::EventKind;
 use callscope_common::protocol::{CallCompleted, CallStatusChanged, ServerMessage, Transcription};
-use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
+use callscope_common::{CallData, CallId, CallStatus, Cursor, Identifier, Seq, Speaker, Timestamp};
 use uuid::Uuid;
 
 use super::deliveries::Range;
@@ -267,6 +268,8 @@ impl Ledger {
             message_text: text.to_owned(),
             timestamp: at,
             seq,
+            call_id: Some(call_id),
+            cursor: Some(draw_cursor(call_id, seq)),
         });
         self.push(call_id, EventKind::Transcription, &message, delivery_id);
         Ok((transcription_id, number, seq))
@@ -276,12 +279,15 @@ impl Ledger {
         let call = self.call(call_id);
         call.status = status;
         call.touched = Touched::All;
+        let seq = call.head + 1;
         let message = ServerMessage::CallStatus(CallStatusChanged {
             conversation_id: call.conversation_id.clone(),
             call_sid: call.call_sid.clone(),
             status,
             call_end_time: call.end_time,
-            seq: call.head + 1,
+            seq,
+            call_id: Some(call_id),
+            cursor: Some(draw_cursor(call_id, seq)),
         });
         self.push(call_id, EventKind::CallStatus, &message, delivery_id);
     }
@@ -297,11 +303,14 @@ impl Ledger {
         let stored: Arc<str> = serde_json::to_string(&data).expect("call data is JSON").into();
         call.result = Some(Arc::clone(&stored));
         call.touched = Touched::All;
+        let seq = call.head + 1;
         let message = ServerMessage::CallCompleted(CallCompleted {
             conversation_id: call.conversation_id.clone(),
             call_sid: call.call_sid.clone(),
             call_data: data,
-            seq: call.head + 1,
+            seq,
+            call_id: Some(call_id),
+            cursor: Some(draw_cursor(call_id, seq)),
         });
         self.push(call_id, EventKind::CallCompleted, &message, delivery_id);
         self.writes.results.push(NewResult { call_id, call_data: stored, transcript: transcript.map(Into::into) });
@@ -323,4 +332,12 @@ impl Ledger {
         }
         self.writes.events.push(NewEvent { call_id, seq, kind, frame, delivery_id });
     }
+}
+
+/// The cursor behind an event that is appended now. Its tag is drawn and not computed: an event that is appended again after the
+/// database was restored to an older state is another event, even where it says the same.
+fn draw_cursor(call_id: CallId, seq: Seq) -> String {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    // The bits of version and variant, which are not random, lie at different places in the two halves.
+    Cursor::behind(call_id, seq, Some(EventTag(high ^ low.rotate_left(32)))).to_string()
 }

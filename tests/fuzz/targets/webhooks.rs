@@ -31,6 +31,8 @@ fuzz_target!(|input: &[u8]| {
                 message_text: turn.text.clone(),
                 timestamp: turn.at.unwrap_or(at),
                 seq: 1,
+                call_id: None,
+                cursor: None,
             }));
         }
         Change::Result(result) => {
@@ -49,7 +51,7 @@ fn completes(data: &CallData) {
     let again: CallData = serde_json::from_str(&stored).expect("stored call data reads back");
     assert_eq!(serde_json::to_string(&again).expect("call data is JSON"), stored);
     let (conversation_id, call_sid) = (Some("conv_x".into()), "EL_x_1".into());
-    reads_back(&ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data: data.clone(), seq: 2 }));
+    reads_back(&ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data: data.clone(), seq: 2, call_id: None, cursor: None }));
 }
 
 fn reads_back(message: &ServerMessage) {

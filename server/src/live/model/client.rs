@@ -232,6 +232,7 @@ impl Client {
                 From::Start => 0,
                 From::After(after) => after,
                 From::Live => confirmed.seq,
+                From::Behind(_) => unreachable!("this client asks by seq"),
             };
         }
         let confirmed_at = (confirmed.seq, confirmed.status.is_ended());
@@ -263,7 +264,7 @@ impl Client {
         }
     }
 
-    fn on_unsubscribed(&mut self, Named { identifier, message }: &Named, log: &Log) {
+    fn on_unsubscribed(&mut self, Named { identifier, message, .. }: &Named, log: &Log) {
         let asked = self.asked.get_mut(identifier).and_then(VecDeque::pop_front);
         assert!(matches!(asked, Some(Asked::Unsubscribe)), "unsubscribed from {identifier}, asked {asked:?}");
         self.pending.remove(identifier);

@@ -67,6 +67,7 @@ impl Session {
                     message: "the call was deleted".into(),
                     code: ErrorCode::CallNotFound,
                     identifier: Some(identifier),
+                    call_id: Some(gone.feed.call_id),
                 }),
             });
         }

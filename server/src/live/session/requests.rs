@@ -123,6 +123,7 @@ impl Session {
         self.pending.insert(identifier.clone(), request.clone());
         self.send(&ServerMessage::SubscriptionPending(Named {
             identifier: identifier.to_string(),
+            call_id: None,
             message: "no such call yet; the subscription begins when it appears".into(),
         }));
         Ok(is_new)
@@ -207,6 +208,7 @@ impl Session {
             message: message.to_owned(),
             call_id: info.call_id,
             seq: info.head,
+            cursor: None,
         }));
     }
 
@@ -232,6 +234,7 @@ impl Session {
         let message = if ended.is_some() { "unsubscribed" } else { "was not subscribed" };
         self.send(&ServerMessage::UnsubscribeConfirmed(Named {
             identifier: identifier.to_string(),
+            call_id: ended.as_ref().map(|s| s.feed.call_id),
             message: message.into(),
         }));
     }
@@ -253,5 +256,6 @@ fn check_cursor(request: &Subscribe, info: &CallInfo) -> Result<Seq, Refused> {
             format!("the cursor {after} lies beyond the head {}; subscribe from the start", info.head),
         ),
         From::After(after) => Ok(after),
+        From::Behind(_) => Ok(0),
     }
 }

@@ -143,6 +143,7 @@ impl Ledger {
             message_text: turn.text.clone(),
             timestamp: at,
             turn_id: turn.turn_id.clone(),
+            call_id: Some(call_id),
         });
         let frame: Arc<str> = serde_json::to_string(&message).expect("a message is JSON").into();
         let done = turn.turn_id.as_ref().is_some_and(|turn_id| {

@@ -1,0 +1,189 @@
+//! A place in a call's log, as clients hold it.
+//!
+//! A client keeps the last cursor it saw and sends it back to go on behind it. A cursor names the call, the `seq` of an event and the
+//! tag that was drawn at random when that event was appended. A log only grows, so a log that holds the tagged event also holds all
+//! that the client saw before it. Another record, a database that was restored to an older state, and a replica that was promoted
+//! although it lagged hold another tag at that `seq`, or none: there the cursor is refused (docs/adr/0011).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{CallId, Seq};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+/// How an event's message ends, before its cursor.
+const FIELD: &str = ",\"cursor\":\"";
+
+/// A place in a log: behind the event `seq`, or before the first event where `seq` is 0.
+///
+/// Its text is `{seq}.{call}{event}`: decimal digits, 8 characters for the call and 11 for the event, in URL-safe base64. The last part
+/// is missing at the start of a log and behind events that were stored by versions without cursors. Clients treat it as opaque.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    seq: Seq,
+    call: [u8; 6],
+    tag: Option<EventTag>,
+}
+
+/// Tells two appends of an event apart, whatever they say: 64 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTag(pub u64);
+
+impl Cursor {
+    /// Longest text of a cursor, in characters.
+    pub const MAX_LEN: usize = 40;
+
+    /// Before the first event of a call's log.
+    #[must_use]
+    pub fn start(call_id: CallId) -> Self {
+        Self { seq: 0, call: call_part(call_id), tag: None }
+    }
+
+    /// Behind an event; `tag` is `None` where the event was stored without one.
+    #[must_use]
+    pub fn behind(call_id: CallId, seq: Seq, tag: Option<EventTag>) -> Self {
+        Self { seq, call: call_part(call_id), tag }
+    }
+
+    /// The event it stands behind; 0 at the start.
+    #[must_use]
+    pub fn seq(self) -> Seq {
+        self.seq
+    }
+
+    /// Whether it was made for that call.
+    #[must_use]
+    pub fn is_of(self, call_id: CallId) -> bool {
+        self.call == call_part(call_id)
+    }
+
+    /// The cursor that ends an event's message, as it is stored; `None` where the message was stored without one.
+    #[must_use]
+    pub fn of_message(message: &str) -> Option<&str> {
+        let head = message.strip_suffix("\"}")?;
+        let at = head.len().checked_sub(Self::MAX_LEN + FIELD.len()).unwrap_or(0);
+        // The end of a text may lie in the middle of a character there.
+        let at = (at..head.len()).find(|at| head.is_char_boundary(*at))?;
+        let (_, cursor) = head[at..].rsplit_once(FIELD)?;
+        Some(cursor).filter(|cursor| !cursor.contains('"'))
+    }
+
+    /// An event's message as it is sent: one that was stored without a cursor gets `call_id` and `cursor` at its end.
+    #[must_use]
+    pub fn complete(message: String, call_id: CallId, seq: Seq) -> String {
+        if Self::of_message(&message).is_some() {
+            return message;
+        }
+        let Some(head) = message.strip_suffix('}') else { return message };
+        format!("{head},\"call_id\":\"{call_id}\"{FIELD}{}\"}}", Self::behind(call_id, seq, None))
+    }
+}
+
+/// The last 6 bytes of a call's id, which are random in every version of UUID that is drawn.
+fn call_part(call_id: CallId) -> [u8; 6] {
+    let bytes: &[u8; 16] = call_id.as_bytes();
+    let mut part = [0; 6];
+    part.copy_from_slice(&bytes[10..]);
+    part
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; 19];
+        let encode = |bytes: &[u8], text: &mut [u8]| BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, text).unwrap_or(0);
+        let mut len = encode(&self.call, &mut text);
+        if let Some(EventTag(tag)) = self.tag {
+            len += encode(&tag.to_be_bytes(), &mut text[8..]);
+        }
+        write!(f, "{}.{}", self.seq, std::str::from_utf8(&text[..len]).unwrap_or_default())
+    }
+}
+
+/// A text that is no cursor of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor")]
+pub struct NotACursor;
+
+impl FromStr for Cursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let (digits, marks) = text.split_once('.').ok_or(NotACursor)?;
+        // No sign, no leading zero: one place has one text.
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+        let seq: Seq = digits.parse().ok().filter(|_| is_plain).ok_or(NotACursor)?;
+        let (call, tag) = marks.split_at_checked(8).ok_or(NotACursor)?;
+        let call: [u8; 6] = decode(call)?;
+        let tag = if tag.is_empty() { None } else { Some(EventTag(u64::from_be_bytes(decode(tag)?))) };
+        if seq == 0 && tag.is_some() {
+            return Err(NotACursor);
+        }
+        Ok(Self { seq, call, tag })
+    }
+}
+
+fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], NotACursor> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NotACursor)?;
+    bytes.try_into().map_err(|_| NotACursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn cursors_read_back_and_are_short() {
+        let call_id = Uuid::from_u128(u128::MAX - 7);
+        for (seq, tag) in [(0, None), (1, Some(EventTag(0))), (Seq::MAX, Some(EventTag(u64::MAX))), (7, None)] {
+            let cursor = Cursor::behind(call_id, seq, tag);
+            let text = cursor.to_string();
+            assert!(text.len() <= Cursor::MAX_LEN, "{text}");
+            assert_eq!(text.parse(), Ok(cursor));
+            assert!(cursor.is_of(call_id) && !cursor.is_of(Uuid::nil()));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_cursor() {
+        let good = Cursor::behind(Uuid::from_u128(9), 12, Some(EventTag(3))).to_string();
+        let marks = good.split_once('.').unwrap().1;
+        for wrong in [
+            "",
+            "7",
+            ".",
+            "7.",
+            "7.short",
+            &format!("-1.{marks}"),
+            &format!("+1.{marks}"),
+            &format!("01.{marks}"),
+            &format!("0.{marks}"),
+            &format!("{good}A"),
+            &format!("{good} "),
+            &format!("99999999999999999999.{marks}"),
+            &format!("1.{}", &marks[..10]),
+            &good.replace('.', ".."),
+        ] {
+            assert_eq!(wrong.parse::<Cursor>(), Err(NotACursor), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_tells_its_cursor_whatever_was_said_in_it() {
+        let call_id = Uuid::from_u128(5);
+        let cursor = Cursor::behind(call_id, 3, Some(EventTag(77))).to_string();
+        for text in ["", "x", "ü".repeat(50).as_str(), r#"\",\"cursor\":\"3.AAAAAAAA\"}"#] {
+            let message = format!(r#"{{"type":"transcription","message_text":"{text}","seq":3,"cursor":"{cursor}"}}"#);
+            assert_eq!(Cursor::of_message(&message), Some(cursor.as_str()), "{message}");
+            assert_eq!(Cursor::complete(message.clone(), call_id, 3), message);
+            let old = format!(r#"{{"type":"transcription","message_text":"{text}","seq":3}}"#);
+            assert_eq!(Cursor::of_message(&old), None, "{old}");
+            let sent = Cursor::complete(old, call_id, 3);
+            let own = Cursor::behind(call_id, 3, None).to_string();
+            assert_eq!(Cursor::of_message(&sent), Some(own.as_str()), "{sent}");
+            assert!(serde_json::from_str::<serde_json::Value>(&sent).unwrap()["call_id"] == call_id.to_string());
+        }
+    }
+}
