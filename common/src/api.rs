@@ -82,9 +82,9 @@ pub struct CallList {
 
 /// `POST /api/v1/calls`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct NewCall {
-    /// 1 to 64 of `A-Za-z0-9._-`; goes into a made-up `call_sid`.
+    /// 1 to 200 characters. Without a `call_sid` it goes into the one that is made up: then 1 to 64 of `A-Za-z0-9._-`.
     pub subject: Option<String>,
     /// The sid; made up where there is none.
     pub call_sid: Option<Identifier>,
@@ -98,7 +98,7 @@ pub struct NewCall {
 
 /// `PATCH /api/v1/calls/{id}`: what is absent stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CallPatch {
     /// Another sid; the old one goes on naming the call.
     pub call_sid: Option<Identifier>,
@@ -108,7 +108,7 @@ pub struct CallPatch {
     pub identifiers: Vec<Identifier>,
     /// The status; an ended call takes no status but an end.
     pub status: Option<CallStatus>,
-    /// What it is about.
+    /// What it is about: 1 to 200 characters.
     pub subject: Option<String>,
     /// The provider's agent.
     pub agent_id: Option<String>,

@@ -62,7 +62,7 @@ impl Cursor {
     #[must_use]
     pub fn of_message(message: &str) -> Option<&str> {
         let head = message.strip_suffix("\"}")?;
-        let at = head.len().checked_sub(Self::MAX_LEN + FIELD.len()).unwrap_or(0);
+        let at = head.len().saturating_sub(Self::MAX_LEN + FIELD.len());
         // The end of a text may lie in the middle of a character there.
         let at = (at..head.len()).find(|at| head.is_char_boundary(*at))?;
         let (_, cursor) = head[at..].rsplit_once(FIELD)?;

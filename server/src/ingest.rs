@@ -4,6 +4,7 @@
 //! provider's JSON into a [`Change`]; the store makes it durable.
 
 pub mod elevenlabs;
+pub mod naming;
 #[cfg(test)]
 mod payload_tests;
 mod replay;
@@ -20,8 +21,9 @@ use rocket::tokio::sync::OwnedSemaphorePermit;
 use sha2::{Digest, Sha256};
 
 use crate::store::append::turn_hash;
-use crate::store::ledger::{Answer, Change, Delivery, Op, Outcome, Route, Sameness, key, key_at, new_id};
+use crate::store::ledger::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
+use naming::Naming;
 pub use replay::Replay;
 use signature::{Checker, Unverified};
 
@@ -64,6 +66,7 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Ingest {
     checker: Checker,
+    naming: Naming,
     appender: Appender,
     attempts: Mutex<VecDeque<Attempt>>,
     unverified: AtomicU64,
@@ -72,11 +75,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// A way in that believes what `checker` believes.
+    /// A way in that believes what `checker` believes, and lets calls be named as `naming` says.
     #[must_use]
-    pub fn new(checker: Checker, appender: Appender) -> Self {
+    pub fn new(checker: Checker, naming: Naming, appender: Appender) -> Self {
         let explanations = Mutex::new((EXPLAINED_AT_ONCE, Instant::now()));
-        Self { checker, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0), explanations }
+        Self { checker, naming, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0), explanations }
     }
 
     /// The attempts that did not verify: the newest of them, and how many there were.
@@ -99,7 +102,7 @@ impl Ingest {
                 return Err(Refused::Unverified(unverified));
             }
         };
-        let delivery = read(incoming, received_at, signed_at);
+        let delivery = read(incoming, received_at, signed_at, &self.naming);
         match self.appender.submit_in(Op::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
             Ok(_) => Err(Refused::Store(StoreError::Damaged("outcome"))),
@@ -139,11 +142,11 @@ impl Ingest {
 
 /// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
 #[must_use]
-pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) -> Delivery {
+pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, naming: &Naming) -> Delivery {
     let (kind, change) = match text(&incoming.body) {
         Ok(text) => match incoming.route {
             Route::Transcription => elevenlabs::turn(&text),
-            Route::PostCall => elevenlabs::post_call(&text),
+            Route::PostCall => elevenlabs::post_call(&text, naming),
         },
         Err(rejected) => (None, *rejected),
     };
@@ -155,12 +158,21 @@ pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>) 
         kind,
         received_at,
         headers: kept_headers(&incoming.headers),
-        remote_addr: incoming.remote_addr,
-        body: incoming.body,
         body_hash,
+        idempotency_key: idempotency_key(&incoming, &change),
         sameness,
         change,
+        remote_addr: incoming.remote_addr,
+        body: incoming.body,
     }
+}
+
+/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other sameness, never in its place: it is
+/// not signed, so it cannot make two of one.
+fn idempotency_key(incoming: &Incoming, change: &Change) -> Option<Key> {
+    let own = incoming.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
+    let is_kept = !matches!(change, Change::Rejected { .. });
+    is_kept.then(|| key(&[b"idempotency", incoming.route.as_str().as_bytes(), own.as_bytes()]))
 }
 
 fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, Box<Change>> {
@@ -178,14 +190,11 @@ fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed
     let (route, body) = (incoming.route.as_str().as_bytes(), incoming.body.as_slice());
     match change {
         Change::Rejected { .. } => return Sameness::None,
-        _ if let Some(own) = incoming.header("Idempotency-Key") => {
-            return Sameness::IdempotencyKey(key(&[b"idempotency", route, own.as_bytes()]));
-        }
         Change::Turn(turn)
             if turn.is_final
                 && let Some(turn_id) = &turn.turn_id =>
         {
-            return Sameness::Turn(turn_hash(turn_id));
+            return Sameness::Turn(turn_hash(turn.speaker, turn_id));
         }
         _ => {}
     }

@@ -39,6 +39,7 @@ use tracing::warn;
 use auth::Tokens;
 use cluster::{Cluster, Counted};
 use ingest::Ingest;
+use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
 use live::broker::Bus;
 use live::{Broker, Hub};
@@ -98,7 +99,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (appender, writer) = Appender::start(store.clone(), settings.unknown_calls, on_commit);
     let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
     let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
-    let ingest = Arc::new(Ingest::new(checker, appender.clone()));
+    let links = Links::new(std::slice::from_ref(&settings.jwt_secret));
+    let naming = Naming { links: links.clone(), trusted_variable: None };
+    let ingest = Arc::new(Ingest::new(checker, naming, appender.clone()));
     let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(live::sweep::run(store.clone(), hub.clone(), broker.bus().cloned())));
     background.push(spawn(cluster.clone().converse(said, counted.clone())));
@@ -114,9 +117,11 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let origins = Origins(settings.allowed_origins.clone());
     let app = App {
         ingest,
+        links,
         tokens: Tokens::new(&settings.jwt_secret),
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
+        answers: routes::bounded::Answers::default(),
         budget: routes::webhook::Budget::default(),
         readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
         counted,

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use callscope_common::{Identifier, Timestamp};
+use callscope_common::Timestamp;
 use rocket::tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::store::deliveries::Range;
-use crate::store::ledger::Op;
+use crate::store::ledger::{Delete, Op, Outcome};
 use crate::store::{Appender, Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
@@ -92,10 +92,18 @@ async fn once(store: &Store, appender: &Appender, days: u32) -> Result<u64, Stor
         if calls.is_empty() {
             return Ok(deleted);
         }
+        let mut done = 0;
         for call_id in calls {
-            let id = Identifier::parse(&call_id.to_string()).map_err(|_| StoreError::Damaged("call"))?;
-            appender.submit(Op::Delete(id)).await?;
-            deleted += 1;
+            // Decided again within the transaction: the call may have changed, or been merged into a live one, since it was listed.
+            let delete = Delete { call_id, ended_before: Some(end) };
+            if let Outcome::Done(_) = appender.submit(Op::Delete(delete)).await? {
+                done += 1;
+            }
         }
+        if done == 0 {
+            // None of a whole page is what it was: they are looked at again in the next round.
+            return Ok(deleted);
+        }
+        deleted += done;
     }
 }

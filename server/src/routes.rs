@@ -2,12 +2,15 @@
 
 pub mod admin;
 mod audio;
+pub mod bounded;
 pub mod calls;
 mod deliveries;
 mod guard;
 pub mod health;
+mod log;
 #[doc(hidden)]
 pub mod query;
+mod scope;
 pub mod subscribe;
 pub mod webhook;
 
@@ -21,6 +24,7 @@ use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
 use crate::error::ApiError;
 use crate::ingest::Ingest;
+use crate::ingest::naming::Links;
 use crate::live::Hub;
 use crate::live::session::Timing;
 use crate::origin::Origins;
@@ -38,6 +42,8 @@ pub struct App {
     pub appender: Appender,
     /// Takes webhooks in.
     pub ingest: Arc<Ingest>,
+    /// Makes the links of registered calls.
+    pub links: Links,
     /// Knows who follows what.
     pub hub: Hub,
     /// Checks tokens.
@@ -46,6 +52,8 @@ pub struct App {
     pub origins: Origins,
     /// How long live things may take.
     pub timing: Arc<Timing>,
+    /// Bounds the memory that large answers take.
+    pub answers: bounded::Answers,
     /// Bounds the memory that bodies take while they are read.
     pub budget: webhook::Budget,
     /// This process and its peers.
@@ -74,6 +82,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/", routes![health::healthz, health::readyz, subscribe::websocket, subscribe::no_upgrade, preflight])
         .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
         .mount("/api/v1/calls", calls::routes())
+        .mount("/api/v1/calls", log::routes())
         .mount("/api/v1/admin", admin::routes())
         .mount("/api/v1/admin", deliveries::routes())
         .register("/", catchers())

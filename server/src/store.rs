@@ -6,6 +6,7 @@
 
 pub mod append;
 pub mod calls;
+pub mod cursors;
 pub mod deliveries;
 pub mod events;
 pub mod ledger;
@@ -15,6 +16,7 @@ mod model;
 pub mod nodes;
 mod open;
 mod quick;
+pub mod recordings;
 mod retry;
 #[cfg(test)]
 pub(crate) mod testing;

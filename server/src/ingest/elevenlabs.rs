@@ -11,6 +11,7 @@ use callscope_common::json::Object;
 use callscope_common::{CallData, CallStatus, Identifier, Speaker, Timestamp, elevenlabs, text};
 use serde_json::value::RawValue;
 
+use super::naming::Naming;
 use crate::store::ledger::{CallFailure, CallResult, Change, Ending, Names, Turn};
 
 /// Longest message of a turn, in bytes of UTF-8.
@@ -51,7 +52,7 @@ pub fn turn(body: &str) -> (Option<String>, Change) {
 
 /// Reads the body of a post-call webhook: its `type`, and what it says.
 #[must_use]
-pub fn post_call(body: &str) -> (Option<String>, Change) {
+pub fn post_call(body: &str, naming: &Naming) -> (Option<String>, Change) {
     let envelope = match object(body) {
         Ok(envelope) => envelope,
         Err(wrong) => return (None, wrong.into()),
@@ -65,8 +66,8 @@ pub fn post_call(body: &str) -> (Option<String>, Change) {
         return (None, wrong.into());
     };
     let change = match kind.as_str() {
-        "post_call_transcription" => read_result(&envelope),
-        "call_initiation_failure" => read_failure(&envelope),
+        "post_call_transcription" => read_result(&envelope, naming),
+        "call_initiation_failure" => read_failure(&envelope, naming),
         "post_call_audio" => read_audio(&envelope),
         _ => Ok(ignored(&envelope)),
     };
@@ -86,7 +87,7 @@ fn read_turn(body: &str) -> Result<Turn, Wrong> {
     let names = Names {
         call_sid: name(&fields, "call_sid")?,
         conversation_id: name(&fields, "conversation_id")?,
-        others: Vec::new(),
+        ..Names::default()
     };
     if names == Names::default() {
         return wrong(
@@ -108,7 +109,10 @@ fn read_turn(body: &str) -> Result<Turn, Wrong> {
         return Err(Wrong { status: 413, message: "`message` is too long".into(), details });
     }
     let turn_id = match fields.get("turn_id") {
-        Some(_) if fields.array("turn_id").is_empty() && fields.object("turn_id").is_none() => fields.text("turn_id"),
+        // An empty one is what a template leaves where there is none.
+        Some(_) if fields.array("turn_id").is_empty() && fields.object("turn_id").is_none() => {
+            fields.text("turn_id").filter(|id| !id.trim().is_empty())
+        }
         Some(_) => return wrong("`turn_id` is no text", "any text that names the turn within its call"),
         None => None,
     };
@@ -151,7 +155,7 @@ fn data<'a>(envelope: &Object<'a>) -> Result<(Object<'a>, Identifier), Wrong> {
     }
 }
 
-fn read_result(envelope: &Object<'_>) -> Result<Change, Wrong> {
+fn read_result(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong> {
     let (data, conversation_id) = data(envelope)?;
     let metadata = data.object("metadata").unwrap_or_default();
     let analysis = data.object("analysis").unwrap_or_default();
@@ -175,7 +179,7 @@ fn read_result(envelope: &Object<'_>) -> Result<Change, Wrong> {
         ..CallData::new(CallStatus::Completed)
     };
     Ok(Change::Result(Box::new(CallResult {
-        names: names(&data, &metadata, conversation_id),
+        names: names(&data, &metadata, conversation_id, naming),
         agent_id: agent_id(&data),
         ending,
         data: result,
@@ -217,15 +221,16 @@ fn agent_id(data: &Object<'_>) -> Option<String> {
     data.string("agent_id").filter(|id| !id.is_empty()).map(|id| text::one_line(&id).into_owned())
 }
 
-/// The conversation's id, our own sid among the dynamic variables, and the provider's sids.
-fn names(data: &Object<'_>, metadata: &Object<'_>, conversation_id: Identifier) -> Names {
+/// The conversation's id, the provider's sids, and what of the dynamic variables may name a call.
+fn names(data: &Object<'_>, metadata: &Object<'_>, conversation_id: Identifier, naming: &Naming) -> Names {
     let variables = data
         .object("conversation_initiation_client_data")
         .and_then(|initiation| initiation.object("dynamic_variables"))
         .unwrap_or_default();
     let phone_call = metadata.object("phone_call").unwrap_or_default();
     Names {
-        call_sid: sid(&variables, "call_sid"),
+        linked: naming.linked(&variables),
+        call_sid: naming.trusted(&variables),
         others: sids([sid(&phone_call, "call_sid"), sid(&variables, "system__call_sid")]),
         conversation_id: Some(conversation_id),
     }
@@ -241,11 +246,11 @@ fn sids(found: [Option<Identifier>; 2]) -> Vec<Identifier> {
     sids
 }
 
-fn read_failure(envelope: &Object<'_>) -> Result<Change, Wrong> {
+fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong> {
     let (data, conversation_id) = data(envelope)?;
     let metadata = data.object("metadata").unwrap_or_default();
     let body = metadata.object("body").unwrap_or_default();
-    let mut names = names(&data, &metadata, conversation_id);
+    let mut names = names(&data, &metadata, conversation_id, naming);
     // Twilio's status callback writes it one way, the SIP trunk's the other.
     names.others.extend(sids([sid(&body, "CallSid"), sid(&body, "call_sid")]));
     Ok(Change::Failure(Box::new(CallFailure {
@@ -265,7 +270,7 @@ fn read_audio(envelope: &Object<'_>) -> Result<Change, Wrong> {
     let names = Names { conversation_id: Some(conversation_id), ..Names::default() };
     let bytes = data.string("full_audio").and_then(|audio| BASE64.decode(audio.trim()).ok());
     Ok(match bytes.filter(|bytes| !bytes.is_empty()) {
-        Some(bytes) => Change::Audio { names, bytes },
+        Some(bytes) => Change::Audio { names, content_type: "audio/mpeg", bytes },
         None => Change::Ignored { names, reason: "`data.full_audio` is missing or no base64" },
     })
 }
@@ -279,6 +284,10 @@ fn ignored(envelope: &Object<'_>) -> Change {
 mod tests {
     use super::*;
 
+    fn naming() -> Naming {
+        Naming::by_links(super::super::naming::Links::new(&[crate::settings::Secret::new("k".repeat(32))]))
+    }
+
     fn rejection(change: Change) -> (u16, String) {
         match change {
             Change::Rejected { status, message, .. } => (status, message),
@@ -287,7 +296,7 @@ mod tests {
     }
 
     fn result(body: &str) -> CallResult {
-        match post_call(body).1 {
+        match post_call(body, &naming()).1 {
             Change::Result(result) => *result,
             other => panic!("no result: {other:?}"),
         }
@@ -337,7 +346,7 @@ mod tests {
             (r#"{"type":"post_call_audio","data":{}}"#, "`data.conversation_id` is missing"),
             (r#"{"type":"call_initiation_failure","data":{"conversation_id":7}}"#, "`data.conversation_id` is no text"),
         ] {
-            assert_eq!(rejection(post_call(body).1), (400, message.to_owned()), "{body}");
+            assert_eq!(rejection(post_call(body, &naming()).1), (400, message.to_owned()), "{body}");
         }
     }
 
@@ -358,7 +367,37 @@ mod tests {
         assert_eq!(odd.data.call_successful, Some(true));
         assert_eq!(odd.ending, Ending::Failed);
         let names: Vec<&str> = odd.names.iter().map(Identifier::as_str).collect();
-        assert_eq!(names, ["EL_x_1", "c", "CA1"]);
+        // What a caller's client can set names nothing.
+        assert_eq!(names, ["c", "CA1"]);
+    }
+
+    #[test]
+    fn only_a_link_or_the_trusted_variable_names_a_call_among_the_variables() {
+        let call_id = uuid::Uuid::from_u128(7);
+        let link = naming().links.of(call_id).expect("a key");
+        let named = |variables: &str, naming: &Naming| -> Vec<String> {
+            let body = format!(
+                r#"{{"type":"post_call_transcription","data":{{"conversation_id":"c",
+                "conversation_initiation_client_data":{{"dynamic_variables":{variables}}}}}}}"#
+            );
+            let Change::Result(result) = post_call(&body, naming).1 else { panic!("no result") };
+            result.names.iter().map(ToString::to_string).collect()
+        };
+        let set = |name: &str, value: &str| format!(r#"{{"{name}":"{value}"}}"#);
+        for name in ["call_sid", "conversation_id", "call_id", "sip_call_id", "CallSid", "callscope_call", "X-Call-Sid"]
+        {
+            for value in ["EL_bank_1", &call_id.to_string(), &link] {
+                assert_eq!(named(&set(name, value), &naming()), ["c"], "{name}: {value}");
+            }
+        }
+        for value in ["EL_bank_1", &call_id.to_string(), "", &link[1..], &format!("{link}A")] {
+            assert_eq!(named(&set("callscope_link", value), &naming()), ["c"], "{value}");
+        }
+        assert_eq!(named(&set("callscope_link", &link), &naming()), [call_id.to_string(), "c".into()]);
+        let trusting = Naming { trusted_variable: Some("our_sid".into()), ..naming() };
+        assert_eq!(named(&set("our_sid", "EL_bank_1"), &trusting), ["EL_bank_1", "c"]);
+        assert_eq!(named(&set("call_sid", "EL_bank_1"), &trusting), ["c"]);
+        assert_eq!(named(&set("our_sid", "a b"), &trusting), ["c"]);
     }
 
     #[test]
@@ -367,7 +406,7 @@ mod tests {
             let body = format!(
                 r#"{{"type":"call_initiation_failure","data":{{"conversation_id":"c","failure_reason":"busy","metadata":{body}}}}}"#
             );
-            let Change::Failure(failure) = post_call(&body).1 else { panic!("no failure") };
+            let Change::Failure(failure) = post_call(&body, &naming()).1 else { panic!("no failure") };
             assert_eq!(failure.names.others.iter().map(Identifier::as_str).collect::<Vec<_>>(), ["CA9"]);
             assert_eq!(failure.data.failure_reason.as_deref(), Some("busy"));
         }
@@ -376,8 +415,8 @@ mod tests {
     #[test]
     fn audio_that_cannot_be_read_is_kept_and_ignored() {
         let audio = |value: &str| {
-            post_call(&format!(r#"{{"type":"post_call_audio","data":{{"conversation_id":"c","full_audio":{value}}}}}"#))
-                .1
+            let body = format!(r#"{{"type":"post_call_audio","data":{{"conversation_id":"c","full_audio":{value}}}}}"#);
+            post_call(&body, &naming()).1
         };
         assert!(matches!(audio(r#""aGk=""#), Change::Audio { bytes, .. } if bytes == b"hi"));
         assert!(matches!(audio(r#""aGk""#), Change::Audio { bytes, .. } if bytes == b"hi"));
@@ -388,7 +427,7 @@ mod tests {
 
     #[test]
     fn unknown_types_are_kept_under_a_name_that_is_safe_to_show() {
-        let (kind, change) = post_call(r#"{"type":"\u001b[2Jnew","data":{"conversation_id":"c"}}"#);
+        let (kind, change) = post_call(r#"{"type":"\u001b[2Jnew","data":{"conversation_id":"c"}}"#, &naming());
         assert_eq!(kind.as_deref(), Some("\u{fffd}new"));
         assert!(matches!(change, Change::Ignored { .. }));
     }

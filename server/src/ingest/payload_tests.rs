@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::naming::{Links, Naming};
 use super::{Incoming, read};
 use crate::store::ledger::{Change, Delivery, Route};
 
@@ -222,9 +223,18 @@ fn mutate(json: &mut Json, mutation: Mutation) {
     }
 }
 
+fn naming() -> Naming {
+    Naming::by_links(Links::new(&[]))
+}
+
 fn post_call(route: Route, body: &str) -> Delivery {
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
-    read(Incoming { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() }, at, Some(0))
+    read(
+        Incoming { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() },
+        at,
+        Some(0),
+        &naming(),
+    )
 }
 
 /// Whatever is taken must be storable and read back, or a merge would find the log damaged.
@@ -269,7 +279,7 @@ proptest! {
     fn any_bytes_are_taken_or_refused(body in vec(any::<u8>(), 0..200), route in any::<bool>()) {
         let at = Timestamp::from_unix_secs(0).expect("a time");
         let route = if route { Route::PostCall } else { Route::Transcription };
-        let delivery = read(Incoming { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None);
+        let delivery = read(Incoming { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None, &naming());
         prop_assert_eq!(delivery.body, body);
     }
 

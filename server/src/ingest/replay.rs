@@ -52,8 +52,9 @@ impl Ingest {
         let signed_at = signed_at.map(|header| header.unix_secs);
         let now = Timestamp::from_system_time(SystemTime::now());
         let (headers, body) = (incoming.headers.clone(), incoming.body.clone());
-        let mut delivery = read(incoming, now, signed_at);
+        let mut delivery = read(incoming, now, signed_at, &self.naming);
         delivery.sameness = if replay.as_new {
+            delivery.idempotency_key = None;
             Sameness::None
         } else {
             // What made it the same as another when it came: its second of receipt counts, where no signature tells one.

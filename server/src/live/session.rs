@@ -11,6 +11,7 @@ pub mod echo;
 #[doc(hidden)]
 pub mod frames;
 mod io;
+mod outages;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use super::wire::{Connection, Leave, Subscription};
 use crate::auth::Identity;
 use crate::store::{Store, StoreError};
 use codec::{Codec, Next};
+use outages::{Outages, Reader};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +65,6 @@ impl Default for Timing {
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// For a read to be answered.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// Between two tries of a failing read.
-const STORAGE_RETRY: Duration = Duration::from_millis(500);
 /// Read buffer of an idle connection, in bytes; it grows with the frames that come.
 const READ_BUFFER: usize = 128;
 /// Writes to the socket before a session looks at everything else.
@@ -72,11 +72,11 @@ const ROUNDS: usize = 32;
 /// No further request is read while more bytes than this wait to be sent.
 const MAX_WAITING: usize = 64 * 1024;
 
-/// A storage that does not answer.
-struct Outage {
-    since: Instant,
-    /// When it is tried again.
-    again: Instant,
+/// A subscription that waits for its call to appear.
+struct Pending {
+    request: Subscribe,
+    /// When it was asked for: one without history begins there.
+    since: Timestamp,
 }
 
 /// A connection's task. There are thousands, most of them idle: what few of them ever need is boxed.
@@ -87,13 +87,14 @@ pub struct Session {
     timing: Arc<Timing>,
     codec: Codec,
     /// Subscriptions that wait for their call to appear.
-    pending: BTreeMap<Identifier, Subscribe>,
+    pending: BTreeMap<Identifier, Pending>,
     next_subscription: u64,
     limit: Limit,
     last_pong: Instant,
     next_ping: Instant,
     expires: Option<Instant>,
-    storage_fails: Option<Box<Outage>>,
+    /// Readers whose reads fail, at most one for each subscription.
+    outages: Outages,
     /// When the connection is closed, should the client not have left for another server.
     leave_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -141,7 +142,7 @@ impl Session {
             last_pong: now,
             next_ping,
             expires,
-            storage_fails: None,
+            outages: Outages::default(),
             leave_until: None,
             timer: Box::pin(sleep_until(next_ping.into())),
             page: 64,
@@ -246,7 +247,7 @@ impl Session {
             Some(self.last_pong + self.timing.pong_timeout),
             self.expires,
             self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
-            self.storage_fails.as_ref().map(|outage| outage.again).filter(|again| *again > now),
+            self.outages.next(now),
             self.leave_until,
             self.next_look(now),
         ]
@@ -265,7 +266,9 @@ impl Session {
             // It took something since.
             *blocked = (now, written);
         }
-        if self.expires.is_some_and(|expires| expires <= now) {
+        // The monotonic clock stands still while the machine sleeps; the wall clock may have been set.
+        let clock = Timestamp::from_system_time(SystemTime::now());
+        if self.expires.is_some_and(|expires| expires <= now) || self.connection.identity.expires <= clock {
             return Some(CloseReason::TokenExpired);
         }
         let is_sending = self.codec.blocked.is_some_and(|(since, _)| now < since + self.timing.write_deadline);
@@ -279,7 +282,7 @@ impl Session {
         if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
             return Some(CloseReason::TooSlow);
         }
-        if self.storage_fails.as_ref().is_some_and(|outage| now >= outage.since + self.timing.storage_deadline) {
+        if self.outages.longest(now) >= self.timing.storage_deadline {
             return Some(CloseReason::StorageDown);
         }
         if now >= self.next_ping {

@@ -16,7 +16,7 @@ use super::Hub;
 use super::broker::Bus;
 use super::broker::bus::News;
 use super::wire::Fate;
-use crate::store::events::StoredEvent;
+use crate::store::events::{Page, StoredEvent};
 use crate::store::ledger::Wake;
 use crate::store::{Store, StoreError};
 
@@ -32,6 +32,8 @@ const LEAST: Duration = Duration::from_millis(50);
 const PAGE: usize = 1_000;
 /// Most missed events announced at once; followers read further ones themselves.
 const MISSED: i64 = 256;
+/// Most bytes of them, of one call.
+const MISSED_BYTES: usize = 256 << 10;
 
 /// Runs until the process ends.
 pub async fn run(store: Store, hub: Hub, bus: Option<Bus>) {
@@ -96,7 +98,7 @@ async fn sweep_feeds(store: &Store, hub: &Hub, heads: &[(CallId, Seq)]) -> Resul
         }
         if head.head > *known && head.head - known <= MISSED {
             debug!(call_id = %head.call_id, known, head = head.head, "the sweep found events");
-            match store.events(head.call_id, *known, MISSED).await {
+            match store.events(head.call_id, *known, Page { rows: MISSED, bytes: MISSED_BYTES }).await {
                 Ok(events) => announce(hub, head.call_id, events),
                 // One log that cannot be read must not hide the others; its followers try for themselves.
                 Err(error) => warn!(call_id = %head.call_id, %error, "cannot read what the sweep found"),

@@ -1,26 +1,44 @@
 //! A recording, whole or in part (RFC 9110 section 14).
 
-use std::io::Cursor;
+use std::io;
 
+use bytes::Bytes;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 
-/// A `Range` header's value, if there is one.
-pub(super) struct Range(Option<String>);
+use super::bounded::{PIECE, Streamed};
+use crate::store::Store;
+use crate::store::recordings::Recording;
+
+/// What a request asks of a recording: its `Range` and `If-Range` headers.
+pub(super) struct Range {
+    range: Option<String>,
+    if_range: Option<String>,
+}
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Range {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        Outcome::Success(Self(request.headers().get_one("Range").map(str::to_owned)))
+        let header = |name| request.headers().get_one(name).map(str::to_owned);
+        Outcome::Success(Self { range: header("Range"), if_range: header("If-Range") })
     }
 }
 
-pub(super) struct Recording {
-    pub content_type: String,
-    pub bytes: Vec<u8>,
+impl Range {
+    /// The range to answer with, of a body with that entity tag: another one's range is of no use (RFC 9110 section 13.1.5).
+    fn of(&self, etag: &str) -> Option<&str> {
+        let is_same = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
+        self.range.as_deref().filter(|_| is_same)
+    }
+}
+
+/// A recording on its way to a client: read from the store chunk by chunk.
+pub(super) struct Answer {
+    pub store: Store,
+    pub recording: Recording,
     pub range: Range,
 }
 
@@ -50,26 +68,46 @@ fn part(range: Option<&str>, len: usize) -> Part {
     }
 }
 
-impl<'r> Responder<'r, 'static> for Recording {
+impl<'r> Responder<'r, 'static> for Answer {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        let len = self.bytes.len();
+        let Self { store, recording, range } = self;
+        let len = usize::try_from(recording.length).unwrap_or(usize::MAX);
+        let etag = format!("\"{:x}-{len:x}\"", recording.created_at.as_micros());
         let mut response = Response::build();
-        response.raw_header("Accept-Ranges", "bytes").raw_header("Content-Type", self.content_type);
-        match part(self.range.0.as_deref(), len) {
-            Part::Whole => response.sized_body(len, Cursor::new(self.bytes)),
-            Part::Some(first, last) => {
-                let bytes = self.bytes[first..=last].to_vec();
-                response
-                    .status(Status::PartialContent)
-                    .raw_header("Content-Range", format!("bytes {first}-{last}/{len}"))
-                    .sized_body(bytes.len(), Cursor::new(bytes))
-            }
+        response.raw_header("Accept-Ranges", "bytes").raw_header("Content-Type", recording.content_type.clone());
+        response.raw_header("ETag", etag.clone()).max_chunk_size(PIECE);
+        match part(range.of(&etag), len) {
+            Part::Whole => response.sized_body(len, bytes(store, recording, 0, len)),
+            Part::Some(first, last) => response
+                .status(Status::PartialContent)
+                .raw_header("Content-Range", format!("bytes {first}-{last}/{len}"))
+                .sized_body(last + 1 - first, bytes(store, recording, first, last + 1)),
             Part::Unsatisfiable => {
                 response.status(Status::RangeNotSatisfiable).raw_header("Content-Range", format!("bytes */{len}"))
             }
         };
         response.ok()
     }
+}
+
+/// The bytes of a recording from `from` up to and without `end`.
+fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> Streamed {
+    Streamed::new(futures_util::stream::try_unfold(from, move |at| {
+        let (store, recording) = (store.clone(), recording.clone());
+        async move {
+            if at >= end {
+                return Ok(None);
+            }
+            let (number, skip) = recording.chunk_of(at as u64);
+            let chunk = store.recording_chunk(&recording, number).await.map_err(io::Error::other)?;
+            // It was replaced or deleted meanwhile: better no more than another one's bytes.
+            let chunk = chunk.filter(|chunk| chunk.len() > skip).ok_or(io::ErrorKind::NotFound)?;
+            let piece = Bytes::from(chunk).slice(skip..);
+            let piece = piece.slice(..piece.len().min(end - at));
+            let next = at + piece.len();
+            Ok(Some((piece, next)))
+        }
+    }))
 }
 
 #[cfg(test)]

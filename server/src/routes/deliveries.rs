@@ -6,15 +6,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::api::{Attempt, AttemptList, DeliveryList, Replayed, WholeDelivery};
 use rocket::data::{Data, ToByteUnit};
-use rocket::http::Status;
+use rocket::http::uri::Origin;
+use rocket::http::{ContentType, Status};
 use rocket::{FromForm, Route, State, get, post, routes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::admin::unlimited;
-use super::calls::identifier;
-use super::query::{cursor, instant, number, plain};
+use super::bounded::Whole;
+use super::query::{cursor, instant, number, only, plain};
+use super::scope::identifier;
 use super::{Admin, App, Json};
 use crate::cluster::Question;
 use crate::error::ApiError;
@@ -44,8 +46,9 @@ struct Asked<'r> {
 }
 
 #[get("/deliveries?<asked..>")]
-async fn list(asked: Asked<'_>, admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+async fn list(asked: Asked<'_>, admin: Admin, uri: &Origin<'_>, app: &State<App>) -> Result<Json, ApiError> {
     unlimited(&admin)?;
+    only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
     let filter = filter(&asked, app).await?;
     if filter.verdict.as_deref() == Some("unverified") {
         return attempts(&filter, app).await;
@@ -102,11 +105,15 @@ async fn attempts(filter: &DeliveryFilter, app: &App) -> Result<Json, ApiError> 
 }
 
 #[get("/deliveries/<id>")]
-async fn show(id: &str, admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+async fn show(id: &str, admin: Admin, app: &State<App>) -> Result<Whole, ApiError> {
     unlimited(&admin)?;
+    app.answers.whole(ContentType::JSON, whole(id, app)).await
+}
+
+async fn whole(id: &str, app: &App) -> Result<String, ApiError> {
     let whole = find(id, app).await?;
     let damaged = |_| ApiError::of_status(Status::InternalServerError);
-    Json::of(&WholeDelivery {
+    let json = Json::of(&WholeDelivery {
         delivery: whole.view,
         duplicate_of: whole.duplicate_of,
         headers: RawValue::from_string(whole.headers).map_err(damaged)?,
@@ -115,7 +122,8 @@ async fn show(id: &str, admin: Admin, app: &State<App>) -> Result<Json, ApiError
         body_dropped: whole.body.is_none(),
         response: whole.response,
         events: whole.events,
-    })
+    })?;
+    Ok(json.0)
 }
 
 async fn find(id: &str, app: &App) -> Result<Kept, ApiError> {

@@ -1,9 +1,31 @@
 //! Reading query parameters, with a word on what is wrong. Public for the fuzz targets alone.
 
-use callscope_common::Timestamp;
+use callscope_common::{Timestamp, text};
+use rocket::http::uri::Origin;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+
+/// Most characters of a parameter's name in an error.
+const MAX_SHOWN: usize = 64;
+
+/// Refuses parameters that the route does not know: a filter that is misspelt would otherwise list everything.
+///
+/// # Errors
+/// Names the first one.
+pub fn only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
+    let Some(query) = uri.query() else { return Ok(()) };
+    let unknown = query.segments().map(|(key, _)| key).find(|key| !key.is_empty() && !known.contains(key));
+    match unknown {
+        Some(key) => {
+            let shown: String = text::one_line(key).chars().take(MAX_SHOWN).collect();
+            let takes =
+                if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
+            Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(takes))
+        }
+        None => Ok(()),
+    }
+}
 
 /// A page's cursor: the id of the last row of the page before.
 ///

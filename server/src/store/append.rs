@@ -11,9 +11,10 @@ mod operations;
 mod write;
 
 pub use operations::turn_hash;
+pub(in crate::store) use operations::turn_hash_without_speaker;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use callscope_common::Timestamp;
@@ -51,6 +52,11 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// For an operation from end to end. Nothing can interrupt a call into SQLite whose disk does not answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
+/// The version of the database since when turns are kept by `turn_id` and speaker.
+const SPEAKERS_SINCE: i64 = 5;
+/// Servers of the version before may go on writing for so long beside newer ones.
+const ROLLING_UPGRADE_SECS: i64 = 86_400;
+
 /// Called after each commit, in the order of the log; must not block.
 pub type OnCommit = Box<dyn Fn(Vec<Wake>) + Send + Sync>;
 
@@ -69,7 +75,7 @@ impl Appender {
     pub fn start(store: Store, unknown_calls: UnknownCalls, on_commit: OnCommit) -> (Self, JoinHandle<()>) {
         let (queue, operations) = mpsc::channel(QUEUE);
         let is_sqlite = matches!(store, Store::Sqlite { .. });
-        let writer = Writer { store, unknown_calls, on_commit };
+        let writer = Writer { store, unknown_calls, on_commit, turn_ids_alone_before: OnceLock::new() };
         let task = if is_sqlite { on_own_thread(writer.run(operations)) } else { spawn(writer.run(operations)) };
         (Self { queue }, task)
     }
@@ -125,6 +131,8 @@ struct Writer {
     store: Store,
     unknown_calls: UnknownCalls,
     on_commit: OnCommit,
+    /// See [`Ledger::turn_ids_alone_before`]; read from the database by the first transaction.
+    turn_ids_alone_before: OnceLock<Timestamp>,
 }
 
 /// Why a transaction did not come about.
@@ -250,6 +258,14 @@ impl Writer {
         let mut tx = Tx::begin(&self.store).await?;
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
+        ledger.is_again = again;
+        ledger.turn_ids_alone_before = match self.turn_ids_alone_before.get() {
+            Some(at) => *at,
+            None => {
+                let at = tx.upgraded_at(SPEAKERS_SINCE).await?.plus_secs(ROLLING_UPGRADE_SECS);
+                *self.turn_ids_alone_before.get_or_init(|| at)
+            }
+        };
         load::load(&mut tx, &mut ledger, ops).await?;
         if again {
             let ids: Vec<Uuid> =

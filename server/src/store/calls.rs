@@ -1,5 +1,6 @@
 //! Reading calls.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use callscope_common::api::CallView;
@@ -31,17 +32,31 @@ pub(super) struct CallRow {
     pub merged_into: Option<CallId>,
 }
 
-/// Selects the row of the call whose id is told, with its columns in the order of [`CallRow`].
+/// The columns of the call `c`, in the order of [`CallRow`].
+macro_rules! columns {
+    () => {
+        "c.call_id, c.call_sid, c.sid_made_up, c.conversation_id, c.status, c.subject, c.agent_id, c.metadata, c.head, c.turns, \
+         c.live, c.has_audio, c.created_at, c.updated_at, c.end_time, c.merged_into"
+    };
+}
+
+/// Selects the row of the call whose id is told.
 macro_rules! call_row {
     ($id:literal) => {
-        concat!(
-            "SELECT call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, head, turns, \
-             live, has_audio, created_at, updated_at, end_time, merged_into FROM calls WHERE call_id = ",
-            $id
-        )
+        concat!("SELECT ", $crate::store::calls::columns!(), " FROM calls c WHERE c.call_id = ", $id)
     };
 }
 pub(super) use call_row;
+pub(super) use columns;
+
+/// A call, and how a name led to it.
+#[derive(sqlx::FromRow)]
+struct Resolved {
+    #[sqlx(flatten)]
+    row: CallRow,
+    #[sqlx(rename = "moved")]
+    is_moved: bool,
+}
 
 impl TryFrom<&Row<'_>> for CallRow {
     type Error = rusqlite::Error;
@@ -99,11 +114,12 @@ impl TryFrom<CallRow> for Call {
     }
 }
 
-impl TryFrom<CallRow> for CallInfo {
+impl TryFrom<Resolved> for CallInfo {
     type Error = StoreError;
 
-    fn try_from(row: CallRow) -> Result<Self, StoreError> {
+    fn try_from(Resolved { row, is_moved }: Resolved) -> Result<Self, StoreError> {
         Ok(Self {
+            is_moved,
             call_id: row.call_id,
             status: row.status.parse().map_err(|_| StoreError::Damaged("status"))?,
             call_sid: row.call_sid,
@@ -116,6 +132,8 @@ impl TryFrom<CallRow> for CallInfo {
 /// What a subscription needs to know of a call.
 #[derive(Debug, Clone)]
 pub struct CallInfo {
+    /// Whether the name that led here named another record before, which this call absorbed: then a seq alone may be of that record.
+    pub is_moved: bool,
     /// The call's own id.
     pub call_id: CallId,
     /// Its sid.
@@ -141,8 +159,36 @@ pub struct CallFilter {
     pub since: Option<Timestamp>,
     /// Only those the server heard of before this one.
     pub before: Option<CallId>,
+    /// Only these.
+    pub among: Option<Vec<CallId>>,
     /// Most calls to return.
     pub limit: i64,
+}
+
+/// A page of calls.
+#[derive(Debug)]
+pub struct CallPage {
+    /// Newest first.
+    pub calls: Vec<CallView>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+/// No further call is put into a page whose results and metadata have so many bytes.
+const MAX_PAGE_BYTES: i64 = 4 << 20;
+
+fn size(text: &str) -> i64 {
+    i64::try_from(text.len()).unwrap_or(i64::MAX)
+}
+
+/// What a filter asks of a call.
+macro_rules! asked {
+    () => {
+        "merged_into IS NULL AND ($1 IS NULL OR status = $1) AND ($2 IS NULL OR agent_id = $2) \
+         AND ($3 IS NULL OR lower(COALESCE(subject, '')) LIKE $3 ESCAPE '\\' OR lower(COALESCE(agent_id, '')) LIKE $3 ESCAPE '\\' \
+              OR EXISTS (SELECT 1 FROM identifiers i WHERE i.call_id = calls.call_id AND lower(i.identifier) LIKE $3 ESCAPE '\\')) \
+         AND ($4 IS NULL OR created_at >= $4) AND ($5 IS NULL OR call_id < $5) ORDER BY call_id DESC LIMIT $6"
+    };
 }
 
 /// Where a followed call stands.
@@ -164,7 +210,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn resolve(&self, id: &Identifier) -> Result<Option<CallInfo>, StoreError> {
-        self.resolve_row(id).await?.map(CallInfo::try_from).transpose()
+        self.resolved(id).await?.map(CallInfo::try_from).transpose()
     }
 
     /// The call of that id; of an absorbed record, the surviving call.
@@ -172,25 +218,34 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn call_info(&self, call_id: CallId) -> Result<Option<CallInfo>, StoreError> {
-        self.row_by_id(call_id).await?.map(CallInfo::try_from).transpose()
+        let row = self.row_by_id(call_id).await?;
+        row.map(|row| Resolved { is_moved: row.call_id != call_id, row }).map(CallInfo::try_from).transpose()
     }
 
-    async fn resolve_row(&self, id: &Identifier) -> Result<Option<CallRow>, StoreError> {
-        const ROW: &str = call_row!("(SELECT call_id FROM identifiers WHERE identifier = $1)");
-        let row: Option<CallRow> = match self {
+    /// A `call_id` wins over identifiers, in this order everywhere.
+    async fn resolved(&self, id: &Identifier) -> Result<Option<Resolved>, StoreError> {
+        if let Some(call_id) = id.as_call_id()
+            && let Some(row) = self.row_by_id(call_id).await?
+        {
+            return Ok(Some(Resolved { is_moved: row.call_id != call_id, row }));
+        }
+        const ROW: &str = concat!(
+            "SELECT ",
+            columns!(),
+            ", i.moved FROM identifiers i JOIN calls c ON c.call_id = i.call_id WHERE i.identifier = $1"
+        );
+        Ok(match self {
             Self::Sqlite { quick, .. } => {
                 quick
                     .read(|connection| {
-                        connection.prepare_cached(ROW)?.query_row([id.as_str()], |row| row.try_into()).optional()
+                        let mut statement = connection.prepare_cached(ROW)?;
+                        let resolved = |row: &Row<'_>| Ok(Resolved { row: row.try_into()?, is_moved: row.get(16)? });
+                        statement.query_row([id.as_str()], resolved).optional()
                     })
                     .await?
             }
             Self::Postgres { readers, .. } => sqlx::query_as(ROW).bind(id.as_str()).fetch_optional(readers).await?,
-        };
-        match (row, id.as_call_id()) {
-            (None, Some(call_id)) => self.row_by_id(call_id).await,
-            (row, _) => Ok(row),
-        }
+        })
     }
 
     async fn row_by_id(&self, call_id: CallId) -> Result<Option<CallRow>, StoreError> {
@@ -212,37 +267,144 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn call(&self, id: &Identifier) -> Result<Option<CallView>, StoreError> {
-        let Some(row) = self.resolve_row(id).await? else { return Ok(None) };
-        Ok(self.views(vec![row]).await?.pop())
+        let Some(resolved) = self.resolved(id).await? else { return Ok(None) };
+        Ok(self.views(vec![resolved.row]).await?.pop())
     }
 
-    /// Calls, newest first.
+    /// Those of the calls in `among` that `id` names. What it costs does not tell whether another call has that name.
     ///
     /// # Errors
     /// The database's.
-    pub async fn calls(&self, filter: &CallFilter) -> Result<Vec<CallView>, StoreError> {
+    pub async fn call_among(&self, id: &Identifier, among: &[CallId]) -> Result<Option<CallView>, StoreError> {
+        let named: Option<CallId> = match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_scalar(
+                    "SELECT call_id FROM identifiers WHERE identifier = $1 \
+                     AND call_id IN (SELECT unhex(value) FROM json_each($2))",
+                )
+                .bind(id.as_str())
+                .bind(hex_list(among))
+                .fetch_optional(readers)
+                .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_scalar("SELECT call_id FROM identifiers WHERE identifier = $1 AND call_id = ANY($2)")
+                    .bind(id.as_str())
+                    .bind(among)
+                    .fetch_optional(readers)
+                    .await?
+            }
+        };
+        let by_id = id.as_call_id().filter(|call_id| among.contains(call_id));
+        let Some(call_id) = by_id.or(named) else { return Ok(None) };
+        let Some(row) = self.row_by_id(call_id).await? else { return Ok(None) };
+        Ok(self.views(vec![row]).await?.pop())
+    }
+
+    /// The calls that one of these identifiers names.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn named_by(&self, identifiers: &[Identifier]) -> Result<Vec<CallId>, StoreError> {
+        let names: Vec<&str> = identifiers.iter().map(Identifier::as_str).collect();
+        let ids: Vec<CallId> = identifiers.iter().filter_map(Identifier::as_call_id).collect();
+        Ok(match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_scalar(
+                    "SELECT call_id FROM identifiers WHERE identifier IN (SELECT value FROM json_each($1)) UNION \
+                     SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id IN (SELECT unhex(value) FROM json_each($2))",
+                )
+                .bind(json!(names).to_string())
+                .bind(hex_list(&ids))
+                .fetch_all(readers)
+                .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_scalar(
+                    "SELECT call_id FROM identifiers WHERE identifier = ANY($1) UNION \
+                     SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = ANY($2)",
+                )
+                .bind(&names)
+                .bind(&ids)
+                .fetch_all(readers)
+                .await?
+            }
+        })
+    }
+
+    /// Calls, newest first. A page may hold fewer than asked for while there are more: then it says so.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn calls(&self, filter: &CallFilter) -> Result<CallPage, StoreError> {
         let pattern = filter.q.as_ref().map(|q| {
             let escaped = q.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             format!("%{escaped}%")
         });
-        let rows: Vec<CallRow> = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT * FROM calls WHERE merged_into IS NULL \
-                 AND ($1 IS NULL OR status = $1) AND ($2 IS NULL OR agent_id = $2) \
-                 AND ($3 IS NULL OR lower(COALESCE(subject, '')) LIKE $3 ESCAPE '\\' OR lower(COALESCE(agent_id, '')) LIKE $3 ESCAPE '\\' \
-                      OR EXISTS (SELECT 1 FROM identifiers i WHERE i.call_id = calls.call_id AND lower(i.identifier) LIKE $3 ESCAPE '\\')) \
-                 AND ($4 IS NULL OR created_at >= $4) AND ($5 IS NULL OR call_id < $5) \
-                 ORDER BY call_id DESC LIMIT $6",
-            )
-            .bind(filter.status.map(CallStatus::as_str))
-            .bind(filter.agent_id.as_deref())
-            .bind(pattern)
-            .bind(filter.since.map(Timestamp::as_micros))
-            .bind(filter.before)
-            .bind(filter.limit)
-            .fetch_all(pool).await?
+        macro_rules! ask {
+            ($sql:expr) => {
+                sqlx::query_as($sql)
+                    .bind(filter.status.map(CallStatus::as_str))
+                    .bind(filter.agent_id.as_deref())
+                    .bind(&pattern)
+                    .bind(filter.since.map(Timestamp::as_micros))
+                    .bind(filter.before)
+                    .bind(filter.limit + 1)
+            };
+        }
+        let mut rows: Vec<CallRow> = match (&filter.among, self) {
+            (None, _) => on_pool!(self, pool => {
+                ask!(concat!("SELECT * FROM calls WHERE ", asked!())).fetch_all(pool).await?
+            }),
+            (Some(among), Self::Sqlite { readers, .. }) => {
+                let sql = concat!(
+                    "SELECT * FROM calls WHERE call_id IN (SELECT unhex(value) FROM json_each($7)) AND ",
+                    asked!()
+                );
+                ask!(sql).bind(hex_list(among)).fetch_all(readers).await?
+            }
+            (Some(among), Self::Postgres { readers, .. }) => {
+                let sql = concat!("SELECT * FROM calls WHERE call_id = ANY($7) AND ", asked!());
+                ask!(sql).bind(among).fetch_all(readers).await?
+            }
+        };
+        let limit = usize::try_from(filter.limit).unwrap_or(0);
+        let fits = self.that_fit(&rows).await?.min(limit);
+        let has_more = rows.len() > fits;
+        rows.truncate(fits);
+        Ok(CallPage { calls: self.views(rows).await?, has_more })
+    }
+
+    /// How many of these calls fit into one answer: results may be large.
+    async fn that_fit(&self, rows: &[CallRow]) -> Result<usize, StoreError> {
+        let ids: Vec<CallId> = rows.iter().map(|row| row.call_id).collect();
+        let sizes: Vec<(CallId, i64)> = match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_as(
+                    "SELECT call_id, CAST(octet_length(call_data) AS BIGINT) FROM results \
+                     WHERE call_id IN (SELECT unhex(value) FROM json_each($1))",
+                )
+                .bind(hex_list(&ids))
+                .fetch_all(readers)
+                .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_as(
+                    "SELECT call_id, CAST(octet_length(call_data) AS BIGINT) FROM results WHERE call_id = ANY($1)",
+                )
+                .bind(&ids)
+                .fetch_all(readers)
+                .await?
+            }
+        };
+        let sizes: HashMap<CallId, i64> = sizes.into_iter().collect();
+        let mut left = MAX_PAGE_BYTES;
+        let fits = rows.iter().take_while(|row| {
+            let had_room = left > 0;
+            left -= sizes.get(&row.call_id).copied().unwrap_or(0) + row.metadata.as_ref().map_or(0, |json| size(json));
+            had_room
         });
-        self.views(rows).await
+        Ok(fits.count())
     }
 
     async fn views(&self, rows: Vec<CallRow>) -> Result<Vec<CallView>, StoreError> {
@@ -279,7 +441,32 @@ impl Store {
                         .await?
                 }
             };
-        rows.into_iter().map(|row| view(row, &names, &results)).collect()
+        let newest: HashMap<CallId, i64> = self.newest_events(&ids).await?.into_iter().collect();
+        let views = rows.into_iter().map(|row| {
+            let last = newest.get(&row.call_id).copied().map(at).transpose()?;
+            Ok(CallView { last_event_at: last, ..view(row, &names, &results)? })
+        });
+        views.collect()
+    }
+
+    /// When the newest event of each of these calls was appended, in microseconds.
+    async fn newest_events(&self, ids: &[CallId]) -> Result<Vec<(CallId, i64)>, StoreError> {
+        Ok(match self {
+            Self::Sqlite { readers, .. } => sqlx::query_as(
+                "SELECT c.call_id, e.created_at FROM calls c JOIN events e ON e.call_id = c.call_id AND e.seq = c.head \
+                     WHERE c.call_id IN (SELECT unhex(value) FROM json_each($1))",
+            )
+            .bind(hex_list(ids))
+            .fetch_all(readers)
+            .await?,
+            Self::Postgres { readers, .. } => sqlx::query_as(
+                "SELECT c.call_id, e.created_at FROM calls c JOIN events e ON e.call_id = c.call_id AND e.seq = c.head \
+                     WHERE c.call_id = ANY($1)",
+            )
+            .bind(ids)
+            .fetch_all(readers)
+            .await?,
+        })
     }
 
     /// Where these calls stand. A deleted call is missing.
@@ -351,16 +538,6 @@ impl Store {
             sqlx::query_scalar("SELECT transcript FROM results WHERE call_id = $1").bind(call_id).fetch_optional(pool).await?
         });
         Ok(found.flatten())
-    }
-
-    /// A call's recording: its type and its bytes.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn audio(&self, call_id: CallId) -> Result<Option<(String, Vec<u8>)>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as("SELECT content_type, bytes FROM audio WHERE call_id = $1").bind(call_id).fetch_optional(pool).await?
-        }))
     }
 
     /// How many calls there are of each status.

@@ -8,7 +8,7 @@ pub use follow::{Head, Place};
 pub use keep::Range;
 
 use callscope_common::api::DeliveryView;
-use callscope_common::{CallId, Timestamp};
+use callscope_common::{CallId, Cursor, Seq, Timestamp};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -234,11 +234,16 @@ impl Store {
             .bind(delivery_id).fetch_optional(pool).await?
         });
         let Some((duplicate_of, headers, body, response)) = rest else { return Ok(None) };
-        let events: Vec<String> = on_pool!(self, pool => {
-            sqlx::query_scalar("SELECT frame FROM events WHERE call_id = $1 AND delivery_id = $2 ORDER BY seq")
-                .bind(view.call_id).bind(delivery_id).fetch_all(pool).await?
-        });
-        let events = events.into_iter().map(RawValue::from_string).collect::<Result<_, _>>();
+        let events: Vec<(Seq, String)> = match view.call_id {
+            None => Vec::new(),
+            Some(call_id) => on_pool!(self, pool => {
+                sqlx::query_as("SELECT seq, frame FROM events WHERE call_id = $1 AND delivery_id = $2 ORDER BY seq")
+                    .bind(call_id).bind(delivery_id).fetch_all(pool).await?
+            }),
+        };
+        let call_id = view.call_id.unwrap_or_default();
+        let complete = |(seq, frame)| RawValue::from_string(Cursor::complete(frame, call_id, seq));
+        let events = events.into_iter().map(complete).collect::<Result<_, _>>();
         let events = events.map_err(|_| StoreError::Damaged("event"))?;
         Ok(Some(WholeDelivery { view, duplicate_of, headers, body, response, events }))
     }

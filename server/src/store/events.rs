@@ -1,11 +1,12 @@
 //! Reading logs.
 
 use callscope_common::event::EventKind;
-use callscope_common::{CallId, Seq};
+use callscope_common::{CallId, Cursor, Seq, Timestamp};
+use futures_util::TryStreamExt;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, on_pool};
 
-/// An event as stored.
+/// An event as it is sent.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
     /// Its place in the log.
@@ -16,31 +17,112 @@ pub struct StoredEvent {
     pub frame: String,
 }
 
+/// How much of a log is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// Most events.
+    pub rows: i64,
+    /// No further event is read once the messages have so many bytes.
+    pub bytes: usize,
+}
+
+impl Page {
+    /// Everything. For tests.
+    pub const ALL: Self = Self { rows: i64::MAX, bytes: usize::MAX };
+}
+
+/// Most events that PostgreSQL is asked for at once: a result that is not read to its end is sent to its end all the same.
+const POSTGRES_ROWS: i64 = 64;
+
+const ROWS: &str = "SELECT seq, kind, frame FROM events WHERE call_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+type Row = (Seq, String, String);
+
 impl Store {
-    /// The events after `after`, at most `limit`, in order.
+    /// The events after `after`, in order. A page that is not empty holds at least one event, whatever its size.
+    ///
+    /// On SQLite it is read by the thread that asks: for short pages only.
     ///
     /// # Errors
     /// The database's.
-    pub async fn events(&self, call_id: CallId, after: Seq, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
-        const ROWS: &str = "SELECT seq, kind, frame FROM events WHERE call_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let rows: Vec<(Seq, String, String)> = match self {
-            Self::Sqlite { quick, .. } => {
-                quick
-                    .read(|connection| {
-                        let mut statement = connection.prepare_cached(ROWS)?;
-                        let rows = statement.query_map((call_id, after, limit), |row| row.try_into())?;
-                        rows.collect()
-                    })
-                    .await?
-            }
-            Self::Postgres { readers, .. } => {
-                sqlx::query_as(ROWS).bind(call_id).bind(after).bind(limit).fetch_all(readers).await?
-            }
-        };
-        rows.into_iter()
-            .map(|(seq, kind, frame)| {
-                Ok(StoredEvent { seq, kind: kind.parse().map_err(|_| StoreError::Damaged("event"))?, frame })
+    pub async fn events(&self, call_id: CallId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
+        let Self::Sqlite { quick, .. } = self else { return self.events_in_pool(call_id, after, page).await };
+        let rows = quick
+            .read(|connection| {
+                let mut statement = connection.prepare_cached(ROWS)?;
+                let mut rows = statement.query((call_id, after, page.rows))?;
+                let mut taken = Taken::new(page);
+                while let Some(row) = rows.next()? {
+                    if !taken.push(row.try_into()?) {
+                        break;
+                    }
+                }
+                Ok(taken.rows)
             })
-            .collect()
+            .await?;
+        events(call_id, rows)
     }
+
+    /// The seq of the newest event that was appended before `at`; 0 where there is none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn head_at(&self, call_id: CallId, at: Timestamp) -> Result<Seq, StoreError> {
+        let head: Option<Seq> = on_pool!(self, pool => {
+            sqlx::query_scalar("SELECT seq FROM events WHERE call_id = $1 AND created_at < $2 ORDER BY seq DESC LIMIT 1")
+                .bind(call_id).bind(at.as_micros()).fetch_optional(pool).await?
+        });
+        Ok(head.unwrap_or(0))
+    }
+
+    /// The same through the pool of reading connections, for readers that keep no connection's client waiting.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn events_in_pool(
+        &self,
+        call_id: CallId,
+        after: Seq,
+        page: Page,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = if matches!(self, Self::Postgres { .. }) { page.rows.min(POSTGRES_ROWS) } else { page.rows };
+        let mut taken = Taken::new(page);
+        on_pool!(self, pool => {
+            let mut found = sqlx::query_as::<_, Row>(ROWS).bind(call_id).bind(after).bind(rows).fetch(pool);
+            while let Some(row) = found.try_next().await? {
+                if !taken.push(row) {
+                    break;
+                }
+            }
+        });
+        events(call_id, taken.rows)
+    }
+}
+
+/// The rows of a page so far.
+struct Taken {
+    rows: Vec<Row>,
+    left: usize,
+}
+
+impl Taken {
+    fn new(page: Page) -> Self {
+        Self { rows: Vec::new(), left: page.bytes }
+    }
+
+    /// Takes a row; says whether the page has room for another.
+    fn push(&mut self, row: Row) -> bool {
+        self.left = self.left.saturating_sub(row.2.len());
+        self.rows.push(row);
+        self.left > 0
+    }
+}
+
+fn events(call_id: CallId, rows: Vec<Row>) -> Result<Vec<StoredEvent>, StoreError> {
+    rows.into_iter()
+        .map(|(seq, kind, frame)| {
+            let kind = kind.parse().map_err(|_| StoreError::Damaged("event"))?;
+            Ok(StoredEvent { seq, kind, frame: Cursor::complete(frame, call_id, seq) })
+        })
+        .collect()
 }

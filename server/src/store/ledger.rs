@@ -172,6 +172,10 @@ pub struct Ledger {
     pub(super) names: HashMap<Identifier, CallId>,
     pub(super) taken_sids: HashSet<String>,
     pub(super) prior: HashMap<Key, Prior>,
+    /// Whether the batch was tried before, and may have been committed.
+    pub(super) is_again: bool,
+    /// Before this time turns were kept by their `turn_id` alone, whoever spoke.
+    pub(super) turn_ids_alone_before: Timestamp,
     /// Deliveries of this batch that an earlier try committed, and what they were answered.
     pub(super) committed: HashMap<Uuid, Answer>,
     pub(super) transcription_ids: std::vec::IntoIter<i64>,
@@ -198,6 +202,8 @@ impl Ledger {
             names: HashMap::new(),
             taken_sids: HashSet::new(),
             prior: HashMap::new(),
+            is_again: false,
+            turn_ids_alone_before: now,
             committed: HashMap::new(),
             transcription_ids: Vec::new().into_iter(),
             writes: Writes::default(),
@@ -213,7 +219,7 @@ impl Ledger {
             Op::Deliver(delivery) => self.deliver(delivery).map(Outcome::Answered),
             Op::Register(register) => self.register(register),
             Op::Patch(patch) => self.patch(patch),
-            Op::Delete(id) => Ok(self.delete(id)),
+            Op::Delete(delete) => Ok(self.delete(delete)),
             Op::Beat(beat) => Ok(self.beat(beat)),
             Op::Leave(node) => {
                 self.writes.left.push(node.clone());
@@ -296,7 +302,7 @@ impl Ledger {
         &mut self,
         call_id: CallId,
         data: CallData,
-        transcript: Option<&str>,
+        transcript: Transcript,
         delivery_id: Option<Uuid>,
     ) {
         let call = self.call(call_id);
@@ -313,7 +319,7 @@ impl Ledger {
             cursor: Some(draw_cursor(call_id, seq)),
         });
         self.push(call_id, EventKind::CallCompleted, &message, delivery_id);
-        self.writes.results.push(NewResult { call_id, call_data: stored, transcript: transcript.map(Into::into) });
+        self.writes.results.push(NewResult { call_id, call_data: stored, transcript });
     }
 
     fn push(&mut self, call_id: CallId, kind: EventKind, message: &ServerMessage, delivery_id: Option<Uuid>) {

@@ -16,6 +16,7 @@ use rocket::tokio::runtime::{Builder, Runtime};
 
 use super::append::turn_hash;
 use super::calls::CallInfo;
+use super::events::Page;
 use super::ledger::{
     CallFailure, CallResult, Change, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn,
     UnknownCalls, key, new_id,
@@ -107,6 +108,7 @@ impl Case {
             call_sid: sid.map(|at| self.identifier("sid", at)),
             conversation_id: conversation.map(|at| self.identifier("conv", at)),
             others: provider.map(|at| self.identifier("CA", at)).into_iter().collect(),
+            ..Names::default()
         }
     }
 
@@ -124,7 +126,7 @@ impl Case {
         let (text, at) = (format!("turn {}", self.sent.len()), now());
         let id = turn_id.map(|id| format!("t{id}"));
         let same = match &id {
-            Some(id) => Sameness::Turn(turn_hash(id)),
+            Some(id) => Sameness::Turn(turn_hash(Speaker::User, id)),
             None => Sameness::Content(key(&[self.name.as_bytes(), text.as_bytes()])),
         };
         let said = text.clone();
@@ -286,7 +288,7 @@ async fn info(name: &str) -> Option<CallInfo> {
 
 /// A log's turns and their ids; checks what every log must hold to.
 async fn turns(call: &CallInfo) -> Vec<(String, i64)> {
-    let events = store().events(call.call_id, 0, i64::MAX).await.expect("a read");
+    let events = store().events(call.call_id, 0, Page::ALL).await.expect("a read");
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=call.head).collect::<Vec<_>>());
     let mut found = Vec::new();
     let mut last = None;

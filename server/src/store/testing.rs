@@ -34,6 +34,7 @@ pub(crate) fn deliver(change: Change, sameness: Sameness, at: Timestamp) -> Op {
         headers: "[]".into(),
         body: b"{}".to_vec(),
         body_hash: [0; 32],
+        idempotency_key: None,
         sameness,
         change,
     }))

@@ -7,12 +7,12 @@
 mod postgres;
 mod sqlite;
 
-use callscope_common::{CallId, Identifier};
+use callscope_common::{CallId, Identifier, Timestamp};
 use uuid::Uuid;
 
 use super::calls::CallRow;
 use super::deliveries::Range;
-use super::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult, Sameness};
+use super::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult, Sameness, Transcript};
 use super::nodes::Beat;
 use super::{Store, StoreError};
 use postgres::PostgresTx;
@@ -73,6 +73,26 @@ macro_rules! beside_turns {
     };
 }
 
+/// Remembers the places of the deliveries that are about to be deleted, at the time `$3`: who follows deliveries may stand behind one.
+macro_rules! tombstones {
+    () => {
+        "INSERT INTO delivery_tombstones (delivery_id, tx, deleted_at) SELECT delivery_id, tx, $3 FROM deliveries WHERE "
+    };
+}
+
+/// The deliveries from `$1` to `$2` that hold no key and changed nothing.
+macro_rules! without_effect {
+    () => {
+        "delivery_id >= $1 AND delivery_id <= $2 AND dedup_key IS NULL AND verdict IN ('duplicate', 'rejected')"
+    };
+}
+
+/// For how long the places of deleted deliveries are remembered, in microseconds: a month.
+const TOMBSTONES_KEPT: i64 = 30 * 86_400 * 1_000_000;
+
+/// Bytes of a recording in one row.
+const CHUNK: usize = 64 << 10;
+
 impl Tx {
     pub async fn begin(store: &Store) -> Result<Self> {
         Ok(match store {
@@ -117,9 +137,16 @@ impl Tx {
         engine!(self.taken_sids(prefix, &first, &last))
     }
 
-    /// The deliveries that took effect under one of the keys.
-    pub async fn prior(&mut self, keys: &[Key]) -> Result<Vec<PriorRow>> {
-        engine!(self.prior(keys))
+    /// The deliveries that took effect under one of the keys, or under one of the senders' own keys. Versions before migration 5 kept
+    /// the latter among the former.
+    pub async fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
+        engine!(self.prior(keys, senders))
+    }
+
+    /// When the database was brought to that version; long ago where that is not known.
+    pub async fn upgraded_at(&mut self, version: i64) -> Result<Timestamp> {
+        let at: Option<i64> = engine!(self.upgraded_at(version))?;
+        Ok(at.and_then(Timestamp::from_micros).unwrap_or(Timestamp::EPOCH))
     }
 
     /// What those of these deliveries were answered that are stored.
@@ -169,22 +196,56 @@ impl Tx {
 
     /// Stores a call's result; a transcript that is already there stays where the new result brings none.
     pub async fn put_result(&mut self, result: &NewResult) -> Result<()> {
-        let transcript = Bind::MaybeText(result.transcript.as_deref());
-        self.execute(
-            "INSERT INTO results (call_id, call_data, transcript) VALUES ($1, $2, $3) ON CONFLICT (call_id) DO UPDATE \
-             SET call_data = excluded.call_data, transcript = COALESCE(excluded.transcript, results.transcript)",
-            &[Bind::Id(result.call_id), Bind::Text(&result.call_data), transcript],
-        )
-        .await
+        let (id, data) = (Bind::Id(result.call_id), Bind::Text(&result.call_data));
+        match &result.transcript {
+            Transcript::Keep => {
+                self.execute(
+                    "INSERT INTO results (call_id, call_data) VALUES ($1, $2) \
+                     ON CONFLICT (call_id) DO UPDATE SET call_data = excluded.call_data",
+                    &[id, data],
+                )
+                .await
+            }
+            Transcript::Replace(transcript) => {
+                self.execute(
+                    "INSERT INTO results (call_id, call_data, transcript) VALUES ($1, $2, $3) ON CONFLICT (call_id) \
+                     DO UPDATE SET call_data = excluded.call_data, transcript = excluded.transcript",
+                    &[id, data, Bind::MaybeText(transcript.as_deref())],
+                )
+                .await
+            }
+        }
     }
 
-    pub async fn put_audio(&mut self, call_id: CallId, bytes: &[u8], now: i64) -> Result<()> {
+    /// Stores a call's recording in chunks, in the place of the one that was there.
+    pub async fn put_recording(&mut self, call_id: CallId, kind: &str, bytes: &[u8], now: i64) -> Result<()> {
+        let id = Bind::Id(call_id);
+        self.delete_recording(call_id).await?;
+        let (length, chunk_length) = (int(bytes.len()), int(CHUNK));
         self.execute(
-            "INSERT INTO audio (call_id, content_type, created_at, bytes) VALUES ($1, 'audio/mpeg', $2, $3) \
-             ON CONFLICT (call_id) DO UPDATE SET created_at = excluded.created_at, bytes = excluded.bytes",
-            &[Bind::Id(call_id), Bind::Int(now), Bind::Bytes(bytes)],
+            "INSERT INTO recordings (call_id, content_type, created_at, length, chunk_length) VALUES ($1, $2, $3, $4, $5)",
+            &[id, Bind::Text(kind), Bind::Int(now), Bind::Int(length), Bind::Int(chunk_length)],
         )
-        .await
+        .await?;
+        for (number, chunk) in (0..).zip(bytes.chunks(CHUNK)) {
+            self.execute(
+                "INSERT INTO recording_chunks (call_id, number, bytes) VALUES ($1, $2, $3)",
+                &[id, Bind::Int(number), Bind::Bytes(chunk)],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_recording(&mut self, call_id: CallId) -> Result<()> {
+        for sql in [
+            "DELETE FROM recordings WHERE call_id = $1",
+            "DELETE FROM recording_chunks WHERE call_id = $1",
+            "DELETE FROM audio WHERE call_id = $1",
+        ] {
+            self.execute(sql, &[Bind::Id(call_id)]).await?;
+        }
+        Ok(())
     }
 
     /// Writes a merge: what belonged to `from` belongs to `into`; the record stays as a signpost without a log.
@@ -194,12 +255,18 @@ impl Tx {
         self.execute(concat!("UPDATE deliveries SET call_id = $2 WHERE ", turns_of!()), &both).await?;
         self.execute(concat!("UPDATE deliveries SET call_id = $2 WHERE ", beside_turns!()), &both).await?;
         self.execute("DELETE FROM events WHERE call_id = $1", &one).await?;
-        self.execute("UPDATE identifiers SET call_id = $2 WHERE call_id = $1", &both).await?;
+        self.execute("UPDATE identifiers SET call_id = $2, moved = TRUE WHERE call_id = $1", &both).await?;
         self.execute("DELETE FROM results WHERE call_id = $1", &one).await?;
         if moves_audio {
-            self.execute("UPDATE audio SET call_id = $2 WHERE call_id = $1", &both).await?;
+            for sql in [
+                "UPDATE audio SET call_id = $2 WHERE call_id = $1",
+                "UPDATE recordings SET call_id = $2 WHERE call_id = $1",
+                "UPDATE recording_chunks SET call_id = $2 WHERE call_id = $1",
+            ] {
+                self.execute(sql, &both).await?;
+            }
         }
-        self.execute("DELETE FROM audio WHERE call_id = $1", &one).await?;
+        self.delete_recording(from).await?;
         let signposts = "UPDATE calls SET merged_into = $2, head = 0 WHERE call_id = $1 OR merged_into = $1";
         self.execute(signposts, &both).await?;
         for (delivery_id, turn_hash) in turns {
@@ -235,10 +302,11 @@ impl Tx {
 
     /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
     /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
-    pub async fn lighten(&mut self, Range { first, last }: Range) -> Result<()> {
+    pub async fn lighten(&mut self, Range { first, last }: Range, now: i64) -> Result<()> {
+        let range = [Bind::Id(first), Bind::Id(last), Bind::Int(now)];
+        self.execute(concat!(tombstones!(), without_effect!()), &range).await?;
         for sql in [
-            "DELETE FROM deliveries WHERE delivery_id >= $1 AND delivery_id <= $2 \
-             AND dedup_key IS NULL AND verdict IN ('duplicate', 'rejected')",
+            concat!("DELETE FROM deliveries WHERE ", without_effect!()),
             "UPDATE deliveries SET headers = '[]', body = NULL WHERE delivery_id >= $1 AND delivery_id <= $2 \
              AND (headers <> '[]' OR body IS NOT NULL)",
         ] {
@@ -248,20 +316,30 @@ impl Tx {
     }
 
     /// Deletes a call and all that was kept of it.
-    pub async fn delete(&mut self, call_id: CallId) -> Result<()> {
+    pub async fn delete(&mut self, call_id: CallId, now: i64) -> Result<()> {
+        self.execute("DELETE FROM delivery_tombstones WHERE deleted_at < $1", &[Bind::Int(now - TOMBSTONES_KEPT)])
+            .await?;
+        for (remember, delete) in [
+            (concat!(tombstones!(), turns_of!()), concat!("DELETE FROM deliveries WHERE ", turns_of!())),
+            (concat!(tombstones!(), beside_turns!()), concat!("DELETE FROM deliveries WHERE ", beside_turns!())),
+        ] {
+            self.execute(remember, &[Bind::Id(call_id), Bind::Id(call_id), Bind::Int(now)]).await?;
+            self.execute(delete, &[Bind::Id(call_id)]).await?;
+        }
         for sql in [
-            concat!("DELETE FROM deliveries WHERE ", turns_of!()),
-            concat!("DELETE FROM deliveries WHERE ", beside_turns!()),
             "DELETE FROM events WHERE call_id = $1",
             "DELETE FROM identifiers WHERE call_id = $1",
             "DELETE FROM results WHERE call_id = $1",
-            "DELETE FROM audio WHERE call_id = $1",
             "DELETE FROM calls WHERE call_id = $1 OR merged_into = $1",
         ] {
             self.execute(sql, &[Bind::Id(call_id)]).await?;
         }
-        Ok(())
+        self.delete_recording(call_id).await
     }
+}
+
+fn int(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 /// An answer as it is stored.

@@ -9,7 +9,7 @@ use callscope_common::protocol::{
     CallMerged, ErrorCode, ErrorMessage, Named, ServerMessage, Subscribe, SubscriptionConfirmed,
 };
 use callscope_common::protocol::{ClientMessage, From};
-use callscope_common::{CallId, Seq};
+use callscope_common::{CallId, Cursor, Seq};
 use rocket::tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::log::Log;
@@ -28,6 +28,8 @@ pub(super) struct Follow {
     pub names: Vec<String>,
     pub call_id: CallId,
     pub cursor: Seq,
+    /// The last cursor that a message carried: what a client goes on with.
+    place: String,
     /// The head when it was confirmed, and whether the call was over then.
     confirmed: (Seq, bool),
     /// A merge may have begun it anew, if it was over before.
@@ -118,7 +120,7 @@ impl Client {
     pub fn resumptions(&self) -> Vec<serde_json::Value> {
         let follow = |follow: &Follow| {
             let name = follow.names.first()?;
-            Some(serde_json::json!({ "subscribe": name, "after": follow.cursor, "call_id": follow.call_id }))
+            Some(serde_json::json!({ "subscribe": name, "after": follow.place }))
         };
         let waits = self.pending.keys().map(|name| serde_json::json!({ "subscribe": name, "wait": true }));
         self.follows.iter().filter_map(follow).chain(waits).collect()
@@ -218,28 +220,36 @@ impl Client {
 
     fn on_confirmed(&mut self, confirmed: &SubscriptionConfirmed, log: &Log) {
         let (name, call_id) = (&confirmed.identifier, confirmed.call_id);
-        let mut begin = 0;
+        let place = confirmed.cursor.clone().expect("a confirmation carries a cursor");
+        let begin =
+            log.place(call_id, &place).unwrap_or_else(|| panic!("a place that is not in the log: {confirmed:?}"));
         if confirmed.message == "subscribed after a merge" {
             let owed = self.owed.iter().position(|owed| owed == &(name.clone(), call_id)).expect("a merge");
             self.owed.swap_remove(owed);
         } else {
             let is_asked = matches!(self.asked.get(name).and_then(VecDeque::front), Some(Asked::Subscribe(..)));
-            let request = match self.pending.remove(name) {
-                Some(pending) if !is_asked => pending,
-                _ => self.answered(name).0,
+            let (request, has_waited) = match self.pending.remove(name) {
+                Some(pending) if !is_asked => (pending, true),
+                _ => (self.answered(name).0, false),
             };
-            begin = match request.from {
-                From::Start => 0,
-                From::After(after) => after,
-                From::Live => confirmed.seq,
-                From::Behind(_) => unreachable!("this client asks by seq"),
-            };
+            let is_running = confirmed.message.starts_with("already");
+            match request.from {
+                _ if is_running => {}
+                From::Start => assert_eq!(begin, 0, "{confirmed:?}"),
+                From::After(after) => assert_eq!(begin, after, "{confirmed:?}"),
+                // Everything that came after the request: the call itself did.
+                From::Live if has_waited => assert_eq!(begin, 0, "{confirmed:?}"),
+                From::Live => assert!(begin <= confirmed.seq, "{confirmed:?}"),
+                From::Behind(cursor) => assert_eq!(cursor, place, "{confirmed:?}"),
+            }
+            self.release(name, call_id);
         }
         let confirmed_at = (confirmed.seq, confirmed.status.is_ended());
         let fresh = Follow {
             names: vec![name.clone()],
             call_id,
             cursor: begin,
+            place,
             confirmed: confirmed_at,
             may_restart: false,
             may_be_gone: false,
@@ -262,6 +272,15 @@ impl Client {
         if !follow.names.contains(name) {
             follow.names.push(name.clone());
         }
+    }
+
+    /// A name belongs to one subscription: where it leads to another call by now, the one that had it loses it.
+    fn release(&mut self, name: &String, call_id: CallId) {
+        self.follows
+            .iter_mut()
+            .filter(|follow| follow.call_id != call_id)
+            .for_each(|f| f.names.retain(|own| own != name));
+        self.follows.retain(|follow| !follow.names.is_empty());
     }
 
     fn on_unsubscribed(&mut self, Named { identifier, message, .. }: &Named, log: &Log) {
@@ -327,7 +346,7 @@ impl Client {
             ErrorCode::CallNotFound => !log.was_known(&name, step),
             ErrorCode::CursorInvalid => {
                 self.refused.push(name);
-                request.call_id.is_none_or(|id| log.records.get(&id).is_none_or(|record| record.fate.is_some()))
+                is_upheaved || !log.may_fit(&request)
             }
             ErrorCode::SubscriptionFailed => is_upheaved,
             _ => false,
@@ -344,6 +363,7 @@ impl Client {
         }
         assert_eq!(seq, follow.cursor + 1, "out of order: {text}\n{follow:?}");
         follow.cursor = seq;
+        Cursor::of_message(text).expect("an event carries a cursor").clone_into(&mut follow.place);
         follow.may_restart = false;
     }
 

@@ -16,8 +16,9 @@ use super::world::{Commit, World};
 use crate::auth::{Identity, Role};
 use crate::live::session::{Session, Timing};
 use crate::live::{Hub, sweep};
+use crate::store::events::Page;
 use crate::store::ledger::{
-    CallResult, Change, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn, Wake, new_id,
+    CallResult, Change, Delete, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn, Wake, new_id,
 };
 use crate::store::testing::deliver;
 
@@ -98,8 +99,11 @@ impl<'w> Run<'w> {
             Step::Delete(call) => {
                 // A turn that is committed behind it would make a call that nobody here knows.
                 self.settle_commits();
-                self.commit(Op::Delete(self.identifier((call, false))));
+                if let Some(call_id) = self.call_id(call) {
+                    self.commit(Op::Delete(Delete { call_id, ended_before: None }));
+                }
             }
+            Step::Restore(call, back) => self.restore(call, back).await,
             Step::Announce(at, how) => self.announce(at, how),
             Step::AnnounceAll => self.hub.announce(self.unannounced.drain(..).collect()),
             Step::Claim(call, back) => self.claim(call, back),
@@ -200,6 +204,30 @@ impl<'w> Run<'w> {
         assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
     }
 
+    /// The server goes down, the database is restored to a state in which the call's log was shorter, the server comes up, and every
+    /// client goes on with the last cursor it saw.
+    async fn restore(&mut self, call: usize, back: usize) {
+        self.settle_commits();
+        let Some(call_id) = self.call_id(call) else { return };
+        let head = self.log.records[&call_id].head();
+        let left = head - Seq::try_from(back).expect("a seq").min(head);
+        if self.log.records[&call_id].end_after(left).is_some() {
+            // Its status would have to go back too.
+            return;
+        }
+        self.world.truncate(call_id, left).await;
+        self.log.truncate(call_id, left);
+        self.unannounced.clear();
+        let resumptions: Vec<_> = self.clients.iter().map(Client::resumptions).collect();
+        self.clients.clear();
+        self.hub = Hub::default();
+        for requests in resumptions {
+            let mut client = self.connect(1 << 16);
+            requests.into_iter().for_each(|request| client.subscribe(request, self.step));
+            self.clients.push(client);
+        }
+    }
+
     // --- announcements ---
 
     fn take_commits(&mut self) {
@@ -283,10 +311,17 @@ impl<'w> Run<'w> {
             Begin::Start => serde_json::json!({ "subscribe": name }),
             Begin::Live => serde_json::json!({ "subscribe": name, "history": false }),
             Begin::Wait => serde_json::json!({ "subscribe": name, "wait": true }),
+            Begin::WaitLive => serde_json::json!({ "subscribe": name, "wait": true, "history": false }),
             Begin::After(after) => {
                 let Some(call_id) = log.named(&name) else { return };
                 let after = log.records[&call_id].head().min(Seq::try_from(after).expect("a seq"));
                 serde_json::json!({ "subscribe": name, "after": after, "call_id": call_id })
+            }
+            Begin::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
+            Begin::Cursor(call, at) => {
+                // Of any record there ever was, whatever became of it.
+                let Some(cursor) = log.some_cursor(call, at) else { return };
+                serde_json::json!({ "subscribe": name, "after": cursor })
             }
         };
         self.client(at).subscribe(request, step);
@@ -367,7 +402,7 @@ impl<'w> Run<'w> {
     /// What was announced is what is stored.
     async fn check_log(&self) {
         for (call_id, record) in self.log.records.iter().filter(|(_, record)| record.fate.is_none()) {
-            let stored = self.world.store().events(*call_id, 0, i64::MAX).await.expect("events");
+            let stored = self.world.store().events(*call_id, 0, Page::ALL).await.expect("events");
             let stored: Vec<_> = stored.into_iter().map(|event| (event.kind, event.frame)).collect();
             assert!(stored == record.events, "the log of {call_id} is another one");
         }

@@ -40,6 +40,8 @@ pub(super) enum Step {
     /// The second is found to be the first.
     Merge(usize, usize),
     Delete(usize),
+    /// The server ends, the database is restored to a state with so many events less in the call's log, and the server starts.
+    Restore(usize, usize),
     /// Announces one of the commits that were not announced yet.
     Announce(usize, How),
     /// Announces all of them.
@@ -64,9 +66,16 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begin {
     Start,
+    /// Behind an event, with the record that its number belongs to.
     After(usize),
+    /// Behind a number alone.
+    Number(usize),
+    /// Behind an event that some record had at some time: the record, and which of its cursors.
+    Cursor(usize, usize),
     Live,
     Wait,
+    /// To wait for the call, and follow it from now on.
+    WaitLive,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => call().prop_map(Step::End),
         1 => (call(), call()).prop_map(|(a, b)| Step::Merge(a, b)),
         1 => call().prop_map(Step::Delete),
+        1 => (call(), 0..6_usize).prop_map(|(c, back)| Step::Restore(c, back)),
         8 => (0..8_usize, how()).prop_map(|(at, how)| Step::Announce(at, how)),
         4 => Just(Step::AnnounceAll),
         2 => (call(), 0..4_usize).prop_map(|(c, back)| Step::Claim(c, back)),
@@ -133,8 +143,11 @@ fn begin() -> impl Strategy<Value = Begin> {
     prop_oneof![
         4 => Just(Begin::Start),
         2 => (0..6_usize).prop_map(Begin::After),
+        1 => (0..6_usize).prop_map(Begin::Number),
+        3 => (0..8_usize, 0..8_usize).prop_map(|(record, at)| Begin::Cursor(record, at)),
         2 => Just(Begin::Live),
         2 => Just(Begin::Wait),
+        1 => Just(Begin::WaitLive),
     ]
 }
 

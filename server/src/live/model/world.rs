@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use callscope_common::Timestamp;
+use callscope_common::{CallId, Seq, Timestamp};
 use parking_lot::Mutex;
 use rocket::tokio::runtime::{Builder, Runtime};
 use rocket::tokio::task::yield_now;
@@ -69,6 +69,20 @@ impl World {
     /// Commits an operation while everything else stands still.
     pub fn commit(&self, op: Op) -> Outcome {
         self.begin(op).wait()
+    }
+
+    /// Takes the events behind `head` off a call's log, as a database does that is restored to an older state.
+    pub async fn truncate(&self, call_id: CallId, head: Seq) {
+        let Store::Sqlite { writer, .. } = self.store() else { panic!("an SQLite database") };
+        let writer = writer.lock().await;
+        let connection = writer.as_ref().expect("a connection");
+        for sql in [
+            "DELETE FROM events WHERE call_id = ?1 AND seq > ?2",
+            "UPDATE calls SET head = ?2, turns = (SELECT COUNT(*) FROM events WHERE call_id = ?1 AND kind = 'transcription' AND seq <= ?2) \
+             WHERE call_id = ?1",
+        ] {
+            connection.execute(sql, (call_id, head)).expect("a statement");
+        }
     }
 
     /// What was committed since the last time, in the order of the log.

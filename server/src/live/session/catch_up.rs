@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
+use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
 use tracing::debug;
 
-use super::{Outage, ROUNDS, STORAGE_RETRY, Session, in_time};
+use super::{ROUNDS, Reader, Session, in_time};
 use crate::live::feed::{Feed, JOINED_BYTES};
 use crate::live::frame::{join, text_frame};
 use crate::live::wire::Fate;
 use crate::store::StoreError;
+use crate::store::events::Page;
 
 impl Session {
     /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled.
@@ -25,16 +27,7 @@ impl Session {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
-            if self.storage_fails.as_ref().is_some_and(|outage| outage.again > Instant::now()) {
-                return Ok(());
-            }
-            let Some((id, feed, cursor)) = self.next_owed() else {
-                if !self.has_fates() {
-                    // Whatever could not be read is not owed any more.
-                    self.storage_fails = None;
-                }
-                return Ok(());
-            };
+            let Some((id, feed, cursor)) = self.next_owed() else { return Ok(()) };
             rounds += 1;
             if rounds > ROUNDS {
                 // Others are waiting too: requests, deadlines, whoever wants this connection closed.
@@ -45,15 +38,10 @@ impl Session {
                 Some(found) => Ok(Some(found)),
                 None => Box::pin(self.read_owed(&feed, cursor)).await,
             };
-            match found {
+            let failed = match found {
                 Ok(Some((bytes, last))) => {
-                    let mut wire = self.connection.wire.lock();
-                    if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
-                        s.cursor = last;
-                        self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
-                        wire.out.push_back(bytes);
-                    }
-                    self.storage_fails = None;
+                    self.take_owed(id, cursor, bytes, last);
+                    continue;
                 }
                 Ok(None) => match Box::pin(self.fate_of(feed.call_id)).await {
                     Ok(Some(fate)) => {
@@ -61,22 +49,45 @@ impl Session {
                         return Ok(());
                     }
                     // Announced and not readable: to be tried again.
-                    Ok(None) => self.storage_failed(&StoreError::Damaged("log: an announced event is missing")),
-                    Err(error) => self.storage_failed(&error),
+                    Ok(None) => StoreError::Damaged("log: an announced event is missing"),
+                    Err(error) => error,
                 },
-                Err(error) => self.storage_failed(&error),
+                Err(error) => error,
+            };
+            self.storage_failed(Reader::Subscription(id), &failed);
+            // A failed read may have taken seconds: everything else of the connection first.
+            self.has_more = true;
+            return Ok(());
+        }
+    }
+
+    /// Puts events that a subscription is owed into the output, unless it moved on meanwhile.
+    fn take_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
+        {
+            let mut wire = self.connection.wire.lock();
+            if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
+                s.cursor = last;
+                self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
+                wire.out.push_back(bytes);
             }
         }
+        self.outages.is_over(Reader::Subscription(id));
     }
 
     /// Settles or ends subscriptions that are owed nothing; returns one that is.
     fn next_owed(&mut self) -> Option<(u64, Arc<Feed>, Seq)> {
         let mut ended = Vec::new();
         let mut owed = Vec::new();
+        let now = Instant::now();
         {
+            let outages = &mut self.outages;
             let mut wire = self.connection.wire.lock();
             wire.subscriptions.retain_mut(|s| {
                 if s.settled || s.fate.is_some() {
+                    return true;
+                }
+                let reader = Reader::Subscription(s.id);
+                if !outages.may_read(reader, now) {
                     return true;
                 }
                 // In this order: a head read after the end holds the end.
@@ -86,8 +97,11 @@ impl Session {
                     owed.push((s.id, Arc::clone(&s.feed), s.cursor));
                 } else if is_over {
                     ended.push((Arc::clone(&s.feed), s.member));
+                    outages.is_over(reader);
                     return false;
                 } else {
+                    // What could not be read is not owed any more.
+                    outages.is_over(reader);
                     s.settled = true;
                 }
                 true
@@ -101,15 +115,12 @@ impl Session {
         if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
     }
 
-    fn has_fates(&self) -> bool {
-        self.connection.wire.lock().subscriptions.iter().any(|s| s.fate.is_some())
-    }
-
     /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
-    async fn read_owed(&mut self, feed: &Feed, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
-        let events = in_time(self.store.events(feed.call_id, cursor, self.page.into())).await?;
+    async fn read_owed(&mut self, feed: &Arc<Feed>, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        let page = Page { rows: self.page.into(), bytes: JOINED_BYTES };
+        let events = in_time(self.store.events(feed.call_id, cursor, page)).await?;
         let mut frames = Vec::with_capacity(events.len());
-        let (mut bytes, mut last) = (0, cursor);
+        let (mut bytes, mut last, mut has_end) = (0, cursor, false);
         for event in &events {
             if event.seq != last + 1 {
                 return Err(StoreError::Damaged("log: an event is missing"));
@@ -120,9 +131,14 @@ impl Session {
             }
             frames.push(text_frame(&event.frame));
             last = event.seq;
+            // The feed may have learnt of this head without its events, and so not know that the call is over.
+            has_end |= event.kind == EventKind::CallCompleted;
         }
         if frames.is_empty() {
             return Ok(None);
+        }
+        if has_end {
+            self.hub.raise(feed, last, true);
         }
         let average = (bytes / frames.len()).max(1);
         self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
@@ -137,10 +153,8 @@ impl Session {
         })
     }
 
-    pub(super) fn storage_failed(&mut self, error: &StoreError) {
-        let now = Instant::now();
-        let since = self.storage_fails.as_ref().map_or(now, |outage| outage.since);
-        debug!(connection_id = %self.connection.connection_id, %error, "cannot read what is owed");
-        self.storage_fails = Some(Box::new(Outage { since, again: now + STORAGE_RETRY }));
+    pub(super) fn storage_failed(&mut self, reader: Reader, error: &StoreError) {
+        debug!(connection_id = %self.connection.connection_id, %error, ?reader, "cannot read what is owed");
+        self.outages.failed(reader, Instant::now());
     }
 }

@@ -4,25 +4,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callscope_common::protocol::{CallMerged, CloseReason, ErrorCode, ErrorMessage, Reconnect, ServerMessage};
+use callscope_common::{Cursor, Identifier};
 
-use super::{Session, in_time};
+use super::{Reader, Session, in_time};
 use crate::live::wire::{Fate, Leave};
 use crate::store::StoreError;
+use crate::store::calls::CallInfo;
+
+/// Subscriptions that begin before the connection is looked after again.
+const PROMOTED_AT_ONCE: usize = 4;
 
 impl Session {
     /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
     pub(super) async fn chores(&mut self) -> Option<CloseReason> {
-        let (named, leave, fates) = {
+        let now = Instant::now();
+        self.forget_outages();
+        let (leave, fates) = {
             let mut wire = self.connection.wire.lock();
             if wire.close.is_some() || wire.broken {
                 return wire.close.or(Some(CloseReason::Normal));
             }
-            let retries = self.storage_fails.as_ref().is_none_or(|outage| outage.again <= Instant::now());
-            let fates: Vec<(u64, Fate)> = match retries {
-                true => wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?))).collect(),
-                false => Vec::new(),
-            };
-            (std::mem::take(&mut wire.named), wire.leave.take(), fates)
+            let fates = wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?)));
+            let fates: Vec<(u64, Fate)> =
+                fates.filter(|(id, _)| self.outages.may_read(Reader::Subscription(*id), now)).collect();
+            (wire.leave.take(), fates)
         };
         if let (Some(leave), None) = (leave, self.leave_until) {
             let Leave { after, until } = *leave;
@@ -30,18 +35,48 @@ impl Session {
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
         }
-        for identifier in named {
-            if let Some(request) = self.pending.remove(&identifier) {
-                Box::pin(self.subscribe(request)).await;
-            }
-        }
         for (id, fate) in fates {
             match Box::pin(self.meet(id, fate)).await {
-                Ok(()) => self.storage_fails = None,
-                Err(error) => self.storage_failed(&error),
+                Ok(()) => self.outages.is_over(Reader::Subscription(id)),
+                Err(error) => self.storage_failed(Reader::Subscription(id), &error),
             }
         }
+        Box::pin(self.promote(now)).await;
         None
+    }
+
+    /// Subscribes to calls that were waited for and appeared: a few at a time, since each reads the storage, and everything else of the
+    /// connection waits meanwhile. A storage that does not answer leaves them waiting, to be tried again.
+    async fn promote(&mut self, now: Instant) {
+        for _ in 0..PROMOTED_AT_ONCE {
+            if !self.outages.may_read(Reader::Promotions, now) {
+                return;
+            }
+            let next = self.connection.wire.lock().named.pop();
+            let Some(identifier) = next else { return self.outages.is_over(Reader::Promotions) };
+            let Some(pending) = self.pending.remove(&identifier) else { continue };
+            match self.subscribe_pending(pending).await {
+                Ok(()) => self.outages.is_over(Reader::Promotions),
+                Err((pending, error)) => {
+                    self.storage_failed(Reader::Promotions, &error);
+                    self.pending.insert(identifier.clone(), pending);
+                    self.connection.wire.lock().named.push(identifier);
+                }
+            }
+        }
+        self.has_more |= !self.connection.wire.lock().named.is_empty();
+    }
+
+    /// Forgets failed reads of what is there no more.
+    fn forget_outages(&mut self) {
+        if self.outages.is_empty() {
+            return;
+        }
+        let wire = self.connection.wire.lock();
+        self.outages.retain(|reader| match reader {
+            Reader::Subscription(id) => wire.subscriptions.iter().any(|s| s.id == id),
+            Reader::Promotions => !wire.named.is_empty(),
+        });
     }
 
     /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its start.
@@ -72,26 +107,40 @@ impl Session {
             });
         }
         let Some(into) = survivor else { return Ok(()) };
-        let (call_id, names) = (into.call_id, gone.names);
+        self.follow_survivor(into, gone.names).await;
+        Ok(())
+    }
+
+    /// Follows the call that absorbed a followed record: from its start, or, where it is followed already, as far as that one is.
+    async fn follow_survivor(&mut self, into: CallInfo, names: Vec<Identifier>) {
+        let call_id = into.call_id;
         let followed = {
             let mut wire = self.connection.wire.lock();
             let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == call_id);
             other.map(|other| {
                 let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
                 other.names.extend(new);
-                Arc::clone(&other.feed)
+                // Only its session writes to it until it was confirmed, so that its place is known.
+                other.settled = false;
+                (Arc::clone(&other.feed), other.cursor)
             })
         };
-        let feed = followed.unwrap_or_else(|| self.follow(call_id, names.clone(), into.call_sid.clone(), 0));
-        // Read anew, since it is followed only now; should this fail, the sweep finds the head.
+        let (feed, place) = match followed {
+            Some((feed, place)) => (feed, place),
+            None => (self.follow(call_id, names.clone(), into.call_sid.clone(), 0), 0),
+        };
+        // Read once more, since it is followed only now; should this fail, the sweep finds the head.
         let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
+        let cursor = match place {
+            0 => Some(Cursor::start(call_id)),
+            place => in_time(self.store.cursor_at(call_id, place)).await.ok().flatten(),
+        };
         for name in &names {
-            self.confirm(name, &info, "subscribed after a merge");
+            self.confirm(name, &info, cursor, "subscribed after a merge");
         }
         if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
             s.confirm(info.head);
         }
         self.hub.raise(&feed, info.head, info.status.is_ended());
-        Ok(())
     }
 }

@@ -82,7 +82,10 @@ impl Session {
     async fn first_place(&self, request: &FollowDeliveries) -> Result<Option<Place>, StoreError> {
         let head = in_time(self.store.delivery_head()).await?;
         Ok(match &request.after {
-            Some(cursor) => cursor.parse().ok().filter(|place| head.has_reached(*place)),
+            Some(cursor) => match cursor.parse().ok() {
+                Some(place) if in_time(self.store.has_place(&head, place)).await? => Some(place),
+                _ => None,
+            },
             None if request.history => Some(head.start),
             None => Some(head.now),
         })

@@ -1,23 +1,34 @@
 //! What a client may ask for, and the answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use callscope_common::protocol::{
     ClientMessage, CloseReason, ErrorCode, From, MAX_SUBSCRIPTIONS, Named, Pong, ServerMessage, Subscribe,
     SubscriptionConfirmed,
 };
-use callscope_common::{CallId, Identifier, Seq};
+use callscope_common::{CallId, Cursor, Identifier, Seq, Timestamp};
 use tracing::warn;
 use tungstenite::Message;
 
-use super::{Session, in_time};
+use super::{Pending, Session, in_time};
 use crate::live::limit::Allowed;
+use crate::live::wire::Subscription;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
 /// Times a call may be merged or deleted under a subscription's hands before it gives up.
 const TRIES: usize = 4;
+
+/// Servers' clocks may differ by so much, in seconds: a subscription that waited without history begins so much before its request.
+const CLOCKS_DIFFER_SECS: i64 = 5;
+
+/// A subscription that is asked for.
+struct Asked {
+    request: Subscribe,
+    /// Since when it waited for its call.
+    since: Option<Timestamp>,
+}
 
 /// Why a subscription is refused.
 enum Refused {
@@ -71,10 +82,10 @@ impl Session {
         }
     }
 
-    pub(super) async fn subscribe(&mut self, request: Subscribe) {
+    async fn subscribe(&mut self, request: Subscribe) {
         let identifier = request.identifier.clone();
-        if let Err(refused) = self.try_subscribe(request).await {
-            self.forget_pending(&identifier);
+        let mut asked = Asked { request, since: None };
+        if let Err(refused) = self.try_subscribe(&mut asked).await {
             let (code, message) = match refused {
                 Refused::With(code, message) => (code, message),
                 Refused::Store(error) => {
@@ -86,20 +97,39 @@ impl Session {
         }
     }
 
-    async fn try_subscribe(&mut self, request: Subscribe) -> Result<(), Refused> {
+    /// Subscribes to a call that was waited for and appeared. Where the storage fails, the wait is given back, to be tried again.
+    pub(super) async fn subscribe_pending(&mut self, pending: Pending) -> Result<(), (Pending, StoreError)> {
+        let Pending { request, since } = pending;
+        let mut asked = Asked { request, since: Some(since) };
+        match self.try_subscribe(&mut asked).await {
+            Ok(()) => Ok(()),
+            Err(Refused::With(code, message)) => {
+                self.send_error(code, message, Some(asked.request.identifier.to_string()));
+                Ok(())
+            }
+            Err(Refused::Store(error)) => Err((Pending { request: asked.request, since }, error)),
+        }
+    }
+
+    async fn try_subscribe(&mut self, asked: &mut Asked) -> Result<(), Refused> {
         for _ in 0..TRIES {
+            let request = &asked.request;
             let Some(info) = in_time(self.store.resolve(&request.identifier)).await? else {
-                if self.await_call(&request)? && in_time(self.store.resolve(&request.identifier)).await?.is_some() {
+                let since = asked.since.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
+                if self.await_call(request, since)? && in_time(self.store.resolve(&request.identifier)).await?.is_some()
+                {
                     // It appeared in between: whoever announced it may have found nobody waiting.
+                    asked.since = Some(since);
                     continue;
                 }
                 return Ok(());
             };
-            self.forget_pending(&request.identifier);
             if !self.may_follow(&request.identifier, info.call_id).await? {
                 return refuse(ErrorCode::Forbidden, "the token does not allow this call");
             }
-            if self.confirm_again(&request, &info)? || self.join(&request, info.call_id).await? {
+            self.release_name(&request.identifier, info.call_id);
+            if self.confirm_again(asked, &info).await? || self.join(asked, info.call_id).await? {
+                self.forget_pending(&request.identifier);
                 return Ok(());
             }
         }
@@ -107,7 +137,7 @@ impl Session {
     }
 
     /// Waits for a call that is not known yet, where the client wants to; says whether it began to.
-    fn await_call(&mut self, request: &Subscribe) -> Result<bool, Refused> {
+    fn await_call(&mut self, request: &Subscribe, since: Timestamp) -> Result<bool, Refused> {
         let identifier = &request.identifier;
         if !self.connection.identity.may_name(identifier) {
             return refuse(ErrorCode::Forbidden, "the token does not allow this call");
@@ -120,7 +150,7 @@ impl Session {
             self.check_limit()?;
             self.hub.wait_for(identifier, &self.connection);
         }
-        self.pending.insert(identifier.clone(), request.clone());
+        self.pending.insert(identifier.clone(), Pending { request: request.clone(), since });
         self.send(&ServerMessage::SubscriptionPending(Named {
             identifier: identifier.to_string(),
             call_id: None,
@@ -133,6 +163,27 @@ impl Session {
         if self.pending.remove(identifier).is_some() {
             self.hub.wait_no_more(identifier, &self.connection);
         }
+    }
+
+    /// An identifier belongs to one subscription of a connection: where it now leads to another call, the one that had it loses it, and
+    /// ends where it has no other.
+    fn release_name(&mut self, identifier: &Identifier, call_id: CallId) {
+        let is_stale = |s: &Subscription| s.feed.call_id != call_id && s.names.contains(identifier);
+        let nameless = {
+            let mut wire = self.connection.wire.lock();
+            for s in wire.subscriptions.iter_mut().filter(|s| is_stale(s)) {
+                s.names.retain(|name| name != identifier);
+            }
+            wire.subscriptions.iter().find(|s| s.names.is_empty()).map(|s| s.id)
+        };
+        if let Some(gone) = nameless.and_then(|id| self.take(|s| s.id == id)) {
+            self.hub.leave(&gone.feed, gone.member);
+        }
+    }
+
+    /// A subscription that was waited for has its place already.
+    fn check_limit_for(&self, request: &Subscribe) -> Result<(), Refused> {
+        if self.pending.contains_key(&request.identifier) { Ok(()) } else { self.check_limit() }
     }
 
     fn check_limit(&self) -> Result<(), Refused> {
@@ -150,48 +201,55 @@ impl Session {
         }
     }
 
-    /// Confirms a subscription that stands already; says whether one does.
-    fn confirm_again(&self, request: &Subscribe, info: &CallInfo) -> Result<bool, Refused> {
-        let feed = {
+    /// Confirms a subscription that stands already, at the place where it is; says whether one does.
+    async fn confirm_again(&mut self, asked: &Asked, info: &CallInfo) -> Result<bool, Refused> {
+        let request = &asked.request;
+        let is_it = |s: &Subscription| s.feed.call_id == info.call_id;
+        if !self.connection.wire.lock().subscriptions.iter().any(is_it) {
+            return Ok(false);
+        }
+        self.begin(asked, info).await?;
+        let standing = {
             let mut wire = self.connection.wire.lock();
-            let Some(s) = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == info.call_id) else {
-                return Ok(false);
-            };
-            if !s.names.contains(&request.identifier) {
-                s.names.push(request.identifier.clone());
-            }
-            check_cursor(request, info)?;
-            s.confirm(info.head);
-            Arc::clone(&s.feed)
+            wire.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
+                if !s.names.contains(&request.identifier) {
+                    s.names.push(request.identifier.clone());
+                }
+                // From here on only this task writes to it, so that its place stays what it is until it is confirmed.
+                s.settled = false;
+                (Arc::clone(&s.feed), s.cursor)
+            })
         };
-        self.confirm(&request.identifier, info, "already subscribed; the running subscription goes on");
+        let Some((feed, place)) = standing else { return Ok(false) };
+        let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
+            return refuse(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
+        };
+        self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
+        if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
+            s.confirm(info.head);
+        }
         self.hub.raise(&feed, info.head, info.status.is_ended());
         Ok(true)
     }
 
     /// Joins the call's feed, then reads its head, then confirms; says whether the call was still the same.
-    async fn join(&mut self, request: &Subscribe, call_id: CallId) -> Result<bool, Refused> {
-        self.check_limit()?;
+    async fn join(&mut self, asked: &Asked, call_id: CallId) -> Result<bool, Refused> {
+        let request = &asked.request;
+        self.check_limit_for(request)?;
         let (id, feed) =
             (self.next_subscription, self.follow(call_id, vec![request.identifier.clone()], String::new(), Seq::MAX));
-        let joined = match in_time(self.store.resolve(&request.identifier)).await {
-            Ok(Some(info)) if info.call_id == call_id => {
-                check_cursor(request, &info).map(|cursor| Some((info, cursor)))
-            }
-            Ok(_) => Ok(None),
-            Err(error) => Err(error.into()),
-        };
-        let Ok(Some((info, cursor))) = joined else {
+        let begun = self.begin_at_head(asked, call_id).await;
+        let Ok(Some((info, cursor))) = begun else {
             if let Some(s) = self.take(|s| s.id == id) {
                 self.hub.leave(&s.feed, s.member);
             }
-            return joined.map(|_| false);
+            return begun.map(|_| false);
         };
-        self.confirm(&request.identifier, &info, "subscribed");
+        self.confirm(&request.identifier, &info, Some(cursor), "subscribed");
         {
             let mut wire = self.connection.wire.lock();
             let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
-            s.cursor = cursor;
+            s.cursor = cursor.seq();
             s.confirmed = info.head;
             s.call_sid.clone_from(&info.call_sid);
         }
@@ -199,7 +257,27 @@ impl Session {
         Ok(true)
     }
 
-    pub(super) fn confirm(&self, identifier: &Identifier, info: &CallInfo, message: &str) {
+    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` where the name leads elsewhere by now.
+    async fn begin_at_head(&self, asked: &Asked, call_id: CallId) -> Result<Option<(CallInfo, Cursor)>, Refused> {
+        let Some(info) = in_time(self.store.resolve(&asked.request.identifier)).await? else { return Ok(None) };
+        if info.call_id != call_id {
+            return Ok(None);
+        }
+        let begin = self.begin(asked, &info).await?;
+        Ok(in_time(self.store.cursor_at(call_id, begin)).await?.map(|cursor| (info, cursor)))
+    }
+
+    /// The seq to begin behind.
+    async fn begin(&self, Asked { request, since }: &Asked, info: &CallInfo) -> Result<Seq, Refused> {
+        if let (From::Live, Some(since)) = (&request.from, since) {
+            // Live from the request on: the event that made the call came after it.
+            return Ok(in_time(self.store.head_at(info.call_id, since.plus_secs(-CLOCKS_DIFFER_SECS))).await?);
+        }
+        let begin = in_time(self.store.begin(info, &request.from, request.call_id)).await?;
+        begin.map_err(|invalid| Refused::With(ErrorCode::CursorInvalid, invalid.to_string()))
+    }
+
+    pub(super) fn confirm(&self, identifier: &Identifier, info: &CallInfo, cursor: Option<Cursor>, message: &str) {
         self.send(&ServerMessage::SubscriptionConfirmed(SubscriptionConfirmed {
             identifier: identifier.to_string(),
             call_sid: info.call_sid.clone(),
@@ -208,7 +286,7 @@ impl Session {
             message: message.to_owned(),
             call_id: info.call_id,
             seq: info.head,
-            cursor: None,
+            cursor: cursor.map(|cursor| cursor.to_string()),
         }));
     }
 
@@ -237,25 +315,5 @@ impl Session {
             call_id: ended.as_ref().map(|s| s.feed.call_id),
             message: message.into(),
         }));
-    }
-}
-
-/// The seq to begin behind.
-fn check_cursor(request: &Subscribe, info: &CallInfo) -> Result<Seq, Refused> {
-    if request.call_id.is_some_and(|call_id| call_id != info.call_id) {
-        return refuse(
-            ErrorCode::CursorInvalid,
-            "the cursor belongs to another life of the call; subscribe from the start",
-        );
-    }
-    match request.from {
-        From::Start => Ok(0),
-        From::Live => Ok(info.head),
-        From::After(after) if after > info.head => refuse(
-            ErrorCode::CursorInvalid,
-            format!("the cursor {after} lies beyond the head {}; subscribe from the start", info.head),
-        ),
-        From::After(after) => Ok(after),
-        From::Behind(_) => Ok(0),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use callscope_common::{CallId, Identifier};
 
-use super::turn_hash;
+use super::{turn_hash, turn_hash_without_speaker};
 use crate::store::StoreError;
 use crate::store::ledger::{Change, Key, Ledger, Op, Prior, Sameness, Turn};
 use crate::store::tx::{PriorRow, Tx};
@@ -13,7 +13,7 @@ use crate::store::tx::{PriorRow, Tx};
 pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
     let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
     let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
-    let mut ids: HashSet<CallId> = ops.iter().filter_map(|op| op.call_id()).collect();
+    let mut ids: HashSet<CallId> = ops.iter().flat_map(|op| op.call_ids()).collect();
     for (name, call_id) in tx.names(&names).await? {
         ids.insert(call_id);
         ledger.names.insert(Identifier::parse(&name).map_err(|_| StoreError::Damaged("identifier"))?, call_id);
@@ -29,7 +29,7 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Resul
     }
     load_prior(tx, ledger, ops).await?;
     // Only a name that no call has yet can lead to a new call.
-    let is_new = |op: &&&Op| op.names().iter().any(|name| !ledger.names.contains_key(*name)) || op.names().is_empty();
+    let is_new = |op: &&&Op| op.names().iter().any(|name| ledger.named(name).is_none()) || op.names().is_empty();
     let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
     for prefix in prefixes {
         ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
@@ -70,19 +70,25 @@ async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> R
 
 async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
     let mut keys: Vec<Key> = Vec::new();
+    let mut senders: Vec<Key> = Vec::new();
     for delivery in ops.iter().filter_map(|op| op.delivery()) {
+        senders.extend(delivery.idempotency_key);
         keys.extend(delivery.sameness.keys());
         // Of partials too: one that comes after its turn is final is not shown.
-        if let Change::Turn(Turn { names, turn_id: Some(turn_id), .. }) = &delivery.change {
-            let hash = turn_hash(turn_id);
-            let calls = names.iter().filter_map(|name| ledger.names.get(name));
-            keys.extend(calls.map(|call_id| Sameness::turn_key(*call_id, &hash)));
+        if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
+            let hash = turn_hash(*speaker, turn_id);
+            for call_id in names.iter().filter_map(|name| ledger.named(name)) {
+                keys.push(Sameness::turn_key(call_id, &hash));
+                if ledger.calls.get(&call_id).is_some_and(|call| call.created_at < ledger.turn_ids_alone_before) {
+                    keys.push(Sameness::turn_key(call_id, &turn_hash_without_speaker(turn_id)));
+                }
+            }
         }
     }
-    if keys.is_empty() {
+    if keys.is_empty() && senders.is_empty() {
         return Ok(());
     }
-    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys).await? {
+    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys, &senders).await? {
         ledger.prior.insert(key, Prior { delivery_id, body_hash, call_id, answer });
     }
     Ok(())

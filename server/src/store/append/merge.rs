@@ -10,9 +10,13 @@ use crate::store::tx::Tx;
 /// Takes all of `records` into the one that survives.
 pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) -> Result<(), StoreError> {
     let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Damaged("merge")) };
+    let mut transcript = None;
     for call_id in records {
-        if let Some((result, _)) = tx.result(*call_id).await? {
+        if let Some((result, said)) = tx.result(*call_id).await? {
             ledger.call(*call_id).result = Some(result.into());
+            if *call_id == survivor {
+                transcript = said;
+            }
         }
     }
     for call_id in records.iter().copied().filter(|call_id| *call_id != survivor) {
@@ -26,11 +30,10 @@ pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], 
             })
             .collect::<Result<_, StoreError>>()?;
         let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
-        let transcript = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
+        let others = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
         let spare = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
-        ledger
-            .absorb(survivor, Absorbed { call_id, events, names, transcript })
-            .map_err(|_| StoreError::Damaged("count of turns"))?;
+        let absorbed = Absorbed { call_id, events, names, transcripts: (transcript, others) };
+        transcript = ledger.absorb(survivor, absorbed).map_err(|_| StoreError::Damaged("count of turns"))?;
         ledger.transcription_ids = spare;
         // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
         if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callscope_common::{CallId, Identifier};
+use callscope_common::{CallId, Identifier, Speaker};
 
 use crate::store::ledger::{Change, Delivery, Key, Names, Op, Sameness, key, sid_prefix};
 
@@ -24,19 +24,19 @@ impl Op {
                     patch.patch.call_sid.iter().chain(&patch.patch.conversation_id).chain(&patch.patch.identifiers);
                 given.chain([&patch.id]).collect()
             }
-            Self::Delete(id) => vec![id],
-            Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
+            Self::Delete(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
         }
     }
 
-    /// The call it names by its own id.
-    pub(super) fn call_id(&self) -> Option<CallId> {
+    /// The calls it names by their own ids, or by identifiers that may spell one.
+    pub(super) fn call_ids(&self) -> Vec<CallId> {
+        let mut ids: Vec<CallId> = self.names().into_iter().filter_map(Identifier::as_call_id).collect();
         match self {
-            Self::Deliver(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => None,
-            Self::Register(register) => Some(register.call_id),
-            Self::Patch(patch) => patch.id.as_call_id(),
-            Self::Delete(id) => id.as_call_id(),
+            Self::Register(register) => ids.push(register.call_id),
+            Self::Delete(delete) => ids.push(delete.call_id),
+            Self::Deliver(_) | Self::Patch(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => {}
         }
+        ids
     }
 
     /// How the sid begins that it may have to make up.
@@ -85,8 +85,13 @@ impl Delivery {
     pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 }
 
-/// The hash under which a `turn_id` is kept.
+/// The hash under which a speaker's `turn_id` is kept.
 #[must_use]
-pub fn turn_hash(turn_id: &str) -> Key {
+pub fn turn_hash(speaker: Speaker, turn_id: &str) -> Key {
+    key(&[speaker.as_str().as_bytes(), turn_id.as_bytes()])
+}
+
+/// The hash under which versions before migration 5 kept a `turn_id`, whoever spoke.
+pub(in crate::store) fn turn_hash_without_speaker(turn_id: &str) -> Key {
     key(&[turn_id.as_bytes()])
 }

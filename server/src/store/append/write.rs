@@ -37,9 +37,9 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(
     }
     let delivery =
         |id: Uuid| ops.iter().filter_map(|op| op.delivery()).find(move |delivery| delivery.delivery_id == id);
-    for NewAudio { call_id, delivery_id } in &writes.audio {
+    for NewAudio { call_id, content_type, delivery_id } in &writes.audio {
         if let Some(Change::Audio { bytes, .. }) = delivery(*delivery_id).map(|delivery| &delivery.change) {
-            tx.put_audio(*call_id, bytes, ledger.now.as_micros()).await?;
+            tx.put_recording(*call_id, content_type, bytes, ledger.now.as_micros()).await?;
         }
     }
     // Rows come in the order of the operations, so one walk finds each row's delivery.
@@ -53,7 +53,7 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(
         return Err(StoreError::Conflict);
     }
     for call_id in &writes.deleted {
-        tx.delete(*call_id).await?;
+        tx.delete(*call_id, ledger.now.as_micros()).await?;
     }
     for beat in &writes.beats {
         tx.put_beat(beat).await?;
@@ -62,7 +62,7 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(
         tx.remove_node(node).await?;
     }
     for range in &writes.lightened {
-        tx.lighten(*range).await?;
+        tx.lighten(*range, ledger.now.as_micros()).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use callscope_common::api::DeliveryView;
 use uuid::Uuid;
 
 use super::{Row, facts};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, on_pool};
 
 /// A place in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,13 @@ pub struct Place {
     life: u32,
     tx: i64,
     delivery_id: Uuid,
+}
+
+impl Place {
+    /// Whether it stands behind no delivery, so that none has to be there for it to be of this order.
+    fn is_between(self) -> bool {
+        self.delivery_id.is_nil()
+    }
 }
 
 /// Where the order stands.
@@ -82,27 +89,57 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delivery_head(&self) -> Result<Head, StoreError> {
-        // `next`: the least number that a delivery to come can have.
-        let (cluster, next, end): (Uuid, i64, i64) = match self {
+        let (cluster, end): (Uuid, i64) = match self {
             Self::Sqlite { readers, .. } => {
-                sqlx::query_as(
-                    "SELECT cluster_id, value + 1, value + 1 FROM cluster, counters WHERE counters.name = 'tx'",
-                )
-                .fetch_one(readers)
-                .await?
+                sqlx::query_as("SELECT cluster_id, value + 1 FROM cluster, counters WHERE counters.name = 'tx'")
+                    .fetch_one(readers)
+                    .await?
             }
             Self::Postgres { readers, .. } => {
-                sqlx::query_as(
-                    "SELECT cluster_id, txid_snapshot_xmin(txid_current_snapshot()), \
-                     txid_snapshot_xmax(txid_current_snapshot()) FROM cluster",
-                )
-                .fetch_one(readers)
-                .await?
+                sqlx::query_as("SELECT cluster_id, txid_snapshot_xmax(txid_current_snapshot()) FROM cluster")
+                    .fetch_one(readers)
+                    .await?
             }
         };
         let (life, ..) = cluster.as_fields();
-        let place = |tx| Place { life, tx, delivery_id: Uuid::nil() };
-        Ok(Head { start: place(0), now: place(next), end })
+        // Behind a delivery, not between two: only that shows later whether the place is still of this order.
+        let last: Option<(i64, Uuid)> = match self {
+            Self::Sqlite { readers, .. } => {
+                sqlx::query_as("SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1")
+                    .fetch_optional(readers)
+                    .await?
+            }
+            Self::Postgres { readers, .. } => {
+                sqlx::query_as(
+                    "SELECT tx, delivery_id FROM deliveries WHERE tx < txid_snapshot_xmin(txid_current_snapshot()) \
+                     ORDER BY tx DESC, delivery_id DESC LIMIT 1",
+                )
+                .fetch_optional(readers)
+                .await?
+            }
+        };
+        let place = |(tx, delivery_id)| Place { life, tx, delivery_id };
+        let start = place((0, Uuid::nil()));
+        Ok(Head { start, now: last.map_or(start, place), end })
+    }
+
+    /// Whether a place is of this order: not beyond its end, and behind a delivery that is there or was deleted lately. In a database
+    /// that was restored to an older state, or a replica that was promoted although it lagged, other deliveries have come since.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn has_place(&self, head: &Head, place: Place) -> Result<bool, StoreError> {
+        if !head.has_reached(place) || place.is_between() {
+            return Ok(head.has_reached(place));
+        }
+        let found: Option<i64> = on_pool!(self, pool => {
+            sqlx::query_scalar(
+                "SELECT tx FROM deliveries WHERE delivery_id = $1 UNION ALL \
+                 SELECT tx FROM delivery_tombstones WHERE delivery_id = $1 LIMIT 1",
+            )
+            .bind(place.delivery_id).fetch_optional(pool).await?
+        });
+        Ok(found == Some(place.tx))
     }
 
     /// The deliveries behind `place`, each with its own place.

@@ -1,8 +1,8 @@
 //! What the HTTP API does to the log.
 
-use callscope_common::{CallData, CallId, CallStatus, Identifier};
+use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
-use super::{Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Touched, Wake};
+use super::{Delete, Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Touched, Transcript, Wake};
 
 impl Ledger {
     pub(super) fn register(&mut self, register: &Register) -> Result<Outcome, Stop> {
@@ -12,12 +12,12 @@ impl Ledger {
         }
         let new = &register.call;
         for name in new.call_sid.iter().chain(&new.conversation_id) {
-            if self.names.contains_key(name) {
+            if self.named(name).is_some() {
                 return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
             }
         }
         let names =
-            Names { call_sid: new.call_sid.clone(), conversation_id: new.conversation_id.clone(), others: Vec::new() };
+            Names { call_sid: new.call_sid.clone(), conversation_id: new.conversation_id.clone(), ..Names::default() };
         self.create(register.call_id, &names, (new.subject.as_deref(), register.at), CallStatus::Initiated);
         let call = self.call(register.call_id);
         call.subject.clone_from(&new.subject);
@@ -26,7 +26,8 @@ impl Ledger {
         Ok(Outcome::Done(register.call_id))
     }
 
-    /// The call that `id` names: an identifier, or the call's own id.
+    /// The call that `id` names. A `call_id` wins over identifiers, here as in [`Store::resolve`](crate::store::Store::resolve): an
+    /// identifier that spells the id of a call, or of a record that a call absorbed, means that call.
     pub(in crate::store) fn named(&self, id: &Identifier) -> Option<CallId> {
         let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
         by_id.or_else(|| self.names.get(id).copied())
@@ -37,11 +38,11 @@ impl Ledger {
         let given = || patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers);
         let mut others = Vec::new();
         for name in given() {
-            match self.names.get(name) {
-                Some(other) if *other != call_id && !patch.merge => {
+            match self.named(name) {
+                Some(other) if other != call_id && !patch.merge => {
                     return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
                 }
-                Some(other) if *other != call_id && !others.contains(other) => others.push(*other),
+                Some(other) if other != call_id && !others.contains(&other) => others.push(other),
                 _ => {}
             }
         }
@@ -61,12 +62,14 @@ impl Ledger {
     }
 
     fn change(&mut self, call_id: CallId, patch: &callscope_common::api::CallPatch) {
-        if let Some(sid) = &patch.call_sid {
+        // An identifier that spells the call's own id names it already, and is stored as no name.
+        let is_name = |id: &&Identifier| id.as_call_id() != Some(call_id);
+        if let Some(sid) = patch.call_sid.as_ref().filter(is_name) {
             self.name(call_id, sid, NameKind::CallSid);
             sid.as_str().clone_into(&mut self.call(call_id).call_sid);
             self.call(call_id).sid_made_up = false;
         }
-        if let Some(id) = &patch.conversation_id {
+        if let Some(id) = patch.conversation_id.as_ref().filter(is_name) {
             self.name(call_id, id, NameKind::ConversationId);
             self.call(call_id).conversation_id = Some(id.as_str().to_owned());
         }
@@ -106,11 +109,26 @@ impl Ledger {
         data.subject = call.subject.clone();
         data.call_end_time = data.call_end_time.or(call.end_time);
         self.push_status(call_id, status, None);
-        self.push_completed(call_id, data, None, None);
+        self.push_completed(call_id, data, Transcript::Keep, None);
     }
 
-    pub(super) fn delete(&mut self, id: &Identifier) -> Outcome {
-        let Some(call_id) = self.named(id) else { return Outcome::Refused(Refusal::NotFound) };
+    pub(super) fn delete(&mut self, Delete { call_id, ended_before }: &Delete) -> Outcome {
+        let call_id = *call_id;
+        let Some(call) = self.calls.get(&call_id) else {
+            let signpost = Identifier::parse(&call_id.to_string()).ok().and_then(|id| self.names.get(&id).copied());
+            return match signpost {
+                Some(into) => Outcome::Refused(Refusal::Absorbed(into)),
+                // The try before this one came through, and its acknowledgement was lost.
+                None if self.is_again => Outcome::Done(call_id),
+                None => Outcome::Refused(Refusal::NotFound),
+            };
+        };
+        let is_meant = |before: &Timestamp| {
+            call.status.is_ended() && call.updated_at < *before && call.end_time.is_some_and(|end| end < *before)
+        };
+        if ended_before.as_ref().is_some_and(|before| !is_meant(before)) {
+            return Outcome::Refused(Refusal::Changed);
+        }
         self.calls.remove(&call_id);
         self.names.retain(|_, named| *named != call_id);
         self.writes.deleted.push(call_id);

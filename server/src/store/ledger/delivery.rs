@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::names::{Found, new_id};
 use super::{
     Answer, CallFailure, CallResult, Change, Delivery, DeliveryRow, Ending, Key, Ledger, Names, NewAudio, Prior,
-    Sameness, Stop, Touched, Turn, UnknownCalls, Verdict, Wake,
+    Sameness, Stop, Touched, Transcript, Turn, UnknownCalls, Verdict, Wake,
 };
+use crate::store::append::{turn_hash, turn_hash_without_speaker};
 
 /// How a delivery was taken, and its answer.
 struct Taken {
@@ -28,20 +29,23 @@ impl Ledger {
         if let Some(answer) = self.committed.get(&delivery.delivery_id) {
             return Ok(answer.clone());
         }
+        if let Some(prior) = delivery.idempotency_key.and_then(|key| self.prior.get(&key)).cloned() {
+            return Ok(self.repeat(delivery, prior, true));
+        }
         if let Some(prior) = delivery.sameness.keys().find_map(|key| self.prior.get(&key)).cloned() {
-            return Ok(self.repeat(delivery, prior));
+            return Ok(self.repeat(delivery, prior, false));
         }
         if let (Change::Turn(turn), Sameness::Turn(hash)) = (&delivery.change, &delivery.sameness)
             && let Found::One(call_id) = self.find(&turn.names)?
-            && let Some(prior) = self.prior.get(&Sameness::turn_key(call_id, hash)).cloned()
+            && let Some(prior) = self.prior_turn(call_id, turn, hash, Some(&delivery.body_hash))
         {
-            return Ok(self.repeat(delivery, prior));
+            return Ok(self.repeat(delivery, prior, false));
         }
         let taken = match &delivery.change {
             Change::Turn(turn) => self.turn(delivery, turn)?,
             Change::Result(result) => self.result(delivery, result)?,
             Change::Failure(failure) => self.failure(delivery, failure)?,
-            Change::Audio { names, .. } => self.audio(delivery, names)?,
+            Change::Audio { names, content_type, .. } => self.audio(delivery, names, content_type)?,
             Change::Ignored { names, reason } => self.ignored(names, reason),
             Change::Rejected { status, message, details } => rejected(*status, message, details.clone()),
         };
@@ -50,7 +54,8 @@ impl Ledger {
             (_, Verdict::Rejected) => None,
             (sameness, _) => taken.key.or_else(|| sameness.keys().next()),
         };
-        if let Some(key) = key {
+        let idempotency_key = delivery.idempotency_key.filter(|_| taken.verdict != Verdict::Rejected);
+        for key in key.into_iter().chain(idempotency_key) {
             let prior = Prior {
                 delivery_id: delivery.delivery_id,
                 body_hash: delivery.body_hash,
@@ -64,6 +69,7 @@ impl Ledger {
             verdict: taken.verdict,
             reason: taken.reason,
             key,
+            idempotency_key,
             call_id: taken.call_id,
             duplicate_of: None,
             keep_body: true,
@@ -72,10 +78,25 @@ impl Ledger {
         Ok(taken.answer)
     }
 
-    /// Answers a delivery that was received before like the first.
-    fn repeat(&mut self, delivery: &Delivery, prior: Prior) -> Answer {
+    /// The turn of that call that was kept under the `turn_id` of the same speaker. `body_hash`: of a turn that an earlier version
+    /// kept whoever spoke, only an equal one is the same.
+    fn prior_turn(&self, call_id: CallId, turn: &Turn, hash: &Key, body_hash: Option<&Key>) -> Option<Prior> {
+        if let Some(prior) = self.prior.get(&Sameness::turn_key(call_id, hash)) {
+            return Some(prior.clone());
+        }
+        if self.calls.get(&call_id)?.created_at >= self.turn_ids_alone_before {
+            return None;
+        }
+        let alone = turn_hash_without_speaker(turn.turn_id.as_deref()?);
+        let prior = self.prior.get(&Sameness::turn_key(call_id, &alone))?;
+        body_hash.is_none_or(|hash| prior.body_hash == *hash).then(|| prior.clone())
+    }
+
+    /// Answers a delivery that was received before like the first. `by_sender`: the sender's own key says so, and then the body must
+    /// be the same too. A repeat takes no key of its own.
+    fn repeat(&mut self, delivery: &Delivery, prior: Prior, by_sender: bool) -> Answer {
         let same_body = prior.body_hash == delivery.body_hash;
-        let (verdict, reason, answer) = if matches!(delivery.sameness, Sameness::IdempotencyKey(_)) && !same_body {
+        let (verdict, reason, answer) = if by_sender && !same_body {
             let message = "this Idempotency-Key was used with another body";
             (Verdict::Rejected, Some(message.to_owned()), error(409, message, None, "IDEMPOTENCY_CONFLICT"))
         } else {
@@ -86,6 +107,7 @@ impl Ledger {
             verdict,
             reason,
             key: None,
+            idempotency_key: None,
             call_id: prior.call_id,
             duplicate_of: Some(prior.delivery_id),
             keep_body: !same_body,
@@ -147,7 +169,8 @@ impl Ledger {
         });
         let frame: Arc<str> = serde_json::to_string(&message).expect("a message is JSON").into();
         let done = turn.turn_id.as_ref().is_some_and(|turn_id| {
-            self.prior.contains_key(&Sameness::turn_key(call_id, &crate::store::append::turn_hash(turn_id)))
+            let hash = turn_hash(turn.speaker, turn_id);
+            self.prior_turn(call_id, turn, &hash, None).is_some()
         });
         let (verdict, reason) = if done {
             (Verdict::Ignored, Some("the turn is final already".to_owned()))
@@ -178,7 +201,11 @@ impl Ledger {
         }
         let agent_id = result.agent_id.clone();
         let data = result.data.clone();
-        self.end(delivery, call_id, (status, before), agent_id, data, result.transcript.as_deref());
+        let transcript = match &result.transcript {
+            Some(json) => Transcript::Replace(Some(json.clone())),
+            None => Transcript::Keep,
+        };
+        self.end(delivery, call_id, (status, before), agent_id, data, transcript);
         Ok(self.post_call_taken(call_id, result.names.conversation_id.as_ref(), Verdict::Accepted))
     }
 
@@ -200,7 +227,7 @@ impl Ledger {
             return Ok(self.post_call_taken(call_id, conversation_id, Verdict::Ignored));
         }
         let agent_id = failure.agent_id.clone();
-        self.end(delivery, call_id, (CallStatus::Failed, before), agent_id, failure.data.clone(), None);
+        self.end(delivery, call_id, (CallStatus::Failed, before), agent_id, failure.data.clone(), Transcript::Keep);
         Ok(self.post_call_taken(call_id, conversation_id, Verdict::Accepted))
     }
 
@@ -212,7 +239,7 @@ impl Ledger {
         (status, before): (CallStatus, CallStatus),
         agent_id: Option<String>,
         mut data: CallData,
-        transcript: Option<&str>,
+        transcript: Transcript,
     ) {
         let call = self.call(call_id);
         if agent_id.is_some() {
@@ -228,19 +255,19 @@ impl Ledger {
         self.push_completed(call_id, data, transcript, Some(delivery.delivery_id));
     }
 
-    fn audio(&mut self, delivery: &Delivery, names: &Names) -> Result<Taken, Stop> {
+    fn audio(&mut self, delivery: &Delivery, names: &Names, content_type: &'static str) -> Result<Taken, Stop> {
         let Some(call_id) = self.find_or_create(delivery, names)? else { return Ok(unknown_call()) };
         let now = self.now;
         let call = self.call(call_id);
         call.has_audio = true;
         call.updated_at = now;
         call.touched = Touched::All;
-        self.writes.audio.push(NewAudio { call_id, delivery_id: delivery.delivery_id });
+        self.writes.audio.push(NewAudio { call_id, content_type, delivery_id: delivery.delivery_id });
         Ok(self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Accepted))
     }
 
     fn ignored(&mut self, names: &Names, reason: &str) -> Taken {
-        let call_id = names.iter().find_map(|name| self.names.get(name)).copied();
+        let call_id = names.iter().find_map(|name| self.named(name));
         let mut taken = match call_id {
             Some(call_id) => self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Ignored),
             None => {

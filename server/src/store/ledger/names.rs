@@ -21,15 +21,15 @@ impl Ledger {
     pub(super) fn find(&self, names: &Names) -> Result<Found, Stop> {
         let mut found: Vec<CallId> = Vec::new();
         let mut conversation = names.conversation_id.as_ref().map(Identifier::as_str);
-        if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.names.get(id)) {
-            conversation = self.calls[named].conversation_id.as_deref().or(conversation);
+        if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.named(id)) {
+            conversation = self.calls[&named].conversation_id.as_deref().or(conversation);
         }
-        for call_id in names.iter().filter_map(|name| self.names.get(name)) {
-            let other = self.calls[call_id].conversation_id.as_deref();
+        for call_id in names.iter().filter_map(|name| self.named(name)) {
+            let other = self.calls[&call_id].conversation_id.as_deref();
             let conflicts = other.is_some() && conversation.is_some() && other != conversation;
-            if !found.contains(call_id) && !conflicts {
+            if !found.contains(&call_id) && !conflicts {
                 conversation = conversation.or(other);
-                found.push(*call_id);
+                found.push(call_id);
             }
         }
         match found[..] {
@@ -47,7 +47,7 @@ impl Ledger {
         (subject, at): (Option<&str>, Timestamp),
         status: CallStatus,
     ) -> CallId {
-        let free = |sid: &&Identifier| !self.names.contains_key(*sid);
+        let free = |sid: &&Identifier| self.named(sid).is_none();
         let given = names.call_sid.iter().find(free).or_else(|| names.others.iter().find(free)).cloned();
         let sid_made_up = given.is_none();
         let call_sid = given.unwrap_or_else(|| self.make_up_sid(sid_prefix(subject, at)));
@@ -92,9 +92,9 @@ impl Ledger {
         }
     }
 
-    /// Gives a call one name, unless a call has it already.
+    /// Gives a call one name, unless a call has it already. The id of a call is never stored as a name, not even as its own.
     pub(super) fn name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
-        if self.names.contains_key(name) {
+        if self.named(name).is_some() {
             return;
         }
         self.names.insert(name.clone(), call_id);

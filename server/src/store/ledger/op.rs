@@ -25,8 +25,8 @@ pub enum Op {
     Register(Box<Register>),
     /// `PATCH /api/v1/calls/{id}`.
     Patch(Box<Patch>),
-    /// `DELETE /api/v1/calls/{id}`.
-    Delete(Identifier),
+    /// `DELETE /api/v1/calls/{id}`, or retention.
+    Delete(Delete),
     /// A server process's sign of life.
     Beat(Arc<Beat>),
     /// A server process goes away.
@@ -54,7 +54,9 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// SHA-256 of the body.
     pub body_hash: Key,
-    /// What makes it the same as another.
+    /// The key of its `Idempotency-Key` header, where it has one.
+    pub idempotency_key: Option<Key>,
+    /// What else makes it the same as another.
     pub sameness: Sameness,
     /// What it says.
     pub change: Change,
@@ -86,13 +88,11 @@ impl Route {
     }
 }
 
-/// What makes a delivery the same as another one of its route.
+/// What makes a delivery the same as another one of its route, beside the sender's own key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sameness {
     /// Nothing: it changes nothing, so it may come again.
     None,
-    /// The sender's own key; the body must be the same too.
-    IdempotencyKey(Key),
     /// Equal content, or equal bytes under an equal signature.
     Content(Key),
     /// Equal bytes without a signature, within the same second or the one before.
@@ -104,7 +104,7 @@ pub enum Sameness {
         /// The key of the second after: two that come together may be taken up in the other order.
         after: Key,
     },
-    /// Equal `turn_id` in the same call. Holds the hash of the `turn_id`.
+    /// Equal `turn_id` of the same speaker in the same call. Holds the hash of both.
     Turn(Key),
 }
 
@@ -142,16 +142,18 @@ impl Sameness {
     pub(in crate::store) fn keys(&self) -> impl Iterator<Item = Key> {
         let keys = match self {
             Self::None | Self::Turn(_) => [None; 3],
-            Self::IdempotencyKey(key) | Self::Content(key) => [Some(*key), None, None],
+            Self::Content(key) => [Some(*key), None, None],
             Self::Unsigned { now, before, after } => [Some(*now), Some(*before), Some(*after)],
         };
         keys.into_iter().flatten()
     }
 }
 
-/// Names under which a webhook speaks of a call.
+/// Names under which a webhook speaks of a call: what its platform states, never what a caller's client can set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
+    /// The `call_id` of a registered call, proved by the link that its registration was answered with.
+    pub linked: Option<Identifier>,
     /// Ours, or the provider's where a turn says so.
     pub call_sid: Option<Identifier>,
     /// The provider's conversation.
@@ -161,11 +163,12 @@ pub struct Names {
 }
 
 impl Names {
-    /// All of them, strongest first: conversation id, call sid, the rest; a sid of our own making before all.
+    /// All of them, strongest first: the linked call, conversation id, call sid, the rest; a sid of our own making before all but the
+    /// link.
     pub fn iter(&self) -> impl Iterator<Item = &Identifier> {
         let own = self.call_sid.iter().filter(|sid| sid.is_own_sid());
         let foreign = self.call_sid.iter().filter(|sid| !sid.is_own_sid());
-        own.chain(&self.conversation_id).chain(foreign).chain(&self.others)
+        self.linked.iter().chain(own).chain(&self.conversation_id).chain(foreign).chain(&self.others)
     }
 }
 
@@ -205,6 +208,8 @@ pub enum Change {
     Audio {
         /// Whose.
         names: Names,
+        /// What it is, by its first bytes.
+        content_type: &'static str,
         /// What it holds, decoded.
         bytes: Vec<u8>,
     },
@@ -293,6 +298,15 @@ pub struct Register {
     pub call: NewCall,
 }
 
+/// A deletion. It is decided within its transaction, on that very record.
+#[derive(Debug)]
+pub struct Delete {
+    /// The record; one that was absorbed by another is not deleted, and neither is the other.
+    pub call_id: CallId,
+    /// Only where the call ended, and was last changed, before this.
+    pub ended_before: Option<Timestamp>,
+}
+
 /// A change to a call.
 #[derive(Debug)]
 pub struct Patch {
@@ -333,6 +347,10 @@ pub enum Refusal {
     IdentifierTaken(Identifier),
     /// An ended call takes no status but an end.
     Ended,
+    /// The record was absorbed by this one.
+    Absorbed(CallId),
+    /// The record no longer is what the operation was meant for.
+    Changed,
 }
 
 /// A delivery that took effect earlier.
@@ -377,6 +395,7 @@ pub struct DeliveryRow {
     pub(in crate::store) verdict: Verdict,
     pub(in crate::store) reason: Option<String>,
     pub(in crate::store) key: Option<Key>,
+    pub(in crate::store) idempotency_key: Option<Key>,
     pub(in crate::store) call_id: Option<CallId>,
     pub(in crate::store) duplicate_of: Option<Uuid>,
     pub(in crate::store) keep_body: bool,
@@ -388,13 +407,23 @@ pub struct DeliveryRow {
 pub struct NewResult {
     pub(in crate::store) call_id: CallId,
     pub(in crate::store) call_data: Arc<str>,
-    pub(in crate::store) transcript: Option<String>,
+    pub(in crate::store) transcript: Transcript,
+}
+
+/// What becomes of the provider's transcript when a result is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transcript {
+    /// It stays.
+    Keep,
+    /// It is replaced by this one, or by none.
+    Replace(Option<String>),
 }
 
 /// A recording to store.
 #[derive(Debug)]
 pub struct NewAudio {
     pub(in crate::store) call_id: CallId,
+    pub(in crate::store) content_type: &'static str,
     pub(in crate::store) delivery_id: Uuid,
 }
 
@@ -405,7 +434,8 @@ pub struct Absorbed {
     /// The messages of its log, and what caused each.
     pub(in crate::store) events: Vec<(ServerMessage, Option<Uuid>)>,
     pub(in crate::store) names: Vec<Identifier>,
-    pub(in crate::store) transcript: Option<String>,
+    /// The provider's transcripts of both records, as far as they have one: the survivor's, and the absorbed one's.
+    pub(in crate::store) transcripts: (Option<String>, Option<String>),
 }
 
 /// A merge to write.

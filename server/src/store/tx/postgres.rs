@@ -69,15 +69,24 @@ impl PostgresTx {
         Ok(query.bind(prefix).bind(first).bind(last).fetch_all(&mut *self.tx).await?)
     }
 
-    pub async fn prior(&mut self, keys: &[Key]) -> Result<Vec<PriorRow>> {
+    pub async fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
         type Stored = (Uuid, Vec<u8>, Vec<u8>, Option<Uuid>, i64, String);
-        let rows: Vec<Stored> = sqlx::query_as(
-            "SELECT delivery_id, dedup_key, body_hash, call_id, response_status, response FROM deliveries \
-             WHERE dedup_key = ANY($1)",
-        )
-        .bind(keys.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
-        .fetch_all(&mut *self.tx)
-        .await?;
+        let bytes = |keys: &[Key]| keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>();
+        let rows: Vec<Stored> = if senders.is_empty() {
+            let query = sqlx::query_as(
+                "SELECT delivery_id, dedup_key, body_hash, call_id, response_status, response FROM deliveries \
+                 WHERE dedup_key = ANY($1)",
+            );
+            query.bind(bytes(keys)).fetch_all(&mut *self.tx).await?
+        } else {
+            let query = sqlx::query_as(
+                "SELECT delivery_id, dedup_key, body_hash, call_id, response_status, response FROM deliveries \
+                 WHERE dedup_key = ANY($1) OR dedup_key = ANY($2) UNION ALL \
+                 SELECT delivery_id, idempotency_key, body_hash, call_id, response_status, response FROM deliveries \
+                 WHERE idempotency_key = ANY($2)",
+            );
+            query.bind(bytes(keys)).bind(bytes(senders)).fetch_all(&mut *self.tx).await?
+        };
         let hash = |bytes: Vec<u8>| Key::try_from(bytes).map_err(|_| StoreError::Damaged("delivery"));
         rows.into_iter()
             .map(|(delivery_id, key, body_hash, call_id, status, body)| {
@@ -85,6 +94,11 @@ impl PostgresTx {
                 Ok(PriorRow { delivery_id, key, body_hash, call_id, answer })
             })
             .collect()
+    }
+
+    pub async fn upgraded_at(&mut self, version: i64) -> Result<Option<i64>> {
+        let query = sqlx::query_scalar("SELECT at FROM upgrades WHERE version = $1");
+        Ok(query.bind(version).fetch_optional(&mut *self.tx).await?)
     }
 
     pub async fn answers(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, Answer)>> {
@@ -179,11 +193,14 @@ impl PostgresTx {
             };
         }
         let done = sqlx::query(
+            // By their keys, so that two servers with the same deliveries never wait for each other.
             "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, \
-             call_id, duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response) \
+             call_id, duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, idempotency_key) \
              SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], \
              $8::bytea[], $9::uuid[], $10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::bytea[], $15::bigint[], \
-             $16::bigint[], $17::text[]) ON CONFLICT DO NOTHING",
+             $16::bigint[], $17::text[], $18::bytea[]) AS d (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, \
+             turn_hash, call_id, duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, \
+             idempotency_key) ORDER BY dedup_key, idempotency_key ON CONFLICT DO NOTHING",
         )
         .bind(column!(row, _d => row.delivery_id))
         .bind(column!(_row, d => d.route.as_str()))
@@ -202,6 +219,7 @@ impl PostgresTx {
         .bind(column!(_row, d => i64::try_from(d.body.len()).unwrap_or(i64::MAX)))
         .bind(column!(row, _d => i64::from(row.answer.status)))
         .bind(column!(row, _d => &*row.answer.body))
+        .bind(column!(row, _d => row.idempotency_key.as_ref().map(<[u8; 32]>::as_slice)))
         .execute(&mut *self.tx)
         .await?;
         Ok(done.rows_affected())

@@ -109,24 +109,33 @@ impl SqliteTx {
         Ok(sids.collect::<rusqlite::Result<_>>()?)
     }
 
-    pub fn prior(&mut self, keys: &[Key]) -> Result<Vec<PriorRow>> {
-        let mut statement = self.prepare(
-            "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE dedup_key = ?1",
-        )?;
+    pub fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
+        const BY_KEY: &str =
+            "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE dedup_key = ?1";
+        const BY_SENDER: &str = "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE idempotency_key = ?1";
         let mut found = Vec::new();
-        for key in keys {
-            let mut rows = statement.query([key.as_slice()])?;
-            if let Some(row) = rows.next()? {
-                found.push(PriorRow {
-                    delivery_id: row.get(0)?,
-                    key: *key,
-                    body_hash: row.get(1)?,
-                    call_id: row.get(2)?,
-                    answer: answer(row.get(3)?, row.get(4)?)?,
-                });
+        let lookups = [(BY_KEY, keys), (BY_KEY, senders), (BY_SENDER, senders)];
+        for (sql, keys) in lookups.into_iter().filter(|(_, keys)| !keys.is_empty()) {
+            let mut statement = self.prepare(sql)?;
+            for key in keys {
+                let mut rows = statement.query([key.as_slice()])?;
+                if let Some(row) = rows.next()? {
+                    found.push(PriorRow {
+                        delivery_id: row.get(0)?,
+                        key: *key,
+                        body_hash: row.get(1)?,
+                        call_id: row.get(2)?,
+                        answer: answer(row.get(3)?, row.get(4)?)?,
+                    });
+                }
             }
         }
         Ok(found)
+    }
+
+    pub fn upgraded_at(&mut self, version: i64) -> Result<Option<i64>> {
+        let mut statement = self.prepare("SELECT at FROM upgrades WHERE version = ?1")?;
+        Ok(statement.query_row([version], |row| row.get(0)).optional()?)
     }
 
     pub fn answers(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, Answer)>> {
@@ -242,8 +251,8 @@ impl SqliteTx {
         let number: i64 = count.query_row([], |row| row.get(0))?;
         let mut statement = self.prepare(
             "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, call_id, \
-             duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, tx) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+             duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, tx, idempotency_key) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
              ON CONFLICT DO NOTHING",
         )?;
         let mut new = 0;
@@ -267,6 +276,7 @@ impl SqliteTx {
                 row.answer.status,
                 &*row.answer.body,
                 number,
+                row.idempotency_key.as_ref().map(Key::as_slice),
             ])? as u64;
         }
         Ok(new)

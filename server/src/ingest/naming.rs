@@ -1,0 +1,127 @@
+//! Who may name a call.
+//!
+//! What a platform states of a call names it. What a caller's own client can set, such as ElevenLabs' dynamic variables, arrives under
+//! the platform's signature all the same and proves nothing: it names no call. Two exceptions: a variable that holds the link which the
+//! registration of a call was answered with, which nobody else can guess, and one variable that the operator declares to be set by
+//! their own backend alone.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use callscope_common::json::Object;
+use callscope_common::{CallId, Identifier};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::settings::Secret;
+
+/// The dynamic variable that holds a link.
+pub const LINK_VARIABLE: &str = "callscope_link";
+/// Bytes of the authentication code in a link.
+const MAC_LEN: usize = 16;
+/// Bytes of a call's id.
+const ID_LEN: usize = 16;
+
+/// Makes links and reads them.
+///
+/// A link is the `call_id` and an HMAC-SHA256 of it, cut to 16 bytes, in URL-safe base64: 43 characters.
+#[derive(Clone)]
+pub struct Links(Vec<Secret>);
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Links")
+    }
+}
+
+impl Links {
+    /// Links by the keys that tokens are signed with: the first makes them, any reads them.
+    #[must_use]
+    pub fn new(secrets: &[Secret]) -> Self {
+        Self(secrets.to_vec())
+    }
+
+    /// The link of a call.
+    #[must_use]
+    pub fn of(&self, call_id: CallId) -> Option<String> {
+        let mac = mac(self.0.first()?, call_id);
+        Some(BASE64_URL_SAFE_NO_PAD.encode([&call_id.as_bytes()[..], &mac].concat()))
+    }
+
+    /// The call that a link was made for; `None` for anything else.
+    #[must_use]
+    pub fn read(&self, link: &str) -> Option<CallId> {
+        let mut bytes = [0; ID_LEN + MAC_LEN];
+        let len = BASE64_URL_SAFE_NO_PAD.decode_slice(link.trim(), &mut bytes).ok()?;
+        let (id, given) = bytes.split_at_checked(ID_LEN).filter(|_| len == ID_LEN + MAC_LEN)?;
+        let call_id = CallId::from_slice(id).ok()?;
+        self.0.iter().any(|secret| bool::from(mac(secret, call_id).ct_eq(given))).then_some(call_id)
+    }
+}
+
+fn mac(secret: &Secret, call_id: CallId) -> [u8; MAC_LEN] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_ref()).expect("HMAC takes keys of any length");
+    // The same key signs tokens: no token can be a link, nor a link a token.
+    mac.update(b"callscope link 1\0");
+    mac.update(call_id.as_bytes());
+    let whole: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut cut = [0; MAC_LEN];
+    cut.copy_from_slice(&whole[..MAC_LEN]);
+    cut
+}
+
+/// What of a webhook's variables names a call.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    /// Reads links.
+    pub links: Links,
+    /// The variable that only the operator's own backend sets, where one is declared.
+    pub trusted_variable: Option<String>,
+}
+
+impl Naming {
+    /// Names by links alone.
+    #[must_use]
+    pub fn by_links(links: Links) -> Self {
+        Self { links, trusted_variable: None }
+    }
+
+    /// The call that the variables link to, spelled by its `call_id`.
+    pub(super) fn linked(&self, variables: &Object<'_>) -> Option<Identifier> {
+        let call_id = self.links.read(&variables.string(LINK_VARIABLE)?)?;
+        Identifier::parse(&call_id.to_string()).ok()
+    }
+
+    /// The name that the trusted variable holds.
+    pub(super) fn trusted(&self, variables: &Object<'_>) -> Option<Identifier> {
+        let text = variables.string(self.trusted_variable.as_deref()?)?;
+        Identifier::parse(text.trim()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn links(secrets: &[&str]) -> Links {
+        Links::new(&secrets.iter().map(|secret| Secret::new((*secret).to_owned())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_link_leads_to_its_call_and_cannot_be_made_without_the_key() {
+        let (call_id, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let link = links(&["new", "old"]).of(call_id).expect("a key");
+        assert_eq!(links(&["new"]).read(&link), Some(call_id));
+        assert_eq!(links(&["newer", "new"]).read(&link), Some(call_id));
+        assert_eq!(links(&["another"]).read(&link), None);
+        let forged =
+            BASE64_URL_SAFE_NO_PAD.encode([&other.as_bytes()[..], &mac(&Secret::new("new".into()), call_id)].concat());
+        for wrong in
+            ["", "x", &call_id.to_string(), &forged, &link[..42], &format!("{link}A"), &format!("{link}{link}")]
+        {
+            assert_eq!(links(&["new"]).read(wrong), None, "{wrong}");
+        }
+    }
+}

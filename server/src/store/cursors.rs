@@ -1,0 +1,83 @@
+//! Where a reader begins in a log, and whether what it asks for fits that log.
+
+use callscope_common::protocol::From;
+use callscope_common::{CallId, Cursor, Seq};
+
+use super::calls::CallInfo;
+use super::events::Page;
+use super::{Store, StoreError};
+
+/// Why a cursor does not fit the log, for the client that sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; begin from the start")]
+pub struct CursorInvalid(pub String);
+
+impl CursorInvalid {
+    fn new<T>(problem: impl Into<String>) -> Result<T, Self> {
+        Err(Self(problem.into()))
+    }
+}
+
+impl Store {
+    /// The place behind an event, as the event's message tells it. `None` where the log has no such event.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn cursor_at(&self, call_id: CallId, seq: Seq) -> Result<Option<Cursor>, StoreError> {
+        if seq == 0 {
+            return Ok(Some(Cursor::start(call_id)));
+        }
+        let events = self.events(call_id, seq - 1, Page { rows: 1, bytes: 0 }).await?;
+        let Some(event) = events.first().filter(|event| event.seq == seq) else { return Ok(None) };
+        let cursor = Cursor::of_message(&event.frame).and_then(|cursor| cursor.parse().ok());
+        cursor.map(Some).ok_or(StoreError::Damaged("event"))
+    }
+
+    /// The seq behind which a reader begins that asks for `from`; `call_id` is the record that a seq belongs to, where the reader tells.
+    ///
+    /// # Errors
+    /// The database's, or that the cursor is of another record, or of another history of this one.
+    pub async fn begin(
+        &self,
+        info: &CallInfo,
+        from: &From,
+        call_id: Option<CallId>,
+    ) -> Result<Result<Seq, CursorInvalid>, StoreError> {
+        if call_id.is_some_and(|call_id| call_id != info.call_id) {
+            return Ok(CursorInvalid::new("the cursor belongs to another record of the call"));
+        }
+        Ok(match from {
+            From::Start => Ok(0),
+            From::Live => Ok(info.head),
+            From::After(after) => of_seq(*after, info, call_id.is_some()),
+            From::Behind(cursor) => match of_text(cursor, info) {
+                Ok(cursor) if self.cursor_at(info.call_id, cursor.seq()).await? == Some(cursor) => Ok(cursor.seq()),
+                Ok(_) => CursorInvalid::new("the event that the cursor stands behind is not in the log"),
+                Err(invalid) => Err(invalid),
+            },
+        })
+    }
+}
+
+fn of_seq(after: Seq, info: &CallInfo, tells_record: bool) -> Result<Seq, CursorInvalid> {
+    if after > info.head {
+        return CursorInvalid::new(format!("the cursor {after} lies beyond the head {}", info.head));
+    }
+    if after > 0 && info.is_moved && !tells_record {
+        return CursorInvalid::new(
+            "a merge moved this name from another record, and a number alone does not tell which one it counts",
+        );
+    }
+    Ok(after)
+}
+
+fn of_text(text: &str, info: &CallInfo) -> Result<Cursor, CursorInvalid> {
+    let Ok(cursor) = text.parse::<Cursor>() else { return CursorInvalid::new("this is not a cursor") };
+    if !cursor.is_of(info.call_id) {
+        return CursorInvalid::new("the cursor belongs to another record of the call");
+    }
+    if cursor.seq() > info.head {
+        return CursorInvalid::new(format!("the cursor lies beyond the head {}", info.head));
+    }
+    Ok(cursor)
+}

@@ -1,0 +1,80 @@
+//! Reading recordings, a chunk at a time.
+
+use callscope_common::{CallId, Timestamp};
+
+use super::{Store, StoreError, on_pool};
+
+/// A call's recording.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// Whose it is.
+    pub call_id: CallId,
+    /// Its media type.
+    pub content_type: String,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Length in bytes of every chunk but the last.
+    chunk_length: u64,
+    /// Whether it is stored whole, as versions before migration 5 did.
+    is_whole: bool,
+}
+
+/// Bytes read at once of a recording that is stored whole.
+const WHOLE_CHUNK: i64 = 1 << 20;
+
+impl Recording {
+    /// The number of the chunk that holds a byte, and the byte's place in it.
+    #[must_use]
+    pub fn chunk_of(&self, byte: u64) -> (u64, usize) {
+        (byte / self.chunk_length, usize::try_from(byte % self.chunk_length).unwrap_or(0))
+    }
+}
+
+impl Store {
+    /// A call's recording, without its bytes.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn recording(&self, call_id: CallId) -> Result<Option<Recording>, StoreError> {
+        type Row = (String, i64, i64, i64, bool);
+        let row: Option<Row> = on_pool!(self, pool => {
+            sqlx::query_as(
+                "SELECT content_type, created_at, length, chunk_length, FALSE FROM recordings WHERE call_id = $1 UNION ALL \
+                 SELECT content_type, created_at, CAST(length(bytes) AS BIGINT), $2, TRUE FROM audio WHERE call_id = $1 LIMIT 1",
+            )
+            .bind(call_id).bind(WHOLE_CHUNK).fetch_optional(pool).await?
+        });
+        let Some((content_type, created_at, length, chunk_length, is_whole)) = row else { return Ok(None) };
+        let damaged = || StoreError::Damaged("recording");
+        let created_at = Timestamp::from_micros(created_at).ok_or_else(damaged)?;
+        let length = u64::try_from(length).map_err(|_| damaged())?;
+        let chunk_length = u64::try_from(chunk_length).ok().filter(|length| *length > 0).ok_or_else(damaged)?;
+        Ok(Some(Recording { call_id, content_type, created_at, length, chunk_length, is_whole }))
+    }
+
+    /// A chunk of a recording. `None` where it is not there any more: the recording was replaced, or its call deleted.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn recording_chunk(&self, recording: &Recording, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let number = i64::try_from(number).map_err(|_| StoreError::Damaged("recording"))?;
+        Ok(if recording.is_whole {
+            on_pool!(self, pool => {
+                sqlx::query_scalar(
+                    "SELECT substr(bytes, CAST($2 AS INTEGER), CAST($3 AS INTEGER)) FROM audio WHERE call_id = $1",
+                )
+                .bind(recording.call_id).bind(number * WHOLE_CHUNK + 1).bind(WHOLE_CHUNK).fetch_optional(pool).await?
+            })
+        } else {
+            on_pool!(self, pool => {
+                sqlx::query_scalar(
+                    "SELECT c.bytes FROM recording_chunks c JOIN recordings r ON r.call_id = c.call_id \
+                     WHERE c.call_id = $1 AND c.number = $2 AND r.created_at = $3",
+                )
+                .bind(recording.call_id).bind(number).bind(recording.created_at.as_micros()).fetch_optional(pool).await?
+            })
+        })
+    }
+}
