@@ -5,11 +5,14 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod cursors;
 mod deliveries;
 mod drain;
 mod kill;
 mod listen;
+mod lists;
 mod merge;
+mod naming;
 mod once;
 mod peers;
 mod settings;

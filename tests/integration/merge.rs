@@ -22,7 +22,7 @@ async fn the_longer_record_survives_and_nothing_is_lost() {
         short.events(1, 1).await;
         let end = json!({"type": "post_call_transcription", "data": {"conversation_id": "conv_short", "status": "done",
             "transcript": [{"role": "agent", "message": "never shown: turns came in live"}],
-            "conversation_initiation_client_data": {"dynamic_variables": {"call_sid": "EL_long_1"}}}});
+            "metadata": {"phone_call": {"call_sid": "EL_long_1"}}}});
         let reply = server.webhook("post-call", &end).await;
         assert_eq!((reply.status, &reply.json["call_sid"]), (200, &json!("EL_long_1")), "{reply:?}");
         let rest = long.events(4, 3).await;

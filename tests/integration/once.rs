@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallStatus, Identifier, Timestamp};
+use callscope_server::store::events::Page;
 use callscope_server::store::ledger::{Op, Patch, Register, UnknownCalls, Wake};
 use callscope_server::store::{Appender, Store};
 use callscope_tests::server::{now, on_each_engine};
@@ -174,7 +175,7 @@ async fn what_is_announced_is_committed() {
                     let other = Store::open(&url).await.unwrap();
                     let mut stood = Vec::new();
                     for (call_id, end) in calls {
-                        let events = other.events(call_id, 0, 1_000).await.unwrap();
+                        let events = other.events(call_id, 0, Page { rows: 1_000, bytes: usize::MAX }).await.unwrap();
                         stood.push(events.last().map(|event| event.seq + 1) == Some(end));
                     }
                     stood

@@ -1,10 +1,13 @@
 //! The database goes away, hangs, and comes back: nothing is acknowledged that is not durable, subscribers stay and catch up.
 
+use std::sync::Arc;
+
 use callscope_tests::server::{http, now, post_signed};
 use callscope_tests::{Database, Engine, Postgres, Server, until};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -236,4 +239,48 @@ async fn a_server_starts_though_connections_break_off_at_first() {
     let broken = Database { url, dir: tempfile::tempdir().unwrap() };
     let server = Server::start(&broken).await;
     assert_eq!(server.turn("EL_start_1", "agent", "here I am").await.status, 201);
+}
+
+/// A row that somebody else keeps locked delays its own call alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_delays_its_own_call_alone() {
+    let database = Database::new(Engine::Postgres).await;
+    let server = Arc::new(Server::start(&database).await);
+    for call in ["EL_stuck_1", "EL_free_1"] {
+        server.turn(call, "agent", "before").await;
+    }
+    let mut admin = sqlx::PgConnection::connect(&database.url).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut admin).await.unwrap();
+    let lock = "SELECT 1 FROM calls WHERE call_sid = 'EL_stuck_1' FOR UPDATE";
+    sqlx::query(lock).execute(&mut admin).await.unwrap();
+    let stuck = {
+        let server = Arc::clone(&server);
+        // A provider that tries again and again.
+        tokio::spawn(async move {
+            let turn =
+                json!({"call_sid": "EL_stuck_1", "speaker": "user", "message": "through at last", "turn_id": "t"});
+            loop {
+                let reply = server.webhook("transcription", &turn).await;
+                if reply.status == 201 {
+                    return reply;
+                }
+                assert_eq!(reply.status, 503, "{reply:?}");
+            }
+        })
+    };
+    // Each of these would wait for the lock, were it in one transaction with a turn of the other call. All of them together may take
+    // as long as one such wait did.
+    let others = async {
+        for at in 0..200 {
+            assert_eq!(server.turn("EL_free_1", "user", &format!("meanwhile {at}")).await.status, 201);
+            if at % 20 == 0 {
+                assert_eq!(server.api(reqwest::Method::GET, "/readyz", None).await.status, 200);
+            }
+        }
+    };
+    tokio::time::timeout(callscope_tests::PATIENCE, others).await.expect("other calls go on");
+    assert!(!stuck.is_finished(), "the row is locked");
+    sqlx::query("ROLLBACK").execute(&mut admin).await.unwrap();
+    assert_eq!(stuck.await.unwrap().json["seq"], 2);
+    assert_eq!(server.log("EL_stuck_1").await.len(), 2);
 }

@@ -7,11 +7,11 @@ import pytest
 from client import assert_log, at_once, eventually, phone, spoken, transcription, unique
 
 
-@pytest.mark.parametrize("where", ["phone_call", "dynamic_variables", "system__call_sid"])
+@pytest.mark.parametrize("where", ["phone_call", "callscope_link", "system__call_sid"])
 def test_a_conversation_id_that_comes_late(server, where):
     """A subscriber by call_sid and a waiting one by conversation_id receive the same events."""
     sid, conv = unique("sid"), unique("conv")
-    server.register(call_sid=sid)
+    link = server.register(call_sid=sid)["link"]
     with server.socket() as by_sid, server.socket() as by_conv:
         by_sid.subscribe(sid)
         by_conv.send({"subscribe": conv, "wait": True})
@@ -25,8 +25,8 @@ def test_a_conversation_id_that_comes_late(server, where):
         if where == "phone_call":
             payload = transcription(conv, metadata=phone(sid))
         else:
-            name = "call_sid" if where == "dynamic_variables" else "system__call_sid"
-            payload = transcription(conv, conversation_initiation_client_data={"dynamic_variables": {name: sid}})
+            value = link if where == "callscope_link" else sid
+            payload = transcription(conv, conversation_initiation_client_data={"dynamic_variables": {where: value}})
         assert server.post_call(payload)["call_sid"] == sid
         live += by_sid.take(2)
         confirmed = by_conv.recv()

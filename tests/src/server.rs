@@ -3,8 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use callscope_common::signature;
+use callscope_server::auth::{Role, Tokens};
 use callscope_server::embedded::Embedded;
-use callscope_server::settings::{Flags, Settings};
+use callscope_server::settings::{Flags, Secret, Settings};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -35,6 +36,13 @@ pub struct Reply {
 /// Now, in Unix seconds.
 pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// A viewer's token that is limited to these calls.
+pub fn token(calls: &[&str]) -> String {
+    let calls = calls.iter().map(|call| call.parse().expect("an identifier")).collect();
+    let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
+    tokens.mint_for("limited", Role::Viewer, 3_600, Some(calls)).expect("a token")
 }
 
 /// The settings that all tests share, and the ones given.
@@ -99,6 +107,20 @@ impl Server {
             request = request.json(body);
         }
         reply(request).await.expect("the server answers")
+    }
+
+    /// Asks the API with another token.
+    pub async fn api_with(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
+        let request = self.http.request(method, format!("{}{path}", self.embedded.url)).bearer_auth(token);
+        let reply = reply(request).await.expect("the server answers");
+        (reply.status, reply.json)
+    }
+
+    /// GETs something that is no JSON, as an admin.
+    pub async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+        let request = self.http.get(format!("{}{path}", self.embedded.url)).bearer_auth(&self.embedded.token);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.expect("the server answers")
     }
 
     /// GETs from the API as an admin.

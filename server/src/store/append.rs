@@ -8,6 +8,7 @@
 mod load;
 mod merge;
 mod operations;
+mod parked;
 mod write;
 
 pub use operations::turn_hash;
@@ -31,6 +32,7 @@ use super::ledger::{Ledger, Op, Outcome, Pending, Stop, UnknownCalls, Wake};
 use super::retry::{ATTEMPTS, backoff};
 use super::tx::Tx;
 use super::{Store, StoreError};
+use parked::Parked;
 
 /// Operations that may wait. When that many do, further ones are refused as [`StoreError::Overloaded`].
 const QUEUE: usize = 4096;
@@ -152,12 +154,25 @@ impl Writer {
     async fn run(self, mut operations: mpsc::Receiver<Pending>) {
         let mut held = None;
         let mut last = 0;
+        let mut parked = Parked::default();
         loop {
+            if !parked.is_empty() {
+                self.retry(&mut parked).await;
+            }
             let first = match held.take() {
                 Some(pending) => pending,
-                None => match operations.recv().await {
+                None if parked.is_empty() => match operations.recv().await {
                     Some(pending) => pending,
                     None => return,
+                },
+                // Parked operations are tried again although nothing new comes.
+                None => match timeout(parked::RETRY, operations.recv()).await {
+                    Ok(Some(pending)) => pending,
+                    Ok(None) if operations.is_closed() => {
+                        sleep(parked::RETRY).await;
+                        continue;
+                    }
+                    Ok(None) | Err(_) => continue,
                 },
             };
             self.gather(last, &operations).await;
@@ -173,7 +188,16 @@ impl Writer {
                 batch.push(next);
             }
             last = batch.len();
-            self.commit_all(batch).await;
+            let began = Instant::now();
+            self.commit_all(batch.into_iter().map(|pending| (began, pending)).collect(), &mut parked).await;
+        }
+    }
+
+    /// Tries what is parked again, if the last try is a while ago.
+    async fn retry(&self, parked: &mut Parked) {
+        if parked.is_due() {
+            let waiting = parked.take();
+            self.commit_all(waiting, parked).await;
         }
     }
 
@@ -193,14 +217,19 @@ impl Writer {
         }
     }
 
-    /// Commits a batch, in as few transactions as it takes.
-    async fn commit_all(&self, batch: Vec<Pending>) {
+    /// Commits a batch, in as few transactions as it takes, but for what waits for a row that is locked elsewhere. Each operation comes
+    /// with the time since when it waits.
+    async fn commit_all(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) {
+        let batch = if parked.may_be_locked() { self.without_locked(batch, parked).await } else { batch };
         let mut rest = std::collections::VecDeque::from([batch]);
         while let Some(mut batch) = rest.pop_front() {
-            let ops: Vec<&Op> = batch.iter().map(|pending| &pending.op).collect();
+            if batch.is_empty() {
+                continue;
+            }
+            let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
             match self.commit_with_retries(&ops).await {
                 Ok(outcomes) => {
-                    for (pending, outcome) in batch.into_iter().zip(outcomes) {
+                    for ((_, pending), outcome) in batch.into_iter().zip(outcomes) {
                         // A caller that gave up waiting needs no answer.
                         let _ = pending.answer.send(Ok(outcome));
                     }
@@ -212,6 +241,16 @@ impl Writer {
                         if !part.is_empty() {
                             rest.push_front(part);
                         }
+                    }
+                }
+                Err(Failure::Store(error)) if error.is_locked() => {
+                    let before = batch.len();
+                    let free = self.without_locked(batch, parked).await;
+                    match (before, free.len() < before) {
+                        // Some other lock than a call's row: found by trying one by one.
+                        (2.., false) => free.into_iter().rev().for_each(|one| rest.push_front(vec![one])),
+                        (_, false) => free.into_iter().for_each(|(since, pending)| parked.park(since, pending)),
+                        (_, true) => rest.push_front(free),
                     }
                 }
                 // One operation that the database will not take must not take the others with it.
@@ -232,6 +271,23 @@ impl Writer {
         }
     }
 
+    /// Parks what names a call whose row is locked elsewhere, and returns the rest.
+    async fn without_locked(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) -> Vec<(Instant, Pending)> {
+        let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
+        let looked = timeout(COMMIT_DEADLINE, parked::locked(&self.store, &ops)).await;
+        // Where that cannot be found out, the batch finds out what is wrong itself.
+        let Ok(Ok(locked)) = looked else { return batch };
+        let mut free = Vec::with_capacity(batch.len());
+        for ((since, pending), is_locked) in batch.into_iter().zip(locked) {
+            if is_locked {
+                parked.park(since, pending);
+            } else {
+                free.push((since, pending));
+            }
+        }
+        free
+    }
+
     async fn commit_with_retries(&self, ops: &[&Op]) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
         let mut attempt = 0;
@@ -242,7 +298,10 @@ impl Writer {
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
             match committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log")))) {
                 Err(Failure::Store(error))
-                    if error.is_transient() && attempt + 1 < ATTEMPTS && began.elapsed() < RETRY_FOR =>
+                    if error.is_transient()
+                        && !error.is_locked()
+                        && attempt + 1 < ATTEMPTS
+                        && began.elapsed() < RETRY_FOR =>
                 {
                     attempt += 1;
                     debug!(%error, attempt, "a transaction is tried again");
@@ -300,10 +359,10 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outc
     Ok(outcomes)
 }
 
-fn fail(batch: Vec<Pending>, error: StoreError) {
+fn fail(batch: Vec<(Instant, Pending)>, error: StoreError) {
     warn!(%error, operations = batch.len(), "a write failed");
     let error = Arc::new(error);
-    for pending in batch {
+    for (_, pending) in batch {
         let _ = pending.answer.send(Err(StoreError::Failed(Arc::clone(&error))));
     }
 }

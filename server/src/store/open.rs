@@ -151,8 +151,8 @@ impl Store {
             .application_name("callscope-server")
             .options([
                 ("synchronous_commit", "on"),
-                // Another server that hangs with a call's row locked must not stop this one's writing.
-                ("lock_timeout", "3s"),
+                // What waits for a row that somebody else keeps locked is parked (store/append/parked.rs), and everything else goes on.
+                ("lock_timeout", "250ms"),
                 ("statement_timeout", "30s"),
                 ("idle_in_transaction_session_timeout", "10s"),
             ]);

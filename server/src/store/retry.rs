@@ -66,6 +66,15 @@ impl StoreError {
         }
     }
 
+    /// Whether a lock was waited for in vain that somebody else holds on some row.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_locked(),
+            _ => self.code().is_some_and(|code| code == "55P03"),
+        }
+    }
+
     /// SQLite's extended result code in decimal, or PostgreSQL's SQLSTATE.
     fn code(&self) -> Option<Cow<'_, str>> {
         match self {

@@ -120,6 +120,15 @@ impl Tx {
         engine!(self.lock_calls(ids))
     }
 
+    /// Those of the calls whose rows are locked by somebody else. Waits for none of them.
+    pub async fn held_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
+        match self {
+            // There is one writer, which has the whole database.
+            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Postgres(tx) => tx.held_elsewhere(ids).await,
+        }
+    }
+
     /// A call's result and the provider's transcript.
     pub async fn result(&mut self, call_id: CallId) -> Result<Option<(String, Option<String>)>> {
         engine!(self.result(call_id))

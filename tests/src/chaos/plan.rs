@@ -116,7 +116,8 @@ impl Plan {
             "metadata": {"call_duration_secs": 30, "cost": 7}});
         match self.shape {
             Shape::Sid | Shape::TwoNames => {
-                data["conversation_initiation_client_data"] = json!({"dynamic_variables": {"call_sid": self.names[0]}});
+                let variables = json!({"system__call_sid": self.names[0]});
+                data["conversation_initiation_client_data"] = json!({"dynamic_variables": variables});
             }
             Shape::ProviderSid => data["metadata"]["phone_call"] = json!({"call_sid": self.names[0]}),
             Shape::Conversation | Shape::ProviderTurns => {}

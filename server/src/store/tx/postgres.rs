@@ -52,6 +52,18 @@ impl PostgresTx {
         Ok(query.bind(ids).fetch_all(&mut *self.tx).await?)
     }
 
+    pub async fn held_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
+        let free = sqlx::query_scalar(
+            "SELECT call_id FROM calls WHERE call_id = ANY($1) ORDER BY call_id FOR UPDATE SKIP LOCKED",
+        );
+        let free: Vec<CallId> = free.bind(ids).fetch_all(&mut *self.tx).await?;
+        if free.len() == ids.len() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_scalar("SELECT call_id FROM calls WHERE call_id = ANY($1) AND NOT call_id = ANY($2)");
+        Ok(query.bind(ids).bind(&free).fetch_all(&mut *self.tx).await?)
+    }
+
     pub async fn result(&mut self, call_id: CallId) -> Result<Option<(String, Option<String>)>> {
         let query = sqlx::query_as("SELECT call_data, transcript FROM results WHERE call_id = $1");
         Ok(query.bind(call_id).fetch_optional(&mut *self.tx).await?)

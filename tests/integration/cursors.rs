@@ -1,0 +1,368 @@
+//! Cursors go on exactly where they stood, or are refused.
+
+use std::collections::HashMap;
+
+use callscope_tests::server::on_each_engine;
+use callscope_tests::subscriber::Received;
+use callscope_tests::{Database, Engine, Server, Subscriber};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+
+/// The code of the error that a request is answered with.
+async fn refused(subscriber: &mut Subscriber, request: Value) -> String {
+    subscriber.send(request.clone()).await;
+    let message = subscriber.message().await;
+    assert_eq!(message["type"], "error", "{request} was answered {message}");
+    message["code"].as_str().unwrap().to_owned()
+}
+
+fn cursors(log: &[Value]) -> Vec<&str> {
+    log.iter().map(|event| event["cursor"].as_str().unwrap()).collect()
+}
+
+/// Every way to go on from a cursor: the WebSocket and the events API.
+async fn is_refused_everywhere(server: &Server, id: &str, after: &Value) {
+    let mut subscriber = server.subscriber().await;
+    assert_eq!(
+        refused(&mut subscriber, json!({"subscribe": id, "after": after})).await,
+        "CURSOR_INVALID",
+        "{id} {after}"
+    );
+    let text = after.as_str().map_or_else(|| after.to_string(), str::to_owned);
+    let reply = server.api(Method::GET, &format!("/api/v1/calls/{id}/events?after={text}"), None).await;
+    assert_eq!((reply.status, &reply.json["code"]), (400, &json!("CURSOR_INVALID")), "{id} {after}: {reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_about_a_call_carries_what_is_needed_to_go_on() {
+    on_each_engine(async |_, server| {
+        let mut subscriber = server.subscriber().await;
+        server.turn("EL_c_1", "user", "one").await;
+        let confirmed = subscriber.subscribe("EL_c_1").await;
+        let call_id = &confirmed["call_id"];
+        let mut events = subscriber.events(1, 1).await;
+        server
+            .webhook(
+                "transcription",
+                &json!({"call_sid": "EL_c_1", "speaker": "user", "message": "tw", "is_final": false}),
+            )
+            .await;
+        assert_eq!(&subscriber.expect("transcription_partial").await["call_id"], call_id);
+        server.turn("EL_c_1", "user", "two").await;
+        events.extend(subscriber.events(2, 1).await);
+        server.api(Method::PATCH, "/api/v1/calls/EL_c_1", Some(&json!({"status": "completed"}))).await;
+        events.extend(subscriber.events(3, 2).await);
+        assert!(events.iter().all(|event| &event["call_id"] == call_id), "{events:?}");
+        let places: Vec<&str> = [confirmed["cursor"].as_str().unwrap()].into_iter().chain(cursors(&events)).collect();
+        assert!(places.iter().all(|place| (1..=40).contains(&place.len())), "{places:?}");
+        // From each of them the rest follows, and nothing else; also before the first event.
+        for (at, place) in places.iter().enumerate() {
+            let mut again = server.subscriber().await;
+            again.send(json!({"subscribe": "EL_c_1", "after": place})).await;
+            let confirmed = again.expect("subscription_confirmed").await;
+            assert_eq!(&confirmed["cursor"], place, "where this subscription starts");
+            assert_eq!(again.events(i64::try_from(at).unwrap() + 1, 4 - at).await, events[at..]);
+            again.expect_silence().await;
+            let listed = server.get(&format!("/api/v1/calls/EL_c_1/events?after={place}")).await;
+            assert_eq!(listed["events"].as_array().unwrap()[..], events[at..]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_confirmation_tells_the_place_of_the_running_subscription() {
+    on_each_engine(async |_, server| {
+        for text in ["a", "b", "c"] {
+            server.turn("EL_s_1", "user", text).await;
+        }
+        let mut subscriber = server.subscriber().await;
+        subscriber.subscribe("EL_s_1").await;
+        let events = subscriber.events(1, 3).await;
+        let again = subscriber.subscribe("EL_s_1").await;
+        assert_eq!(again["cursor"], events[2]["cursor"]);
+        server.turn("EL_s_1", "user", "d").await;
+        subscriber.events(4, 1).await;
+        let live = {
+            let mut live = server.subscriber().await;
+            live.send(json!({"subscribe": "EL_s_1", "history": false})).await;
+            live.expect("subscription_confirmed").await
+        };
+        assert_eq!(live["cursor"], server.log("EL_s_1").await[3]["cursor"]);
+    })
+    .await;
+}
+
+/// The cursor of an absorbed record fits no other log, by whatever name the survivor is asked for, and neither does a bare number
+/// under a name that the merge moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_an_absorbed_record_is_refused() {
+    on_each_engine(async |_, server| {
+        for at in 0..5 {
+            server.turn("EL_a_1", "user", &format!("a{at}")).await;
+        }
+        for at in 0..8 {
+            server.turn("EL_b_1", "user", &format!("b{at}")).await;
+        }
+        let absorbed = server.get("/api/v1/calls/EL_a_1").await["call_id"].as_str().unwrap().to_owned();
+        let old = server.log("EL_a_1").await;
+        let mut subscriber = server.subscriber().await;
+        let start = subscriber.subscribe("EL_a_1").await["cursor"].clone();
+        subscriber.events(1, 5).await;
+        let merge = json!({"identifiers": ["EL_a_1"], "merge": true});
+        server.api(Method::PATCH, "/api/v1/calls/EL_b_1", Some(&merge)).await;
+        for id in ["EL_a_1", "EL_b_1", &absorbed] {
+            for place in cursors(&old).into_iter().map(|cursor| json!(cursor)).chain([start.clone()]) {
+                is_refused_everywhere(&server, id, &place).await;
+            }
+        }
+        for id in ["EL_a_1", &absorbed] {
+            is_refused_everywhere(&server, id, &json!(5)).await;
+            let reply =
+                server.api(Method::GET, &format!("/api/v1/calls/{id}/events?after=5&call_id={absorbed}"), None).await;
+            assert_eq!(reply.json["code"], "CURSOR_INVALID");
+        }
+        // With the record that the number belongs to, or under a name that always was this call's, it is clear.
+        let survivor = server.get("/api/v1/calls/EL_b_1").await["call_id"].as_str().unwrap().to_owned();
+        let rest = server.get("/api/v1/calls/EL_b_1/events?after=5").await;
+        assert_eq!(rest["events"][0]["seq"], 6);
+        assert_eq!(server.get(&format!("/api/v1/calls/EL_a_1/events?after=5&call_id={survivor}")).await, rest);
+        // Who followed the absorbed record is told where the survivor's log starts, and goes on by that alone.
+        assert_eq!(subscriber.expect("call_merged").await["call_id"], survivor.as_str());
+        let confirmed = subscriber.expect("subscription_confirmed").await;
+        let mut again = server.subscriber().await;
+        again.send(json!({"subscribe": "EL_a_1", "after": confirmed["cursor"]})).await;
+        again.expect("subscription_confirmed").await;
+        again.events(1, 13).await;
+    })
+    .await;
+}
+
+/// A database that was restored to an older state goes on with other events under the same numbers, even where they say the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_from_beyond_a_restore_is_refused() {
+    let database = Database::new(Engine::Sqlite).await;
+    let file = database.url.trim_start_matches("sqlite://").to_owned();
+    let copy = format!("{file}.copy");
+    let turn = |text: &str| json!({"call_sid": "EL_r_1", "speaker": "user", "message": text, "turn_id": text, "timestamp": 1_790_000_000});
+    let server = Server::start(&database).await;
+    for text in ["one", "two"] {
+        server.webhook("transcription", &turn(text)).await;
+    }
+    let mut deliveries = server.subscriber().await;
+    deliveries.send(json!({"subscribe_deliveries": {"history": true}})).await;
+    deliveries.expect("deliveries_confirmed").await;
+    let mut places = vec![
+        deliveries.expect("delivery").await["cursor"].clone(),
+        deliveries.expect("delivery").await["cursor"].clone(),
+    ];
+    server.stop().await;
+    std::fs::copy(&file, &copy).unwrap();
+    let server = Server::start(&database).await;
+    let mut deliveries = server.subscriber().await;
+    deliveries.send(json!({"subscribe_deliveries": {"after": places[1]}})).await;
+    deliveries.expect("deliveries_confirmed").await;
+    for text in ["three", "four"] {
+        server.webhook("transcription", &turn(text)).await;
+        places.push(deliveries.expect("delivery").await["cursor"].clone());
+    }
+    let before = server.log("EL_r_1").await;
+    server.stop().await;
+    std::fs::rename(&copy, &file).unwrap();
+    for companion in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{file}{companion}"));
+    }
+    let server = Server::start(&database).await;
+    for cursor in &cursors(&before)[2..] {
+        is_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
+    }
+    for text in ["three", "four", "five"] {
+        server.webhook("transcription", &turn(text)).await;
+    }
+    for cursor in &cursors(&before)[2..] {
+        is_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
+    }
+    let mut subscriber = server.subscriber().await;
+    subscriber.send(json!({"subscribe": "EL_r_1", "after": cursors(&before)[1]})).await;
+    subscriber.expect("subscription_confirmed").await;
+    subscriber.events(3, 3).await;
+    for (at, place) in places.iter().enumerate() {
+        let mut deliveries = server.subscriber().await;
+        deliveries.send(json!({"subscribe_deliveries": {"after": place}})).await;
+        let answer = deliveries.message().await;
+        if at < 2 {
+            assert_eq!(answer["type"], "deliveries_confirmed", "{place} is behind a delivery that is there: {answer}");
+        } else {
+            assert_eq!(answer["code"], "CURSOR_INVALID", "{place} is behind a delivery that was never here: {answer}");
+        }
+    }
+}
+
+/// Deleting a call does not make the places of its deliveries strange.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_deliveries_goes_on_behind_a_deleted_one() {
+    on_each_engine(async |_, server| {
+        let mut deliveries = server.subscriber().await;
+        deliveries.send(json!({"subscribe_deliveries": {"history": true}})).await;
+        deliveries.expect("deliveries_confirmed").await;
+        server.turn("EL_d_1", "user", "gone soon").await;
+        let place = deliveries.expect("delivery").await["cursor"].clone();
+        server.api(Method::DELETE, "/api/v1/calls/EL_d_1", None).await;
+        server.turn("EL_d_2", "user", "next").await;
+        let mut again = server.subscriber().await;
+        again.send(json!({"subscribe_deliveries": {"after": place}})).await;
+        again.expect("deliveries_confirmed").await;
+        assert_eq!(again.expect("delivery").await["call_sid"], "EL_d_2");
+    })
+    .await;
+}
+
+/// Events that versions before cursors stored are served with a cursor, which names the call and the number alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_without_cursors_are_served_with_one() {
+    for engine in Engine::ALL {
+        let database = Database::new(engine).await;
+        let server = Server::start(&database).await;
+        for text in ["one", "two, \"cursor\":\"3.x\"}", "three"] {
+            server.turn("EL_o_1", "user", text).await;
+        }
+        let call_id = server.get("/api/v1/calls/EL_o_1").await["call_id"].clone();
+        let new = server.log("EL_o_1").await;
+        server.stop().await;
+        // As the version before stored them.
+        let mut frames = HashMap::new();
+        for event in &new {
+            let mut old = event.clone();
+            let fields = old.as_object_mut().unwrap();
+            fields.remove("cursor");
+            fields.remove("call_id");
+            frames.insert(event["seq"].as_i64().unwrap(), old.to_string());
+        }
+        for (seq, frame) in &frames {
+            let frame = frame.replace('\'', "''");
+            let sql = AssertSqlSafe(format!("UPDATE events SET frame = '{frame}' WHERE seq = {seq}"));
+            match engine {
+                Engine::Sqlite => {
+                    let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
+                    sqlx::query(sql).execute(&mut connection).await.unwrap();
+                    connection.close().await.unwrap();
+                }
+                Engine::Postgres => {
+                    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+                    sqlx::query(sql).execute(&mut connection).await.unwrap();
+                    connection.close().await.unwrap();
+                }
+            }
+        }
+        let server = Server::start(&database).await;
+        server.turn("EL_o_1", "user", "four").await;
+        let mut subscriber = server.subscriber().await;
+        subscriber.subscribe("EL_o_1").await;
+        let events = subscriber.events(1, 4).await;
+        assert_eq!(events, server.log("EL_o_1").await);
+        assert!(events.iter().all(|event| event["call_id"] == call_id));
+        for (at, place) in cursors(&events).into_iter().enumerate() {
+            let mut again = server.subscriber().await;
+            again.send(json!({"subscribe": "EL_o_1", "after": place})).await;
+            assert_eq!(again.expect("subscription_confirmed").await["cursor"], place);
+            again.events(i64::try_from(at).unwrap() + 2, 3 - at).await;
+        }
+        // The cursors that these events had in another life of the database are not theirs.
+        for place in cursors(&new) {
+            is_refused_everywhere(&server, "EL_o_1", &json!(place)).await;
+        }
+        // Nor is one without a mark behind an event that has one.
+        let unmarked = events[2]["cursor"].as_str().unwrap().replacen("3.", "4.", 1);
+        is_refused_everywhere(&server, "EL_o_1", &json!(unmarked)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_cursor_is_refused() {
+    on_each_engine(async |_, server| {
+        server.turn("EL_x_1", "user", "x").await;
+        let good = server.log("EL_x_1").await[0]["cursor"].as_str().unwrap().to_owned();
+        let other = format!("{}A", &good[..good.len() - 1]);
+        let flipped = if other == good { format!("{}B", &good[..good.len() - 1]) } else { other };
+        for wrong in
+            ["1.", "1.AAAAAAAA", "0.AAAAAAAA", &flipped, &format!("{good}A"), &good.replacen('1', "2", 1), "1.1.1"]
+        {
+            is_refused_everywhere(&server, "EL_x_1", &json!(wrong)).await;
+        }
+        let mut subscriber = server.subscriber().await;
+        for wrong in ["", "x", " ", &"9".repeat(1_000)] {
+            let code = refused(&mut subscriber, json!({"subscribe": "EL_x_1", "after": wrong})).await;
+            assert_eq!(code, "CURSOR_INVALID", "{wrong:?}");
+        }
+        is_refused_everywhere(&server, "EL_x_1", &json!(2)).await;
+    })
+    .await;
+}
+
+/// Live from the request on: the event that makes the call comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_without_history_gets_the_event_that_makes_the_call() {
+    on_each_engine(async |_, server| {
+        let mut subscriber = server.subscriber().await;
+        subscriber.send(json!({"subscribe": "EL_w_1", "wait": true, "history": false})).await;
+        subscriber.expect("subscription_pending").await;
+        server.turn("EL_w_1", "user", "first").await;
+        subscriber.expect("subscription_confirmed").await;
+        assert_eq!(subscriber.events(1, 1).await[0]["message_text"], "first");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
+    on_each_engine(async |_, server| {
+        let mut subscriber = server.subscriber().await;
+        subscriber.send(json!({"subscribe": "EL_w_2", "wait": true})).await;
+        subscriber.expect("subscription_pending").await;
+        assert_eq!(refused(&mut subscriber, json!({"subscribe": "EL_w_2"})).await, "CALL_NOT_FOUND");
+        server.turn("EL_w_2", "user", "here").await;
+        subscriber.expect("subscription_confirmed").await;
+        subscriber.events(1, 1).await;
+    })
+    .await;
+}
+
+/// A name that leads to another call by now belongs to the new subscription alone, whenever the fate of the old one is heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_belongs_to_one_subscription_of_a_connection() {
+    let database = Database::new(Engine::Postgres).await;
+    // Two servers without Redis: `here` learns of what happens at `there` from its sweep only.
+    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    for round in 0..12 {
+        let sid = format!("EL_n_{round}");
+        there.turn(&sid, "user", "old").await;
+        let mut subscriber = here.subscriber().await;
+        subscriber.subscribe(&sid).await;
+        subscriber.events(1, 1).await;
+        assert_eq!(there.api(Method::DELETE, &format!("/api/v1/calls/{sid}"), None).await.status, 204);
+        there.turn(&sid, "user", "new 1").await;
+        // In the gap: the sweep may have told of the deletion already, or not.
+        subscriber.send(json!({"subscribe": sid})).await;
+        let mut seen = Vec::new();
+        while !seen.iter().any(|message: &Value| message["message_text"] == "new 1") {
+            seen.push(subscriber.message().await);
+        }
+        let deleted = seen.iter().filter(|message| message["type"] == "error").count();
+        let confirmed = seen.iter().position(|message| message["type"] == "subscription_confirmed").unwrap();
+        assert!(
+            seen[confirmed..].iter().all(|message| message["type"] != "error"),
+            "told of a deletion that is not its own: {seen:?}"
+        );
+        assert!(deleted <= 1);
+        subscriber.send(json!({"unsubscribe": sid})).await;
+        assert_eq!(subscriber.expect("unsubscribe_confirmed").await["message"], "unsubscribed");
+        here.turn(&sid, "user", "new 2").await;
+        there.turn(&sid, "user", "new 3").await;
+        tokio::time::sleep(std::time::Duration::from_millis(if round == 0 { 1_500 } else { 0 })).await;
+        subscriber.expect_silence().await;
+    }
+    let mut last = here.subscriber().await;
+    last.close().await;
+    assert!(matches!(last.next().await, Received::Closed(_)));
+}

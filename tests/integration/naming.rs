@@ -1,0 +1,292 @@
+//! Who may name a call: what a platform states does, what a caller's client can set does not.
+
+use callscope_tests::server::{on_each_engine, token};
+use callscope_tests::{Server, Subscriber};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn texts(log: &[Value]) -> Vec<&str> {
+    log.iter().filter_map(|event| event["message_text"].as_str()).collect()
+}
+
+/// The result of a web conversation whose client set these dynamic variables, as ElevenLabs signs it.
+fn web_result(conversation: &str, variables: &Value) -> Value {
+    json!({"type": "post_call_transcription", "data": {"conversation_id": conversation, "status": "done",
+        "transcript": [{"role": "agent", "message": "never said to anybody else"}],
+        "analysis": {"transcript_summary": "the customer agreed to transfer 10000 EUR", "call_successful": "success"},
+        "conversation_initiation_client_data": {"dynamic_variables": variables}}})
+}
+
+async fn register(server: &Server, call: Value) -> Value {
+    let reply = server.api(Method::POST, "/api/v1/calls", Some(&call)).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    reply.json
+}
+
+/// A conversation whose client sets any variable can neither read, complete, overwrite nor pre-empt another call.
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_a_client_sets_reach_no_other_call() {
+    on_each_engine(async |_, server| {
+        let victim = register(&server, json!({"subject": "bank"})).await;
+        let (sid, id) =
+            (victim["call_sid"].as_str().unwrap().to_owned(), victim["call_id"].as_str().unwrap().to_owned());
+        server.turn(&sid, "user", "my card number is 4111").await;
+        let before = server.get(&format!("/api/v1/calls/{sid}")).await;
+        let link = victim["link"].as_str().unwrap();
+        let broken_link = format!("{}A", &link[..link.len() - 1]);
+        let names = [
+            "call_sid",
+            "conversation_id",
+            "call_id",
+            "callscope_link",
+            "callscope_call_id",
+            "sip_call_id",
+            "CallSid",
+            "phone_call",
+            "linked",
+            "x-call-sid",
+            "trusted_variable",
+        ];
+        let values = [json!(sid), json!(id), json!(broken_link), json!({"call_sid": sid}), json!([sid])];
+        for (at, name) in names.into_iter().enumerate() {
+            for (nth, value) in values.iter().enumerate() {
+                let attacker = format!("conv_attacker_{at}_{nth}");
+                let reply = server.webhook("post-call", &web_result(&attacker, &json!({name: value}))).await;
+                assert_eq!(reply.status, 200, "{name}: {reply:?}");
+                assert_ne!(reply.json["call_sid"], sid.as_str(), "{name} = {value} completed the call");
+                let scoped = token(&[&attacker]);
+                let (status, said) =
+                    server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{attacker}/events")).await;
+                assert_eq!(status, 200);
+                assert!(!said.to_string().contains("4111"), "{name} = {value} reads the call: {said}");
+            }
+        }
+        let after = server.get(&format!("/api/v1/calls/{sid}")).await;
+        assert_eq!(after, before, "the call changed");
+        assert_eq!(texts(&server.log(&sid).await), ["my card number is 4111"]);
+        // Nor is a sid occupied that the next registration would make up.
+        let at = callscope_tests::server::now();
+        for later in 0..4 {
+            let value = json!({"call_sid": format!("EL_bank_{}", at + later)});
+            server.webhook("post-call", &web_result(&format!("conv_early_{later}"), &value)).await;
+        }
+        let next = register(&server, json!({"subject": "bank"})).await;
+        let made = next["call_sid"].as_str().unwrap();
+        assert!(!made.ends_with("_2") || made.starts_with(&format!("{sid}_")), "the sid was occupied: {made}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_of_a_registration_names_its_call() {
+    on_each_engine(async |_, server| {
+        let call = register(&server, json!({"subject": "desk"})).await;
+        let sid = call["call_sid"].as_str().unwrap();
+        server.turn(sid, "user", "hello").await;
+        let end = web_result("conv_linked", &json!({"callscope_link": call["link"]}));
+        let reply = server.webhook("post-call", &end).await;
+        assert_eq!(
+            (&reply.json["call_sid"], &reply.json["call_status"]),
+            (&json!(sid), &json!("completed")),
+            "{reply:?}"
+        );
+        let view = server.get("/api/v1/calls/conv_linked").await;
+        assert_eq!(view["call_id"], call["call_id"]);
+        assert!(view.get("link").is_none(), "only a registration is answered with it: {view}");
+        // A link whose call is gone names nothing.
+        let path = format!("/api/v1/calls/{sid}");
+        assert_eq!(server.api(Method::DELETE, &path, None).await.status, 204);
+        let end = web_result("conv_late", &json!({"callscope_link": call["link"]}));
+        assert_ne!(server.webhook("post-call", &end).await.json["call_sid"], sid);
+    })
+    .await;
+}
+
+/// An identifier that spells the `call_id` of a call means that call, on every way in, and is no other call's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_id_wins_over_identifiers_everywhere() {
+    on_each_engine(async |_, server| {
+        for text in ["v1", "v2"] {
+            server.turn("EL_v_1", "user", text).await;
+        }
+        let v = server.get("/api/v1/calls/EL_v_1").await["call_id"].as_str().unwrap().to_owned();
+        // As a sid of a webhook: it is that call's turn.
+        assert_eq!(server.turn(&v, "agent", "v3").await.json["call_sid"], "EL_v_1");
+        let turn = json!({"conversation_id": v, "speaker": "agent", "message": "v4"});
+        assert_eq!(server.webhook("transcription", &turn).await.json["call_sid"], "EL_v_1");
+        // By PATCH and by registration: it is taken.
+        server.turn("EL_p_1", "user", "p1").await;
+        for body in [json!({"identifiers": [v]}), json!({"call_sid": v}), json!({"conversation_id": v})] {
+            let reply = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&body)).await;
+            assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
+        }
+        for body in [json!({"call_sid": v}), json!({"conversation_id": v})] {
+            let reply = server.api(Method::POST, "/api/v1/calls", Some(&body)).await;
+            assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
+        }
+        let itself = json!({"identifiers": [v], "call_sid": v});
+        assert_eq!(
+            server.api(Method::PATCH, &format!("/api/v1/calls/{v}"), Some(&itself)).await.json["call_sid"],
+            "EL_v_1"
+        );
+        // With `merge` it is the merge with that call.
+        let merge = json!({"identifiers": [v], "merge": true});
+        let whole = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&merge)).await;
+        assert_eq!((whole.status, &whole.json["call_id"]), (200, &json!(v)), "{whole:?}");
+        assert_eq!(texts(&server.log(&v).await), ["v1", "v2", "v3", "v4", "p1"]);
+        let names = server.get(&format!("/api/v1/calls/{v}")).await["identifiers"].clone();
+        assert!(!names.as_array().unwrap().contains(&json!(v)), "stored as a name: {names}");
+        // Other UUIDs are ordinary identifiers.
+        let foreign = uuid::Uuid::new_v4().to_string();
+        assert_eq!(server.turn(&foreign, "user", "f1").await.json["call_sid"], foreign.as_str());
+        assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
+        // A token for the call's id reads that call.
+        let scoped = token(&[&v]);
+        let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
+        assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], v.as_str());
+        assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
+        assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
+        // Deleting by it deletes that very call.
+        assert_eq!(server.api(Method::DELETE, &format!("/api/v1/calls/{v}"), None).await.status, 204);
+        assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_v_1", None).await.status, 404);
+        assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
+    })
+    .await;
+}
+
+/// A deletion is decided on the very record it names, whatever a merge made of it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
+    on_each_engine(async |_, server| {
+        server.turn("EL_gone_1", "user", "g").await;
+        let gone = server.get("/api/v1/calls/EL_gone_1").await["call_id"].as_str().unwrap().to_owned();
+        for text in ["a", "b"] {
+            server.turn("EL_stays_1", "user", text).await;
+        }
+        let merge = json!({"identifiers": ["EL_gone_1"], "merge": true});
+        let whole = server.api(Method::PATCH, "/api/v1/calls/EL_stays_1", Some(&merge)).await.json;
+        let reply = server.api(Method::DELETE, &format!("/api/v1/calls/{gone}"), None).await;
+        assert_eq!((reply.status, &reply.json["code"]), (409, &json!("CALL_MERGED")), "{reply:?}");
+        assert!(reply.json.to_string().contains(whole["call_id"].as_str().unwrap()), "{reply:?}");
+        assert_eq!(texts(&server.log("EL_gone_1").await), ["a", "b", "g"]);
+        assert_eq!(
+            server.api(Method::DELETE, "/api/v1/calls/EL_gone_1", None).await.status,
+            204,
+            "by its name it is the call"
+        );
+        assert_eq!(server.api(Method::DELETE, &format!("/api/v1/calls/{gone}"), None).await.status, 404);
+    })
+    .await;
+}
+
+/// However a sender marks its attempts, one delivery takes effect once.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_signed_cannot_double_an_effect() {
+    on_each_engine(async |_, server| {
+        let at = callscope_tests::server::now();
+        let keyed = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "once", "turn_id": "t1"}).to_string();
+        let plain = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "also once"}).to_string();
+        let end = web_result("conv_k", &json!({})).to_string();
+        for (own, route, body) in
+            [("k0", "transcription", &keyed), ("p0", "transcription", &plain), ("e0", "post-call", &end)]
+        {
+            let first = server.signed(route, body.as_bytes(), at, &[("Idempotency-Key", own)]).await;
+            // Another attempt: with another key, with none, with an empty one.
+            for headers in
+                [&[("Idempotency-Key", "k1")][..], &[("Idempotency-Key", "k2")], &[], &[("Idempotency-Key", "")]]
+            {
+                assert_eq!(server.signed(route, body.as_bytes(), at, headers).await, first, "{body} {headers:?}");
+            }
+            // The same key with the same body, signed at another time, is a repeat too.
+            assert_eq!(server.signed(route, body.as_bytes(), at - 1, &[("Idempotency-Key", own)]).await, first);
+        }
+        assert_eq!(texts(&server.log("EL_k_1").await), ["once", "also once"]);
+        let log = server.log("conv_k").await;
+        assert_eq!(log.iter().filter(|event| event["type"] == "call_completed").count(), 1);
+        // A repeat takes no key: it is free for the delivery that it was meant for. The first one's is not.
+        let other = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "another", "turn_id": "t2"}).to_string();
+        let taken = server.signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k0")]).await;
+        assert_eq!((taken.status, &taken.json["code"]), (409, &json!("IDEMPOTENCY_CONFLICT")));
+        assert_eq!(
+            server.signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k1")]).await.status,
+            201
+        );
+        assert_eq!(server.log("EL_k_1").await.len(), 3);
+    })
+    .await;
+}
+
+/// What a template leaves where it has nothing to say is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_ids_and_keys_are_none() {
+    on_each_engine(async |_, server| {
+        for (at, id) in ["", "", " ", "\t"].into_iter().enumerate() {
+            let turn = json!({"call_sid": "EL_e_1", "speaker": "user", "message": format!("turn {at}"), "turn_id": id});
+            assert_eq!(server.webhook("transcription", &turn).await.status, 201);
+        }
+        let null = json!({"call_sid": "EL_e_1", "speaker": "user", "message": "null", "turn_id": null});
+        assert_eq!(server.webhook("transcription", &null).await.status, 201);
+        for call in ["EL_e_2", "EL_e_3"] {
+            let turn = json!({"call_sid": call, "speaker": "user", "message": call}).to_string();
+            let headers = [("Idempotency-Key", "")];
+            let at = callscope_tests::server::now();
+            assert_eq!(server.signed("transcription", turn.as_bytes(), at, &headers).await.status, 201);
+        }
+        assert_eq!(texts(&server.log("EL_e_1").await), ["turn 0", "turn 1", "turn 2", "turn 3", "null"]);
+        // One id of two speakers is two turns.
+        for speaker in ["agent", "user"] {
+            let turn = json!({"call_sid": "EL_e_4", "speaker": speaker, "message": speaker, "turn_id": "3"});
+            assert_eq!(server.webhook("transcription", &turn).await.status, 201);
+        }
+        assert_eq!(texts(&server.log("EL_e_4").await), ["agent", "user"]);
+    })
+    .await;
+}
+
+/// Of two records that are one call, the survivor keeps its own result and transcript, unless the other one's call ended later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_keeps_result_and_transcript_of_one_record() {
+    on_each_engine(async |_, server| {
+        // (status of the survivor and of the absorbed record, which ended later, whose result stands)
+        let table = [
+            ("done", "done", false, "a"),
+            ("done", "done", true, "b"),
+            ("done", "failed", true, "a"),
+            ("failed", "done", true, "b"),
+            ("failed", "failed", true, "b"),
+        ];
+        for (at, (mine, other, is_later, stands)) in table.into_iter().enumerate() {
+            let end = |name: &str, status: &str, start: i64| {
+                json!({"type": "post_call_transcription", "data": {"conversation_id": format!("conv_{name}_{at}"), "status": status,
+                    "transcript": [{"role": "agent", "message": format!("final of {name}")}],
+                    "analysis": {"transcript_summary": format!("summary of {name}")},
+                    "metadata": {"start_time_unix_secs": start, "call_duration_secs": 10}}})
+            };
+            let start = 1_790_000_000;
+            let later = if is_later { start + 100 } else { start - 100 };
+            for text in ["one", "two", "three"] {
+                let turn = json!({"conversation_id": format!("conv_a_{at}"), "speaker": "user", "message": text});
+                server.webhook("transcription", &turn).await;
+            }
+            server.webhook("post-call", &end("a", mine, start)).await;
+            server.webhook("post-call", &end("b", other, later)).await;
+            let path = format!("/api/v1/calls/conv_a_{at}");
+            let mut follower = server.subscriber().await;
+            follower.subscribe(&format!("conv_a_{at}")).await;
+            let merge = json!({"identifiers": [format!("conv_b_{at}")], "merge": true});
+            let view = server.api(Method::PATCH, &path, Some(&merge)).await;
+            assert_eq!(view.status, 200, "{view:?}");
+            let status = if (if stands == "a" { mine } else { other }) == "done" { "completed" } else { "failed" };
+            let summary = json!(format!("summary of {stands}"));
+            assert_eq!((&view.json["status"], &view.json["call_data"]["transcript_summary"]), (&json!(status), &summary), "{at}");
+            let said = server.get(&format!("{path}/transcript?source=final")).await;
+            assert_eq!(said["turns"][0]["message_text"], format!("final of {stands}"), "{at}");
+            let log = server.log(&format!("conv_a_{at}")).await;
+            let last = log.iter().rev().find(|event| event["type"] == "call_completed").unwrap();
+            assert_eq!((&last["call_data"]["transcript_summary"], &last["call_data"]["status"]), (&summary, &json!(status)), "{at}");
+            let last_status = log.iter().rev().find(|event| event["type"] == "call_status").unwrap();
+            assert_eq!(last_status["status"], status, "{at}");
+        }
+    })
+    .await;
+}
