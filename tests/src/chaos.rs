@@ -4,7 +4,8 @@
 //! - [`flags`], [`table`]: what it is asked, what it says
 //! - [`plan`], [`book`]: what is said in the calls, and what was acknowledged
 //! - [`poster`], [`follower`], [`kind`], [`link`], [`track`]: the provider and the subscribers
-//! - [`schedule`], [`faults`], [`weather`]: what is broken when, and what that excuses
+//! - [`lives`]: calls that are deleted and made again under the same name; [`restore`]: the database as it was before
+//! - [`schedule`], [`faults`], [`outsider`], [`weather`]: what is broken when, and what that excuses
 //! - [`stage`], [`world`], [`node`], [`services`](crate::services), [`proxy`], [`disk`]: the things that are broken
 //! - [`check`], [`evidence`]: whether the promise held
 
@@ -17,10 +18,13 @@ pub mod flags;
 pub mod follower;
 pub mod kind;
 pub mod link;
+pub mod lives;
 pub mod node;
+pub mod outsider;
 pub mod plan;
 pub mod poster;
 pub mod proxy;
+pub mod restore;
 pub mod schedule;
 pub mod stage;
 pub mod table;
@@ -52,6 +56,9 @@ use world::World;
 /// At the end, whatever makes no progress for so long has come to a stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names that lead to one call after the other, at one time.
+const LIVES: usize = 3;
+
 /// Logs fetched at one time.
 const AT_ONCE: usize = 8;
 
@@ -78,10 +85,15 @@ pub async fn run(flags: &Flags, seed: u64, faults: Vec<Fault>, world: &Arc<World
         let kind = Kind::MIX[number % Kind::MIX.len()];
         followers.spawn(Follower::new(Arc::clone(world), kind, number, rng.fork()).follow());
     }
+    let mut lives = JoinSet::new();
+    for number in 0..LIVES {
+        lives.spawn(lives::live_again(Arc::clone(world), number, rng.fork()));
+    }
     schedule.run(world, seed).await;
     let broken = began.elapsed().as_secs();
     world.closing.store(true, Ordering::SeqCst);
     while posters.join_next().await.is_some_and(|ended| noted(world, ended).is_some()) {}
+    while lives.join_next().await.is_some_and(|ended| noted(world, ended).is_some()) {}
     let logs = check_logs(world).await;
     catch_up(world, followers, &mut rng).await;
     let tracks = std::mem::take(&mut *world.archive.lock().unwrap());
@@ -90,6 +102,7 @@ pub async fn run(flags: &Flags, seed: u64, faults: Vec<Fault>, world: &Arc<World
             check::check_track(track, log, &world.book.evidence);
         }
     }
+    restore::check(world, &tracks).await;
     world.archive(tracks);
     let events = logs.values().map(|log| log.frames.len()).sum();
     background.shutdown().await;

@@ -44,10 +44,11 @@ struct Event {
 /// Fetches a call's log; `None` where no server gives it.
 pub async fn fetch(world: &World, name: &str) -> Option<Log> {
     let call: Value = get(world, &format!("calls/{name}")).await?;
-    let call_id = call["call_id"].as_str()?.parse().ok()?;
+    let call_id: callscope_common::CallId = call["call_id"].as_str()?.parse().ok()?;
     let mut frames: Vec<String> = Vec::new();
     loop {
-        let page: EventList = get(world, &format!("calls/{name}/events?after={}&limit={PAGE}", frames.len())).await?;
+        let page: EventList =
+            get(world, &format!("calls/{name}/events?after={}&call_id={call_id}&limit={PAGE}", frames.len())).await?;
         let is_last = page.events.is_empty();
         frames.extend(page.events.iter().map(|event| event.get().to_owned()));
         if is_last || i64::try_from(frames.len()).is_ok_and(|count| count >= page.head) {

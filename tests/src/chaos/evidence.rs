@@ -29,13 +29,15 @@ pub enum Wrong {
     Refused,
     /// A server ended by itself, or did not end when told to.
     Died,
+    /// Another program could take itself for the only one at the database.
+    Unguarded,
     /// Nothing went on any more.
     Stuck,
 }
 
 impl Wrong {
     /// All, in the table's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lost,
         Self::Doubled,
         Self::Disordered,
@@ -46,6 +48,7 @@ impl Wrong {
         Self::Answer,
         Self::Refused,
         Self::Died,
+        Self::Unguarded,
         Self::Stuck,
     ];
 
@@ -63,6 +66,7 @@ impl Wrong {
             Self::Answer => "repeats answered differently",
             Self::Refused => "wrongly refused",
             Self::Died => "servers that died",
+            Self::Unguarded => "databases without a guard",
             Self::Stuck => "stuck",
         }
     }

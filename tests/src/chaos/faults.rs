@@ -6,6 +6,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use super::outsider;
 use super::proxy::{Flow, Proxy};
 use super::weather::Weather;
 use super::world::World;
@@ -25,6 +26,8 @@ pub enum Fault {
     Stall,
     /// Connections of clients at a few kilobytes a second.
     Throttle,
+    /// Other programs at an SQLite file: it is read, backed up, checkpointed; a second server and `migrate` are started on it.
+    Outsider,
     /// No block left on the database's disk.
     Disk,
     /// fsync says EIO to whoever writes the database.
@@ -55,13 +58,14 @@ pub enum Fault {
 
 impl Fault {
     /// All, in the table's order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::Stop,
         Self::Drain,
         Self::Cut,
         Self::Stall,
         Self::Throttle,
+        Self::Outsider,
         Self::Disk,
         Self::Fsync,
         Self::PostgresFast,
@@ -87,6 +91,7 @@ impl Fault {
             Self::Cut => "cut",
             Self::Stall => "stall",
             Self::Throttle => "throttle",
+            Self::Outsider => "outsider",
             Self::Disk => "disk",
             Self::Fsync => "fsync",
             Self::PostgresFast => "postgres-fast",
@@ -124,6 +129,7 @@ impl Fault {
     pub fn applies(self, world: &World) -> bool {
         match self {
             Self::Kill | Self::Stop | Self::Drain | Self::Cut | Self::Stall | Self::Throttle => true,
+            Self::Outsider => world.file.is_some(),
             Self::Disk => world.disk.is_some(),
             Self::Fsync => world.fsync.is_some(),
             Self::PostgresFast
@@ -156,6 +162,7 @@ impl Fault {
             Self::Cut => world.doors[node].cut(rng.u64(0..4)),
             Self::Stall => flow(world, &world.doors[node], Flow::Still, millis).await,
             Self::Throttle => flow(world, &world.doors[node], Flow::Slow, millis * 2).await,
+            Self::Outsider => outsider::visit(world, rng).await,
             Self::Disk | Self::Fsync => self.storage(world, millis, rng).await,
             Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(world, millis).await,
             Self::PostgresCut => world.to_postgres[node].cut(rng.u64(0..4)),

@@ -171,6 +171,13 @@ impl Follower {
                 self.ask(link, at).await;
             }
         }
+        // Asked for once more while it is followed, perhaps by another name: confirmed twice, delivered once.
+        if !self.tracks.is_empty() && self.rng.u8(..8) == 0 {
+            let at = self.rng.usize(..self.tracks.len());
+            if self.tracks[at].confirmed.is_some() {
+                self.ask(link, at).await;
+            }
+        }
         let before = self.tracks.len();
         self.choose();
         for at in before..self.tracks.len() {
@@ -212,8 +219,9 @@ impl Follower {
             "subscription_confirmed" => {
                 let ended = told.status.as_deref().is_some_and(|status| matches!(status, "completed" | "failed"));
                 let world = Arc::clone(&self.world);
+                let cursor = told.cursor.as_deref().unwrap_or_default();
                 if let (Some(track), Some(life), Some(head)) = (self.asked_for(&told), told.call_id, told.seq) {
-                    track.confirm(life, head, ended, &world.book.evidence);
+                    track.confirm(life, (head, cursor), ended, &world.book.evidence);
                 }
                 self.sort_out();
             }

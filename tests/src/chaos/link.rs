@@ -38,6 +38,7 @@ pub enum Came {
 pub struct Told {
     pub r#type: String,
     pub seq: Option<i64>,
+    pub cursor: Option<String>,
     pub call_sid: Option<String>,
     pub conversation_id: Option<String>,
     pub message_text: Option<String>,

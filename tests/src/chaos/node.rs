@@ -164,6 +164,40 @@ impl Node {
         *held = Some(self.spawn());
     }
 
+    /// Runs the server's program once more on the same database while the server serves, and says how it ended. `None` where the server
+    /// is not serving just now.
+    pub async fn beside(&self, arguments: &[&str]) -> Option<std::io::Result<std::process::ExitStatus>> {
+        // Held meanwhile, so that the server is not killed: then the second one would be the first.
+        let held = self.child.lock().await;
+        if held.is_none() || !self.is_serving() {
+            return None;
+        }
+        let started = Command::new(&self.recipe.program)
+            .args(arguments)
+            .env_clear()
+            .envs(self.recipe.environment.iter().map(|(key, value)| (key, value)))
+            .env("CALLSCOPE_PORT", "0")
+            .current_dir(&self.recipe.dir)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        Some(match started {
+            Ok(mut child) => match timeout(DRAIN, child.wait()).await {
+                Ok(ended) => ended,
+                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            },
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The process that serves, where one has got something done.
+    pub async fn pid(&self) -> Option<u32> {
+        let held = self.child.lock().await;
+        held.as_ref().filter(|_| self.is_serving())?.id()
+    }
+
     /// SIGSTOP or SIGCONT.
     pub async fn signal(&self, which: Signal) {
         if let Some(child) = &*self.child.lock().await {

@@ -44,6 +44,8 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
         to_redis: Vec::new(),
         postgres: None,
         redis: None,
+        file: None,
+        copy: Mutex::default(),
         disk,
         fsync,
         http: http(),
@@ -57,6 +59,7 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
         world.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
     } else {
         std::fs::create_dir_all(&storage).unwrap();
+        world.file = Some(storage.join("callscope.db"));
     }
     if count > 1 {
         world.redis = Some(Redis::start_in(dir.to_owned()).await);
@@ -90,7 +93,8 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
     world
 }
 
-async fn wait_for(node: &Node) {
+/// Waits until a server takes connections.
+pub async fn wait_for(node: &Node) {
     for _ in 0..600 {
         if tokio::net::TcpStream::connect(node.address).await.is_ok() {
             return;

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use callscope_common::CallId;
+use callscope_common::{CallId, Cursor};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -37,6 +37,8 @@ pub struct Track {
     pub base: Option<i64>,
     /// The last event taken.
     pub last: i64,
+    /// The last cursor that a message carried; none where the log is to be followed from its start.
+    pub place: Option<String>,
     /// What came, in the order of its coming.
     pub got: Vec<(i64, u64)>,
     /// Since when it is confirmed on the present connection.
@@ -66,6 +68,7 @@ impl Track {
             life: None,
             base: None,
             last: 0,
+            place: None,
             got: Vec::new(),
             confirmed: None,
             is_over: false,
@@ -75,14 +78,15 @@ impl Track {
     /// What to send, naming the call by `name`.
     #[must_use]
     pub fn request(&self, name: &str) -> Value {
-        let mut request = match (self.base, self.start) {
-            (Some(_), _) => json!({"subscribe": name, "after": self.last}),
-            (None, Start::History) => json!({"subscribe": name}),
-            (None, Start::Live) => json!({"subscribe": name, "history": false}),
+        let mut request = match (self.base, self.start, &self.place, self.life) {
+            (Some(_), _, None, _) | (None, Start::History, ..) => json!({"subscribe": name}),
+            // Now and then by the number and the record that it counts, as clients without cursors do.
+            (Some(_), _, Some(_), Some(life)) if self.last % 5 == 4 => {
+                json!({"subscribe": name, "after": self.last, "call_id": life})
+            }
+            (Some(_), _, Some(place), _) => json!({"subscribe": name, "after": place}),
+            (None, Start::Live, ..) => json!({"subscribe": name, "history": false}),
         };
-        if let (Some(_), Some(life)) = (self.base, self.life) {
-            request["call_id"] = json!(life);
-        }
         if self.waits {
             request["wait"] = true.into();
         }
@@ -90,7 +94,7 @@ impl Track {
     }
 
     /// The server confirms it.
-    pub fn confirm(&mut self, life: CallId, head: i64, ended: bool, evidence: &Evidence) {
+    pub fn confirm(&mut self, life: CallId, (head, cursor): (i64, &str), ended: bool, evidence: &Evidence) {
         if self.life.is_some_and(|known| known != life) {
             evidence.add(Wrong::Altered, || {
                 format!("{self}: confirmed for {life} at {head}, without a word about {:?}", self.life)
@@ -103,8 +107,13 @@ impl Track {
         }
         self.life = Some(life);
         self.confirmed = Some(Instant::now());
+        let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
+        if self.base.is_some() && place != self.last {
+            evidence.add(Wrong::Misplaced, || format!("{self}: confirmed at {cursor}, which is not where it stands"));
+        }
+        self.place = Some(cursor.to_owned());
         if self.base.is_none() {
-            let base = if self.start == Start::Live { head } else { 0 };
+            let base = if self.start == Start::Live { place } else { 0 };
             (self.base, self.last) = (Some(base), base);
             self.is_over = self.start == Start::Live && ended;
         }
@@ -114,7 +123,7 @@ impl Track {
     /// Whatever was received belongs to a record that is gone: the call's log follows from its start.
     pub fn restart(&mut self) {
         self.got.clear();
-        (self.life, self.base, self.last) = (None, Some(0), 0);
+        (self.life, self.base, self.last, self.place) = (None, Some(0), 0, None);
         self.confirmed = None;
         self.is_over = false;
     }
@@ -135,6 +144,10 @@ impl Track {
         }
         self.got.push((seq, fingerprint(frame)));
         self.last = self.last.max(seq);
+        match Cursor::of_message(frame) {
+            Some(cursor) => self.place = Some(cursor.to_owned()),
+            None => evidence.add(Wrong::Altered, || format!("{self}: an event without a cursor: {frame:.200}")),
+        }
         is_next
     }
 }

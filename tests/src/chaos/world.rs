@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -38,6 +39,10 @@ pub struct World {
     pub postgres: Option<Postgres>,
     /// Joins several servers.
     pub redis: Option<Redis>,
+    /// The SQLite file, where there is one.
+    pub file: Option<PathBuf>,
+    /// A copy of it that another program made meanwhile.
+    pub copy: Mutex<Option<PathBuf>>,
     /// A disk that can be filled.
     pub disk: Option<Disk>,
     /// Makes fsync fail.
