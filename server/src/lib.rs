@@ -8,8 +8,10 @@
 pub mod auth;
 pub mod backlog;
 pub mod cluster;
+pub mod descriptors;
 pub mod embedded;
 pub mod error;
+mod http;
 pub mod ingest;
 pub mod live;
 pub mod origin;
@@ -114,11 +116,11 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     if settings.deliveries_kept.is_bounded() {
         background.push(spawn(retention::lighten(store.clone(), appender.clone(), settings.deliveries_kept)));
     }
-    let origins = Origins(settings.allowed_origins.clone());
+    let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
     let app = App {
         ingest,
         links,
-        tokens: Tokens::new(&settings.jwt_secret),
+        tokens: Tokens::of(&settings.jwt_secrets),
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
         answers: routes::bounded::Answers::default(),
@@ -135,13 +137,14 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let here = cluster.clone();
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
-        .attach(Cors(origins))
+        .attach(Cors(origins.clone()))
         .attach(telemetry::RequestLog)
+        .attach(http::Rules(origins))
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
-            if let Err(error) = backlog::lengthen(address) {
-                warn!(%error, "only 128 connections may wait to be accepted");
+            if let Err(error) = backlog::prepare(address) {
+                warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
             if let Some(bound) = bound.lock().take() {
                 // Nobody waiting is no error: the log says it too.

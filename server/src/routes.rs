@@ -23,6 +23,7 @@ use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, r
 use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
 use crate::error::ApiError;
+use crate::http;
 use crate::ingest::Ingest;
 use crate::ingest::naming::Links;
 use crate::live::Hub;
@@ -85,6 +86,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/api/v1/calls", log::routes())
         .mount("/api/v1/admin", admin::routes())
         .mount("/api/v1/admin", deliveries::routes())
+        .mount("/", http::routes())
         .register("/", catchers())
 }
 
@@ -95,7 +97,13 @@ fn catchers() -> Vec<Catcher> {
 /// Whatever no route answered, in the API's form.
 #[catch(default)]
 fn any_error(status: Status, request: &Request<'_>) -> ApiError {
-    guard::noted(request).unwrap_or_else(|| ApiError::of_status(status))
+    if let Some(error) = guard::noted(request) {
+        return error;
+    }
+    match (status.code, http::other_methods(request)) {
+        (404, Some(allow)) => ApiError::method_not_allowed(allow),
+        _ => ApiError::of_status(status),
+    }
 }
 
 /// Any path answers a preflight; the CORS fairing says what is allowed.
