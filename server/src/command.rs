@@ -6,7 +6,7 @@ use callscope_common::Identifier;
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::settings::{Flags, Settings, SettingsError};
 use callscope_server::store::Store;
-use callscope_server::{build, shutdown, telemetry};
+use callscope_server::{build, descriptors, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
@@ -127,6 +127,9 @@ async fn open(settings: &Settings) -> Result<Store, Ending> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Ending> {
+    if let Err(error) = descriptors::raise_limit() {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
     for warning in settings.warnings() {
         warn!("{warning}");
     }

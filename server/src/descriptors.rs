@@ -6,30 +6,22 @@
 use std::io;
 
 #[cfg(target_os = "linux")]
-pub use linux::{copy_socket, count, listening, of_socket, of_sockets};
+pub use linux::{copy_socket, copy_socket_of, count, listening, of_socket, of_sockets};
 
-/// Raises the limit of open descriptors as far as the system lets this process, less `headroom`; says how many there may be.
-/// `None` where there is no limit.
-pub fn raise_limit(headroom: u64) -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map(|most| most.saturating_sub(headroom).max(most / 2));
-    let raised = Rlimit { current: wanted, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => wanted,
-        Err(_) => limit.current,
-    }
-}
-
-/// Lets the process have `limit` descriptors, within what the system allows.
+/// Raises the limit of open descriptors as far as the system lets this process.
 ///
 /// # Errors
-/// The system's.
-pub fn set_limit(limit: u64) -> io::Result<()> {
+/// The system's; the limit is what it was.
+pub fn raise_limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    let current = Some(maximum.map_or(limit, |most| limit.min(most)));
-    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// How many descriptors may be open at a time; `None` for any number.
+#[must_use]
+pub fn limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
 #[cfg(target_os = "linux")]
@@ -108,8 +100,15 @@ mod linux {
     /// # Errors
     /// The system's.
     pub fn copy_socket(number: RawFd) -> io::Result<Option<OwnedFd>> {
-        let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-        let copy = match pidfd_getfd(&this, number, PidfdGetfdFlags::empty()) {
+        copy_socket_of(&pidfd_open(getpid(), PidfdFlags::empty())?, number)
+    }
+
+    /// The same, with a handle to this process at hand.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn copy_socket_of(this: &OwnedFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
+        let copy = match pidfd_getfd(this, number, PidfdGetfdFlags::empty()) {
             Ok(copy) => copy,
             Err(rustix::io::Errno::BADF) => return Ok(None),
             Err(error) => return Err(error.into()),

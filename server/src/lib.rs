@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod backlog;
 pub mod cluster;
+pub mod connections;
 pub mod descriptors;
 pub mod embedded;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod live;
 pub mod origin;
 pub mod readiness;
+pub mod reaper;
 pub mod retention;
 pub mod routes;
 pub mod settings;
@@ -40,6 +42,7 @@ use tracing::warn;
 
 use auth::Tokens;
 use cluster::{Cluster, Counted};
+use connections::{Connections, InProgress, Limits};
 use ingest::Ingest;
 use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
@@ -74,6 +77,8 @@ pub struct Server {
     link: Option<(Bus, JoinHandle<()>)>,
     address: SocketAddr,
     drain: Drain,
+    /// Closes idle connections once the server listens; ended with the server.
+    reaper: Arc<parking_lot::Mutex<Option<reaper::Reaper>>>,
 }
 
 /// Resolves to the address once the server listens.
@@ -117,7 +122,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         background.push(spawn(retention::lighten(store.clone(), appender.clone(), settings.deliveries_kept)));
     }
     let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
+    let connections = Connections::new(limits(settings));
     let app = App {
+        connections: connections.clone(),
         ingest,
         links,
         tokens: Tokens::of(&settings.jwt_secrets),
@@ -135,8 +142,11 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (bound, listening) = oneshot::channel();
     let bound = parking_lot::Mutex::new(Some(bound));
     let here = cluster.clone();
+    let reaper = Arc::new(parking_lot::Mutex::new(None));
+    let (patience, reaping) = (settings.patience, Arc::clone(&reaper));
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
+        .attach(InProgress(connections.clone()))
         .attach(Cors(origins.clone()))
         .attach(telemetry::RequestLog)
         .attach(http::Rules(origins))
@@ -146,6 +156,13 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             if let Err(error) = backlog::prepare(address) {
                 warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
+            #[cfg(target_os = "linux")]
+            match reaper::start(address, connections.clone(), patience) {
+                Ok(reaper) => *reaping.lock() = Some(reaper),
+                Err(error) => {
+                    warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")
+                }
+            }
             if let Some(bound) = bound.lock().take() {
                 // Nobody waiting is no error: the log says it too.
                 let _ = bound.send(address);
@@ -153,7 +170,20 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             Box::pin(async {})
         }));
     let (address, drain) = (settings.listen(), settings.drain);
-    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain }, listening))
+    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper }, listening))
+}
+
+/// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
+/// reserve.
+fn limits(settings: &Settings) -> Limits {
+    let left = descriptors::limit().map_or(u64::MAX, |limit| {
+        limit.saturating_sub(connections::reserve(limit)).saturating_sub(descriptors::count()).max(1)
+    });
+    Limits {
+        all: settings.max_connections.unwrap_or(left),
+        per_token: settings.max_connections_per_token,
+        per_address: settings.max_connections_per_address,
+    }
 }
 
 /// The link to the other servers on the same database, where one is set.
@@ -172,7 +202,8 @@ async fn joined(
         return Ok(None);
     }
     let name = store.cluster_id().await.map_err(|error| error.to_string())?.simple().to_string();
-    Bus::start(url, &name, node, hub.clone(), words).map(Some).map_err(|problem| format!("redis_url takes {problem}"))
+    let bus = Bus::start(url, &settings.jwt_secrets, &name, node, hub.clone(), words);
+    bus.map(Some).map_err(|problem| format!("redis_url takes {problem}"))
 }
 
 impl Server {
@@ -181,7 +212,7 @@ impl Server {
     /// # Errors
     /// The address could not be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
-        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain } = self;
+        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper } = self;
         let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
         let shutdown = rocket.shutdown();
         spawn(async move {
@@ -195,6 +226,7 @@ impl Server {
                 _ => return Err(error_text(address, &error)),
             }
         }
+        drop(reaper.lock().take());
         for task in &background {
             task.abort();
         }

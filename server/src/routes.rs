@@ -22,6 +22,7 @@ use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, r
 
 use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
+use crate::connections::Connections;
 use crate::error::ApiError;
 use crate::http;
 use crate::ingest::Ingest;
@@ -49,6 +50,8 @@ pub struct App {
     pub hub: Hub,
     /// Checks tokens.
     pub tokens: Tokens,
+    /// How many live connections there may be, and which connections are in use.
+    pub connections: Connections,
     /// Browser origins that may connect.
     pub origins: Origins,
     /// How long live things may take.

@@ -14,6 +14,7 @@ use url::Url;
 pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
+use crate::reaper::Patience;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
@@ -102,6 +103,8 @@ pub struct Settings {
     pub log_format: String,
     /// How long live things may take.
     pub timing: Timing,
+    /// How long a connection may stay without a request.
+    pub patience: Patience,
     /// How clients are sent elsewhere before the server ends.
     pub drain: Drain,
     /// Where secrets that the server made up are kept; `None` where both were given.

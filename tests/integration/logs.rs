@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 struct Server {
     child: Child,
     url: String,
-    database: Database,
+    _database: Database,
 }
 
 impl Server {
@@ -31,7 +31,7 @@ impl Server {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        let server = Self { child, url: format!("http://127.0.0.1:{port}"), database };
+        let server = Self { child, url: format!("http://127.0.0.1:{port}"), _database: database };
         let http = http();
         until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
         server
@@ -191,18 +191,14 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
             let answer = http.get(format!("{}{path}", server.url)).send().await.expect("an answer");
             assert_eq!(answer.status(), 404);
         }
-        // The summary comes when the window is over, by itself.
-        let began = std::time::Instant::now();
         server.signal(Signal::TERM);
         assert!(server.ended().await.success());
-        let _ = began;
         let text = text.join().unwrap();
         assert!(text.lines().all(|line| line.len() < 2_048), "{}", text.lines().map(str::len).max().unwrap());
         let refused = text.lines().filter(|line| line.contains("404") && line.contains("micros")).count();
         assert!((1..500).contains(&refused), "{refused} lines for 500 refusals");
         assert!(!text.contains('\u{1b}'));
         assert!(format != "json" || text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
-        assert!(std::fs::read_dir(server.database.dir.path()).is_ok());
     }
 }
 

@@ -5,6 +5,7 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod connections;
 mod deliveries;
 mod drain;
 mod file;

@@ -19,6 +19,7 @@ use rocket::{State, get, tokio};
 use super::App;
 use super::guard::{bearer, unauthenticated};
 use crate::auth::{Identity, TokenError};
+use crate::connections::Permit;
 use crate::error::ApiError;
 use crate::live::Hub;
 use crate::live::session::{Session, Timing};
@@ -73,7 +74,9 @@ pub fn websocket(ws: rocket_ws::WebSocket, knock: Knock<'_>, app: &State<App>) -
     let now = Timestamp::from_system_time(SystemTime::now());
     let token = knock.token.ok_or(TokenError::Missing).map_err(unauthenticated)?;
     let identity = app.tokens.verify(token, now).map_err(unauthenticated)?;
+    let permit = Box::new(app.connections.admit(token, knock.remote_addr)?);
     Ok(Upgrade {
+        permit,
         accept_key: ws.accept_key().to_owned(),
         is_protocol_offered: knock.is_protocol_offered,
         identity,
@@ -115,6 +118,7 @@ impl<'r> FromRequest<'r> for Upgrading {
 
 /// An upgrade that was granted. The session gets a task of its own, so that Rocket can let the request go.
 pub struct Upgrade {
+    permit: Box<Permit>,
     accept_key: String,
     is_protocol_offered: bool,
     identity: Identity,
@@ -138,8 +142,12 @@ impl<'r> Responder<'r, 'r> for Upgrade {
 #[rocket::async_trait]
 impl IoHandler for Upgrade {
     async fn io(self: Pin<Box<Self>>, io: IoStream) -> io::Result<()> {
-        let Self { identity, remote_addr, hub, store, timing, .. } = *Pin::into_inner(self);
-        tokio::spawn(Box::new(Session::new(io, identity, remote_addr, hub, store, timing)).run());
+        let Self { permit, identity, remote_addr, hub, store, timing, .. } = *Pin::into_inner(self);
+        let session = Box::new(Session::new(io, identity, remote_addr, hub, store, timing));
+        tokio::spawn(async move {
+            session.run().await;
+            drop(permit);
+        });
         Ok(())
     }
 }

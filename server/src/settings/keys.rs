@@ -46,6 +46,8 @@ pub(super) const KEYS: &[Key] = &[
     key("pong_timeout", "60"),
     key("write_deadline", "10"),
     key("storage_deadline", "60"),
+    key("head_deadline", "10"),
+    key("idle_timeout", "75"),
     key("drain_deadline", "8"),
     key("drain_rate", "500"),
 ];

@@ -14,6 +14,7 @@ use super::keys::{KEYS, Key, PREFIX, is_unknown, nearest, variable};
 use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
+use crate::reaper::Patience;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
 use crate::store::file;
@@ -152,6 +153,7 @@ impl Settings {
             log: raw.text("log")?,
             log_format: raw.one_of("log_format", &[("text", "text"), ("json", "json")])?.to_owned(),
             timing,
+            patience: Patience { head: raw.seconds("head_deadline")?, idle: raw.seconds("idle_timeout")? },
             drain,
             made_up: secrets.made_up.then_some(secrets.path.clone()),
             webhook_secrets: secrets.webhook_secrets,
@@ -486,9 +488,9 @@ mod tests {
             ("CALLSCOPE_PING_INTERVAL", "-3"),
             ("CALLSCOPE_DATABASE_URL", "mysql://u:pw@h/d"),
             ("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef,hunter2"),
-            ("CALLSCOPE_MAX_POST_CALL_MIB", "0"),
+            ("CALLSCOPE_MAX_POST_CALL_MIB", "-7"),
             ("CALLSCOPE_MAX_CONNECTIONS", "many"),
-            ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "0"),
+            ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "-7"),
             ("CALLSCOPE_PUBLIC_URL", "javascript://calls.example"),
             ("CALLSCOPE_PUBLIC_URL", "https://calls.example/?key=1"),
             ("CALLSCOPE_PUBLIC_URL", "https://user:pw@calls.example/"),
