@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Connections that may wait.
 #[cfg(target_os = "linux")]
@@ -20,25 +21,28 @@ const DEFER_ACCEPT: u32 = 10;
 
 /// A connection is given up when its peer has taken none of the bytes that wait for it for so long, be it gone or not reading.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A silent connection is asked whether it is still there after so long, and then so often.
 #[cfg(target_os = "linux")]
-const KEEP_ALIVE: (std::time::Duration, std::time::Duration) =
-    (std::time::Duration::from_secs(60), std::time::Duration::from_secs(10));
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
 /// Gives this process's socket that listens on `address` more room, and its connections deadlines. Says whether it found one.
+/// Where live connections have a longer `write_deadline`, the kernel waits as long for their peers.
 ///
 /// # Errors
 /// The system's. Nothing is lost by them but the room and the deadlines.
 #[cfg(target_os = "linux")]
-pub fn prepare(address: SocketAddr) -> io::Result<bool> {
+pub fn prepare(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
     use nix::sys::socket::setsockopt;
     use rustix::net::{listen, sockopt};
 
     let Some(listener) = listener(address)? else { return Ok(false) };
     listen(&listener, ROOM)?;
-    sockopt::set_tcp_user_timeout(&listener, u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX))?;
+    sockopt::set_tcp_user_timeout(
+        &listener,
+        u32::try_from(USER_TIMEOUT.max(write_deadline).as_millis()).unwrap_or(u32::MAX),
+    )?;
     sockopt::set_socket_keepalive(&listener, true)?;
     sockopt::set_tcp_keepidle(&listener, KEEP_ALIVE.0)?;
     sockopt::set_tcp_keepintvl(&listener, KEEP_ALIVE.1)?;
@@ -88,7 +92,7 @@ fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
 /// # Errors
 /// None.
 #[cfg(not(target_os = "linux"))]
-pub fn prepare(_: SocketAddr) -> io::Result<bool> {
+pub fn prepare(_: SocketAddr, _: Duration) -> io::Result<bool> {
     Ok(false)
 }
 
@@ -107,18 +111,18 @@ mod tests {
         // As little room as the kernel gives.
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
-        let connect = || TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200));
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
         let mut waiting = Vec::new();
         while let Ok(stream) = connect() {
             waiting.push(stream);
             assert!(waiting.len() < 10, "the kernel has room for ten where it was told one");
         }
-        assert!(prepare(address).unwrap());
+        assert!(prepare(address, Duration::ZERO).unwrap());
         for _ in 0..100 {
             waiting.push(TcpStream::connect(address).unwrap());
         }
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert!(!prepare(nobody).unwrap());
+        assert!(!prepare(nobody, Duration::ZERO).unwrap());
     }
 
     #[test]
@@ -126,7 +130,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
-            assert!(prepare(address).unwrap());
+            assert!(prepare(address, Duration::ZERO).unwrap());
             let _silent = TcpStream::connect(address).unwrap();
             let mut speaks = TcpStream::connect(address).unwrap();
             speaks.write_all(b"GET").unwrap();

@@ -30,15 +30,22 @@ mod linux {
     use std::fs;
     use std::io;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-    use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
     use rustix::net::sockopt;
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-    /// How many descriptors this process has open. Opens none itself (Linux 6.2 and newer; before, 0).
+    /// How many descriptors this process has open. Before Linux 6.2, which does not tell, the lowest number that is free: that many
+    /// at least.
     #[must_use]
     pub fn count() -> u64 {
-        fs::metadata("/proc/self/fd").map_or(0, |found| found.len())
+        match fs::metadata("/proc/self/fd").map_or(0, |found| found.len()) {
+            0 => rustix::io::dup(rustix::stdio::stderr()).map_or_else(
+                |_| super::limit().unwrap_or_default(),
+                |copy| u64::try_from(copy.as_raw_fd()).unwrap_or_default(),
+            ),
+            count => count,
+        }
     }
 
     /// The inodes of all sockets of this machine that listen on `address`.
@@ -124,8 +131,6 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use std::net::TcpListener;
-        use std::os::fd::AsRawFd;
-
         use super::*;
 
         #[test]

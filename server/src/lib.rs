@@ -106,8 +106,8 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (appender, writer) = Appender::start(store.clone(), settings.unknown_calls, on_commit);
     let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
     let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
-    let links = Links::new(std::slice::from_ref(&settings.jwt_secret));
-    let naming = Naming { links: links.clone(), trusted_variable: None };
+    let links = Links::new(&settings.jwt_secrets);
+    let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
     let ingest = Arc::new(Ingest::new(checker, naming, appender.clone()));
     let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(live::sweep::run(store.clone(), hub.clone(), broker.bus().cloned())));
@@ -144,6 +144,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let here = cluster.clone();
     let reaper = Arc::new(parking_lot::Mutex::new(None));
     let (patience, reaping) = (settings.patience, Arc::clone(&reaper));
+    let unread = settings.timing.write_deadline;
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
         .attach(InProgress(connections.clone()))
@@ -153,10 +154,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
-            if let Err(error) = backlog::prepare(address) {
+            if let Err(error) = backlog::prepare(address, unread) {
                 warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
-            #[cfg(target_os = "linux")]
             match reaper::start(address, connections.clone(), patience) {
                 Ok(reaper) => *reaping.lock() = Some(reaper),
                 Err(error) => {

@@ -28,8 +28,9 @@ use diag::{Diag, Seen};
 
 /// Between two looks at how many descriptors are left.
 const TICK: Duration = Duration::from_millis(100);
-/// Between two looks at all sockets, at least and at most; in between, a hundred times what a look takes.
-const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Between two looks at all sockets, at least and at most; in between, so many times what a look takes.
+const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const SHARE: u32 = 200;
 /// Between two lines on descriptors that run short.
 const TOLD: Duration = Duration::from_secs(5);
 /// A connection that sent or was sent something so lately is not closed to make room.
@@ -116,7 +117,7 @@ impl Work {
                 debug!(%error, "the sockets cannot be looked at");
             }
             self.hold_spare();
-            next = Instant::now() + (began.elapsed() * 100).clamp(LOOK.0, LOOK.1);
+            next = Instant::now() + (began.elapsed() * SHARE).clamp(LOOK.0, LOOK.1);
         }
     }
 

@@ -95,7 +95,11 @@ impl Store {
                 quick.close();
                 readers.close().await;
                 // The last one to close a SQLite database moves its log into the file.
-                drop(writer.lock().await.take());
+                let last = writer.lock().await.take();
+                if guard.check().is_err() {
+                    // It would delete the log by its name, which may be another database's by now.
+                    std::mem::forget(last);
+                }
                 guard.release();
             }
             Self::Postgres { writer, readers } => {

@@ -71,6 +71,15 @@ impl StoreError {
         }
     }
 
+    /// Whether the database cannot keep a text that it was given: PostgreSQL knows no NUL.
+    #[must_use]
+    pub fn is_of_text(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_of_text(),
+            _ => self.code().is_some_and(|code| matches!(&*code, "22021" | "22P05")),
+        }
+    }
+
     /// SQLite's extended result code in decimal, or PostgreSQL's SQLSTATE.
     fn code(&self) -> Option<Cow<'_, str>> {
         match self {

@@ -52,6 +52,10 @@ impl Window {
         if self.began.is_none_or(|began| now.saturating_duration_since(began) < WINDOW) {
             return None;
         }
+        self.sum_up()
+    }
+
+    fn sum_up(&mut self) -> Option<Summary> {
         let past = std::mem::replace(self, Self { began: None, logged: 0, counted: Vec::new(), others: 0 });
         let refusals = past.counted.iter().map(|(_, count)| count).sum::<u64>() + past.others;
         let mut kinds: Vec<String> = past.counted.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
@@ -72,6 +76,12 @@ pub fn may_log(kind: impl FnOnce() -> String) -> bool {
 /// Tells of what was counted, where a window is over.
 pub(super) fn tick() {
     let summary = WINDOW_NOW.lock().turn(Instant::now());
+    tell(summary);
+}
+
+/// Tells of what was counted so far: the process ends.
+pub(super) fn finish() {
+    let summary = WINDOW_NOW.lock().sum_up();
     tell(summary);
 }
 

@@ -78,6 +78,7 @@ pub fn dropped_lines() -> u64 {
 /// Waits a moment for what is queued to be written: a reader that stalls holds the end up no longer than that.
 pub fn flush() {
     let Some(log) = LOG.get() else { return };
+    refusals::finish();
     let (began, last) = (Instant::now(), log.accepted.load(Ordering::Relaxed));
     while log.done.load(Ordering::Relaxed) < last && began.elapsed() < FLUSH {
         std::thread::sleep(Duration::from_millis(1));
