@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
+use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
 use callscope_server::store::Appender;
 use callscope_server::store::ledger::{Op, Route, UnknownCalls};
@@ -233,7 +234,7 @@ async fn only_unlimited_admins_see_deliveries() {
 async fn received(appender: &Appender, route: Route, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let incoming = Incoming { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
-    let mut delivery = read(incoming, at, Some(at.as_unix_secs()));
+    let mut delivery = read(incoming, at, Some(at.as_unix_secs()), &Naming::by_links(Links::new(&[])));
     // A process never goes back with its ids; this one is of another process, long ago.
     let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
     delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));
