@@ -141,7 +141,7 @@ impl Connections {
 
     fn refuse(&self, full: Full, connections: u64, address: Option<IpAddr>) -> Full {
         let refused = self.0.refused[full as usize].fetch_add(1, Ordering::Relaxed) + 1;
-        if refusals::may_log(|| format!("{}", full.as_str())) {
+        if refusals::may_log(|| full.as_str().to_owned()) {
             warn!(connections, ?address, refused, "{}", full.as_str());
         }
         full
