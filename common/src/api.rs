@@ -275,6 +275,9 @@ pub struct NodeStats {
     pub received: u64,
     /// Announcements it could not send; the sweep of the others finds what they said.
     pub dropped: u64,
+    /// Messages over the link that it did not believe: forged, altered, late or repeated.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// What came in, as `/api/v1/admin/deliveries` lists it.

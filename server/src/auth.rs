@@ -2,9 +2,11 @@
 
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use callscope_common::{Identifier, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::Secret;
 
@@ -40,8 +42,11 @@ pub struct Claims {
     /// What it allows.
     #[serde(default)]
     pub role: Role,
-    /// Limits it to the calls of these identifiers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// From when, in Unix seconds. Null is no time.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub nbf: Option<serde_json::Number>,
+    /// Limits it to the calls of these identifiers. Null would not say to which, so it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub calls: Option<Vec<Identifier>>,
     /// The user's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +54,11 @@ pub struct Claims {
     /// The token's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
+}
+
+/// Reads a claim that is there; null is none of its values.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(claim).map(Some)
 }
 
 /// Whoever holds a token that verified.
@@ -86,6 +96,9 @@ pub enum TokenError {
     /// There is none.
     #[error("no token")]
     Missing,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    Early,
     /// Its time ran out.
     #[error("the token expired")]
     Expired,
@@ -96,7 +109,9 @@ pub enum TokenError {
 
 /// Checks and makes tokens.
 pub struct Tokens {
-    decoding: DecodingKey,
+    /// Any of them verifies.
+    decoding: Vec<DecodingKey>,
+    /// The first one signs.
     encoding: EncodingKey,
     validation: Validation,
 }
@@ -111,13 +126,20 @@ impl Tokens {
     /// For tokens signed with `secret`.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
+        Self::of(std::slice::from_ref(secret))
+    }
+
+    /// For tokens signed with any of `secrets`; the first one signs new ones, so that keys can be rotated.
+    #[must_use]
+    pub fn of(secrets: &[Secret]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.validate_aud = false;
         validation.set_required_spec_claims(&["exp", "sub"]);
+        let first = secrets.first().map_or(&b""[..], |secret| secret.expose().as_bytes());
         Self {
-            decoding: DecodingKey::from_secret(secret.expose().as_bytes()),
-            encoding: EncodingKey::from_secret(secret.expose().as_bytes()),
+            decoding: secrets.iter().map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())).collect(),
+            encoding: EncodingKey::from_secret(first),
             validation,
         }
     }
@@ -125,14 +147,16 @@ impl Tokens {
     /// Checks a token at `now`.
     ///
     /// # Errors
-    /// [`TokenError::Expired`] or [`TokenError::Invalid`].
+    /// [`TokenError::Early`], [`TokenError::Expired`] or [`TokenError::Invalid`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::ExpiredSignature => TokenError::Expired,
-                _ => TokenError::Invalid,
-            })?
-            .claims;
+        let claims = self.claims(token)?;
+        if is_critical(token) {
+            return Err(TokenError::Invalid);
+        }
+        let not_before = claims.nbf.as_ref().map(|nbf| nbf.as_f64().ok_or(TokenError::Invalid)).transpose()?;
+        if not_before.is_some_and(|secs| secs > now.as_micros() as f64 / 1e6) {
+            return Err(TokenError::Early);
+        }
         let secs = claims.exp.as_f64().ok_or(TokenError::Invalid)?;
         let expires = Timestamp::from_unix_secs_f64(secs)
             .unwrap_or(Timestamp::from_unix_secs(0).unwrap_or(now).plus_secs(i64::MAX));
@@ -140,6 +164,23 @@ impl Tokens {
             return Err(TokenError::Expired);
         }
         Ok(Identity { username: claims.sub, uid: claims.uid, role: claims.role, calls: claims.calls, expires })
+    }
+
+    /// The claims of a token that one of the keys signed.
+    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+        use jsonwebtoken::errors::ErrorKind;
+        for key in &self.decoding {
+            match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => match error.kind() {
+                    // Another key may have signed it.
+                    ErrorKind::InvalidSignature => {}
+                    ErrorKind::ExpiredSignature => return Err(TokenError::Expired),
+                    _ => return Err(TokenError::Invalid),
+                },
+            }
+        }
+        Err(TokenError::Invalid)
     }
 
     /// Makes a token.
@@ -166,6 +207,7 @@ impl Tokens {
             sub: sub.to_owned(),
             exp: now.plus_secs(ttl_secs).as_unix_secs().into(),
             role,
+            nbf: None,
             calls,
             uid: None,
             jti: Some(uuid::Uuid::new_v4().to_string()),
@@ -173,9 +215,70 @@ impl Tokens {
     }
 }
 
+/// Whether a token's header demands extensions to be understood (RFC 7515, 4.1.11). None is.
+fn is_critical(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).ok();
+    let header = header.and_then(|bytes| serde_json::from_slice::<serde_json::Map<_, serde_json::Value>>(&bytes).ok());
+    header.is_none_or(|header| header.contains_key("crit"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_before_its_time_is_refused_and_so_is_a_time_that_is_none() {
+        let refused = |nbf: &str| check(&format!(r#"{{"sub":"a","exp":4102444800,"nbf":{nbf}}}"#)).map(|_| ());
+        assert_eq!(refused("4102444700"), Err(TokenError::Early));
+        assert_eq!(refused("4102444700.5"), Err(TokenError::Early));
+        for nbf in ["\"soon\"", "null", "true", "[]", "\"1\""] {
+            assert_eq!(refused(nbf), Err(TokenError::Invalid), "{nbf}");
+        }
+        for nbf in ["0", "-1", "1.5"] {
+            assert_eq!(refused(nbf), Ok(()), "{nbf}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_calls_that_is_null_is_refused() {
+        assert_eq!(check(r#"{"sub":"a","exp":4102444800,"calls":null}"#).map(|_| ()), Err(TokenError::Invalid));
+        assert!(check(r#"{"sub":"a","exp":4102444800,"calls":[]}"#).is_ok_and(|who| who.calls == Some(Vec::new())));
+    }
+
+    #[test]
+    fn extensions_that_must_be_understood_are_refused() {
+        use hmac::{Hmac, Mac};
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let signed = |header: &str| {
+            let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let text = format!("{}.{}", encode(header), encode(r#"{"sub":"a","exp":4102444800}"#));
+            let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[b'k'; 32]).expect("a key");
+            mac.update(text.as_bytes());
+            format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        };
+        let tokens = tokens(&"k".repeat(32));
+        assert!(tokens.verify(&signed(r#"{"alg":"HS256","typ":"JWT"}"#), now).is_ok());
+        for crit in [r#"["b64"]"#, "[]", "null"] {
+            let header = format!(r#"{{"alg":"HS256","crit":{crit}}}"#);
+            assert!(tokens.verify(&signed(&header), now).is_err(), "{header}");
+        }
+    }
+
+    #[test]
+    fn any_key_verifies_and_the_first_one_signs() {
+        let (old, new) = (Secret::new("o".repeat(32)), Secret::new("n".repeat(32)));
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let before = Tokens::new(&old).mint_for("ada", Role::Viewer, 60, None).expect("a token");
+        let during = Tokens::of(&[new.clone(), old.clone()]);
+        assert!(during.verify(&before, now).is_ok());
+        let fresh = during.mint_for("ada", Role::Viewer, 60, None).expect("a token");
+        assert!(Tokens::new(&new).verify(&fresh, now).is_ok());
+        assert!(Tokens::new(&old).verify(&fresh, now).is_err());
+        assert!(Tokens::new(&new).verify(&before, now).is_err());
+        let expired = Tokens::new(&old).mint_for("ada", Role::Viewer, -60, None).expect("a token");
+        assert_eq!(during.verify(&expired, now).map(|_| ()), Err(TokenError::Expired));
+    }
 
     fn tokens(secret: &str) -> Tokens {
         Tokens::new(&Secret::new(secret.to_owned()))

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use callscope_common::Identifier;
 use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::{Flags, Settings};
+use callscope_server::settings::{Flags, Settings, SettingsError};
 use callscope_server::store::Store;
-use callscope_server::{build, shutdown, telemetry};
+use callscope_server::{build, descriptors, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
@@ -82,35 +82,62 @@ pub fn run(arguments: Arguments) -> ExitCode {
                 return refuse(&error);
             }
             if let Err(problem) = telemetry::start(&settings.log, &settings.log_format) {
-                eprintln!("callscope-server: setting `log`: {problem}");
-                return ExitCode::from(2);
+                return refuse(&settings.refuse("log", problem));
             }
             rocket::async_main(serve(settings))
         }
         Command::Migrate => rocket::async_main(migrate(settings)),
-        Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls),
-        Command::Config(ConfigCommand::Show) => show(&settings),
+        Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls).map_err(Ending::Failed),
+        Command::Config(ConfigCommand::Show) => show(&settings).map_err(Ending::Failed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("callscope-server: {problem}");
+        Err(Ending::Refused(error)) => refuse(&error),
+        Err(Ending::Failed(problem)) => {
+            telemetry::say(&format!("callscope-server: {problem}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn refuse(error: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("callscope-server: {error}");
+/// Why a command ends before its time.
+enum Ending {
+    /// A setting is wrong.
+    Refused(SettingsError),
+    /// Something else is.
+    Failed(String),
+}
+
+impl From<String> for Ending {
+    fn from(problem: String) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+fn refuse(error: &SettingsError) -> ExitCode {
+    telemetry::say(&format!("callscope-server: {error}"));
     ExitCode::from(2)
 }
 
-async fn serve(settings: Settings) -> Result<(), String> {
+async fn open(settings: &Settings) -> Result<Store, Ending> {
+    Store::open(settings.database_url.expose()).await.map_err(|error| match error.is_setting() {
+        true => Ending::Refused(settings.refuse("database_url", error.to_string())),
+        false => Ending::Failed(error.to_string()),
+    })
+}
+
+async fn serve(settings: Settings) -> Result<(), Ending> {
+    if let Err(error) = descriptors::raise_limit() {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
+    for warning in settings.warnings() {
+        warn!("{warning}");
+    }
     if let Some(path) = &settings.made_up {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
     let mut signals = shutdown::Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
-    let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
+    let store = open(&settings).await?;
     let engine = store.engine();
     let (server, listening) = build(&settings, store).await?;
     rocket::tokio::spawn(async move {
@@ -129,22 +156,22 @@ async fn serve(settings: Settings) -> Result<(), String> {
     Ok(())
 }
 
-async fn migrate(settings: Settings) -> Result<(), String> {
-    let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
-    eprintln!("the {} database is up to date", store.engine());
+async fn migrate(settings: Settings) -> Result<(), Ending> {
+    let store = open(&settings).await?;
+    telemetry::say(&format!("the {} database is up to date", store.engine()));
     store.close().await;
     Ok(())
 }
 
 fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identifier>) -> Result<(), String> {
     let calls = (!calls.is_empty()).then_some(calls);
-    let token = Tokens::new(&settings.jwt_secret).mint_for(sub, role, ttl, calls).map_err(|error| error.to_string())?;
+    let token = Tokens::of(&settings.jwt_secrets).mint_for(sub, role, ttl, calls).map_err(|error| error.to_string())?;
     print_line(&token)
 }
 
 fn show(settings: &Settings) -> Result<(), String> {
     for shown in &settings.shown {
-        print_line(&format!("{:<18} {:<32} {}", shown.key, shown.value, shown.origin))?;
+        print_line(&format!("{:<27} {:<32} {}", shown.key, shown.value, shown.origin))?;
     }
     Ok(())
 }

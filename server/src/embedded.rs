@@ -34,10 +34,10 @@ impl Embedded {
     /// # Errors
     /// What kept it from starting, in one line.
     pub async fn start(dir: &Path) -> Result<Self, String> {
-        let database = format!("sqlite://{}", dir.join("callscope.db").display());
+        let database = sqlite_url(&dir.join("callscope.db"));
         let flags: Flags = vec![("port", "0".into()), ("address", "127.0.0.1".into()), ("database_url", database)];
-        // Nothing of the surrounding environment: it is set for other servers.
-        Self::with(&Settings::from(&flags, &[]).map_err(|error| error.to_string())?).await
+        // Nothing of the surrounding environment and working directory: those are set for other servers.
+        Self::with(&Settings::isolated(&flags).map_err(|error| error.to_string())?).await
     }
 
     /// Starts one with these settings.
@@ -46,7 +46,7 @@ impl Embedded {
     /// What kept it from starting, in one line.
     pub async fn with(settings: &Settings) -> Result<Self, String> {
         let store = Store::open(settings.database_url.expose()).await.map_err(|error| error.to_string())?;
-        let token = Tokens::new(&settings.jwt_secret)
+        let token = Tokens::of(&settings.jwt_secrets)
             .mint_for("embedded", Role::Admin, TOKEN_SECS, None)
             .map_err(|error| error.to_string())?;
         let (server, listening) = crate::build(settings, store).await?;
@@ -73,4 +73,10 @@ impl Embedded {
         let _ = self.stop.send(());
         let _ = self.served.await;
     }
+}
+
+/// The URL of a file whose path may hold what means something in a URL.
+fn sqlite_url(path: &Path) -> String {
+    let path = path.display().to_string();
+    format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
 }

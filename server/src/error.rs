@@ -21,13 +21,15 @@ pub struct ApiError {
     pub message: String,
     /// Where, or what to do.
     pub details: Option<String>,
+    /// The methods that are served, with 405.
+    pub allow: Option<String>,
 }
 
 impl ApiError {
     /// An error of that status.
     #[must_use]
     pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None }
+        Self { status, code, message: message.into(), details: None, allow: None }
     }
 
     /// Adds where it was wrong, or what to do.
@@ -47,6 +49,18 @@ impl ApiError {
     #[must_use]
     pub fn no_call() -> Self {
         Self::new(Status::NotFound, "CALL_NOT_FOUND", "no such call")
+    }
+
+    /// 405, where these methods are served.
+    #[must_use]
+    pub fn method_not_allowed(allow: String) -> Self {
+        Self { allow: Some(allow), ..Self::of_status(Status::MethodNotAllowed) }
+    }
+
+    /// 429, to be tried again later.
+    #[must_use]
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(Status::TooManyRequests, "RATE_LIMITED", message)
     }
 
     /// 403.
@@ -97,6 +111,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Overloaded => Self::unavailable("too much to do at once"),
             StoreError::Closing => Self::unavailable("the server is shutting down"),
+            error if error.is_of_text() => Self::bad_request("a text holds a NUL, which the database cannot keep"),
             error if matches!(error, StoreError::Damaged(_)) => {
                 error!(%error, "a request failed");
                 Self::of_status(Status::InternalServerError)
@@ -111,20 +126,25 @@ impl From<StoreError> for ApiError {
 }
 
 impl<'r> Responder<'r, 'static> for ApiError {
-    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let body = self.body();
         let mut response = Response::build();
         response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));
         match self.status.code {
-            401 => {
+            // A webhook proves itself by its signature, so that a token is no remedy there.
+            401 if !request.uri().path().starts_with("/webhooks") => {
                 response.header(Header::new("WWW-Authenticate", "Bearer"));
             }
             429 | 503 => {
                 response.header(Header::new("Retry-After", "1"));
             }
+            405 => {
+                response.header(Header::new("Allow", self.allow.unwrap_or_default()));
+            }
             426 => {
                 response.header(Header::new("Upgrade", "websocket"));
                 response.header(Header::new("Connection", "Upgrade"));
+                response.header(Header::new("Sec-WebSocket-Version", "13"));
             }
             _ => {}
         }

@@ -8,12 +8,16 @@
 pub mod auth;
 pub mod backlog;
 pub mod cluster;
+pub mod connections;
+pub mod descriptors;
 pub mod embedded;
 pub mod error;
+mod http;
 pub mod ingest;
 pub mod live;
 pub mod origin;
 pub mod readiness;
+pub mod reaper;
 pub mod retention;
 pub mod routes;
 pub mod settings;
@@ -38,6 +42,7 @@ use tracing::warn;
 
 use auth::Tokens;
 use cluster::{Cluster, Counted};
+use connections::{Connections, InProgress, Limits};
 use ingest::Ingest;
 use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
@@ -72,6 +77,8 @@ pub struct Server {
     link: Option<(Bus, JoinHandle<()>)>,
     address: SocketAddr,
     drain: Drain,
+    /// Closes idle connections once the server listens; ended with the server.
+    reaper: Arc<parking_lot::Mutex<Option<reaper::Reaper>>>,
 }
 
 /// Resolves to the address once the server listens.
@@ -99,8 +106,8 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (appender, writer) = Appender::start(store.clone(), settings.unknown_calls, on_commit);
     let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
     let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
-    let links = Links::new(std::slice::from_ref(&settings.jwt_secret));
-    let naming = Naming { links: links.clone(), trusted_variable: None };
+    let links = Links::new(&settings.jwt_secrets);
+    let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
     let ingest = Arc::new(Ingest::new(checker, naming, appender.clone()));
     let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(live::sweep::run(store.clone(), hub.clone(), broker.bus().cloned())));
@@ -114,11 +121,13 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     if settings.deliveries_kept.is_bounded() {
         background.push(spawn(retention::lighten(store.clone(), appender.clone(), settings.deliveries_kept)));
     }
-    let origins = Origins(settings.allowed_origins.clone());
+    let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
+    let connections = Connections::new(limits(settings));
     let app = App {
+        connections: connections.clone(),
         ingest,
         links,
-        tokens: Tokens::new(&settings.jwt_secret),
+        tokens: Tokens::of(&settings.jwt_secrets),
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
         answers: routes::bounded::Answers::default(),
@@ -133,15 +142,26 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (bound, listening) = oneshot::channel();
     let bound = parking_lot::Mutex::new(Some(bound));
     let here = cluster.clone();
+    let reaper = Arc::new(parking_lot::Mutex::new(None));
+    let (patience, reaping) = (settings.patience, Arc::clone(&reaper));
+    let unread = settings.timing.write_deadline;
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
-        .attach(Cors(origins))
+        .attach(InProgress(connections.clone()))
+        .attach(Cors(origins.clone()))
         .attach(telemetry::RequestLog)
+        .attach(http::Rules(origins))
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
-            if let Err(error) = backlog::lengthen(address) {
-                warn!(%error, "only 128 connections may wait to be accepted");
+            if let Err(error) = backlog::prepare(address, unread) {
+                warn!(%error, "the listening socket keeps the system's limits and deadlines");
+            }
+            match reaper::start(address, connections.clone(), patience) {
+                Ok(reaper) => *reaping.lock() = Some(reaper),
+                Err(error) => {
+                    warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")
+                }
             }
             if let Some(bound) = bound.lock().take() {
                 // Nobody waiting is no error: the log says it too.
@@ -150,7 +170,20 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             Box::pin(async {})
         }));
     let (address, drain) = (settings.listen(), settings.drain);
-    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain }, listening))
+    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper }, listening))
+}
+
+/// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
+/// reserve.
+fn limits(settings: &Settings) -> Limits {
+    let left = descriptors::limit().map_or(u64::MAX, |limit| {
+        limit.saturating_sub(connections::reserve(limit)).saturating_sub(descriptors::count()).max(1)
+    });
+    Limits {
+        all: settings.max_connections.unwrap_or(left),
+        per_token: settings.max_connections_per_token,
+        per_address: settings.max_connections_per_address,
+    }
 }
 
 /// The link to the other servers on the same database, where one is set.
@@ -169,7 +202,8 @@ async fn joined(
         return Ok(None);
     }
     let name = store.cluster_id().await.map_err(|error| error.to_string())?.simple().to_string();
-    Bus::start(url, &name, node, hub.clone(), words).map(Some).map_err(|problem| format!("redis_url takes {problem}"))
+    let bus = Bus::start(url, &settings.jwt_secrets, &name, node, hub.clone(), words);
+    bus.map(Some).map_err(|problem| format!("redis_url takes {problem}"))
 }
 
 impl Server {
@@ -178,7 +212,7 @@ impl Server {
     /// # Errors
     /// The address could not be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
-        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain } = self;
+        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper } = self;
         let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
         let shutdown = rocket.shutdown();
         spawn(async move {
@@ -192,6 +226,7 @@ impl Server {
                 _ => return Err(error_text(address, &error)),
             }
         }
+        drop(reaper.lock().take());
         for task in &background {
             task.abort();
         }

@@ -14,6 +14,10 @@ fn main() -> ExitCode {
     // Thousands of small things, spread over the heap: with huge pages a connection takes half as much again. Where the system
     // will not have it, nothing is lost.
     let _ = nix::sys::prctl::set_thp_disable(true);
+    // What the server makes, it alone may read: the database, its log, secrets.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let arguments = command::Arguments::parse();
-    command::run(arguments)
+    let code = command::run(arguments);
+    callscope_server::telemetry::writer::flush();
+    code
 }

@@ -22,7 +22,9 @@ use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, r
 
 use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
+use crate::connections::Connections;
 use crate::error::ApiError;
+use crate::http;
 use crate::ingest::Ingest;
 use crate::ingest::naming::Links;
 use crate::live::Hub;
@@ -48,6 +50,8 @@ pub struct App {
     pub hub: Hub,
     /// Checks tokens.
     pub tokens: Tokens,
+    /// How many live connections there may be, and which connections are in use.
+    pub connections: Connections,
     /// Browser origins that may connect.
     pub origins: Origins,
     /// How long live things may take.
@@ -85,6 +89,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/api/v1/calls", log::routes())
         .mount("/api/v1/admin", admin::routes())
         .mount("/api/v1/admin", deliveries::routes())
+        .mount("/", http::routes())
         .register("/", catchers())
 }
 
@@ -95,7 +100,13 @@ fn catchers() -> Vec<Catcher> {
 /// Whatever no route answered, in the API's form.
 #[catch(default)]
 fn any_error(status: Status, request: &Request<'_>) -> ApiError {
-    guard::noted(request).unwrap_or_else(|| ApiError::of_status(status))
+    if let Some(error) = guard::noted(request) {
+        return error;
+    }
+    match (status.code, http::other_methods(request)) {
+        (404, Some(allow)) => ApiError::method_not_allowed(allow),
+        _ => ApiError::of_status(status),
+    }
 }
 
 /// Any path answers a preflight; the CORS fairing says what is allowed.

@@ -1,15 +1,20 @@
 //! Settings: flag, else environment, else file, else default.
 
+mod keys;
 mod load;
 mod secrets;
+mod warnings;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use url::Url;
+
 pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
+use crate::reaper::Patience;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
 use crate::store::ledger::UnknownCalls;
@@ -70,8 +75,20 @@ pub struct Settings {
     pub webhook_auth: WebhookAuth,
     /// Seconds a signed time may lie in the past.
     pub webhook_tolerance: i64,
-    /// HS256 key of the tokens, at least 32 bytes.
-    pub jwt_secret: Secret,
+    /// HS256 keys of the tokens, at least 32 bytes each: the first signs, any verifies.
+    pub jwt_secrets: Vec<Secret>,
+    /// The base URL by which providers and browsers reach the server.
+    pub public_url: Option<Url>,
+    /// Largest post-call webhook, in MiB.
+    pub max_post_call_mib: u64,
+    /// A dynamic variable that only the operator's own backend sets: its value may name a call.
+    pub trusted_variable: Option<String>,
+    /// Most live connections in all; `None`: what the limit of descriptors leaves.
+    pub max_connections: Option<u64>,
+    /// Most live connections of one token.
+    pub max_connections_per_token: u64,
+    /// Most live connections from one IP address.
+    pub max_connections_per_address: u64,
     /// What to do with a webhook for a call nobody registered.
     pub unknown_calls: UnknownCalls,
     /// Browser origins allowed beside the server's own; `None`: only that.
@@ -86,10 +103,16 @@ pub struct Settings {
     pub log_format: String,
     /// How long live things may take.
     pub timing: Timing,
+    /// How long a connection may stay without a request.
+    pub patience: Patience,
     /// How clients are sent elsewhere before the server ends.
     pub drain: Drain,
     /// Where secrets that the server made up are kept; `None` where both were given.
     pub made_up: Option<PathBuf>,
+    /// The settings file that was read.
+    pub config_file: Option<PathBuf>,
+    /// A sentence on each environment variable that looks like a setting and is none.
+    pub unknown_variables: Vec<String>,
     /// Each setting with its value, secrets hidden, and where it came from.
     pub shown: Vec<Shown>,
 }
@@ -101,6 +124,18 @@ impl Settings {
         SocketAddr::new(self.address, self.port)
     }
 
+    /// Where a setting came from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Origin {
+        self.shown.iter().find(|shown| shown.key == key).map_or(Origin::Default, |shown| shown.origin.clone())
+    }
+
+    /// Tells that a setting is wrong in a way that only using it could show.
+    #[must_use]
+    pub fn refuse(&self, key: &str, problem: impl Into<String>) -> SettingsError {
+        SettingsError::new(key, self.origin(key), problem)
+    }
+
     /// Refuses to face the network with a secret nobody chose, or without checking signatures.
     ///
     /// # Errors
@@ -109,19 +144,17 @@ impl Settings {
         if self.address.is_loopback() {
             return Ok(());
         }
-        let origin =
-            |key: &str| self.shown.iter().find(|shown| shown.key == key).map_or(Origin::Default, |s| s.origin.clone());
         if self.webhook_auth == WebhookAuth::Off {
             return Err(SettingsError::new(
                 "webhook_auth",
-                origin("webhook_auth"),
+                self.origin("webhook_auth"),
                 "`off` is only allowed on a loopback address",
             ));
         }
         if self.made_up.is_some() {
             return Err(SettingsError::new(
                 "address",
-                origin("address"),
+                self.origin("address"),
                 "the server listens only on loopback while a secret is one it made up: set CALLSCOPE_WEBHOOK_SECRETS and CALLSCOPE_JWT_SECRET",
             ));
         }

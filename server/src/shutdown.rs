@@ -26,11 +26,13 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// For requests under way and queued writes, after the clients are gone; whatever still hangs then is cut.
 const REST: Duration = Duration::from_secs(6);
 
-/// SIGTERM and SIGINT, caught from now on.
+/// SIGTERM, SIGINT and SIGHUP, caught from now on.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// None where it came in ignored, as under `nohup`: then it stays ignored.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -39,16 +41,33 @@ impl Signals {
     /// # Errors
     /// The handlers could not be installed.
     pub fn catch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let hang_up = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hang_up })
     }
 
     /// Waits for one, and says which.
     pub async fn caught(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         rocket::tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = hang_up => "SIGHUP",
         }
     }
+}
+
+/// Whether the process was started with this signal ignored.
+fn is_ignored(kind: SignalKind) -> bool {
+    // No safe call reads a disposition without changing it; where the system does not list it, it is not known to be ignored.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
 /// Tells every client when to go, and waits until all are gone or their time is up.
@@ -71,6 +90,7 @@ pub fn end_at_last(drain: Drain) {
     rocket::tokio::spawn(async move {
         sleep(drain.deadline + CLOSING + REST).await;
         warn!("ending with work left over");
+        crate::telemetry::writer::flush();
         std::process::exit(0);
     });
 }

@@ -9,6 +9,7 @@ pub mod calls;
 pub mod cursors;
 pub mod deliveries;
 pub mod events;
+pub mod file;
 pub mod ledger;
 mod merge;
 #[cfg(test)]
@@ -23,7 +24,8 @@ pub(crate) mod testing;
 mod tx;
 
 pub use append::{Appender, Submitted};
-pub use open::OpenError;
+pub use file::PathError;
+pub use open::{OpenError, transport_warning};
 pub use retry::StoreError;
 
 use sqlx::{PgPool, SqlitePool};
@@ -41,6 +43,8 @@ pub enum Store {
         readers: SqlitePool,
         /// Read-only connections for what is looked up at once.
         quick: quick::QuickReaders,
+        /// Makes this process the only one that uses the file, and notices that it was deleted or replaced.
+        guard: file::FileGuard,
     },
     /// A PostgreSQL database, which several server processes may share.
     Postgres {
@@ -87,11 +91,16 @@ impl Store {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers, quick } => {
+            Self::Sqlite { writer, readers, quick, guard } => {
                 quick.close();
                 readers.close().await;
                 // The last one to close a SQLite database moves its log into the file.
-                drop(writer.lock().await.take());
+                let last = writer.lock().await.take();
+                if guard.check().is_err() {
+                    // It would delete the log by its name, which may be another database's by now.
+                    std::mem::forget(last);
+                }
+                guard.release();
             }
             Self::Postgres { writer, readers } => {
                 readers.close().await;

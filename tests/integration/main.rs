@@ -5,12 +5,16 @@
 mod architecture;
 mod cleanup;
 mod cluster;
+mod connections;
 mod cursors;
 mod deliveries;
 mod drain;
+mod file;
+mod http;
 mod kill;
 mod listen;
 mod lists;
+mod logs;
 mod merge;
 mod naming;
 mod once;

@@ -156,6 +156,7 @@ async fn what_is_announced_is_committed() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
         let (store, url) = (database.open().await, database.url.clone());
+        let own = store.clone();
         let (announced, mut heard) = mpsc::channel(16);
         let look = move |wakes: Vec<Wake>| {
             let calls: Vec<_> = wakes
@@ -167,12 +168,16 @@ async fn what_is_announced_is_committed() {
                     _ => None,
                 })
                 .collect();
-            let url = url.clone();
+            let (url, own) = (url.clone(), own.clone());
             // Blocks the write path, on purpose: what it sees here is what stood in the database at the announcement.
             let stood = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let other = Store::open(&url).await.unwrap();
+                    // An SQLite file serves one process: its readers are connections of their own.
+                    let other = match own {
+                        Store::Sqlite { .. } => own,
+                        Store::Postgres { .. } => Store::open(&url).await.unwrap(),
+                    };
                     let mut stood = Vec::new();
                     for (call_id, end) in calls {
                         let events = other.events(call_id, 0, Page { rows: 1_000, bytes: usize::MAX }).await.unwrap();

@@ -40,3 +40,51 @@ fn tokens_and_settings_are_shown_without_secrets() {
     let (code, token, _) = run(&environment, &["token", "--sub", "ada", "--ttl", "8h"]);
     assert_eq!((code, token.trim().split('.').count()), (0, 3));
 }
+
+/// What lies in the working directory is meant for another server than the one that a demonstration brings along.
+#[test]
+fn a_demonstration_reads_no_settings_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("callscope.toml"), "unknown_calls = \"reject\"\n").unwrap();
+    let output = Command::new(program("callscope"))
+        .env_clear()
+        .args(["demo", "--speed", "max"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+}
+
+#[test]
+fn oddities_are_told_once_at_the_start_and_a_wrong_file_without_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |environment: &[(&str, &str)]| {
+        let output = Command::new(program("callscope-server"))
+            .env_clear()
+            .env("CALLSCOPE_PORT", "1")
+            .envs(environment.iter().copied())
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // It ends at once where the port is not its to take, or at a database that is not there; the warnings come before.
+    let odd = [
+        ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"),
+        ("CALLSCOPE_WEBHOOK_SECRETS", "short"),
+        ("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("CALLSCOPE_ADDRESS", "0.0.0.0"),
+        ("CALLSCOPE_DATABASE_URL", "postgres://ada:hunter2@192.0.2.1:1/x?sslmode=bogus"),
+    ];
+    let (code, stderr) = start(&odd);
+    assert_eq!(code, 2, "{stderr}");
+    for told in ["nearest one is CALLSCOPE_WEBHOOK_TOLERANCE", "fewer than 16 bytes"] {
+        assert_eq!(stderr.matches(told).count(), 1, "{told}: {stderr}");
+    }
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+    std::fs::write(dir.path().join("callscope.toml"), "port = 1\njwt_secret = \"hunter2\n").unwrap();
+    let (code, stderr) = start(&[]);
+    assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+    assert!(stderr.contains("line 2") && !stderr.contains("hunter2"), "{stderr}");
+}

@@ -198,6 +198,8 @@ fn command(peer: Peer, dir: &Path, (port, other): (u16, u16), database: Option<&
                 ("CALLSCOPE_PORT", &port.to_string()),
                 ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
                 ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
+                ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "1000000"),
+                ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", "1000000"),
             ]);
             command
         }

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -18,7 +20,11 @@ pub struct Process {
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub url: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
+
+/// Lines of a server's log that are kept for a test to look at.
+const LOG_LINES: usize = 1_000;
 
 /// Where cargo puts the workspace's programs: beside this one, or beside the tests' own folder.
 pub fn program(name: &str) -> PathBuf {
@@ -74,8 +80,17 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        let keep = move |line: &str| {
+            let mut kept = kept.lock();
+            if kept.len() < LOG_LINES {
+                kept.push(line.to_owned());
+            }
+        };
         let url = timeout(PATIENCE, async {
             while let Some(line) = lines.next_line().await.unwrap() {
+                keep(&line);
                 if let Some((_, rest)) = line.split_once("url=") {
                     return rest.split(' ').next().unwrap().to_owned();
                 }
@@ -85,13 +100,27 @@ impl Process {
         .await
         .expect("the server listens in time");
         // Read on, so that a full pipe never stops the server.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, url }
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep(&line);
+            }
+        });
+        Self { child, url, log }
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.url.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// The first lines of its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
     }
 
     /// Its resident memory, in KiB.

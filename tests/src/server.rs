@@ -52,6 +52,9 @@ pub fn environment(database: &Database, given: &[(&str, &str)]) -> Vec<(String, 
         ("CALLSCOPE_PORT", "0"),
         ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
         ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
+        // Thousands of subscribers, all of them here and of one token.
+        ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "1000000"),
+        ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", "1000000"),
     ];
     shared.iter().chain(given).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }

@@ -163,6 +163,7 @@ impl Cluster {
             published: of_bus(|counters| counters.published.load(Relaxed)),
             received: of_bus(|counters| counters.received.load(Relaxed)),
             dropped: of_bus(|counters| counters.dropped.load(Relaxed)),
+            refused: of_bus(|counters| counters.refused.load(Relaxed)),
         }
     }
 }

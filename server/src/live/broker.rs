@@ -5,11 +5,13 @@
 //!
 //! - [`bus`]: this process's link to the others, and whether it works
 //! - [`message`]: what goes over it
+//! - `seal`: how it is known to be of one of us
 //! - `redis`: Redis Pub/Sub, plain and sharded
 
 pub mod bus;
 pub mod message;
 mod redis;
+mod seal;
 
 pub use bus::Bus;
 pub use redis::address;

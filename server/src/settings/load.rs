@@ -8,43 +8,20 @@ use std::time::Duration;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 use figment::{Figment, Source};
+use url::Url;
 
+use super::keys::{KEYS, Key, PREFIX, is_unknown, nearest, variable};
 use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
+use crate::reaper::Patience;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
+use crate::store::file;
 use crate::store::ledger::UnknownCalls;
 
-/// The environment's prefix.
-const PREFIX: &str = "CALLSCOPE_";
 /// The settings file in the working directory.
 const FILE: &str = "callscope.toml";
-
-/// A setting, its default, and whether it is a secret.
-const KEYS: [(&str, &str, bool); 21] = [
-    ("address", "127.0.0.1", false),
-    ("port", "8000", false),
-    ("database_url", "sqlite://callscope.db", true),
-    ("redis_url", "", true),
-    ("webhook_secrets", "", true),
-    ("webhook_auth", "required", false),
-    ("webhook_tolerance", "1800", false),
-    ("jwt_secret", "", true),
-    ("unknown_calls", "create", false),
-    ("allowed_origins", "", false),
-    ("retention_days", "0", false),
-    ("delivery_retention_days", "0", false),
-    ("delivery_max_mb", "0", false),
-    ("log", "info", false),
-    ("log_format", "text", false),
-    ("ping_interval", "25", false),
-    ("pong_timeout", "60", false),
-    ("write_deadline", "10", false),
-    ("storage_deadline", "60", false),
-    ("drain_deadline", "8", false),
-    ("drain_rate", "500", false),
-];
 
 /// Settings given on the command line, by key.
 pub type Flags = Vec<(&'static str, String)>;
@@ -108,7 +85,17 @@ impl Settings {
     /// # Errors
     /// The first setting that is wrong.
     pub fn load(flags: &Flags) -> Result<Self, SettingsError> {
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            match value.into_string() {
+                Ok(value) => environment.push((name.to_owned(), value)),
+                Err(_) => {
+                    let key = name.trim_start_matches(PREFIX).to_lowercase();
+                    return Err(SettingsError::new(&key, Origin::Environment(name.to_owned()), "is not UTF-8"));
+                }
+            }
+        }
         Self::from(flags, &environment)
     }
 
@@ -117,11 +104,20 @@ impl Settings {
     /// # Errors
     /// The first setting that is wrong.
     pub fn from(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
-        let raw = Raw::gather(flags, environment)?;
-        let database_url = Secret::new(raw.text("database_url")?);
-        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database_url.expose().starts_with(scheme)) {
-            return Err(raw.wrong("database_url", "sqlite://… or postgres://…"));
-        }
+        Self::read(flags, environment, Some(Path::new(FILE)))
+    }
+
+    /// Reads the settings from the given flags alone: whatever lies in the working directory is meant for other servers.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn isolated(flags: &Flags) -> Result<Self, SettingsError> {
+        Self::read(flags, &[], None)
+    }
+
+    fn read(flags: &Flags, environment: &[(String, String)], file: Option<&Path>) -> Result<Self, SettingsError> {
+        let (raw, config_file) = Raw::gather(flags, environment, file)?;
+        let database_url = raw.database_url()?;
         let secrets = raw.secrets(&database_url)?;
         let timing = Timing {
             ping_interval: raw.seconds("ping_interval")?,
@@ -133,10 +129,19 @@ impl Settings {
         let mut settings = Self {
             address: raw.address()?,
             port: raw.parse("port", "a port, 0 to 65535")?,
+            public_url: raw.public_url()?,
             redis_url: raw.redis_url()?,
             webhook_auth: raw
                 .one_of("webhook_auth", &[("required", WebhookAuth::Required), ("off", WebhookAuth::Off)])?,
             webhook_tolerance: raw.parse::<u32>("webhook_tolerance", "whole seconds")?.into(),
+            max_post_call_mib: raw.number("max_post_call_mib", 1, 4_096)?,
+            trusted_variable: raw.optional("trusted_variable")?.map(|name| name.trim().to_owned()),
+            max_connections: raw
+                .optional("max_connections")?
+                .map(|_| raw.number("max_connections", 1, MOST))
+                .transpose()?,
+            max_connections_per_token: raw.number("max_connections_per_token", 1, MOST)?,
+            max_connections_per_address: raw.number("max_connections_per_address", 1, MOST)?,
             unknown_calls: raw
                 .one_of("unknown_calls", &[("create", UnknownCalls::Create), ("reject", UnknownCalls::Reject)])?,
             allowed_origins: raw.origins()?,
@@ -148,16 +153,35 @@ impl Settings {
             log: raw.text("log")?,
             log_format: raw.one_of("log_format", &[("text", "text"), ("json", "json")])?.to_owned(),
             timing,
+            patience: Patience { head: raw.seconds("head_deadline")?, idle: raw.seconds("idle_timeout")? },
             drain,
             made_up: secrets.made_up.then_some(secrets.path.clone()),
             webhook_secrets: secrets.webhook_secrets,
-            jwt_secret: secrets.jwt_secret,
+            jwt_secrets: secrets.jwt_secrets,
             database_url,
+            config_file,
+            unknown_variables: unknown_variables(environment, secrets.made_up),
             shown: Vec::new(),
         };
         settings.shown = raw.shown(&secrets.origins)?;
         Ok(settings)
     }
+}
+
+/// Most connections that can be asked for.
+const MOST: u64 = 10_000_000;
+
+/// A sentence on each variable that looks like a setting and is none.
+fn unknown_variables(environment: &[(String, String)], made_up: bool) -> Vec<String> {
+    // What signs the client's webhooks verifies nothing here: worth a word where the server made up secrets of its own.
+    let is_clients = |name: &str| made_up && name == "CALLSCOPE_WEBHOOK_SECRET";
+    let told = environment.iter().map(|(name, _)| name.as_str()).filter(|name| is_unknown(name) || is_clients(name));
+    told.map(|name| {
+        let shown: String = one_line(name).chars().take(64).collect();
+        let (near, _) = nearest(name.trim_start_matches(PREFIX));
+        format!("{shown} is no setting and changes nothing; the nearest one is {}", variable(near))
+    })
+    .collect()
 }
 
 /// The settings as given, before they mean anything.
@@ -166,43 +190,63 @@ struct Raw {
 }
 
 impl Raw {
-    fn gather(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
-        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    /// Also says which file was read.
+    fn gather(
+        flags: &Flags,
+        environment: &[(String, String)],
+        file: Option<&Path>,
+    ) -> Result<(Self, Option<PathBuf>), SettingsError> {
+        let given = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut figment = Figment::new();
-        for (key, value, _) in KEYS {
-            figment = figment.merge(Serialized::default(key, value));
+        for key in KEYS {
+            figment = figment.merge(Serialized::default(key.name, key.default));
         }
-        let named = variable("CALLSCOPE_CONFIG").map(PathBuf::from);
-        let path = named.clone().unwrap_or_else(|| PathBuf::from(FILE));
-        if named.is_some() && !path.is_file() {
+        let named = given("CALLSCOPE_CONFIG").map(PathBuf::from);
+        let path = named.clone().or(file.map(Path::to_owned));
+        if let Some(named) = named.filter(|named| !named.is_file()) {
             let origin = Origin::Environment("CALLSCOPE_CONFIG".into());
-            return Err(SettingsError::new("config", origin, format!("no file at {}", path.display())));
+            return Err(SettingsError::new("config", origin, format!("no file at {}", named.display())));
         }
-        if path.is_file() {
-            figment = figment.merge(Toml::file_exact(&path));
-            Self::check_file(&figment, &path)?;
+        let path = path.filter(|path| path.is_file());
+        if let Some(path) = &path {
+            Self::check_file(path)?;
+            figment = figment.merge(Toml::file_exact(path));
         }
-        for (key, ..) in KEYS {
-            let name = format!("{PREFIX}{}", key.to_uppercase());
-            if let Some(value) = variable(&name) {
+        for key in KEYS {
+            let name = variable(key.name);
+            if let Some(value) = given(&name) {
                 // As text, whatever it looks like: a secret of digits is no number.
-                figment = figment.merge(Named { name, key, value });
+                figment = figment.merge(Named { name, key: key.name, value });
             }
         }
         for (key, value) in flags {
             figment = figment.merge(Named { name: format!("--{key}"), key, value: value.clone() });
         }
-        Ok(Self { figment })
+        Ok((Self { figment }, path))
     }
 
-    fn check_file(figment: &Figment, path: &Path) -> Result<(), SettingsError> {
-        let file = || Origin::File(path.to_owned());
-        let all: figment::value::Dict =
-            figment.extract().map_err(|error| SettingsError::new("file", file(), one_line(&error.to_string())))?;
-        match all.keys().find(|key| !KEYS.iter().any(|(known, ..)| known == key)) {
-            Some(unknown) => Err(SettingsError::new(unknown, file(), "there is no such setting")),
-            None => Ok(()),
-        }
+    /// Refuses a file that is no TOML or holds a key that is no setting. What the file holds may be a secret in the wrong place,
+    /// so that the error tells the line's number, and a key only where it is nearly that of a setting.
+    fn check_file(path: &Path) -> Result<(), SettingsError> {
+        let wrong = |key: &str, problem: String| SettingsError::new(key, Origin::File(path.to_owned()), problem);
+        let text = std::fs::read_to_string(path).map_err(|error| wrong("file", format!("cannot be read: {error}")))?;
+        let line = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let table = toml::de::DeTable::parse(&text).map_err(|error| {
+            let place = error.span().map_or_else(String::new, |span| format!("line {} ", line(span.start)));
+            wrong("file", format!("{place}cannot be read as TOML"))
+        })?;
+        let is_setting = |key: &str| KEYS.iter().any(|known| known.name == key);
+        let Some((unknown, _)) = table.get_ref().iter().find(|(key, _)| !is_setting(key.get_ref())) else {
+            return Ok(());
+        };
+        let at = line(unknown.span().start);
+        Err(match nearest(unknown.get_ref()) {
+            (near, true) => {
+                let shown: String = unknown.get_ref().escape_debug().take(40).collect();
+                wrong(&shown, format!("line {at}: there is no such setting; the nearest one is `{near}`"))
+            }
+            _ => wrong("file", format!("line {at}: there is no such setting")),
+        })
     }
 
     fn origin(&self, key: &str) -> Origin {
@@ -210,7 +254,7 @@ impl Raw {
         match &metadata.source {
             Some(Source::File(path)) => Origin::File(path.clone()),
             _ if metadata.name.starts_with("--") => {
-                KEYS.iter().find(|(known, ..)| *known == key).map_or(Origin::Default, |(known, ..)| Origin::Flag(known))
+                KEYS.iter().find(|known| known.name == key).map_or(Origin::Default, |known| Origin::Flag(known.name))
             }
             _ if metadata.name.starts_with(PREFIX) => Origin::Environment(metadata.name.clone().into_owned()),
             _ => Origin::Default,
@@ -238,6 +282,39 @@ impl Raw {
 
     fn parse<T: std::str::FromStr>(&self, key: &str, expected: &str) -> Result<T, SettingsError> {
         self.text(key)?.trim().parse().map_err(|_| self.wrong(key, expected))
+    }
+
+    fn number(&self, key: &str, min: u64, max: u64) -> Result<u64, SettingsError> {
+        let expected = format!("a whole number from {min} to {max}");
+        let number = self.parse(key, &expected)?;
+        Some(number).filter(|number| (min..=max).contains(number)).ok_or_else(|| self.wrong(key, &expected))
+    }
+
+    /// The database's URL; a path that can be no database is told before anything is made beside it.
+    fn database_url(&self) -> Result<Secret, SettingsError> {
+        let url = Secret::new(self.text("database_url")?);
+        if url.expose().starts_with("sqlite:") {
+            let path = file::path(url.expose()).and_then(|path| file::resolve(&path));
+            path.map_err(|error| SettingsError::new("database_url", self.origin("database_url"), error.to_string()))?;
+        } else if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+            return Err(self.wrong("database_url", "sqlite://… or postgres://…"));
+        }
+        Ok(url)
+    }
+
+    fn public_url(&self) -> Result<Option<Url>, SettingsError> {
+        let Some(text) = self.optional("public_url")? else { return Ok(None) };
+        let is_plain = |url: &Url| {
+            ["http", "https"].contains(&url.scheme())
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        };
+        Url::parse(text.trim()).ok().filter(is_plain).map(Some).ok_or_else(|| {
+            self.wrong("public_url", "an http:// or https:// URL without a query, such as https://calls.example.com")
+        })
     }
 
     fn seconds(&self, key: &str) -> Result<Duration, SettingsError> {
@@ -294,23 +371,23 @@ impl Raw {
 
     fn secrets(&self, database_url: &Secret) -> Result<MadeUp, SettingsError> {
         let webhook_secrets: Vec<Secret> = self.list("webhook_secrets")?.into_iter().map(Secret::new).collect();
-        let jwt_secret = self.optional("jwt_secret")?.map(Secret::new);
-        if jwt_secret.as_ref().is_some_and(|secret| secret.expose().len() < 32) {
-            return Err(self.wrong("jwt_secret", "at least 32 bytes"));
+        let jwt_secrets: Vec<Secret> = self.list("jwt_secret")?.into_iter().map(Secret::new).collect();
+        if jwt_secrets.iter().any(|secret| secret.expose().len() < 32) {
+            return Err(self.wrong("jwt_secret", "keys of at least 32 bytes each, separated by commas"));
         }
-        make_up(webhook_secrets, jwt_secret, database_url)
+        make_up(webhook_secrets, jwt_secrets, database_url)
             .map_err(|(path, problem)| SettingsError::new("secrets", Origin::File(path), problem))
     }
 
     fn shown(&self, made_up: &[(&'static str, Origin)]) -> Result<Vec<Shown>, SettingsError> {
         KEYS.iter()
-            .map(|(key, _, is_secret)| {
-                let origin = made_up.iter().find(|(name, _)| name == key).map(|(_, origin)| origin.clone());
+            .map(|&Key { name: key, is_secret, .. }| {
+                let origin = made_up.iter().find(|(name, _)| *name == key).map(|(_, origin)| origin.clone());
                 let value = self.text(key)?;
-                let value = match (*is_secret, origin.is_some() || !value.is_empty()) {
-                    (true, true) if *key == "database_url" => hide_password(&value),
+                let value = match (is_secret, origin.is_some() || !value.is_empty()) {
+                    (true, true) if key == "database_url" => hide_password(&value),
                     (true, true) => "[secret]".to_owned(),
-                    _ => value,
+                    _ => one_line(&value),
                 };
                 Ok(Shown { key, value, origin: origin.unwrap_or_else(|| self.origin(key)) })
             })
@@ -393,7 +470,8 @@ mod tests {
     #[test]
     fn a_flag_beats_the_environment() {
         let environment = [("CALLSCOPE_PORT".to_owned(), "1".to_owned())];
-        let raw = Raw::gather(&vec![("port", "2".to_owned())], &environment).unwrap_or_else(|error| panic!("{error}"));
+        let flags = vec![("port", "2".to_owned())];
+        let (raw, _) = Raw::gather(&flags, &environment, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(raw.text("port").ok().as_deref(), Some("2"));
         assert_eq!(raw.origin("port").to_string(), "flag --port");
     }
@@ -409,11 +487,80 @@ mod tests {
             ("CALLSCOPE_ALLOWED_ORIGINS", "nowhere.test"),
             ("CALLSCOPE_PING_INTERVAL", "-3"),
             ("CALLSCOPE_DATABASE_URL", "mysql://u:pw@h/d"),
+            ("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef,hunter2"),
+            ("CALLSCOPE_MAX_POST_CALL_MIB", "-7"),
+            ("CALLSCOPE_MAX_CONNECTIONS", "many"),
+            ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "-7"),
+            ("CALLSCOPE_PUBLIC_URL", "javascript://calls.example"),
+            ("CALLSCOPE_PUBLIC_URL", "https://calls.example/?key=1"),
+            ("CALLSCOPE_PUBLIC_URL", "https://user:pw@calls.example/"),
         ] {
             let error = load(&[(variable, value)]).expect_err(variable);
             let key = variable.trim_start_matches(PREFIX).to_lowercase();
             assert!(error.contains(&format!("`{key}` (environment {variable})")), "{error}");
             assert!(!error.contains(value) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_without_what_it_holds() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("callscope.toml");
+        let environment = [("CALLSCOPE_CONFIG".to_owned(), path.display().to_string())];
+        for (text, line, named) in [
+            ("port = 1\njwt_secret = 'hunter2-hunter2", "line 2", "file"),
+            ("jwt_secret = hunter2-hunter2\n", "line 1", "file"),
+            ("\n\nhunter2-hunter2\n", "line 3", "file"),
+            ("port = 1\nhunter2-hunter2-hunter2 = 1\n", "line 2", "file"),
+            ("port = 1\nport = 'hunter2'\n", "line 2", "file"),
+            ("'hunter2\u{1b}[31m' = 1\n", "line 1", "file"),
+            ("[hunter2]\nx = 1\n", "line 1", "file"),
+            ("webhook_tolerence = 5\n", "line 1", "webhook_tolerence"),
+            ("port = ['hunter2']\n", "takes a port", "port"),
+            ("port = {hunter2 = 1}\n", "takes a text", "port"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            let error = Settings::from(&Flags::new(), &environment).expect_err(text).to_string();
+            assert!(error.contains(line) && error.contains(&format!("setting `{named}` (file ")), "{text}: {error}");
+            assert!(!error.contains("hunter2") && !error.contains(['\n', '\u{1b}']), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_told_with_the_nearest_one() {
+        let both = [("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef"), ("CALLSCOPE_WEBHOOK_SECRETS", "s")];
+        let warned = |environment: &[(&str, &str)]| load(environment).expect("settings").unknown_variables;
+        let typo = [both[0], both[1], ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"), ("CALLSCOPE_TOKEN", "t")];
+        let [warning] = &warned(&typo)[..] else { panic!("one warning") };
+        assert!(warning.contains("WEBHOOK_TOLERENCE") && warning.ends_with("CALLSCOPE_WEBHOOK_TOLERANCE"), "{warning}");
+        // The client's variable, where the server would have needed its own.
+        let [warning] = &warned(&[("CALLSCOPE_WEBHOOK_SECRET", "abc")])[..] else { panic!("one warning") };
+        assert!(warning.ends_with("CALLSCOPE_WEBHOOK_SECRETS") && !warning.contains("abc"), "{warning}");
+        assert_eq!(warned(&[both[0], both[1], ("CALLSCOPE_WEBHOOK_SECRET", "abc")]), [""; 0]);
+    }
+
+    #[test]
+    fn several_keys_a_public_url_and_limits_are_read() {
+        let keys = "0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210";
+        let settings = load(&[("CALLSCOPE_JWT_SECRET", keys), ("CALLSCOPE_PUBLIC_URL", "https://calls.example/base/")]);
+        let settings = settings.expect("settings");
+        assert_eq!(settings.jwt_secrets.len(), 2);
+        assert_eq!(settings.public_url.as_ref().map(Url::as_str), Some("https://calls.example/base/"));
+        assert_eq!((settings.max_post_call_mib, settings.max_connections), (128, None));
+        assert_eq!((settings.max_connections_per_token, settings.max_connections_per_address), (1_000, 5_000));
+    }
+
+    #[test]
+    fn secrets_lie_beside_the_database_whose_path_is_decoded() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("a dir")).expect("a folder");
+        let url = format!("sqlite://{}/a%20dir/y.db", dir.path().display());
+        load(&[("CALLSCOPE_DATABASE_URL", &url)]).expect("settings");
+        assert!(dir.path().join("a dir/callscope.secrets.toml").is_file());
+        for path in ["nodir/x.db", "q?x/y.db", "a%20dir"] {
+            let url = format!("sqlite://{}/{path}", dir.path().display());
+            let error = load(&[("CALLSCOPE_DATABASE_URL", &url)]).expect_err(path);
+            assert!(error.starts_with("setting `database_url` (environment CALLSCOPE_DATABASE_URL): "), "{error}");
         }
     }
 
@@ -424,7 +571,7 @@ mod tests {
         let environment = [("CALLSCOPE_DATABASE_URL".to_owned(), url)];
         let first = Settings::from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
         let second = Settings::from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(first.jwt_secret, second.jwt_secret);
+        assert_eq!(first.jwt_secrets, second.jwt_secrets);
         assert_eq!(first.webhook_secrets, second.webhook_secrets);
         assert!(first.made_up.is_some() && first.check_exposure().is_ok());
         let exposed = Settings { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ..first };

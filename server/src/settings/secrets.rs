@@ -10,13 +10,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Origin, Secret};
+use crate::store::file;
 
 const FILE: &str = "callscope.secrets.toml";
 
 /// The secrets in force.
 pub(super) struct MadeUp {
     pub webhook_secrets: Vec<Secret>,
-    pub jwt_secret: Secret,
+    pub jwt_secrets: Vec<Secret>,
     /// Whether at least one is made up.
     pub made_up: bool,
     pub path: PathBuf,
@@ -35,36 +36,39 @@ struct Kept {
 /// The file's path, and what is wrong with it.
 pub(super) fn make_up(
     webhook_secrets: Vec<Secret>,
-    jwt_secret: Option<Secret>,
+    jwt_secrets: Vec<Secret>,
     database_url: &Secret,
 ) -> Result<MadeUp, (PathBuf, String)> {
     let path = folder(database_url.expose()).join(FILE);
-    let made_up = webhook_secrets.is_empty() || jwt_secret.is_none();
+    let made_up = webhook_secrets.is_empty() || jwt_secrets.is_empty();
     let mut origins = Vec::new();
     if !made_up {
-        let jwt_secret = jwt_secret.unwrap_or_else(|| Secret::new(String::new()));
-        return Ok(MadeUp { webhook_secrets, jwt_secret, made_up, path, origins });
+        return Ok(MadeUp { webhook_secrets, jwt_secrets, made_up, path, origins });
     }
     let kept = read_or_make(&path).map_err(|problem| (path.clone(), problem))?;
     if webhook_secrets.is_empty() {
         origins.push(("webhook_secrets", Origin::MadeUp(path.clone())));
     }
-    if jwt_secret.is_none() {
+    if jwt_secrets.is_empty() {
         origins.push(("jwt_secret", Origin::MadeUp(path.clone())));
     }
     let webhook_secrets = match webhook_secrets.is_empty() {
         true => kept.webhook_secrets.into_iter().map(Secret::new).collect(),
         false => webhook_secrets,
     };
-    let jwt_secret = jwt_secret.unwrap_or_else(|| Secret::new(kept.jwt_secret));
-    Ok(MadeUp { webhook_secrets, jwt_secret, made_up, path, origins })
+    let jwt_secrets = match jwt_secrets.is_empty() {
+        true => vec![Secret::new(kept.jwt_secret)],
+        false => jwt_secrets,
+    };
+    Ok(MadeUp { webhook_secrets, jwt_secrets, made_up, path, origins })
 }
 
 /// The SQLite file's folder; the working directory for anything else.
 fn folder(database_url: &str) -> PathBuf {
-    let file = database_url.strip_prefix("sqlite:").map(|rest| rest.trim_start_matches("//"));
-    let file = file.map(|rest| rest.split('?').next().unwrap_or_default());
-    match file.map(Path::new).and_then(Path::parent) {
+    // As the driver reads it, so that both lie in the same folder; where a link leads is where the database lies.
+    let file = database_url.starts_with("sqlite:").then(|| file::path(database_url).ok()).flatten();
+    let file = file.map(|path| file::resolve(&path).unwrap_or(path));
+    match file.as_deref().and_then(Path::parent) {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
     }

@@ -1,5 +1,6 @@
 //! Opening, creating and migrating the database.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use rocket::tokio::sync::Mutex;
 use rocket::tokio::time::{sleep, timeout};
 use rusqlite::{Connection, OpenFlags};
 use sqlx::migrate::{MigrateDatabase, MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, PgPool, SqlitePool};
 
 use tracing::warn;
 
 use super::Store;
+use super::file::{self, FileGuard, FileLock, PathError};
 use super::quick::QuickReaders;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
@@ -55,9 +57,15 @@ pub enum OpenError {
     /// The URL cannot be read. The parser's words may hold a password, so they are left out.
     #[error("the database URL cannot be read")]
     BadUrl,
-    /// SQLite's memory is gone with the process, so nothing in it is durable.
-    #[error("the database URL names memory, which keeps nothing; name a file")]
-    InMemory,
+    /// The path of the SQLite file is wrong, or another process uses the file.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// A pooler that gives each transaction another connection.
+    #[error(
+        "a connection pooler such as PgBouncer in transaction mode stands before the database ({0}); name PostgreSQL itself, \
+         or a pool in session mode with `ignore_startup_parameters = extra_float_digits,options`"
+    )]
+    Pooler(String),
     /// The server acknowledges commits before they are durable.
     #[error("PostgreSQL runs with synchronous_commit = off, so a commit it acknowledged could be lost; set it to on")]
     NotDurable,
@@ -73,6 +81,22 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the setting is wrong, rather than the database not well.
+    #[must_use]
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::UnknownScheme | Self::BadUrl | Self::Path(_) | Self::Pooler(_))
+    }
+
+    /// Recognises what a pooler makes of a connection.
+    fn or_pooler(self) -> Self {
+        let text = self.to_string();
+        let signs = ["unsupported startup parameter", "prepared statement \"sqlx_s_"];
+        match signs.iter().any(|sign| text.contains(sign)) {
+            true => Self::Pooler(callscope_common::text::one_line(&text).chars().take(200).collect()),
+            false => self,
+        }
+    }
+
     /// Whether it broke off rather than being refused: a wrong address or password is told at once.
     fn may_pass(&self) -> bool {
         let (Self::Sqlx(error)
@@ -106,28 +130,30 @@ impl Store {
     }
 
     async fn open_sqlite(url: &str) -> Result<Self, OpenError> {
-        if url.contains(":memory:") || url.contains("mode=memory") {
-            return Err(OpenError::InMemory);
-        }
+        let path = file::resolve(&file::path(url)?)?;
+        let lock = FileLock::take(&path)?;
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?
-            .create_if_missing(true)
+            .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
             // FULL syncs the log at every commit: what was acknowledged survives a power failure.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
         let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-        let one = one.connect_with(options.clone()).await?;
+        let one = one.connect_with(options.clone()).await.map_err(|error| of_file(&path, error))?;
+        refuse_foreign(&one, &path).await?;
         older_may_start(sqlx::migrate!("../migrations/sqlite")).run(&one).await?;
         one.close().await;
-        let writer = sqlite_writer(options.get_filename())?;
-        let quick = QuickReaders::new(options.get_filename().to_owned());
+        let writer = sqlite_writer(&path)?;
+        // From here on nothing opens these files but SQLite, and they stay the same ones.
+        let guard = FileGuard::of(&path, lock)?;
+        let quick = QuickReaders::new(path);
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "1").pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}")))
             .await?;
-        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers, quick })
+        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers, quick, guard })
     }
 
     /// Tries again for a while where the connection breaks off in the middle: a PostgreSQL that is just being restarted is no
@@ -140,7 +166,7 @@ impl Store {
                     warn!(%error, "the database broke off; trying again");
                     sleep(START_RETRY).await;
                 }
-                opened => return opened,
+                opened => return opened.map_err(OpenError::or_pooler),
             }
         }
     }
@@ -218,6 +244,48 @@ async fn begin_anew_elsewhere(pool: &PgPool) -> Result<(), sqlx::Error> {
     tx.commit().await
 }
 
+/// What the driver says of a file: it knows no path, so that is added.
+fn of_file(path: &Path, error: sqlx::Error) -> OpenError {
+    // Not a database, or a directory that takes no log.
+    match error.as_database_error().and_then(|error| error.code()).as_deref() {
+        Some("26") => PathError::new(format!("{} is a file, but no SQLite database", path.display())).into(),
+        Some("14" | "8" | "1032" | "1544") => PathError::new(format!("{} cannot be written", path.display())).into(),
+        _ => error.into(),
+    }
+}
+
+/// Refuses a database that belongs to another program, before anything is added to it.
+async fn refuse_foreign(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+            .fetch_all(pool)
+            .await
+            .map_err(|error| of_file(path, error))?;
+    match tables.is_empty() || tables.iter().any(|name| name == "_sqlx_migrations") {
+        true => Ok(()),
+        false => Err(PathError::new(format!("{} holds the tables of another program", path.display())).into()),
+    }
+}
+
+/// What is wrong with the way to a PostgreSQL across a network, for a warning; `None` where nothing is.
+#[must_use]
+pub fn transport_warning(url: &str) -> Option<String> {
+    if url.starts_with("sqlite:") {
+        return None;
+    }
+    let options = PgConnectOptions::from_str(url).ok()?;
+    let host = options.get_host().trim_matches(['[', ']']);
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    (!is_here && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)).then(|| {
+        "the way to PostgreSQL is not verified: whoever stands between may read the password and every call; \
+         add sslmode=verify-full to the URL, and sslrootcert=FILE where its certificate is not of a public authority"
+            .into()
+    })
+}
+
 /// Opens the connection that writes, on a database that stands already.
 fn sqlite_writer(file: &Path) -> rusqlite::Result<Connection> {
     let writer =
@@ -228,5 +296,44 @@ fn sqlite_writer(file: &Path) -> rusqlite::Result<Connection> {
     writer.pragma_update(None, "cache_size", -SQLITE_CACHE_KIB)?;
     writer.pragma_update(None, "wal_autocheckpoint", SQLITE_LOG_PAGES)?;
     writer.set_prepared_statement_cache_capacity(SQLITE_STATEMENTS);
+    // The first transaction makes the log and its index.
+    writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     Ok(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unverified_way_across_a_network_is_warned_of() {
+        for url in [
+            "postgres://u:p@db.internal/x",
+            "postgres://u:p@db.internal/x?sslmode=require",
+            "postgres://u:p@10.0.0.7/x?sslmode=verify-ca",
+            "postgres://u:p@[2001:db8::1]/x?sslmode=disable",
+        ] {
+            let warning = transport_warning(url).expect(url);
+            assert!(warning.contains("sslmode=verify-full") && warning.contains("sslrootcert"), "{warning}");
+            assert!(!warning.contains("u:p"), "{warning}");
+        }
+        for url in [
+            "postgres://u:p@db.internal/x?sslmode=verify-full",
+            "postgres://u:p@127.0.0.1/x",
+            "postgres://u:p@[::1]/x",
+            "postgres://u:p@localhost/x",
+            "postgres://u:p@%2Fvar%2Frun%2Fpostgresql/x",
+            "sqlite://x.db",
+        ] {
+            assert_eq!(transport_warning(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_pooler_in_transaction_mode_is_recognised() {
+        for text in ["unsupported startup parameter: options", "prepared statement \"sqlx_s_1\" already exists"] {
+            let error = OpenError::Sqlx(sqlx::Error::Protocol(text.into())).or_pooler();
+            assert!(error.is_setting() && error.to_string().contains("PgBouncer"), "{error}");
+        }
+    }
 }

@@ -27,6 +27,11 @@ pub enum StoreError {
     /// What a whole transaction failed of, for each of its operations.
     #[error("{0}")]
     Failed(std::sync::Arc<StoreError>),
+    /// The database file, or what SQLite keeps beside it, is not the one that was opened: it was deleted or replaced.
+    #[error(
+        "{0} was deleted or replaced while the server had it open; nothing is stored until the server is restarted"
+    )]
+    Replaced(std::path::PathBuf),
     /// A stored row cannot be read.
     #[error("a stored {0} is damaged")]
     Damaged(&'static str),
@@ -47,7 +52,7 @@ impl StoreError {
             },
             Self::Sqlite(_) => self.code().is_some_and(|code| is_transient_code(&code)),
             Self::Failed(error) => error.is_transient(),
-            Self::Overloaded | Self::Closing | Self::Damaged(_) => false,
+            Self::Overloaded | Self::Closing | Self::Replaced(_) | Self::Damaged(_) => false,
         }
     }
 
@@ -75,6 +80,15 @@ impl StoreError {
         }
     }
 
+    /// Whether the database cannot keep a text that it was given: PostgreSQL knows no NUL.
+    #[must_use]
+    pub fn is_of_text(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_of_text(),
+            _ => self.code().is_some_and(|code| matches!(&*code, "22021" | "22P05")),
+        }
+    }
+
     /// SQLite's extended result code in decimal, or PostgreSQL's SQLSTATE.
     fn code(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -91,6 +105,7 @@ impl StoreError {
             Self::TimedOut => Some("no answer in time"),
             Self::Overloaded => Some("too many writes are waiting"),
             Self::Closing => Some("shutting down"),
+            Self::Replaced(_) => Some("the database file was deleted or replaced"),
             Self::Failed(error) => error.trouble(),
             Self::Conflict | Self::Damaged(_) => None,
             Self::Database(error) => match error {

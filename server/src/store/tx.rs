@@ -96,7 +96,7 @@ const CHUNK: usize = 64 << 10;
 impl Tx {
     pub async fn begin(store: &Store) -> Result<Self> {
         Ok(match store {
-            Store::Sqlite { writer, .. } => Self::Sqlite(SqliteTx::begin(writer).await?),
+            Store::Sqlite { writer, guard, .. } => Self::Sqlite(SqliteTx::begin(writer, guard).await?),
             Store::Postgres { writer, .. } => Self::Postgres(PostgresTx::begin(writer).await?),
         })
     }

@@ -17,11 +17,13 @@ use rocket::tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use rocket::tokio::{select, spawn};
 use tracing::{debug, info, warn};
 
-use super::message::{Body, Message, Word, call_of, decode, encode};
+use super::message::{Body, Word, call_of, decode, encode};
 use super::redis::{OnPush, Pushed, Redis, address};
+use super::seal::{Forged, Seal};
 use crate::live::Hub;
 use crate::settings::Secret;
 use crate::store::ledger::Wake;
+use crate::telemetry::refusals;
 
 /// Between two beats.
 const BEAT: Duration = Duration::from_millis(200);
@@ -48,6 +50,7 @@ pub struct Bus {
 
 struct Shared {
     node: String,
+    seal: Seal,
     hub: Hub,
     queue: mpsc::Sender<Outgoing>,
     words: mpsc::Sender<Said>,
@@ -88,13 +91,15 @@ pub struct Counters {
     pub published: AtomicU64,
     /// Messages of other processes taken in.
     pub received: AtomicU64,
+    /// Messages that were not believed: forged, altered, late or repeated.
+    pub refused: AtomicU64,
     /// Announcements that were not sent, since the link was down or full.
     pub dropped: AtomicU64,
 }
 
 enum Outgoing {
     Wakes(Vec<Wake>),
-    /// A message that is written already.
+    /// A message that is written already, and not sealed yet.
     Text(String),
 }
 
@@ -115,12 +120,13 @@ impl std::fmt::Debug for Bus {
 
 impl Bus {
     /// Links this process, called `node`, to all that use the same `name` at the Redis of `url`. What others announce goes
-    /// to `hub`, what they ask and answer to `words`. Redis need not be there: it is looked for until the task is aborted.
+    /// to `hub`, what they ask and answer to `words`. Only those are believed that know one of `secrets`. Redis need not be there: it is looked for until the task is aborted.
     ///
     /// # Errors
     /// What is wrong with the URL.
     pub fn start(
         url: &Secret,
+        secrets: &[Secret],
         name: &str,
         node: &str,
         hub: Hub,
@@ -130,6 +136,7 @@ impl Bus {
         let (queue, outgoing) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             node: node.to_owned(),
+            seal: Seal::new(secrets, name, node),
             hub,
             queue,
             words,
@@ -190,8 +197,7 @@ impl Bus {
 
     /// Asks all other processes, or answers one of them.
     pub fn say(&self, word: Word) {
-        let message = Message { from: &self.shared.node, body: Body::Word(word) };
-        if let Ok(text) = serde_json::to_string(&message) {
+        if let Ok(text) = serde_json::to_string(&Body::Word(word)) {
             self.send(Outgoing::Text(text));
         }
     }
@@ -251,7 +257,7 @@ impl Shared {
         let connected = self.began.elapsed();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let own = |body| serde_json::to_string(&Message { from: &self.node, body }).unwrap_or_default();
+        let own = |body: Body<'_>| serde_json::to_string(&body).unwrap_or_default();
         let (beat, gap) = (own(Body::Beat), own(Body::Gap));
         loop {
             let messages = select! {
@@ -280,6 +286,9 @@ impl Shared {
                     self.write(&batch, redis.channels())
                 }
             };
+            // Sealed as they go out: each channel's counters rise.
+            let seal = |(channel, body): (usize, String)| Some((channel, self.seal.seal(channel, &body)?));
+            let messages: Vec<_> = messages.into_iter().filter_map(seal).collect();
             if messages.is_empty() {
                 continue;
             }
@@ -307,7 +316,7 @@ impl Shared {
             }
         }
         for (channel, wakes) in wakes.iter().enumerate().filter(|(_, wakes)| !wakes.is_empty()) {
-            if let Some(text) = encode(&self.node, wakes) {
+            if let Some(text) = encode(wakes) {
                 messages.push((channel, text));
             }
         }
@@ -329,15 +338,19 @@ impl Shared {
             Pushed::Message { channel, payload } => (channel, payload),
             Pushed::Lost => return self.lost.notify_one(),
         };
-        let message: Message<'_> = match serde_json::from_slice(payload) {
-            Ok(message) => message,
+        let opened = match self.seal.open(channel, payload) {
+            Ok(opened) => opened,
+            Err(forged) => return self.refuse(forged),
+        };
+        let is_own = opened.from == self.node;
+        if !is_own {
+            self.hear_of(&opened.from);
+        }
+        let body = match serde_json::from_str(opened.body) {
+            Ok(body) => body,
             Err(error) => return debug!(%error, "another server's message cannot be read"),
         };
-        let is_own = message.from == self.node;
-        if !is_own {
-            self.hear_of(message.from);
-        }
-        match message.body {
+        match body {
             Body::Beat if is_own => self.on_echo(channel),
             Body::News(news) if !is_own => {
                 self.counters.received.fetch_add(1, Ordering::Relaxed);
@@ -345,8 +358,16 @@ impl Shared {
             }
             Body::Gap if !is_own => self.news.send_modify(|news| news.gaps += 1),
             // Full: the asker hears of no answer in time.
-            Body::Word(word) if !is_own => drop(self.words.try_send(Said { from: message.from.to_owned(), word })),
+            Body::Word(word) if !is_own => drop(self.words.try_send(Said { from: opened.from.into_owned(), word })),
             _ => {}
+        }
+    }
+
+    fn refuse(&self, forged: Forged) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let why = forged.as_str();
+        if refusals::may_log(|| format!("message over Redis: {why}")) {
+            warn!(why, "a message over Redis is not believed");
         }
     }
 
@@ -403,11 +424,15 @@ mod tests {
     use crate::live::Broker;
     use crate::live::probe::{CALL, Probe};
 
+    fn secrets() -> [Secret; 1] {
+        [Secret::new("0123456789abcdef0123456789abcdef".into())]
+    }
+
     fn bus(node: &str, name: &str, hub: &Hub) -> (Bus, mpsc::Receiver<Said>) {
         let url = std::env::var("CALLSCOPE_TEST_REDIS")
             .expect("CALLSCOPE_TEST_REDIS names no Redis; tests/run starts one and sets it");
         let (words, said) = mpsc::channel(WORDS);
-        let (bus, _) = Bus::start(&Secret::new(url), name, node, hub.clone(), words).expect("a URL");
+        let (bus, _) = Bus::start(&Secret::new(url), &secrets(), name, node, hub.clone(), words).expect("a URL");
         (bus, said)
     }
 
@@ -421,7 +446,7 @@ mod tests {
         let (here, _here) = bus("here", &name, &Hub::default());
         let url = Secret::new(std::env::var("CALLSCOPE_TEST_REDIS").expect("set"));
         let (words, _said) = mpsc::channel(WORDS);
-        let (there, task) = Bus::start(&url, &name, "there", Hub::default(), words).expect("a URL");
+        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::default(), words).expect("a URL");
         up(&here).await;
         up(&there).await;
         here.expect(vec!["there".into()]);
@@ -479,5 +504,60 @@ mod tests {
             panic!("no answer")
         };
         assert_eq!((&*from, part.get()), ("there", "[3]"));
+    }
+
+    /// Whoever may publish in the channel can neither show, end, ask nor answer anything.
+    #[rocket::async_test]
+    async fn what_a_stranger_publishes_is_refused_and_counted() {
+        let name = Uuid::new_v4().to_string();
+        let hubs = [Hub::default(), Hub::default()];
+        let (here, mut asked) = bus("here", &name, &hubs[0]);
+        let (there, _there) = bus("there", &name, &hubs[1]);
+        up(&here).await;
+        up(&there).await;
+        let mut probe = Probe::new(&hubs[0]);
+        let channel = format!("callscope:{name}");
+        let url = std::env::var("CALLSCOPE_TEST_REDIS").expect("set");
+        let client = redis::Client::open(url).expect("a URL");
+        // What one of us said, to be repeated and altered.
+        let mut listener = client.get_async_pubsub().await.expect("Redis");
+        listener.subscribe(&channel).await.expect("subscribed");
+        let mut heard = Box::pin(listener.into_on_message());
+        let broker = Broker::Joined(hubs[1].clone(), there.clone());
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        let said = loop {
+            let message = futures_util::StreamExt::next(&mut heard).await.expect("a message");
+            let payload: String = message.get_payload().expect("text");
+            if payload.contains("a word") {
+                break payload;
+            }
+        };
+        probe.hears("a word").await.expect("the true one is shown");
+        let received = here.counters().received.load(Ordering::Relaxed);
+        let refused = here.counters().refused.load(Ordering::Relaxed);
+        let id = Uuid::new_v4();
+        let mut publisher = client.get_multiplexed_async_connection().await.expect("Redis");
+        let forged = [
+            format!(
+                r#"{{"from":"there","body":{{"news":[{{"partial":{{"call_id":"{CALL}","frame":{{"text":"forged"}}}}}}]}}}}"#
+            ),
+            format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":"connections"}}}}}}}}"#),
+            format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":{{"kick":"{id}"}}}}}}}}}}"#),
+            r#"{"from":"there","body":"gap"}"#.into(),
+            said.replace("a word", "forged"),
+            said.clone(),
+            String::new(),
+        ];
+        for message in &forged {
+            let _: i64 =
+                redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
+        }
+        // What comes behind them in the channel shows that they were all looked at.
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
+        probe.hears("the next").await.expect("the true one is shown");
+        assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
+        assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);
+        assert_eq!(here.news().borrow().gaps, 0);
+        assert!(asked.try_recv().is_err(), "nothing is asked or answered");
     }
 }

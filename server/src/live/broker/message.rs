@@ -15,14 +15,7 @@ const MAX_FRAME: usize = 32 * 1024;
 /// Nor are more bytes of frames than this in one message: Redis cuts off subscribers that have too much waiting for them.
 const MAX_FRAMES: usize = 1 << 20;
 
-/// A message and who sent it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Message<'m> {
-    pub from: &'m str,
-    #[serde(borrow)]
-    pub body: Body<'m>,
-}
-
+/// A message; [`seal`](super::seal) says who sent it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body<'m> {
@@ -103,7 +96,7 @@ pub(super) fn call_of(wake: &Wake) -> Option<CallId> {
 }
 
 /// Writes announcements as one message.
-pub(super) fn encode(from: &str, wakes: &[&Wake]) -> Option<String> {
+pub(super) fn encode(wakes: &[&Wake]) -> Option<String> {
     let mut news = Vec::with_capacity(wakes.len());
     let mut room = MAX_FRAMES;
     for wake in wakes {
@@ -122,7 +115,7 @@ pub(super) fn encode(from: &str, wakes: &[&Wake]) -> Option<String> {
             Wake::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
         }
     }
-    serde_json::to_string(&Message { from, body: Body::News(news) }).ok()
+    serde_json::to_string(&Body::News(news)).ok()
 }
 
 fn push_events<'m>(
@@ -184,10 +177,8 @@ mod tests {
     use super::*;
 
     fn there_and_back(wakes: &[Wake]) -> Vec<Wake> {
-        let text = encode("here", &wakes.iter().collect::<Vec<_>>()).expect("a message");
-        let message: Message<'_> = serde_json::from_str(&text).expect("readable");
-        assert_eq!(message.from, "here");
-        let Body::News(news) = message.body else { panic!("not news: {text}") };
+        let text = encode(&wakes.iter().collect::<Vec<_>>()).expect("a message");
+        let Body::News(news) = serde_json::from_str(&text).expect("readable") else { panic!("not news: {text}") };
         decode(news)
     }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Bind, NewName, PriorRow, Result, answer};
 use crate::store::StoreError;
 use crate::store::calls::{CallRow, call_row};
+use crate::store::file::FileGuard;
 use crate::store::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NewEvent};
 
 /// The connection that writes; none once the store is closed.
@@ -21,13 +22,15 @@ pub(in crate::store) type Writer = Arc<Mutex<Option<Connection>>>;
 
 pub(in crate::store) struct SqliteTx {
     connection: OwnedMappedMutexGuard<Option<Connection>, Connection>,
+    guard: FileGuard,
 }
 
 impl SqliteTx {
-    pub async fn begin(writer: &Writer) -> Result<Self> {
+    pub async fn begin(writer: &Writer, guard: &FileGuard) -> Result<Self> {
         let connection = Arc::clone(writer).lock_owned().await;
         let connection = OwnedMutexGuard::try_map(connection, Option::as_mut).map_err(|_| StoreError::Closing)?;
-        let tx = Self { connection };
+        guard.check()?;
+        let tx = Self { connection, guard: guard.clone() };
         // One that could not be rolled back when its disk failed.
         tx.roll_back()?;
         // IMMEDIATE takes the write lock at once: a transaction that reads first could not get it later.
@@ -37,7 +40,8 @@ impl SqliteTx {
 
     pub fn commit(self) -> Result<()> {
         self.prepare("COMMIT")?.execute([])?;
-        Ok(())
+        // Committed into a file that its path no longer names, it must not be acknowledged.
+        self.guard.check()
     }
 
     /// Does nothing where a full disk or a failing one has made SQLite end the transaction by itself.

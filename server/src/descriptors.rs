@@ -1,0 +1,156 @@
+//! This process's own descriptors: which sockets they are, and how many there may be.
+//!
+//! close(2) of any descriptor of a file drops all POSIX locks that the process has on the file, SQLite's among them. So only
+//! descriptors that were seen to be sockets are copied, and a copy that turns out to be none is never closed.
+
+use std::io;
+
+#[cfg(target_os = "linux")]
+pub use linux::{copy_socket, copy_socket_of, count, listening, of_socket, of_sockets};
+
+/// Raises the limit of open descriptors as far as the system lets this process.
+///
+/// # Errors
+/// The system's; the limit is what it was.
+pub fn raise_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// How many descriptors may be open at a time; `None` for any number.
+#[must_use]
+pub fn limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::{HashMap, HashSet};
+    use std::fs;
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+
+    use rustix::net::sockopt;
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    /// How many descriptors this process has open. Before Linux 6.2, which does not tell, the lowest number that is free: that many
+    /// at least.
+    #[must_use]
+    pub fn count() -> u64 {
+        match fs::metadata("/proc/self/fd").map_or(0, |found| found.len()) {
+            0 => rustix::io::dup(rustix::stdio::stderr()).map_or_else(
+                |_| super::limit().unwrap_or_default(),
+                |copy| u64::try_from(copy.as_raw_fd()).unwrap_or_default(),
+            ),
+            count => count,
+        }
+    }
+
+    /// The inodes of all sockets of this machine that listen on `address`.
+    ///
+    /// # Errors
+    /// The system does not list them.
+    pub fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
+        let table = fs::read_to_string(if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" })?;
+        let inode = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+            (*state == "0A" && parse(local)? == address).then(|| inode.parse().ok())?
+        };
+        Ok(table.lines().skip(1).filter_map(inode).collect())
+    }
+
+    /// Reads an address as the kernel lists it: words of 32 bits in the machine's order, in hexadecimal.
+    fn parse(text: &str) -> Option<SocketAddr> {
+        let (address, port) = text.split_once(':')?;
+        let mut bytes = Vec::new();
+        for at in (0..address.len()).step_by(8) {
+            bytes.extend(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+        }
+        let ip = match <[u8; 4]>::try_from(&bytes[..]) {
+            Ok(four) => IpAddr::V4(Ipv4Addr::from(four)),
+            Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?)),
+        };
+        Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+    }
+
+    /// The number of a descriptor of this process that is the socket `inode`.
+    ///
+    /// # Errors
+    /// The system does not list them.
+    pub fn of_socket(inode: u64) -> io::Result<Option<RawFd>> {
+        Ok(of_sockets(&HashSet::from([inode]))?.remove(&inode))
+    }
+
+    /// The numbers of the descriptors of this process that are these sockets, by inode. Reads all descriptors' names.
+    ///
+    /// # Errors
+    /// The system does not list them.
+    pub fn of_sockets(inodes: &HashSet<u64>) -> io::Result<HashMap<u64, RawFd>> {
+        let mut found = HashMap::new();
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let Ok(entry) = entry else { continue };
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (Some(inode), Some(number)) = (inode.filter(|inode| inodes.contains(inode)), number) {
+                found.insert(inode, number);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Another handle to a socket of this process, by its number; `None` where the number means something else by now.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn copy_socket(number: RawFd) -> io::Result<Option<OwnedFd>> {
+        copy_socket_of(&pidfd_open(getpid(), PidfdFlags::empty())?, number)
+    }
+
+    /// The same, with a handle to this process at hand.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn copy_socket_of(this: &OwnedFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
+        let copy = match pidfd_getfd(this, number, PidfdGetfdFlags::empty()) {
+            Ok(copy) => copy,
+            Err(rustix::io::Errno::BADF) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if sockopt::socket_type(&copy).is_err() {
+            // The number was given to something else in between. Were that the database, closing the copy would drop its locks.
+            let _ = copy.into_raw_fd();
+            return Ok(None);
+        }
+        Ok(Some(copy))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::net::TcpListener;
+
+        #[test]
+        fn a_listener_is_found_and_a_file_is_not_copied() {
+            for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+                let listener = TcpListener::bind(address).unwrap();
+                let inodes = listening(listener.local_addr().unwrap()).unwrap();
+                let found = inodes.iter().find_map(|inode| of_socket(*inode).unwrap());
+                assert_eq!(found, Some(listener.as_raw_fd()), "{address}");
+                assert!(copy_socket(listener.as_raw_fd()).unwrap().is_some());
+            }
+            let file = tempfile::tempfile().unwrap();
+            assert!(copy_socket(file.as_raw_fd()).unwrap().is_none());
+        }
+
+        #[test]
+        fn open_descriptors_are_counted() {
+            let before = count();
+            let files: Vec<_> = (0..100).map(|_| tempfile::tempfile().unwrap()).collect();
+            assert!(count() >= before + 50, "{before} descriptors before, {} after {} more", count(), files.len());
+        }
+    }
+}

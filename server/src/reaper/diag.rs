@@ -1,0 +1,181 @@
+//! The kernel's list of a port's connections: `sock_diag(7)` over netlink, with what TCP knows of each.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+
+/// `SOCK_DIAG_BY_FAMILY`, asked as a dump (`NLM_F_REQUEST | NLM_F_DUMP`).
+const BY_FAMILY: u16 = 20;
+const DUMP: u16 = 0x301;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// `INET_DIAG_INFO`: `struct tcp_info`.
+const INFO: u16 = 2;
+const TCP: u8 = 6;
+/// Established, and closed by the peer alone.
+const STATES: u32 = 1 << 1 | 1 << 8;
+/// Lengths of `struct nlmsghdr` and `struct inet_diag_msg`.
+const HEADER: usize = 16;
+const MESSAGE: usize = 72;
+/// As large as the kernel makes a part of its answer.
+const BUFFER: usize = 64 << 10;
+/// The kernel answers at once.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// A connection that was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub inode: u64,
+    pub peer: SocketAddr,
+    /// Bytes that wait to be taken by the peer.
+    pub waiting: u32,
+    /// Since data last went either way.
+    pub idle: Duration,
+    /// Bytes of data so far.
+    pub sent: u64,
+    pub received: u64,
+}
+
+/// Lists the connections of one listening socket.
+pub(super) struct Diag {
+    socket: OwnedFd,
+    family: u8,
+    port: u16,
+    buffer: Vec<u8>,
+    asked: u32,
+}
+
+impl Diag {
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(DEADLINE))?;
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = u8::try_from(family.as_raw()).unwrap_or_default();
+        Ok(Self { socket, family, port: address.port(), buffer: vec![0; BUFFER], asked: 0 })
+    }
+
+    /// All connections of the port that some process holds.
+    pub fn sockets(&mut self) -> io::Result<Vec<Seen>> {
+        self.asked = self.asked.wrapping_add(1);
+        sendto(&self.socket, &self.question(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let mut found = Vec::new();
+        loop {
+            let (count, _) = recv(&self.socket, &mut self.buffer[..], RecvFlags::empty())?;
+            let mut rest = &self.buffer[..count];
+            while let Some(length) = u32_at(rest, 0).and_then(|length| usize::try_from(length).ok()) {
+                let Some(message) = rest.get(..length).filter(|message| message.len() >= HEADER) else { break };
+                let is_ours = u32_at(message, 8) == Some(self.asked);
+                match u16_at(message, 4) {
+                    Some(DONE) if is_ours => return Ok(found),
+                    Some(ERROR) if is_ours => {
+                        let code = u32_at(message, HEADER).unwrap_or_default().cast_signed();
+                        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                    }
+                    Some(BY_FAMILY) if is_ours => found.extend(read(&message[HEADER..])),
+                    // What is left of an answer that was given up.
+                    _ => {}
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+
+    fn question(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(72);
+        bytes.extend(72_u32.to_ne_bytes());
+        bytes.extend(BY_FAMILY.to_ne_bytes());
+        bytes.extend(DUMP.to_ne_bytes());
+        bytes.extend(self.asked.to_ne_bytes());
+        bytes.extend(0_u32.to_ne_bytes());
+        bytes.extend([self.family, TCP, 1 << (INFO - 1), 0]);
+        bytes.extend(STATES.to_ne_bytes());
+        bytes.extend(self.port.to_be_bytes());
+        // Any peer.
+        bytes.resize(72, 0);
+        bytes
+    }
+}
+
+/// Reads a `struct inet_diag_msg` and the attributes behind it; `None` for what no process holds any more.
+fn read(message: &[u8]) -> Option<Seen> {
+    let family = *message.first()?;
+    let port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
+    let ip = match i32::from(family) {
+        family if family == i32::from(AddressFamily::INET.as_raw()) => {
+            IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(message.get(24..28)?).ok()?))
+        }
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(message.get(24..40)?).ok()?)),
+    };
+    let inode = u64::from(u32_at(message, 68)?);
+    let waiting = u32_at(message, 60)?;
+    let info = attribute(message.get(MESSAGE..)?, INFO)?;
+    let since = |at| u32_at(info, at).map(|ms| Duration::from_millis(ms.into()));
+    (inode != 0).then_some(Seen {
+        inode,
+        peer: SocketAddr::new(ip, port),
+        waiting,
+        idle: since(44)?.min(since(52)?),
+        sent: u64_at(info, 200)?,
+        received: u64_at(info, 128)?,
+    })
+}
+
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16_at(attributes, 0)?);
+        let attribute = attributes.get(..length).filter(|attribute| attribute.len() >= 4)?;
+        if u16_at(attribute, 2)? == wanted {
+            return Some(&attribute[4..]);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn connections_are_listed_with_what_went_over_them() {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut diag = Diag::new(listener.local_addr().unwrap()).unwrap();
+            assert!(diag.sockets().unwrap().is_empty());
+            let target = if address.starts_with("[::]") {
+                format!("127.0.0.1:{port}")
+            } else {
+                address.replace(":0", &format!(":{port}"))
+            };
+            let mut client = TcpStream::connect(target).unwrap();
+            let (mut accepted, peer) = listener.accept().unwrap();
+            client.write_all(b"hello").unwrap();
+            accepted.read_exact(&mut [0; 5]).unwrap();
+            accepted.write_all(b"you").unwrap();
+            let found = diag.sockets().unwrap();
+            let [seen] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((seen.peer, seen.received, seen.sent), (peer, 5, 3));
+            assert!(seen.inode > 0 && seen.idle < Duration::from_secs(10));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The settings there are: one table, from which the environment, the file, `config show` and warnings are read.
+
+/// A setting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Its key in the file.
+    pub name: &'static str,
+    /// What counts where nothing is set.
+    pub default: &'static str,
+    /// Whether its value is shown nowhere.
+    pub is_secret: bool,
+}
+
+const fn key(name: &'static str, default: &'static str) -> Key {
+    Key { name, default, is_secret: false }
+}
+
+const fn secret(name: &'static str, default: &'static str) -> Key {
+    Key { name, default, is_secret: true }
+}
+
+/// Every setting, in the order in which they are shown.
+pub(super) const KEYS: &[Key] = &[
+    key("address", "127.0.0.1"),
+    key("port", "8000"),
+    key("public_url", ""),
+    secret("database_url", "sqlite://callscope.db"),
+    secret("redis_url", ""),
+    secret("webhook_secrets", ""),
+    key("webhook_auth", "required"),
+    key("webhook_tolerance", "1800"),
+    secret("jwt_secret", ""),
+    key("max_post_call_mib", "128"),
+    key("trusted_variable", ""),
+    key("unknown_calls", "create"),
+    key("max_connections", ""),
+    key("max_connections_per_token", "1000"),
+    key("max_connections_per_address", "5000"),
+    key("allowed_origins", ""),
+    key("retention_days", "0"),
+    key("delivery_retention_days", "0"),
+    key("delivery_max_mb", "0"),
+    key("log", "info"),
+    key("log_format", "text"),
+    key("ping_interval", "25"),
+    key("pong_timeout", "60"),
+    key("write_deadline", "10"),
+    key("storage_deadline", "60"),
+    key("head_deadline", "10"),
+    key("idle_timeout", "75"),
+    key("drain_deadline", "8"),
+    key("drain_rate", "500"),
+];
+
+/// The environment's prefix.
+pub(super) const PREFIX: &str = "CALLSCOPE_";
+
+/// Variables with our prefix that are no settings of the server: which file it reads, and what the client and the tests go by.
+const OTHERS: [&str; 6] = ["CONFIG", "SERVER", "TOKEN", "WEBHOOK_SECRET", "COMPLETE", "REHEARSE"];
+const OTHER_PREFIXES: [&str; 3] = ["TEST_", "LOAD_", "CHAOS_"];
+
+/// Keys further apart than this share of their length are not taken for a slip of the pen.
+const NEAR: f64 = 0.6;
+
+/// The variable that holds a setting.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase())
+}
+
+/// Whether a variable with our prefix is neither a setting nor known to belong to another program.
+pub(super) fn is_unknown(variable: &str) -> bool {
+    let Some(name) = variable.strip_prefix(PREFIX) else { return false };
+    !KEYS.iter().any(|key| key.name.eq_ignore_ascii_case(name) && name == name.to_uppercase())
+        && !OTHERS.contains(&name)
+        && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The setting whose key is written most like `name`, and whether it is so alike that a slip of the pen is likely.
+pub(super) fn nearest(name: &str) -> (&'static str, bool) {
+    let name: String = name.to_lowercase().chars().take(64).collect();
+    let likeness = |key: &Key| strsim::normalized_damerau_levenshtein(&name, key.name);
+    let best = KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    best.map_or(("", false), |key| (key.name, likeness(key) >= NEAR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_of_the_pen_lead_to_the_setting() {
+        for (name, expected) in [
+            ("WEBHOOK_TOLERENCE", "webhook_tolerance"),
+            ("WEBHOOK_SECRET", "webhook_secrets"),
+            ("JWT_SECRETS", "jwt_secret"),
+            ("DATABASEURL", "database_url"),
+            ("MAX_CONNECTION", "max_connections"),
+        ] {
+            assert_eq!(nearest(name), (expected, true), "{name}");
+        }
+        assert!(!nearest("wsec_0123456789abcdef").1);
+        assert!(!nearest("hunter2hunter2hunter2").1);
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_known() {
+        for name in ["CALLSCOPE_TOKEN", "CALLSCOPE_CONFIG", "CALLSCOPE_TEST_REDIS", "CALLSCOPE_PORT", "PATH"] {
+            assert!(!is_unknown(name), "{name}");
+        }
+        for name in ["CALLSCOPE_WEBHOOK_TOLERENCE", "CALLSCOPE_port", "CALLSCOPE_", "CALLSCOPE_JWT"] {
+            assert!(is_unknown(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What is odd about the settings without being wrong: told once, at the start.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Settings;
+use crate::store::{file, transport_warning};
+
+/// Shorter secrets can be guessed by trying, given one signed delivery.
+const SHORTEST_SECRET: usize = 16;
+
+impl Settings {
+    /// What an operator should know at the start; each a sentence that holds no secret.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.unknown_variables.clone();
+        warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Whose::Ours)));
+        warnings.extend(self.made_up.as_deref().and_then(|path| exposed(path, Whose::Ours)));
+        if let Ok(path) = file::path(self.database_url.expose()) {
+            let path = file::resolve(&path).unwrap_or(path);
+            warnings.extend(file::companions(&path).iter().filter_map(|path| exposed(path, Whose::Anybodys)));
+        }
+        if self.database_url.expose().starts_with("postgres") {
+            warnings.extend(transport_warning(self.database_url.expose()));
+        }
+        let short = self.webhook_secrets.iter().any(|secret| secret.expose().len() < SHORTEST_SECRET);
+        if short && !self.address.is_loopback() {
+            warnings.push(format!(
+                "setting `webhook_secrets`: a secret of fewer than {SHORTEST_SECRET} bytes can be found out by trying"
+            ));
+        }
+        warnings
+    }
+}
+
+/// Whether it matters to whom a file belongs: what is believed must not come from others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Anybodys,
+}
+
+fn exposed(path: &Path, whose: Whose) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    let (mode, shown) = (found.mode() & 0o777, path.display());
+    if mode & 0o077 != 0 {
+        return Some(format!("{shown} has mode {mode:04o}: other users may get at it; chmod 600 keeps it private"));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    // What root wrote is root's word on any machine.
+    (whose == Whose::Ours && ![us, 0].contains(&found.uid())).then(|| {
+        format!("{shown} belongs to another user (uid {}), who may change what the server believes", found.uid())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_may_read_is_told_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        fs::write(&path, "").unwrap();
+        for (mode, is_told) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o602, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let warning = exposed(&path, Whose::Ours);
+            assert_eq!(warning.is_some(), is_told, "{mode:o}");
+            assert!(warning.is_none_or(|text| text.contains("x.db") && text.contains(&format!("{mode:04o}"))));
+        }
+        assert_eq!(exposed(&dir.path().join("missing"), Whose::Ours), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Bounding a line, whatever strangers put into it.
+
+use serde_json::{Map, Value};
+
+use callscope_common::text::one_line;
+
+/// Longest line, its line feed included, in bytes.
+const LONGEST: usize = 2 << 10;
+/// What stands at the end of a text that was cut.
+const MARK: &str = "… [cut]";
+/// Longest path that is logged, in characters.
+const PATH: usize = 200;
+
+/// The line without anything that a terminal would act on, cut where it is too long; JSON stays JSON. Ends with a line feed.
+pub(super) fn bounded(line: &[u8], is_json: bool) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let text = one_line(text.trim_end_matches('\n'));
+    let mut line = match text.len() < LONGEST {
+        true => text.into_owned(),
+        false if is_json => shortened(&text),
+        false => cut(&text, LONGEST - 1),
+    };
+    line.push('\n');
+    line.into_bytes()
+}
+
+/// At most `most` bytes of `text`, with a mark that some are missing.
+fn cut(text: &str, most: usize) -> String {
+    let mut end = most.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
+/// The object with its longest texts cut until it fits.
+fn shortened(text: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(text) else { return r#"{"cut":true}"#.into() };
+    fields.insert("cut".into(), true.into());
+    let size = |value: &Value| value.to_string().len();
+    loop {
+        let line = Value::Object(fields);
+        let written = line.to_string();
+        if written.len() < LONGEST {
+            return written;
+        }
+        let Value::Object(map) = line else { return r#"{"cut":true}"#.into() };
+        fields = map;
+        let longest: Option<(String, usize)> =
+            fields.iter().map(|(key, value)| (key.clone(), size(value))).max_by_key(|(_, size)| *size);
+        shorten(&mut fields, longest, written.len() - LONGEST + 1);
+    }
+}
+
+/// Shortens one field by about `excess` bytes, or takes it out.
+fn shorten(fields: &mut Map<String, Value>, field: Option<(String, usize)>, excess: usize) {
+    let Some((key, size)) = field else { return };
+    match fields.get_mut(&key) {
+        Some(Value::String(text)) if text.len() > 64 => {
+            // What is escaped takes up to six times its bytes: the share that has to go counts, not the bytes.
+            let keep = text.len() * size.saturating_sub(excess + MARK.len()) / size.max(1);
+            *text = cut(text, keep.min(text.len() * 7 / 8).max(32));
+        }
+        _ => {
+            fields.remove(&key);
+        }
+    }
+}
+
+/// A path as it is logged.
+pub(super) fn path(path: &str) -> std::borrow::Cow<'_, str> {
+    match path.char_indices().nth(PATH) {
+        Some((end, _)) => format!("{}…", &path[..end]).into(),
+        None => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_bounded_and_stays_text() {
+        for text in ["x".repeat(100_000), "ü".repeat(50_000), "👩‍👩‍👧".repeat(9_000), "\u{1b}[31m".repeat(9_000)]
+        {
+            let line = String::from_utf8(bounded(format!("{text}\n").as_bytes(), false)).unwrap();
+            assert!(line.len() <= LONGEST && line.ends_with("… [cut]\n"), "{} bytes", line.len());
+            assert!(!line.contains('\u{1b}'));
+        }
+        assert_eq!(bounded(b"short\n", false), b"short\n");
+        assert_eq!(bounded(b"two\nlines\n", false), b"two lines\n");
+        assert_eq!(bounded(b"\xff\n", false), "\u{fffd}\n".as_bytes());
+    }
+
+    #[test]
+    fn a_line_of_json_stays_json() {
+        for text in ["x".repeat(100_000), "\u{1}\"\\ü".repeat(5_000), "ü".repeat(2_000)] {
+            let fields = serde_json::json!({"level": "INFO", "path": text, "error": text, "list": [1, 2]});
+            let line = bounded(format!("{fields}\n").as_bytes(), true);
+            assert!(line.len() <= LONGEST, "{} bytes", line.len());
+            let read: Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!((&read["level"], &read["cut"]), (&Value::from("INFO"), &Value::from(true)));
+        }
+        let many: Map<String, Value> = (0..500).map(|n| (format!("key{n}"), Value::from(n))).collect();
+        let line = bounded(Value::Object(many).to_string().as_bytes(), true);
+        assert!(line.len() <= LONGEST && serde_json::from_slice::<Value>(&line).is_ok());
+    }
+
+    #[test]
+    fn a_path_is_cut_at_a_character() {
+        assert_eq!(path("/short"), "/short");
+        assert_eq!(path(&"ü".repeat(300)).chars().count(), PATH + 1);
+    }
+}

@@ -1,0 +1,115 @@
+//! Refusals are logged at a bounded rate: strangers cause them at no cost.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+/// Lines in a window.
+const LINES: u32 = 50;
+const WINDOW: Duration = Duration::from_secs(1);
+/// Kinds that are counted apart; the rest together.
+const KINDS: usize = 8;
+
+struct Window {
+    began: Option<Instant>,
+    logged: u32,
+    /// What was not logged, by kind.
+    counted: Vec<(String, u64)>,
+    others: u64,
+}
+
+static WINDOW_NOW: Mutex<Window> = Mutex::new(Window { began: None, logged: 0, counted: Vec::new(), others: 0 });
+
+/// What a window counted without logging it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Summary {
+    refusals: u64,
+    kinds: String,
+}
+
+impl Window {
+    fn admit(&mut self, now: Instant, kind: impl FnOnce() -> String) -> (bool, Option<Summary>) {
+        let summary = self.turn(now);
+        if self.began.is_none() {
+            self.began = Some(now);
+        }
+        if self.logged < LINES {
+            self.logged += 1;
+            return (true, summary);
+        }
+        let kind = kind();
+        match self.counted.iter().position(|(known, _)| *known == kind) {
+            Some(at) => self.counted[at].1 += 1,
+            None if self.counted.len() < KINDS => self.counted.push((kind, 1)),
+            None => self.others += 1,
+        }
+        (false, summary)
+    }
+
+    /// Begins a new window where the old one is over, and sums that up.
+    fn turn(&mut self, now: Instant) -> Option<Summary> {
+        if self.began.is_none_or(|began| now.saturating_duration_since(began) < WINDOW) {
+            return None;
+        }
+        self.sum_up()
+    }
+
+    fn sum_up(&mut self) -> Option<Summary> {
+        let past = std::mem::replace(self, Self { began: None, logged: 0, counted: Vec::new(), others: 0 });
+        let refusals = past.counted.iter().map(|(_, count)| count).sum::<u64>() + past.others;
+        let mut kinds: Vec<String> = past.counted.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+        if past.others > 0 {
+            kinds.push(format!("others: {}", past.others));
+        }
+        (refusals > 0).then(|| Summary { refusals, kinds: kinds.join(", ") })
+    }
+}
+
+/// Whether a refusal of this kind may be logged now; else it is counted, and the count is logged within seconds.
+pub fn may_log(kind: impl FnOnce() -> String) -> bool {
+    let (may, summary) = WINDOW_NOW.lock().admit(Instant::now(), kind);
+    tell(summary);
+    may
+}
+
+/// Tells of what was counted, where a window is over.
+pub(super) fn tick() {
+    let summary = WINDOW_NOW.lock().turn(Instant::now());
+    tell(summary);
+}
+
+/// Tells of what was counted so far: the process ends.
+pub(super) fn finish() {
+    let summary = WINDOW_NOW.lock().sum_up();
+    tell(summary);
+}
+
+fn tell(summary: Option<Summary>) {
+    if let Some(Summary { refusals, kinds }) = summary {
+        warn!(refusals, %kinds, "further refusals, counted and not listed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_fifty_a_second_equal_refusals_are_counted() {
+        let mut window = Window { began: None, logged: 0, counted: Vec::new(), others: 0 };
+        let began = Instant::now();
+        let logged = (0..1_000).filter(|_| window.admit(began, || "401 POST /a".into()).0).count();
+        assert_eq!(logged, 50);
+        for n in 0..20 {
+            assert_eq!(window.admit(began, || format!("404 GET /{n}")), (false, None));
+        }
+        let (may, summary) = window.admit(began + WINDOW, || "x".into());
+        let summary = summary.expect("a summary");
+        assert!(may);
+        assert_eq!(summary.refusals, 970);
+        assert!(summary.kinds.starts_with("401 POST /a: 950, 404 GET /0: 1"), "{summary:?}");
+        assert!(summary.kinds.ends_with("others: 13"), "{summary:?}");
+        assert_eq!(window.turn(began + 2 * WINDOW), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Lines on their way to stderr: a bounded queue, and a thread of its own that writes.
+//!
+//! Nothing that serves requests ever waits for the reader of the log. Where it stalls, went away or its disk is full, lines are
+//! dropped and counted; once a line can be written again, one line says how many are missing.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use callscope_common::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::{line, refusals};
+
+/// Lines that wait to be written, of at most 2 KiB each. Further ones are dropped and counted.
+const QUEUE: usize = 2_048;
+/// How often refusals that were only counted are told of.
+const TICK: Duration = Duration::from_secs(1);
+/// For the last lines of a process that ends.
+const FLUSH: Duration = Duration::from_millis(250);
+
+struct Log {
+    queue: Option<SyncSender<Vec<u8>>>,
+    is_json: AtomicBool,
+    accepted: AtomicU64,
+    /// Written or given up.
+    done: AtomicU64,
+    dropped: AtomicU64,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+fn log() -> &'static Log {
+    LOG.get_or_init(|| {
+        let (queue, lines) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || run(&lines));
+        Log {
+            queue: thread.is_ok().then_some(queue),
+            is_json: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    })
+}
+
+/// Queues a line, which ends with a line feed. Never waits, never fails.
+pub(super) fn write(line: Vec<u8>) {
+    let log = log();
+    log.accepted.fetch_add(1, Ordering::Relaxed);
+    if log.queue.as_ref().is_none_or(|queue| queue.try_send(line).is_err()) {
+        give_up(log);
+    }
+}
+
+fn give_up(log: &Log) {
+    log.dropped.fetch_add(1, Ordering::Relaxed);
+    log.done.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has lines of the logger's own written as JSON.
+pub(super) fn use_json(is_json: bool) {
+    log().is_json.store(is_json, Ordering::Relaxed);
+}
+
+pub(super) fn is_json() -> bool {
+    log().is_json.load(Ordering::Relaxed)
+}
+
+/// How many lines were dropped since the process began, because nobody took them.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    LOG.get().map_or(0, |log| log.dropped.load(Ordering::Relaxed))
+}
+
+/// Waits a moment for what is queued to be written: a reader that stalls holds the end up no longer than that.
+pub fn flush() {
+    let Some(log) = LOG.get() else { return };
+    refusals::finish();
+    let (began, last) = (Instant::now(), log.accepted.load(Ordering::Relaxed));
+    while log.done.load(Ordering::Relaxed) < last && began.elapsed() < FLUSH {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn run(lines: &Receiver<Vec<u8>>) {
+    let mut told = 0;
+    let mut is_broken = false;
+    loop {
+        let line = match lines.recv_timeout(TICK) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                refusals::tick();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let log = log();
+        // A line that broke off is ended first, so that the next one stands by itself.
+        let written = if is_broken { put(b"\n") } else { Ok(()) }.and_then(|()| put(&line));
+        match written {
+            Ok(()) => {
+                is_broken = false;
+                log.done.fetch_add(1, Ordering::Relaxed);
+                let dropped = log.dropped.load(Ordering::Relaxed);
+                if dropped > told && put(notice(dropped - told, is_json()).as_bytes()).is_ok() {
+                    told = dropped;
+                }
+            }
+            Err(written) => {
+                is_broken |= written > 0;
+                give_up(log);
+            }
+        }
+        refusals::tick();
+    }
+}
+
+fn notice(lines: u64, is_json: bool) -> String {
+    let at = Timestamp::from_system_time(SystemTime::now());
+    let text = "log lines were dropped, since nobody took them";
+    let target = module_path!();
+    match is_json {
+        true => format!(
+            "{}\n",
+            serde_json::json!({"timestamp": at, "level": "WARN", "message": text, "lines": lines, "target": target})
+        ),
+        false => format!("{at}  WARN {target}: {text} lines={lines}\n"),
+    }
+}
+
+/// Writes to stderr, by its number: a lock that a stalled write holds would stop whoever else wants to print.
+///
+/// # Errors
+/// How many bytes went out before it failed.
+fn put(mut bytes: &[u8]) -> Result<(), usize> {
+    let stderr = rustix::stdio::stderr();
+    let whole = bytes.len();
+    while !bytes.is_empty() {
+        match rustix::io::write(stderr, bytes) {
+            Ok(0) => return Err(whole - bytes.len()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            // A terminal or pipe that another program set so.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
+            }
+            Err(_) => return Err(whole - bytes.len()),
+        }
+    }
+    Ok(())
+}
+
+/// Where `tracing` writes its lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lines;
+
+impl std::io::Write for Lines {
+    /// Takes one whole line: the formatter writes each with one call.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(line::bounded(bytes, is_json()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

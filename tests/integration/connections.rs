@@ -1,0 +1,196 @@
+//! Descriptors are few, and strangers take them for nothing: webhooks, health and those who watch keep theirs.
+
+use std::process::{Child, Command, Stdio};
+
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::Secret;
+use callscope_tests::process::{free_port, program};
+use callscope_tests::server::{JWT_SECRET, SECRET, environment, http, now, post_signed};
+use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A server that may have few descriptors.
+struct Server {
+    child: Child,
+    address: String,
+    url: String,
+    _database: Database,
+}
+
+impl Server {
+    /// `most` descriptors, of which the shell that starts it allows 64 at first.
+    async fn with(most: u32, given: &[(&str, &str)]) -> Self {
+        let database = Database::new(Engine::Sqlite).await;
+        let port = free_port();
+        let child = Command::new("sh")
+            .args(["-c", &format!("ulimit -Sn 64 && ulimit -Hn {most} && exec \"$0\"")])
+            .arg(program("callscope-server"))
+            .env_clear()
+            .envs(environment(&database, given))
+            .env("CALLSCOPE_PORT", port.to_string())
+            .current_dir(database.dir.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let server = Self { child, url: format!("http://{address}"), address, _database: database };
+        let http = http();
+        until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
+        server
+    }
+
+    async fn sends(&self, bytes: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// A turn on a connection of its own, as a provider sends it.
+    async fn turn(&self, n: i64) -> u16 {
+        let body = json!({"call_sid": "EL_conn_1", "speaker": "user", "message": format!("turn {n}")}).to_string();
+        let http = http();
+        let reply = post_signed(&http, &self.url, "transcription", body.as_bytes(), now(), &[]);
+        timeout(PATIENCE, reply).await.expect("an answer in time").expect("an answer").status
+    }
+
+    async fn healthz(&self) -> u16 {
+        let answer = http().get(format!("{}/healthz", self.url)).send();
+        timeout(PATIENCE, answer).await.expect("an answer in time").expect("an answer").status().as_u16()
+    }
+
+    /// The status and the `Retry-After` that an upgrade is answered with.
+    async fn knock(&self, token: &str) -> (u16, bool, TcpStream) {
+        let request = format!(
+            "GET /ws/calls/transcriptions HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n",
+            self.address
+        );
+        let mut stream = self.sends(&request).await;
+        let mut answer = vec![0; 2_048];
+        let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time").unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, answer.contains("retry-after: "), stream)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn token(name: &str) -> String {
+    Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for(name, Role::Admin, 600, None).unwrap()
+}
+
+/// Waits until the other side has closed.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
+}
+
+const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\n\
+                    Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 50\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
+    let server = Server::with(256, &[("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "20")]).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["256", "256"]);
+    let mut watcher = Subscriber::connect(&server.url, &token("watcher")).await;
+    watcher.send(json!({"subscribe": "EL_conn_1", "wait": true})).await;
+    watcher.expect("subscription_pending").await;
+    let greedy = token("greedy");
+    let mut held = Vec::new();
+    for n in 0..30 {
+        let (status, says_when, stream) = server.knock(&greedy).await;
+        assert_eq!((status, says_when), if n < 20 { (101, false) } else { (429, true) }, "watcher {n}");
+        held.push(stream);
+    }
+    let mut turns = 0;
+    let heads = ["G", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", FORM, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", ""];
+    // More than there are descriptors, several times over, and all of them stay.
+    for n in 0..1_000_usize {
+        held.push(server.sends(heads[n % heads.len()]).await);
+        if n % 100 == 99 {
+            assert_eq!(server.healthz().await, 200);
+            turns += 1;
+            assert_eq!(server.turn(turns).await, 201);
+        }
+    }
+    watcher.expect("subscription_confirmed").await;
+    watcher.events(1, usize::try_from(turns).unwrap()).await;
+    // Those who watch were never closed.
+    watcher.send(json!({"ping": 1})).await;
+    watcher.expect("pong").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_have_their_time_and_requests_in_progress_theirs() {
+    let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
+    let server = Server::with(1_024, &given).await;
+    let mut watcher = Subscriber::connect(&server.url, &token("watcher")).await;
+    let body = json!({"call_sid": "EL_conn_2", "speaker": "user", "message": "in two parts"}).to_string();
+    let signature = callscope_common::signature::sign(SECRET.as_bytes(), now(), body.as_bytes());
+    let (first, rest) = body.split_at(body.len() / 2);
+    let head = format!(
+        "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: {signature}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{first}",
+        body.len()
+    );
+    let mut in_progress = server.sends(&head).await;
+    let mut idle = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut second = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut answer = [0; 512];
+    assert!(second.read(&mut answer).await.unwrap() > 0);
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
+    let mut half = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
+    let mut form = server.sends(FORM).await;
+    // A byte now and then is no request.
+    let mut slow = server.sends("GET /healthz HTTP/1.1\r\nX-Slow: ").await;
+    timeout(PATIENCE, async {
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(100));
+        let mut byte = [0; 1];
+        loop {
+            tokio::select! {
+                _ = interval.tick() => if slow.write_all(b"x").await.is_err() { break },
+                read = slow.read(&mut byte) => if read.unwrap_or(0) == 0 { break },
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is closed");
+    for stream in [&mut half, &mut form, &mut second, &mut idle] {
+        closed(stream).await;
+    }
+    in_progress.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, in_progress.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    watcher.send(json!({"ping": 1})).await;
+    watcher.expect("pong").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_all_and_of_an_address_are_told_apart_and_room_is_given_back() {
+    for (key, expected) in [("CALLSCOPE_MAX_CONNECTIONS", 503), ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", 429)] {
+        let server = Server::with(1_024, &[(key, "3")]).await;
+        let mut held = Vec::new();
+        for n in 0..5 {
+            let (status, says_when, stream) = server.knock(&token(&n.to_string())).await;
+            assert_eq!((status, says_when), if n < 3 { (101, false) } else { (expected, true) }, "{key}: {n}");
+            held.push(stream);
+        }
+        assert_eq!(server.healthz().await, 200);
+        held.clear();
+        until("room is given back", async || server.knock(&token("later")).await.0 == 101).await;
+    }
+}

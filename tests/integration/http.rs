@@ -1,0 +1,194 @@
+//! What a request may say in its head, and what an answer says in its own.
+
+use callscope_server::auth::{Role, Tokens};
+use callscope_server::settings::Secret;
+use callscope_tests::server::JWT_SECRET;
+use callscope_tests::{Database, Engine, PATIENCE, Server};
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+async fn server(given: &[(&str, &str)]) -> (Database, Server) {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::with(&database, given).await;
+    (database, server)
+}
+
+/// Sends bytes, and reads what comes until the other side closes. `HOST` stands for the server's own.
+async fn raw(server: &Server, request: &str) -> String {
+    let host = server.embedded.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
+    String::from_utf8_lossy(&answer).to_lowercase()
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
+}
+
+/// A request without a body, with these lines in its head.
+async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    raw(server, &format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_its_host_once() {
+    let (_database, server) = server(&[]).await;
+    for (headers, expected) in [
+        (&["Host: HOST"][..], 200),
+        (&[], 400),
+        (&["Host: HOST", "Host: HOST"], 400),
+        (&["Host: HOST", "Host: evil.test"], 400),
+    ] {
+        let answer = head(&server, "GET /healthz", headers).await;
+        assert_eq!(status(&answer), expected, "{headers:?}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_path_tells_its_methods() {
+    let (_database, server) = server(&[]).await;
+    for (line, expected, allow) in [
+        ("GET /webhooks/elevenlabs/post-call", 405, "allow: options, post"),
+        ("GET /webhooks/elevenlabs/transcription", 405, "allow: options, post"),
+        ("HEAD /webhooks/elevenlabs/transcription", 405, "allow: options, post"),
+        ("DELETE /healthz", 405, "allow: get, head, options"),
+        ("PUT /api/v1/calls/x", 405, "allow: delete, get, head, options, patch"),
+        ("POST /ws/calls/transcriptions", 405, "allow: get, head, options"),
+        ("GET /nowhere", 404, ""),
+        ("GET /-/refused", 404, ""),
+        ("GET /api/v1/calls/x", 401, ""),
+    ] {
+        let answer = head(&server, line, &["Host: HOST"]).await;
+        assert_eq!(status(&answer), expected, "{line}: {answer}");
+        assert!(answer.contains(allow), "{line}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_ask_for_what_would_help_and_are_not_kept() {
+    let (_database, server) = server(&[]).await;
+    let webhook = head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
+    assert_eq!(status(&webhook), 401);
+    assert!(!webhook.contains("www-authenticate"), "{webhook}");
+    assert!(webhook.contains("cache-control: no-store"), "{webhook}");
+    let api = head(&server, "GET /api/v1/calls", &["Host: HOST"]).await;
+    assert!(status(&api) == 401 && api.contains("www-authenticate: bearer"), "{api}");
+    assert!(api.contains("cache-control: no-store"), "{api}");
+    let socket = head(&server, "GET /ws/calls/transcriptions", &["Host: HOST"]).await;
+    assert!(status(&socket) == 426 && socket.contains("sec-websocket-version: 13"), "{socket}");
+    assert!(socket.contains("cache-control: no-store"), "{socket}");
+    let health = head(&server, "GET /healthz", &["Host: HOST"]).await;
+    assert!(!health.contains("cache-control"), "{health}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_of_another_origin_posts_webhooks() {
+    for auth in ["required", "off"] {
+        let given = [("CALLSCOPE_WEBHOOK_AUTH", auth), ("CALLSCOPE_ALLOWED_ORIGINS", "*")];
+        let (_database, server) = server(&given).await;
+        let body = json!({"call_sid": "EL_http_1", "speaker": "user", "message": "x"}).to_string();
+        let post = async |path: &str, headers: &str, host: &str| {
+            let length = body.len();
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            );
+            status(&raw(&server, &request).await)
+        };
+        let turn = "/webhooks/elevenlabs/transcription";
+        for path in [
+            turn,
+            "/webhooks/elevenlabs/post-call",
+            "/webhooks/elevenlabs",
+            "/webhooks/x/y",
+            "//webhooks/elevenlabs/transcription",
+        ] {
+            for headers in ["Origin: https://evil.test\r\n", "Origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+                assert_eq!(post(path, headers, "HOST").await, 403, "{path} {headers}");
+            }
+        }
+        // A name that was made to lead here is nobody's own origin.
+        assert_eq!(post(turn, "Origin: http://evil.test\r\n", "evil.test").await, 403);
+        let through = if auth == "off" { 201 } else { 401 };
+        assert_eq!(post(turn, "", "HOST").await, through);
+        assert_eq!(post(turn, "Origin: http://HOST\r\nSec-Fetch-Site: same-origin\r\n", "HOST").await, through);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_cannot_name_another_method() {
+    let (_database, server) = server(&[]).await;
+    assert_eq!(server.turn("EL_http_2", "user", "hello").await.status, 201);
+    let token = &server.embedded.token;
+    for form in ["_method=delete", "_method=DELETE&x=1", "&_method=delete", "_method=patch", "_method=get"] {
+        let length = form.len();
+        let answer = raw(
+            &server,
+            &format!(
+                "POST /api/v1/calls/EL_http_2 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
+            ),
+        )
+        .await;
+        assert_eq!(status(&answer), 405, "{form}: {answer}");
+    }
+    assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_http_2", None).await.status, 200);
+    assert_eq!(server.api(Method::DELETE, "/api/v1/calls/EL_http_2", None).await.status, 204);
+}
+
+async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
+    let host = server.embedded.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let token = &server.embedded.token;
+    let request = format!(
+        "GET /ws/calls/transcriptions HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Authorization: Bearer {token}\r\n{key}{headers}\r\n"
+    );
+    stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time").unwrap();
+    String::from_utf8_lossy(&answer[..count]).to_lowercase()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_takes_a_whole_key_and_its_own_origin() {
+    let (_database, server) = server(&[]).await;
+    let good = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (key, expected) in [
+        (good, 101),
+        ("", 400),
+        ("Sec-WebSocket-Key: x\r\n", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j\r\n", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 400),
+    ] {
+        let answer = upgrade(&server, key, "Host: HOST\r\n").await;
+        assert_eq!(status(&answer), expected, "{key}: {answer}");
+    }
+    for (headers, expected) in [
+        ("Host: HOST\r\nOrigin: http://HOST\r\n", 101),
+        ("Host: HOST\r\nOrigin: javascript://HOST\r\n", 403),
+        ("Host: HOST\r\nOrigin: https://evil.test\r\n", 403),
+        ("Host: evil.test\r\nOrigin: http://evil.test\r\n", 403),
+        ("Host: HOST\r\nOrigin: null\r\n", 403),
+    ] {
+        assert_eq!(status(&upgrade(&server, good, headers).await), expected, "{headers}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_any_key_pass() {
+    let old = "o".repeat(32);
+    let keys = format!("{JWT_SECRET},{old}");
+    let (_database, server) = server(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
+    let ask = async |secret: &str| {
+        let token = Tokens::new(&Secret::new(secret.into())).mint_for("t", Role::Viewer, 60, None).unwrap();
+        status(&head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await)
+    };
+    assert_eq!((ask(JWT_SECRET).await, ask(&old).await, ask(&"x".repeat(32)).await), (200, 200, 401));
+}

@@ -1,0 +1,239 @@
+//! Whoever reads the log, or does not, holds nothing up.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use callscope_tests::process::{free_port, program};
+use callscope_tests::server::{environment, http, now, post_signed};
+use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// A server whose stderr is what a test makes of it.
+struct Server {
+    child: Child,
+    url: String,
+    _database: Database,
+}
+
+impl Server {
+    async fn start(stderr: impl Into<Stdio>, given: &[(&str, &str)]) -> Self {
+        let database = Database::new(Engine::Sqlite).await;
+        let port = free_port();
+        let child = Command::new(program("callscope-server"))
+            .env_clear()
+            .envs(environment(&database, given))
+            .env("CALLSCOPE_PORT", port.to_string())
+            .current_dir(database.dir.path())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let server = Self { child, url: format!("http://127.0.0.1:{port}"), _database: database };
+        let http = http();
+        until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
+        server
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// A thousand refused requests, each answered, beside a watcher that gets its events; then SIGTERM ends it.
+    async fn serves_and_ends(mut self) {
+        let mut watcher = Subscriber::connect(&self.url, &token()).await;
+        watcher.send(json!({"subscribe": "EL_log_1", "wait": true})).await;
+        watcher.expect("subscription_pending").await;
+        let http = http();
+        for n in 0..1_000 {
+            let url = format!("{}/webhooks/elevenlabs/transcription", self.url);
+            let request = http.post(url).header("ElevenLabs-Signature", "t=1,v0=00").body(format!("{{\"n\":{n}}}"));
+            let answer = request.timeout(PATIENCE).send().await.expect("each is answered");
+            assert_eq!(answer.status(), 401);
+        }
+        let turn = json!({"call_sid": "EL_log_1", "speaker": "user", "message": "hello"}).to_string();
+        let reply = post_signed(&http, &self.url, "transcription", turn.as_bytes(), now(), &[]).await.unwrap();
+        assert_eq!(reply.status, 201);
+        watcher.expect("subscription_confirmed").await;
+        watcher.events(1, 1).await;
+        drop(watcher);
+        self.signal(Signal::TERM);
+        assert!(self.ended().await.success());
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let mut ended = None;
+        until("the server ends", async || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        })
+        .await;
+        ended.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn token() -> String {
+    use callscope_server::auth::{Role, Tokens};
+    use callscope_server::settings::Secret;
+    let tokens = Tokens::new(&Secret::new(callscope_tests::server::JWT_SECRET.into()));
+    tokens.mint_for("t", Role::Admin, 600, None).unwrap()
+}
+
+/// Everything the server wrote.
+fn reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).unwrap();
+        String::from_utf8(text).expect("UTF-8")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_went_away() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::start(writer, &[]).await;
+    drop(reader);
+    server.serves_and_ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_was_never_there() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    Server::start(writer, &[]).await.serves_and_ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalls() {
+    for format in ["text", "json"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        // At this level each request writes a line, so that the pipe is full long before the last one.
+        let given = [("CALLSCOPE_LOG", "trace"), ("CALLSCOPE_LOG_FORMAT", format)];
+        Server::start(writer, &given).await.serves_and_ends().await;
+        drop(reader);
+    }
+}
+
+/// The pipe is full before the server writes its first line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalled_before_the_start() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4_096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    Server::start(writer, &[]).await.serves_and_ends().await;
+    drop(reader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_full() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    Server::start(full, &[]).await.serves_and_ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_was_closed() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let side: OwnedFd = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
+    let server = Server::start(side, &[]).await;
+    drop(terminal);
+    server.serves_and_ends().await;
+}
+
+/// Once somebody reads again, one line says how much is missing, and what follows is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_is_told_once_somebody_reads() {
+    for format in ["text", "json"] {
+        let (pipe, writer) = std::io::pipe().unwrap();
+        let mut server = Server::start(writer, &[("CALLSCOPE_LOG", "debug"), ("CALLSCOPE_LOG_FORMAT", format)]).await;
+        let http = http();
+        for _ in 0..6_000 {
+            assert!(http.get(format!("{}/healthz", server.url)).send().await.expect("an answer").status().is_success());
+        }
+        let text = reader(pipe);
+        // Lines that are taken in again make room, and then the count is told.
+        for _ in 0..50 {
+            http.get(format!("{}/healthz", server.url)).send().await.expect("an answer");
+            tokio::task::yield_now().await;
+        }
+        server.signal(Signal::TERM);
+        assert!(server.ended().await.success());
+        let text = text.join().unwrap();
+        assert!(text.contains("log lines were dropped"), "{}", text.len());
+        assert!(text.lines().last().unwrap().contains("stopped"), "{}", text.lines().last().unwrap());
+        assert!(format != "json" || text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
+    for format in ["text", "json"] {
+        let (pipe, writer) = std::io::pipe().unwrap();
+        let text = reader(pipe);
+        let mut server = Server::start(writer, &[("CALLSCOPE_LOG_FORMAT", format)]).await;
+        let http = http();
+        let path = format!("/{}", "ü\u{1b}".repeat(1_500));
+        for _ in 0..500 {
+            let answer = http.get(format!("{}{path}", server.url)).send().await.expect("an answer");
+            assert_eq!(answer.status(), 404);
+        }
+        server.signal(Signal::TERM);
+        assert!(server.ended().await.success());
+        let text = text.join().unwrap();
+        assert!(text.lines().all(|line| line.len() < 2_048), "{}", text.lines().map(str::len).max().unwrap());
+        let refused = text.lines().filter(|line| line.contains("404") && line.contains("micros")).count();
+        assert!((1..500).contains(&refused), "{refused} lines for 500 refusals");
+        assert!(text.contains("counted and not listed"), "{refused} lines for 500 refusals");
+        assert!(!text.contains('\u{1b}'));
+        assert!(format != "json" || text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_drains_unless_it_came_in_ignored() {
+    let (pipe, writer) = std::io::pipe().unwrap();
+    let text = reader(pipe);
+    let mut server = Server::start(writer, &[]).await;
+    let mut watcher = Subscriber::connect(&server.url, &token()).await;
+    watcher.send(json!({"ping": 1})).await;
+    watcher.expect("pong").await;
+    server.signal(Signal::HUP);
+    watcher.expect("reconnect").await;
+    drop(watcher);
+    assert!(server.ended().await.success());
+    assert!(text.join().unwrap().contains("SIGHUP"));
+
+    let database = Database::new(Engine::Sqlite).await;
+    let port = free_port();
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\""])
+        .arg(program("callscope-server"))
+        .env_clear()
+        .envs(environment(&database, &[]))
+        .env("CALLSCOPE_PORT", port.to_string())
+        .current_dir(database.dir.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (http, url) = (http(), format!("http://127.0.0.1:{port}/healthz"));
+    until("the server answers", async || http.get(&url).send().await.is_ok()).await;
+    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    assert!(http.get(&url).timeout(Duration::from_secs(10)).send().await.is_ok());
+    kill_process(pid, Signal::TERM).unwrap();
+    until("it ends", async || child.try_wait().unwrap().is_some()).await;
+}
