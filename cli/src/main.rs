@@ -22,6 +22,7 @@ mod output;
 mod play;
 mod redact;
 mod replay;
+mod safe;
 mod samples;
 mod secret;
 mod settings;

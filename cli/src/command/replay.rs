@@ -11,7 +11,7 @@ use super::tail::{self, View};
 use crate::args::{self, Args, Command, Format};
 use crate::exit::{Exit, Failure, Result};
 use crate::live::{Request, Start};
-use crate::output::shell_word;
+use crate::output::{Safe, shell_word};
 use crate::replay::{
     self, Asked, Courier, Journal, Mischief, Options, Pace, Replay, Report, Source, Target, Work, lock,
 };
@@ -40,7 +40,7 @@ async fn begin(settings: &Settings, args: args::Replay) -> Result {
         let courier = courier(settings, &args, None)?;
         let secret =
             args.secret_file.as_ref().map(|path| format!(" --secret-file {}", shell_word(&path.to_string_lossy())));
-        settings.output(Format::Text).write(&replay::commands(&work, &courier, &secret.unwrap_or_default()))?;
+        settings.output(Format::Text).write(&Safe::lines(&replay::commands(&work, &courier, &secret.unwrap_or_default())))?;
         return Ok(Exit::Ok);
     }
     let asked = Asked {

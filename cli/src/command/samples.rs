@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use callscope_common::json_style::{self, Separators, Style, Writing};
-use callscope_common::text;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Samples};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::shell_word;
+use crate::output::{Safe, shell_word};
 use crate::replay::{self, Fresh};
 use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
@@ -24,8 +23,8 @@ pub fn run(settings: &Settings, args: &Samples) -> Result {
             let sample = samples::find(name).ok_or_else(|| {
                 Failure::not_found(format!("no sample is called {name}")).hint("see their names: callscope samples ls")
             })?;
-            // Always JSON, since it is a JSON payload; exactly the bytes that `replay` sends.
-            settings.output(Format::Json).write(sample.text)?;
+            // Always JSON, since it is a JSON payload: the same that `replay` sends.
+            settings.output(Format::Json).write(&Safe::json(sample.text))?;
             Ok(Exit::Ok)
         }
         Samples::New { template, file } => new(settings, template, file.as_deref()),
@@ -63,7 +62,7 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
     let whole = if let [one] = bodies[..] { one.to_owned() } else { format!("[{}]", bodies.join(",")) };
     let pretty = format!("{}\n", json_style::write(&whole, style));
     let Some(path) = file else {
-        settings.output(Format::Json).write(&pretty)?;
+        settings.output(Format::Json).write(&Safe::json(&pretty))?;
         return Ok(Exit::Ok);
     };
     let mut file =
@@ -88,7 +87,7 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
                 Level::Unknown => unknown += 1,
             }
             let line = if output.is_json() { json_line(&name, &remark)? } else { line(&name, &remark) };
-            output.write(&format!("{line}\n"))?;
+            output.write(&line)?;
         }
     }
     let counted = if payloads == 1 { "payload" } else { "payloads" };
@@ -100,9 +99,9 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
     Ok(Exit::Ok)
 }
 
-fn line(name: &str, Remark { level, path, what }: &Remark) -> String {
+fn line(name: &str, Remark { level, path, what }: &Remark) -> Safe {
     let path = if path.is_empty() { String::new() } else { format!(" {path}") };
-    text::one_line(&format!("{name}: {}{path}: {what}", word(*level))).into_owned()
+    Safe::line(&format!("{name}: {}{path}: {what}", word(*level))).end()
 }
 
 fn word(level: Level) -> &'static str {
@@ -113,7 +112,8 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<String> {
+fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<Safe> {
     let line = json!({"source": name, "level": word(*level), "path": path, "message": what});
-    serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))
+    let line = serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))?;
+    Ok(Safe::json_line(&line))
 }

@@ -14,7 +14,7 @@ use super::calls::span_secs;
 use crate::args::{Format, Token};
 use crate::client::{Client, TOKEN_HINT, shown};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{moment, shell_word};
+use crate::output::{Safe, moment, shell_word};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
@@ -72,7 +72,7 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
         Some(Format::Json | Format::Ndjson) => settings.output(Format::Json).record(&raw, &[])?,
         _ => settings
             .output(Format::Text)
-            .write(&format!("{}\n", callscope_common::text::one_line(&minted.access_token)))?,
+            .write(&Safe::line(&minted.access_token).end())?,
     }
     #[allow(clippy::cast_precision_loss)]
     let left = minted.expires_in.map_or(String::new(), |secs| format!(" for {}", crate::token::span(secs as f64)));

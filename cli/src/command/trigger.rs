@@ -1,7 +1,6 @@
 //! `trigger`: one payload of a type.
 
 use std::fs;
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,7 +9,7 @@ use callscope_common::json_style;
 
 use crate::args::{Format, Trigger};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::shell_word;
+use crate::output::{Safe, Tint, shell_word};
 use crate::replay::{Courier, Payload, Report, Source, Target, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
@@ -30,9 +29,8 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
         ));
     }
     if args.print {
-        // Into a file or a pipe go exactly the bytes that would be sent.
-        let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
-        settings.output(Format::Json).write(&format!("{}{end}", payload.body))?;
+        // The same JSON that would be sent.
+        settings.output(Format::Json).write(&Safe::json(&payload.body).end())?;
         return Ok(Exit::Ok);
     }
     let secret = webhook_secret(args.secret_file.as_ref())?;
@@ -57,7 +55,7 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
     let source = Source { name, path: None, payloads: vec![payload] };
     let outcome = send_one(&courier, &source, &report).await?;
     if !is_told {
-        settings.output(Format::Text).write(&format!("{outcome}\n"))?;
+        settings.output(Format::Text).line(&outcome, Tint::Plain)?;
     }
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
     let done = report.exit(courier.expect())?;

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use callscope_common::api::DeliveryView;
-use callscope_common::text;
 use serde_json::json;
 
 use super::courier::duplicate;
 use crate::args::Format;
 use crate::exit::Result;
-use crate::output::Output;
+use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
 
 /// Most characters shown of what a target said.
@@ -45,16 +44,16 @@ impl Report {
     /// A delivery that goes nowhere.
     pub fn shown(&mut self, view: &DeliveryView) -> Result<()> {
         if self.output.is_json() {
-            return self.output.write(&format!("{}\n", json!({"type": "delivery", "delivery": view})));
+            return self.output.write(&Safe::json_line(&json!({"type": "delivery", "delivery": view}).to_string()));
         }
-        let line = facts(view);
-        self.output.write(&format!("{}\n", text::one_line(line.trim_end())))
+        self.output.write(&Safe::line(facts(view).trim_end()).end())
     }
 
     /// A delivery that the target answered, or that was given up.
     pub fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
         let Sent { view, status, text: said, attempt, seen, took } = sent;
-        let ok = status.is_some_and(|status| status < 400);
+        let ok = status.is_some_and(|status| (200..300).contains(&status));
+        let tint = if ok { Tint::Good } else { Tint::Bad };
         let duplicate = duplicate(view, *seen);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if self.output.is_json() {
@@ -64,7 +63,7 @@ impl Report {
                 "duplicate": (!duplicate.is_empty()).then_some(duplicate), "took_ms": took_ms,
                 "answer": (!ok).then_some(said),
             });
-            return self.output.write(&format!("{line}\n"));
+            return self.output.write(&Safe::json_line(&line.to_string()));
         }
         let answer = status.map_or("no answer".into(), |status| status.to_string());
         let mut line = format!("{}  -> {answer} in {took_ms} ms", facts(view));
@@ -78,7 +77,8 @@ impl Report {
             let short: String = said.chars().take(MAX_SAID).collect();
             line.push_str(&format!("  {}", short.trim()));
         }
-        self.output.write(&format!("{}\n", text::one_line(&line)))
+        let line = self.output.tinted(Safe::line(&line), tint);
+        self.output.write(&line.end())
     }
 }
 

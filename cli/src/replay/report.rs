@@ -12,7 +12,7 @@ use super::source::Source;
 use super::{Expect, Job, Sent};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Output, cut};
+use crate::output::{Output, Safe, cut};
 
 /// So often at most the progress is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -105,7 +105,7 @@ impl Report {
         }
         self.progress(source, delivery, place);
         if let Some(ndjson) = &mut self.ndjson {
-            ndjson.write(&format!("{}\n", line(source, job, delivery, sent, place.0)))?;
+            ndjson.write(&Safe::json_line(&line(source, job, delivery, sent, place.0)))?;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ impl Streams {
         let save = match &options.save {
             Some(path) => {
                 let file = std::fs::File::create(path).map_err(|error| Failure::file("write", path, &error))?;
-                Some(Ndjson::new(file, Vec::new(), false))
+                Some(Ndjson::new(file, Vec::new()))
             }
             None => None,
         };

@@ -16,7 +16,7 @@ use crate::args::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Result};
 use crate::live::Backoff;
-use crate::output::{Output, Tint, tabbed};
+use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
 use crate::tail::outcome;
 
@@ -105,7 +105,7 @@ fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Se
     let is_first = seen.is_none();
     if is_first && output.format == Format::Table {
         let header = ["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned);
-        output.write_tinted(&line(&header, output.width()), Tint::Header)?;
+        output.line(&line(&header, output.width()), Tint::Header)?;
     }
     let seen = seen.get_or_insert_default();
     for (raw, call) in calls {
@@ -156,11 +156,13 @@ fn write(output: &mut Output, what: What, raw: &RawValue, call: &CallView) -> Re
     if output.is_json() {
         // One a line, whichever of the two was asked for: an endless list has no end to close.
         let word = serde_json::to_string(&what).unwrap_or_default();
-        return output.write(&format!("{{\"what\":{word},\"call\":{}}}\n", raw.get().replace(['\n', '\r'], " ")));
+        return output.write(&Safe::json_line(&format!("{{\"what\":{word},\"call\":{}}}", raw.get())));
     }
     let row = row(what, call);
-    let line = if output.format == Format::Text { tabbed(&row) } else { self::line(&row, output.width()) };
-    output.write_tinted(&line, tint(what, call))
+    if output.format == Format::Text {
+        return output.write(&Safe::tabbed(&row));
+    }
+    output.line(&line(&row, output.width()), tint(what, call))
 }
 
 fn tint(what: What, call: &CallView) -> Tint {

@@ -16,6 +16,7 @@ use super::{chosen, read};
 use crate::args::{ExportDeliveries, Format, Verdict};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::output::Safe;
 use crate::redact::Redactor;
 use crate::settings::Settings;
 
@@ -79,8 +80,7 @@ pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -
         match &args.dir {
             Some(dir) => write(dir, count, &fixture)?,
             None if as_document => lines.push(fixture.line),
-            // A line break in JSON stands between values.
-            None => output.write(&format!("{}\n", fixture.line.get().replace(['\n', '\r'], " ")))?,
+            None => output.write(&Safe::json_line(fixture.line.get()))?,
         }
     }
     settings.console.progress("");
