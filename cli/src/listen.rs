@@ -211,7 +211,7 @@ impl Forwarder<'_> {
                 self.forward(&view, &whole, is_begun).await?;
                 self.last = Some((view, whole));
             }
-            None => self.settings.console.warn(format!("{} is not kept any more, and is left out", view.delivery_id)),
+            None => self.settings.console.warn(format!("{} is left out: it is not kept any more, or cannot be fetched", view.delivery_id)),
         }
         match &mut self.place {
             Some(place) => place.reached(cursor),
@@ -227,6 +227,11 @@ impl Forwarder<'_> {
                 Ok(whole) => return Ok(whole),
                 Err(failure) if failure.exit == Exit::Unreachable => {
                     self.settings.console.debug(format!("{id} cannot be fetched now: {}", failure.message));
+                }
+                // What cannot be read now cannot be read later either, and what comes after it is not to wait for it.
+                Err(failure) if failure.exit == Exit::Error => {
+                    self.settings.console.warn(format!("{id} cannot be fetched: {}", failure.message));
+                    return Ok(None);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -249,11 +254,16 @@ impl Forwarder<'_> {
     /// Sends a delivery until the target answered it. `seen`: the target may have seen it before.
     async fn forward(&mut self, view: &DeliveryView, whole: &Whole, mut seen: bool) -> Result<()> {
         let Some(courier) = &self.courier else { return self.report.shown(view) };
+        let Some(url) = courier.url(view) else {
+            let (id, route) = (view.delivery_id, &view.route);
+            self.settings.console.warn(format!("{id} came by the route {route:?}, which {{route}} cannot stand for; it is left out"));
+            return Ok(());
+        };
         let mut backoff = Backoff::default();
         let (mut refusals, mut said) = (0, false);
         for attempt in 1_u32.. {
             let began = Instant::now();
-            let tried = courier.send(view, whole, attempt, seen).await?;
+            let tried = courier.send(url.clone(), view, whole, attempt, seen).await;
             let (status, why, wait) = match tried {
                 Tried::Answered { status, retry_after, .. } if courier::is_for_now(status) => {
                     refusals += 1;

@@ -18,6 +18,7 @@ mod console;
 mod exit;
 mod listen;
 mod live;
+mod net;
 mod output;
 mod play;
 mod redact;

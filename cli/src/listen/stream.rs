@@ -102,7 +102,7 @@ impl Stream {
     async fn session(&mut self) -> Break {
         let mut socket = match timeout(DEADLINE, connect(&self.endpoint)).await {
             Ok(Ok(socket)) => socket,
-            Ok(Err(broken)) => return broken,
+            Ok(Err(broken)) => return if self.connected { broken.passing() } else { broken },
             Err(_) => return Break::lost(format!("no answer within {} s", DEADLINE.as_secs())),
         };
         self.connected = true;
