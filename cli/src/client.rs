@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::exit::{Exit, Failure, Result};
-pub use crate::net::{cause, shown, unreachable};
 use crate::net::{self, Route};
+pub use crate::net::{cause, shown, unreachable};
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -126,7 +126,9 @@ impl Client {
             };
         }
         match body(response, LONGEST_REFUSAL).await {
-            Err(Unread::TooLong) => Err(too_long(&format!("{path} answered {status}, and what it says"), LONGEST_REFUSAL)),
+            Err(Unread::TooLong) => {
+                Err(too_long(&format!("{path} answered {status}, and what it says"), LONGEST_REFUSAL))
+            }
             // What it says is a help, and not needed to know that it said no.
             said => Ok(Answer::Refused(Refused { status, path, body: said.unwrap_or_default() })),
         }
@@ -183,8 +185,10 @@ impl Refused {
             }
             StatusCode::FORBIDDEN => Failure::new(Exit::NotAllowed, format!("not allowed: {said}"))
                 .hint("it may need an admin's token: callscope-server token --sub NAME --role admin --ttl 8h"),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Failure::new(Exit::NotAllowed, format!("the proxy refused: {said}"))
-                .hint("give its user and password where the proxy is named: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Failure::new(Exit::NotAllowed, format!("the proxy refused: {said}"))
+                    .hint("give its user and password where the proxy is named: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
+            }
             StatusCode::NOT_FOUND => Failure::not_found(said),
             StatusCode::BAD_REQUEST => Failure::usage(said),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {

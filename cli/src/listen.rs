@@ -211,7 +211,10 @@ impl Forwarder<'_> {
                 self.forward(&view, &whole, is_begun).await?;
                 self.last = Some((view, whole));
             }
-            None => self.settings.console.warn(format!("{} is left out: it is not kept any more, or cannot be fetched", view.delivery_id)),
+            None => self
+                .settings
+                .console
+                .warn(format!("{} is left out: it is not kept any more, or cannot be fetched", view.delivery_id)),
         }
         match &mut self.place {
             Some(place) => place.reached(cursor),
@@ -256,7 +259,9 @@ impl Forwarder<'_> {
         let Some(courier) = &self.courier else { return self.report.shown(view) };
         let Some(url) = courier.url(view) else {
             let (id, route) = (view.delivery_id, &view.route);
-            self.settings.console.warn(format!("{id} came by the route {route:?}, which {{route}} cannot stand for; it is left out"));
+            self.settings
+                .console
+                .warn(format!("{id} came by the route {route:?}, which {{route}} cannot stand for; it is left out"));
             return Ok(());
         };
         let mut backoff = Backoff::default();

@@ -271,7 +271,7 @@ pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, Failure> {
 /// The command that goes on at `place`, with the `flags` that name the server.
 pub fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
     let after = if place.seq > 0 { format!(" --after {}", place.seq) } else { String::new() };
-    format!("callscope tail {}{after}{flags}", crate::output::shell_word(identifier.as_str()))
+    format!("callscope tail{after}{flags} {}", crate::output::behind(identifier.as_str()))
 }
 
 #[cfg(test)]

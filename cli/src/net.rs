@@ -103,8 +103,7 @@ impl Route {
         let Some(proxy) = &self.proxy else { return self.encrypted(tcp, destination).await };
         match proxy.kind {
             Kind::Http => {
-                let mut tunnel =
-                    Tunnel::new(proxy.uri.clone(), HttpsConnector::from((tcp, Arc::clone(&self.tls))));
+                let mut tunnel = Tunnel::new(proxy.uri.clone(), HttpsConnector::from((tcp, Arc::clone(&self.tls))));
                 if let Some(login) = proxy.intercept.basic_auth() {
                     tunnel = tunnel.with_auth(login.clone());
                 }

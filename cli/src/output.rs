@@ -82,7 +82,9 @@ impl Output {
                 self.write(&Safe::lines(rest))
             }
             Format::Text => self.write(&rows.iter().map(|row| Safe::tabbed(row)).collect()),
-            Format::Ndjson => items.iter().try_for_each(|item| self.put(&Safe::json_line(item.get()))).and(self.flush()),
+            Format::Ndjson => {
+                items.iter().try_for_each(|item| self.put(&Safe::json_line(item.get()))).and(self.flush())
+            }
             Format::Json => {
                 self.put(&Safe::json(&format!("{{\"{key}\":[")))?;
                 for (place, item) in items.iter().enumerate() {
@@ -190,6 +192,11 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text::one_line(text).replace('\'', r"'\''"))
 }
 
+/// `id` as the last words of a command: behind `--`, so that one that begins with a dash is no option.
+pub fn behind(id: &str) -> String {
+    format!("-- {}", shell_word(id))
+}
+
 /// A time for people: UTC, to the second.
 pub fn moment(at: Timestamp) -> String {
     let text = at.to_string();
@@ -228,6 +235,12 @@ mod tests {
         assert_eq!(shell_word("EL_a_1"), "EL_a_1");
         assert_eq!(shell_word("it's $(rm)"), r"'it'\''s $(rm)'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn an_id_in_a_hint_is_no_option() {
+        assert_eq!(behind("--save=x"), "-- --save=x");
+        assert_eq!(behind("a b"), "-- 'a b'");
     }
 
     #[test]

@@ -195,9 +195,13 @@ mod tests {
     #[test]
     fn every_constructor_sanitises() {
         let hostile = "\x1b]0;owned\x07a\u{9b}2Jb\rc\u{202e}d";
-        for safe in
-            [Safe::line(hostile), Safe::lines(hostile), Safe::tabbed(&[hostile]), Safe::page(hostile), Safe::json(hostile)]
-        {
+        for safe in [
+            Safe::line(hostile),
+            Safe::lines(hostile),
+            Safe::tabbed(&[hostile]),
+            Safe::page(hostile),
+            Safe::json(hostile),
+        ] {
             let is_raw = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || c == '\u{202e}';
             assert!(!safe.as_str().contains(is_raw), "{safe:?}");
         }

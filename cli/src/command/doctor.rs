@@ -104,7 +104,11 @@ impl Report {
             State::Failed => Tint::Bad,
             State::Skipped => Tint::Plain,
         };
-        self.output.write_tinted_wrapped(&format!("{:<10} {:<8} ", check.name, word(check.state)), &check.detail, tint)?;
+        self.output.write_tinted_wrapped(
+            &format!("{:<10} {:<8} ", check.name, word(check.state)),
+            &check.detail,
+            tint,
+        )?;
         match &check.remedy {
             Some(remedy) => self.output.write_tinted_wrapped("           do:      ", remedy, Tint::Plain),
             None => Ok(()),

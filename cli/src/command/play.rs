@@ -25,11 +25,8 @@ pub async fn run(settings: &Settings, args: args::Play) -> Result {
             drain(Player::new(recording, speed("max")?, Instant::now()), &mut plain).await
         }
         View::Ndjson => {
-            drain(
-                Player::new(recording, speed("max")?, Instant::now()),
-                &mut Ndjson::new(io::stdout(), identifiers),
-            )
-            .await
+            drain(Player::new(recording, speed("max")?, Instant::now()), &mut Ndjson::new(io::stdout(), identifiers))
+                .await
         }
     }
 }

@@ -40,7 +40,11 @@ async fn begin(settings: &Settings, args: args::Replay) -> Result {
         let courier = courier(settings, &args, None)?;
         let secret =
             args.secret_file.as_ref().map(|path| format!(" --secret-file {}", shell_word(&path.to_string_lossy())));
-        settings.output(Format::Text).write(&Safe::lines(&replay::commands(&work, &courier, &secret.unwrap_or_default())))?;
+        settings.output(Format::Text).write(&Safe::lines(&replay::commands(
+            &work,
+            &courier,
+            &secret.unwrap_or_default(),
+        )))?;
         return Ok(Exit::Ok);
     }
     let asked = Asked {

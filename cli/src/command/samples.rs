@@ -10,7 +10,7 @@ use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Samples};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Safe, shell_word};
+use crate::output::{Safe, behind};
 use crate::replay::{self, Fresh};
 use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
@@ -21,7 +21,8 @@ pub fn run(settings: &Settings, args: &Samples) -> Result {
         Samples::Ls => ls(settings),
         Samples::Show { name } => {
             let sample = samples::find(name).ok_or_else(|| {
-                Failure::not_found(format!("no sample is called {name}")).hint("see their names: callscope samples ls")
+                Failure::not_found(samples::meant(format!("no sample is called {name}"), name))
+                    .hint("see their names: callscope samples ls")
             })?;
             // Always JSON, since it is a JSON payload: the same that `replay` sends.
             settings.output(Format::Json).write(&Safe::json(sample.text))?;
@@ -53,7 +54,13 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
         }
         None if samples::is_known(template) => vec![samples::of_event(template)?],
         None => {
-            return Err(Failure::not_found(format!("{template} is neither a sample nor a known type"))
+            let what = format!("{template} is neither a sample nor a known type");
+            let event = samples::nearest(template, samples::all_names());
+            let what = event.map_or_else(
+                || samples::meant(what.clone(), template),
+                |event| format!("{what}; did you mean {event}?"),
+            );
+            return Err(Failure::not_found(what)
                 .hint(format!("see the samples: callscope samples ls; the types are {}", samples::names())));
         }
     };
@@ -70,8 +77,10 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
             Failure::file("make", path, &error).hint("nothing was overwritten; give it another name")
         })?;
     file.write_all(pretty.as_bytes()).map_err(|error| Failure::file("write", path, &error))?;
-    let word = shell_word(&path.to_string_lossy());
-    settings.console.say(format!("edit {word}, then: callscope samples validate {word} && callscope replay {word}"));
+    let word = behind(&path.to_string_lossy());
+    settings
+        .console
+        .say(format!("edit {}, then: callscope samples validate {word} && callscope replay {word}", path.display()));
     Ok(Exit::Ok)
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::connections::say_what_is_missing;
 use crate::args::{Format, Subscriptions};
-use crate::client::Client;
+use crate::client::{Client, checked};
 use crate::exit::{Exit, Failure, Result};
 use crate::settings::Settings;
 
@@ -17,6 +17,9 @@ pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
         subscriptions: Vec<Box<RawValue>>,
         #[serde(default)]
         silent_nodes: Vec<String>,
+    }
+    if let Subscriptions::Show { id } = &args {
+        checked(id)?;
     }
     let client = Client::new(settings)?;
     let list: List = client.get(&["api", "v1", "admin", "subscriptions"], &[]).await?;

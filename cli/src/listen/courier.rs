@@ -10,8 +10,8 @@ use url::Url;
 
 use super::Target;
 use super::fetch::Whole;
-use crate::net::{self, Route};
 use crate::exit::{Failure, Result};
+use crate::net::{self, Route};
 use crate::secret::Secret;
 
 /// Headers that go on to the target, in lower case: what the target needs to read the body and to check who sent it. Everything
@@ -178,15 +178,37 @@ mod tests {
 
     #[test]
     fn credentials_and_the_senders_connection_stay_behind() {
-        for name in
-            ["Content-Type", "ElevenLabs-Signature", "X-Twilio-Signature", "svix-timestamp", "Idempotency-Key", "User-Agent"]
-        {
+        for name in [
+            "Content-Type",
+            "ElevenLabs-Signature",
+            "X-Twilio-Signature",
+            "svix-timestamp",
+            "Idempotency-Key",
+            "User-Agent",
+        ] {
             assert!(is_forwarded(name), "{name}");
         }
         for name in [
-            "Authorization", "Cookie", "Origin", "Referer", "Proxy-Authorization", "X-Api-Key", "X-Auth-Token", "X-Vapi-Secret",
-            "X-Forwarded-For", "Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Sec-Fetch-Site",
-            "CF-Access-Client-Secret", "X-Amz-Security-Token", "Set-Cookie", "X-HTTP-Method-Override", "Callscope-Delivery-Id",
+            "Authorization",
+            "Cookie",
+            "Origin",
+            "Referer",
+            "Proxy-Authorization",
+            "X-Api-Key",
+            "X-Auth-Token",
+            "X-Vapi-Secret",
+            "X-Forwarded-For",
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Expect",
+            "Sec-Fetch-Site",
+            "CF-Access-Client-Secret",
+            "X-Amz-Security-Token",
+            "Set-Cookie",
+            "X-HTTP-Method-Override",
+            "Callscope-Delivery-Id",
         ] {
             assert!(!is_forwarded(name), "{name}");
         }

@@ -70,7 +70,9 @@ mod tests {
     #[test]
     fn a_server_cannot_choose_the_path() {
         let target: Target = "http://a.test/hooks/{route}".parse().unwrap();
-        for route in ["../../admin/delete?all=1#", "", ".", "post-call/..", "post-call?x", "Post-Call", "%2e%2e", "admin"] {
+        for route in
+            ["../../admin/delete?all=1#", "", ".", "post-call/..", "post-call?x", "Post-Call", "%2e%2e", "admin"]
+        {
             assert_eq!(target.url(route), None, "{route}");
             let fixed: Target = "http://a.test/hook".parse().unwrap();
             assert_eq!(fixed.url(route).unwrap().as_str(), "http://a.test/hook");

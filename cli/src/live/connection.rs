@@ -7,9 +7,9 @@ use callscope_common::protocol::ServerMessage;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::WebSocketStream;
 
 use super::handshake::connect;
 use super::position::Verdict;

@@ -47,7 +47,9 @@ impl Route {
         match self.proxy() {
             Some(proxy) => Trouble {
                 what: format!("{what} (through the proxy {proxy})"),
-                remedy: Some(format!("is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers")),
+                remedy: Some(format!(
+                    "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+                )),
                 is_lasting: false,
             },
             None => Trouble { what, remedy: None, is_lasting: false },

@@ -9,9 +9,9 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, export};
 
 use crate::args::{Format, Kind};
-use crate::client::Client;
+use crate::client::{Client, LONGEST_LIST, too_long};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Safe, shell_word};
+use crate::output::{Safe, behind};
 use crate::settings::Settings;
 
 /// Events asked for at once.
@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result
         None => settings.output(Format::Text).write(&text)?,
     }
     if !call.status.is_ended() {
-        let sid = shell_word(&call.call_sid);
+        let sid = behind(&call.call_sid);
         settings
             .console
             .warn(format!("the call goes on; this is what was said so far; the rest: callscope tail {sid}"));
@@ -109,6 +109,7 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
 /// Every event up to the log's head, none missing, as the stream sends them.
 async fn events(client: &Client, call: &CallView) -> Result<Safe> {
     let (mut text, mut seq, mut head): (Vec<Safe>, Seq, Seq) = (Vec::new(), 0, call.seq);
+    let mut length = 0;
     let id = call.call_id.to_string();
     while seq < head {
         let query = [("after", seq.to_string()), ("limit", PAGE.to_string())];
@@ -120,7 +121,11 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
                 return Err(Failure::error(format!("the server sent event {found:?} where {} was due", seq + 1)));
             }
             seq += 1;
+            length += event.get().len();
             text.push(Safe::json_line(event.get()));
+        }
+        if length > LONGEST_LIST {
+            return Err(too_long("the call's log", LONGEST_LIST));
         }
         if seq < head && query[0].1 == seq.to_string() {
             return Err(Failure::error(format!("the server keeps {head} events and sent none behind {seq}")));

@@ -16,7 +16,7 @@ use super::{chosen, read};
 use crate::args::{ExportDeliveries, Format, Verdict};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::Safe;
+use crate::output::{Safe, behind};
 use crate::redact::Redactor;
 use crate::settings::Settings;
 
@@ -98,7 +98,8 @@ fn say(settings: &Settings, args: &ExportDeliveries, redactor: &Redactor, count:
     let what = if count == 1 { "1 delivery".to_owned() } else { format!("{count} deliveries") };
     match &args.dir {
         Some(dir) => {
-            settings.console.say(format!("wrote {what} to {0}; send them: callscope replay {0}", dir.display()))
+            let dir = dir.to_string_lossy();
+            settings.console.say(format!("wrote {what} to {dir}; send them: callscope replay {}", behind(&dir)));
         }
         None => settings.console.say(format!("exported {what}")),
     }

@@ -66,11 +66,7 @@ pub async fn check(settings: &Settings, patience: Duration, report: &mut Report)
     Ok(asked.ok())
 }
 
-async fn resolve(
-    route: &Route,
-    hop: &Url,
-    patience: Duration,
-) -> std::result::Result<(Check, Vec<SocketAddr>), Check> {
+async fn resolve(route: &Route, hop: &Url, patience: Duration) -> std::result::Result<(Check, Vec<SocketAddr>), Check> {
     let port = hop.port_or_known_default().unwrap_or(80);
     let no_name = if route.proxy().is_some() { "the proxy looks it up" } else { "an address needs none" };
     let name = match hop.host() {
@@ -85,7 +81,9 @@ async fn resolve(
         None => hop.host_str().unwrap_or_default().to_owned(),
     };
     let remedy = match route.proxy() {
-        Some(proxy) => format!("is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"),
+        Some(proxy) => format!(
+            "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+        ),
         None => format!("is {name} spelled right? otherwise look at /etc/resolv.conf and the way to its name server"),
     };
     let failed = |why: String| Check::failed("dns", format!("{name}: {why}"), remedy.clone());
@@ -116,7 +114,9 @@ async fn connect(route: &Route, hop: &Url, addresses: &[SocketAddr], patience: D
     }
     let port = hop.port_or_known_default().unwrap_or(80);
     let remedy = if !proxy.is_empty() {
-        format!("is the proxy running, and on port {port}? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers")
+        format!(
+            "is the proxy running, and on port {port}? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+        )
     } else if wrong.iter().all(|why| why.contains("refused")) {
         format!("is the server running, and on port {port}? start it: callscope-server")
     } else {
@@ -148,7 +148,8 @@ async fn tls(route: &Route, asked: &std::result::Result<Reached, BoxError>) -> C
     match asked {
         Err(error) => {
             let trouble = route.trouble(error.as_ref()).await;
-            let detail = if is_plain { format!("not used, and there is no answer: {}", trouble.what) } else { trouble.what };
+            let detail =
+                if is_plain { format!("not used, and there is no answer: {}", trouble.what) } else { trouble.what };
             let remedy = "the connection broke off: does something else listen there, or is something in between?";
             Check::failed("tls", detail, trouble.remedy.unwrap_or_else(|| remedy.into()))
         }
