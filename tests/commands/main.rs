@@ -7,6 +7,8 @@ mod contexts;
 mod docs;
 mod doctor;
 mod help;
+mod hostile;
+mod hostile_server;
 mod server;
 mod shells;
 mod terminal;

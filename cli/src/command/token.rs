@@ -58,9 +58,12 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
     let client = Client::new(settings)?;
     let raw: Option<Box<RawValue>> = client.ask(Method::POST, &PATH, Some(&body)).await?;
     let raw = raw.ok_or_else(|| {
-        let limits: String = calls.iter().map(|call| format!(" --call={}", shell_word(call))).collect();
+        let limits: String = calls
+            .iter()
+            .map(|call| format!(" --call{}{}", if call.starts_with('-') { "=" } else { " " }, shell_word(call)))
+            .collect();
         absent(settings, "make tokens").hint(format!(
-            "make it on the server's machine: callscope-server token --sub={} --role {role} --ttl {}{limits}",
+            "make it on the server's machine: callscope-server token --sub {} --role {role} --ttl {}{limits}",
             shell_word(sub),
             shell_word(ttl)
         ))
