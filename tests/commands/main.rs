@@ -12,6 +12,7 @@ mod hostile_server;
 mod network;
 mod server;
 mod shells;
+mod small;
 mod terminal;
 mod top;
 mod way;
