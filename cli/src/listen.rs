@@ -8,13 +8,14 @@ mod courier;
 mod fetch;
 mod keys;
 mod place;
+mod refused;
 mod report;
 mod stream;
 mod target;
 
 use std::time::Duration;
 
-use callscope_common::api::DeliveryView;
+use callscope_common::api::{Attempt, DeliveryView};
 use futures_util::{StreamExt as _, stream as streams};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -43,9 +44,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows and forwards until it is ended from outside.
 pub async fn run(settings: &Settings, args: Listen) -> Result {
-    if args.verdicts.contains(&Verdict::Unverified) {
-        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to follow")
-            .hint("list them: callscope deliveries ls --verdict unverified"));
+    if args.verdicts == [Verdict::Unverified] && args.forward_to.is_some() {
+        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to forward")
+            .hint("they are shown without --forward-to, and listed by: callscope deliveries ls --verdict unverified"));
     }
     let secret = args.sign_with_file.as_deref().map(Secret::read).transpose()?;
     let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
@@ -61,6 +62,12 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
     let client = Client::new(settings)?;
     let (updates, mut queue) = mpsc::channel(QUEUE);
     let following = tokio::spawn(stream::follow(Endpoint::new(settings), begin, updates));
+    // Refused ones are of no type and of no call.
+    let shows_refused = args.kinds.is_empty()
+        && args.calls.is_empty()
+        && (args.verdicts.is_empty() || args.verdicts.contains(&Verdict::Unverified));
+    let (attempts, mut refused) = mpsc::channel(QUEUE);
+    let watching = shows_refused.then(|| tokio::spawn(refused::watch(client.clone(), attempts)));
     let keys = Keys::of_terminal();
     let choice = Choice::new(&args);
     let mut forwarder = Forwarder {
@@ -91,8 +98,11 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         });
         async move { fetched.await.map_err(|error| Failure::error(error.to_string())) }
     });
-    let ended = forwarder.forward_all(items.buffered(AHEAD)).await;
+    let ended = forwarder.forward_all(items.buffered(AHEAD), &mut refused).await;
     following.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     ended
 }
 
@@ -148,10 +158,18 @@ struct Forwarder<'s> {
 type Item = Result<(Update, Option<Fetched>)>;
 
 impl Forwarder<'_> {
-    async fn forward_all(&mut self, mut items: impl futures_util::Stream<Item = Item> + Unpin) -> Result {
+    async fn forward_all(
+        &mut self,
+        mut items: impl futures_util::Stream<Item = Item> + Unpin,
+        refused: &mut mpsc::Receiver<Attempt>,
+    ) -> Result {
         loop {
             let item = tokio::select! {
                 item = items.next() => item,
+                Some(attempt) = refused.recv() => {
+                    self.report.refused(&attempt)?;
+                    continue;
+                }
                 () = Keys::again(&mut self.keys) => {
                     self.forward_last().await?;
                     continue;

@@ -1,7 +1,10 @@
 //! The way to a server: HTTP and the WebSocket take the same one, and say the same about what is wrong with it.
 
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use crate::hostile_server::{Hostile, Mode};
 use crate::server::{Ran, Server, TOW};
@@ -239,4 +242,86 @@ fn what_a_hostile_server_says_is_shown_harmless() {
     assert!(json["call_sid"].as_str().unwrap().contains('\u{202e}'), "{json}");
     let sent = run(&server, &Hostile::start(&server.url, Mode::Refusal(400)).url, &[], &["trigger", "turn"]);
     assert!(sent.stdout.contains("drow"), "{sent:?}");
+}
+
+/// Runs `listen` until it printed a line that `is` the one, and gives that.
+fn listen(server: &Server, url: &str, args: &[&str], is: impl Fn(&str) -> bool) -> Option<String> {
+    let mut command = server.callscope(&[&["listen"], args].concat());
+    command.env("CALLSCOPE_SERVER", url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (said, heard) = sync_channel(256);
+    for stream in
+        [Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>, Box::new(child.stderr.take().unwrap())]
+    {
+        let said = said.clone();
+        std::thread::spawn(move || {
+            BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
+        });
+    }
+    drop(said);
+    let found = heard.iter().find(|line| is(line));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    found
+}
+
+#[test]
+fn listen_takes_a_redirect_for_a_failure_and_tells_where_it_leads() {
+    let server = server();
+    let target = Between::redirect("http://other.example".into());
+    let to = format!("http://{}/hook", target.address);
+    let line = listen(&server, &server.url, &["--history", "--forward-to", &to, "-o", "ndjson"], |line| {
+        line.contains("forwarded")
+    })
+    .unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["status"], &line["ok"]), (&308.into(), &false.into()), "{line}");
+    assert!(line["answer"].as_str().unwrap().contains("http://other.example/hook"), "{line}");
+}
+
+#[test]
+fn a_server_cannot_choose_where_listen_posts() {
+    let server = server();
+    // There, routes and headers are not what any Callscope server says.
+    let hostile = Hostile::start(&server.url, Mode::Fields);
+    let target = Between::backend();
+    let to = format!("http://{}/hooks/{{route}}", target.address);
+    let line = listen(&server, &hostile.url, &["--history", "--forward-to", &to], |line| {
+        line.contains("{route}") && line.contains("left out")
+    })
+    .unwrap();
+    assert!(line.contains("post-call"), "{line}");
+    assert!(target.asked().iter().all(|head| head.starts_with("POST /hooks/transcription ")), "{:?}", target.asked());
+    let to = format!("http://{}/hook", target.address);
+    let sent = |line: &str| line.contains("\"forwarded\"") && line.contains("post_call");
+    listen(&server, &hostile.url, &["--history", "--forward-to", &to, "-o", "ndjson"], sent).unwrap();
+    let asked = target.asked();
+    let hooks = || asked.iter().filter(|head| !head.starts_with("POST /hooks/transcription "));
+    assert!(hooks().count() > 0 && hooks().all(|head| head.starts_with("POST /hook ")), "{asked:?}");
+}
+
+#[test]
+fn listen_shows_what_the_server_refused() {
+    let server = server();
+    let target = Between::backend();
+    let to = format!("http://{}/hook", target.address);
+    assert_eq!(server.bash("umask 077; printf wrong > wrong.txt").code, 0);
+    for (args, sign) in
+        [(&["--forward-to", to.as_str()][..], "refused"), (&["--verdict", "unverified", "-o", "ndjson"], "\"refused\"")]
+    {
+        let is_seen = AtomicBool::new(false);
+        let line = std::thread::scope(|scope| {
+            // What was refused before it began to look is not told, so there is more until it is.
+            scope.spawn(|| {
+                while !is_seen.load(Ordering::Relaxed) {
+                    server.run(&["trigger", "turn", "--secret-file", "wrong.txt", "-q"]);
+                }
+            });
+            let line = listen(&server, &server.url, args, |line| line.contains(sign));
+            is_seen.store(true, Ordering::Relaxed);
+            line
+        });
+        let line = line.unwrap();
+        assert!(line.contains("transcription") && line.contains("127.0.0.1"), "{line}");
+    }
 }

@@ -188,3 +188,17 @@ fn the_bodies_of_deliveries_stay_as_they_came_but_for_a_terminal() {
     let all = server.run(&["deliveries", "export", id]).stdout;
     assert!(all.contains(r"a\u202eb") && !all.contains('\u{202e}'), "{all}");
 }
+
+#[test]
+fn a_replay_that_changed_nothing_says_so() {
+    let server = Server::start();
+    let first = server.run(&["replay", "tow-truck", "--speed", "max"]);
+    assert!(first.code == 0 && !first.stderr.contains("repeat"), "{first:?}");
+    let again = server.run(&["replay", "tow-truck", "--speed", "max"]);
+    assert!(
+        again.code == 0 && again.stderr.contains("all 11 were repeats") && again.stderr.contains("--fresh"),
+        "{again:?}"
+    );
+    let fresh = server.run(&["replay", "tow-truck", "--speed", "max", "--fresh"]);
+    assert!(fresh.code == 0 && !fresh.stderr.contains("repeat"), "{fresh:?}");
+}

@@ -95,6 +95,22 @@ impl Between {
         })
     }
 
+    /// A backend that answers 200 to everything, and notes the first line and the headers.
+    pub fn backend() -> Self {
+        Self::start(|connection, log| async move {
+            let mut connection = BufReader::new(connection);
+            let head = head(&mut connection).await?;
+            let length = head
+                .to_lowercase()
+                .split_once("content-length: ")
+                .and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
+            connection.read_exact(&mut vec![0; length.unwrap_or(0)]).await?;
+            log.lock().unwrap().push(head);
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await?;
+            connection.shutdown().await
+        })
+    }
+
     /// What it was asked for so far.
     pub fn asked(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()

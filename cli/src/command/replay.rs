@@ -1,5 +1,7 @@
 //! `replay`: payloads back into signed webhooks.
 
+mod repeats;
+
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -174,6 +176,10 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
         return Err(closed.clone());
     }
     lock(&report).summary();
+    let shapes = lock(&report).shapes();
+    if let Some(shapes) = shapes.filter(|_| done.is_ok() && args.to.is_none() && args.tamper.is_none()) {
+        repeats::tell(settings, shapes).await;
+    }
     if work.mischief.is_random() {
         settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callscope_common::api::DeliveryView;
+use callscope_common::api::{Attempt, DeliveryView};
 use serde_json::json;
 
 use super::courier::duplicate;
@@ -47,6 +47,25 @@ impl Report {
             return self.output.write(&Safe::json_line(&json!({"type": "delivery", "delivery": view}).to_string()));
         }
         self.output.write(&Safe::line(facts(view).trim_end()).end())
+    }
+
+    /// A webhook that the server refused, since its signature does not fit.
+    pub fn refused(&mut self, attempt: &Attempt) -> Result<()> {
+        if self.output.is_json() {
+            let line = json!({"type": "refused", "attempt": attempt}).to_string();
+            return self.output.write(&Safe::json_line(&line));
+        }
+        let at = attempt.at.to_string();
+        let (from, cause) = (attempt.remote_addr.as_deref().unwrap_or("-"), attempt.diagnosis.as_deref());
+        let cause = cause.map_or(String::new(), |cause| format!("; likely cause: {cause}"));
+        let line = format!(
+            "{}  {:<23}  refused    from {from}: {}{cause}",
+            at.get(11..19).unwrap_or_default(),
+            attempt.route,
+            attempt.reason
+        );
+        let line = self.output.tinted(Safe::line(&line), Tint::Bad);
+        self.output.write(&line.end())
     }
 
     /// A delivery that the target answered, or that was given up.
