@@ -1,6 +1,7 @@
 //! `trigger`: one payload of a type.
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
@@ -28,8 +29,9 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
     }
     let payload = payload(&args)?;
     if args.print {
-        // The same JSON that would be sent.
-        settings.output(Format::Json).write(&Safe::json(&payload.body).end())?;
+        // The same JSON that would be sent; in a file without a line end that would not be.
+        let end = Safe::literal(if std::io::stdout().is_terminal() { "\n" } else { "" });
+        settings.output(Format::Json).write(&Safe::json(&payload.body).and(&end))?;
         return Ok(Exit::Ok);
     }
     let secret = webhook_secret(args.secret_file.as_ref())?;
