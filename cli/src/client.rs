@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer taken, in bytes.
-const LONGEST: usize = 64 << 20;
+pub const LONGEST: usize = 64 << 20;
 /// Longest answer taken that says no, in bytes.
 const LONGEST_REFUSAL: usize = 64 << 10;
 /// What is put together from several answers is at most so long, in bytes.
@@ -47,11 +47,16 @@ impl Client {
 
     /// GETs JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
-        let body = self.request(Method::GET, path, query).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
-                .hint("is that a Callscope server of the same version? callscope --version")
-        })
+        parsed(&self.request(Method::GET, path, query).await?, path)
+    }
+
+    /// GETs JSON of at most `longest` bytes; `None` where the answer is longer.
+    pub async fn get_within<T: DeserializeOwned>(&self, path: &[&str], longest: usize) -> Result<Option<T>> {
+        match self.answer(self.prepare(Method::GET, path)?, longest).await? {
+            Answer::Body(body) => parsed(&body, path).map(Some),
+            Answer::TooLong(_) => Ok(None),
+            Answer::Refused(refused) => Err(self.refusal(&refused).await),
+        }
     }
 
     /// GETs JSON as it came.
@@ -82,8 +87,9 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let body = match self.answer(request).await? {
+        let body = match self.answer(request, LONGEST).await? {
             Answer::Body(body) => body,
+            Answer::TooLong(path) => return Err(too_long(&format!("the answer of {path}"), LONGEST)),
             Answer::Refused(refused) if refused.is_missing() => return Ok(None),
             Answer::Refused(refused) => return Err(self.refusal(&refused).await),
         };
@@ -103,13 +109,14 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Vec<u8>> {
-        match self.answer(self.prepare(method, path)?.query(query)).await? {
+        match self.answer(self.prepare(method, path)?.query(query), LONGEST).await? {
             Answer::Body(body) => Ok(body),
+            Answer::TooLong(path) => Err(too_long(&format!("the answer of {path}"), LONGEST)),
             Answer::Refused(refused) => Err(self.refusal(&refused).await),
         }
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
+    async fn answer(&self, request: reqwest::RequestBuilder, longest: usize) -> Result<Answer> {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Err(self.route.trouble(&error).await.failure(&self.route)),
@@ -119,9 +126,9 @@ impl Client {
             return Err(failure);
         }
         if status.is_success() {
-            return match body(response, LONGEST).await {
+            return match body(response, longest).await {
                 Ok(body) => Ok(Answer::Body(body)),
-                Err(Unread::TooLong) => Err(too_long(&format!("the answer of {path}"), LONGEST)),
+                Err(Unread::TooLong) => Ok(Answer::TooLong(path)),
                 Err(Unread::Broken(error)) => Err(self.route.trouble(&error).await.failure(&self.route)),
             };
         }
@@ -148,6 +155,8 @@ impl Client {
 /// An answer, read.
 enum Answer {
     Body(Vec<u8>),
+    /// Longer than was allowed, with the path that was asked.
+    TooLong(String),
     Refused(Refused),
 }
 
@@ -214,7 +223,8 @@ pub async fn body(mut response: Response, longest: usize) -> std::result::Result
     if response.content_length().is_some_and(|length| length > longest as u64) {
         return Err(Unread::TooLong);
     }
-    let mut body = Vec::new();
+    let expected = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(expected);
     while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
         if body.len() + chunk.len() > longest {
             return Err(Unread::TooLong);
@@ -247,6 +257,13 @@ pub fn endpoint(server: &Url, path: &[&str]) -> Url {
         segments.pop_if_empty().extend(path);
     }
     url
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8], path: &[&str]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
+            .hint("is that a Callscope server of the same version? callscope --version")
+    })
 }
 
 fn spelled(path: &[&str]) -> String {

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use callscope_common::text;
 
+use crate::exit::brief;
+
 /// Whether nothing is said by [`caution`] any more.
 static MUTE: AtomicBool = AtomicBool::new(false);
 
@@ -87,7 +89,7 @@ impl Console {
     pub fn progress(self, message: &str) {
         if self.live && is_in_foreground() {
             let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K{}", text::one_line(message));
+            let _ = write!(stderr, "\r\x1b[K{}", text::one_line(brief(message)));
             let _ = stderr.flush();
         }
     }
@@ -95,7 +97,7 @@ impl Console {
     fn write(self, needs: Level, prefix: &str, message: &str) {
         if self.level >= needs {
             let clear = if self.live && is_in_foreground() { "\r\x1b[K" } else { "" };
-            let _ = writeln!(io::stderr().lock(), "{clear}{prefix}{}", text::one_line(message));
+            let _ = writeln!(io::stderr().lock(), "{clear}{prefix}{}", text::one_line(brief(message)));
         }
     }
 }

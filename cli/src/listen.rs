@@ -28,7 +28,7 @@ use crate::live::{Backoff, Endpoint};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use courier::{Courier, Tried};
-use fetch::{Fetched, Whole, fetch};
+use fetch::{Fetched, Whole, fetch, fetch_ahead};
 use keys::Keys;
 use place::PlaceFile;
 use report::{Report, Sent};
@@ -90,7 +90,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         let fetched = tokio::spawn(async move {
             match &update {
                 Update::Delivery(message) if wanted => {
-                    let fetched = fetch(&client, message.delivery.delivery_id).await;
+                    let fetched = fetch_ahead(&client, message.delivery.delivery_id).await;
                     (update, Some(fetched))
                 }
                 _ => (update, None),
@@ -155,7 +155,8 @@ struct Forwarder<'s> {
     last: Option<(DeliveryView, Whole)>,
 }
 
-type Item = Result<(Update, Option<Fetched>)>;
+/// An update, and of a delivery that is wanted, what was fetched of it ahead.
+type Item = Result<(Update, Option<Option<Fetched>>)>;
 
 impl Forwarder<'_> {
     async fn forward_all(
@@ -217,7 +218,11 @@ impl Forwarder<'_> {
         }
     }
 
-    async fn take(&mut self, view: DeliveryView, cursor: &str, fetched: Fetched) -> Result<()> {
+    async fn take(&mut self, view: DeliveryView, cursor: &str, fetched: Option<Fetched>) -> Result<()> {
+        let fetched = match fetched {
+            Some(fetched) => fetched,
+            None => fetch(&self.client, view.delivery_id).await,
+        };
         match self.whole(view.delivery_id, fetched).await? {
             Some(whole) => {
                 let is_begun = self.place.as_ref().is_some_and(|place| place.sending() == Some(view.delivery_id));

@@ -7,11 +7,13 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::hostile_server::{Hostile, Mode};
 use crate::server::{Server, TOW};
+use crate::terminal::Terminal;
 
 /// What the program may address, in KiB. A 64 MiB answer fits in several times over; one without end does not.
 const ADDRESS_SPACE: u64 = 1_500_000;
@@ -83,7 +85,8 @@ fn cases(command: &str, known: &Known) -> Option<Vec<Case>> {
             goes_on("tail --active --plain"),
         ],
         "top" => vec![case("top"), case("top -o json")],
-        "samples ls" | "samples show" | "samples new" | "samples validate" => {
+        "samples ls" => vec![case("samples ls"), case("samples ls -o json")],
+        "samples show" | "samples new" | "samples validate" => {
             vec![case(&format!("{command} line-busy")), case(&format!("{command} storm-night"))]
         }
         "webhook sign" => vec![with_stdin("webhook sign -", "\u{1b}]0;x\u{7}")],
@@ -167,6 +170,33 @@ fn no_command_lets_a_hostile_server_at_the_terminal() {
     });
     listener.kill().unwrap();
     listener.wait().unwrap();
+}
+
+/// On a terminal there are colours, cut lines and lines that are drawn over, and of the server still nothing raw.
+#[test]
+fn no_command_lets_a_hostile_server_at_a_real_terminal() {
+    let server = Server::start();
+    for sample in ["tow-truck", "line-busy"] {
+        server.replay(sample);
+    }
+    let known = Known { delivery: first(&server, "deliveries", "delivery_id"), connection: "0".into() };
+    let own = Regex::new("\r?\x1b\\[(0|1|4|3[0-7])?[mK]|\r").unwrap();
+    let full_screen = ["tail", "top", "login", "webhook sign", "webhook verify"];
+    for mode in [Mode::Fields, Mode::Refusal(400), Mode::Redirect] {
+        let hostile = Hostile::start(&server.url, mode);
+        for command in commands(&server).iter().filter(|command| !full_screen.contains(&command.as_str())) {
+            for case in cases(command, &known).unwrap().iter().filter(|case| !case.goes_on) {
+                let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
+                let mut program = server.callscope(&args);
+                program.env("CALLSCOPE_SERVER", &hostile.url);
+                let bytes = Terminal::run(&program, 80, 24).ended().bytes;
+                let text = String::from_utf8(bytes).unwrap();
+                let rest = own.replace_all(&text, "");
+                let raw = rest.chars().find(|c| is_raw(*c));
+                assert_eq!(raw, None, "{} ({mode:?}):\n{}", case.args.join(" "), text.escape_debug());
+            }
+        }
+    }
 }
 
 /// The first id in a list, once it has one.

@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: Token) -> Result {
         Token::Revoke { jti } => {
             let path = [PATH[0], PATH[1], PATH[2], PATH[3], &jti];
             let client = Client::new(settings)?;
-            let revoked: Option<serde_json::Value> = client.ask(Method::DELETE, &path, None).await?;
+            let revoked: Option<serde::de::IgnoredAny> = client.ask(Method::DELETE, &path, None).await?;
             revoked.ok_or_else(|| {
                 absent(settings, "revoke tokens")
                     .hint("until it can, a token ends by itself, or with the server's jwt_secret")

@@ -3,7 +3,7 @@
 //! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call that is
 //! neither is old and over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use callscope_common::api::CallView;
@@ -22,6 +22,8 @@ use crate::tail::outcome;
 
 /// Most calls of one kind looked at.
 const PAGE: u32 = 500;
+/// So many calls are remembered; beyond, those that are in the list no longer are forgotten.
+const REMEMBERED: usize = 100_000;
 /// From this width on there is room for everything.
 const WIDE: usize = 80;
 
@@ -108,6 +110,10 @@ fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Se
         output.line(&line(&header, output.width()), Tint::Header)?;
     }
     let seen = seen.get_or_insert_default();
+    if seen.len() > REMEMBERED {
+        let listed: HashSet<CallId> = calls.iter().map(|(_, call)| call.call_id).collect();
+        seen.retain(|id, _| listed.contains(id));
+    }
     for (raw, call) in calls {
         let now = Seen { seq: call.seq, turns: call.turns, status: call.status };
         let what = what(seen.get(&call.call_id), &now);

@@ -15,6 +15,7 @@ use super::show::{Whole, fetch};
 use super::{chosen, read};
 use crate::args::{ExportDeliveries, Format, Verdict};
 use crate::client::Client;
+use crate::command::calls::check_length;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::{Safe, behind};
 use crate::redact::Redactor;
@@ -79,7 +80,10 @@ pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -
         count += 1;
         match &args.dir {
             Some(dir) => write(dir, count, &fixture)?,
-            None if as_document => lines.push(fixture.line),
+            None if as_document => {
+                lines.push(fixture.line);
+                check_length(&lines)?;
+            }
             None => output.write(&Safe::json_line(fixture.line.get()))?,
         }
     }
