@@ -9,6 +9,7 @@
 //! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them
 //! - [`net`]: the one way to a server, for HTTP and WebSockets
 //! - [`output`], [`console`]: data to stdout, all else to stderr; [`safe`]: text that a terminal does not act on; [`exit`]: exit codes
+//! - [`items`]: lists in answers, bounded
 //! - [`hangup`]: SIGHUP as the parent left it
 
 mod args;
@@ -19,6 +20,7 @@ mod config;
 mod console;
 mod exit;
 mod hangup;
+mod items;
 mod listen;
 mod live;
 mod net;

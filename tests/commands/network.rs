@@ -266,6 +266,22 @@ fn listen(server: &Server, url: &str, args: &[&str], is: impl Fn(&str) -> bool) 
 }
 
 #[test]
+fn each_of_two_backends_has_a_way_of_its_own() {
+    let server = server();
+    let backend = Between::backend();
+    let tls = Between::tls(backend.address);
+    let (plain, encrypted) =
+        (format!("http://{}/hook", backend.address), format!("https://localhost:{}/turns", tls.address.port()));
+    let trusted = [("SSL_CERT_FILE", authority())];
+    for (to, turns_to) in [(&plain, &encrypted), (&encrypted, &plain)] {
+        let args = ["replay", "tow-truck", "--speed", "max", "--to", to, "--turns-to", turns_to];
+        let ran = run(&server, &server.url, &trusted, &args);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    assert_eq!(backend.asked().len(), 22);
+}
+
+#[test]
 fn listen_takes_a_redirect_for_a_failure_and_tells_where_it_leads() {
     let server = server();
     let target = Between::redirect("http://other.example".into());

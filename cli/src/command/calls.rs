@@ -15,6 +15,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::args::{Calls, Format};
 use crate::client::{Client, LONGEST_LIST, too_long};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::moment;
 use crate::settings::Settings;
 use crate::tail::outcome;
@@ -59,6 +60,7 @@ fn with_hint(failure: Failure) -> Failure {
 async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], limit: u32) -> Result {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         calls: Vec<Box<RawValue>>,
         #[serde(default)]
         next_cursor: Option<String>,

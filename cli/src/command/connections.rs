@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::args::{Connections, Format};
 use crate::client::{Client, checked};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::moment;
 use crate::settings::Settings;
 
@@ -58,6 +59,7 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
 async fn all(client: &Client, settings: &Settings) -> Result<Vec<Shown>> {
     #[derive(Deserialize)]
     struct List {
+        #[serde(deserialize_with = "items")]
         connections: Vec<Box<RawValue>>,
         #[serde(default)]
         silent_nodes: Vec<String>,

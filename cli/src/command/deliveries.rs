@@ -12,6 +12,7 @@ use super::calls::{check_length, moment_ago};
 use crate::args::{Deliveries, Format, Verdict, WhichDeliveries};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::{behind, moment};
 use crate::settings::Settings;
 
@@ -51,6 +52,7 @@ fn query(which: &WhichDeliveries) -> Result<Vec<(&'static str, String)>> {
 async fn chosen(client: &Client, which: &WhichDeliveries, limit: u32) -> Result<(Vec<Box<RawValue>>, bool)> {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         deliveries: Vec<Box<RawValue>>,
         #[serde(default)]
         next_cursor: Option<String>,

@@ -14,6 +14,7 @@ use super::calls::span_secs;
 use crate::args::{Format, Token};
 use crate::client::{Client, TOKEN_HINT, shown};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::{Safe, behind, moment, shell_word};
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -86,6 +87,7 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
 async fn list(settings: &Settings) -> Result {
     #[derive(Deserialize)]
     struct List {
+        #[serde(deserialize_with = "items")]
         tokens: Vec<Box<RawValue>>,
     }
     #[derive(Deserialize)]

@@ -53,8 +53,8 @@ const OF_THE_CONNECTION: [&str; 9] = [
 /// Sends webhooks to one target.
 #[derive(Debug)]
 pub struct Courier {
-    http: reqwest::Client,
-    way: Way,
+    /// The ways to where post-call webhooks go and to where turns go, which may be different servers.
+    ways: [(Way, reqwest::Client); 2],
     target: Target,
     secret: Option<Secret>,
     expect: Expect,
@@ -102,10 +102,13 @@ impl Courier {
         tamper: Option<Tamper>,
         console: Console,
     ) -> Result<Self> {
-        let way = Way::to(&target.server)?;
+        let way = |url: &Url| Way::to(url).and_then(|way| Ok((way.clone(), way.client()?)));
+        let post_call = way(&target.post_call)?;
+        let turns =
+            target.turns.as_ref().filter(|url| url.origin() != target.post_call.origin()).map(way).transpose()?;
+        let turns = turns.unwrap_or_else(|| post_call.clone());
         Ok(Self {
-            http: way.client()?,
-            way,
+            ways: [post_call, turns],
             target,
             secret,
             explicit: expect.is_some() || tamper.is_some(),
@@ -122,6 +125,10 @@ impl Courier {
             Route::Turn => self.target.turns.as_ref(),
             Route::PostCall => Some(&self.target.post_call),
         }
+    }
+
+    fn way(&self, route: Route) -> &(Way, reqwest::Client) {
+        &self.ways[usize::from(route == Route::Turn)]
     }
 
     /// Which answers are right.
@@ -186,7 +193,7 @@ impl Courier {
         let url = self.url(delivery.route).unwrap_or(&self.target.post_call).clone();
         let response = match self.request(url, delivery).send().await {
             Ok(response) => response,
-            Err(error) => return self.unanswered(&error, attempts, sent.elapsed()).await,
+            Err(error) => return self.unanswered(delivery.route, &error, attempts, sent.elapsed()).await,
         };
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
         let status = response.status().as_u16();
@@ -215,8 +222,8 @@ impl Courier {
     }
 
     /// There was no answer. What does not pass by waiting is not tried again.
-    async fn unanswered(&self, error: &reqwest::Error, attempts: u32, took: Duration) -> Try {
-        let trouble = self.way.trouble(error).await;
+    async fn unanswered(&self, route: Route, error: &reqwest::Error, attempts: u32, took: Duration) -> Try {
+        let trouble = self.way(route).0.trouble(error).await;
         if !trouble.is_lasting {
             return Try::Again { why: trouble.what, wait: None, status: None };
         }
@@ -225,7 +232,7 @@ impl Courier {
     }
 
     fn request(&self, url: Url, delivery: &Delivery) -> reqwest::RequestBuilder {
-        let mut request = self.http.post(url).timeout(TIMEOUT);
+        let mut request = self.way(delivery.route).1.post(url).timeout(TIMEOUT);
         if let Some(headers) = &delivery.headers {
             let own = |name: &str| !OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str());
             for (name, value) in headers.iter().filter(|(name, _)| own(name)) {

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::args::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Result};
+use crate::items::items;
 use crate::live::Backoff;
 use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
@@ -83,6 +84,7 @@ type Shown = (Box<RawValue>, CallView);
 async fn look(client: &Client, watch: &Watch) -> Result<Vec<Shown>> {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         calls: Vec<Box<RawValue>>,
     }
     let mut calls: HashMap<CallId, Shown> = HashMap::new();
