@@ -202,3 +202,12 @@ fn a_replay_that_changed_nothing_says_so() {
     let fresh = server.run(&["replay", "tow-truck", "--speed", "max", "--fresh"]);
     assert!(fresh.code == 0 && !fresh.stderr.contains("repeat"), "{fresh:?}");
 }
+
+#[test]
+fn the_demo_minds_no_settings_that_lie_around() {
+    let server = Server::start();
+    std::fs::write(format!("{}/callscope.toml", server.home()), "unknown_calls = \"reject\"\nport = 1\nnonsense = 7\n")
+        .unwrap();
+    let ran = server.run(&["demo", "--speed", "max"]);
+    assert!(ran.code == 0 && ran.stdout.contains("this is Nova"), "{ran:?}");
+}
