@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// `tail`.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -50,9 +51,14 @@ pub struct Tail {
     #[arg(short = 't', long)]
     pub timestamps: bool,
     /// Only turns whose text matches
-    #[arg(short, long, value_name = "REGEX")]
+    #[arg(short, long, value_name = "REGEX", value_parser = composed)]
     pub include: Vec<regex::Regex>,
     /// No turns whose text matches
-    #[arg(short, long, value_name = "REGEX")]
+    #[arg(short, long, value_name = "REGEX", value_parser = composed)]
     pub exclude: Vec<regex::Regex>,
+}
+
+/// Takes a regular expression in composed letters (NFC), as the texts that it is compared with are.
+fn composed(text: &str) -> Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&text.nfc().collect::<String>())
 }

@@ -63,7 +63,6 @@ async fn play(scripts: Vec<Script>, reconnect: bool) -> (Vec<Value>, Vec<Update>
         }
         asked
     });
-    crate::client::install_tls();
     let identifier = Identifier::parse("EL_a_1").unwrap();
     let request = Request { identifier, start: Start::First, wait: true, follow: true, reconnect };
     let (sender, mut receiver) = mpsc::channel(4);

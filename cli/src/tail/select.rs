@@ -1,10 +1,12 @@
 //! Which updates are shown: the last N turns of what was there, and turns that match.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, Timestamp};
 use regex::Regex;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::args;
 use crate::live::{Gap, Incoming, Place, Update};
@@ -30,8 +32,10 @@ impl Selection {
             Update::Message(Incoming { message: ServerMessage::TranscriptionPartial(turn), .. }) => &turn.message_text,
             _ => return true,
         };
-        (self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(text)))
-            && !self.exclude.iter().any(|regex| regex.is_match(text))
+        // Both sides in composed letters: what looks the same is the same.
+        let text: Cow<'_, str> = if is_nfc(text) { text.into() } else { text.nfc().collect::<String>().into() };
+        (self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(&text)))
+            && !self.exclude.iter().any(|regex| regex.is_match(&text))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
+use crate::hangup;
 
 /// Signals closer together than this are one.
 const TOGETHER: Duration = Duration::from_millis(300);
@@ -18,11 +19,11 @@ pub enum Signal {
     Terminate,
 }
 
-/// Waits for SIGINT, SIGTERM and SIGHUP.
+/// Waits for SIGINT, SIGTERM and SIGHUP; not for a SIGHUP that came in ignored, as `nohup` wants it.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
-    hangup: unix::Signal,
+    hangup: Option<unix::Signal>,
 }
 
 impl Signals {
@@ -47,7 +48,7 @@ impl Signals {
         Ok(Self {
             interrupt: open(SignalKind::interrupt())?,
             terminate: open(SignalKind::terminate())?,
-            hangup: open(SignalKind::hangup())?,
+            hangup: if hangup::is_ignored() { None } else { Some(open(SignalKind::hangup())?) },
         })
     }
 
@@ -56,7 +57,15 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hangup.recv() => Signal::Terminate,
+            _ = next_of(&mut self.hangup) => Signal::Terminate,
         }
+    }
+}
+
+/// The next signal of a kind that is waited for; never, where it is not.
+async fn next_of(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

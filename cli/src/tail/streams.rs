@@ -15,7 +15,7 @@ use crate::args;
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
 use crate::live::{self, EndReason, Ending, Endpoint, Place, Request, Start, Update};
-use crate::output::shell_word;
+use crate::output::behind;
 use crate::settings::Settings;
 
 /// How many updates may wait between the sockets and the writer. While it is full the sockets are not read, so that a
@@ -73,7 +73,7 @@ impl Streams {
         let save = match &options.save {
             Some(path) => {
                 let file = std::fs::File::create(path).map_err(|error| Failure::file("write", path, &error))?;
-                Some(Ndjson::new(file, Vec::new(), false))
+                Some(Ndjson::new(file, Vec::new()))
             }
             None => None,
         };
@@ -230,7 +230,7 @@ impl Streams {
         let command = |(call, request): (usize, &Request)| {
             let id = &request.identifier;
             if matches!(&self.endings[call], Some(Ending { reason: EndReason::CallEnded, .. })) {
-                return format!("keep it: callscope calls export {}{flags}", shell_word(id.as_str()));
+                return format!("keep it: callscope calls export{flags} {}", behind(id.as_str()));
             }
             format!("go on with: {}", live::resume_command(id, self.selectors[call].place(), flags))
         };
