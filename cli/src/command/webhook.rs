@@ -16,7 +16,7 @@ use crate::secret::{Known, known_secrets, webhook_secret};
 use crate::settings::Settings;
 
 /// Enough to try everything on any body there is room for on the wire, and to end within seconds.
-const BUDGET: u64 = 2 << 30;
+const BUDGET: u64 = 512 << 20;
 
 /// Runs it.
 pub fn run(settings: &Settings, args: Webhook) -> Result {
