@@ -19,3 +19,4 @@ mod settings;
 mod slow;
 mod storage;
 mod store;
+mod strangers;

@@ -28,8 +28,6 @@ pub struct Head {
     headers: Vec<(String, String)>,
     remote_addr: Option<String>,
     length: Option<u64>,
-    /// Whether the sender waits to hear whether it may send the body.
-    expects_continue: bool,
 }
 
 #[rocket::async_trait]
@@ -43,7 +41,6 @@ impl<'r> FromRequest<'r> for Head {
             headers,
             remote_addr: request.remote().map(|remote| remote.to_string()),
             length: request.headers().get_one("Content-Length").and_then(|length| length.parse().ok()),
-            expects_continue: request.headers().contains("Expect"),
         })
     }
 }
@@ -64,12 +61,10 @@ async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let Head { headers, remote_addr, length, expects_continue } = head;
+    let Head { headers, remote_addr, length } = head;
     let mut incoming = Incoming { route, remote_addr, headers, body: Vec::new() };
     if let Err(unverified) = app.ingest.admit(&incoming) {
-        if !expects_continue {
-            body::discard(data).await;
-        }
+        body::discard(data).await;
         return Err(unsigned(unverified));
     }
     let (body, room) = body::read(data, limit, length, &app.budget).await?;

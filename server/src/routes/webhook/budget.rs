@@ -75,6 +75,12 @@ impl Budget {
         Self::of_kib(usize::try_from(kib).unwrap_or(usize::MAX), WAIT)
     }
 
+    /// Takes so many bytes of the room away for good, so that a test can fill the rest.
+    #[doc(hidden)]
+    pub fn leave(&self, bytes: usize) {
+        self.room.forget_permits(self.room.available_permits().saturating_sub(bytes >> 10));
+    }
+
     fn of_kib(kib: usize, wait: Duration) -> Self {
         Self { room: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))), arriving: Arc::default(), wait }
     }
