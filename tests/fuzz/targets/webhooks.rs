@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
             completes(&result.data);
         }
         Change::Failure(failure) => completes(&failure.data),
-        Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413)),
+        Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413 | 415)),
         Change::Audio { bytes, .. } => assert!(!bytes.is_empty()),
         Change::Ignored { .. } => {}
     }
