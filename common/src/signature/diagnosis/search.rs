@@ -27,7 +27,7 @@ const MAX_CHANGES: usize = 2;
 /// What a candidate costs apart from its bytes: a block of the hash and two for the keys.
 const CANDIDATE: u64 = 192;
 /// What a piece costs apart from its bytes, so that bodies of many small ones cost what they take.
-const PIECE: u64 = 8;
+const PIECE: u64 = 16;
 /// Bytes gathered before they are hashed.
 const GATHERED: usize = 4 << 10;
 /// How many times as long as the body a changed one may become, and what it may have at least: indented ones grow with the
