@@ -1,20 +1,21 @@
 //! Payloads without people in them: fixtures that may be shown around.
 //!
-//! Values are replaced where they stand; keys, their order, numbers and identifiers stay as they came, so that what is left is
-//! the same webhook about somebody else. The same person, address or number becomes the same stand-in throughout.
+//! Values are replaced where they stand; keys, their order, amounts, times and identifiers stay as they came, so that what is left
+//! is the same webhook about somebody else. The same person, address or number becomes the same stand-in throughout.
 
+mod digits;
 mod find;
 mod path;
 
 use std::collections::HashMap;
 use std::fmt;
 
-use callscope_common::json::replace_lone_surrogates;
+use callscope_common::json::{replace_lone_surrogates, replace_not_numbers};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use find::{People, names_person, phone_key};
+use find::{People, Place, looks_like_name, names_person, phone_key};
 pub use path::{Path, Step};
 
 /// Deeper values are dropped: no webhook nests so deep, and nobody would look there.
@@ -46,10 +47,11 @@ impl Redactor {
     /// The document without what is to be replaced; the reason where it is not JSON.
     pub fn document(&mut self, text: &str) -> Result<String, String> {
         let text = replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let text = replace_not_numbers(&text);
         let value: &RawValue = serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))?;
         if let Some(people) = &mut self.people {
             let mut names = Vec::new();
-            collect_names(value, 0, &mut names);
+            collect_names(value, &mut Vec::new(), &mut names);
             people.meet(&names);
         }
         let mut out = String::with_capacity(text.len());
@@ -85,17 +87,18 @@ impl Redactor {
     }
 
     fn object(&mut self, value: &RawValue, at: &mut Vec<Step>, out: &mut String) {
-        let fields = fields(value);
         out.push('{');
-        for (place, (key, value)) in fields.into_iter().enumerate() {
+        for (place, (key, value, step)) in steps(value).into_iter().enumerate() {
             if place > 0 {
                 out.push(',');
             }
             write_string(&key, out);
             out.push(':');
+            let path = at.len();
+            at.extend(step.into_iter().map(Step::Named));
             at.push(Step::Key(key));
             self.value(value, at, out);
-            at.pop();
+            at.truncate(path);
         }
         out.push('}');
     }
@@ -114,48 +117,101 @@ impl Redactor {
         out.push(']');
     }
 
-    fn string(&mut self, value: &RawValue, at: &[Step], out: &mut String) {
+    fn string(&mut self, value: &RawValue, at: &mut Vec<Step>, out: &mut String) {
         let (Some(people), Ok(text)) = (&mut self.people, serde_json::from_str::<String>(value.get())) else {
             return out.push_str(value.get());
         };
-        let key = key_of(at);
-        let redacted = people.replace(key, &text);
+        if let Some(inner) = nested(&text) {
+            // JSON in a string, as tools are asked and answer.
+            let (mut redacted, mut same) = (String::new(), String::new());
+            self.value(inner, at, &mut redacted);
+            Self::new(false, Vec::new()).value(inner, at, &mut same);
+            return if redacted == same { out.push_str(value.get()) } else { write_string(&redacted, out) };
+        }
+        let redacted = people.replace(place_of(at, Some(&text)), &text);
         // What needs no change keeps its spelling too.
         if redacted == text { out.push_str(value.get()) } else { write_string(&redacted, out) }
     }
 
     fn number(&mut self, text: &str, at: &[Step], out: &mut String) {
         match &mut self.people {
-            Some(people) if phone_key(key_of(at)) && text.len() >= 7 && text.bytes().all(|b| b.is_ascii_digit()) => {
-                out.push_str(people.number(text).trim_start_matches('+'));
-            }
-            _ => out.push_str(text),
+            Some(people) => out.push_str(&people.replace_number(place_of(at, None), text)),
+            None => out.push_str(text),
         }
     }
 }
 
-/// The key that a value stands under, lists aside.
-fn key_of(at: &[Step]) -> &str {
-    at.iter().rev().find_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None }).unwrap_or("")
+/// The object or list that a text is, where it is one.
+fn nested(text: &str) -> Option<&RawValue> {
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    is_json.then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-fn collect_names(value: &RawValue, depth: usize, names: &mut Vec<String>) {
-    if depth > MAX_DEPTH {
+/// What is told about a value by where it stands, and, of what the sender's own code says, by its looks.
+fn place_of<'k>(at: &'k [Step], text: Option<&str>) -> Place<'k> {
+    let keys = || at.iter().filter_map(Step::name);
+    let is_collected = keys().any(|key| key.starts_with("data_collection_results"));
+    let is_own = is_collected || keys().any(|key| key == "dynamic_variables");
+    let mut inward = keys().rev();
+    let mut key = inward.next().unwrap_or_default();
+    // Collected data stand under `value`, beside or below the name of what was collected.
+    if is_collected && key == "value" {
+        key = inward.next().unwrap_or_default();
+    } else if is_collected && key != "data_collection_id" {
+        // Beside them stand their schema and the reasons.
+        return Place { key, ..Place::default() };
+    }
+    let is_name = keys().any(|key| names_person(key, is_own)) || (is_own && text.is_some_and(looks_like_name));
+    Place { key, is_name, is_phone: keys().any(phone_key) && !is_id(key) }
+}
+
+/// Whether a key's value identifies something else than a person.
+fn is_id(key: &str) -> bool {
+    let key = key.to_lowercase();
+    key != "caller_id" && (key == "id" || key.ends_with("_id") || key.ends_with("sid"))
+}
+
+/// An object's fields; `value`s of collected data come with the name of what was collected, where that stands beside them.
+fn steps(value: &RawValue) -> Vec<(String, &RawValue, Option<String>)> {
+    let fields = fields(value);
+    let collected = fields.iter().find(|(key, _)| key == "data_collection_id");
+    let name = collected.and_then(|(_, id)| serde_json::from_str::<String>(id.get()).ok());
+    let of = |(key, value): (String, _)| {
+        let name = name.clone().filter(|_| key == "value");
+        (key, value, name)
+    };
+    fields.into_iter().map(of).collect()
+}
+
+fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) {
+    if at.len() > MAX_DEPTH {
         return;
     }
     match value.get().as_bytes().first() {
         Some(b'{') => {
-            for (key, value) in fields(value) {
-                match serde_json::from_str::<String>(value.get()) {
-                    Ok(name) if names_person(&key) => names.push(name),
-                    Ok(_) => {}
-                    Err(_) => collect_names(value, depth + 1, names),
-                }
+            for (key, value, name) in steps(value) {
+                let path = at.len();
+                at.extend(name.into_iter().map(Step::Named));
+                at.push(Step::Key(key));
+                collect_names(value, at, names);
+                at.truncate(path);
             }
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
-            items.into_iter().for_each(|item| collect_names(item, depth + 1, names));
+            for (place, item) in items.into_iter().enumerate() {
+                at.push(Step::Item(place));
+                collect_names(item, at, names);
+                at.pop();
+            }
+        }
+        Some(b'"') => {
+            let Ok(text) = serde_json::from_str::<String>(value.get()) else { return };
+            match nested(&text) {
+                Some(inner) => collect_names(inner, at, names),
+                None if place_of(at, Some(&text)).is_name => names.push(text),
+                None => {}
+            }
         }
         _ => {}
     }

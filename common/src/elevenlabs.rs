@@ -6,6 +6,7 @@
 use serde_json::value::RawValue;
 
 use crate::Speaker;
+use crate::forward::forward;
 use crate::json::{self, Object};
 
 /// One turn of the provider's transcript.
@@ -27,13 +28,11 @@ pub struct ProviderTurn {
 #[must_use]
 pub fn turns(transcript: &RawValue) -> Vec<ProviderTurn> {
     let mut turns = Vec::new();
-    let mut offset_secs = 0.0_f64;
-    for item in json::array(transcript) {
-        let Some(item) = json::object(item) else { continue };
-        // Times come rounded to seconds and now and then out of order; the order of the array is the order of the call.
-        let at = item.float("time_in_call_secs").filter(|secs| secs.is_finite()).unwrap_or(offset_secs);
-        offset_secs = offset_secs.max(at);
-        let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(&item), text));
+    let items: Vec<Object<'_>> = json::array(transcript).into_iter().filter_map(json::object).collect();
+    // Times come rounded to seconds and now and then out of order; the order of the array is the order of the call.
+    let told: Vec<f64> = items.iter().map(|item| item.float("time_in_call_secs").unwrap_or(f64::NAN)).collect();
+    for (item, offset_secs) in items.iter().zip(forward(&told)) {
+        let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(item), text));
         let calls = item.array("tool_calls").into_iter().filter_map(|call| tool_call(&json::object(call)?));
         let results = item.array("tool_results").into_iter().filter_map(|result| tool_result(&json::object(result)?));
         let tools = calls.chain(results).map(|text| (Speaker::Tool, text));
@@ -94,6 +93,20 @@ mod tests {
                 (Speaker::Tool, "book -> ok", 5.0),
                 (Speaker::Tool, "book failed: no", 5.0),
                 (Speaker::User, "Thanks", 5.0),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_odd_time_moves_no_other_turn() {
+        check(
+            r#"[{"role":"agent","message":"a","time_in_call_secs":1},{"role":"agent","message":"b","time_in_call_secs":1e12},
+                {"role":"agent","message":"c","time_in_call_secs":3},{"role":"agent","message":"d"}]"#,
+            &[
+                (Speaker::Agent, "a", 1.0),
+                (Speaker::Agent, "b", 1.0),
+                (Speaker::Agent, "c", 3.0),
+                (Speaker::Agent, "d", 3.0),
             ],
         );
     }

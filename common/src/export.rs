@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::api::{CallView, TranscriptView};
+use crate::forward::forward;
 use crate::transcript::clock;
 use crate::{CallData, Timestamp, text};
 
@@ -53,7 +54,7 @@ pub fn srt(view: &TranscriptView) -> String {
     let mut srt = String::new();
     for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
         // On one line and behind its speaker, no text is taken for a cue of its own.
-        let said = text::one_line(&turn.message_text);
+        let said = plain_srt(&turn.message_text);
         let (from, to) = (stamp(cue.0, ','), stamp(cue.1, ','));
         let _ = write!(srt, "{number}\n{from} --> {to}\n{}: {said}\n\n", turn.speaker_type);
     }
@@ -128,19 +129,28 @@ fn plain_md(text: &str) -> String {
     md
 }
 
+/// `text` on one line, meaning nothing to a player of SubRip subtitles.
+///
+/// The format knows no escapes, but players read tags (`<i>`, `<font>`) and the braces of other formats (`{\an8}`, `{y:i}`).
+/// A word joiner, which is not seen, behind what would begin one makes it none.
+fn plain_srt(text: &str) -> String {
+    const WORD_JOINER: char = '\u{2060}';
+    let safe = text::one_line(text);
+    let mut srt = String::with_capacity(safe.len());
+    for c in safe.chars() {
+        srt.push(c);
+        if matches!(c, '<' | '{' | '\\' | '&') {
+            srt.push(WORD_JOINER);
+        }
+    }
+    srt
+}
+
 /// When each turn is shown, in milliseconds: from when it was spoken until it was read or the next one comes.
 fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
-    let mut latest = 0;
+    let told: Vec<f64> = view.turns.iter().map(|turn| turn.offset_seconds).collect();
     #[allow(clippy::cast_possible_truncation)]
-    let starts: Vec<i64> = view
-        .turns
-        .iter()
-        .map(|turn| {
-            // Subtitles go forward, also where two clocks disagree.
-            latest = latest.max((turn.offset_seconds * 1e3).round() as i64);
-            latest
-        })
-        .collect();
+    let starts: Vec<i64> = forward(&told).into_iter().map(|secs| (secs * 1e3).round() as i64).collect();
     let cue = |(place, turn): (usize, &crate::api::TurnView)| {
         let length = i64::try_from(text::one_line(&turn.message_text).chars().count()).unwrap_or(i64::MAX);
         let read = length.saturating_mul(MS_A_CHARACTER).clamp(SHORTEST_MS, LONGEST_MS);

@@ -51,8 +51,25 @@ fn subtitles_last_until_read_or_until_the_next() {
 
 #[test]
 fn subtitles_never_go_back() {
-    let view = view(&[(5.0, Speaker::Agent, "a"), (1.0, Speaker::User, "b"), (f64::NAN, Speaker::User, "c")]);
-    assert!(cues(&view).iter().all(|(from, to)| *from == 5000 && to > from));
+    let back = view(&[
+        (3.0, Speaker::Agent, "a"),
+        (5.0, Speaker::Agent, "b"),
+        (1.0, Speaker::User, "c"),
+        (f64::NAN, Speaker::User, "d"),
+    ]);
+    assert_eq!(cues(&back).iter().map(|(from, _)| *from).collect::<Vec<_>>(), [3000, 5000, 5000, 5000]);
+    let odd = view(&[(1.0, Speaker::Agent, "a"), (1e12, Speaker::User, "b"), (3.0, Speaker::User, "c")]);
+    assert_eq!(cues(&odd), [(1000, 2000), (1000, 2000), (3000, 4000)]);
+}
+
+#[test]
+fn what_players_read_as_markup_is_none() {
+    let said = srt(&view(&[(0.0, Speaker::User, r"{\an8}<i>top</i> <font color=red>x &lt; \N y")]));
+    for markup in ["<i", "</", "<font", "{\\", "\\an8", "\\N", "&lt"] {
+        assert!(!said.contains(markup), "{markup} in {said}");
+    }
+    let seen = said.replace('\u{2060}', "");
+    assert!(seen.contains(r"user: {\an8}<i>top</i> <font color=red>x &lt; \N y"), "{seen}");
 }
 
 #[test]
@@ -61,7 +78,7 @@ fn subrip() {
     assert_eq!(
         srt(&view),
         "1\n00:00:00,000 --> 00:00:01,000\nagent: Hello\n\n\
-         2\n01:01:01,250 --> 01:01:04,500\nuser: a  2 00:00:00,000 --> 00:00:09,000 <b onclick=x>&\u{fffd}\n\n"
+         2\n01:01:01,250 --> 01:01:04,500\nuser: a  2 00:00:00,000 --> 00:00:09,000 <\u{2060}b onclick=x>&\u{2060}\u{fffd}\n\n"
     );
 }
 

@@ -3,6 +3,8 @@
 //! Values stay raw text until they are asked for, so that numbers of any size, key order and nesting of any depth pass
 //! through unharmed.
 
+mod not_numbers;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -10,6 +12,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
+
+pub use not_numbers::replace_not_numbers;
 
 /// A JSON object, its values unread. Of a repeated key the last counts.
 #[derive(Debug, Default, Clone)]

@@ -1,5 +1,10 @@
 //! The same JSON as other programs write it: Python's `json.dumps`, which the vendor uses, JavaScript's, and indented.
 
+mod tokens;
+
+use tokens::{Tokens, inner};
+pub use tokens::{string_length, whole_number_fields};
+
 /// As ElevenLabs writes its webhooks: `json.dumps` of Python.
 pub const WIRE: Style = Style { separators: Separators::Spaced, writing: Writing::Python };
 
@@ -45,104 +50,179 @@ pub fn all() -> impl Iterator<Item = Style> {
         .flat_map(move |separators| writings.into_iter().map(move |writing| Style { separators, writing }))
 }
 
+/// Takes what is written, piece by piece, and says when it takes no more.
+pub trait Sink {
+    /// Takes a piece.
+    ///
+    /// # Errors
+    /// [`Full`], after which nothing more is written.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full>;
+}
+
+/// A [`Sink`] takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no more is taken")]
+pub struct Full;
+
+/// Memory for what is written, up to a limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Sink for Bounded {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            return Err(Full);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// How many times as long as the JSON itself [`write`]'s result may be,
+const MAX_GROWTH: usize = 8;
+/// and what it may have at least, in bytes.
+const MIN_LIMIT: usize = 64 << 10;
+
 /// `json`, known to be JSON, in another style. Needs no stack, however deep it is nested.
+///
+/// Indenting each value by its depth is quadratic in the depth. What would become more than eight times as long as `json`
+/// (and longer than 64 KiB) is written on one line instead.
 #[must_use]
 pub fn write(json: &str, style: Style) -> String {
-    let mut out = String::with_capacity(json.len() * 2);
+    let limit = json.len().saturating_mul(MAX_GROWTH).max(MIN_LIMIT);
+    let one_line = Style { separators: Separators::Spaced, ..style };
+    for style in [style, one_line] {
+        let mut out = Bounded { bytes: Vec::with_capacity(json.len().saturating_mul(2).min(limit)), limit };
+        if write_to(json, style, &mut out).is_ok() {
+            // The pieces are ASCII and parts of a text, so this is a text too.
+            return String::from_utf8(out.bytes).unwrap_or_default();
+        }
+    }
+    json.to_owned()
+}
+
+/// Like [`write`], into a sink, which alone limits the length.
+///
+/// # Errors
+/// [`Full`], where the sink says so.
+pub fn write_to(json: &str, style: Style, out: &mut impl Sink) -> Result<(), Full> {
+    write_with_floats(json, style, &|_| false, out)
+}
+
+/// Like [`write_to`]. Whole numbers in fields whose name is a float's are written with the `.0` that JavaScript drops.
+///
+/// # Errors
+/// [`Full`], where the sink says so.
+pub fn write_with_floats(
+    json: &str,
+    style: Style,
+    is_float: &dyn Fn(&str) -> bool,
+    out: &mut impl Sink,
+) -> Result<(), Full> {
+    let mut tokens = Tokens::of(json);
     let mut depth = 0_usize;
-    let mut rest = json.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '"' => string_length(rest),
-            '{' | '}' | '[' | ']' | ',' | ':' => 1,
-            _ => rest.find([',', ':', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len()),
-        };
-        let Some((token, after)) = rest.split_at_checked(length.max(1)) else { break };
-        rest = after.trim_start_matches([' ', '\t', '\n', '\r']);
-        match first {
-            '"' => text(&mut out, token.get(1..token.len() - 1).unwrap_or_default(), style.writing),
-            '{' | '[' => {
-                out.push(first);
-                if rest.starts_with(['}', ']']) {
-                    continue;
+    let mut is_empty = false;
+    while let Some(token) = tokens.next() {
+        let was_empty = std::mem::take(&mut is_empty);
+        match token.as_bytes().first() {
+            Some(b'"') => string(out, token, style.writing)?,
+            Some(b'{' | b'[') => {
+                out.put(token.as_bytes())?;
+                is_empty = tokens.rest.starts_with(['}', ']']);
+                if !is_empty {
+                    depth += 1;
+                    line(out, depth, style.separators)?;
                 }
-                depth += 1;
-                line(&mut out, depth, style.separators);
             }
-            '}' | ']' => {
-                if !out.ends_with(['{', '[']) {
+            Some(b'}' | b']') => {
+                if !was_empty {
                     depth = depth.saturating_sub(1);
-                    line(&mut out, depth, style.separators);
+                    line(out, depth, style.separators)?;
                 }
-                out.push(first);
+                out.put(token.as_bytes())?;
             }
-            ',' => {
-                out.push(',');
-                match style.separators {
-                    Separators::Spaced => out.push(' '),
-                    separators => line(&mut out, depth, separators),
-                }
+            Some(b',') if style.separators == Separators::Spaced => out.put(b", ")?,
+            Some(b',') => {
+                out.put(b",")?;
+                line(out, depth, style.separators)?;
             }
-            ':' => out.push_str(if style.separators == Separators::Compact { ":" } else { ": " }),
-            '-' | '0'..='9' => number(&mut out, token, style.writing),
-            _ => out.push_str(token),
+            Some(b':') if style.separators == Separators::Compact => out.put(b":")?,
+            Some(b':') => out.put(b": ")?,
+            Some(b'-' | b'0'..=b'9') => {
+                let as_float = tokens.key.is_some_and(is_float);
+                number(out, token, style.writing, as_float)?;
+            }
+            _ => out.put(token.as_bytes())?,
         }
     }
-    out
+    Ok(())
 }
 
-fn line(out: &mut String, depth: usize, separators: Separators) {
-    if let Separators::Indented(by) = separators {
-        out.push('\n');
-        out.extend(std::iter::repeat_n(' ', depth * by));
+fn line(out: &mut impl Sink, depth: usize, separators: Separators) -> Result<(), Full> {
+    const BLANKS: [u8; 64] = [b' '; 64];
+    let Separators::Indented(by) = separators else { return Ok(()) };
+    out.put(b"\n")?;
+    let mut left = depth * by;
+    while left > 0 {
+        let piece = left.min(BLANKS.len());
+        out.put(&BLANKS[..piece])?;
+        left -= piece;
     }
+    Ok(())
 }
 
-/// Length in bytes of the JSON string at the beginning of `text`, with its quotes.
-#[must_use]
-pub fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-fn text(out: &mut String, inner: &str, writing: Writing) {
-    use std::fmt::Write as _;
-    out.push('"');
+fn string(out: &mut impl Sink, token: &str, writing: Writing) -> Result<(), Full> {
     if writing == Writing::Kept {
-        out.push_str(inner);
-    } else {
-        let ascii = writing == Writing::Python;
-        let mut rest = inner;
-        while let Some((said, length)) = unescape(rest) {
-            rest = rest.get(length..).unwrap_or_default();
-            let _ = match said {
-                Said::Lone(unit) => write!(out, "\\u{unit:04x}"),
-                Said::Char(c) => match c {
-                    '"' => write!(out, "\\\""),
-                    '\\' => write!(out, "\\\\"),
-                    '\n' => write!(out, "\\n"),
-                    '\r' => write!(out, "\\r"),
-                    '\t' => write!(out, "\\t"),
-                    '\u{8}' => write!(out, "\\b"),
-                    '\u{c}' => write!(out, "\\f"),
-                    ' '..='~' => write!(out, "{c}"),
-                    c if c < ' ' || ascii => {
-                        c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
-                    }
-                    c => write!(out, "{c}"),
-                },
-            };
-        }
+        return out.put(token.as_bytes());
     }
-    out.push('"');
+    let ascii = writing == Writing::Python;
+    // Neither changes the other's spelling nor needs one.
+    let is_plain =
+        |byte: &u8| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\')) || (*byte >= 0x7f && !ascii);
+    out.put(b"\"")?;
+    let mut rest = inner(token);
+    while !rest.is_empty() {
+        let run = rest.bytes().position(|byte| !is_plain(&byte)).unwrap_or(rest.len());
+        if run > 0 {
+            let (plain, after) = rest.split_at_checked(run).unwrap_or((rest, ""));
+            out.put(plain.as_bytes())?;
+            rest = after;
+            continue;
+        }
+        let Some((said, length)) = unescape(rest) else { break };
+        rest = rest.get(length..).unwrap_or_default();
+        character(out, &said, ascii)?;
+    }
+    out.put(b"\"")
+}
+
+/// Spells a character that is not plain.
+fn character(out: &mut impl Sink, said: &Said, ascii: bool) -> Result<(), Full> {
+    let c = match said {
+        Said::Lone(unit) => return escape(out, *unit),
+        Said::Char(c) => *c,
+    };
+    match c {
+        '"' => out.put(b"\\\""),
+        '\\' => out.put(b"\\\\"),
+        '\n' => out.put(b"\\n"),
+        '\r' => out.put(b"\\r"),
+        '\t' => out.put(b"\\t"),
+        '\u{8}' => out.put(b"\\b"),
+        '\u{c}' => out.put(b"\\f"),
+        c if c < ' ' || (ascii && c > '~') => {
+            c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| escape(out, *unit))
+        }
+        c => out.put(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// `\u` and four hex digits.
+fn escape(out: &mut impl Sink, unit: u16) -> Result<(), Full> {
+    let digit = |shift: u32| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
+    out.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)])
 }
 
 enum Said {
@@ -177,31 +257,26 @@ fn unescape(text: &str) -> Option<(Said, usize)> {
     })
 }
 
-/// Spells a number as Python's `repr` or JavaScript does; whole numbers stay as they are in both.
-fn number(out: &mut String, token: &str, writing: Writing) {
-    let fraction = token.contains(['.', 'e', 'E']);
-    let value = token.parse::<f64>().ok().filter(|value| value.is_finite());
-    let (Some(value), true, false) = (value, fraction, writing == Writing::Kept) else {
-        out.push_str(token);
-        return;
-    };
+/// Spells a number as Python's `repr` or JavaScript does; whole numbers stay as they are in both, unless it is a float's.
+fn number(out: &mut impl Sink, token: &str, writing: Writing, as_float: bool) -> Result<(), Full> {
+    let has_fraction = as_float || token.contains(['.', 'e', 'E']);
+    let value = if has_fraction && writing != Writing::Kept { token.parse::<f64>().ok() } else { None };
+    let Some(value) = value.filter(|value| value.is_finite()) else { return out.put(token.as_bytes()) };
     let python = writing != Writing::JavaScript;
     // The shortest digits that read back as the same number, which both languages print too.
     let spelled = format!("{value:e}");
     let (digits, exponent) = spelled.split_once('e').unwrap_or((&spelled, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let plain = if python { (-4..16).contains(&exponent) } else { (-6..21).contains(&exponent) };
-    if plain {
+    let spelled = if plain {
         let spelled = format!("{value}");
-        out.push_str(&spelled);
-        if python && !spelled.contains('.') {
-            out.push_str(".0");
-        }
-        return;
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    let width = if python { 2 } else { 1 };
-    out.push_str(&format!("{digits}e{sign}{:0width$}", exponent.abs()));
+        if python && !spelled.contains('.') { spelled + ".0" } else { spelled }
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        let width = if python { 2 } else { 1 };
+        format!("{digits}e{sign}{:0width$}", exponent.abs())
+    };
+    out.put(spelled.as_bytes())
 }
 
 #[cfg(test)]
@@ -238,5 +313,34 @@ mod tests {
     fn indented_like_both() {
         let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
         assert_eq!(write(r#"{"a":[1,{}],"b":[]}"#, style), "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}");
+    }
+
+    #[test]
+    fn what_is_nested_deep_is_not_indented_beyond_measure() {
+        let indented = Style { separators: Separators::Indented(4), writing: Writing::Kept };
+        for deep in [
+            format!("{}{}", "[".repeat(20_000), "]".repeat(20_000)),
+            format!("{}0{}", r#"{"a":"#.repeat(20_000), "}".repeat(20_000)),
+            format!("{}0{}{}", "[".repeat(1_000), ",0".repeat(120_000), "]".repeat(1_000)),
+        ] {
+            let written = write(&deep, indented);
+            assert!(written.len() <= deep.len() * 8, "{} bytes of {}", written.len(), deep.len());
+            assert!(!written.contains('\n'));
+            assert_eq!(written.replace(' ', ""), deep);
+        }
+        assert!(write("[[1]]", indented).contains('\n'));
+    }
+
+    #[test]
+    fn fields_of_whole_numbers_get_their_fraction_back() {
+        let json = r#"{"price":0,"tokens":7,"usage":{"price":-2,"big":12345678901234567890},"list":[1,2.5]}"#;
+        assert_eq!(whole_number_fields(json, 9), ["price", "tokens", "big", "list"]);
+        assert_eq!(whole_number_fields(json, 2), ["price", "tokens"]);
+        let mut out = Bounded { bytes: Vec::new(), limit: 1000 };
+        write_with_floats(json, WIRE, &|name| ["price", "big", "list"].contains(&name), &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out.bytes).unwrap(),
+            r#"{"price": 0.0, "tokens": 7, "usage": {"price": -2.0, "big": 1.2345678901234567e+19}, "list": [1.0, 2.5]}"#
+        );
     }
 }

@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod elevenlabs;
 pub mod event;
 pub mod export;
+mod forward;
 pub mod id;
 pub mod json;
 pub mod json_style;

@@ -25,13 +25,11 @@ pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
     value
 }
 
-/// A header's value, taken apart.
+/// A signature header, taken apart: all of its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHeader<'h> {
-    /// The signed time as it stands in the header: the digits that were signed.
-    timestamp: &'h str,
-    /// The signed time in Unix seconds.
-    pub unix_secs: i64,
+    /// The signed times as they stand in the header, the digits that were signed, and what they say in Unix seconds.
+    times: Vec<(&'h str, i64)>,
     digests: Vec<[u8; 32]>,
 }
 
@@ -58,27 +56,61 @@ impl<'h> SignatureHeader<'h> {
     /// How far ahead of the receiver's clock the signed time may lie, in seconds.
     pub const FUTURE_SECS: i64 = 60;
 
+    /// Most signed times read from one header.
+    pub const MAX_TIMES: usize = 4;
+
     /// Takes a header's value apart. Blanks around parts and unknown parts are ignored, hex is read in either case.
     ///
     /// # Errors
     /// [`SignatureError::Malformed`].
     pub fn parse(value: &'h str) -> Result<Self, SignatureError> {
-        let mut timestamp = None;
-        let mut digests = Vec::new();
-        for part in value.split(',') {
+        Self::parse_lines([value])
+    }
+
+    /// Takes apart the signature among a request's headers, of which there may be several lines.
+    ///
+    /// # Errors
+    /// [`SignatureError::Malformed`], also where there is none.
+    pub fn of(headers: &'h [(String, String)]) -> Result<Self, SignatureError> {
+        let ours = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+        Self::parse_lines(ours.map(|(_, value)| value.as_str()))
+    }
+
+    /// Takes a header of several lines apart. They are one list (RFC 9110, 5.3), and proxies join and part such lists: any
+    /// digest may belong to any time.
+    ///
+    /// # Errors
+    /// [`SignatureError::Malformed`].
+    pub fn parse_lines(lines: impl IntoIterator<Item = &'h str>) -> Result<Self, SignatureError> {
+        let mut header = Self { times: Vec::new(), digests: Vec::new() };
+        for part in lines.into_iter().flat_map(|line| line.split(',')) {
             let Some((key, value)) = part.split_once('=') else { continue };
             match key.trim() {
-                "t" if timestamp.is_none() => timestamp = Some(value.trim()),
-                "v0" if digests.len() < Self::MAX_DIGESTS => digests.extend(digest(value.trim())),
+                "t" if header.times.len() < Self::MAX_TIMES => header.times.extend(time(value.trim())),
+                "v0" if header.digests.len() < Self::MAX_DIGESTS => header.digests.extend(digest(value.trim())),
                 _ => {}
             }
         }
-        let timestamp = timestamp.ok_or(SignatureError::Malformed)?;
-        if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        if header.times.is_empty() || header.digests.is_empty() {
             return Err(SignatureError::Malformed);
         }
-        let unix_secs = timestamp.parse().map_err(|_| SignatureError::Malformed)?;
-        Ok(Self { timestamp, unix_secs, digests })
+        Ok(header)
+    }
+
+    /// The signed time in Unix seconds; of several the first.
+    #[must_use]
+    pub fn unix_secs(&self) -> i64 {
+        self.times.first().map_or(0, |(_, secs)| *secs)
+    }
+
+    /// Checks the signed time alone, which needs no body: one of several is enough.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooOld`] or [`SignatureError::FromTheFuture`].
+    pub fn is_timely(&self, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
+        let mut checked = self.times.iter().map(|(_, secs)| timely(*secs, now, tolerance_secs));
+        let first = checked.next().unwrap_or(Err(SignatureError::Malformed));
+        first.or_else(|error| checked.find(Result::is_ok).unwrap_or(Err(error)))
     }
 
     /// Checks the signed time against `now` (Unix seconds) and the digests against `body`, in constant time.
@@ -92,32 +124,58 @@ impl<'h> SignatureHeader<'h> {
         now: i64,
         tolerance_secs: i64,
     ) -> Result<(), SignatureError> {
-        if self.unix_secs < now.saturating_sub(tolerance_secs) {
-            return Err(SignatureError::TooOld);
-        }
-        if self.unix_secs > now.saturating_add(Self::FUTURE_SECS) {
-            return Err(SignatureError::FromTheFuture);
-        }
-        let mut fits = Choice::from(0);
-        for secret in secrets {
-            let expected = mac(secret.as_ref(), self.timestamp.as_bytes(), body);
-            for digest in &self.digests {
-                fits |= expected.as_slice().ct_eq(digest.as_slice());
+        self.signed_at(secrets, body, now, tolerance_secs).map(drop)
+    }
+
+    /// As [`verify`](Self::verify); returns the signed time that fits, in Unix seconds.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn signed_at<S: AsRef<[u8]>>(
+        &self,
+        secrets: &[S],
+        body: &[u8],
+        now: i64,
+        tolerance_secs: i64,
+    ) -> Result<i64, SignatureError> {
+        self.is_timely(now, tolerance_secs)?;
+        let timely = self.times.iter().filter(|(_, secs)| timely(*secs, now, tolerance_secs).is_ok());
+        for (timestamp, unix_secs) in timely {
+            let mut fits = Choice::from(0);
+            for secret in secrets {
+                let expected = mac(secret.as_ref(), timestamp.as_bytes(), body);
+                for digest in &self.digests {
+                    fits |= expected.as_slice().ct_eq(digest.as_slice());
+                }
+            }
+            if bool::from(fits) {
+                return Ok(*unix_secs);
             }
         }
-        if bool::from(fits) { Ok(()) } else { Err(SignatureError::Mismatch) }
+        Err(SignatureError::Mismatch)
     }
 }
 
-fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {
-    mac_of(secret, &[timestamp, b".", body])
+fn timely(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
+    if unix_secs < now.saturating_sub(tolerance_secs) {
+        Err(SignatureError::TooOld)
+    } else if unix_secs > now.saturating_add(SignatureHeader::FUTURE_SECS) {
+        Err(SignatureError::FromTheFuture)
+    } else {
+        Ok(())
+    }
 }
 
-/// HMAC-SHA256 of `parts`, one behind the other.
-fn mac_of(secret: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+/// A time of nothing but digits.
+fn time(text: &str) -> Option<(&str, i64)> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    Some((text, text.parse().ok().filter(|_| is_number)?))
+}
+
+fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {
     // HMAC takes a key of any length, so this cannot fail.
     let Ok(mut mac) = HmacSha256::new_from_slice(secret) else { return [0; 32] };
-    for part in parts {
+    for part in [timestamp, b".", body] {
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
@@ -186,5 +244,33 @@ mod tests {
         let header = SignatureHeader::parse(&header).unwrap();
         assert_eq!(header.verify(&["new", "old"], BODY, 1000, 1800), Ok(()));
         assert_eq!(header.verify::<&str>(&[], BODY, 1000, 1800), Err(SignatureError::Mismatch));
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let good = sign(SECRET, 1000, BODY);
+        let bad = format!("t=1000,v0={}", "0".repeat(64));
+        let late = sign(SECRET, 1, BODY);
+        let (time, digest) = good.split_once(',').unwrap();
+        let check = |lines: &[&str], now| {
+            SignatureHeader::parse_lines(lines.iter().copied())?.signed_at(&[SECRET], BODY, now, 1800)
+        };
+        for lines in [
+            vec![bad.as_str(), good.as_str()],
+            vec![good.as_str(), bad.as_str()],
+            vec![late.as_str(), good.as_str()],
+            vec![time, digest],
+            vec![digest, time],
+            vec!["", "v1=x", good.as_str()],
+            vec!["t=x", good.as_str()],
+        ] {
+            assert_eq!(check(&lines, 2000), Ok(1000), "{lines:?}");
+        }
+        assert_eq!(check(&[&late, &late], 2000), Err(SignatureError::TooOld));
+        assert_eq!(check(&[&bad, &late], 2000), Err(SignatureError::Mismatch));
+        assert_eq!(check(&[time, time], 2000), Err(SignatureError::Malformed));
+        assert_eq!(check(&[], 2000), Err(SignatureError::Malformed));
+        // A signed time counts with a digest of its own alone, whatever stands beside it.
+        assert_eq!(check(&[time, late.split_once(',').unwrap().1], 1000), Err(SignatureError::Mismatch));
     }
 }

@@ -4,35 +4,37 @@
 //! provider's JSON into a [`Change`]; the store makes it durable.
 
 pub mod elevenlabs;
+mod headers;
 pub mod naming;
 #[cfg(test)]
 mod payload_tests;
+pub mod recording;
+mod refusals;
 mod replay;
 pub mod signature;
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use callscope_common::api::Attempt;
 use callscope_common::{Timestamp, json};
-use parking_lot::Mutex;
-use rocket::tokio::sync::OwnedSemaphorePermit;
+use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rocket::tokio::task::spawn_blocking;
 use sha2::{Digest, Sha256};
 
 use crate::store::append::turn_hash;
 use crate::store::ledger::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
 use naming::Naming;
+use refusals::Refusals;
 pub use replay::Replay;
 use signature::{Checker, Unverified};
 
-/// Most refused attempts remembered; the oldest are forgotten first.
-const MAX_ATTEMPTS: usize = 1_000;
-
-/// Refusals whose cause is looked for, at most so many at once and a second: whoever floods the server costs it no more.
-const EXPLAINED_AT_ONCE: f64 = 20.0;
-const EXPLAINED_A_SECOND: f64 = 5.0;
+/// Bodies longer than this are verified and read on a thread for long work, since that takes them milliseconds and more,
+const LARGE: usize = 1 << 20;
+/// at most so many at a time: while it is read, a recording takes its bytes once more.
+const LARGE_AT_ONCE: usize = 2;
 
 /// A webhook as it came, nothing read yet.
 #[derive(Debug)]
@@ -65,27 +67,38 @@ pub enum Refused {
 /// The way in.
 #[derive(Debug)]
 pub struct Ingest {
-    checker: Checker,
-    naming: Naming,
+    checker: Arc<Checker>,
+    naming: Arc<Naming>,
     appender: Appender,
-    attempts: Mutex<VecDeque<Attempt>>,
-    unverified: AtomicU64,
-    /// What is left of the explanations, and since when.
-    explanations: Mutex<(f64, Instant)>,
+    refusals: Refusals,
+    large: Semaphore,
 }
 
 impl Ingest {
     /// A way in that believes what `checker` believes, and lets calls be named as `naming` says.
     #[must_use]
     pub fn new(checker: Checker, naming: Naming, appender: Appender) -> Self {
-        let explanations = Mutex::new((EXPLAINED_AT_ONCE, Instant::now()));
-        Self { checker, naming, appender, attempts: Mutex::default(), unverified: AtomicU64::new(0), explanations }
+        let checker = Arc::new(checker);
+        let refusals = Refusals::new(Arc::clone(&checker));
+        Self { checker, naming: Arc::new(naming), appender, refusals, large: Semaphore::new(LARGE_AT_ONCE) }
     }
 
     /// The attempts that did not verify: the newest of them, and how many there were.
     #[must_use]
     pub fn unverified(&self) -> (Vec<Attempt>, u64) {
-        (self.attempts.lock().iter().rev().cloned().collect(), self.unverified.load(Ordering::Relaxed))
+        self.refusals.listed()
+    }
+
+    /// Decides by a webhook's headers alone, before its body is read: whoever has no signature that could fit has no body read.
+    ///
+    /// # Errors
+    /// [`Unverified`]; the attempt is listed then.
+    pub fn admit(&self, incoming: &Incoming) -> Result<(), Unverified> {
+        let now = Timestamp::from_system_time(SystemTime::now());
+        self.checker.check_headers(&incoming.headers, now).inspect_err(|unverified| {
+            let cause = self.checker.explain_headers(&incoming.headers, now);
+            self.refusals.by_header(incoming, now, *unverified, cause);
+        })
     }
 
     /// Takes a webhook in; returns its answer once it is durable. `room` is what the body takes of the memory for bodies.
@@ -94,15 +107,13 @@ impl Ingest {
     /// [`Refused`]; then nothing of it took effect.
     pub async fn accept(&self, incoming: Incoming, room: Option<OwnedSemaphorePermit>) -> Result<Answer, Refused> {
         let received_at = Timestamp::from_system_time(SystemTime::now());
-        let header = incoming.header(callscope_common::signature::HEADER);
-        let signed_at = match self.checker.check(header, &incoming.body, received_at) {
-            Ok(signed_at) => signed_at,
-            Err(unverified) => {
-                self.remember(&incoming, received_at, unverified);
+        let delivery = match self.verified(incoming, received_at).await? {
+            Ok(delivery) => delivery,
+            Err((incoming, unverified)) => {
+                self.refusals.by_body(incoming, received_at, unverified);
                 return Err(Refused::Unverified(unverified));
             }
         };
-        let delivery = read(incoming, received_at, signed_at, &self.naming);
         match self.appender.submit_in(Op::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
             Ok(_) => Err(Refused::Store(StoreError::Damaged("outcome"))),
@@ -110,40 +121,31 @@ impl Ingest {
         }
     }
 
-    fn may_explain(&self) -> bool {
-        let (left, since) = &mut *self.explanations.lock();
-        *left = (*left + since.elapsed().as_secs_f64() * EXPLAINED_A_SECOND).min(EXPLAINED_AT_ONCE);
-        *since = Instant::now();
-        let may = *left >= 1.0;
-        if may {
-            *left -= 1.0;
+    async fn verified(&self, incoming: Incoming, received_at: Timestamp) -> Result<Checked, Refused> {
+        if incoming.body.len() <= LARGE {
+            return Ok(check(&self.checker, &self.naming, incoming, received_at));
         }
-        may
+        let (checker, naming) = (Arc::clone(&self.checker), Arc::clone(&self.naming));
+        let _turn = self.large.acquire().await;
+        let checked = spawn_blocking(move || check(&checker, &naming, incoming, received_at)).await;
+        checked.map_err(|_| Refused::Store(StoreError::Damaged("webhook")))
     }
+}
 
-    fn remember(&self, incoming: &Incoming, at: Timestamp, unverified: Unverified) {
-        self.unverified.fetch_add(1, Ordering::Relaxed);
-        let diagnosis =
-            self.may_explain().then(|| self.checker.explain(&incoming.headers, &incoming.body, at)).flatten();
-        let mut attempts = self.attempts.lock();
-        if attempts.len() >= MAX_ATTEMPTS {
-            attempts.pop_front();
-        }
-        attempts.push_back(Attempt {
-            at,
-            route: incoming.route.as_str().into(),
-            remote_addr: incoming.remote_addr.clone(),
-            reason: unverified.reason().into(),
-            diagnosis,
-            node: String::new(),
-        });
+/// A delivery, or what did not verify.
+type Checked = Result<Delivery, (Incoming, Unverified)>;
+
+fn check(checker: &Checker, naming: &Naming, incoming: Incoming, received_at: Timestamp) -> Checked {
+    match checker.check(&incoming.headers, &incoming.body, received_at) {
+        Ok(signed_at) => Ok(read(incoming, received_at, signed_at, naming)),
+        Err(unverified) => Err((incoming, unverified)),
     }
 }
 
 /// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
 #[must_use]
 pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, naming: &Naming) -> Delivery {
-    let (kind, change) = match text(&incoming.body) {
+    let (kind, change) = match said(&incoming) {
         Ok(text) => match incoming.route {
             Route::Transcription => elevenlabs::turn(&text),
             Route::PostCall => elevenlabs::post_call(&text, naming),
@@ -157,7 +159,7 @@ pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, 
         route: incoming.route,
         kind,
         received_at,
-        headers: kept_headers(&incoming.headers),
+        headers: headers::kept(&incoming.headers),
         body_hash,
         idempotency_key: idempotency_key(&incoming, &change),
         sameness,
@@ -175,15 +177,28 @@ fn idempotency_key(incoming: &Incoming, change: &Change) -> Option<Key> {
     is_kept.then(|| key(&[b"idempotency", incoming.route.as_str().as_bytes(), own.as_bytes()]))
 }
 
-fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, Box<Change>> {
-    let text = std::str::from_utf8(body).map_err(|error| {
+/// The body as JSON that a strict parser takes, where it is any.
+fn said(incoming: &Incoming) -> Result<Cow<'_, str>, Box<Change>> {
+    let is_plain = |encoding: &str| encoding.trim().is_empty() || encoding.trim().eq_ignore_ascii_case("identity");
+    let mut encodings = incoming.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Encoding"));
+    if encodings.any(|(_, encoding)| !encoding.split(',').all(is_plain)) {
+        return Err(Box::new(Change::Rejected {
+            status: 415,
+            message: "the body has a Content-Encoding".into(),
+            details: Some("webhooks are taken as they were signed: send the JSON itself, not compressed".into()),
+        }));
+    }
+    let text = std::str::from_utf8(&incoming.body).map_err(|error| {
         Box::new(Change::Rejected {
             status: 400,
             message: "the body is not JSON".into(),
             details: Some(format!("it is not UTF-8 at byte {}", error.valid_up_to())),
         })
     })?;
-    Ok(json::replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text)))
+    Ok(match json::replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+        Cow::Borrowed(text) => json::replace_not_numbers(text),
+        Cow::Owned(text) => Cow::Owned(json::replace_not_numbers(&text).into_owned()),
+    })
 }
 
 fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> Sameness {
@@ -208,15 +223,4 @@ fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed
             Sameness::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
         }
     }
-}
-
-/// The headers as JSON, without what would let somebody in elsewhere.
-fn kept_headers(headers: &[(String, String)]) -> String {
-    let hidden =
-        |name: &str| ["authorization", "cookie", "proxy-authorization"].iter().any(|h| name.eq_ignore_ascii_case(h));
-    let kept: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), if hidden(name) { "[hidden]" } else { value.as_str() }))
-        .collect();
-    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
 }

@@ -60,6 +60,8 @@ pub struct App {
     pub answers: bounded::Answers,
     /// Bounds the memory that bodies take while they are read.
     pub budget: webhook::Budget,
+    /// Longest body of a post-call webhook, in bytes.
+    pub max_post_call: u64,
     /// This process and its peers.
     pub cluster: Cluster,
     /// What this process counts.

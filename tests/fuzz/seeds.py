@@ -1,7 +1,9 @@
 """Writes the seeds of a fuzz target: seeds.py TARGET FOLDER. From the fixtures, the samples and the protocol's own examples."""
 
+import gzip
 import json
 import sys
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +46,21 @@ def webhooks():
     yield b"\x00" + b'\xef\xbb\xbf{"call_sid":"a","speaker":"tool","message":"m","timestamp":1790855035.5}'
 
 
+HEADERS = [b"t=1790855035,v0=%", b" t = 1790855035 , v1=x,v0=" + b"0" * 64 + b",v0=%", b"v0=%,t=1790853235", b"t=,v0=",
+           b"t=1790855035|v0=%", b"t=1790855035,v0=" + b"0" * 64 + b"|t=1790855035,v0=%"]
+FORGED = b"t=1790855035,v0=" + b"0" * 64
+BODIES = [b"{}", json.dumps(TURN).encode(), json.dumps(TURN, indent=2).encode() + b"\r\n", b'{"price":0,"n":[1,2.5,1e5,NaN]}',
+          b"[" * 2000 + b"]" * 2000, b'{"a":' * 1500, b"[" * 500 + b"0" + b",0" * 2000 + b"]" * 500, b'"' + b"\\u00e4" * 900 + b'"',
+          b"1" * 5000, b"[" + b'"",' * 2000 + b"1]", b"\xff\xfe\x00" * 900, b" \r\n" * 2000, b'"e30="', b"ZXlKMElqb2lleUo5",
+          b"payload=%7B%22a%22%3A+1%7D&x=1", gzip.compress(b" " * 60000), zlib.compress(b'{"a": 1}'), b"\xef\xbb\xbf{}", "\xfc".encode()]
+
+
 def signatures():
-    yield from (b"t=1790855035,v0=%", b" t = 1790855035 , v1=x,v0=" + b"0" * 64 + b",v0=%", b"v0=%,t=1790853235", b"t=,v0=")
+    for header in HEADERS:
+        yield header + b"\n{}"
+    for body in BODIES:
+        yield FORGED + b"\n" + body
+        yield HEADERS[0] + b"\n" + body
 
 
 def cursors():

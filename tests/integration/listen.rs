@@ -260,7 +260,7 @@ fn check(engine: Engine, log: &[Arrived]) {
     for arrived in log {
         assert_eq!(arrived.path, "/hooks/transcription");
         let signature = SignatureHeader::parse(arrived.header(HEADER).unwrap()).unwrap();
-        assert_eq!(signature.verify(&[SECRET], &arrived.body, signature.unix_secs, 0), Ok(()));
+        assert_eq!(signature.verify(&[SECRET], &arrived.body, signature.unix_secs(), 0), Ok(()));
         let mark = arrived.header("Callscope-Duplicate").unwrap_or_default();
         if seen.contains(&arrived.id()) {
             assert!(mark.contains("sent-again"), "{engine:?}: a second arrival without a mark: {arrived:?}");

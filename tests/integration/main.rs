@@ -23,3 +23,4 @@ mod settings;
 mod slow;
 mod storage;
 mod store;
+mod strangers;

@@ -213,7 +213,7 @@ def test_a_body_over_its_limit(server):
     sid = unique("sid")
     assert_error(server.post(TURNS, turn(sid, "x", padding="p" * (1 << 20))), 413)
     assert server.post(TURNS, turn(sid, "x", padding="p" * ((1 << 20) - 300))).status_code == 201
-    over = dumps(transcription(unique("conv"), padding="p" * (32 << 20)))
+    over = dumps(transcription(unique("conv"), padding="p" * (128 << 20)))
     # The answer may come, and the connection go, before all of it is sent.
     try:
         assert_error(server.post(POST_CALL, over), 413)

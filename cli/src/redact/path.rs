@@ -10,6 +10,18 @@ pub enum Step {
     Key(String),
     /// To an item.
     Item(usize),
+    /// To what is said about something of this name. No step of the document, so no path counts it.
+    Named(String),
+}
+
+impl Step {
+    /// The key or the name.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Key(name) | Self::Named(name) => Some(name),
+            Self::Item(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +42,9 @@ pub struct Path {
 impl Path {
     /// Whether it names the value that `steps` lead to.
     pub fn leads_to(&self, steps: &[Step]) -> bool {
-        self.patterns.len() == steps.len()
-            && self.patterns.iter().zip(steps).all(|(pattern, step)| match (pattern, step) {
+        let steps = || steps.iter().filter(|step| !matches!(step, Step::Named(_)));
+        self.patterns.len() == steps().count()
+            && self.patterns.iter().zip(steps()).all(|(pattern, step)| match (pattern, step) {
                 (Pattern::Key(wanted), Step::Key(key)) => wanted == key,
                 (Pattern::Item(wanted), Step::Item(item)) => wanted == item,
                 (Pattern::AnyKey, Step::Key(_)) | (Pattern::AnyItem, Step::Item(_)) => true,

@@ -49,6 +49,68 @@ fn the_same_person_is_the_same_throughout_an_export() {
     assert_eq!(again, r#"{"phone":"+15550100001","name":"Person 1"}"#);
 }
 
+/// JSON types phone numbers as it likes.
+#[test]
+fn numbers_that_are_no_texts_are_replaced_too() {
+    for (text, secret) in [
+        (
+            r#"{"type":"call_initiation_failure","data":{"metadata":{"body":{"from_number":12025550199}}}}"#,
+            "12025550199",
+        ),
+        (r#"{"data":{"conversation_initiation_client_data":{"dynamic_variables":{"n":2025550143}}}}"#, "2025550143"),
+        (r#"{"to":2025550143.0}"#, "2025550143"),
+        (r#"{"phone":2.025550143e9}"#, "2.0255"),
+        (r#"{"phone":{"country":1,"local":5550143}}"#, "5550143"),
+        (r#"{"phone":[4711,"0815"]}"#, "4711"),
+        (r#"{"phone":[4711,"0815"]}"#, "0815"),
+        (
+            r#"{"data_collection_results":{"callback":{"data_collection_id":"callback","value":2025550143}}}"#,
+            "2025550143",
+        ),
+        (r#"{"data_collection_results_list":[{"data_collection_id":"phone","value":5550143}]}"#, "5550143"),
+        (r#"{"params_as_json":"{\"phone\": 5550143}"}"#, "5550143"),
+        (r#"{"customer_name":4711}"#, "4711"),
+        (r#"{"caller_id":5550143}"#, "5550143"),
+    ] {
+        let redacted = people(text);
+        assert!(!redacted.contains(secret), "{secret} is left in {redacted}");
+        assert!(serde_json::from_str::<serde_json::Value>(&redacted).is_ok(), "{redacted}");
+    }
+    assert_eq!(people(r#"{"to":2025550143,"note":"+1 202 555 0143"}"#).matches("15550100001").count(), 1);
+    assert_eq!(people(r#"{"from":"2025550143","to":2025550143}"#), r#"{"from":"+15550100001","to":15550100001}"#);
+}
+
+#[test]
+fn digits_of_any_script_are_digits() {
+    for text in [
+        "٠٣٠ ٩٠١ ٨٢٠ ٧٧",
+        "۰۳۰۹۰۱۸۲۰۷۷",
+        "०३०-९०१-८२०-७७",
+        "電話は０３０９０１８２０７７です",
+        "＋０３（０９０）１８２０‐７７",
+        "٠٣٠\u{200e}٩٠١\u{200e}٨٢٠\u{200e}٧٧",
+        "๐๓๐๙๐๑๘๒๐๗๗",
+    ] {
+        let redacted = people(&serde_json::json!({ "message": text }).to_string());
+        assert!(redacted.contains("+15550100001"), "{text}: {redacted}");
+    }
+    // The same number in another script is the same one.
+    let both = people(r#"{"a":"call 03090182077","b":"०३०९०१८२०७७"}"#);
+    assert_eq!(both, r#"{"a":"call +15550100001","b":"+15550100001"}"#);
+}
+
+#[test]
+fn people_in_variables_and_collected_data() {
+    let text = r#"{"conversation_initiation_client_data":{"dynamic_variables":{"system__agent_name":"Nova","client":"Ada","booked_for":"Grace Hopper","plan":"gold","patient_full_name":"Alan Turing"}},"analysis":{"data_collection_results":{"who_called":{"data_collection_id":"who_called","value":"Maria van Dijk","rationale":"The caller is Maria."},"mood":{"value":"calm"}}},"transcript":[{"message":"I am Ada, with Grace Hopper, Dr. Turing and maria."}],"tool":"{\"customer_name\":\"Joan Clarke\"}"}"#;
+    let redacted = people(text);
+    for left in ["Ada", "Grace", "Turing", "Maria", "maria.", "Dijk", "Joan"] {
+        assert!(!redacted.contains(left), "{left} is left in {redacted}");
+    }
+    for kept in ["Nova", r#""plan":"gold""#, r#""value":"calm""#] {
+        assert!(redacted.contains(kept), "{kept} is gone from {redacted}");
+    }
+}
+
 #[test]
 fn recordings_are_dropped() {
     let text = format!(r#"{{"type":"post_call_audio","data":{{"full_audio":"{}"}}}}"#, "QUJD".repeat(100));
@@ -75,6 +137,7 @@ fn paths_name_what_else_is_to_go() {
 fn odd_documents_are_refused_or_carried() {
     assert!(Redactor::new(true, Vec::new()).document("not json").unwrap_err().starts_with("not JSON"));
     assert_eq!(people(r#"{"m":"\ud83d"}"#), r#"{"m":"\ufffd"}"#);
+    assert_eq!(people(r#"{"cost":NaN}"#), r#"{"cost":null}"#);
     let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
     assert!(people(&deep).contains("null"));
 }

@@ -8,17 +8,18 @@
 mod bodies;
 mod headers;
 mod keys;
+mod search;
 mod words;
-
-use subtle::ConstantTimeEq;
 
 pub use crate::json_style::{Separators, Style, Writing};
 
-use super::{HEADER, SignatureHeader, mac_of};
+use super::{HEADER, SignatureHeader};
+use bodies::Bodies;
 pub use bodies::BodyChange;
 use headers::Found;
 pub use headers::Scheme;
 pub use keys::KeyChange;
+use search::{Attempt, Search};
 pub use words::{ExplainedCause, Explanation};
 
 /// A request to be explained.
@@ -34,7 +35,7 @@ pub struct Request<'a> {
     pub tolerance_secs: i64,
     /// The secrets that are known here.
     pub secrets: &'a [KnownSecret<'a>],
-    /// How many bytes may be hashed in search of the cause; the first attempts are always made.
+    /// How many bytes may be written and hashed in search of the cause.
     pub budget: u64,
 }
 
@@ -155,34 +156,24 @@ pub enum Message {
     MillisDotBody,
 }
 
-/// What was tried: the less was changed, the likelier it is.
-struct Attempt<'r> {
-    found: &'r Found<'r>,
-    message: Message,
-    body: Option<BodyChange>,
-    label: &'r str,
-    in_use: bool,
-    key: KeyChange,
-}
-
 /// Finds out why the signature of `request` is not accepted, or that it is.
 #[must_use]
 pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let found = headers::find(request.headers);
-    if let Some(first) = found.iter().find(|found| accepted(found, request)) {
-        return Diagnosis::Accepted { remarks: first.remarks() };
+    if accepted(request) {
+        return Diagnosis::Accepted { remarks: found.first().map(Found::remarks).unwrap_or_default() };
     }
     if found.is_empty() {
-        let ours = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
-        let cause = ours.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) });
-        return Diagnosis::Explained { causes: vec![cause] };
+        return Diagnosis::Explained { causes: vec![missing(request.headers)] };
     }
-    let mut search = Search { request, found: &found, left: request.budget, unfinished: false };
+    let bodies = Bodies::of(request.body);
+    let keys = search::keys(request.secrets);
+    let mut search = Search::new(request, &found, &keys, &bodies);
     match search.run() {
         Some(attempt) => Diagnosis::Explained { causes: causes(&attempt, request) },
         None => {
-            let mut hints = bodies::hints(request.body, &found);
-            if found.iter().all(|found| !found.time_causes(request).is_empty()) {
+            let mut hints = bodies::hints(&bodies, &found);
+            if found.iter().all(|found| !found.time_causes(request.received_at, request.tolerance_secs).is_empty()) {
                 hints.push("the signed time is out of bounds as well");
             }
             Diagnosis::Unexplained { hints, unfinished: search.unfinished }
@@ -190,81 +181,35 @@ pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     }
 }
 
-/// As the receiver decides it.
-fn accepted(found: &Found<'_>, request: &Request<'_>) -> bool {
+/// Why a request is refused by its headers alone, without its body having been read: the time, or that there is no signature
+/// where it belongs. Nothing of it is proven; `None` where the headers are in order.
+#[must_use]
+pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, tolerance_secs: i64) -> Option<Diagnosis> {
+    let found = headers::find(headers);
+    let causes = match found.first() {
+        None => vec![missing(headers)],
+        Some(first) => {
+            let mut causes = first.causes();
+            causes.extend(first.time_causes(received_at, tolerance_secs));
+            causes
+        }
+    };
+    (!causes.is_empty()).then_some(Diagnosis::Explained { causes })
+}
+
+/// Nothing like a signature was found.
+fn missing(headers: &[(String, String)]) -> Cause {
+    let ours = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+    ours.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) })
+}
+
+/// Whether the receiver takes it: by all of its header's lines together.
+fn accepted(request: &Request<'_>) -> bool {
     let secrets: Vec<&[u8]> =
         request.secrets.iter().filter(|secret| secret.in_use).map(|secret| secret.secret).collect();
-    found.name.eq_ignore_ascii_case(HEADER)
-        && SignatureHeader::parse(found.value)
-            .and_then(|header| header.verify(&secrets, request.body, request.received_at, request.tolerance_secs))
-            .is_ok()
-}
-
-struct Search<'r> {
-    request: &'r Request<'r>,
-    found: &'r [Found<'r>],
-    left: u64,
-    unfinished: bool,
-}
-
-impl<'r> Search<'r> {
-    /// The attempt with the fewest changes that fits.
-    fn run(&mut self) -> Option<Attempt<'r>> {
-        let bodies: Vec<_> = bodies::variants(self.request.body, self.request.budget);
-        for changes in 0..=2 {
-            for found in self.found {
-                for message in found.messages() {
-                    let message_changes = usize::from(message != found.scheme.message());
-                    for (body, bytes) in &bodies {
-                        let so_far = message_changes + usize::from(body.is_some());
-                        if so_far > changes {
-                            continue;
-                        }
-                        if let Some(attempt) = self.keys(found, message, *body, bytes, changes - so_far) {
-                            return Some(attempt);
-                        }
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Tries every secret that is `changes` away from the scheme's own use of one that is in use.
-    fn keys(
-        &mut self,
-        found: &'r Found<'r>,
-        message: Message,
-        body: Option<BodyChange>,
-        bytes: &[u8],
-        changes: usize,
-    ) -> Option<Attempt<'r>> {
-        for known in self.request.secrets {
-            for (key, secret) in keys::variants(known.secret) {
-                let key_changes = usize::from(key != found.scheme.key());
-                let other = usize::from(!known.in_use);
-                if key_changes + other != changes {
-                    continue;
-                }
-                if !self.may_hash(bytes.len()) {
-                    return None;
-                }
-                if found.fits(message, &secret, bytes) {
-                    return Some(Attempt { found, message, body, label: known.label, in_use: known.in_use, key });
-                }
-            }
-        }
-        None
-    }
-
-    fn may_hash(&mut self, bytes: usize) -> bool {
-        // A block of the hash and two more for the keys, so that empty bodies cost something as well.
-        let cost = bytes as u64 + 192;
-        let may = self.left >= cost;
-        self.left = self.left.saturating_sub(cost);
-        self.unfinished |= !may;
-        may
-    }
+    SignatureHeader::of(request.headers)
+        .and_then(|header| header.verify(&secrets, request.body, request.received_at, request.tolerance_secs))
+        .is_ok()
 }
 
 /// The causes that an attempt that fits shows.
@@ -277,11 +222,11 @@ fn causes(attempt: &Attempt<'_>, request: &Request<'_>) -> Vec<Cause> {
         causes.push(Cause::Signed(attempt.message));
     }
     causes.extend(attempt.body.map(Cause::Body));
-    if !attempt.in_use || attempt.key != found.scheme.key() {
-        let (label, in_use) = (attempt.label.to_owned(), attempt.in_use);
+    if !attempt.known.in_use || attempt.key != found.scheme.key() {
+        let (label, in_use) = (attempt.known.label.to_owned(), attempt.known.in_use);
         causes.push(Cause::Secret { label, in_use, change: attempt.key });
     }
-    causes.extend(found.time_causes(request));
+    causes.extend(found.time_causes(request.received_at, request.tolerance_secs));
     if causes.is_empty() {
         // Everything fits, and yet it was refused: the digest came behind those that are read.
         causes.push(Cause::Malformed { what: "a digest among the first eight" });
@@ -290,21 +235,7 @@ fn causes(attempt: &Attempt<'_>, request: &Request<'_>) -> Vec<Cause> {
 }
 
 impl Found<'_> {
-    fn fits(&self, message: Message, secret: &[u8], body: &[u8]) -> bool {
-        let (time, id) = (self.timestamp.unwrap_or_default().as_bytes(), self.id.unwrap_or_default().as_bytes());
-        let parts: &[&[u8]] = match message {
-            Message::TimeDotBody => &[time, b".", body],
-            Message::IdTimeBody => &[id, b".", time, b".", body],
-            Message::VersionTimeBody => &[b"v0:", time, b":", body],
-            Message::BodyAlone => &[body],
-            Message::TimeBody => &[time, body],
-            Message::MillisDotBody => &[time, b"000.", body],
-        };
-        let expected = mac_of(secret, parts);
-        self.digests.iter().any(|digest| bool::from(expected.as_slice().ct_eq(digest.as_slice())))
-    }
-
-    fn time_causes(&self, request: &Request<'_>) -> Vec<Cause> {
+    fn time_causes(&self, received_at: i64, tolerance_secs: i64) -> Vec<Cause> {
         let Some(timestamp) = self.timestamp else { return Vec::new() };
         let mut causes = Vec::new();
         let secs = match timestamp.parse::<i64>() {
@@ -322,9 +253,9 @@ impl Found<'_> {
                 whole
             }
         };
-        let age = request.received_at.saturating_sub(secs);
-        if age > request.tolerance_secs {
-            causes.push(Cause::TooOld { secs: age, allowed: request.tolerance_secs });
+        let age = received_at.saturating_sub(secs);
+        if age > tolerance_secs {
+            causes.push(Cause::TooOld { secs: age, allowed: tolerance_secs });
         } else if age < -SignatureHeader::FUTURE_SECS {
             causes.push(Cause::FromTheFuture { secs: age.saturating_neg() });
         }

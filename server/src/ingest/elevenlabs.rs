@@ -4,25 +4,18 @@
 //! payloads for the others. The vendor itself treats every enum as open and most fields as optional, so nothing here is
 //! refused but what the webhook is useless without: its type, and the conversation's id.
 
-use base64::Engine;
-use base64::engine::general_purpose::GeneralPurpose;
-use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use callscope_common::json::Object;
 use callscope_common::{CallData, CallStatus, Identifier, Speaker, Timestamp, elevenlabs, text};
 use serde_json::value::RawValue;
 
 use super::naming::Naming;
+use super::recording;
 use crate::store::ledger::{CallFailure, CallResult, Change, Ending, Names, Turn};
 
 /// Longest message of a turn, in bytes of UTF-8.
 const MAX_MESSAGE: usize = 65_536;
 /// Longest `type` kept, in characters.
 const MAX_KIND: usize = 64;
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// What was wrong, and where.
 struct Wrong {
@@ -268,9 +261,8 @@ fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong>
 fn read_audio(envelope: &Object<'_>) -> Result<Change, Wrong> {
     let (data, conversation_id) = data(envelope)?;
     let names = Names { conversation_id: Some(conversation_id), ..Names::default() };
-    let bytes = data.string("full_audio").and_then(|audio| BASE64.decode(audio.trim()).ok());
-    Ok(match bytes.filter(|bytes| !bytes.is_empty()) {
-        Some(bytes) => Change::Audio { names, content_type: "audio/mpeg", bytes },
+    Ok(match data.get("full_audio").and_then(recording::decode) {
+        Some(bytes) => Change::Audio { names, content_type: recording::content_type(&bytes), bytes },
         None => Change::Ignored { names, reason: "`data.full_audio` is missing or no base64" },
     })
 }

@@ -75,6 +75,9 @@ impl Json {
 fn json() -> impl Strategy<Value = Json> {
     let odd = vec![
         "null",
+        "NaN",
+        "Infinity",
+        "-Infinity",
         "true",
         "false",
         "0",
@@ -327,9 +330,15 @@ proptest! {
         let said: Vec<&String> = result.turns.iter().map(|turn| &turn.text).collect();
         prop_assert_eq!(said, texts.iter().collect::<Vec<_>>());
         prop_assert_eq!(result.data.transcript_summary, Some(summary));
-        let fixed = |json: &str| callscope_common::json::replace_lone_surrogates(json).into_owned();
-        prop_assert_eq!(result.data.analysis_data.map(|raw| raw.get().to_owned()), Some(fixed(&analysis)));
+        let fixed = |json: &str| {
+            let text = callscope_common::json::replace_lone_surrogates(json).into_owned();
+            callscope_common::json::replace_not_numbers(&text).into_owned()
+        };
+        prop_assert_eq!(result.data.analysis_data.as_ref().map(|raw| raw.get().to_owned()), Some(fixed(&analysis)));
         let metadata = Some(fixed(&metadata.text())).filter(|json| json != "null");
+        for raw in [&result.data.analysis_data, &result.data.metadata].into_iter().flatten() {
+            prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(raw.get()).is_ok(), "{raw}");
+        }
         prop_assert_eq!(result.data.metadata.map(|raw| raw.get().to_owned()), metadata);
         prop_assert_eq!(result.names.conversation_id.map(|id| id.to_string()), Some("conv_x".to_owned()));
     }
@@ -347,5 +356,37 @@ proptest! {
             Change::Rejected { .. } => prop_assert!(text.is_empty()),
             other => prop_assert!(false, "{other:?}"),
         }
+    }
+}
+
+/// What Python's encoder writes where a number is none counts as null, wherever it stands; the delivery keeps the bytes.
+#[test]
+fn what_is_no_number_is_null() {
+    let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_nan","metadata":{"cost":NaN,"call_duration_secs":7,
+        "x":[Infinity,-Infinity]},"analysis":NaN,"transcript":[{"role":"user","message":"NaN, Infinity","time_in_call_secs":NaN}]}}"#;
+    let delivery = post_call(Route::PostCall, body);
+    assert_eq!(delivery.body, body.as_bytes());
+    check_storable(&delivery, body);
+    let Change::Result(result) = delivery.change else { panic!("refused") };
+    assert_eq!((result.data.cost, result.data.duration_seconds), (None, Some(7)));
+    assert!(result.data.analysis_data.is_none());
+    assert_eq!(result.turns[0].text, "NaN, Infinity");
+    assert!(result.data.metadata.expect("metadata").get().contains("[null,null]"));
+    assert!(matches!(post_call(Route::Transcription, r#"{"call_sid":NaN}"#).change, Change::Rejected { .. }));
+}
+
+#[test]
+fn an_encoded_body_is_refused_for_that() {
+    let read_with = |encodings: &[&str]| {
+        let headers = encodings.iter().map(|value| ("content-encoding".to_owned(), (*value).to_owned())).collect();
+        let body = br#"{"call_sid":"a","speaker":"user","message":"m"}"#.to_vec();
+        let at = Timestamp::from_unix_secs(0).expect("a time");
+        read(Incoming { route: Route::Transcription, remote_addr: None, headers, body }, at, None, &naming()).change
+    };
+    for plain in [&[][..], &[""], &["identity"], &[" Identity "], &["identity, identity"]] {
+        assert!(matches!(read_with(plain), Change::Turn(_)), "{plain:?}");
+    }
+    for encoded in [&["gzip"][..], &["br"], &["identity", "gzip"], &["identity, deflate"], &["x"]] {
+        assert!(matches!(read_with(encoded), Change::Rejected { status: 415, .. }), "{encoded:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! A delivery that is kept, taken up once more.
 
 use callscope_common::Timestamp;
-use callscope_common::signature::{HEADER, SignatureHeader};
 use std::time::SystemTime;
 use uuid::Uuid;
 
@@ -48,8 +47,7 @@ impl Ingest {
         headers.push((REPLAY_OF.into(), replay.replay_of.to_string()));
         headers.push((REPLAY_BY.into(), replay.by));
         let incoming = Incoming { route, remote_addr: replay.remote_addr, headers, body: replay.body };
-        let signed_at = incoming.header(HEADER).and_then(|header| SignatureHeader::parse(header).ok());
-        let signed_at = signed_at.map(|header| header.unix_secs);
+        let signed_at = self.checker.signed_at(&incoming.headers, &incoming.body);
         let now = Timestamp::from_system_time(SystemTime::now());
         let (headers, body) = (incoming.headers.clone(), incoming.body.clone());
         let mut delivery = read(incoming, now, signed_at, &self.naming);

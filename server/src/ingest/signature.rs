@@ -1,8 +1,8 @@
 //! Whether a webhook's bytes are to be believed.
 
 use callscope_common::Timestamp;
-use callscope_common::signature::diagnosis::{Cause, Diagnosis, KnownSecret, Request, diagnose};
-use callscope_common::signature::{SignatureError, SignatureHeader};
+use callscope_common::signature::diagnosis::{Cause, Diagnosis, KnownSecret, Request, diagnose, diagnose_headers};
+use callscope_common::signature::{HEADER, SignatureError, SignatureHeader};
 
 use crate::settings::{Secret, WebhookAuth};
 
@@ -14,9 +14,10 @@ pub struct Checker {
     tolerance_secs: i64,
 }
 
-/// Longest body that the cause of a refusal is looked for in, and most bytes hashed in search of it.
+/// Longest body that the cause of a refusal is looked for in, and most bytes written and hashed in search of it: some
+/// milliseconds of work.
 const MAX_EXPLAINED: usize = 256 << 10;
-const BUDGET: u64 = 1 << 20;
+const BUDGET: u64 = 4 << 20;
 
 /// What was wrong with an attempt. The sender hears no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,28 +49,58 @@ impl Checker {
         Self { auth, secrets, tolerance_secs }
     }
 
+    /// Checks what needs no body: whether there is a signature, whether it can be read, and its time.
+    ///
+    /// # Errors
+    /// [`Unverified`].
+    pub fn check_headers(&self, headers: &[(String, String)], now: Timestamp) -> Result<(), Unverified> {
+        if self.auth == WebhookAuth::Off {
+            return Ok(());
+        }
+        let signature = signature(headers)?;
+        signature.is_timely(now.as_unix_secs(), self.tolerance_secs).map_err(Unverified::from)
+    }
+
     /// Checks the signature over the raw body; returns the signed time, `None` where none is needed.
     ///
     /// # Errors
     /// [`Unverified`].
-    pub fn check(&self, header: Option<&str>, body: &[u8], now: Timestamp) -> Result<Option<i64>, Unverified> {
+    pub fn check(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Result<Option<i64>, Unverified> {
         if self.auth == WebhookAuth::Off {
             // Where one stands, its time still tells two deliveries apart.
-            return Ok(header.and_then(|header| SignatureHeader::parse(header).ok()).map(|header| header.unix_secs));
+            return Ok(signature(headers).ok().map(|signature| signature.unix_secs()));
         }
-        let header = SignatureHeader::parse(header.ok_or(Unverified::Missing)?).map_err(|_| Unverified::Wrong)?;
-        match header.verify(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs) {
-            Ok(()) => Ok(Some(header.unix_secs)),
-            Err(SignatureError::TooOld | SignatureError::FromTheFuture) => Err(Unverified::OutOfTime),
-            Err(SignatureError::Malformed | SignatureError::Mismatch) => Err(Unverified::Wrong),
-        }
+        let signed_at = signature(headers)?.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs);
+        signed_at.map(Some).map_err(Unverified::from)
+    }
+
+    /// When a delivery that was verified before was signed; `None` where it carries no signature.
+    #[must_use]
+    pub fn signed_at(&self, headers: &[(String, String)], body: &[u8]) -> Option<i64> {
+        let signature = signature(headers).ok()?;
+        // Of several times the one that fits, however long ago that was; the secret may be another one by now.
+        let latest = i64::MAX - SignatureHeader::FUTURE_SECS;
+        let fits = signature.signed_at(&self.secrets, body, latest, i64::MAX);
+        Some(fits.unwrap_or_else(|_| signature.unix_secs()))
+    }
+
+    /// Whether a body is short enough for [`explain`](Self::explain).
+    #[must_use]
+    pub fn may_explain(body: &[u8]) -> bool {
+        body.len() <= MAX_EXPLAINED
+    }
+
+    /// Why the headers alone are refused, by name; see [`explain`](Self::explain).
+    #[must_use]
+    pub fn explain_headers(&self, headers: &[(String, String)], now: Timestamp) -> Option<String> {
+        diagnose_headers(headers, now.as_unix_secs(), self.tolerance_secs).map(|diagnosis| names(&diagnosis))
     }
 
     /// The likely causes of a refusal, by name and nothing else: they are kept of what nobody has verified. The sender does not
     /// hear them. `None` where the body is too long to look for them.
     #[must_use]
     pub fn explain(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
-        if body.len() > MAX_EXPLAINED {
+        if !Self::may_explain(body) {
             return None;
         }
         let known = |secret| KnownSecret { label: "", secret, in_use: true };
@@ -82,9 +113,28 @@ impl Checker {
             secrets: &secrets,
             budget: BUDGET,
         });
-        match &diagnosis {
-            Diagnosis::Explained { causes } => Some(causes.iter().map(Cause::code).collect::<Vec<_>>().join(" + ")),
-            _ => Some("unexplained".into()),
+        Some(names(&diagnosis))
+    }
+}
+
+/// The codes of the causes and nothing of what the sender wrote.
+fn names(diagnosis: &Diagnosis) -> String {
+    match diagnosis {
+        Diagnosis::Explained { causes } => causes.iter().map(Cause::code).collect::<Vec<_>>().join(" + "),
+        _ => "unexplained".into(),
+    }
+}
+
+fn signature(headers: &[(String, String)]) -> Result<SignatureHeader<'_>, Unverified> {
+    let is_there = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+    SignatureHeader::of(headers).map_err(|_| if is_there { Unverified::Wrong } else { Unverified::Missing })
+}
+
+impl From<SignatureError> for Unverified {
+    fn from(error: SignatureError) -> Self {
+        match error {
+            SignatureError::TooOld | SignatureError::FromTheFuture => Self::OutOfTime,
+            SignatureError::Malformed | SignatureError::Mismatch => Self::Wrong,
         }
     }
 }
@@ -95,15 +145,35 @@ mod tests {
 
     use super::*;
 
+    fn headers(lines: &[&str]) -> Vec<(String, String)> {
+        lines.iter().map(|line| ("elevenlabs-signature".to_owned(), (*line).to_owned())).collect()
+    }
+
     #[test]
     fn says_which_and_no_more() {
         let checker = Checker::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
-        assert_eq!(checker.check(None, b"{}", now), Err(Unverified::Missing));
-        assert_eq!(checker.check(Some("nonsense"), b"{}", now), Err(Unverified::Wrong));
-        assert_eq!(checker.check(Some(&sign(b"x", 10_000, b"{}")), b"{}", now), Err(Unverified::Wrong));
-        assert_eq!(checker.check(Some(&sign(b"s", 1, b"{}")), b"{}", now), Err(Unverified::OutOfTime));
-        assert_eq!(checker.check(Some(&sign(b"s", 9_999, b"{}")), b"{}", now), Ok(Some(9_999)));
+        let check = |lines: &[&str]| {
+            let headers = headers(lines);
+            (checker.check_headers(&headers, now), checker.check(&headers, b"{}", now))
+        };
+        let refused = |unverified| (Err(unverified), Err(unverified));
+        assert_eq!(check(&[]), refused(Unverified::Missing));
+        assert_eq!(check(&["nonsense"]), refused(Unverified::Wrong));
+        assert_eq!(check(&[&sign(b"s", 1, b"{}")]), refused(Unverified::OutOfTime));
+        assert_eq!(check(&[&sign(b"s", 20_000, b"{}")]), refused(Unverified::OutOfTime));
+        // What needs the body is not told by the header.
+        assert_eq!(check(&[&sign(b"x", 10_000, b"{}")]), (Ok(()), Err(Unverified::Wrong)));
+        let signed = sign(b"s", 9_999, b"{}");
+        assert_eq!(check(&[&signed]), (Ok(()), Ok(Some(9_999))));
+        let (time, digest) = signed.split_once(',').expect("two parts");
+        assert_eq!(check(&[digest, time]), (Ok(()), Ok(Some(9_999))));
+        assert_eq!(check(&[&sign(b"x", 10_000, b"{}"), &signed]), (Ok(()), Ok(Some(9_999))));
+        // However long ago: a delivery that is kept was verified when it came.
+        let old = [&sign(b"x", 5, b"{}")[..], &sign(b"s", 7, b"{}")];
+        assert_eq!(checker.signed_at(&headers(&old), b"{}"), Some(7));
+        assert_eq!(checker.signed_at(&headers(&old[..1]), b"{}"), Some(5));
+        assert_eq!(checker.signed_at(&headers(&[]), b"{}"), None);
     }
 
     #[test]
@@ -127,6 +197,7 @@ mod tests {
     fn nothing_is_asked_for_where_it_is_off() {
         let checker = Checker::new(WebhookAuth::Off, vec![], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
-        assert_eq!(checker.check(None, b"{}", now), Ok(None));
+        assert_eq!(checker.check(&[], b"{}", now), Ok(None));
+        assert_eq!(checker.check_headers(&[], now), Ok(()));
     }
 }

@@ -6,6 +6,7 @@
 
 use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
 use callscope_common::{CallData, Timestamp};
+use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
 use callscope_server::store::ledger::{Change, Names, Route, Sameness};
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     let route = if route % 2 == 0 { Route::Transcription } else { Route::PostCall };
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
     let incoming = || Incoming { route, remote_addr: None, headers: Vec::new(), body: body.to_vec() };
-    let delivery = read(incoming(), at, Some(1_790_855_035));
+    let delivery = read(incoming(), at, Some(1_790_855_035), &Naming::by_links(Links::new(&[])));
     assert_eq!(delivery.body, body);
     assert!(delivery.kind.as_ref().is_none_or(|kind| kind.chars().all(|c| !c.is_control())));
     assert_eq!(delivery.sameness == Sameness::None, matches!(delivery.change, Change::Rejected { .. }));
@@ -40,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
             completes(&result.data);
         }
         Change::Failure(failure) => completes(&failure.data),
-        Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413)),
+        Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413 | 415)),
         Change::Audio { bytes, .. } => assert!(!bytes.is_empty()),
         Change::Ignored { .. } => {}
     }

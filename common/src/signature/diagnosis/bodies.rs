@@ -1,12 +1,18 @@
 //! Bodies as they may have been before something on the way changed them.
+//!
+//! None of them is kept: each is written piece by piece into the digests that are tried, which stop it when their budget is
+//! spent.
 
-use std::borrow::Cow;
+mod encodings;
+mod floats;
 
 use serde::de::IgnoredAny;
 
 use super::headers::Found;
-use crate::json_style::{self, Style};
+use crate::json;
+use crate::json_style::{self, Full, Sink, Style, Writing};
 use crate::signature::HEADER;
+pub(super) use floats::Floats;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -18,6 +24,8 @@ pub enum BodyChange {
     Reserialised(Style),
     /// The same, and a line feed behind it.
     ReserialisedLine(Style),
+    /// It is the same JSON in this style, with the `.0` of whole numbers that JavaScript drops.
+    FractionsLost(Style),
     /// It had no line end at its end, this one has.
     NewlineAdded,
     /// It had blanks or line ends around it or none of those that are around this one.
@@ -40,88 +48,226 @@ pub enum BodyChange {
     Stringified,
     /// It was this one as a string of JSON.
     StringParsed,
+    /// This one is compressed, with gzip or zlib.
+    Compressed,
+    /// This one is in Base64.
+    Base64,
+    /// This one is encoded as a form: all of it,
+    FormEncoded,
+    /// or as the value of a field.
+    FormField,
     /// It was empty.
     Empty,
 }
 
-/// The body itself, and every body it may have been; the likeliest first. Re-serialising stops at `budget` bytes.
-pub(super) fn variants(body: &[u8], budget: u64) -> Vec<(Option<BodyChange>, Cow<'_, [u8]>)> {
-    let mut variants: Vec<(Option<BodyChange>, Cow<'_, [u8]>)> = vec![(None, Cow::Borrowed(body))];
-    let mut add = |change: BodyChange, bytes: Option<Cow<'static, [u8]>>| {
-        if let Some(bytes) = bytes
-            && variants.iter().all(|(_, known)| known.as_ref() != bytes.as_ref())
-        {
-            variants.push((Some(change), bytes));
-        }
-    };
-    // Each costs a copy of the body, so a body that leaves no budget for trying them gets none.
-    if (body.len() as u64).saturating_mul(4) > budget {
-        return variants;
-    }
-    let owned = |bytes: &[u8]| Some(Cow::Owned(bytes.to_vec()));
-    let without_end = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"));
-    add(BodyChange::NewlineAdded, without_end.and_then(owned));
-    add(BodyChange::NewlineRemoved, owned(&[body, b"\n"].concat()));
-    add(BodyChange::CrLfRemoved, owned(&[body, b"\r\n"].concat()));
-    add(BodyChange::BlanksTrimmed, owned(body.trim_ascii()));
-    add(BodyChange::CrLfToLf, owned(&with_crlf(body)));
-    add(BodyChange::LfToCrLf, owned(&without_cr(body)));
-    add(BodyChange::BomAdded, body.strip_prefix(BOM).and_then(owned));
-    let text = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).ok();
-    if let Some(text) = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) {
-        for style in json_style::all() {
-            let mut written = json_style::write(text, style);
-            add(BodyChange::Reserialised(style), owned(written.as_bytes()));
-            written.push('\n');
-            add(BodyChange::ReserialisedLine(style), owned(written.as_bytes()));
-        }
-        add(BodyChange::Stringified, serde_json::from_str::<String>(text).ok().and_then(|text| owned(text.as_bytes())));
-    }
-    add(BodyChange::BomRemoved, owned(&[BOM, body].concat()));
-    add(BodyChange::Mojibake, text.and_then(latin1).and_then(|bytes| owned(&bytes)));
-    add(BodyChange::StringParsed, text.and_then(|text| serde_json::to_vec(text).ok()).map(Cow::Owned));
-    add(BodyChange::Empty, Some(Cow::Borrowed(b"")));
-    variants
+/// The body at hand, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Bodies<'b> {
+    body: &'b [u8],
+    /// The body as text, without a byte order mark.
+    text: Option<&'b str>,
+    /// The text, where it is JSON.
+    json: Option<&'b str>,
+    floats: Floats<'b>,
 }
 
-fn without_cr(body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(body.len());
-    for (at, byte) in body.iter().enumerate() {
-        if *byte != b'\r' || body.get(at + 1) != Some(&b'\n') {
-            bytes.push(*byte);
+impl<'b> Bodies<'b> {
+    pub fn of(body: &'b [u8]) -> Self {
+        let text = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).ok();
+        let json = text.filter(|text| is_json(text));
+        Self { body, text, json, floats: Floats::of(json) }
+    }
+
+    /// The body as it came,
+    pub fn body(&self) -> &'b [u8] {
+        self.body
+    }
+
+    /// and as text, where it is JSON.
+    pub fn json(&self) -> Option<&'b str> {
+        self.json
+    }
+
+    /// The fields whose fractions may have been lost.
+    pub fn floats(&self) -> &Floats<'b> {
+        &self.floats
+    }
+
+    /// Every change that makes another body of this one, the likeliest first. [`BodyChange::ReserialisedLine`] is not among
+    /// them: it is tried along with [`BodyChange::Reserialised`].
+    pub fn changes(&self) -> Vec<BodyChange> {
+        let body = self.body;
+        let mut changes = Vec::new();
+        let mut add = |change: BodyChange, applies: bool| {
+            if applies {
+                changes.push(change);
+            }
+        };
+        let without_end = without_end(body);
+        add(BodyChange::NewlineAdded, without_end.is_some());
+        add(BodyChange::NewlineRemoved, true);
+        add(BodyChange::CrLfRemoved, true);
+        let trimmed = body.trim_ascii();
+        add(BodyChange::BlanksTrimmed, trimmed.len() < without_end.unwrap_or(body).len());
+        let (has_lf, has_crlf) = line_ends(body);
+        add(BodyChange::CrLfToLf, has_lf);
+        add(BodyChange::LfToCrLf, has_crlf);
+        add(BodyChange::BomAdded, body.starts_with(BOM));
+        if let Some(json) = self.json {
+            let writings = writings(json);
+            for style in json_style::all().filter(|style| writings.contains(&style.writing)) {
+                add(BodyChange::Reserialised(style), true);
+            }
+            for style in self.floats.styles() {
+                add(BodyChange::FractionsLost(style), true);
+            }
+            add(BodyChange::Stringified, json.trim_start().starts_with('"'));
+        } else {
+            add(BodyChange::Compressed, encodings::is_compressed(body));
+            add(BodyChange::FormEncoded, encodings::is_form(body));
+            add(BodyChange::FormField, encodings::form_field(body).is_some());
+        }
+        add(BodyChange::Base64, encodings::base64_text(body).is_some());
+        add(BodyChange::BomRemoved, true);
+        add(BodyChange::Mojibake, self.text.is_some_and(is_latin1));
+        add(BodyChange::StringParsed, self.text.is_some());
+        add(BodyChange::Empty, !body.is_empty());
+        changes
+    }
+
+    /// Writes the body that was signed if `change` happened to it.
+    pub fn write(&self, change: BodyChange, out: &mut impl Sink) -> Result<(), Full> {
+        let body = self.body;
+        let (text, json) = (self.text.unwrap_or_default(), self.json.unwrap_or_default());
+        match change {
+            BodyChange::Reserialised(style) | BodyChange::ReserialisedLine(style) => {
+                json_style::write_to(json, style, out)
+            }
+            BodyChange::FractionsLost(style) => self.floats.write(json, style, self.floats.likely(), out),
+            BodyChange::NewlineAdded => out.put(without_end(body).unwrap_or(body)),
+            BodyChange::BlanksTrimmed => out.put(body.trim_ascii()),
+            BodyChange::NewlineRemoved => out.put(body).and_then(|()| out.put(b"\n")),
+            BodyChange::CrLfRemoved => out.put(body).and_then(|()| out.put(b"\r\n")),
+            BodyChange::CrLfToLf => lines(body, b"\r\n", out),
+            BodyChange::LfToCrLf => lines(body, b"\n", out),
+            BodyChange::BomAdded => out.put(body.strip_prefix(BOM).unwrap_or(body)),
+            BodyChange::BomRemoved => out.put(BOM).and_then(|()| out.put(body)),
+            BodyChange::Mojibake => latin1(text, out),
+            BodyChange::Stringified => out.put(serde_json::from_str::<String>(json).unwrap_or_default().as_bytes()),
+            BodyChange::StringParsed => quoted(text, out),
+            BodyChange::Compressed => encodings::decompress(body, out),
+            BodyChange::Base64 => out.put(&encodings::base64_text(body).unwrap_or_default()),
+            BodyChange::FormEncoded => encodings::decode_form(body.strip_suffix(b"=").unwrap_or(body), out),
+            BodyChange::FormField => encodings::decode_form(encodings::form_field(body).unwrap_or_default(), out),
+            BodyChange::Empty => Ok(()),
         }
     }
-    bytes
 }
 
-fn with_crlf(body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(body.len());
-    for byte in without_cr(body) {
-        if byte == b'\n' {
-            bytes.push(b'\r');
+/// Whether it is JSON, `NaN` and the infinities taken for values as many encoders do. Needs no stack.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(&json::replace_not_numbers(text)).is_ok()
+}
+
+/// The ways to spell texts and numbers that make a difference to this JSON.
+fn writings(json: &str) -> Vec<Writing> {
+    let has_texts = json.bytes().any(|byte| byte == b'\\' || !matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r'));
+    // Digits with a point or an exponent, in texts too: that only tries more than it needs.
+    let mut before = b' ';
+    let has_fractions = json
+        .bytes()
+        .any(|byte| std::mem::replace(&mut before, byte).is_ascii_digit() && matches!(byte, b'.' | b'e' | b'E'));
+    match (has_texts, has_fractions) {
+        (false, false) => vec![Writing::Kept],
+        (false, true) => vec![Writing::Kept, Writing::Python, Writing::JavaScript],
+        (true, false) => vec![Writing::Kept, Writing::Python, Writing::JavaScript],
+        (true, true) => vec![Writing::Kept, Writing::Python, Writing::JavaScript, Writing::PythonUnescaped],
+    }
+}
+
+fn without_end(body: &[u8]) -> Option<&[u8]> {
+    body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"))
+}
+
+/// Whether there are lines that end in LF alone, and such that end in CR LF.
+fn line_ends(body: &[u8]) -> (bool, bool) {
+    let mut before = 0;
+    let (mut has_lf, mut has_crlf) = (false, false);
+    for byte in body {
+        if *byte == b'\n' {
+            has_crlf |= before == b'\r';
+            has_lf |= before != b'\r';
         }
-        bytes.push(byte);
+        before = *byte;
     }
-    bytes
+    (has_lf, has_crlf)
 }
 
-/// The bytes whose Latin-1 reading `text` is, where there is more in it than ASCII.
-fn latin1(text: &str) -> Option<Vec<u8>> {
-    if text.is_ascii() {
-        return None;
+/// `body` with its lines ended in `end`.
+fn lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        match without_end(line) {
+            Some(line) => out.put(line).and_then(|()| out.put(end))?,
+            None => out.put(line)?,
+        }
     }
-    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+    Ok(())
+}
+
+/// Whether it may be bytes that were read as Latin-1, and there is more in it than ASCII.
+fn is_latin1(text: &str) -> bool {
+    !text.is_ascii() && text.chars().all(|c| u32::from(c) <= 0xff)
+}
+
+/// The bytes whose Latin-1 reading `text` is.
+fn latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
+    let mut piece = Vec::with_capacity(PIECE);
+    for c in text.chars() {
+        piece.extend(u8::try_from(u32::from(c)).ok());
+        if piece.len() >= PIECE {
+            out.put(&piece)?;
+            piece.clear();
+        }
+    }
+    out.put(&piece)
+}
+
+/// Bytes that are gathered where single ones would be written.
+const PIECE: usize = 4 << 10;
+
+/// `text` as a string of JSON.
+fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
+    struct Through<'s, S>(&'s mut S);
+    impl<S: Sink> std::io::Write for Through<'_, S> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.put(bytes).map(|()| bytes.len()).map_err(std::io::Error::other)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Through(out), text).map_err(|_| Full)
+}
+
+/// Notices the first difference from a text that is known.
+struct Differs<'t>(&'t [u8]);
+
+impl Sink for Differs<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(Full)?;
+        Ok(())
+    }
 }
 
 /// What is odd about a request that no cause explains.
-pub(super) fn hints(body: &[u8], found: &[Found<'_>]) -> Vec<&'static str> {
+pub(super) fn hints(bodies: &Bodies<'_>, found: &[Found<'_>]) -> Vec<&'static str> {
     let mut hints = Vec::new();
-    if body.is_empty() {
+    if bodies.body.is_empty() {
         hints.push("the body is empty: something may have read it before");
-    } else if let Ok(text) = std::str::from_utf8(body)
-        && serde_json::from_str::<IgnoredAny>(text).is_ok()
-    {
-        if json_style::write(text, json_style::WIRE) != text {
+    } else if let Some(text) = bodies.json {
+        let mut differs = Differs(text.as_bytes());
+        if json_style::write_to(text, json_style::WIRE, &mut differs).is_err() || !differs.0.is_empty() {
             hints.push(
                 "the body is not written as ElevenLabs writes it (Python's json.dumps: a blank behind each comma and colon, \
                  \\u escapes): it may have been parsed and written anew in a way that cannot be undone",

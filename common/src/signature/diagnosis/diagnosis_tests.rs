@@ -3,8 +3,10 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use hmac::Mac as _;
+
 use super::*;
-use crate::signature::sign;
+use crate::signature::{HmacSha256, sign};
 
 const NOW: i64 = 1_790_855_035;
 const SECRET: &str = "wsec_4f1d";
@@ -45,6 +47,13 @@ fn check_header(name: &str, value: &str, expected: &[&str]) {
     assert_eq!(codes(&diagnosis), expected, "{name}: {value}: {}", diagnosis.summary());
 }
 
+/// HMAC-SHA256 of `parts`, one behind the other.
+fn mac_of(secret: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = HmacSha256::new_from_slice(secret).unwrap();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
 fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -81,6 +90,110 @@ fn what_editors_and_proxies_do_to_a_body() {
     check(SECRET, BODY, &serde_json::to_string(BODY).unwrap(), &["stringified"]);
     check(SECRET, &serde_json::to_string(BODY).unwrap(), BODY, &["stringified"]);
     check(SECRET, "", BODY, &["empty_body_signed"]);
+}
+
+#[test]
+fn fractions_that_javascript_dropped_are_put_back() {
+    // As Python writes it, and what JSON.stringify(JSON.parse(…)) makes of it.
+    let usage =
+        r#"{"price": 0.0, "tokens": 12, "usage": {"free_minutes_consumed": 2.0, "n": 1e+16}, "text": "\u00fc"}"#;
+    let javascript =
+        r#"{"price":0,"tokens":12,"usage":{"free_minutes_consumed":2,"n":10000000000000000},"text":"\u00fc"}"#;
+    check(SECRET, usage, &javascript.replace("\\u00fc", "ü"), &["body_reserialised"]);
+    // Fields of the sender's own: none of them known, one besides the known ones, one of the known ones whole, in lists.
+    check(SECRET, r#"{"mine": 1.0, "other": 2.0}"#, r#"{"mine":1,"other":2}"#, &["body_reserialised"]);
+    check(SECRET, r#"{"mine": 1.0, "other": 2}"#, r#"{"mine":1,"other":2}"#, &["body_reserialised"]);
+    check(
+        SECRET,
+        r#"{"price": 1.0, "mine": 1.0, "other": 2}"#,
+        r#"{"price":1,"mine":1,"other":2}"#,
+        &["body_reserialised"],
+    );
+    check(SECRET, r#"{"price": 1, "cost_fiat": 1.0}"#, r#"{"price":1,"cost_fiat":1}"#, &["body_reserialised"]);
+    check(SECRET, r#"{"scores": [1.0, 0.5, -2.0]}"#, r#"{"scores":[1,0.5,-2]}"#, &["body_reserialised"]);
+    check(SECRET, r#"{"price": 1.0}"#, r#"{"price":1.00}"#, &["body_reserialised"]);
+    check(SPARE, r#"{"price": 1.0}"#, r#"{"price":1}"#, &["body_reserialised", "other_secret"]);
+    // A number that was another is not explained.
+    let value = sign(SECRET.as_bytes(), NOW, br#"{"price": 1.5}"#);
+    assert!(matches!(explain(&[(HEADER, &value)], br#"{"price":1}"#), Diagnosis::Unexplained { .. }));
+}
+
+#[test]
+fn bodies_that_were_encoded_on_the_way() {
+    use std::io::Write as _;
+    let check = |body: &[u8], expected: &str| {
+        let diagnosis = explain(&[(HEADER, &sign(SECRET.as_bytes(), NOW, BODY.as_bytes()))], body);
+        assert_eq!(codes(&diagnosis), [expected], "{}: {}", String::from_utf8_lossy(body), diagnosis.summary());
+    };
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(BODY.as_bytes()).unwrap();
+    check(&gzip.finish().unwrap(), "body_compressed");
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    zlib.write_all(BODY.as_bytes()).unwrap();
+    check(&zlib.finish().unwrap(), "body_compressed");
+    let base64 = BASE64_STANDARD.encode(BODY);
+    check(base64.as_bytes(), "body_base64");
+    check(format!("\"{base64}\"").as_bytes(), "body_base64");
+    check(base64.trim_end_matches('=').replace('+', "-").replace('/', "_").as_bytes(), "body_base64");
+    let lines: Vec<String> = base64.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line).into()).collect();
+    check(format!("{}\r\n", lines.join("\r\n")).as_bytes(), "body_base64");
+    let percent: String = BODY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let plus = percent.replace("%20", "+").replace("%74", "t");
+    for form in [
+        percent.clone(),
+        plus.clone(),
+        format!("{plus}="),
+        format!("payload={percent}"),
+        format!("a=1&payload={plus}&b=2"),
+    ] {
+        check(form.as_bytes(), "body_form_encoded");
+    }
+}
+
+/// Indented styles grow with the square of the depth, so what is written is bounded and not only what is read.
+#[test]
+fn hostile_bodies_are_given_up_on() {
+    let bombs = [
+        format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes(),
+        r#"{"a":"#.repeat(40_000).into_bytes(),
+        format!("{}0{}{}", "[".repeat(1_000), ",0".repeat(120_000), "]".repeat(1_000)).into_bytes(),
+        vec![b' '; 250_000],
+        vec![0xff; 250_000],
+        "\"\\u0000\"".repeat(30_000).into_bytes(),
+        format!("[{}1]", "1e1,".repeat(60_000)).into_bytes(),
+        format!("[{}1]", "\"\",".repeat(80_000)).into_bytes(),
+    ];
+    let headers = [(HEADER.to_owned(), sign(SPARE.as_bytes(), NOW, b"another"))];
+    let secrets = [KnownSecret { label: "a", secret: SECRET.as_bytes(), in_use: true }];
+    for body in &bombs {
+        let diagnosis = diagnose(&Request {
+            headers: &headers,
+            body,
+            received_at: NOW,
+            tolerance_secs: 1800,
+            secrets: &secrets,
+            budget: 4 << 20,
+        });
+        assert!(matches!(diagnosis, Diagnosis::Unexplained { unfinished: true, .. }), "{diagnosis:?}");
+    }
+}
+
+#[test]
+fn headers_alone_tell_what_needs_no_body() {
+    let of = |headers: &[(&str, &str)]| {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        diagnose_headers(&headers, NOW, 1800).map(|diagnosis| codes(&diagnosis).join(" + "))
+    };
+    let signed = |at: i64| sign(SECRET.as_bytes(), at, BODY.as_bytes());
+    assert_eq!(of(&[]).as_deref(), Some("no_signature"));
+    assert_eq!(of(&[(HEADER, "t=1")]).as_deref(), Some("malformed_header"));
+    assert_eq!(of(&[(HEADER, &signed(NOW - 9000))]).as_deref(), Some("too_old"));
+    assert_eq!(of(&[(HEADER, &signed(NOW * 1000))]).as_deref(), Some("milliseconds"));
+    assert_eq!(of(&[("X-Signature", &signed(NOW))]).as_deref(), Some("other_header"));
+    assert_eq!(of(&[(HEADER, &signed(NOW))]), None);
+    let signed = signed(NOW);
+    let (time, digest) = signed.split_once(',').unwrap();
+    assert_eq!(of(&[(HEADER, digest), (HEADER, time)]), None);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::signature::{HEADER, digest};
 
 /// Most digests tried; a header can hold any number.
 const MAX_DIGESTS: usize = 16;
+/// Most headers taken for a signature.
+const MAX_FOUND: usize = 8;
 
 /// Whose way of signing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ impl Scheme {
 #[derive(Debug)]
 pub(super) struct Found<'r> {
     pub name: &'r str,
-    pub value: &'r str,
+    /// Its value; of our own header, the lines that belong together.
+    values: Vec<&'r str>,
     pub scheme: Scheme,
     pub timestamp: Option<&'r str>,
     pub id: Option<&'r str>,
@@ -96,17 +99,18 @@ impl<'r> Found<'r> {
     /// What is taken here and refused by those who compare texts.
     pub fn remarks(&self) -> Vec<Cause> {
         let mut remarks = Vec::new();
-        if self.value.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let any = |is: fn(&u8) -> bool| self.values.iter().any(|value| value.as_bytes().iter().any(is));
+        if any(u8::is_ascii_uppercase) {
             remarks.push(Cause::UppercaseHex);
         }
-        if self.value.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        if any(u8::is_ascii_whitespace) {
             remarks.push(Cause::Blanks);
         }
         remarks
     }
 
-    fn new(name: &'r str, value: &'r str, scheme: Scheme) -> Self {
-        Self { name, value, scheme, timestamp: None, id: None, digests: Vec::new(), tag: None, base64: false }
+    fn new(name: &'r str, values: Vec<&'r str>, scheme: Scheme) -> Self {
+        Self { name, values, scheme, timestamp: None, id: None, digests: Vec::new(), tag: None, base64: false }
     }
 
     fn take(&mut self, tag: Option<&'r str>, text: &str) {
@@ -129,19 +133,29 @@ impl<'r> Found<'r> {
 
 /// Everything in `headers` that may be a signature, ours first.
 pub(super) fn find(headers: &[(String, String)]) -> Vec<Found<'_>> {
-    let mut found: Vec<_> = headers.iter().filter_map(|(name, value)| read(headers, name, value)).collect();
-    found.sort_by_key(|found| !found.name.eq_ignore_ascii_case(HEADER));
+    let is_ours = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(HEADER);
+    let ours: Vec<&str> = headers.iter().filter(is_ours).map(|(_, value)| value.as_str()).collect();
+    // Lines with a time of their own are signatures of their own; others are one list in several lines.
+    let has_time = |value: &&str| value.split(',').any(|part| part.trim_start().starts_with("t="));
+    let mut found: Vec<_> = if ours.iter().all(has_time) {
+        ours.iter().filter_map(|value| read(headers, HEADER, vec![*value])).collect()
+    } else {
+        read(headers, HEADER, ours).into_iter().collect()
+    };
+    let others = headers.iter().filter(|header| !is_ours(header));
+    found.extend(others.filter_map(|(name, value)| read(headers, name, vec![value])));
+    found.truncate(MAX_FOUND);
     found
 }
 
-fn read<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str) -> Option<Found<'r>> {
+fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>) -> Option<Found<'r>> {
     let lower = name.to_ascii_lowercase();
     // Proxies and frameworks rename headers (X-…, HTTP_ELEVENLABS_SIGNATURE), so the value counts as much as the name.
-    if !lower.contains("signature") && !lower.contains("hmac") && !value.contains("v0=") {
+    if !lower.contains("signature") && !lower.contains("hmac") && !values.iter().any(|value| value.contains("v0=")) {
         return None;
     }
     if let Some(prefix) = lower.strip_suffix("-signature").filter(|prefix| ["webhook", "svix"].contains(prefix)) {
-        return standard(headers, name, value, prefix);
+        return standard(headers, name, values.first()?, prefix);
     }
     let scheme = match lower.as_str() {
         "stripe-signature" => Scheme::Stripe,
@@ -149,8 +163,8 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str) -> O
         "x-slack-signature" => Scheme::Slack,
         _ => Scheme::ElevenLabs,
     };
-    let mut found = Found::new(name, value, scheme);
-    for part in value.split(',') {
+    let mut found = Found::new(name, values, scheme);
+    for part in found.values.clone().into_iter().flat_map(|value| value.split(',')) {
         let Some((key, text)) = part.split_once('=') else {
             found.take(None, part.trim());
             continue;
@@ -177,7 +191,7 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str) -> O
 }
 
 fn standard<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str, prefix: &str) -> Option<Found<'r>> {
-    let mut found = Found::new(name, value, Scheme::StandardWebhooks);
+    let mut found = Found::new(name, vec![value], Scheme::StandardWebhooks);
     found.id = get(headers, &format!("{prefix}-id"));
     found.timestamp = get(headers, &format!("{prefix}-timestamp"));
     for signature in value.split(' ') {

@@ -181,13 +181,18 @@ fn message_words(message: Message) -> &'static str {
 
 fn body_code(change: BodyChange) -> &'static str {
     match change {
-        BodyChange::Reserialised(_) | BodyChange::ReserialisedLine(_) => "body_reserialised",
+        BodyChange::Reserialised(_) | BodyChange::ReserialisedLine(_) | BodyChange::FractionsLost(_) => {
+            "body_reserialised"
+        }
         BodyChange::NewlineAdded | BodyChange::BlanksTrimmed => "newline_added",
         BodyChange::NewlineRemoved | BodyChange::CrLfRemoved => "newline_removed",
         BodyChange::CrLfToLf | BodyChange::LfToCrLf => "line_ends_changed",
         BodyChange::BomAdded | BodyChange::BomRemoved => "byte_order_mark",
         BodyChange::Mojibake => "read_as_latin1",
         BodyChange::Stringified | BodyChange::StringParsed => "stringified",
+        BodyChange::Compressed => "body_compressed",
+        BodyChange::Base64 => "body_base64",
+        BodyChange::FormEncoded | BodyChange::FormField => "body_form_encoded",
         BodyChange::Empty => "empty_body_signed",
     }
 }
@@ -203,6 +208,13 @@ fn body_words(change: BodyChange) -> String {
                 style_words(style)
             );
         }
+        BodyChange::FractionsLost(style) => {
+            return format!(
+                "the body was parsed and written anew by a program that drops the .0 of whole numbers, as JavaScript does: \
+                 the signature fits it with them put back, {}",
+                style_words(style)
+            );
+        }
         BodyChange::NewlineAdded => "a line end was added at the end of the body",
         BodyChange::BlanksTrimmed => "blanks or line ends were added around the body",
         BodyChange::NewlineRemoved => "the line end at the end of the body was removed",
@@ -214,6 +226,10 @@ fn body_words(change: BodyChange) -> String {
         BodyChange::Mojibake => "the body was read as Latin-1 and written as UTF-8",
         BodyChange::Stringified => "the body was wrapped into a JSON string once more (JSON.stringify of a text)",
         BodyChange::StringParsed => "the body was signed as a JSON string (JSON.stringify of a text)",
+        BodyChange::Compressed => "the body is compressed; what is in it was signed",
+        BodyChange::Base64 => "the body is in Base64; what it holds was signed",
+        BodyChange::FormEncoded => "the body is encoded as a form; it was signed without that",
+        BodyChange::FormField => "the body is a form; the value of one of its fields was signed",
         BodyChange::Empty => "an empty body was signed",
     };
     words.into()

@@ -1,0 +1,75 @@
+//! JSON, token by token.
+
+/// The names of fields that hold whole numbers, alone or in a list; each once, the first `most`.
+#[must_use]
+pub fn whole_number_fields(json: &str, most: usize) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut tokens = Tokens::of(json);
+    while let Some(token) = tokens.next() {
+        if is_whole(token)
+            && let Some(key) = tokens.key
+            && !names.contains(&key)
+        {
+            names.push(key);
+            if names.len() >= most {
+                break;
+            }
+        }
+    }
+    names
+}
+
+fn is_whole(token: &str) -> bool {
+    token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !token.contains(['.', 'e', 'E'])
+}
+
+/// The tokens of a JSON text, without the blanks between them.
+pub(super) struct Tokens<'a> {
+    /// What is not read yet; begins with a token.
+    pub rest: &'a str,
+    /// The name, as it is spelled, of the field that is being read, as far as no object lies between.
+    pub key: Option<&'a str>,
+}
+
+impl<'a> Tokens<'a> {
+    pub fn of(json: &'a str) -> Self {
+        Self { rest: json.trim_start(), key: None }
+    }
+
+    pub fn next(&mut self) -> Option<&'a str> {
+        let first = self.rest.chars().next()?;
+        let length = match first {
+            '"' => string_length(self.rest),
+            '{' | '}' | '[' | ']' | ',' | ':' => 1,
+            _ => self.rest.find([',', ':', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(self.rest.len()),
+        };
+        let (token, after) = self.rest.split_at_checked(length.max(1))?;
+        self.rest = after.trim_start_matches([' ', '\t', '\n', '\r']);
+        match first {
+            '"' if self.rest.starts_with(':') => self.key = Some(inner(token)),
+            '{' | '}' => self.key = None,
+            _ => {}
+        }
+        Some(token)
+    }
+}
+
+/// What stands between a string's quotes.
+pub(super) fn inner(token: &str) -> &str {
+    token.get(1..token.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Length in bytes of the JSON string at the beginning of `text`, with its quotes.
+#[must_use]
+pub fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}

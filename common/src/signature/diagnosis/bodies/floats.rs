@@ -1,0 +1,95 @@
+//! Whole numbers whose `.0` a program dropped: JavaScript reads `0.0` and writes `0`.
+//!
+//! Nothing in the body says which numbers had one, so it is put back field by field: first those that the vendor's models
+//! type as floats, then a few more or fewer.
+
+use crate::json_style::{self, Full, Separators, Sink, Style, Writing};
+
+/// Fields that are floats in the vendor's models (Python SDK 2.78.0).
+const KNOWN: [&str; 19] = [
+    "price",
+    "llm_price",
+    "platform_price",
+    "free_minutes_consumed",
+    "free_llm_dollars_consumed",
+    "cost_fiat",
+    "queue_wait_secs",
+    "call_success_score",
+    "success_score",
+    "tool_latency_secs",
+    "elapsed_time",
+    "vector_distance",
+    "rag_latency_secs",
+    "stability",
+    "similarity_boost",
+    "speed",
+    "temperature",
+    "confidence",
+    "score",
+];
+/// Most fields that are told apart: a set of them is the bits of a number.
+const MAX_FIELDS: usize = 48;
+/// Most fields in which a set differs from the likely one.
+const MAX_FLIPS: u32 = 3;
+
+/// The fields that hold whole numbers.
+#[derive(Debug)]
+pub(crate) struct Floats<'b> {
+    fields: Vec<&'b str>,
+}
+
+impl<'b> Floats<'b> {
+    pub fn of(json: Option<&'b str>) -> Self {
+        Self { fields: json.map(|json| json_style::whole_number_fields(json, MAX_FIELDS)).unwrap_or_default() }
+    }
+
+    /// The styles in which fractions may be put back: such that write them.
+    pub fn styles(&self) -> impl Iterator<Item = Style> {
+        let spaced = |writing| Style { separators: Separators::Spaced, writing };
+        let compact = |writing| Style { separators: Separators::Compact, writing };
+        let styles = [
+            json_style::WIRE,
+            spaced(Writing::PythonUnescaped),
+            compact(Writing::Python),
+            compact(Writing::PythonUnescaped),
+        ];
+        styles.into_iter().filter(|_| !self.fields.is_empty())
+    }
+
+    /// The fields that the vendor's models type as floats; all, where there is none of them.
+    pub fn likely(&self) -> u64 {
+        let known = (0_u32..).zip(&self.fields).filter(|(_, field)| KNOWN.contains(field));
+        match known.fold(0, |set, (at, _)| set | 1 << at) {
+            0 => self.all(),
+            set => set,
+        }
+    }
+
+    fn all(&self) -> u64 {
+        (1 << self.fields.len()) - 1
+    }
+
+    /// Other sets of fields, the likeliest first. There are up to some ten thousand of them.
+    pub fn others(&self) -> impl Iterator<Item = u64> {
+        let (likely, all) = (self.likely(), self.all());
+        let bits = move || (0..u64::BITS).map(|at| 1_u64 << at).take_while(move |bit| *bit <= all);
+        let one = bits();
+        let two = bits()
+            .flat_map(move |first| bits().filter(move |second| *second < first).map(move |second| first | second));
+        let three = bits().flat_map(move |first| {
+            let below = move |limit: u64| bits().filter(move |bit| *bit < limit);
+            below(first).flat_map(move |second| below(second).map(move |third| first | second | third))
+        });
+        let flips = one.chain(two).chain(three).filter(|flips| flips.count_ones() <= MAX_FLIPS);
+        std::iter::once(all)
+            .chain(flips.map(move |flips| likely ^ flips))
+            .filter(move |set| *set != 0 && *set != likely)
+    }
+
+    /// `json` with fractions in the fields of `set`.
+    pub fn write(&self, json: &str, style: Style, set: u64, out: &mut impl Sink) -> Result<(), Full> {
+        let is_float =
+            |name: &str| self.fields.iter().position(|field| *field == name).is_some_and(|at| set >> at & 1 == 1);
+        json_style::write_with_floats(json, style, &is_float, out)
+    }
+}

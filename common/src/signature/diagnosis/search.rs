@@ -1,0 +1,245 @@
+//! The search for what was signed: bodies as they may have been, secrets as they may have been used.
+//!
+//! Every body is written once, straight into the digests of all candidates that it is tried with. All of it draws on one budget
+//! of bytes, written and hashed, so that its time is bounded whatever the body is; its memory is that of the candidates.
+
+use hmac::Mac;
+use subtle::ConstantTimeEq;
+
+use super::bodies::{Bodies, BodyChange};
+use super::headers::Found;
+use super::keys::{self, KeyChange};
+use super::{KnownSecret, Message, Request};
+use crate::json_style::{Full, Sink};
+use crate::signature::HmacSha256;
+
+/// What fits: the less was changed, the likelier it is.
+pub(super) struct Attempt<'r> {
+    pub found: &'r Found<'r>,
+    pub message: Message,
+    pub body: Option<BodyChange>,
+    pub known: &'r KnownSecret<'r>,
+    pub key: KeyChange,
+}
+
+/// Most changes from what the scheme itself does, the header's own aside.
+const MAX_CHANGES: usize = 2;
+/// What a candidate costs apart from its bytes: a block of the hash and two for the keys.
+const CANDIDATE: u64 = 192;
+/// What a piece costs apart from its bytes, so that bodies of many small ones cost what they take.
+const PIECE: u64 = 16;
+/// Bytes gathered before they are hashed.
+const GATHERED: usize = 4 << 10;
+/// How many times as long as the body a changed one may become, and what it may have at least: indented ones grow with the
+/// square of their depth.
+const MAX_GROWTH: u64 = 8;
+const MIN_GROWN: u64 = 4 << 10;
+
+/// A way of signing, without the body.
+struct Candidate<'r> {
+    found: &'r Found<'r>,
+    message: Message,
+    known: &'r KnownSecret<'r>,
+    key: KeyChange,
+    secret: &'r [u8],
+    /// How far it is from the scheme's own.
+    changes: usize,
+}
+
+/// A known secret in one form.
+pub(super) struct Key<'r> {
+    known: &'r KnownSecret<'r>,
+    change: KeyChange,
+    secret: Vec<u8>,
+}
+
+/// Every known secret in every form.
+pub(super) fn keys<'r>(secrets: &'r [KnownSecret<'r>]) -> Vec<Key<'r>> {
+    let of = |known: &'r KnownSecret<'r>| {
+        keys::variants(known.secret).into_iter().map(move |(change, secret)| Key { known, change, secret })
+    };
+    secrets.iter().flat_map(of).collect()
+}
+
+pub(super) struct Search<'r> {
+    candidates: Vec<Candidate<'r>>,
+    bodies: &'r Bodies<'r>,
+    length: u64,
+    left: u64,
+    /// Whether something was left untried.
+    pub unfinished: bool,
+}
+
+impl<'r> Search<'r> {
+    pub fn new(request: &Request<'r>, found: &'r [Found<'r>], keys: &'r [Key<'r>], bodies: &'r Bodies<'r>) -> Self {
+        let mut candidates = Vec::new();
+        for found in found {
+            for message in found.messages() {
+                for key in keys {
+                    let changes = usize::from(message != found.scheme.message())
+                        + usize::from(key.change != found.scheme.key())
+                        + usize::from(!key.known.in_use);
+                    if changes <= MAX_CHANGES {
+                        let (known, secret) = (key.known, key.secret.as_slice());
+                        candidates.push(Candidate { found, message, known, key: key.change, secret, changes });
+                    }
+                }
+            }
+        }
+        let length = request.body.len() as u64;
+        Self { candidates, bodies, length, left: request.budget, unfinished: false }
+    }
+
+    /// The attempt with the fewest changes that fits.
+    pub fn run(&mut self) -> Option<Attempt<'r>> {
+        let bodies = self.bodies;
+        let changes = bodies.changes();
+        for level in 0..=MAX_CHANGES {
+            if let Some(attempt) = self.stage(level, None, |out| out.put(bodies.body())) {
+                return Some(attempt);
+            }
+            for change in changes.iter().filter(|_| level > 0) {
+                if let Some(attempt) = self.stage(level - 1, Some(*change), |out| bodies.write(*change, out)) {
+                    return Some(attempt);
+                }
+            }
+        }
+        self.fractions()
+    }
+
+    /// Tries further sets of fields whose fractions may have been lost.
+    fn fractions(&mut self) -> Option<Attempt<'r>> {
+        let floats = self.bodies.floats();
+        let (json, style) = (self.bodies.json()?, floats.styles().next()?);
+        for set in floats.others() {
+            if self.left == 0 {
+                break;
+            }
+            let change = BodyChange::FractionsLost(style);
+            if let Some(attempt) = self.stage(0, Some(change), |out| floats.write(json, style, set, out)) {
+                return Some(attempt);
+            }
+        }
+        None
+    }
+
+    /// Tries one body with every candidate that is so many changes away.
+    fn stage(
+        &mut self,
+        changes: usize,
+        body: Option<BodyChange>,
+        write: impl FnOnce(&mut Digests) -> Result<(), Full>,
+    ) -> Option<Attempt<'r>> {
+        let matching = |candidate: &&Candidate<'r>| candidate.changes == changes;
+        let count = self.candidates.iter().filter(matching).count() as u64;
+        if count == 0 {
+            return None;
+        }
+        let Some(left) = self.left.checked_sub(count * CANDIDATE).filter(|left| *left > 0) else {
+            self.left = 0;
+            self.unfinished = true;
+            return None;
+        };
+        let grown = match body {
+            // What a body expands to is told by nothing but trying.
+            Some(BodyChange::Compressed) => u64::MAX,
+            _ => self.length.saturating_mul(MAX_GROWTH).max(MIN_GROWN),
+        };
+        let candidates: Vec<&Candidate<'r>> = self.candidates.iter().filter(matching).collect();
+        let macs = candidates.iter().filter_map(|candidate| candidate.begin()).collect();
+        let mut digests = Digests { macs, gathered: Vec::with_capacity(GATHERED), left, grown };
+        let written = write(&mut digests);
+        digests.flush();
+        self.left = digests.left;
+        if written.is_err() {
+            self.unfinished = true;
+            return None;
+        }
+        let fits = |ends: &[u8]| {
+            let mut pairs = candidates.iter().zip(&digests.macs);
+            pairs
+                .find(|(candidate, mac)| candidate.fits((*mac).clone().chain_update(ends)))
+                .map(|(candidate, _)| *candidate)
+        };
+        if let Some(candidate) = fits(b"") {
+            return Some(candidate.attempt(body));
+        }
+        match body {
+            Some(BodyChange::Reserialised(style)) => {
+                fits(b"\n").map(|candidate| candidate.attempt(Some(BodyChange::ReserialisedLine(style))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<'r> Candidate<'r> {
+    /// The digest of all that stands before the body.
+    fn begin(&self) -> Option<HmacSha256> {
+        let found = self.found;
+        let (time, id) = (found.timestamp.unwrap_or_default().as_bytes(), found.id.unwrap_or_default().as_bytes());
+        let parts: &[&[u8]] = match self.message {
+            Message::TimeDotBody => &[time, b"."],
+            Message::IdTimeBody => &[id, b".", time, b"."],
+            Message::VersionTimeBody => &[b"v0:", time, b":"],
+            Message::BodyAlone => &[],
+            Message::TimeBody => &[time],
+            Message::MillisDotBody => &[time, b"000."],
+        };
+        // HMAC takes a key of any length, so there always is one.
+        let mut mac = HmacSha256::new_from_slice(self.secret).ok()?;
+        parts.iter().for_each(|part| mac.update(part));
+        Some(mac)
+    }
+
+    fn fits(&self, mac: HmacSha256) -> bool {
+        let expected: [u8; 32] = mac.finalize().into_bytes().into();
+        self.found.digests.iter().any(|digest| bool::from(expected.ct_eq(digest)))
+    }
+
+    fn attempt(&self, body: Option<BodyChange>) -> Attempt<'r> {
+        Attempt { found: self.found, message: self.message, body, known: self.known, key: self.key }
+    }
+}
+
+/// Digests that one body is written into.
+struct Digests {
+    macs: Vec<HmacSha256>,
+    gathered: Vec<u8>,
+    /// What is left of the search's budget,
+    left: u64,
+    /// and of what this body may become.
+    grown: u64,
+}
+
+impl Sink for Digests {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let length = bytes.len() as u64;
+        // Writing a byte costs about what hashing it does.
+        let cost = length.saturating_mul(1 + self.macs.len() as u64).saturating_add(PIECE);
+        match (self.left.checked_sub(cost), self.grown.checked_sub(length)) {
+            (Some(left), Some(grown)) => (self.left, self.grown) = (left, grown),
+            (None, _) => {
+                self.left = 0;
+                return Err(Full);
+            }
+            (_, None) => return Err(Full),
+        }
+        if self.gathered.len() + bytes.len() > GATHERED {
+            self.flush();
+        }
+        if bytes.len() >= GATHERED {
+            self.macs.iter_mut().for_each(|mac| mac.update(bytes));
+        } else {
+            self.gathered.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Digests {
+    fn flush(&mut self) {
+        self.macs.iter_mut().for_each(|mac| mac.update(&self.gathered));
+        self.gathered.clear();
+    }
+}

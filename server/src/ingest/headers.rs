@@ -1,0 +1,75 @@
+//! Which headers of a delivery are kept.
+
+/// Headers that explain a delivery. Everything else is dropped before it reaches the database: what nobody thought of may be a
+/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…), and a list of those is never complete.
+const KEPT: [&str; 24] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "transfer-encoding",
+    "user-agent",
+    "elevenlabs-signature",
+    "x-twilio-signature",
+    "x-retell-signature",
+    "x-vapi-signature",
+    "x-vapi-timestamp",
+    "idempotency-key",
+    "i-twilio-idempotency-token",
+    "date",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "forwarded",
+    "via",
+    "host",
+    "origin",
+    "webhook-id",
+];
+/// Headers of our own, which say what a replay repeats.
+const OWN: &str = "callscope-replay-";
+
+/// Whether a header is kept with its delivery.
+fn is_kept(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    KEPT.contains(&name.as_str()) || name.starts_with(OWN)
+}
+
+/// The kept ones as JSON, `[[name, value], …]`.
+pub(super) fn kept(headers: &[(String, String)]) -> String {
+    let kept: Vec<&(String, String)> = headers.iter().filter(|(name, _)| is_kept(name)).collect();
+    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_explains_is_kept_and_what_lets_in_is_not() {
+        let headers: Vec<(String, String)> = [
+            ("Content-Type", "application/json"),
+            ("ElevenLabs-Signature", "t=1,v0=x"),
+            ("X-Forwarded-For", "1.2.3.4"),
+            ("Callscope-Replay-Of", "id"),
+            ("Authorization", "Bearer secret"),
+            ("Proxy-Authorization", "secret"),
+            ("Cookie", "secret"),
+            ("Set-Cookie", "secret"),
+            ("X-Api-Key", "secret"),
+            ("X-Auth-Token", "secret"),
+            ("CF-Access-Client-Secret", "secret"),
+            ("X-Amz-Security-Token", "secret"),
+            ("X-Vapi-Secret", "secret"),
+            ("X-Anything", "secret"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let kept = kept(&headers);
+        assert!(!kept.contains("secret"), "{kept}");
+        let names: Vec<(String, String)> = serde_json::from_str(&kept).expect("pairs");
+        assert_eq!(names, headers[..4]);
+    }
+}

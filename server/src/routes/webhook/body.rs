@@ -1,0 +1,105 @@
+//! Reading a body: up to its limit, at a minimum speed, within the memory for bodies.
+
+use std::time::Duration;
+
+use rocket::data::{Data, ToByteUnit};
+use rocket::http::Status;
+use rocket::tokio::io::{AsyncReadExt, copy, sink};
+use rocket::tokio::select;
+use rocket::tokio::sync::OwnedSemaphorePermit;
+use rocket::tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::budget::{Budget, NoRoom, Place};
+use crate::error::ApiError;
+
+/// How long a body may be slow at its beginning,
+const GRACE: Duration = Duration::from_secs(15);
+/// and how many bytes a second it must have brought on average from then on.
+const MIN_SPEED: u64 = 64 << 10;
+/// What is read of a body without asking for room: most turns are no longer.
+const FIRST_CHUNK: usize = 4 << 10;
+/// Most room taken at once, in bytes.
+const MAX_CHUNK: usize = 1 << 20;
+/// A body that is too long is read on for so many bytes, so that its sender hears the answer before the connection closes,
+const MAX_DISCARDED: u64 = 64 << 20;
+/// for so long.
+const DISCARDING: Duration = Duration::from_secs(15);
+/// What is read of a body whose sender is refused already, and for how long.
+const MAX_POLITE: u64 = 1 << 20;
+const POLITE: Duration = Duration::from_millis(100);
+
+/// A body, and the room it takes.
+pub type Whole = (Vec<u8>, Option<OwnedSemaphorePermit>);
+
+/// Reads a body, taking room as bytes arrive: an announced length costs nothing.
+///
+/// # Errors
+/// 400 where it broke off, 408 where it is too slow, 413 where it is longer than `limit`, 503 where there is no room.
+pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budget) -> Result<Whole, ApiError> {
+    let began = Instant::now();
+    let mut stream = data.open((limit + MAX_DISCARDED).bytes());
+    let mut body = Vec::new();
+    let mut place: Option<Place> = None;
+    let mut room: Option<OwnedSemaphorePermit> = None;
+    while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
+        if body.len() == body.capacity() {
+            let more = growth(body.capacity(), length);
+            if body.capacity() > 0 {
+                let place = place.get_or_insert_with(|| budget.place(began, body.len() as u64));
+                let taken = place.take(more).await.map_err(no_room)?;
+                match &mut room {
+                    Some(room) => room.merge(taken),
+                    None => room = Some(taken),
+                }
+            }
+            body.reserve_exact(more);
+        }
+        let waited = place.as_ref().map(Place::waited).unwrap_or_default();
+        let due = began + GRACE + waited + Duration::from_secs(body.len() as u64 / MIN_SPEED);
+        let read = select! {
+            read = stream.read_buf(&mut body) => read.map_err(|_| ApiError::bad_request("the body broke off"))?,
+            () = sleep_until(due) => return Err(too_slow()),
+            () = given_up(place.as_ref()) => return Err(no_room(NoRoom)),
+        };
+        if read == 0 {
+            return Ok((body, room));
+        }
+        if let Some(place) = &place {
+            place.received(body.len() as u64);
+        }
+    }
+    drop((body, room, place));
+    let _ = timeout_at(Instant::now() + DISCARDING, copy(&mut stream, &mut sink())).await;
+    Err(ApiError::of_status(Status::PayloadTooLarge).details(format!("at most {limit} bytes are taken here")))
+}
+
+/// How many bytes more to make room for.
+fn growth(capacity: usize, length: Option<u64>) -> usize {
+    let doubled = capacity.clamp(FIRST_CHUNK, MAX_CHUNK);
+    // A byte beyond the announced length shows that the body ends there.
+    let left = length.map(|length| usize::try_from(length + 1).unwrap_or(usize::MAX).saturating_sub(capacity));
+    left.filter(|left| *left > 0).map_or(doubled, |left| doubled.min(left))
+}
+
+async fn given_up(place: Option<&Place>) {
+    match place {
+        Some(place) => place.given_up().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn too_slow() -> ApiError {
+    ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time")
+        .details(format!("after {} seconds, {MIN_SPEED} bytes a second are needed", GRACE.as_secs()))
+}
+
+fn no_room(_: NoRoom) -> ApiError {
+    ApiError::unavailable("too many large bodies at once")
+}
+
+/// Reads on a little where the sender is refused already and may be about to send the rest: one that writes its whole request
+/// before it looks for an answer would find the connection closed. Nothing of it is kept.
+pub async fn discard(data: Data<'_>) {
+    let mut stream = data.open(MAX_POLITE.bytes());
+    let _ = timeout(POLITE, copy(&mut stream, &mut sink())).await;
+}

@@ -1,0 +1,305 @@
+//! The memory that bodies may take at one time, and who gives way when it is short.
+//!
+//! A body is believed only when all of it is there, so a stranger's takes as much room as a provider's until then. When there is
+//! no room, the slowest body is given up: who sends at full speed never waits long for one who trickles.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rocket::tokio::select;
+use rocket::tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use rocket::tokio::time::{Instant, sleep};
+
+/// Most bytes of bodies being read or written at one time, apart from their first chunks.
+const ROOM: u64 = 512 << 20;
+/// A body is younger than this, and its speed not known, before it can be given up.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a body waits for room.
+const WAIT: Duration = Duration::from_secs(2);
+/// How often one that waits looks whether others have become slow enough.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Bounds the memory that bodies take.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// A permit is a KiB.
+    room: Arc<Semaphore>,
+    arriving: Arc<Mutex<Arriving>>,
+    /// How long a body waits for room that others give up.
+    wait: Duration,
+}
+
+/// The bodies that take room and are not whole yet.
+#[derive(Debug, Default)]
+struct Arriving {
+    next: u64,
+    bodies: HashMap<u64, Body>,
+}
+
+#[derive(Debug)]
+struct Body {
+    began: Instant,
+    /// For how long it waited for room, which is not its sender's slowness,
+    waited: Duration,
+    /// and since when it waits again.
+    waits: Option<Instant>,
+    received: u64,
+    /// What it has and wants, in KiB.
+    has: u32,
+    wants: u32,
+    is_given_up: bool,
+    give_up: Arc<Notify>,
+}
+
+/// There is no room, or the body had to give way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// A body's place among those that are arriving; given back when this goes.
+#[derive(Debug)]
+pub struct Place {
+    budget: Budget,
+    id: u64,
+    give_up: Arc<Notify>,
+}
+
+impl Budget {
+    /// Room for bodies in general, and in any case for one that is `largest` bytes long.
+    #[must_use]
+    pub fn new(largest: u64) -> Self {
+        // Every chunk is rounded up to the next KiB, so a body takes a little more than its length.
+        let kib = ROOM.max(largest + largest / 256 + (1 << 20)) >> 10;
+        Self::of_kib(usize::try_from(kib).unwrap_or(usize::MAX), WAIT)
+    }
+
+    /// Takes so many bytes of the room away for good, so that a test can fill the rest.
+    #[doc(hidden)]
+    pub fn leave(&self, bytes: usize) {
+        self.room.forget_permits(self.room.available_permits().saturating_sub(bytes >> 10));
+    }
+
+    fn of_kib(kib: usize, wait: Duration) -> Self {
+        Self { room: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))), arriving: Arc::default(), wait }
+    }
+
+    /// A place for a body that began to arrive at `began`.
+    #[must_use]
+    pub fn place(&self, began: Instant, received: u64) -> Place {
+        let give_up = Arc::new(Notify::new());
+        let body = Body {
+            began,
+            waited: Duration::ZERO,
+            waits: None,
+            received,
+            has: 0,
+            wants: 0,
+            is_given_up: false,
+            give_up: Arc::clone(&give_up),
+        };
+        let mut arriving = self.arriving.lock();
+        let id = arriving.next;
+        arriving.next += 1;
+        arriving.bodies.insert(id, body);
+        Place { budget: self.clone(), id, give_up }
+    }
+}
+
+impl Place {
+    /// Takes room for so many bytes more. Waits no longer than two seconds, during which slower bodies are given up for it.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoRoom> {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1);
+        let room = &self.budget.room;
+        let permit = match Arc::clone(room).try_acquire_many_owned(kib) {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.with(|body| (body.wants, body.waits) = (kib, Some(Instant::now())));
+                let permit = self.wait(kib).await;
+                self.with(|body| {
+                    body.wants = 0;
+                    body.waited += body.waits.take().map(|since| since.elapsed()).unwrap_or_default();
+                });
+                permit?
+            }
+        };
+        self.with(|body| body.has = body.has.saturating_add(kib));
+        Ok(permit)
+    }
+
+    async fn wait(&self, kib: u32) -> Result<OwnedSemaphorePermit, NoRoom> {
+        let until = Instant::now() + self.budget.wait;
+        let mut permit = pin!(Arc::clone(&self.budget.room).acquire_many_owned(kib));
+        loop {
+            self.budget.arriving.lock().make_room(self.id, self.budget.room.available_permits(), Instant::now());
+            select! {
+                biased;
+                permit = &mut permit => return permit.map_err(|_| NoRoom),
+                () = self.give_up.notified() => return Err(NoRoom),
+                () = sleep(LOOK) => {}
+            }
+            if Instant::now() >= until {
+                return Err(NoRoom);
+            }
+        }
+    }
+
+    /// Resolves when the body has to give way to faster ones.
+    pub async fn given_up(&self) {
+        self.give_up.notified().await;
+    }
+
+    /// So many bytes of the body have arrived.
+    pub fn received(&self, bytes: u64) {
+        self.with(|body| body.received = bytes);
+    }
+
+    /// For how long it waited for room so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.budget.arriving.lock().bodies.get(&self.id).map(|body| body.waited).unwrap_or_default()
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Body)) {
+        if let Some(body) = self.budget.arriving.lock().bodies.get_mut(&self.id) {
+            change(body);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.budget.arriving.lock().bodies.remove(&self.id);
+    }
+}
+
+impl Arriving {
+    /// Gives up the slowest bodies until what they have is enough for those that wait; the one that asks, if it is the slowest.
+    fn make_room(&mut self, asks: u64, free: usize, now: Instant) {
+        let kib = |count: u32| count as usize;
+        let wanted: usize = self.bodies.values().filter(|body| !body.is_given_up).map(|body| kib(body.wants)).sum();
+        let given_up = self.bodies.values().filter(|body| body.is_given_up);
+        let mut room = free + given_up.map(|body| kib(body.has)).sum::<usize>();
+        while room < wanted {
+            let known = self.bodies.iter_mut().filter(|(_, body)| !body.is_given_up && body.has > 0);
+            let slow = known.filter_map(|(id, body)| Some((body.speed(now)?, *id, body)));
+            let Some((_, id, body)) = slow.min_by(|one, other| one.0.total_cmp(&other.0)) else { return };
+            room += kib(body.has);
+            body.is_given_up = true;
+            body.give_up.notify_one();
+            if id == asks {
+                return;
+            }
+        }
+    }
+}
+
+impl Body {
+    /// Bytes a second of the time that it did not wait; `None` while it is too young to tell.
+    fn speed(&self, now: Instant) -> Option<f64> {
+        let age = now.saturating_duration_since(self.began);
+        let waiting = self.waits.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+        let active = age.saturating_sub(self.waited + waiting);
+        #[allow(clippy::cast_precision_loss)]
+        (age >= GRACE).then(|| self.received as f64 / active.as_secs_f64().max(1e-3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket::tokio;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    /// A body that has `kib` KiB and sent `received` bytes in so many seconds.
+    async fn body(budget: &Budget, secs: u64, received: u64, kib: usize) -> (Place, OwnedSemaphorePermit) {
+        let place = budget.place(Instant::now() - Duration::from_secs(secs), received);
+        let permit = place.take(kib * 1024 - 1).await.expect("room");
+        (place, permit)
+    }
+
+    fn is_given_up(budget: &Budget, place: &Place) -> bool {
+        budget.arriving.lock().bodies[&place.id].is_given_up
+    }
+
+    #[tokio::test]
+    async fn the_slowest_gives_way_at_once() {
+        let budget = Budget::of_kib(100, SHORT);
+        let (fast, _held) = body(&budget, 10, 10_000_000, 50).await;
+        let (slow, held) = body(&budget, 10, 1_000, 50).await;
+        let asks = budget.place(Instant::now(), 4_096);
+        let taken = rocket::tokio::join!(asks.take(20 * 1024), async {
+            slow.given_up().await;
+            drop((slow, held));
+        });
+        assert!(taken.0.is_ok());
+        assert!(!is_given_up(&budget, &fast));
+    }
+
+    #[tokio::test]
+    async fn no_more_give_way_than_are_needed() {
+        let budget = Budget::of_kib(100, SHORT);
+        let (slowest, _one) = body(&budget, 10, 1_000, 50).await;
+        let (slow, _two) = body(&budget, 10, 2_000, 50).await;
+        let first = budget.place(Instant::now(), 4_096);
+        first.with(|body| body.wants = 40);
+        for _ in 0..3 {
+            budget.arriving.lock().make_room(first.id, 0, Instant::now());
+        }
+        assert!(is_given_up(&budget, &slowest) && !is_given_up(&budget, &slow));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_slowest_itself_gets_no_room() {
+        let budget = Budget::of_kib(100, SHORT);
+        let (_fast, _held) = body(&budget, 10, 10_000_000, 90).await;
+        let (slow, _room) = body(&budget, 10, 1_000, 10).await;
+        assert_eq!(slow.take(1024).await.map(drop), Err(NoRoom));
+    }
+
+    #[tokio::test]
+    async fn waiting_for_room_is_no_slowness_and_has_an_end() {
+        let budget = Budget::of_kib(100, SHORT);
+        let all = Arc::clone(&budget.room).acquire_many_owned(100).await.expect("room");
+        let waits = budget.place(Instant::now() - GRACE, 1_000_000);
+        assert_eq!(waits.take(1024).await.map(drop), Err(NoRoom));
+        assert!(waits.waited() >= SHORT);
+        drop(all);
+        assert!(waits.take(1024).await.is_ok());
+    }
+
+    #[test]
+    fn speed_is_that_of_the_time_that_was_not_waited() {
+        let now = Instant::now();
+        let body = |age: u64, waited: u64, waits: Option<u64>| Body {
+            began: now - Duration::from_millis(age),
+            waited: Duration::from_millis(waited),
+            waits: waits.map(|since| now - Duration::from_millis(since)),
+            received: 1_000,
+            has: 1,
+            wants: 0,
+            is_given_up: false,
+            give_up: Arc::default(),
+        };
+        assert_eq!(body(999, 0, None).speed(now), None);
+        assert_eq!(body(1_000, 0, None).speed(now), Some(1_000.0));
+        assert_eq!(body(10_000, 8_000, None).speed(now), Some(500.0));
+        assert_eq!(body(10_000, 8_000, Some(1_000)).speed(now), Some(1_000.0));
+        assert_eq!(body(10_000, 8_000, Some(2_000)).speed(now), Some(1e6));
+    }
+
+    #[test]
+    fn the_largest_body_always_fits() {
+        for largest in [1 << 20, 128 << 20, 2_000 << 20] {
+            let kib = Budget::new(largest).room.available_permits() as u64;
+            let chunks = largest / (1 << 20) + 20;
+            assert!(kib >= (512 << 10) && kib >= (largest >> 10) + chunks, "{largest}");
+        }
+    }
+}

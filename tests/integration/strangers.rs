@@ -1,0 +1,235 @@
+//! Who has no signature costs nothing and takes nothing from those who have one.
+
+use std::time::Duration;
+
+use callscope_common::signature::sign;
+use callscope_server::routes::App;
+use callscope_server::settings::{Flags, Settings};
+use callscope_server::store::Store;
+use callscope_tests::server::{SECRET, environment, http, now, post_signed};
+use callscope_tests::{Database, Engine, Server, until};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const UNVERIFIED: &str = "/api/v1/admin/deliveries?verdict=unverified";
+
+fn address(server: &Server) -> String {
+    server.embedded.url.trim_start_matches("http://").to_owned()
+}
+
+fn head(route: &str, headers: &[(&str, &str)]) -> String {
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("POST /webhooks/elevenlabs/{route} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
+}
+
+/// Writes `request` as it is; returns what is answered until the other side closes.
+async fn raw(address: &str, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    answer(&mut stream).await
+}
+
+/// The first answer on a connection, with its body as far as it came in one piece.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).await.unwrap_or(0);
+        seen.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        let is_whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap())
+        });
+        if read == 0 || (is_whole && !text.starts_with("HTTP/1.1 100")) {
+            return text;
+        }
+    }
+}
+
+fn forged() -> String {
+    format!("t={},v0={}", now(), "0".repeat(64))
+}
+
+/// Rocket looks at the first bytes of every body before any route (for `_method`); beyond these nothing is sent, so an answer
+/// shows that no more was waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_cannot_fit_is_refused_before_the_body() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let late = sign(SECRET.as_bytes(), now() - 7200, b"{}");
+    let ahead = sign(SECRET.as_bytes(), now() + 7200, b"{}");
+    for (header, reason, cause) in [
+        (None, "signature missing", "no_signature"),
+        (Some("nonsense"), "signature wrong", "malformed_header"),
+        (Some("t=1"), "signature wrong", "malformed_header"),
+        (Some(&*late), "signature too old", "too_old"),
+        (Some(&*ahead), "signature too old", "from_the_future"),
+    ] {
+        for route in ["transcription", "post-call"] {
+            for length in
+                [("Content-Length", "1000000"), ("Transfer-Encoding", "chunked"), ("Content-Length", "99999999999")]
+            {
+                let mut headers = vec![length];
+                headers.extend(header.map(|value| ("ElevenLabs-Signature", value)));
+                let begun = head(route, &headers)
+                    + if length.1 == "chunked" { "f\r\n{\"type\": \"post_c\r\n" } else { "{\"type\": \"post_c" };
+                let said = raw(&address(&server), begun.as_bytes()).await;
+                assert!(said.starts_with("HTTP/1.1 401 ") && said.contains(reason), "{header:?}: {said}");
+                assert!(!said.contains(cause), "the sender hears why: {said}");
+                let listed = server.get(UNVERIFIED).await;
+                assert_eq!(listed["unverified"][0]["diagnosis"], cause, "{listed}");
+            }
+        }
+    }
+    // A body that came along is no obstacle to hearing the answer.
+    for length in [0, 100, 500_000] {
+        let answer = http().post(format!("{}/webhooks/elevenlabs/post-call", server.embedded.url));
+        let answer = answer.body(vec![b'x'; length]).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 401, "{length}");
+    }
+    assert_eq!(server.get("/api/v1/admin/deliveries").await["deliveries"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_in_several_lines_is_one() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    for (number, parted) in [false, true].into_iter().enumerate() {
+        let body = json!({"call_sid": "EL_lines_1", "speaker": "user", "message": format!("m{number}")}).to_string();
+        let signed = sign(SECRET.as_bytes(), now(), body.as_bytes());
+        let (time, digest) = signed.split_once(',').unwrap();
+        let bad = forged();
+        let lines: Vec<&str> = if parted { vec![digest, time] } else { vec![&bad, &signed] };
+        let length = body.len().to_string();
+        let mut headers = vec![("Content-Length", &*length)];
+        headers.extend(lines.iter().map(|line| ("ElevenLabs-Signature", *line)));
+        let said = raw(&address(&server), (head("transcription", &headers) + &body).as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 201 "), "{lines:?}: {said}");
+    }
+    assert_eq!(server.log("EL_lines_1").await.len(), 2);
+}
+
+/// Several hundred senders who hold all the room with bodies that never end, under signatures that might fit until the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_strangers_make_no_signed_turn_wait() {
+    let database = Database::new(Engine::Sqlite).await;
+    let mut environment = environment(&database, &[]);
+    environment.reverse();
+    let settings = Settings::from(&Flags::new(), &environment).unwrap();
+    let store = Store::open(settings.database_url.expose()).await.unwrap();
+    let (server, listening) = callscope_server::build(&settings, store).await.unwrap();
+    let room = server.rocket.state::<App>().unwrap().budget.clone();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
+    let address = listening.await.unwrap().to_string();
+    // As if the half GiB were 4 MiB, so that the test need not fill it.
+    room.leave(4 << 20);
+
+    let request = head("post-call", &[("ElevenLabs-Signature", &forged()), ("Content-Length", "1000000")]);
+    let strangers: Vec<TcpStream> = join_all((0..300).map(|_| async {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(&[b' '; 20_000]).await.unwrap();
+        stream
+    }))
+    .await;
+    let url = format!("http://{address}");
+    let turns = (0..40).map(|number| {
+        let (http, url) = (http(), &url);
+        async move {
+            let message = format!("{number}{}", "x".repeat(if number % 2 == 0 { 40_000 } else { 100 }));
+            let body = json!({"call_sid": "EL_room_1", "speaker": "user", "message": message}).to_string();
+            post_signed(&http, url, "transcription", body.as_bytes(), now(), &[]).await.unwrap().status
+        }
+    });
+    assert_eq!(join_all(turns).await, [201; 40]);
+    // Some of them had to give way, and are told so.
+    let refused = join_all(strangers.into_iter().map(|mut stream| async move {
+        let said = tokio::time::timeout(Duration::from_millis(10), answer(&mut stream)).await.unwrap_or_default();
+        said.starts_with("HTTP/1.1 503 ") && said.to_lowercase().contains("retry-after:")
+    }))
+    .await;
+    assert!(refused.into_iter().any(|is_refused| is_refused));
+    drop(stop);
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compressed_is_kept_and_refused_with_a_word_on_why() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let body = b"\x1f\x8b\x08 as it came";
+    let answer = server.signed("post-call", body, now(), &[("Content-Encoding", "gzip")]).await;
+    assert_eq!((answer.status, &answer.json["message"]), (415, &json!("the body has a Content-Encoding")));
+    let kept = server.get("/api/v1/admin/deliveries").await;
+    assert_eq!(kept["deliveries"][0]["verdict"], "rejected", "{kept}");
+}
+
+/// `NaN` is what Python writes where a number is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_with_what_is_no_number_is_taken_and_kept_as_it_came() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let body = br#"{"type": "post_call_transcription", "data": {"conversation_id": "conv_nan", "metadata": {"cost": NaN, "x": -Infinity}}}"#;
+    assert_eq!(server.signed("post-call", body, now(), &[]).await.status, 200);
+    let call = server.get("/api/v1/calls/conv_nan").await;
+    assert_eq!(call["call_data"]["metadata"], json!({"cost": null, "x": null}), "{call}");
+    let id = server.get("/api/v1/admin/deliveries").await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
+    let kept = server.get(&format!("/api/v1/admin/deliveries/{id}")).await;
+    assert_eq!(kept["body"].as_str().unwrap().as_bytes(), body);
+}
+
+/// A credential that nobody thought of reaches neither the database nor anybody who may read deliveries.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_headers_that_explain_a_delivery_are_kept() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let given = [
+        ("Authorization", "Bearer hunter2"),
+        ("Cookie", "session=hunter2"),
+        ("X-Api-Key", "hunter2"),
+        ("CF-Access-Client-Secret", "hunter2"),
+        ("X-Unheard-Of", "hunter2"),
+        ("Content-Type", "application/json"),
+        ("X-Request-Id", "r-1"),
+        ("traceparent", "00-1"),
+    ];
+    let turn = json!({"call_sid": "EL_kept_1", "speaker": "user", "message": "hello"}).to_string();
+    assert_eq!(server.signed("transcription", turn.as_bytes(), now(), &given).await.status, 201);
+    let id = server.get("/api/v1/admin/deliveries").await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
+    let kept = server.get(&format!("/api/v1/admin/deliveries/{id}")).await;
+    let headers: Vec<(String, String)> = serde_json::from_value(kept["headers"].clone()).unwrap();
+    let has = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
+    for name in ["Content-Type", "X-Request-Id", "traceparent", "ElevenLabs-Signature", "Host", "Content-Length"] {
+        assert!(has(name), "{name} in {headers:?}");
+    }
+    assert!(!kept.to_string().contains("hunter2"), "{kept}");
+    server.stop().await;
+    let path = database.url.strip_prefix("sqlite://").unwrap();
+    for file in [path.to_owned(), format!("{path}-wal")] {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        assert!(!bytes.windows(7).any(|bytes| bytes == b"hunter2"), "{file}");
+    }
+}
+
+/// The refused request is answered first; its attempt is listed at once and explained when the cause is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_bodies_are_refused_and_explained_in_bounds() {
+    let database = Database::new(Engine::Sqlite).await;
+    let server = Server::start(&database).await;
+    let bodies = ["[".repeat(100_000), r#"{"a":"#.repeat(40_000), "[".repeat(16_000) + &"]".repeat(16_000)];
+    for body in bodies {
+        let url = format!("{}/webhooks/elevenlabs/transcription", server.embedded.url);
+        let answer = http().post(url).header("ElevenLabs-Signature", forged()).body(body).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 401);
+        until("the attempt is explained", async || {
+            let listed: Value = server.get(UNVERIFIED).await;
+            listed["unverified"][0]["diagnosis"] == "unexplained"
+        })
+        .await;
+    }
+    assert_eq!(server.get(UNVERIFIED).await["total"], 3);
+}
