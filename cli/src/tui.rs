@@ -11,9 +11,10 @@ mod json;
 mod keys;
 pub mod line;
 pub mod palette;
-mod pattern;
+pub mod pattern;
 mod picker;
 mod raw;
+mod rows;
 pub mod screen;
 mod signals;
 pub mod stage;
@@ -51,7 +52,10 @@ pub async fn run(settings: &Settings, streams: &mut Streams, options: &args::Tai
     for command in streams.resume_commands() {
         settings.console.say(command);
     }
-    match left? {
+    let saved = streams.finish_save();
+    let left = left?;
+    saved?;
+    match left {
         Left::Interrupted => Ok(Exit::Interrupted),
         Left::Quit => streams.exit(options.exit_status),
     }

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{CursorFile, Ndjson, Selection, Selector, Sink as _, live_calls};
+use super::{CursorFile, Save, Selection, Selector, live_calls};
 use crate::args;
 use crate::client::Client;
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Exit, Result};
 use crate::live::{self, EndReason, Ending, Endpoint, Place, Request, Start, Update};
 use crate::output::shell_word;
 use crate::settings::Settings;
@@ -35,7 +35,7 @@ pub struct Streams {
     pub requests: Vec<Request>,
     selection: Selection,
     selectors: Vec<Selector>,
-    save: Option<Ndjson<std::fs::File>>,
+    save: Option<Save>,
     cursors: Option<CursorFile>,
     endings: Vec<Option<Ending>>,
     tasks: Vec<AbortHandle>,
@@ -70,13 +70,7 @@ pub struct Shown {
 impl Streams {
     /// Begins to follow `requests`, and with `--active` all that are live and those to come.
     pub async fn open(settings: &Settings, requests: Vec<Request>, options: &args::Tail) -> Result<Self> {
-        let save = match &options.save {
-            Some(path) => {
-                let file = std::fs::File::create(path).map_err(|error| Failure::file("write", path, &error))?;
-                Some(Ndjson::new(file, Vec::new(), false))
-            }
-            None => None,
-        };
+        let save = options.save.as_deref().map(|path| Save::new(path, options.force)).transpose()?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut streams = Self {
             endpoint: Endpoint::new(settings),
@@ -114,7 +108,7 @@ impl Streams {
     pub fn follow(&mut self, request: Request, start: Option<Timestamp>) -> Result<usize> {
         let call = self.requests.len();
         if let Some(save) = &mut self.save {
-            save.opened(&request.identifier).map_err(|error| Failure::output(&error))?;
+            save.opened(&request.identifier)?;
         }
         let following = live::follow(self.endpoint.clone(), request.clone(), call, self.sender.clone());
         self.tasks.push(tokio::spawn(following).abort_handle());
@@ -195,8 +189,7 @@ impl Streams {
     pub fn keep(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
         if let Some(save) = &mut self.save {
             for update in shown {
-                save.update(call, update, start)
-                    .map_err(|error| Failure::error(format!("cannot write --save: {error}")))?;
+                save.update(call, update, start)?;
             }
         }
         if let Some(cursors) = &mut self.cursors {
@@ -207,6 +200,11 @@ impl Streams {
             }
         }
         Ok(())
+    }
+
+    /// Puts the saved stream in its place, where there is one.
+    pub fn finish_save(&mut self) -> Result<()> {
+        self.save.take().map_or(Ok(()), Save::finish)
     }
 
     /// The exit code once the streams are over: that of the first that failed, else that of the calls.

@@ -7,7 +7,7 @@ use callscope_common::{CallStatus, Timestamp};
 use super::entry::{Entry, Kind, Tone};
 use super::transcript::Transcript;
 use crate::live::{EndReason, Ending, Gap, Place, Update};
-use crate::tail::{Part, gap_words, parts};
+use crate::tail::{Part, gap_words, parts, resumed_words};
 
 /// A followed call.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Tab {
             Update::Ready(place) => self.linked(*place),
             Update::Quiet { secs } => self.quiet = Some(now.plus_secs(-i64::from(*secs))),
             Update::Heard => self.quiet = None,
-            Update::Resumed(place) => self.resumed(*place, now),
+            Update::Resumed { place, proven } => self.resumed(*place, *proven, now),
             Update::Reconnecting { attempt, delay, reason, broke } => {
                 #[allow(clippy::cast_possible_truncation)]
                 let at = Timestamp::from_micros(now.as_micros() + delay.as_micros() as i64).unwrap_or(now);
@@ -181,11 +181,13 @@ impl Tab {
         }
     }
 
-    fn resumed(&mut self, place: Place, now: Timestamp) {
+    fn resumed(&mut self, place: Place, proven: bool, now: Timestamp) {
         self.stands(place);
-        let missed = format!("resumed after seq {}, nothing missed", place.seq);
-        let Some((since, index, reason)) = self.broke.take() else { return self.note(Tone::Good, &missed) };
-        let text = format!("connection lost for {}: {reason}; {missed}", lasting(now.secs_since(since)));
+        let resumed = resumed_words(&place, proven);
+        let Some((since, index, reason)) = self.broke.take() else {
+            return self.note(Tone::Good, &format!("connected again{resumed}"));
+        };
+        let text = format!("connection lost for {}: {reason}{resumed}", lasting(now.secs_since(since)));
         self.transcript.amend(index, Kind::Note(Tone::Good), &text);
     }
 

@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use callscope_common::api::{CallView, EventList, TranscriptView};
-use callscope_common::protocol::ServerMessage;
-use callscope_common::{Seq, export};
+use callscope_common::export;
 use serde_json::value::RawValue;
 
 use crate::args::{Format, Kind};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::live::{Incoming, Place};
 use crate::output::{json_for_terminal, shell_word};
 use crate::settings::Settings;
 
@@ -109,22 +109,28 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
 
 /// Every event up to the log's head, none missing, as the stream sends them.
 async fn events(client: &Client, call: &CallView) -> Result<String> {
-    let (mut text, mut seq, mut head): (String, Seq, Seq) = (String::new(), 0, call.seq);
+    let (mut text, mut place, mut head) = (String::new(), Place::default(), call.seq);
     let id = call.call_id.to_string();
-    while seq < head {
-        let query = [("after", seq.to_string()), ("limit", PAGE.to_string())];
+    while place.seq < head {
+        let before = place.seq;
+        // Behind a cursor, so that the pages are of one log. Servers of earlier versions send none, and take a seq.
+        let after = place.cursor.map_or_else(|| before.to_string(), |cursor| cursor.to_string());
+        let query = [("after", after), ("limit", PAGE.to_string())];
         let page: EventList = client.get(&["api", "v1", "calls", &id, "events"], &query).await?;
         head = head.max(page.head);
         for event in page.events {
-            let found = ServerMessage::parse(event.get()).ok().and_then(|message| message.seq());
-            if found != Some(seq + 1) {
-                return Err(Failure::error(format!("the server sent event {found:?} where {} was due", seq + 1)));
+            let incoming = Incoming::read(event.get().to_owned());
+            let (found, cursor) = incoming.map_or((None, None), |incoming| (incoming.seq, incoming.cursor));
+            let due = place.seq + 1;
+            if found != Some(due) {
+                let found = found.map_or("something else".into(), |seq| format!("event {seq}"));
+                return Err(Failure::error(format!("the server sent {found} where event {due} was due")));
             }
-            seq += 1;
+            place = Place { cursor, ..Place::after(due) };
             text.push_str(&line(&event));
         }
-        if seq < head && query[0].1 == seq.to_string() {
-            return Err(Failure::error(format!("the server keeps {head} events and sent none behind {seq}")));
+        if place.seq < head && place.seq == before {
+            return Err(Failure::error(format!("the server keeps {head} events and sent none behind {before}")));
         }
     }
     Ok(text)

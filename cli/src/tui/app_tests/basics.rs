@@ -142,7 +142,7 @@ fn missing_events_are_named_and_a_log_that_starts_over_replaces_what_was_shown()
     assert_eq!(test.body()[5], "-- event 8 came where 6 was due; connecting again to get what is missing");
     test.live(Update::Gap(Gap::CursorInvalid { after: 5 }));
     assert_eq!(test.body().len(), 1, "{:?}", test.body());
-    assert!(test.body()[0].contains("no place after seq 5"));
+    assert!(test.body()[0].contains("no such place behind seq 5"));
 }
 
 #[test]

@@ -11,7 +11,6 @@ mod size;
 use std::time::Duration;
 
 use callscope_common::CallStatus;
-use callscope_common::protocol::ServerMessage;
 use crossterm::event::KeyModifiers;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -63,7 +62,7 @@ impl Test {
     }
 
     fn live(&mut self, update: Update) -> &mut Self {
-        let place = Place { seq: self.seqs[self.call], call_id: CALL.parse().ok() };
+        let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
         let live = Live { call: self.call, shown: vec![update], start: Some(at(0)), place };
         self.put(Input::World(Message::Live(vec![live])));
         self
@@ -71,8 +70,7 @@ impl Test {
 
     fn say(&mut self, raw: &str) -> &mut Self {
         let raw = raw.replace('\n', " ");
-        let message = ServerMessage::parse(&raw).unwrap();
-        self.live(Update::Message(Incoming { seq: message.seq(), raw, message }))
+        self.live(Update::Message(Incoming::read(raw).unwrap()))
     }
 
     fn confirmed(&mut self) -> &mut Self {
@@ -116,11 +114,12 @@ impl Test {
     }
 
     fn resumed(&mut self) -> &mut Self {
-        self.live(Update::Resumed(Place { seq: self.seqs[self.call], call_id: CALL.parse().ok() }))
+        let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
+        self.live(Update::Resumed { place, proven: true })
     }
 
     fn ended(&mut self) -> &mut Self {
-        let place = Place { seq: self.seqs[self.call], call_id: None };
+        let place = Place::after(self.seqs[self.call]);
         let status = Some(CallStatus::Completed);
         self.live(Update::Ended(Ending { reason: EndReason::CallEnded, status, place }))
     }

@@ -3,6 +3,7 @@
 use callscope_common::Speaker;
 
 use super::{Top, Transcript};
+use crate::tui::entry::Span;
 use crate::tui::pattern::Pattern;
 
 impl Transcript {
@@ -54,6 +55,19 @@ impl Transcript {
 
     /// Goes to the next match, or to the one before, around the ends; says whether there is any.
     pub fn find(&mut self, forward: bool) -> bool {
+        // What stands further on in a turn longer than the screen comes before the next turn.
+        let rows = self.rows.iter().filter(|row| row.position == self.selected).map(|row| row.line);
+        let (first, last) = (rows.clone().min(), rows.max());
+        let lines = self.hit_lines();
+        let further = match (forward, first, last) {
+            (true, _, Some(last)) => lines.into_iter().find(|line| *line > last),
+            (false, Some(first), _) => lines.into_iter().rev().find(|line| *line < first),
+            _ => None,
+        };
+        if let Some(line) = further {
+            self.show_line(line);
+            return true;
+        }
         self.go_to_match(self.index(self.selected), forward)
     }
 
@@ -72,6 +86,33 @@ impl Transcript {
         let Some(index) = found.copied() else { return false };
         self.open(index, true);
         self.select(self.position(index));
+        let lines = self.hit_lines();
+        if let Some(line) = if forward { lines.first() } else { lines.last() } {
+            self.show_line(*line);
+        }
         true
+    }
+
+    /// The rows of the selected entry on which what is searched for begins, in their order.
+    fn hit_lines(&mut self) -> Vec<usize> {
+        let selected = self.selected;
+        let spans: Box<[Span]> = self.spans(selected).into();
+        let (Some(search), Some(entry)) = (&self.search, self.entry(selected)) else { return Vec::new() };
+        let line = |hit: std::ops::Range<usize>| {
+            spans.partition_point(|span| span.end as usize <= hit.start).min(spans.len().saturating_sub(1))
+        };
+        let mut lines: Vec<usize> = search.ranges(&entry.text).map(line).collect();
+        lines.dedup();
+        lines
+    }
+
+    /// Moves the screen, where it has to be, so that a row of the selected entry is in its middle.
+    fn show_line(&mut self, line: usize) {
+        let selected = self.selected;
+        if self.rows.iter().any(|row| (row.position, row.line) == (selected, line)) {
+            return;
+        }
+        self.top = self.back(Top { position: selected, row: line }, self.body / 2);
+        self.settle();
     }
 }

@@ -134,7 +134,7 @@ impl Transcript {
         self.back(Top { position: self.len(), row: 0 }, self.body)
     }
 
-    fn back(&mut self, from: Top, rows: usize) -> Top {
+    pub(super) fn back(&mut self, from: Top, rows: usize) -> Top {
         let (mut top, mut left) = (from, rows);
         while left > top.row {
             left -= top.row;
