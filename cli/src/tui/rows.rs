@@ -72,7 +72,7 @@ impl<W: Write> Rows<W> {
                 run.push((x, y, cell));
             }
             // Where a run begins the cursor is put to its place.
-            if *cell == blank || !is_agreed(cell.symbol()) {
+            if *cell == blank || !is_plain(cell.symbol()) {
                 self.inner.draw(run.drain(..))?;
             }
             x = x.saturating_add(cell.symbol().cell_width().max(1));
@@ -81,10 +81,14 @@ impl<W: Write> Rows<W> {
     }
 }
 
-/// Whether all terminals give it the width that is counted: single characters of scripts without marks and joining.
-fn is_agreed(symbol: &str) -> bool {
+/// Whether all terminals draw a cell as wide as it is counted.
+fn is_plain(symbol: &str) -> bool {
     let mut chars = symbol.chars();
-    let (Some(c), None) = (chars.next(), chars.next()) else { return false };
+    matches!((chars.next(), chars.next()), (Some(c), None) if is_agreed(c))
+}
+
+/// Whether all terminals give a character the width that is counted: those of scripts without marks and joining.
+pub fn is_agreed(c: char) -> bool {
     matches!(c,
         ' '..='~'
         | '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{2ff}'
@@ -109,7 +113,7 @@ impl<W: Write> Backend for Rows<W> {
         let mut whole = Vec::new();
         for (y, row) in (0..).zip(&mut self.rows) {
             if std::mem::take(&mut row.changed) {
-                let disputed = row.cells.iter().any(|cell| !is_agreed(cell.symbol()));
+                let disputed = row.cells.iter().any(|cell| !is_plain(cell.symbol()));
                 if std::mem::replace(&mut row.disputed, disputed) || disputed {
                     whole.push(y);
                 }
