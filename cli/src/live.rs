@@ -7,6 +7,7 @@
 mod backoff;
 mod connection;
 mod handshake;
+mod outlets;
 mod place;
 mod position;
 
@@ -15,13 +16,13 @@ use std::time::Duration;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, CallStatus, Identifier, Seq};
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use url::Url;
 
 pub use backoff::Backoff;
 pub use connection::{Break, Socket, closed};
 pub use handshake::connect;
+pub use outlets::{Inlet, Outlets, queue};
 pub use place::{CursorText, Place};
 use position::Position;
 pub use position::Start;
@@ -202,7 +203,7 @@ pub enum EndReason {
 /// Follows one call and sends what happens, marked with `call`, until it ends or nobody listens any more.
 ///
 /// `out` is bounded: while it is full the socket is not read, and the server waits.
-pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: mpsc::Sender<(usize, Update)>) {
+pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
     let mut follower = Follower {
         position: Position::new(&request),
         out: Outlet { call, out },
@@ -239,13 +240,17 @@ struct Follower {
 
 struct Outlet {
     call: usize,
-    out: mpsc::Sender<(usize, Update)>,
+    out: Outlets,
 }
 
 impl Outlet {
     /// Whether anybody still listens.
     async fn send(&self, update: Update) -> bool {
-        self.out.send((self.call, update)).await.is_ok()
+        self.out.send(self.call, update).await
+    }
+
+    async fn closed(&self) {
+        self.out.sender.closed().await;
     }
 }
 
@@ -279,7 +284,7 @@ impl Follower {
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.out.out.closed() => return None,
+                () = self.out.closed() => return None,
             }
         }
     }

@@ -6,10 +6,12 @@
 
 mod app;
 mod entry;
+mod events;
 pub mod glyph;
 mod json;
 mod keys;
 pub mod line;
+mod older;
 pub mod palette;
 pub mod pattern;
 mod picker;

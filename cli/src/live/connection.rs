@@ -96,7 +96,7 @@ impl Follower {
                 () = until(leave), if self.request.reconnect => {
                     return Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) };
                 }
-                () = self.out.out.closed() => return Break::Unheard,
+                () = self.out.closed() => return Break::Unheard,
             };
             if frame.is_ok()
                 && std::mem::take(&mut quiet)

@@ -42,10 +42,10 @@ async fn play_request(scripts: Vec<Script>, request: Request) -> (Vec<Value>, Ve
     let server = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let serving = tokio::spawn(serve(listener, scripts));
     crate::client::install_tls();
-    let (sender, mut receiver) = mpsc::channel(4);
+    let (sender, mut receiver) = queue();
     tokio::spawn(follow(Endpoint { flags: String::new(), server, token: Some(Secret::new("t")) }, request, 0, sender));
     let mut updates = Vec::new();
-    while let Some((_, update)) = receiver.recv().await {
+    while let Some((_, update)) = receiver.next().await {
         updates.push(update);
     }
     (serving.await.unwrap(), updates)

@@ -14,12 +14,11 @@ use super::{CursorFile, Save, Selection, Selector, live_calls};
 use crate::args;
 use crate::client::Client;
 use crate::exit::{Exit, Result};
-use crate::live::{self, EndReason, Ending, Endpoint, Place, Request, Start, Update};
+use crate::live::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
 use crate::output::shell_word;
 use crate::settings::Settings;
 
-/// How many updates may wait between the sockets and the writer. While it is full the sockets are not read, so that a
-/// reader that stopped slows the server's sending and costs no memory.
+/// How many calls that began may wait to be followed.
 const QUEUE: usize = 256;
 /// How often new calls are asked for, where all live calls are followed.
 const DISCOVER: Duration = Duration::from_secs(2);
@@ -27,8 +26,8 @@ const DISCOVER: Duration = Duration::from_secs(2);
 /// The streams.
 pub struct Streams {
     endpoint: Endpoint,
-    sender: mpsc::Sender<(usize, Update)>,
-    receiver: mpsc::Receiver<(usize, Update)>,
+    sender: Outlets,
+    receiver: Inlet,
     /// Calls that began, where all live calls are followed.
     found: Option<mpsc::Receiver<CallView>>,
     /// What is followed, by number.
@@ -71,7 +70,7 @@ impl Streams {
     /// Begins to follow `requests`, and with `--active` all that are live and those to come.
     pub async fn open(settings: &Settings, requests: Vec<Request>, options: &args::Tail) -> Result<Self> {
         let save = options.save.as_deref().map(|path| Save::new(path, options.force)).transpose()?;
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, receiver) = live::queue();
         let mut streams = Self {
             endpoint: Endpoint::new(settings),
             sender,
@@ -145,7 +144,7 @@ impl Streams {
                 return self.ready();
             }
             tokio::select! {
-                item = self.receiver.recv() => return item.map(|item| self.take(item)),
+                item = self.receiver.next() => return item.map(|item| self.take(item)),
                 found = found(&mut self.found) => {
                     if let Some(next) = self.found(&found) {
                         return Some(next);
@@ -157,7 +156,7 @@ impl Streams {
 
     /// What came already.
     pub fn ready(&mut self) -> Option<Next> {
-        let item = self.receiver.try_recv().ok()?;
+        let item = self.receiver.ready()?;
         Some(self.take(item))
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use callscope_common::transcript::clock;
-use callscope_common::{Speaker, Timestamp};
+use callscope_common::{Seq, Speaker, Timestamp};
 use ratatui::buffer::CellWidth as _;
 use textwrap::{WordSeparator, WrapAlgorithm};
 use unicode_segmentation::UnicodeSegmentation as _;
@@ -24,6 +24,14 @@ pub struct Entry {
     pub raw: Option<Box<str>>,
     /// Whether a tool's words are shown whole.
     pub open: bool,
+    /// The event it is of; 0 for what this program says itself.
+    pub seq: Seq,
+    /// The newest event before it.
+    pub behind: Seq,
+    /// Whether it matches the filter, or there is none.
+    pub passes: bool,
+    /// Whether its text is not held, and has to be read from the server again.
+    gone: bool,
     /// Whether terminals dispute the width of something in the text.
     disputed: bool,
 }
@@ -71,7 +79,28 @@ impl Entry {
     pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
         let text = drawable(text);
         let disputed = !text.is_ascii() && !text.chars().all(rows::is_agreed);
-        Self { kind, at, text: text.into(), raw: raw.map(Into::into), open: false, disputed }
+        let (text, raw) = (text.into(), raw.map(Into::into));
+        Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, gone: false, disputed }
+    }
+
+    /// The same, of an event.
+    pub fn of(self, seq: Seq) -> Self {
+        Self { seq, ..self }
+    }
+
+    /// How many bytes its text takes.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.raw.as_ref().map_or(0, |raw| raw.len())
+    }
+
+    /// Whether its text is not held.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Holds its text no more.
+    pub fn let_go(&mut self) {
+        (self.text, self.raw, self.gone) = (Box::default(), None, true);
     }
 }
 
@@ -189,9 +218,9 @@ fn wrap_clusters(text: &str, room: usize) -> Box<[Span]> {
         let blanks = at - end;
         if end > begin && width + blanks + wide > room {
             spans.push(span(begin, end));
-            (begin, width, end) = (at, 0, at);
+            (begin, width) = (at, 0);
         } else if end == begin {
-            (begin, end) = (at, at);
+            begin = at;
         } else {
             width += blanks;
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod bounded;
 mod finding;
 mod hostile;
 mod screens;
@@ -32,6 +33,8 @@ struct Test {
     call: usize,
     clock: i64,
     wishes: Vec<Wish>,
+    /// The newest message.
+    said: String,
 }
 
 fn at(secs: i64) -> Timestamp {
@@ -47,7 +50,7 @@ impl Test {
         let names: Vec<String> = identifiers.iter().map(|name| (*name).to_owned()).collect();
         let source = Source::Server("http://127.0.0.1:8000".into());
         let app = App::new(source, names, false, true, at(0));
-        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, wishes: Vec::new() };
+        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, wishes: Vec::new(), said: String::new() };
         test.put(Input::Resize(width, height));
         test
     }
@@ -70,6 +73,7 @@ impl Test {
 
     fn say(&mut self, raw: &str) -> &mut Self {
         let raw = raw.replace('\n', " ");
+        self.said.clone_from(&raw);
         self.live(Update::Message(Incoming::read(raw).unwrap()))
     }
 

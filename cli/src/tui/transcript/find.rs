@@ -10,6 +10,13 @@ impl Transcript {
     /// Shows only turns that match; everything where there is no filter.
     pub fn set_filter(&mut self, filter: Option<Pattern>) {
         self.filter = filter;
+        for entry in &mut self.entries {
+            entry.passes = match &self.filter {
+                // Of those that are not held, it is found out later.
+                Some(filter) => !entry.is_gone() && filter.matches(&entry.text),
+                None => true,
+            };
+        }
         self.refilter();
     }
 
@@ -25,6 +32,7 @@ impl Transcript {
 
     /// Finds out anew what is shown, and stays where it is.
     pub(super) fn refilter(&mut self) {
+        self.goal = None;
         let (selected, top) = (self.index(self.selected), self.index(self.top.position));
         let all = self.filter.is_none() && self.hidden.is_empty();
         let shown = |transcript: &Self| {
@@ -53,6 +61,13 @@ impl Transcript {
         self.go_to_match(from, true)
     }
 
+    /// Goes to the first match where none was there when it was searched for.
+    pub fn go_to_first_found(&mut self) {
+        if self.found().1.is_none() {
+            self.go_to_match(self.index(self.selected), true);
+        }
+    }
+
     /// Goes to the next match, or to the one before, around the ends; says whether there is any.
     pub fn find(&mut self, forward: bool) -> bool {
         // What stands further on in a turn longer than the screen comes before the next turn.
@@ -66,6 +81,7 @@ impl Transcript {
         };
         if let Some(line) = further {
             self.show_line(line);
+            self.settle();
             return true;
         }
         self.go_to_match(self.index(self.selected), forward)
@@ -85,12 +101,16 @@ impl Transcript {
         };
         let Some(index) = found.copied() else { return false };
         self.open(index, true);
-        self.select(self.position(index));
-        let lines = self.hit_lines();
-        if let Some(line) = if forward { lines.first() } else { lines.last() } {
-            self.show_line(*line);
-        }
+        self.go(self.position(index), Some(forward));
         true
+    }
+
+    /// Puts the first or the last match in the selected entry on the screen.
+    pub(super) fn show_hit(&mut self, first: bool) {
+        let lines = self.hit_lines();
+        let Some(line) = (if first { lines.first() } else { lines.last() }) else { return };
+        self.fill();
+        self.show_line(*line);
     }
 
     /// The rows of the selected entry on which what is searched for begins, in their order.
@@ -113,6 +133,5 @@ impl Transcript {
             return;
         }
         self.top = self.back(Top { position: selected, row: line }, self.body / 2);
-        self.settle();
     }
 }

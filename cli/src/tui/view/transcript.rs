@@ -49,6 +49,9 @@ fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: 
         }
     }
     let column = columns.text(entry);
+    if entry.is_gone() {
+        return put(buffer, area, column, "…", palette.dim());
+    }
     let text = row_text(entry, &row.span);
     let room = usize::from(area.width).saturating_sub(column);
     let text = crate::output::cut(text, Some(room));
