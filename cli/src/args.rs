@@ -20,12 +20,15 @@ mod top;
 mod trigger;
 mod webhook;
 
+use std::borrow::Cow;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::complete;
 use crate::exit::{Exit, Failure};
+use crate::settings::without_logins;
 pub use calls::{Calls, Kind};
 pub use connections::Connections;
 pub use context::Context;
@@ -178,6 +181,12 @@ pub enum Command {
 pub fn parse() -> std::result::Result<Args, Exit> {
     Args::try_parse().map_err(|message| {
         let usage = if message.use_stderr() { Exit::Usage } else { Exit::Ok };
+        // What was typed wrong is quoted, and may hold a password.
+        let words = message.to_string();
+        if let (Exit::Usage, Cow::Owned(masked)) = (usage, without_logins(&words)) {
+            let _ = write!(io::stderr(), "{}", callscope_common::text::lines(&masked));
+            return usage;
+        }
         match message.print() {
             Ok(()) => usage,
             Err(error) if usage == Exit::Ok => Failure::output(&error).report(),

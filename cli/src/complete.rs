@@ -17,10 +17,11 @@ use clap_complete::env::Shells;
 use crate::args::{self, Args, ColorChoice, Global, Topic};
 use crate::client::Client;
 use crate::config::Config;
+use crate::console::{self, Console};
 use crate::exit::{Failure, Result};
 use crate::output::moment;
 use crate::samples;
-use crate::settings::Settings;
+use crate::settings::{Settings, without_logins};
 
 /// Set by the scripts, to the shell's name.
 const VARIABLE: &str = "CALLSCOPE_COMPLETE";
@@ -97,7 +98,12 @@ pub fn connections() -> ArgValueCompleter {
 pub fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let contexts = Config::load().map(|config| config.contexts).unwrap_or_default();
-        fitting(current, contexts.into_iter().map(|(name, context)| Candidate::new(name, context.server)))
+        fitting(
+            current,
+            contexts
+                .into_iter()
+                .map(|(name, context)| Candidate::new(name, without_logins(&context.server).into_owned())),
+        )
     })
 }
 
@@ -162,7 +168,9 @@ fn is_plain(text: &str) -> bool {
 
 /// Asks the server; `None` where it does not answer at once, or says no.
 fn ask<T: serde::de::DeserializeOwned + Send + 'static>(path: &[&str], query: &[(&str, String)]) -> Option<T> {
+    console::mute();
     let settings = Settings::load(&global(&typed(env::args_os())), true).ok()?;
+    let settings = Settings { console: Console::silent(), ..settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let asked = async {
         let client = Client::new(&settings).ok()?;

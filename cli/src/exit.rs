@@ -107,13 +107,19 @@ impl Failure {
         if !self.message.is_empty() {
             // Messages quote servers and files, so they are as untrusted as a call.
             let mut stderr = io::stderr().lock();
-            let _ = writeln!(stderr, "error: {}", text::one_line(&self.message));
+            let _ = writeln!(stderr, "error: {}", text::one_line(brief(&self.message)));
             if let Some(hint) = &self.hint {
-                let _ = writeln!(stderr, "  {}", text::one_line(hint));
+                let _ = writeln!(stderr, "  {}", text::one_line(brief(hint)));
             }
         }
         self.exit
     }
+}
+
+/// The beginning of a message: what it quotes of a server or a file may be as long as they like.
+pub fn brief(message: &str) -> &str {
+    const LONGEST: usize = 8 << 10;
+    &message[..message.floor_char_boundary(LONGEST)]
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ mod courier;
 mod fetch;
 mod keys;
 mod place;
+mod refused;
 mod report;
 mod stream;
 mod target;
 
 use std::time::Duration;
 
-use callscope_common::api::DeliveryView;
+use callscope_common::api::{Attempt, DeliveryView};
 use futures_util::{StreamExt as _, stream as streams};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -27,7 +28,7 @@ use crate::live::{Backoff, Endpoint};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use courier::{Courier, Tried};
-use fetch::{Fetched, Whole, fetch};
+use fetch::{Fetched, Whole, fetch, fetch_ahead};
 use keys::Keys;
 use place::PlaceFile;
 use report::{Report, Sent};
@@ -43,9 +44,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows and forwards until it is ended from outside.
 pub async fn run(settings: &Settings, args: Listen) -> Result {
-    if args.verdicts.contains(&Verdict::Unverified) {
-        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to follow")
-            .hint("list them: callscope deliveries ls --verdict unverified"));
+    if args.verdicts == [Verdict::Unverified] && args.forward_to.is_some() {
+        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to forward")
+            .hint("they are shown without --forward-to, and listed by: callscope deliveries ls --verdict unverified"));
     }
     let secret = args.sign_with_file.as_deref().map(Secret::read).transpose()?;
     let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
@@ -61,6 +62,12 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
     let client = Client::new(settings)?;
     let (updates, mut queue) = mpsc::channel(QUEUE);
     let following = tokio::spawn(stream::follow(Endpoint::new(settings), begin, updates));
+    // Refused ones are of no type and of no call.
+    let shows_refused = args.kinds.is_empty()
+        && args.calls.is_empty()
+        && (args.verdicts.is_empty() || args.verdicts.contains(&Verdict::Unverified));
+    let (attempts, mut refused) = mpsc::channel(QUEUE);
+    let watching = shows_refused.then(|| tokio::spawn(refused::watch(client.clone(), attempts)));
     let keys = Keys::of_terminal();
     let choice = Choice::new(&args);
     let mut forwarder = Forwarder {
@@ -83,7 +90,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         let fetched = tokio::spawn(async move {
             match &update {
                 Update::Delivery(message) if wanted => {
-                    let fetched = fetch(&client, message.delivery.delivery_id).await;
+                    let fetched = fetch_ahead(&client, message.delivery.delivery_id).await;
                     (update, Some(fetched))
                 }
                 _ => (update, None),
@@ -91,8 +98,11 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         });
         async move { fetched.await.map_err(|error| Failure::error(error.to_string())) }
     });
-    let ended = forwarder.forward_all(items.buffered(AHEAD)).await;
+    let ended = forwarder.forward_all(items.buffered(AHEAD), &mut refused).await;
     following.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     ended
 }
 
@@ -145,13 +155,22 @@ struct Forwarder<'s> {
     last: Option<(DeliveryView, Whole)>,
 }
 
-type Item = Result<(Update, Option<Fetched>)>;
+/// An update, and of a delivery that is wanted, what was fetched of it ahead.
+type Item = Result<(Update, Option<Option<Fetched>>)>;
 
 impl Forwarder<'_> {
-    async fn forward_all(&mut self, mut items: impl futures_util::Stream<Item = Item> + Unpin) -> Result {
+    async fn forward_all(
+        &mut self,
+        mut items: impl futures_util::Stream<Item = Item> + Unpin,
+        refused: &mut mpsc::Receiver<Attempt>,
+    ) -> Result {
         loop {
             let item = tokio::select! {
                 item = items.next() => item,
+                Some(attempt) = refused.recv() => {
+                    self.report.refused(&attempt)?;
+                    continue;
+                }
                 () = Keys::again(&mut self.keys) => {
                     self.forward_last().await?;
                     continue;
@@ -199,7 +218,11 @@ impl Forwarder<'_> {
         }
     }
 
-    async fn take(&mut self, view: DeliveryView, cursor: &str, fetched: Fetched) -> Result<()> {
+    async fn take(&mut self, view: DeliveryView, cursor: &str, fetched: Option<Fetched>) -> Result<()> {
+        let fetched = match fetched {
+            Some(fetched) => fetched,
+            None => fetch(&self.client, view.delivery_id).await,
+        };
         match self.whole(view.delivery_id, fetched).await? {
             Some(whole) => {
                 let is_begun = self.place.as_ref().is_some_and(|place| place.sending() == Some(view.delivery_id));
@@ -211,7 +234,10 @@ impl Forwarder<'_> {
                 self.forward(&view, &whole, is_begun).await?;
                 self.last = Some((view, whole));
             }
-            None => self.settings.console.warn(format!("{} is not kept any more, and is left out", view.delivery_id)),
+            None => self
+                .settings
+                .console
+                .warn(format!("{} is left out: it is not kept any more, or cannot be fetched", view.delivery_id)),
         }
         match &mut self.place {
             Some(place) => place.reached(cursor),
@@ -227,6 +253,11 @@ impl Forwarder<'_> {
                 Ok(whole) => return Ok(whole),
                 Err(failure) if failure.exit == Exit::Unreachable => {
                     self.settings.console.debug(format!("{id} cannot be fetched now: {}", failure.message));
+                }
+                // What cannot be read now cannot be read later either, and what comes after it is not to wait for it.
+                Err(failure) if failure.exit == Exit::Error => {
+                    self.settings.console.warn(format!("{id} cannot be fetched: {}", failure.message));
+                    return Ok(None);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -249,11 +280,18 @@ impl Forwarder<'_> {
     /// Sends a delivery until the target answered it. `seen`: the target may have seen it before.
     async fn forward(&mut self, view: &DeliveryView, whole: &Whole, mut seen: bool) -> Result<()> {
         let Some(courier) = &self.courier else { return self.report.shown(view) };
+        let Some(url) = courier.url(view) else {
+            let (id, route) = (view.delivery_id, &view.route);
+            self.settings
+                .console
+                .warn(format!("{id} came by the route {route:?}, which {{route}} cannot stand for; it is left out"));
+            return Ok(());
+        };
         let mut backoff = Backoff::default();
         let (mut refusals, mut said) = (0, false);
         for attempt in 1_u32.. {
             let began = Instant::now();
-            let tried = courier.send(view, whole, attempt, seen).await?;
+            let tried = courier.send(url.clone(), view, whole, attempt, seen).await;
             let (status, why, wait) = match tried {
                 Tried::Answered { status, retry_after, .. } if courier::is_for_now(status) => {
                     refusals += 1;

@@ -29,6 +29,7 @@ pub use position::Start;
 
 use crate::client;
 use crate::exit::{Exit, Failure};
+use crate::net;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -51,7 +52,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// The server and token of `settings`.
     pub fn new(settings: &Settings) -> Self {
-        client::install_tls();
+        if settings.token.is_some() {
+            net::warn_if_plain(&settings.server, "the token", settings.console);
+        }
         Self {
             flags: settings.flags.clone().unwrap_or_default(),
             server: settings.server.clone(),
@@ -302,11 +305,11 @@ impl Follower {
 }
 
 /// Upgrades a connection and does nothing with it: for `doctor`.
-pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, String> {
+pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, Failure> {
     handshake::connect(endpoint).await.map_err(|broken| match broken {
-        Break::Lost { reason, .. } => reason,
-        Break::Done(EndReason::Failed(failure)) => failure.message,
-        Break::Done(_) | Break::Unheard => "it ended at once".into(),
+        Break::Lost { reason, .. } => Failure::error(reason),
+        Break::Done(EndReason::Failed(failure)) => failure,
+        Break::Done(_) | Break::Unheard => Failure::error("it ended at once"),
     })
 }
 
@@ -317,7 +320,7 @@ pub fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> Str
         None if place.seq > 0 => format!(" --after {}", place.seq),
         None => String::new(),
     };
-    format!("callscope tail {}{after}{flags}", crate::output::shell_word(identifier.as_str()))
+    format!("callscope tail{after}{flags} {}", crate::output::behind(identifier.as_str()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@
 //! - [`top`]: the full-screen view of the whole server; [`token`]: what an access token says
 //! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
 //! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them
-//! - [`output`], [`console`]: data to stdout, all else to stderr; [`exit`]: exit codes
+//! - [`net`]: the one way to a server, for HTTP and WebSockets
+//! - [`output`], [`console`]: data to stdout, all else to stderr; [`safe`]: text that a terminal does not act on; [`exit`]: exit codes
+//! - [`items`]: lists in answers, bounded
+//! - [`hangup`]: SIGHUP as the parent left it
 
 mod args;
 mod client;
@@ -16,12 +19,16 @@ mod complete;
 mod config;
 mod console;
 mod exit;
+mod hangup;
+mod items;
 mod listen;
 mod live;
+mod net;
 mod output;
 mod play;
 mod redact;
 mod replay;
+mod safe;
 mod samples;
 mod secret;
 mod settings;
@@ -36,6 +43,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    hangup::note();
     match complete::answer() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,

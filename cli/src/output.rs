@@ -1,14 +1,14 @@
 //! Data on stdout: tables, JSON, NDJSON and plain text, safe to show.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 
 use callscope_common::{Timestamp, text};
 use serde_json::value::RawValue;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::args::{ColorChoice, Format};
 use crate::exit::{Failure, Result};
+pub use crate::safe::{Safe, Tint, cut, escaped as json_for_terminal};
 
 /// Whether data on stdout is coloured: as `--color` says, else as NO_COLOR, CLICOLOR_FORCE and the terminal do.
 pub fn wants_color(choice: ColorChoice) -> bool {
@@ -30,33 +30,6 @@ fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> b
         || (is_terminal && !is_dumb && !is_off)
 }
 
-/// What a line of text means, where colours may say it too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tint {
-    /// Nothing in particular.
-    Plain,
-    /// A header.
-    Header,
-    /// As it should be.
-    Good,
-    /// To be looked at.
-    Odd,
-    /// Wrong.
-    Bad,
-}
-
-impl Tint {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Header => "\x1b[1m",
-            Self::Good => "\x1b[32m",
-            Self::Odd => "\x1b[33m",
-            Self::Bad => "\x1b[31m",
-        }
-    }
-}
-
 /// Writes data to stdout.
 pub struct Output {
     /// How.
@@ -70,12 +43,13 @@ pub struct Output {
 impl Output {
     /// To stdout.
     pub fn stdout(format: Format, color: bool) -> Self {
-        let width =
-            io::stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width.into()));
+        // A terminal that says it has no columns does not know its width, so nothing is cut.
+        let width = || crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+        let width = io::stdout().is_terminal().then(width).filter(|width| *width > 0);
         Self { format, width, color, writer: Box::new(io::BufWriter::new(io::stdout())) }
     }
 
-    /// Columns of the terminal, where it goes to one.
+    /// Columns of the terminal, where it goes to one that knows them.
     pub fn width(&self) -> Option<usize> {
         self.width
     }
@@ -100,80 +74,83 @@ impl Output {
         rows: &[Vec<String>],
         spare: &[usize],
     ) -> Result<()> {
-        let text = match self.format {
+        match self.format {
             Format::Table => {
                 let text = table(header, rows, spare, self.width);
                 let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-                self.write_tinted(&format!("{first}\n"), Tint::Header)?;
-                return self.write(rest);
+                self.line(first, Tint::Header)?;
+                self.write(&Safe::lines(rest))
             }
-            Format::Text => rows.iter().map(|row| tabbed(row)).collect(),
-            Format::Ndjson => items.iter().map(|item| line(item.get())).collect(),
+            Format::Text => self.write(&rows.iter().map(|row| Safe::tabbed(row)).collect()),
+            Format::Ndjson => {
+                items.iter().try_for_each(|item| self.put(&Safe::json_line(item.get()))).and(self.flush())
+            }
             Format::Json => {
-                let items: Vec<&str> = items.iter().map(|item| item.get()).collect();
-                format!("{{\"{key}\":[{}]}}\n", items.join(","))
+                self.put(&Safe::json(&format!("{{\"{key}\":[")))?;
+                for (place, item) in items.iter().enumerate() {
+                    self.put(&Safe::literal(if place > 0 { "," } else { "" }))?;
+                    self.put(&Safe::json(item.get()))?;
+                }
+                self.write(&Safe::literal("]}\n"))
             }
-        };
-        self.write(&text)
+        }
     }
 
     /// Writes one thing: `fields` for people, or `item` as JSON.
     pub fn record(&mut self, item: &RawValue, fields: &[(&str, String)]) -> Result<()> {
         if self.is_json() {
-            return self.write(&line(item.get()));
+            return self.write(&Safe::json_line(item.get()));
         }
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let text: String = fields
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| format!("{name:width$}  {}\n", text::one_line(value)))
-            .collect();
-        self.write(&text)
+        let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+        self.write(&fields.map(|(name, value)| Safe::line(&format!("{name:width$}  {value}")).end()).collect())
     }
 
     /// Writes one line of text, cut at the terminal's edge, in the colour of what it means.
-    pub fn write_tinted(&mut self, line: &str, tint: Tint) -> Result<()> {
-        let line = cut(line.trim_end_matches('\n'), self.width);
-        let code = tint.code();
-        let text = if self.color && !code.is_empty() { format!("{code}{line}\x1b[0m\n") } else { format!("{line}\n") };
-        self.write(&text)
+    pub fn line(&mut self, line: &str, tint: Tint) -> Result<()> {
+        let line = Safe::line(line.trim_end_matches('\n')).cut(self.width);
+        self.write(&self.tinted(line, tint).end())
     }
 
     /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as the first.
     pub fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
+        let text = Safe::line(text);
         let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
-        let lines = if room == usize::MAX { vec![Cow::Borrowed(text)] } else { textwrap::wrap(text, room) };
+        let lines = if room == usize::MAX { vec![text.as_str().into()] } else { textwrap::wrap(text.as_str(), room) };
         let indent = " ".repeat(head.width());
-        let code = if self.color { tint.code() } else { "" };
-        let reset = if code.is_empty() { "" } else { "\x1b[0m" };
-        let mut block = format!("{code}{head}{reset}");
+        let mut block = self.tinted(Safe::line(head), tint);
         for (number, line) in lines.iter().enumerate() {
-            block.push_str(if number > 0 { &indent } else { "" });
-            block.push_str(line);
-            block.push('\n');
+            let line = if number > 0 { format!("{indent}{line}") } else { line.to_string() };
+            block = block.and(&Safe::line(&line).end());
         }
         self.write(&block)
     }
 
-    /// Writes text as it is, made safe where it goes to a terminal, and flushes it.
-    pub fn write(&mut self, text: &str) -> Result<()> {
-        let text = if self.width.is_some() && self.is_json() { json_for_terminal(text) } else { Cow::Borrowed(text) };
-        self.writer
-            .write_all(text.as_bytes())
-            .and_then(|()| self.writer.flush())
-            .map_err(|error| Failure::output(&error))
+    /// Writes what is safe as it is, and flushes it.
+    pub fn write(&mut self, text: &Safe) -> Result<()> {
+        self.put(text).and_then(|()| self.flush())
     }
-}
 
-/// A JSON text as one line.
-fn line(text: &str) -> String {
-    format!("{}\n", text.replace(['\n', '\r'], " "))
-}
+    /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe of them.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if io::stdout().is_terminal() {
+            return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).end());
+        }
+        self.writer.write_all(bytes).map_err(|error| Failure::output(&error)).and_then(|()| self.flush())
+    }
 
-/// Cells between tabs.
-pub fn tabbed(row: &[String]) -> String {
-    let cells: Vec<_> = row.iter().map(|cell| text::one_line(cell)).collect();
-    format!("{}\n", cells.join("\t"))
+    /// `text` in the colour of what it means, where colours are wanted.
+    pub fn tinted(&self, text: Safe, tint: Tint) -> Safe {
+        if self.color { text.tinted(tint) } else { text }
+    }
+
+    fn put(&mut self, text: &Safe) -> Result<()> {
+        self.writer.write_all(text.as_str().as_bytes()).map_err(|error| Failure::output(&error))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|error| Failure::output(&error))
+    }
 }
 
 /// Aligned columns; within `width`, where there is one: first the columns `spare` go, then lines are cut.
@@ -206,45 +183,6 @@ fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<u
     table
 }
 
-/// `text` within `width` columns, with `…` for what was cut off.
-pub fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
-    let Some(width) = width.filter(|width| text.width() > *width) else { return Cow::Borrowed(text) };
-    let mut short = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used > width.saturating_sub(1) {
-            break;
-        }
-        short.push(c);
-    }
-    if width > 0 {
-        short.push('…');
-    }
-    Cow::Owned(short)
-}
-
-/// JSON with every character that a terminal might act on as its `\u` escape: the same JSON, safe to show.
-pub fn json_for_terminal(json: &str) -> Cow<'_, str> {
-    if json.is_ascii() && !json.contains('\u{7f}') {
-        return Cow::Borrowed(json);
-    }
-    let mut safe = String::with_capacity(json.len());
-    let mut buffer = [0; 4];
-    for c in json.chars() {
-        let shown: &str = c.encode_utf8(&mut buffer);
-        if c.is_ascii_graphic() || matches!(c, ' ' | '\n') || text::one_line(shown) == shown {
-            safe.push(c);
-        } else {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    Cow::Owned(safe)
-}
-
 /// `text` as one word of a shell: quoted unless it needs no quotes.
 pub fn shell_word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
@@ -254,6 +192,11 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text::one_line(text).replace('\'', r"'\''"))
 }
 
+/// `id` as the last words of a command: behind `--`, so that one that begins with a dash is no option.
+pub fn behind(id: &str) -> String {
+    format!("-- {}", shell_word(id))
+}
+
 /// A time for people: UTC, to the second.
 pub fn moment(at: Timestamp) -> String {
     let text = at.to_string();
@@ -261,6 +204,7 @@ pub fn moment(at: Timestamp) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -288,27 +232,41 @@ mod tests {
     }
 
     #[test]
-    fn wide_characters_are_not_cut_in_half() {
-        assert_eq!(cut("日本語", Some(4)), "日…");
-        assert_eq!(cut("日本語", Some(6)), "日本語");
-    }
-
-    #[test]
-    fn json_on_a_terminal_is_the_same_json() {
-        let json = "{\"a\":\"x\u{202e}y\u{9b}2J é 東 \u{7f}\u{e0041}\"}";
-        let safe = json_for_terminal(json);
-        assert_eq!(safe, "{\"a\":\"x\\u202ey\\u009b2J é 東 \\u007f\\udb40\\udc41\"}");
-        let (before, after): (serde_json::Value, serde_json::Value) =
-            (serde_json::from_str(json).unwrap_or_default(), serde_json::from_str(&safe).unwrap_or_default());
-        assert_eq!(before, after);
-        assert!(before.is_object());
-    }
-
-    #[test]
     fn words_are_quoted_where_a_shell_would_read_more_into_them() {
         assert_eq!(shell_word("EL_a_1"), "EL_a_1");
         assert_eq!(shell_word("it's $(rm)"), r"'it'\''s $(rm)'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn nothing_else_writes_to_stdout() {
+        // What writes there beside `Output` sanitises by itself, line by line or cell by cell; the others only ask what it is.
+        let known = ["command/play.rs", "command/tail.rs", "output.rs", "tail/reader.rs", "tui/screen.rs"];
+        let asks = ["stdout().is_terminal()", "let stdout = io::stdout();"];
+        let mut found = Vec::new();
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let writes = |line: &&str| line.contains("stdout()") && !asks.iter().any(|asks| line.contains(asks));
+                let is_known = known.iter().any(|known| path.ends_with(known));
+                found.extend(
+                    text.lines().filter(writes).filter(|_| !is_known).map(|line| format!("{}: {line}", path.display())),
+                );
+            }
+        }
+        assert_eq!(found, [""; 0], "write through Output, whose type keeps the terminal safe");
+    }
+
+    #[test]
+    fn an_id_in_a_hint_is_no_option() {
+        assert_eq!(behind("--save=x"), "-- --save=x");
+        assert_eq!(behind("a b"), "-- 'a b'");
     }
 
     #[test]

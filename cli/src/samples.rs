@@ -6,7 +6,7 @@ mod validate;
 
 use serde::Deserialize;
 
-pub use template::{is_known, names, of_event};
+pub use template::{all_names, is_known, names, of_event};
 pub use validate::{Level, Remark, validate};
 
 mod embedded {
@@ -49,6 +49,28 @@ pub fn all() -> Vec<Sample> {
         .collect();
     samples.sort_by_key(|(place, _)| *place);
     samples.into_iter().map(|(_, sample)| sample).collect()
+}
+
+/// The one of `names` that `typed` is most like, if it is like any.
+pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let typed = typed.to_lowercase();
+    let likeness = |name: &str| {
+        let begins = typed.len() >= 3 && (name.starts_with(&typed) || typed.starts_with(name));
+        if begins { 1.0 } else { strsim::jaro(&typed, name) }
+    };
+    let named = names.into_iter().map(|name| (likeness(name), name));
+    named
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
+}
+
+/// `what`, with the sample whose name is most like `typed` behind it.
+pub fn meant(what: String, typed: &str) -> String {
+    match nearest(typed, all().iter().map(|sample| sample.name)) {
+        Some(name) => format!("{what}; did you mean {name}?"),
+        None => what,
+    }
 }
 
 /// The sample called `name`.

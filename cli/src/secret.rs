@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
+use crate::config::is_open_to_others;
+use crate::console;
 use crate::exit::{Failure, Result};
+use crate::output::shell_word;
 
 /// Where a server without settings of its own keeps the secrets it made up.
 const SECRETS_FILE: &str = "callscope.secrets.toml";
@@ -21,6 +24,7 @@ impl Secret {
     /// Reads a file that holds nothing else.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+        warn_if_open(path);
         let secret = Self::new(&text);
         if secret.0.is_empty() {
             return Err(Failure::error(format!("{} is empty; it should hold the secret", path.display())));
@@ -40,6 +44,17 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Warns of a file with a secret that other users of this machine may read, once for each file.
+pub fn warn_if_open(path: &Path) {
+    if path.is_file() && is_open_to_others(path) {
+        let path = path.to_string_lossy();
+        let close = shell_word(&path);
+        console::caution(&format!(
+            "other users of this machine can read {path}, and it holds a secret; close it: chmod 600 {close}"
+        ));
+    }
+}
+
 /// The webhook secret to sign with: `--secret-file`, else the environment, else the server's own file in the working directory.
 pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
     if let Some(path) = file {
@@ -51,7 +66,10 @@ pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
         }
     }
     match fs::read_to_string(SECRETS_FILE) {
-        Ok(text) => from_toml(&text).map_err(|why| Failure::error(format!("{SECRETS_FILE}: {why}"))),
+        Ok(text) => {
+            warn_if_open(Path::new(SECRETS_FILE));
+            from_toml(&text).map_err(|why| Failure::error(format!("{SECRETS_FILE}: {why}")))
+        }
         Err(_) => Ok(None),
     }
 }
@@ -79,6 +97,7 @@ pub fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
         places.push(each(&list).map(|secret| (variable.to_owned(), secret)).collect());
     }
     if let Ok(text) = fs::read_to_string(SECRETS_FILE) {
+        warn_if_open(Path::new(SECRETS_FILE));
         let all = all_of_toml(&text).map_err(|why| Failure::error(format!("{SECRETS_FILE}: {why}")))?;
         places.push(all.into_iter().map(|secret| (SECRETS_FILE.to_owned(), secret)).collect());
     }

@@ -1,5 +1,6 @@
 //! Flags, environment and files, put together.
 
+use std::borrow::Cow;
 use std::env;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::config::{self, Config};
 use crate::console::Console;
 use crate::exit::{Failure, Result};
 use crate::output::{self, Output, shell_word};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
 
@@ -135,6 +136,9 @@ fn token(global: &Global, config: &Config, place: &Place) -> Result<(Option<Secr
     let context = config.get(name)?;
     match context.token()? {
         Some(token) => {
+            if let Some(path) = config::path().filter(|_| context.token.is_some()) {
+                secret::warn_if_open(&path);
+            }
             let place = context.token_file.as_deref().filter(|_| context.token.is_none());
             let place = place.map_or_else(config::path, |path| Some(Path::to_owned(path)));
             let place = place.map_or_else(String::new, |path| format!(" ({})", path.display()));
@@ -163,6 +167,14 @@ fn flags(global: &Global, place: &Place) -> String {
 /// Takes a server's URL; a bare `host:port` means http.
 pub fn server_url(text: &str) -> Result<Url> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let shown = without_logins(text);
+    // Looked for in the text, since what does not parse may hold a password as well.
+    if shown != text {
+        return Err(Failure::usage(format!(
+            "{shown:?} holds a user name or a password, which would be seen in histories and lists of processes"
+        ))
+        .hint("leave it out, and log in with a token: --token-file FILE, or CALLSCOPE_TOKEN"));
+    }
     let mut url = Url::parse(&full).map_err(|error| {
         Failure::usage(format!("{text:?} is no server address: {error}"))
             .hint("--server takes a URL such as http://127.0.0.1:8000")
@@ -175,10 +187,48 @@ pub fn server_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
+/// `text` in which `[hidden]` stands for the user names and passwords of URLs: for all up to the last `@` of a word.
+pub fn without_logins(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '<' | '>' | '`');
+    let mut shown = String::with_capacity(text.len());
+    for word in text.split_inclusive(is_end) {
+        let Some((login, rest)) = word.rsplit_once('@') else {
+            shown.push_str(word);
+            continue;
+        };
+        let scheme = login.find("://").map_or("", |end| &login[..end + 3]);
+        shown.push_str(&format!("{scheme}[hidden]@{rest}"));
+    }
+    Cow::Owned(shown)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_echoed() {
+        for url in [
+            "http://ada:hunter2@127.0.0.1:8000",
+            "ada:hunter2@host",
+            "https://hunter2@host",
+            "http://ada:hunter2@host:99999",
+            "http://ada:hunter2/w@host",
+            "ftp://ada:hunter2@host",
+            "http://a@hunter2@host",
+        ] {
+            let failure = server_url(url).unwrap_err();
+            assert_eq!(failure.exit, crate::exit::Exit::Usage, "{url}");
+            assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
+            assert!(failure.message.contains("[hidden]@"), "{failure:?}");
+        }
+        let error = "error: invalid value 'http://u:p@h' for '--to <URL>': it takes 'x'";
+        assert_eq!(without_logins(error), "error: invalid value 'http://[hidden]@h' for '--to <URL>': it takes 'x'");
+    }
 
     #[test]
     fn a_server_is_named_by_url_or_host() {

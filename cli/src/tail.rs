@@ -29,7 +29,7 @@ pub use plain::{Plain, gap_words, resumed_words};
 pub use reader::Reader;
 pub use save::Save;
 pub use select::{Selection, Selector};
-pub use signals::{Signals, ignores_hangup, received};
+pub use signals::{Signals, next_of};
 pub use streams::{Next, Shown, Streams};
 
 /// Where updates are shown.

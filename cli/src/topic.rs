@@ -41,6 +41,8 @@ Environment
   CALLSCOPE_WEBHOOK_SECRET  signs what replay sends, where there is no --secret-file
   NO_COLOR                  no colours, if set to anything
   CLICOLOR_FORCE            colours in pipes too, if set to anything but 0
+  HTTP_PROXY, HTTPS_PROXY   the proxy to a server of http:// or https://; ALL_PROXY: to both; NO_PROXY: names the exceptions
+  SSL_CERT_FILE, …_DIR      trusted certificates instead of the system's
   TERM                      dumb: no colours and nothing full-screen
   XDG_CONFIG_HOME, HOME     where the contexts are kept
 
@@ -65,7 +67,8 @@ Data goes to stdout, everything else to stderr, so that a pipe gets data alone. 
   -o ndjson  one document a line
 
 What comes from calls is untrusted: in tables and text, escape sequences, control, bidi and invisible characters are
-taken out; in JSON on a terminal they are escaped. Times are UTC.
+taken out; in JSON they are escaped, such as \\u202e, wherever it goes, and it stays the same JSON. Only
+`deliveries show ID --body` writes a body's own bytes, to a file or a pipe. Times are UTC.
 
 Colours only on a terminal: --color always | never decides, then NO_COLOR, then CLICOLOR_FORCE.
 --accessible: plain lines, nothing drawn over, no full screen.

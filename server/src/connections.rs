@@ -5,16 +5,13 @@
 //! request is known here while it is in progress, so that the [`reaper`](crate::reaper) leaves its connection alone.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Status;
-use rocket::{Data, Request};
-use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use crate::error::ApiError;
@@ -48,8 +45,9 @@ pub struct Connections(Arc<Shared>);
 struct Shared {
     limits: Limits,
     live: Mutex<Live>,
-    /// By peer: how many requests are in progress, and whether it is a live connection.
-    busy: [Mutex<HashMap<SocketAddr, u32>>; SHARDS],
+    /// By the hash of the peer, of which there may be many: how many requests are in progress, a live connection among them.
+    busy: [Mutex<HashMap<u64, u32>>; SHARDS],
+    hasher: RandomState,
     refused: [AtomicU64; 3],
 }
 
@@ -61,7 +59,7 @@ struct Live {
 }
 
 /// Stands for a token without holding it.
-type TokenHash = [u8; 16];
+type TokenHash = u64;
 
 /// Why there is no room for a live connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +72,19 @@ pub enum Full {
     Address,
 }
 
-/// Room for one live connection, given back when it is dropped.
+/// Room for one live connection, given back when it is dropped. There are thousands, so it is small.
 #[derive(Debug)]
 pub struct Permit {
     shared: Arc<Shared>,
     token: TokenHash,
-    address: Option<IpAddr>,
-    _busy: Option<Busy>,
+    peer: Option<SocketAddr>,
 }
 
-/// A peer whose connection is in use.
+/// A request in progress; the connection of its peer is in use as long as this is there.
 #[derive(Debug)]
-struct Busy {
+pub(crate) struct Busy {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    peer: u64,
 }
 
 impl Connections {
@@ -98,6 +95,7 @@ impl Connections {
             limits,
             live: Mutex::default(),
             busy: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
             refused: Default::default(),
         }))
     }
@@ -108,8 +106,7 @@ impl Connections {
     /// There is none.
     pub fn admit(&self, token: &str, peer: Option<SocketAddr>) -> Result<Permit, Full> {
         let address = peer.map(|peer| peer.ip().to_canonical());
-        let hash = Sha256::digest(token.as_bytes());
-        let token: TokenHash = std::array::from_fn(|at| hash[at]);
+        let token = self.0.hasher.hash_one(token);
         let Limits { all, per_token, per_address } = self.0.limits;
         let full = {
             let mut live = self.0.live.lock();
@@ -133,8 +130,10 @@ impl Connections {
         match full {
             Some((full, connections)) => Err(self.refuse(full, connections, address)),
             None => {
-                let busy = peer.map(|peer| self.begin(peer));
-                Ok(Permit { shared: Arc::clone(&self.0), token, address, _busy: busy })
+                if let Some(peer) = peer {
+                    self.0.occupy(self.0.hasher.hash_one(peer));
+                }
+                Ok(Permit { shared: Arc::clone(&self.0), token, peer })
             }
         }
     }
@@ -162,32 +161,41 @@ impl Connections {
     /// Whether a peer's connection has a request in progress or is live.
     #[must_use]
     pub fn is_busy(&self, peer: SocketAddr) -> bool {
+        let peer = self.0.hasher.hash_one(peer);
         self.0.shard(peer).lock().contains_key(&peer)
     }
 
-    fn begin(&self, peer: SocketAddr) -> Busy {
-        *self.0.shard(peer).lock().entry(peer).or_default() += 1;
+    /// A request of this peer is in progress from now on.
+    pub(crate) fn begin(&self, peer: SocketAddr) -> Busy {
+        let peer = self.0.hasher.hash_one(peer);
+        self.0.occupy(peer);
         Busy { shared: Arc::clone(&self.0), peer }
     }
 }
 
 impl Shared {
-    fn shard(&self, peer: SocketAddr) -> &Mutex<HashMap<SocketAddr, u32>> {
-        let mut hasher = DefaultHasher::new();
-        peer.hash(&mut hasher);
-        &self.busy[hasher.finish() as usize % SHARDS]
+    fn shard(&self, peer: u64) -> &Mutex<HashMap<u64, u32>> {
+        &self.busy[peer as usize % SHARDS]
+    }
+
+    fn occupy(&self, peer: u64) {
+        *self.shard(peer).lock().entry(peer).or_default() += 1;
+    }
+
+    fn vacate(&self, peer: u64) {
+        let mut peers = self.shard(peer).lock();
+        if let Some(count) = peers.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&peer);
+            }
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut peers = self.shared.shard(self.peer).lock();
-        if let Some(count) = peers.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                peers.remove(&self.peer);
-            }
-        }
+        self.shared.vacate(self.peer);
     }
 }
 
@@ -204,8 +212,10 @@ impl Drop for Permit {
         let mut live = self.shared.live.lock();
         live.all -= 1;
         give_back(&mut live.tokens, &self.token);
-        if let Some(address) = &self.address {
-            give_back(&mut live.addresses, address);
+        if let Some(peer) = self.peer {
+            give_back(&mut live.addresses, &peer.ip().to_canonical());
+            drop(live);
+            self.shared.vacate(self.shared.hasher.hash_one(peer));
         }
     }
 }
@@ -229,22 +239,6 @@ impl From<Full> for ApiError {
         };
         Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", full.as_str())
             .details(format!("the server's setting `{setting}`"))
-    }
-}
-
-/// Knows requests from their head on until their answer is handed over, whatever becomes of them.
-pub struct InProgress(pub Connections);
-
-#[rocket::async_trait]
-impl Fairing for InProgress {
-    fn info(&self) -> Info {
-        Info { name: "requests in progress", kind: Kind::Request }
-    }
-
-    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        let Some(peer) = request.remote() else { return };
-        // Dropped with the request, when the last byte of its answer was passed on or the peer left.
-        request.local_cache(|| Some(self.0.begin(peer)));
     }
 }
 

@@ -12,6 +12,7 @@ use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
 use rocket::{Data, Request, Response, Route, route};
 
+use crate::connections::Connections;
 use crate::error::ApiError;
 use crate::origin::Origins;
 
@@ -20,8 +21,13 @@ const REFUSED: &str = "/-/refused";
 /// Rocket looks for `_method` in so many bytes of a form.
 const PEEKED: usize = 14;
 
-/// Applies the rules.
-pub struct Rules(pub Origins);
+/// Applies the rules to requests.
+pub struct Rules {
+    /// Whose pages may post webhooks.
+    pub origins: Origins,
+    /// Knows which requests are in progress.
+    pub connections: Connections,
+}
 
 /// Why a request was refused before it was routed, and what it asked for.
 struct Refused {
@@ -33,10 +39,14 @@ struct Refused {
 #[rocket::async_trait]
 impl Fairing for Rules {
     fn info(&self) -> Info {
-        Info { name: "rules for every request", kind: Kind::Request | Kind::Response }
+        Info { name: "rules for every request", kind: Kind::Request }
     }
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        if let Some(peer) = request.remote() {
+            // Dropped with the request, when the last byte of its answer was passed on or the peer left.
+            request.local_cache(|| Some(self.connections.begin(peer)));
+        }
         let is_form = request.content_type().is_some_and(|kind| kind.is_form());
         if is_form && data.peek(PEEKED).await.windows(7).any(|bytes| bytes == b"_method") {
             request.set_method(Method::Post);
@@ -48,12 +58,13 @@ impl Fairing for Rules {
             request.set_uri(Origin::const_new(REFUSED, None));
         }
     }
+}
 
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let (_, path) = asked(request);
-        if ["/api", "/webhooks", "/ws"].iter().any(|folder| is_below(path, folder)) {
-            response.set_header(Header::new("Cache-Control", "no-store"));
-        }
+/// Has no cache keep what calls said.
+pub(crate) fn keep_out_of_caches(request: &Request<'_>, response: &mut Response<'_>) {
+    let (_, path) = asked(request);
+    if ["/api", "/webhooks", "/ws"].iter().any(|folder| is_below(path, folder)) {
+        response.set_header(Header::new("Cache-Control", "no-store"));
     }
 }
 
@@ -67,7 +78,7 @@ impl Rules {
             return None;
         }
         let host = headers.get_one("Host");
-        let is_foreign = headers.get("Origin").any(|origin| !self.0.is_own(origin, host));
+        let is_foreign = headers.get("Origin").any(|origin| !self.origins.is_own(origin, host));
         let is_cross_site = headers.get("Sec-Fetch-Site").any(|site| site.trim().eq_ignore_ascii_case("cross-site"));
         (is_foreign || is_cross_site).then(|| ApiError::forbidden("pages of other origins post no webhooks"))
     }

@@ -42,7 +42,7 @@ use tracing::warn;
 
 use auth::Tokens;
 use cluster::{Cluster, Counted};
-use connections::{Connections, InProgress, Limits};
+use connections::{Connections, Limits};
 use ingest::Ingest;
 use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
@@ -147,10 +147,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let unread = settings.timing.write_deadline;
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
-        .attach(InProgress(connections.clone()))
-        .attach(Cors(origins.clone()))
         .attach(telemetry::RequestLog)
-        .attach(http::Rules(origins))
+        .attach(http::Rules { origins: origins.clone(), connections: connections.clone() })
+        .attach(Cors(origins))
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);

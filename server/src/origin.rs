@@ -7,6 +7,8 @@ use rocket::http::{Header, Method, Status};
 use rocket::{Request, Response};
 use url::Url;
 
+use crate::http;
+
 /// The origins that may use the server.
 ///
 /// Its own one is what the `Host` header names, but only where that is a loopback address or the host of the public URL: a page
@@ -98,6 +100,7 @@ impl Fairing for Cors {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
+        http::keep_out_of_caches(request, response);
         let Some(origin) = request.headers().get_one("Origin") else { return };
         response.adjoin_header(Header::new("Vary", "Origin"));
         if !self.0.allows(Some(origin), request.headers().get_one("Host")) {

@@ -40,7 +40,11 @@ async fn a_call_is_followed_from_its_first_word_to_its_result() {
     terminal.press("q");
     let ended = terminal.ended();
     assert!(ended.status.success());
-    assert!(ended.screen.contains("keep it: callscope calls export conv_road"), "{}", ended.screen);
+    assert!(
+        ended.screen.contains("keep it: callscope calls export") && ended.screen.contains(" -- conv_road"),
+        "{}",
+        ended.screen
+    );
 }
 
 /// The server dies in the middle of a call; what the person at the screen sees of it.
@@ -106,7 +110,8 @@ async fn going_up_holds_and_search_filter_and_help_work() {
     terminal.until_text("copied 9 characters");
     assert_eq!(terminal.clipboard().unwrap(), b"YSBuZXcgb25l", "base64 of what was said");
     terminal.press("q");
-    assert!(terminal.ended().screen.contains("go on with: callscope tail EL_long_1 --after 61"));
+    let screen = terminal.ended().screen;
+    assert!(screen.contains("go on with: callscope tail --after 61") && screen.contains(" -- EL_long_1"), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +148,10 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     terminal.until_text("At seven.");
     terminal.press("q");
     let screen = terminal.ended().screen;
-    assert!(screen.contains("tail EL_bakery_1 --after 3") && screen.contains("tail EL_road_2 --after 1"), "{screen}");
+    for (after, id) in [(3, "EL_bakery_1"), (1, "EL_road_2")] {
+        let line = screen.lines().find(|line| line.ends_with(&format!(" -- {id}")));
+        assert!(line.is_some_and(|line| line.contains(&format!("tail --after {after} "))), "{screen}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,8 @@ async fn what_began_while_the_server_was_away_is_shown_once_it_is_back() {
     scene.turn("EL_before_1", "agent", "still here").await;
     terminal.until_text("connected again");
     terminal.until_text("EL_after_1");
+    // The look that showed the one may have come before the turn of the other.
+    terminal.until_text("  turns");
     let screen = terminal.screen();
     let lines = |call: &str| -> Vec<&str> {
         screen.lines().filter(|line| line.contains(call)).map(|line| line.split_whitespace().nth(1).unwrap()).collect()

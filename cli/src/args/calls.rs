@@ -20,7 +20,7 @@ pub enum Calls {
         /// Only calls in which this occurs
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
-        /// Only calls since this time: RFC 3339, or 30m, 2h, 7d ago
+        /// Only calls since this time: 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds, or 30m, 1h30m, 7d ago
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
         /// How many

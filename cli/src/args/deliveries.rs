@@ -52,7 +52,7 @@ pub struct Which {
     /// Only those in whose body, reason or address this occurs
     #[arg(long, value_name = "TEXT")]
     pub search: Option<String>,
-    /// Only since this time: RFC 3339, or 30m, 2h, 7d ago
+    /// Only since this time: 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds, or 30m, 1h30m, 7d ago
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Only until this time

@@ -28,7 +28,7 @@ pub struct Listen {
     /// Only of these calls: their sids, conversation ids or call ids
     #[arg(long = "call", value_name = "ID")]
     pub calls: Vec<String>,
-    /// Only of these verdicts
+    /// Only of these verdicts; `unverified` shows what the server refused because its signature did not fit
     #[arg(long = "verdict", value_name = "VERDICT")]
     pub verdicts: Vec<Verdict>,
     /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes before

@@ -97,6 +97,9 @@ pub struct Replay {
 /// Takes the URL of a backend.
 pub fn backend(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a user or password in it would be seen by everybody on this machine".into());
+    }
     match url.scheme() {
         "http" | "https" if url.host_str().is_some() => Ok(url),
         _ => Err("it takes the whole URL, such as http://localhost:3000/webhook".into()),

@@ -12,7 +12,7 @@ use crate::replay::{Expect, Remove, Set, Tamper};
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Events: post_call_transcription (transcription), call_initiation_failure (failure), post_call_audio (audio), \
-post_call_transcription_otel (otel), turn; any other name is sent as a type of that name.\n\n\
+post_call_transcription_otel (otel), turn, answering_machine_detection. Any other name is an error, unless --force says that it is meant.\n\n\
 Examples:\n  \
 callscope trigger transcription --set data.analysis.call_successful=failure\n  \
 callscope trigger turn --set message='Hello?' --set conversation_id=conv_1\n  \
@@ -22,6 +22,9 @@ pub struct Trigger {
     /// What happened: a webhook's type, or `turn`
     #[arg(value_name = "EVENT")]
     pub event: String,
+    /// Send it as a type of that name also where the name is not known
+    #[arg(long)]
+    pub force: bool,
     /// Put JSON at a place: `data.metadata.cost=7`; what is no JSON is a text
     #[arg(long, value_name = "PATH=JSON")]
     pub set: Vec<Set>,

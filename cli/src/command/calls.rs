@@ -10,10 +10,12 @@ use callscope_common::transcript::clock;
 use callscope_common::{Timestamp, text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::args::{Calls, Format};
-use crate::client::Client;
+use crate::client::{Client, LONGEST_LIST, too_long};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::moment;
 use crate::settings::Settings;
 use crate::tail::outcome;
@@ -30,7 +32,7 @@ pub async fn run(settings: &Settings, args: Calls) -> Result {
             let wanted = [
                 ("status", status.map(|status| status.to_string())),
                 ("agent_id", agent),
-                ("q", search),
+                ("q", search.map(|text| text.nfc().collect())),
                 ("since", since.map(|since| since.to_string())),
             ];
             let query: Vec<_> = wanted.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
@@ -58,6 +60,7 @@ fn with_hint(failure: Failure) -> Failure {
 async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], limit: u32) -> Result {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         calls: Vec<Box<RawValue>>,
         #[serde(default)]
         next_cursor: Option<String>,
@@ -70,10 +73,13 @@ async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], li
         query.push(("limit", left.min(PAGE).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page: Page = client.get(&["api", "v1", "calls"], &query).await?;
+        let is_empty = page.calls.is_empty();
         left = left.saturating_sub(u32::try_from(page.calls.len()).unwrap_or(u32::MAX));
         calls.extend(page.calls);
+        check_length(&calls)?;
         cursor = page.next_cursor;
-        if cursor.is_none() {
+        // A page with nothing on it leads nowhere, whatever it says comes next.
+        if cursor.is_none() || is_empty {
             break;
         }
     }
@@ -88,6 +94,12 @@ async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], li
         settings.console.say(format!("there are more: --limit {}", limit.saturating_mul(2)));
     }
     Ok(Exit::Ok)
+}
+
+/// Whether what was put together of several answers is not too long yet.
+pub(super) fn check_length(items: &[Box<RawValue>]) -> Result<()> {
+    let length: usize = items.iter().map(|item| item.get().len()).sum();
+    if length > LONGEST_LIST { Err(too_long("the list", LONGEST_LIST)) } else { Ok(()) }
 }
 
 fn read(raw: &RawValue) -> Result<CallView> {
@@ -133,23 +145,48 @@ fn fields(call: &CallView) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Reads a time: RFC 3339, or how long ago.
+/// Reads a time: RFC 3339, a date, Unix seconds, or how long ago.
 pub(super) fn moment_ago(text: &str) -> Result<Timestamp> {
-    if let Some(at) = Timestamp::parse_rfc3339(text) {
-        return Ok(at);
-    }
     let now = Timestamp::from_system_time(SystemTime::now());
-    span_secs(text).map(|secs| now.plus_secs(-secs)).ok_or_else(|| {
-        Failure::usage(format!("{text:?} is no time; --since takes 2026-10-01T14:00:00Z, or 30m, 2h, 7d"))
+    absolute(text).or_else(|| span_secs(text).map(|secs| now.plus_secs(-secs))).ok_or_else(|| {
+        Failure::usage(format!(
+            "{text:?} is no time; it takes 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds such as 1790855035, or how long ago: \
+             30m, 1h30m, 7d"
+        ))
     })
 }
 
-/// Reads a length of time such as `30m`, in seconds.
+/// A time that does not depend on the present one. What names no zone is UTC, as everything that is printed.
+fn absolute(text: &str) -> Option<Timestamp> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Timestamp::from_unix_secs(text.parse().ok()?);
+    }
+    if let Some(at) = Timestamp::parse_rfc3339(text) {
+        return Some(at);
+    }
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
+    let seconds = if time.len() == 5 { ":00" } else { "" };
+    Timestamp::parse_rfc3339(&format!("{date}T{time}{seconds}Z"))
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{date}T{time}")))
+}
+
+/// Reads a length of time such as `30m` or `1h30m`, in seconds.
 pub(super) fn span_secs(text: &str) -> Option<i64> {
-    [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)].iter().find_map(|(unit, secs)| {
-        let count: i64 = text.strip_suffix(unit)?.parse().ok().filter(|count| *count >= 0)?;
-        count.checked_mul(*secs)
-    })
+    const UNITS: [(char, i64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+    let (mut rest, mut total, mut smallest) = (text, 0_i64, i64::MAX);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        let unit = rest[end..].chars().next()?;
+        let (_, secs) = UNITS.iter().find(|(known, _)| *known == unit)?;
+        // Each unit once, the largest first.
+        if *secs >= smallest {
+            return None;
+        }
+        smallest = *secs;
+        total = total.checked_add(rest[..end].parse::<i64>().ok()?.checked_mul(*secs)?)?;
+        rest = &rest[end + 1..];
+    }
+    (smallest < i64::MAX).then_some(total)
 }
 
 #[cfg(test)]
@@ -161,8 +198,23 @@ mod tests {
     fn times_are_absolute_or_ago() {
         assert_eq!(moment_ago("1970-01-01T00:00:07Z").unwrap().as_unix_secs(), 7);
         let now = Timestamp::from_system_time(SystemTime::now());
-        assert!((now.secs_since(moment_ago("2h").unwrap()) - 7200.0).abs() < 5.0);
-        for wrong in ["", "h", "yesterday", "-1h", "99999999999999999w"] {
+        for (text, secs) in [("2h", 7200.0), ("1h30m", 5400.0), ("1w2d", 777_600.0), ("90s", 90.0)] {
+            assert!((now.secs_since(moment_ago(text).unwrap()) - secs).abs() < 5.0, "{text}");
+        }
+        let at = |text: &str| moment_ago(text).unwrap().to_string();
+        for (text, expected) in [
+            ("2026-11-25", "2026-11-25T00:00:00.000000Z"),
+            ("2026-11-25T14:05", "2026-11-25T14:05:00.000000Z"),
+            ("2026-11-25 14:05:06", "2026-11-25T14:05:06.000000Z"),
+            ("2026-11-25 14:05:06.5Z", "2026-11-25T14:05:06.500000Z"),
+            ("2026-11-25T14:05:06+02:00", "2026-11-25T12:05:06.000000Z"),
+            ("1790855035", "2026-10-01T11:43:55.000000Z"),
+        ] {
+            assert_eq!(at(text), expected, "{text}");
+        }
+        for wrong in
+            ["", "h", "yesterday", "-1h", "1m1h", "1h1h", "1x", "2026-13-01", "2026-11-25T25:00", "99999999999999999w"]
+        {
             assert_eq!(moment_ago(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }

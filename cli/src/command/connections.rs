@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::args::{Connections, Format};
-use crate::client::Client;
+use crate::client::{Client, checked};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::output::moment;
 use crate::settings::Settings;
 
@@ -19,6 +20,12 @@ type Shown = (Box<RawValue>, ConnectionView);
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Connections) -> Result {
+    let ids: &[String] = match &args {
+        Connections::Ls => &[],
+        Connections::Show { id } => std::slice::from_ref(id),
+        Connections::Kick { ids, .. } => ids,
+    };
+    ids.iter().try_for_each(|id| checked(id).map(drop))?;
     let client = Client::new(settings)?;
     let all = all(&client, settings).await?;
     match args {
@@ -52,6 +59,7 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
 async fn all(client: &Client, settings: &Settings) -> Result<Vec<Shown>> {
     #[derive(Deserialize)]
     struct List {
+        #[serde(deserialize_with = "items")]
         connections: Vec<Box<RawValue>>,
         #[serde(default)]
         silent_nodes: Vec<String>,

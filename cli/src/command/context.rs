@@ -11,7 +11,7 @@ use crate::args::{Context, Format};
 use crate::client::shown;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
-use crate::settings::{Settings, server_url};
+use crate::settings::{Settings, server_url, without_logins};
 use crate::token::Claims;
 
 /// Runs it. `token_file` is the one that `--token-file` names.
@@ -20,7 +20,7 @@ pub fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> 
     match args {
         Context::Ls => list(settings, &config),
         Context::Use { name } => {
-            let server = config.get(&name)?.server.clone();
+            let server = without_logins(&config.get(&name)?.server).into_owned();
             config.current = Some(name.clone());
             config.save()?;
             settings.console.say(format!("using {name}: {server}"));
@@ -81,10 +81,11 @@ fn list(settings: &Settings, config: &Config) -> Result {
         let is_current = config.current.as_deref() == Some(name);
         let login = login(context, now);
         // Never the token itself, in no format.
-        let item = json!({"name": name, "server": context.server, "current": is_current, "login": login});
+        let server = without_logins(&context.server);
+        let item = json!({"name": name, "server": server, "current": is_current, "login": login});
         items.push(RawValue::from_string(item.to_string()).map_err(|error| Failure::error(error.to_string()))?);
         let mark = if is_current { "*" } else { "" };
-        rows.push(vec![mark.to_owned(), name.clone(), context.server.clone(), login]);
+        rows.push(vec![mark.to_owned(), name.clone(), server.into_owned(), login]);
     }
     settings.output(Format::Table).list("contexts", &items, &["", "NAME", "SERVER", "LOGIN"], &rows)?;
     if rows.is_empty() {

@@ -6,12 +6,14 @@ mod show;
 use callscope_common::api::{AttemptList, DeliveryView};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use unicode_normalization::UnicodeNormalization as _;
 
-use super::calls::moment_ago;
+use super::calls::{check_length, moment_ago};
 use crate::args::{Deliveries, Format, Verdict, WhichDeliveries};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::moment;
+use crate::items::items;
+use crate::output::{behind, moment};
 use crate::settings::Settings;
 
 const PATH: [&str; 4] = ["api", "v1", "admin", "deliveries"];
@@ -39,7 +41,7 @@ fn query(which: &WhichDeliveries) -> Result<Vec<(&'static str, String)>> {
         ("verdict", which.verdict.map(|verdict| verdict.as_str().to_owned())),
         ("type", which.kind.clone()),
         ("call", which.call.clone()),
-        ("q", which.search.clone()),
+        ("q", which.search.as_ref().map(|text| text.nfc().collect())),
         ("since", time(&which.since)?.map(|at| at.to_string())),
         ("until", time(&which.until)?.map(|at| at.to_string())),
     ];
@@ -50,6 +52,7 @@ fn query(which: &WhichDeliveries) -> Result<Vec<(&'static str, String)>> {
 async fn chosen(client: &Client, which: &WhichDeliveries, limit: u32) -> Result<(Vec<Box<RawValue>>, bool)> {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         deliveries: Vec<Box<RawValue>>,
         #[serde(default)]
         next_cursor: Option<String>,
@@ -66,9 +69,12 @@ async fn chosen(client: &Client, which: &WhichDeliveries, limit: u32) -> Result<
             Exit::NotFound => failure.hint("see which there are: callscope calls ls"),
             _ => failure,
         })?;
+        let is_empty = page.deliveries.is_empty();
         deliveries.extend(page.deliveries);
+        check_length(&deliveries)?;
         cursor = page.next_cursor;
-        if cursor.is_none() {
+        // A page with nothing on it leads nowhere, whatever it says comes next.
+        if cursor.is_none() || is_empty {
             break;
         }
     }
@@ -141,11 +147,11 @@ async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bo
         ];
         output.record(&raw, &fields)?;
         if view.verdict == "duplicate" {
-            let again = format!("callscope deliveries replay --as-new {}", crate::output::shell_word(id));
             let flags = settings.flags.as_deref().unwrap_or_default();
-            settings.console.say(format!(
-                "it took effect before, so nothing changed; to have it take effect again: {again}{flags}"
-            ));
+            let again = format!("callscope deliveries replay --as-new{flags} {}", behind(id));
+            settings
+                .console
+                .say(format!("it took effect before, so nothing changed; to have it take effect again: {again}"));
         }
     }
     Ok(Exit::Ok)

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::args::{Doctor, Format};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Output, Tint};
+use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
 
 /// Runs it.
@@ -82,11 +82,11 @@ impl Report {
             Format::Json => {}
             Format::Ndjson => {
                 let json = serde_json::to_string(&check).map_err(|error| Failure::error(error.to_string()))?;
-                self.output.write(&format!("{json}\n"))?;
+                self.output.write(&Safe::json_line(&json))?;
             }
             Format::Text => {
                 let cells = [check.name, word(check.state), &check.detail, check.remedy.as_deref().unwrap_or_default()];
-                self.output.write(&crate::output::tabbed(&cells.map(str::to_owned)))?;
+                self.output.write(&Safe::tabbed(&cells))?;
             }
             Format::Table => self.show(&check)?,
         }
@@ -96,7 +96,7 @@ impl Report {
 
     fn show(&mut self, check: &Check) -> Result<()> {
         if !std::mem::replace(&mut self.has_header, true) {
-            self.output.write_tinted("CHECK      STATE    DETAIL", Tint::Header)?;
+            self.output.line("CHECK      STATE    DETAIL", Tint::Header)?;
         }
         let tint = match check.state {
             State::Ok => Tint::Good,
@@ -104,13 +104,13 @@ impl Report {
             State::Failed => Tint::Bad,
             State::Skipped => Tint::Plain,
         };
-        let detail = callscope_common::text::one_line(&check.detail);
-        self.output.write_tinted_wrapped(&format!("{:<10} {:<8} ", check.name, word(check.state)), &detail, tint)?;
+        self.output.write_tinted_wrapped(
+            &format!("{:<10} {:<8} ", check.name, word(check.state)),
+            &check.detail,
+            tint,
+        )?;
         match &check.remedy {
-            Some(remedy) => {
-                let remedy = callscope_common::text::one_line(remedy);
-                self.output.write_tinted_wrapped("           do:      ", &remedy, Tint::Plain)
-            }
+            Some(remedy) => self.output.write_tinted_wrapped("           do:      ", remedy, Tint::Plain),
             None => Ok(()),
         }
     }

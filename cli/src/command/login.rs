@@ -14,6 +14,8 @@ use crate::args::{Format, Login, Logout};
 use crate::client::{Client, TOKEN_HINT, shown};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
+use crate::net;
+use crate::output::behind;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
@@ -84,9 +86,10 @@ pub fn logout(settings: &Settings, args: Logout) -> Result {
         && let Some(jti) = &claims.jti
     {
         let left = claims.left_in_words(now);
-        settings
-            .console
-            .say(format!("whoever copied it can use it {left}; an admin ends it: callscope token revoke {jti}"));
+        settings.console.say(format!(
+            "whoever copied it can use it {left}; an admin ends it: callscope token revoke {}",
+            behind(jti)
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -154,6 +157,7 @@ async fn ask_server(settings: &Settings, username: Option<String>) -> Result<Sec
         }
     };
     let password = if terminal { prompt("password: ").await? } else { piped("a password").await? };
+    net::warn_if_plain(&settings.server, "the password", settings.console);
     // A token of before is no part of this question.
     let client = Client::new(&Settings { token: None, ..settings.clone() })?;
     let body = json!({"username": username, "password": password.trim_end_matches(['\r', '\n'])});

@@ -7,6 +7,7 @@ use clap::{Command, CommandFactory as _, ValueEnum as _};
 
 use crate::args::{Args, Completions, Format, Help, Man, Topic};
 use crate::exit::{Exit, Failure, Result};
+use crate::output::Safe;
 use crate::settings::Settings;
 use crate::{complete, topic};
 
@@ -18,21 +19,17 @@ pub fn man(settings: &Settings, args: &Man) -> Result {
         return Ok(Exit::Ok);
     }
     let command = find(&args.command)?;
-    settings.output(Format::Text).write(&page(command)?)?;
+    settings.output(Format::Text).write(&Safe::page(&page(command)?))?;
     Ok(Exit::Ok)
 }
 
 /// Runs `help`.
 pub fn help(settings: &Settings, args: &Help) -> Result {
     let text = match args.words.as_slice() {
-        [word] if let Ok(topic) = Topic::from_str(word, false) => topic::text(topic),
+        [word] if let Ok(topic) = Topic::from_str(word, false) => Safe::lines(&topic::text(topic)),
         words => {
             let mut command = find(words)?;
-            if settings.color {
-                command.render_long_help().ansi().to_string()
-            } else {
-                command.render_long_help().to_string()
-            }
+            Safe::help(&command.render_long_help(), settings.color)
         }
     };
     settings.output(Format::Text).write(&text)?;
@@ -43,7 +40,7 @@ pub fn help(settings: &Settings, args: &Help) -> Result {
 pub fn completions(settings: &Settings, args: &Completions) -> Result {
     let script =
         complete::script(args.shell).map_err(|error| Failure::error(format!("cannot make the script: {error}")))?;
-    settings.output(Format::Text).write(&String::from_utf8_lossy(&script))?;
+    settings.output(Format::Text).write(&Safe::page(&String::from_utf8_lossy(&script)))?;
     Ok(Exit::Ok)
 }
 

@@ -25,12 +25,8 @@ pub async fn run(settings: &Settings, args: args::Play) -> Result {
             drain(Player::new(recording, speed("max")?, Instant::now()), &mut plain).await
         }
         View::Ndjson => {
-            let terminal = io::IsTerminal::is_terminal(&io::stdout());
-            drain(
-                Player::new(recording, speed("max")?, Instant::now()),
-                &mut Ndjson::new(io::stdout(), identifiers, terminal),
-            )
-            .await
+            drain(Player::new(recording, speed("max")?, Instant::now()), &mut Ndjson::new(io::stdout(), identifiers))
+                .await
         }
     }
 }

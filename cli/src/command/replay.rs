@@ -1,5 +1,7 @@
 //! `replay`: payloads back into signed webhooks.
 
+mod repeats;
+
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::tail::{self, View};
 use crate::args::{self, Args, Command, Format};
 use crate::exit::{Exit, Failure, Result};
 use crate::live::{Request, Start};
-use crate::output::shell_word;
+use crate::output::{Safe, shell_word};
 use crate::replay::{
     self, Asked, Courier, Journal, Mischief, Options, Pace, Replay, Report, Source, Target, Work, lock,
 };
@@ -40,7 +42,11 @@ async fn begin(settings: &Settings, args: args::Replay) -> Result {
         let courier = courier(settings, &args, None)?;
         let secret =
             args.secret_file.as_ref().map(|path| format!(" --secret-file {}", shell_word(&path.to_string_lossy())));
-        settings.output(Format::Text).write(&replay::commands(&work, &courier, &secret.unwrap_or_default()))?;
+        settings.output(Format::Text).write(&Safe::lines(&replay::commands(
+            &work,
+            &courier,
+            &secret.unwrap_or_default(),
+        )))?;
         return Ok(Exit::Ok);
     }
     let asked = Asked {
@@ -170,6 +176,10 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
         return Err(closed.clone());
     }
     lock(&report).summary();
+    let shapes = lock(&report).shapes();
+    if let Some(shapes) = shapes.filter(|_| done.is_ok() && args.to.is_none() && args.tamper.is_none()) {
+        repeats::tell(settings, shapes).await;
+    }
     if work.mischief.is_random() {
         settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
     }

@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use callscope_common::json_style::{self, Separators, Style, Writing};
-use callscope_common::text;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Samples};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::shell_word;
+use crate::output::{Safe, behind};
 use crate::replay::{self, Fresh};
 use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
@@ -22,10 +21,11 @@ pub fn run(settings: &Settings, args: &Samples) -> Result {
         Samples::Ls => ls(settings),
         Samples::Show { name } => {
             let sample = samples::find(name).ok_or_else(|| {
-                Failure::not_found(format!("no sample is called {name}")).hint("see their names: callscope samples ls")
+                Failure::not_found(samples::meant(format!("no sample is called {name}"), name))
+                    .hint("see their names: callscope samples ls")
             })?;
-            // Always JSON, since it is a JSON payload; exactly the bytes that `replay` sends.
-            settings.output(Format::Json).write(sample.text)?;
+            // Always JSON, since it is a JSON payload: the same that `replay` sends.
+            settings.output(Format::Json).write(&Safe::json(sample.text))?;
             Ok(Exit::Ok)
         }
         Samples::New { template, file } => new(settings, template, file.as_deref()),
@@ -54,7 +54,13 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
         }
         None if samples::is_known(template) => vec![samples::of_event(template)?],
         None => {
-            return Err(Failure::not_found(format!("{template} is neither a sample nor a known type"))
+            let what = format!("{template} is neither a sample nor a known type");
+            let event = samples::nearest(template, samples::all_names());
+            let what = event.map_or_else(
+                || samples::meant(what.clone(), template),
+                |event| format!("{what}; did you mean {event}?"),
+            );
+            return Err(Failure::not_found(what)
                 .hint(format!("see the samples: callscope samples ls; the types are {}", samples::names())));
         }
     };
@@ -63,7 +69,7 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
     let whole = if let [one] = bodies[..] { one.to_owned() } else { format!("[{}]", bodies.join(",")) };
     let pretty = format!("{}\n", json_style::write(&whole, style));
     let Some(path) = file else {
-        settings.output(Format::Json).write(&pretty)?;
+        settings.output(Format::Json).write(&Safe::json(&pretty))?;
         return Ok(Exit::Ok);
     };
     let mut file =
@@ -71,8 +77,10 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
             Failure::file("make", path, &error).hint("nothing was overwritten; give it another name")
         })?;
     file.write_all(pretty.as_bytes()).map_err(|error| Failure::file("write", path, &error))?;
-    let word = shell_word(&path.to_string_lossy());
-    settings.console.say(format!("edit {word}, then: callscope samples validate {word} && callscope replay {word}"));
+    let word = behind(&path.to_string_lossy());
+    settings
+        .console
+        .say(format!("edit {}, then: callscope samples validate {word} && callscope replay {word}", path.display()));
     Ok(Exit::Ok)
 }
 
@@ -88,7 +96,7 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
                 Level::Unknown => unknown += 1,
             }
             let line = if output.is_json() { json_line(&name, &remark)? } else { line(&name, &remark) };
-            output.write(&format!("{line}\n"))?;
+            output.write(&line)?;
         }
     }
     let counted = if payloads == 1 { "payload" } else { "payloads" };
@@ -100,9 +108,9 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
     Ok(Exit::Ok)
 }
 
-fn line(name: &str, Remark { level, path, what }: &Remark) -> String {
+fn line(name: &str, Remark { level, path, what }: &Remark) -> Safe {
     let path = if path.is_empty() { String::new() } else { format!(" {path}") };
-    text::one_line(&format!("{name}: {}{path}: {what}", word(*level))).into_owned()
+    Safe::line(&format!("{name}: {}{path}: {what}", word(*level))).end()
 }
 
 fn word(level: Level) -> &'static str {
@@ -113,7 +121,8 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<String> {
+fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<Safe> {
     let line = json!({"source": name, "level": word(*level), "path": path, "message": what});
-    serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))
+    let line = serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))?;
+    Ok(Safe::json_line(&line))
 }

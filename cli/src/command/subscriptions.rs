@@ -6,17 +6,22 @@ use serde_json::value::RawValue;
 
 use super::connections::say_what_is_missing;
 use crate::args::{Format, Subscriptions};
-use crate::client::Client;
+use crate::client::{Client, checked};
 use crate::exit::{Exit, Failure, Result};
+use crate::items::items;
 use crate::settings::Settings;
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
     #[derive(Deserialize)]
     struct List {
+        #[serde(deserialize_with = "items")]
         subscriptions: Vec<Box<RawValue>>,
         #[serde(default)]
         silent_nodes: Vec<String>,
+    }
+    if let Subscriptions::Show { id } = &args {
+        checked(id)?;
     }
     let client = Client::new(settings)?;
     let list: List = client.get(&["api", "v1", "admin", "subscriptions"], &[]).await?;

@@ -68,7 +68,7 @@ pub async fn show(settings: &Settings, requests: Vec<Request>, args: &args::Tail
             tail::drain(&mut streams, &mut plain, settings, args.exit_status).await
         }
         View::Ndjson => {
-            let mut ndjson = Ndjson::new(io::stdout(), identifiers, io::stdout().is_terminal());
+            let mut ndjson = Ndjson::new(io::stdout(), identifiers);
             tail::drain(&mut streams, &mut ndjson, settings, args.exit_status).await
         }
     }

@@ -14,7 +14,8 @@ use super::calls::span_secs;
 use crate::args::{Format, Token};
 use crate::client::{Client, TOKEN_HINT, shown};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{moment, shell_word};
+use crate::items::items;
+use crate::output::{Safe, behind, moment, shell_word};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
@@ -30,7 +31,7 @@ pub async fn run(settings: &Settings, args: Token) -> Result {
         Token::Revoke { jti } => {
             let path = [PATH[0], PATH[1], PATH[2], PATH[3], &jti];
             let client = Client::new(settings)?;
-            let revoked: Option<serde_json::Value> = client.ask(Method::DELETE, &path, None).await?;
+            let revoked: Option<serde::de::IgnoredAny> = client.ask(Method::DELETE, &path, None).await?;
             revoked.ok_or_else(|| {
                 absent(settings, "revoke tokens")
                     .hint("until it can, a token ends by itself, or with the server's jwt_secret")
@@ -58,7 +59,10 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
     let client = Client::new(settings)?;
     let raw: Option<Box<RawValue>> = client.ask(Method::POST, &PATH, Some(&body)).await?;
     let raw = raw.ok_or_else(|| {
-        let limits: String = calls.iter().map(|call| format!(" --call {}", shell_word(call))).collect();
+        let limits: String = calls
+            .iter()
+            .map(|call| format!(" --call{}{}", if call.starts_with('-') { "=" } else { " " }, shell_word(call)))
+            .collect();
         absent(settings, "make tokens").hint(format!(
             "make it on the server's machine: callscope-server token --sub {} --role {role} --ttl {}{limits}",
             shell_word(sub),
@@ -70,13 +74,12 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
     // The token alone, so that `> token.txt` makes a file of it.
     match settings.format {
         Some(Format::Json | Format::Ndjson) => settings.output(Format::Json).record(&raw, &[])?,
-        _ => settings
-            .output(Format::Text)
-            .write(&format!("{}\n", callscope_common::text::one_line(&minted.access_token)))?,
+        _ => settings.output(Format::Text).write(&Safe::line(&minted.access_token).end())?,
     }
     #[allow(clippy::cast_precision_loss)]
     let left = minted.expires_in.map_or(String::new(), |secs| format!(" for {}", crate::token::span(secs as f64)));
-    let jti = minted.jti.map_or(String::new(), |jti| format!("; ended before by: callscope token revoke {jti}"));
+    let jti =
+        minted.jti.map_or(String::new(), |jti| format!("; ended before by: callscope token revoke {}", behind(&jti)));
     settings.console.say(format!("a token of {sub} ({role}){left}{jti}"));
     Ok(Exit::Ok)
 }
@@ -84,6 +87,7 @@ async fn create(settings: &Settings, sub: &str, role: &str, ttl: &str, calls: &[
 async fn list(settings: &Settings) -> Result {
     #[derive(Deserialize)]
     struct List {
+        #[serde(deserialize_with = "items")]
         tokens: Vec<Box<RawValue>>,
     }
     #[derive(Deserialize)]

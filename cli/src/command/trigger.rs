@@ -10,7 +10,7 @@ use callscope_common::json_style;
 
 use crate::args::{Format, Trigger};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::shell_word;
+use crate::output::{Safe, Tint, behind, shell_word};
 use crate::replay::{Courier, Payload, Report, Source, Target, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
@@ -21,18 +21,17 @@ const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_fai
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Trigger) -> Result {
-    let payload = payload(&args)?;
-    if !samples::is_known(&args.event) {
-        settings.console.say(format!(
-            "{} is a type Callscope keeps and ignores; known are {}",
-            args.event,
-            samples::names()
-        ));
+    if !samples::is_known(&args.event) && !args.force {
+        let meant = samples::nearest(&args.event, samples::all_names());
+        let meant = meant.map_or(String::new(), |name| format!("; did you mean {name}?"));
+        return Err(Failure::usage(format!("no event is called {:?}{meant}", args.event))
+            .hint(format!("known are {}; to send a type of that name all the same: --force", samples::names())));
     }
+    let payload = payload(&args)?;
     if args.print {
-        // Into a file or a pipe go exactly the bytes that would be sent.
-        let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
-        settings.output(Format::Json).write(&format!("{}{end}", payload.body))?;
+        // The same JSON that would be sent; in a file without a line end that would not be.
+        let end = Safe::literal(if std::io::stdout().is_terminal() { "\n" } else { "" });
+        settings.output(Format::Json).write(&Safe::json(&payload.body).and(&end))?;
         return Ok(Exit::Ok);
     }
     let secret = webhook_secret(args.secret_file.as_ref())?;
@@ -57,12 +56,12 @@ pub async fn run(settings: &Settings, args: Trigger) -> Result {
     let source = Source { name, path: None, payloads: vec![payload] };
     let outcome = send_one(&courier, &source, &report).await?;
     if !is_told {
-        settings.output(Format::Text).write(&format!("{outcome}\n"))?;
+        settings.output(Format::Text).line(&outcome, Tint::Plain)?;
     }
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
     let done = report.exit(courier.expect())?;
     let follow =
-        || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, shell_word(&source.name)));
+        || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, behind(&source.name)));
     let makes_a_call = args.to.is_none() && args.tamper.is_none() && MAKES_A_CALL.iter().any(|kind| source.is(kind));
     if let (true, Some(hint)) = (makes_a_call, follow()) {
         settings.console.say(hint);

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use callscope_common::signature::diagnosis::{Diagnosis, Explanation, KnownSecret, Request, diagnose};
 use callscope_common::signature::{self, SignatureHeader};
-use callscope_common::text;
 use serde_json::value::to_raw_value;
 
 use crate::args::{Format, Webhook};
 use crate::exit::{Exit, Failure, Result};
+use crate::output::Safe;
 use crate::replay::{Payload, unix_now};
 use crate::secret::{Known, known_secrets, webhook_secret};
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ pub fn run(settings: &Settings, args: Webhook) -> Result {
         Webhook::Sign { body, secret_file, at } => {
             let secret = webhook_secret(secret_file.as_ref())?.ok_or_else(no_secret)?;
             let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(unix_now), &read(&body)?);
-            settings.output(Format::Text).write(&format!("{value}\n"))?;
+            settings.output(Format::Text).write(&Safe::line(&value).end())?;
             Ok(Exit::Ok)
         }
         Webhook::Verify { body, header, secret_file, at, tolerance, explain } => {
@@ -128,7 +128,7 @@ fn explained(
     }
 }
 
-fn words(explanation: &Explanation, known: &[Known]) -> String {
+fn words(explanation: &Explanation, known: &[Known]) -> Safe {
     let mut lines =
         vec![if explanation.accepted { "the signature fits" } else { "the signature does not fit" }.to_owned()];
     for cause in &explanation.causes {
@@ -144,7 +144,7 @@ fn words(explanation: &Explanation, known: &[Known]) -> String {
     if explanation.unfinished {
         lines.push("  the body is so large that not all causes were tried".into());
     }
-    lines.iter().map(|line| format!("{}\n", text::one_line(line))).collect()
+    lines.iter().map(|line| Safe::line(line).end()).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -6,31 +6,34 @@ use callscope_common::api::DeliveryView;
 use callscope_common::signature;
 use reqwest::Response;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use url::Url;
 
 use super::Target;
 use super::fetch::Whole;
-use crate::client;
 use crate::exit::{Failure, Result};
+use crate::net::{self, Route};
 use crate::secret::Secret;
 
-/// Headers of the connection that a delivery came by, which say nothing about the one that it goes by.
-const OF_CONNECTION: [&str; 13] = [
-    "host",
-    "content-length",
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "accept-encoding",
+/// Headers that go on to the target, in lower case: what the target needs to read the body and to check who sent it. Everything
+/// else stays behind, above all what would let its bearer in, and what says something about the sender's own connection.
+const FORWARDED: [&str; 14] = [
+    "accept",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "date",
+    "digest",
+    "content-digest",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "webhook-id",
+    "x-correlation-id",
+    "x-request-id",
 ];
-/// What the server keeps in place of a header that would let somebody in elsewhere.
-const HIDDEN: &str = "[hidden]";
+/// So do headers whose name ends so: the signatures of all providers, and what they sign beside the body.
+const FORWARDED_ENDS: [&str; 4] = ["-signature", "-signature-256", "-timestamp", "-message-id"];
 /// As much of an answer is looked at.
 const MAX_ANSWER: usize = 4 << 10;
 
@@ -38,6 +41,7 @@ const MAX_ANSWER: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Courier {
     http: reqwest::Client,
+    route: Route,
     target: Target,
     /// Signs anew, where there is one.
     secret: Option<Secret>,
@@ -72,32 +76,35 @@ pub fn is_for_now(status: u16) -> bool {
 impl Courier {
     /// To `target`, waiting for an answer for so long.
     pub fn new(target: Target, secret: Option<Secret>, timeout: Duration) -> Result<Self> {
-        let url = target.url("transcription").map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Self { http: client::http_client(&url)?, target, secret, timeout })
+        let url = target.url("transcription").ok_or_else(|| Failure::usage(format!("{target} is no URL")))?;
+        let route = Route::to(&url)?;
+        Ok(Self { http: route.client()?, route, target, secret, timeout })
     }
 
-    /// Sends it. `seen`: the target may have seen it before.
-    pub async fn send(&self, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Result<Tried> {
-        let url = self.target.url(&view.route).map_err(|error| Failure::error(error.to_string()))?;
+    /// Where a delivery goes; `None` where the target has no place for its route.
+    pub fn url(&self, view: &DeliveryView) -> Option<Url> {
+        self.target.url(&view.route)
+    }
+
+    /// Sends it to `url`. `seen`: the target may have seen it before.
+    pub async fn send(&self, url: Url, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Tried {
         let mut headers = self.headers(whole);
         for (name, value) in marks(view, attempt, seen) {
             insert(&mut headers, name, &value);
         }
         let request = self.http.post(url).headers(headers).timeout(self.timeout).body(whole.body.clone());
-        Ok(match request.send().await {
+        match request.send().await {
             Ok(response) => answered(response).await,
-            Err(error) => Tried::Failed { why: client::cause(&error), arrived: !error.is_connect() },
-        })
+            Err(error) => Tried::Failed { why: self.route.trouble(&error).await.what, arrived: !error.is_connect() },
+        }
     }
 
     /// The headers it came with, or another signature among them.
     fn headers(&self, whole: &Whole) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let is_dropped = |name: &str| {
-            OF_CONNECTION.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
-                || (self.secret.is_some() && name.eq_ignore_ascii_case(signature::HEADER))
-        };
-        for (name, value) in whole.headers.iter().filter(|(name, value)| !is_dropped(name) && value != HIDDEN) {
+        let goes_on =
+            |name: &str| is_forwarded(name) && (self.secret.is_none() || !name.eq_ignore_ascii_case(signature::HEADER));
+        for (name, value) in whole.headers.iter().filter(|(name, _)| goes_on(name)) {
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
                 headers.append(name, value);
             }
@@ -109,6 +116,12 @@ impl Courier {
         }
         headers
     }
+}
+
+/// Whether a header of the sender's goes on to the target.
+fn is_forwarded(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    FORWARDED.contains(&name.as_str()) || FORWARDED_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// What the target is told beside what was received.
@@ -139,9 +152,14 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 async fn answered(mut response: Response) -> Tried {
+    let redirected = net::redirected(response.status(), response.headers());
     let status = response.status().as_u16();
     let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let retry_after = header.map(|secs: u64| Duration::from_secs(secs.min(600)));
+    if let Some(to) = redirected {
+        let text = format!("it redirects to {to}, which is not followed; forward to that URL");
+        return Tried::Answered { status, retry_after, text };
+    }
     let mut body = Vec::new();
     // It has been answered; what else it says is for people.
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -152,4 +170,47 @@ async fn answered(mut response: Response) -> Tried {
     }
     body.truncate(MAX_ANSWER);
     Tried::Answered { status, retry_after, text: String::from_utf8_lossy(&body).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_the_senders_connection_stay_behind() {
+        for name in [
+            "Content-Type",
+            "ElevenLabs-Signature",
+            "X-Twilio-Signature",
+            "svix-timestamp",
+            "Idempotency-Key",
+            "User-Agent",
+        ] {
+            assert!(is_forwarded(name), "{name}");
+        }
+        for name in [
+            "Authorization",
+            "Cookie",
+            "Origin",
+            "Referer",
+            "Proxy-Authorization",
+            "X-Api-Key",
+            "X-Auth-Token",
+            "X-Vapi-Secret",
+            "X-Forwarded-For",
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Expect",
+            "Sec-Fetch-Site",
+            "CF-Access-Client-Secret",
+            "X-Amz-Security-Token",
+            "Set-Cookie",
+            "X-HTTP-Method-Override",
+            "Callscope-Delivery-Id",
+        ] {
+            assert!(!is_forwarded(name), "{name}");
+        }
+    }
 }

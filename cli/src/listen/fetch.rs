@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::client::Client;
+use crate::client::{Client, LONGEST, too_long};
 use crate::exit::{Exit, Failure, Result};
 
 /// What is forwarded.
@@ -20,21 +20,36 @@ pub struct Whole {
 /// A delivery, or `None` where it is gone.
 pub type Fetched = Result<Option<Whole>>;
 
+/// Longest answer that is fetched ahead, in bytes: several of them wait at one time.
+const LONGEST_AHEAD: usize = 4 << 20;
+
+/// Fetches one ahead of its turn; `None` where it is so long that it is fetched only when it is its turn.
+pub async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
+    fetch_within(client, id, LONGEST_AHEAD).await.transpose()
+}
+
 /// Fetches one.
 pub async fn fetch(client: &Client, id: Uuid) -> Fetched {
+    let fetched = fetch_within(client, id, LONGEST).await?;
+    fetched.ok_or_else(|| too_long("the delivery", LONGEST))
+}
+
+/// Fetches one of at most `longest` bytes as it is sent: the outer `None` is a longer one.
+async fn fetch_within(client: &Client, id: Uuid, longest: usize) -> Result<Option<Option<Whole>>> {
     #[derive(Deserialize)]
     struct Shown {
         headers: Vec<(String, String)>,
         body_base64: Option<String>,
     }
     let path = ["api", "v1", "admin", "deliveries", &id.to_string()];
-    let shown: Shown = match client.get(&path, &[]).await {
-        Ok(shown) => shown,
-        Err(failure) if failure.exit == Exit::NotFound => return Ok(None),
+    let shown: Shown = match client.get_within(&path, longest).await {
+        Ok(Some(shown)) => shown,
+        Ok(None) => return Ok(None),
+        Err(failure) if failure.exit == Exit::NotFound => return Ok(Some(None)),
         Err(failure) => return Err(failure),
     };
-    let Some(encoded) = shown.body_base64 else { return Ok(None) };
+    let Some(encoded) = shown.body_base64 else { return Ok(Some(None)) };
     let body = BASE64_STANDARD.decode(encoded);
     let body = body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))?;
-    Ok(Some(Whole { headers: shown.headers, body }))
+    Ok(Some(Some(Whole { headers: shown.headers, body })))
 }

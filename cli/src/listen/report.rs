@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use callscope_common::api::DeliveryView;
-use callscope_common::text;
+use callscope_common::api::{Attempt, DeliveryView};
 use serde_json::json;
 
 use super::courier::duplicate;
 use crate::args::Format;
 use crate::exit::Result;
-use crate::output::Output;
+use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
 
 /// Most characters shown of what a target said.
@@ -45,16 +44,35 @@ impl Report {
     /// A delivery that goes nowhere.
     pub fn shown(&mut self, view: &DeliveryView) -> Result<()> {
         if self.output.is_json() {
-            return self.output.write(&format!("{}\n", json!({"type": "delivery", "delivery": view})));
+            return self.output.write(&Safe::json_line(&json!({"type": "delivery", "delivery": view}).to_string()));
         }
-        let line = facts(view);
-        self.output.write(&format!("{}\n", text::one_line(line.trim_end())))
+        self.output.write(&Safe::line(facts(view).trim_end()).end())
+    }
+
+    /// A webhook that the server refused, since its signature does not fit.
+    pub fn refused(&mut self, attempt: &Attempt) -> Result<()> {
+        if self.output.is_json() {
+            let line = json!({"type": "refused", "attempt": attempt}).to_string();
+            return self.output.write(&Safe::json_line(&line));
+        }
+        let at = attempt.at.to_string();
+        let (from, cause) = (attempt.remote_addr.as_deref().unwrap_or("-"), attempt.diagnosis.as_deref());
+        let cause = cause.map_or(String::new(), |cause| format!("; likely cause: {cause}"));
+        let line = format!(
+            "{}  {:<23}  refused    from {from}: {}{cause}",
+            at.get(11..19).unwrap_or_default(),
+            attempt.route,
+            attempt.reason
+        );
+        let line = self.output.tinted(Safe::line(&line), Tint::Bad);
+        self.output.write(&line.end())
     }
 
     /// A delivery that the target answered, or that was given up.
     pub fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
         let Sent { view, status, text: said, attempt, seen, took } = sent;
-        let ok = status.is_some_and(|status| status < 400);
+        let ok = status.is_some_and(|status| (200..300).contains(&status));
+        let tint = if ok { Tint::Good } else { Tint::Bad };
         let duplicate = duplicate(view, *seen);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if self.output.is_json() {
@@ -64,7 +82,7 @@ impl Report {
                 "duplicate": (!duplicate.is_empty()).then_some(duplicate), "took_ms": took_ms,
                 "answer": (!ok).then_some(said),
             });
-            return self.output.write(&format!("{line}\n"));
+            return self.output.write(&Safe::json_line(&line.to_string()));
         }
         let answer = status.map_or("no answer".into(), |status| status.to_string());
         let mut line = format!("{}  -> {answer} in {took_ms} ms", facts(view));
@@ -78,7 +96,8 @@ impl Report {
             let short: String = said.chars().take(MAX_SAID).collect();
             line.push_str(&format!("  {}", short.trim()));
         }
-        self.output.write(&format!("{}\n", text::one_line(&line)))
+        let line = self.output.tinted(Safe::line(&line), tint);
+        self.output.write(&line.end())
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client;
+use crate::client::{self, too_long};
 use crate::exit::{Exit, Failure};
 use crate::live::{Backoff, Break, EndReason, Endpoint, Socket, closed, connect};
 
@@ -21,6 +21,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 const FIRST_CONNECT: Duration = Duration::from_secs(5);
 /// A connection whose messages find no room for so long is closed, before the server has to.
 const FULL: Duration = Duration::from_secs(2);
+
+/// Longest message taken, in bytes: it tells of a delivery and does not hold it, and many may wait to be fetched.
+const LONGEST: usize = 1 << 20;
 
 /// Where to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Stream {
     async fn session(&mut self) -> Break {
         let mut socket = match timeout(DEADLINE, connect(&self.endpoint)).await {
             Ok(Ok(socket)) => socket,
-            Ok(Err(broken)) => return broken,
+            Ok(Err(broken)) => return if self.connected { broken.passing() } else { broken },
             Err(_) => return Break::lost(format!("no answer within {} s", DEADLINE.as_secs())),
         };
         self.connected = true;
@@ -143,6 +146,9 @@ impl Stream {
                 Ok(None) => return Break::Lost { reason: "the connection was closed".into(), wait: left },
                 Err(_) => return Break::lost(format!("nothing was heard for {} s", SILENCE.as_secs())),
             };
+            if text.len() > LONGEST {
+                return Break::failed(too_long("a message of the server", LONGEST));
+            }
             match ServerMessage::parse(text.as_str()) {
                 Ok(ServerMessage::Reconnect(reconnect)) => {
                     leave = Some(Instant::now() + Duration::from_millis(reconnect.after_ms.min(600_000)));

@@ -7,15 +7,21 @@ use url::Url;
 
 /// Stands for the route that a delivery came by.
 const ROUTE: &str = "{route}";
+/// What it may stand for. The server names the route of each delivery, and no server may choose another path of the target's.
+const ROUTES: [&str; 2] = ["transcription", "post-call"];
 
 /// A URL, or several that differ by the route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(String);
 
 impl Target {
-    /// Where a delivery of that route goes.
-    pub fn url(&self, route: &str) -> Result<Url, url::ParseError> {
-        Url::parse(&self.0.replace(ROUTE, route))
+    /// Where a delivery of that route goes; `None` where the URL depends on the route and the route is none that is known.
+    pub fn url(&self, route: &str) -> Option<Url> {
+        if !self.0.contains(ROUTE) {
+            return Url::parse(&self.0).ok();
+        }
+        let route = ROUTES.iter().find(|known| **known == route)?;
+        Url::parse(&self.0.replace(ROUTE, route)).ok()
     }
 }
 
@@ -31,12 +37,15 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, String> {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let target = Self(full);
-        let url = target.url("transcription").map_err(|error| error.to_string())?;
+        let url = Url::parse(&target.0.replace(ROUTE, ROUTES[0])).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err("it takes http:// or https:// and a host, such as http://127.0.0.1:3000/webhook".into());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("a user or password in it would be seen by everybody on this machine".into());
+        }
+        if url.host_str() != Url::parse(&target.0.replace(ROUTE, ROUTES[1])).ok().as_ref().and_then(Url::host_str) {
+            return Err("{route} can stand in its path only".into());
         }
         Ok(target)
     }
@@ -53,8 +62,20 @@ mod tests {
         assert_eq!(url("localhost:3000"), "http://localhost:3000/");
         assert_eq!(url("https://a.test/hook?x=1"), "https://a.test/hook?x=1");
         assert_eq!(url("http://a.test/elevenlabs/{route}"), "http://a.test/elevenlabs/post-call");
-        for wrong in ["", "ftp://a", "http://", "http://u:p@a", "http://a:99999"] {
+        for wrong in ["", "ftp://a", "http://", "http://u:p@a", "http://a:99999", "http://{route}.test/"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_choose_the_path() {
+        let target: Target = "http://a.test/hooks/{route}".parse().unwrap();
+        for route in
+            ["../../admin/delete?all=1#", "", ".", "post-call/..", "post-call?x", "Post-Call", "%2e%2e", "admin"]
+        {
+            assert_eq!(target.url(route), None, "{route}");
+            let fixed: Target = "http://a.test/hook".parse().unwrap();
+            assert_eq!(fixed.url(route).unwrap().as_str(), "http://a.test/hook");
         }
     }
 }

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::handshake::connect;
 use super::position::Verdict;
 use super::{EndReason, Follower, Incoming, Update};
 use crate::client::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
+use crate::net::Wire;
 
 /// A handshake or a write that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,6 +44,14 @@ impl Break {
         Self::Lost { reason: reason.into(), wait: None }
     }
 
+    /// The same for a server that has answered before: not to reach it now may pass.
+    pub fn passing(self) -> Self {
+        match self {
+            Self::Done(EndReason::Failed(failure)) if failure.exit == Exit::Unreachable => Self::lost(failure.message),
+            other => other,
+        }
+    }
+
     /// Over for good.
     pub fn failed(failure: Failure) -> Self {
         Self::Done(EndReason::Failed(failure))
@@ -51,14 +59,14 @@ impl Break {
 }
 
 /// A connection.
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<Wire>;
 
 impl Follower {
     /// Connects, subscribes and passes on what comes, until it breaks.
     pub(super) async fn session(&mut self) -> Break {
         let mut socket = match timeout(DEADLINE, connect(&self.endpoint)).await {
             Ok(Ok(socket)) => socket,
-            Ok(Err(broken)) => return broken,
+            Ok(Err(broken)) => return if self.connected { broken.passing() } else { broken },
             Err(_) => return Break::lost(format!("no answer within {} s", DEADLINE.as_secs())),
         };
         self.connected = true;

@@ -12,6 +12,7 @@ use super::Endpoint;
 use super::connection::{Break, Socket};
 use crate::client::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
+use crate::net::{self, Route};
 
 /// Longest message taken: a call's result with all the provider's analysis.
 const LONGEST_MESSAGE: usize = 64 << 20;
@@ -34,20 +35,38 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
         .read_buffer_size(32 << 10)
         .max_message_size(Some(LONGEST_MESSAGE))
         .max_frame_size(Some(LONGEST_MESSAGE));
-    match tokio_tungstenite::connect_async_with_config(request, Some(config), true).await {
+    let route = Route::to(&endpoint.server).map_err(Break::failed)?;
+    let lost = async |error: &(dyn std::error::Error + Send + Sync + 'static)| {
+        let trouble = route.trouble(error).await;
+        // What is wrong with a certificate or a scheme does not pass by waiting.
+        if trouble.is_lasting { Break::failed(trouble.failure(&route)) } else { Break::lost(trouble.what) }
+    };
+    let wire = match route.open().await {
+        Ok(wire) => wire,
+        Err(error) => return Err(lost(error.as_ref()).await),
+    };
+    match tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) => Err(refused(endpoint, &response)),
-        Err(error) => Err(Break::lost(client::cause(&error))),
+        Err(tungstenite::Error::Http(response)) => Err(refused(endpoint, &route, url.path(), &response).await),
+        Err(error) => Err(lost(&error).await),
     }
 }
 
 /// What an answer that is no upgrade means.
-fn refused(endpoint: &Endpoint, response: &Response<Option<Vec<u8>>>) -> Break {
+async fn refused(endpoint: &Endpoint, route: &Route, asked: &str, response: &Response<Option<Vec<u8>>>) -> Break {
     let status = response.status();
     let server = client::shown(&endpoint.server);
     let body = response.body().as_deref().unwrap_or_default();
-    let said = serde_json::from_slice::<callscope_common::api::ErrorBody>(body)
-        .map_or_else(|_| format!("it answered {status}"), |body| body.message);
+    let body = serde_json::from_slice::<callscope_common::api::ErrorBody>(body);
+    if let Some(failure) = net::redirect(&endpoint.server, asked, status, response.headers()) {
+        return Break::failed(failure);
+    }
+    if body.is_err()
+        && let Some(trouble) = route.odd_answer(status).await
+    {
+        return Break::failed(trouble.failure(route));
+    }
+    let said = body.map_or_else(|_| format!("it answered {status}"), |body| body.message);
     match status {
         StatusCode::UNAUTHORIZED => {
             let token = if endpoint.token.is_some() { "the token was refused" } else { "there is no token" };

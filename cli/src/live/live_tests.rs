@@ -41,7 +41,6 @@ async fn play_request(scripts: Vec<Script>, request: Request) -> (Vec<Value>, Ve
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let serving = tokio::spawn(serve(listener, scripts));
-    crate::client::install_tls();
     let (sender, mut receiver) = queue();
     tokio::spawn(follow(Endpoint { flags: String::new(), server, token: Some(Secret::new("t")) }, request, 0, sender));
     let mut updates = Vec::new();

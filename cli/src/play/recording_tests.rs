@@ -21,7 +21,7 @@ fn turn(sid: &str, seq: i64) -> String {
 fn what_tail_wrote_is_read_back() {
     use crate::tail::{Ndjson, Sink as _};
     let mut bytes = Vec::new();
-    let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()], false);
+    let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()]);
     let place = Place { seq: 1, call_id: CALL.parse().ok(), cursor: "1.AAAAAAAHxxxxxxxxxxx".parse().ok() };
     let updates = [
         Update::Ready(Place { seq: 0, ..place }),

@@ -14,10 +14,11 @@ use super::pace::Pace;
 use super::script::{Delivery, Route};
 use super::tamper::{self, Tamper};
 use super::target::Target;
-use crate::client;
+use crate::client::{self, Unread};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::live::Backoff;
+use crate::net::{self, Route as Way};
 use crate::secret::Secret;
 
 /// How long one delivery is tried, beyond what the target itself asks to wait,
@@ -29,6 +30,10 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest answer taken, in bytes. Many may be under way at one time.
+const LONGEST: usize = 1 << 20;
+/// Longest answer taken that says no, in bytes.
+const LONGEST_REFUSAL: usize = 64 << 10;
 /// So much of another backend's answer is shown, in characters.
 const SHOWN: usize = 120;
 
@@ -48,7 +53,8 @@ const OF_THE_CONNECTION: [&str; 9] = [
 /// Sends webhooks to one target.
 #[derive(Debug)]
 pub struct Courier {
-    http: reqwest::Client,
+    /// The ways to where post-call webhooks go and to where turns go, which may be different servers.
+    ways: [(Way, reqwest::Client); 2],
     target: Target,
     secret: Option<Secret>,
     expect: Expect,
@@ -96,8 +102,13 @@ impl Courier {
         tamper: Option<Tamper>,
         console: Console,
     ) -> Result<Self> {
+        let way = |url: &Url| Way::to(url).and_then(|way| Ok((way.clone(), way.client()?)));
+        let post_call = way(&target.post_call)?;
+        let turns =
+            target.turns.as_ref().filter(|url| url.origin() != target.post_call.origin()).map(way).transpose()?;
+        let turns = turns.unwrap_or_else(|| post_call.clone());
         Ok(Self {
-            http: client::http_client(&target.server)?,
+            ways: [post_call, turns],
             target,
             secret,
             explicit: expect.is_some() || tamper.is_some(),
@@ -114,6 +125,10 @@ impl Courier {
             Route::Turn => self.target.turns.as_ref(),
             Route::PostCall => Some(&self.target.post_call),
         }
+    }
+
+    fn way(&self, route: Route) -> &(Way, reqwest::Client) {
+        &self.ways[usize::from(route == Route::Turn)]
     }
 
     /// Which answers are right.
@@ -178,16 +193,26 @@ impl Courier {
         let url = self.url(delivery.route).unwrap_or(&self.target.post_call).clone();
         let response = match self.request(url, delivery).send().await {
             Ok(response) => response,
-            Err(error) => return Try::Again { why: client::cause(&error), wait: None, status: None },
+            Err(error) => return self.unanswered(delivery.route, &error, attempts, sent.elapsed()).await,
         };
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
         let status = response.status().as_u16();
         let right = self.expect.takes(status);
         let wait = retry_after(response.headers());
-        let answer = match response.text().await {
-            Ok(answer) => answer,
+        let redirected = net::redirected(response.status(), response.headers());
+        let longest = if response.status().is_success() { LONGEST } else { LONGEST_REFUSAL };
+        let answer = match (redirected, client::body(response, longest).await) {
+            (Some(to), _) => format!("it redirects to {to}, which is not followed; use that URL"),
+            (None, Ok(answer)) => String::from_utf8_lossy(&answer).into_owned(),
+            (None, Err(Unread::TooLong)) => {
+                let answer = client::too_long("its answer", longest).message;
+                let (took, status) = (sent.elapsed(), Some(status));
+                return Try::Answered(Outcome { status, answer, attempts, took, right: false, gave_up: false });
+            }
             // Committed or not: only the answer to a repeat tells.
-            Err(error) => return Try::Again { why: client::cause(&error), wait: None, status: None },
+            (None, Err(Unread::Broken(error))) => {
+                return Try::Again { why: client::cause(&error), wait: None, status: None };
+            }
         };
         if matches!(status, 429 | 503) && !right {
             return Try::Again { why: said(&answer, status), wait, status: Some(status) };
@@ -196,8 +221,18 @@ impl Courier {
         Try::Answered(Outcome { status, answer, attempts, took, right, gave_up: false })
     }
 
+    /// There was no answer. What does not pass by waiting is not tried again.
+    async fn unanswered(&self, route: Route, error: &reqwest::Error, attempts: u32, took: Duration) -> Try {
+        let trouble = self.way(route).0.trouble(error).await;
+        if !trouble.is_lasting {
+            return Try::Again { why: trouble.what, wait: None, status: None };
+        }
+        let answer = trouble.remedy.map_or(trouble.what.clone(), |remedy| format!("{}; {remedy}", trouble.what));
+        Try::Answered(Outcome { status: None, answer, attempts, took, right: false, gave_up: true })
+    }
+
     fn request(&self, url: Url, delivery: &Delivery) -> reqwest::RequestBuilder {
-        let mut request = self.http.post(url).timeout(TIMEOUT);
+        let mut request = self.way(delivery.route).1.post(url).timeout(TIMEOUT);
         if let Some(headers) = &delivery.headers {
             let own = |name: &str| !OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str());
             for (name, value) in headers.iter().filter(|(name, _)| own(name)) {

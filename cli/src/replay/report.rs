@@ -12,12 +12,14 @@ use super::source::Source;
 use super::{Expect, Job, Sent};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Output, cut};
+use crate::output::{Output, Safe, cut};
 
 /// So often at most the progress is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
 /// So many wrong answers are told of one by one; the summary tells of the others.
 const TOLD: usize = 5;
+/// So many deliveries are compared with what the server says it received; more of them fit on no page of its list.
+const COMPARED: usize = 500;
 /// Cells of the bar.
 const BAR: usize = 24;
 
@@ -42,6 +44,8 @@ pub struct Report {
     /// Wrong answers, by what was said: how many, and the first.
     wrong: BTreeMap<String, (usize, String)>,
     first_wrong: Option<String>,
+    /// Route and length of each delivery that was answered, as long as there are not too many of them.
+    shapes: Vec<(&'static str, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,6 +75,7 @@ impl Report {
             statuses: BTreeMap::new(),
             wrong: BTreeMap::new(),
             first_wrong: None,
+            shapes: Vec::new(),
         }
     }
 
@@ -97,6 +102,9 @@ impl Report {
         let outcome = &sent.outcome;
         self.sent += usize::from(!outcome.gave_up);
         self.lost += sent.lost;
+        if self.shapes.len() <= COMPARED {
+            self.shapes.push((delivery.route.name(), delivery.body.len()));
+        }
         let same = sent.copy.as_ref().map(|copy| (copy.status, &copy.answer) == (outcome.status, &outcome.answer));
         self.copies += usize::from(same.is_some());
         self.differing += usize::from(same == Some(false));
@@ -105,7 +113,7 @@ impl Report {
         }
         self.progress(source, delivery, place);
         if let Some(ndjson) = &mut self.ndjson {
-            ndjson.write(&format!("{}\n", line(source, job, delivery, sent, place.0)))?;
+            ndjson.write(&Safe::json_line(&line(source, job, delivery, sent, place.0)))?;
         }
         Ok(())
     }
@@ -128,6 +136,12 @@ impl Report {
         }
         self.first_wrong.get_or_insert_with(|| format!("{what} was answered {}", outcome.words()));
         self.wrong.entry(outcome.words()).or_insert((0, what)).0 += 1;
+    }
+
+    /// Route and length of all deliveries; `None` where they are too many, or some were sent more than once.
+    pub fn shapes(&self) -> Option<Vec<(&'static str, usize)>> {
+        let is_once = self.copies == 0 && self.lost == 0 && self.retries == 0;
+        (is_once && (1..=COMPARED).contains(&self.shapes.len())).then(|| self.shapes.clone())
     }
 
     /// All of a source was sent.

@@ -31,14 +31,22 @@ pub fn of_event(event: &str) -> Result<Payload> {
     Fresh::of(one).rewrite(one).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
 }
 
+/// Types without a template of their own: an envelope of them is sent.
+const BARE: [&str; 1] = ["answering_machine_detection"];
+
 /// Whether it is a type that Callscope acts on or has a template for.
 pub fn is_known(event: &str) -> bool {
-    event == "turn" || KNOWN.iter().any(|(kind, short, _)| event == *kind || event == *short)
+    all_names().any(|name| name == event)
+}
+
+/// All names that an event may be called by.
+pub fn all_names() -> impl Iterator<Item = &'static str> {
+    KNOWN.into_iter().flat_map(|(kind, short, _)| [kind, short]).chain(["turn"]).chain(BARE)
 }
 
 /// The names of all types, for messages.
 pub fn names() -> String {
-    let names: Vec<&str> = KNOWN.iter().map(|(kind, _, _)| *kind).chain(["turn"]).collect();
+    let names: Vec<&str> = KNOWN.iter().map(|(kind, _, _)| *kind).chain(["turn"]).chain(BARE).collect();
     names.join(", ")
 }
 
@@ -87,9 +95,25 @@ mod tests {
     }
 
     #[test]
+    fn a_typo_is_near_the_name_that_was_meant() {
+        let nearest = |typed: &str| super::super::nearest(typed, all_names());
+        for (typed, meant) in [
+            ("transcripton", Some("transcription")),
+            ("Transcription", Some("transcription")),
+            ("post_call_transcripton", Some("post_call_transcription")),
+            ("faliure", Some("failure")),
+            ("trun", Some("turn")),
+            ("xyzzy", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed), meant, "{typed}");
+        }
+    }
+
+    #[test]
     fn an_unknown_type_is_an_envelope_and_nonsense_is_refused() {
-        assert_eq!(of_event("answering_machine").unwrap().kind, Kind::PostCall("answering_machine".into()));
-        assert!(!is_known("answering_machine"));
+        assert_eq!(of_event("voicemail").unwrap().kind, Kind::PostCall("voicemail".into()));
+        assert!(!is_known("voicemail") && is_known("answering_machine_detection"));
         assert!(of_event("a b").is_err());
     }
 }

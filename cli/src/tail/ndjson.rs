@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Sink;
 use crate::live::{CursorText, EndReason, Ending, Gap, Place, Update};
-use crate::output::json_for_terminal;
+use crate::output::Safe;
 
 /// The version of the lines of our own. Fields may be added under one version, and types; what is there keeps its meaning.
 pub const VERSION: u32 = 1;
@@ -20,15 +20,14 @@ pub struct Ndjson<W> {
     identifiers: Vec<Identifier>,
     places: Vec<Place>,
     over: Vec<bool>,
-    terminal: bool,
 }
 
 impl<W: Write> Ndjson<W> {
-    /// For the calls named by `identifiers`. On a `terminal`, characters it might act on are escaped.
-    pub fn new(writer: W, identifiers: Vec<Identifier>, terminal: bool) -> Self {
+    /// For the calls named by `identifiers`. Characters that a terminal might act on are escaped, wherever the lines go.
+    pub fn new(writer: W, identifiers: Vec<Identifier>) -> Self {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
         let clock = || Timestamp::from_system_time(SystemTime::now());
-        Self { writer, clock, identifiers, places, over, terminal }
+        Self { writer, clock, identifiers, places, over }
     }
 
     /// What it wrote to.
@@ -37,9 +36,7 @@ impl<W: Write> Ndjson<W> {
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
-        let line = format!("{}\n", text.replace(['\n', '\r'], " "));
-        let line = if self.terminal { json_for_terminal(&line) } else { line.into() };
-        self.writer.write_all(line.as_bytes())?;
+        self.writer.write_all(Safe::json_line(text).as_str().as_bytes())?;
         self.writer.flush()
     }
 
@@ -196,7 +193,7 @@ mod tests {
     #[test]
     fn messages_pass_as_they_came_and_every_line_is_one_document() {
         let mut bytes = Vec::new();
-        let mut ndjson = Ndjson::new(&mut bytes, Vec::new(), false);
+        let mut ndjson = Ndjson::new(&mut bytes, Vec::new());
         ndjson.opened(&Identifier::parse("EL_a_1").unwrap()).unwrap();
         ndjson.clock = || Timestamp::from_unix_secs(0).unwrap();
         let raw = "{\"type\":\"new\",\n \"x\": 1e400,\"seq\":7,\"cursor\":\"7.AAAAAAAH\"}".to_owned();

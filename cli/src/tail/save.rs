@@ -95,7 +95,7 @@ impl Save {
     fn write(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> io::Result<()> {
         if self.file.is_none() {
             let target = self.open()?;
-            let mut file = Ndjson::new(target, std::mem::take(&mut self.identifiers), false);
+            let mut file = Ndjson::new(target, std::mem::take(&mut self.identifiers));
             for (call, update) in self.early.drain(..) {
                 file.update(call, &update, start)?;
             }

@@ -1,11 +1,11 @@
 //! Signals that end the program.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
+use crate::hangup;
 
 /// Signals closer together than this are one.
 const TOGETHER: Duration = Duration::from_millis(300);
@@ -19,37 +19,11 @@ pub enum Signal {
     Terminate,
 }
 
-/// Waits for SIGINT, SIGTERM and SIGHUP.
+/// Waits for SIGINT, SIGTERM and SIGHUP; not for a SIGHUP that came in ignored, as `nohup` wants it.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
-    /// `None` where it came in ignored, as under `nohup`: there it stays ignored.
     hangup: Option<unix::Signal>,
-}
-
-/// Whether this process was started with SIGHUP ignored. To listen for it would end that, so this is asked first.
-pub fn ignores_hangup() -> bool {
-    static IGNORED: OnceLock<bool> = OnceLock::new();
-    *IGNORED.get_or_init(|| {
-        // There is no safe call that asks for it, and only Linux has this file; elsewhere SIGHUP ends the program.
-        std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_first_ignored(&status))
-    })
-}
-
-/// Whether the first signal, which is SIGHUP, is among those that a `/proc/PID/status` says are ignored.
-fn is_first_ignored(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
-}
-
-/// The next of a signal that may not be listened for; never, where it is not.
-pub async fn received(signal: Option<&mut unix::Signal>) {
-    if let Some(signal) = signal
-        && signal.recv().await.is_some()
-    {
-        return;
-    }
-    std::future::pending().await
 }
 
 impl Signals {
@@ -74,7 +48,7 @@ impl Signals {
         Ok(Self {
             interrupt: open(SignalKind::interrupt())?,
             terminate: open(SignalKind::terminate())?,
-            hangup: if ignores_hangup() { None } else { Some(open(SignalKind::hangup())?) },
+            hangup: if hangup::is_ignored() { None } else { Some(open(SignalKind::hangup())?) },
         })
     }
 
@@ -83,21 +57,15 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
-            () = received(self.hangup.as_mut()) => Signal::Terminate,
+            _ = next_of(&mut self.hangup) => Signal::Terminate,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sighup_is_the_first_bit_of_the_mask() {
-        let status =
-            |mask| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
-        assert!(is_first_ignored(&status("0000000000001001")));
-        assert!(!is_first_ignored(&status("0000000000001000")));
-        assert!(!is_first_ignored("Name:\tx\n") && !is_first_ignored(&status("?")));
+/// The next signal of a kind that is waited for; never, where it is not.
+pub async fn next_of(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

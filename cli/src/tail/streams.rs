@@ -15,7 +15,7 @@ use crate::args;
 use crate::client::Client;
 use crate::exit::{Exit, Result};
 use crate::live::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
-use crate::output::shell_word;
+use crate::output::behind;
 use crate::settings::Settings;
 
 /// How many calls that began may wait to be followed.
@@ -227,7 +227,7 @@ impl Streams {
         let command = |(call, request): (usize, &Request)| {
             let id = &request.identifier;
             if matches!(&self.endings[call], Some(Ending { reason: EndReason::CallEnded, .. })) {
-                return format!("keep it: callscope calls export {}{flags}", shell_word(id.as_str()));
+                return format!("keep it: callscope calls export{flags} {}", behind(id.as_str()));
             }
             format!("go on with: {}", live::resume_command(id, self.selectors[call].place(), flags))
         };

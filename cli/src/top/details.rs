@@ -63,7 +63,7 @@ fn subscription(view: &SubscriptionView) -> Lines {
         ("call id", view.call_id.to_string()),
         ("status", view.status.to_string()),
         ("followers", connections.join("\n")),
-        ("follow it", format!("callscope tail {}", crate::output::shell_word(&view.call_sid))),
+        ("follow it", format!("callscope tail {}", crate::output::behind(&view.call_sid))),
     ])
 }
 
@@ -84,7 +84,7 @@ pub fn call(view: &CallView, said: &str) -> Lines {
         ("seq", view.seq.to_string()),
         ("result", result),
         ("summary", summary.unwrap_or_default()),
-        ("follow it", format!("callscope tail {}", crate::output::shell_word(&view.call_sid))),
+        ("follow it", format!("callscope tail {}", crate::output::behind(&view.call_sid))),
         ("said last", said.to_owned()),
     ])
 }

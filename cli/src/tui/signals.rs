@@ -6,7 +6,8 @@ use rustix::process::{self, Signal};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::tail::{ignores_hangup, received};
+use crate::hangup;
+use crate::tail::next_of;
 
 /// Signals closer together than this are one.
 const TOGETHER: Duration = Duration::from_millis(300);
@@ -58,7 +59,7 @@ struct Ends([unix::Signal; 3], Option<unix::Signal>);
 
 impl Ends {
     fn open() -> Result<Self> {
-        let hangup = if ignores_hangup() { None } else { Some(open(Signal::HUP)?) };
+        let hangup = if hangup::is_ignored() { None } else { Some(open(Signal::HUP)?) };
         Ok(Self([open(Signal::INT)?, open(Signal::TERM)?, open(Signal::QUIT)?], hangup))
     }
 
@@ -68,7 +69,7 @@ impl Ends {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = quit.recv() => {}
-            () = received(self.1.as_mut()) => {}
+            () = next_of(&mut self.1) => {}
         }
     }
 }

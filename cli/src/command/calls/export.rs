@@ -1,18 +1,17 @@
 //! `calls export`: a call as a file.
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use callscope_common::api::{CallView, EventList, TranscriptView};
-use callscope_common::export;
-use serde_json::value::RawValue;
+use callscope_common::{Seq, export};
 
 use crate::args::{Format, Kind};
-use crate::client::Client;
+use crate::client::{Client, LONGEST_LIST, too_long};
 use crate::exit::{Exit, Failure, Result};
 use crate::live::{Incoming, Place};
-use crate::output::{json_for_terminal, shell_word};
+use crate::output::{Safe, behind};
 use crate::settings::Settings;
 
 /// Events asked for at once.
@@ -49,13 +48,13 @@ pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result
     let text = text(client, &call, kind, &export.source).await?;
     match &export.to {
         Some(path) => {
-            write(path, &text, export.force).map_err(|error| Failure::file("write", path, &error))?;
-            settings.console.say(format!("wrote {} ({} bytes)", path.display(), text.len()));
+            write(path, text.as_str(), export.force).map_err(|error| Failure::file("write", path, &error))?;
+            settings.console.say(format!("wrote {} ({} bytes)", path.display(), text.as_str().len()));
         }
-        None => to_stdout(kind, &text)?,
+        None => settings.output(Format::Text).write(&text)?,
     }
     if !call.status.is_ended() {
-        let sid = shell_word(&call.call_sid);
+        let sid = behind(&call.call_sid);
         settings
             .console
             .warn(format!("the call goes on; this is what was said so far; the rest: callscope tail {sid}"));
@@ -82,7 +81,7 @@ fn kind(settings: &Settings, export: &Export) -> Result<Kind> {
     })
 }
 
-async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Result<String> {
+async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Result<Safe> {
     if kind == Kind::Ndjson {
         return events(client, call).await;
     }
@@ -95,21 +94,22 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
         _ => failure,
     })?;
     if kind == Kind::Json {
-        return Ok(format!("{}\n", raw.get()));
+        return Ok(Safe::json(raw.get()).end());
     }
     let view: TranscriptView = serde_json::from_str(raw.get())
         .map_err(|error| Failure::error(format!("the server's answer is no transcript: {error}")))?;
-    Ok(match kind {
+    Ok(Safe::lines(&match kind {
         Kind::Md => export::md(&view, call),
         Kind::Srt => export::srt(&view),
         Kind::Vtt => export::vtt(&view),
         Kind::Txt | Kind::Json | Kind::Ndjson => export::txt(&view),
-    })
+    }))
 }
 
 /// Every event up to the log's head, none missing, as the stream sends them.
-async fn events(client: &Client, call: &CallView) -> Result<String> {
-    let (mut text, mut place, mut head) = (String::new(), Place::default(), call.seq);
+async fn events(client: &Client, call: &CallView) -> Result<Safe> {
+    let (mut text, mut place, mut head): (Vec<Safe>, Place, Seq) = (Vec::new(), Place::default(), call.seq);
+    let mut length = 0;
     let id = call.call_id.to_string();
     while place.seq < head {
         let before = place.seq;
@@ -127,24 +127,17 @@ async fn events(client: &Client, call: &CallView) -> Result<String> {
                 return Err(Failure::error(format!("the server sent {found} where event {due} was due")));
             }
             place = Place { cursor, ..Place::after(due) };
-            text.push_str(&line(&event));
+            length += event.get().len();
+            text.push(Safe::json_line(event.get()));
+        }
+        if length > LONGEST_LIST {
+            return Err(too_long("the call's log", LONGEST_LIST));
         }
         if place.seq < head && place.seq == before {
             return Err(Failure::error(format!("the server keeps {head} events and sent none behind {before}")));
         }
     }
-    Ok(text)
-}
-
-fn line(event: &RawValue) -> String {
-    format!("{}\n", event.get().replace(['\n', '\r'], " "))
-}
-
-fn to_stdout(kind: Kind, text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    let is_json = matches!(kind, Kind::Json | Kind::Ndjson);
-    let text = if is_json && stdout.is_terminal() { json_for_terminal(text) } else { text.into() };
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+    Ok(text.into_iter().collect())
 }
 
 /// Writes a file whole or not at all; without `force`, never in place of another.

@@ -3,7 +3,7 @@
 //! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call that is
 //! neither is old and over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use callscope_common::api::CallView;
@@ -15,13 +15,16 @@ use serde_json::value::RawValue;
 use crate::args::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Result};
+use crate::items::items;
 use crate::live::Backoff;
-use crate::output::{Output, Tint, tabbed};
+use crate::output::{Output, Safe, Tint};
 use crate::settings::Settings;
 use crate::tail::outcome;
 
 /// Most calls of one kind looked at.
 const PAGE: u32 = 500;
+/// So many calls are remembered; beyond, those that are in the list no longer are forgotten.
+const REMEMBERED: usize = 100_000;
 /// From this width on there is room for everything.
 const WIDE: usize = 80;
 
@@ -81,6 +84,7 @@ type Shown = (Box<RawValue>, CallView);
 async fn look(client: &Client, watch: &Watch) -> Result<Vec<Shown>> {
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "items")]
         calls: Vec<Box<RawValue>>,
     }
     let mut calls: HashMap<CallId, Shown> = HashMap::new();
@@ -105,9 +109,13 @@ fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Se
     let is_first = seen.is_none();
     if is_first && output.format == Format::Table {
         let header = ["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned);
-        output.write_tinted(&line(&header, output.width()), Tint::Header)?;
+        output.line(&line(&header, output.width()), Tint::Header)?;
     }
     let seen = seen.get_or_insert_default();
+    if seen.len() > REMEMBERED {
+        let listed: HashSet<CallId> = calls.iter().map(|(_, call)| call.call_id).collect();
+        seen.retain(|id, _| listed.contains(id));
+    }
     for (raw, call) in calls {
         let now = Seen { seq: call.seq, turns: call.turns, status: call.status };
         let what = what(seen.get(&call.call_id), &now);
@@ -156,11 +164,13 @@ fn write(output: &mut Output, what: What, raw: &RawValue, call: &CallView) -> Re
     if output.is_json() {
         // One a line, whichever of the two was asked for: an endless list has no end to close.
         let word = serde_json::to_string(&what).unwrap_or_default();
-        return output.write(&format!("{{\"what\":{word},\"call\":{}}}\n", raw.get().replace(['\n', '\r'], " ")));
+        return output.write(&Safe::json_line(&format!("{{\"what\":{word},\"call\":{}}}", raw.get())));
     }
     let row = row(what, call);
-    let line = if output.format == Format::Text { tabbed(&row) } else { self::line(&row, output.width()) };
-    output.write_tinted(&line, tint(what, call))
+    if output.format == Format::Text {
+        return output.write(&Safe::tabbed(&row));
+    }
+    output.line(&line(&row, output.width()), tint(what, call))
 }
 
 fn tint(what: What, call: &CallView) -> Tint {

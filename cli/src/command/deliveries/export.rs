@@ -15,7 +15,9 @@ use super::show::{Whole, fetch};
 use super::{chosen, read};
 use crate::args::{ExportDeliveries, Format, Verdict};
 use crate::client::Client;
+use crate::command::calls::check_length;
 use crate::exit::{Exit, Failure, Result};
+use crate::output::{Safe, behind};
 use crate::redact::Redactor;
 use crate::settings::Settings;
 
@@ -78,9 +80,11 @@ pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -
         count += 1;
         match &args.dir {
             Some(dir) => write(dir, count, &fixture)?,
-            None if as_document => lines.push(fixture.line),
-            // A line break in JSON stands between values.
-            None => output.write(&format!("{}\n", fixture.line.get().replace(['\n', '\r'], " ")))?,
+            None if as_document => {
+                lines.push(fixture.line);
+                check_length(&lines)?;
+            }
+            None => output.write(&Safe::json_line(fixture.line.get()))?,
         }
     }
     settings.console.progress("");
@@ -98,7 +102,8 @@ fn say(settings: &Settings, args: &ExportDeliveries, redactor: &Redactor, count:
     let what = if count == 1 { "1 delivery".to_owned() } else { format!("{count} deliveries") };
     match &args.dir {
         Some(dir) => {
-            settings.console.say(format!("wrote {what} to {0}; send them: callscope replay {0}", dir.display()))
+            let dir = dir.to_string_lossy();
+            settings.console.say(format!("wrote {what} to {dir}; send them: callscope replay {}", behind(&dir)));
         }
         None => settings.console.say(format!("exported {what}")),
     }

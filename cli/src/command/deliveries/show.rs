@@ -1,13 +1,10 @@
 //! `deliveries show`: one delivery, whole.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::api::DeliveryView;
 use callscope_common::json_style::{self, Separators, Style, Writing};
 use callscope_common::protocol::ServerMessage;
-use callscope_common::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -16,7 +13,7 @@ use super::{PATH, call, no_delivery, read, with_hint};
 use crate::args::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::moment;
+use crate::output::{Safe, moment};
 use crate::settings::Settings;
 
 /// Longest body shown to people, in bytes.
@@ -65,12 +62,12 @@ pub async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool
     let body = whole.body()?;
     if only_body {
         let body = body.ok_or_else(|| dropped(id))?;
-        return write_bytes(&body).map(|()| Exit::Ok);
+        return settings.output(Format::Text).write_bytes(&body).map(|()| Exit::Ok);
     }
     let mut output = settings.output(Format::Table);
     output.record(&raw, &fields(&view, &whole))?;
     if !output.is_json() {
-        output.write(&people(&whole, body.as_deref()))?;
+        output.write(&Safe::lines(&people(&whole, body.as_deref())))?;
     }
     Ok(Exit::Ok)
 }
@@ -78,18 +75,6 @@ pub async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool
 fn dropped(id: &str) -> Failure {
     Failure::not_found(format!("the body of {id} is not kept any more"))
         .hint("CALLSCOPE_DELIVERY_RETENTION_DAYS and CALLSCOPE_DELIVERY_MAX_MB say how much the server keeps")
-}
-
-/// Bytes as they are, but for a terminal, which might act on them.
-fn write_bytes(bytes: &[u8]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    let written = if stdout.is_terminal() {
-        let shown = String::from_utf8_lossy(bytes);
-        writeln!(stdout, "{}", text::lines(&shown))
-    } else {
-        stdout.write_all(bytes)
-    };
-    written.and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
 }
 
 fn fields(view: &DeliveryView, whole: &Whole) -> Vec<(&'static str, String)> {
@@ -113,11 +98,11 @@ fn fields(view: &DeliveryView, whole: &Whole) -> Vec<(&'static str, String)> {
 fn people(whole: &Whole, body: Option<&[u8]>) -> String {
     let mut shown = String::from("\nheaders\n");
     for (name, value) in &whole.headers {
-        shown.push_str(&format!("  {}\n", text::one_line(&format!("{name}: {value}"))));
+        shown.push_str(&format!("  {}\n", Safe::line(&format!("{name}: {value}")).as_str()));
     }
     shown.push_str(if whole.events.is_empty() { "\nchanged nothing in the log\n" } else { "\nevents\n" });
     for event in &whole.events {
-        shown.push_str(&format!("  {}\n", text::one_line(&event_line(event))));
+        shown.push_str(&format!("  {}\n", Safe::line(&event_line(event)).as_str()));
     }
     shown.push_str("\nbody\n");
     let Some(body) = body else { return shown + "  (not kept any more)\n" };
@@ -127,7 +112,7 @@ fn people(whole: &Whole, body: Option<&[u8]>) -> String {
     let is_json = serde_json::from_str::<&RawValue>(whole_text).is_ok();
     let indented = if is_json { json_style::write(whole_text, INDENTED) } else { whole_text.to_owned() };
     let end = indented.floor_char_boundary(MAX_SHOWN);
-    for line in text::lines(&indented[..end]).lines() {
+    for line in Safe::lines(&indented[..end]).as_str().lines() {
         shown.push_str(&format!("  {line}\n"));
     }
     if end < indented.len() {

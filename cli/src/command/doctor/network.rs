@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustls::CertificateError;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::{Check, Report};
-use crate::client::{cause, endpoint, http_client, shown};
-use crate::exit::Result;
+use super::{Check, Report, State};
+use crate::client::{Unread, body, cause, endpoint};
+use crate::exit::{Failure, Result};
+use crate::net::{self, BoxError, Route};
 use crate::settings::Settings;
+
+/// Longest answer read, in bytes.
+const LONGEST: usize = 64 << 10;
 
 /// An answer to the first question over HTTP.
 pub struct Reached {
@@ -21,14 +24,24 @@ pub struct Reached {
     pub date: Option<String>,
     /// Its body.
     pub body: String,
+    /// Where it redirects to, and what to do about it.
+    pub redirect: Option<Failure>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// Checks name, port and certificate, and asks the first question. `None`: no answer.
+/// Checks name, port and certificate, and asks the first question. `None`: no answer. Where there is a proxy on the way, name and
+/// port are the proxy's: it is the proxy that looks for the server.
 pub async fn check(settings: &Settings, patience: Duration, report: &mut Report) -> Result<Option<Reached>> {
-    let server = &settings.server;
-    let addresses = match resolve(server, patience).await {
+    let route = match Route::to(&settings.server) {
+        Ok(route) => route,
+        Err(failure) => {
+            report.add(Check::failed("tls", failure.message, failure.hint.unwrap_or_default()))?;
+            return Ok(None);
+        }
+    };
+    let hop = route.first_hop();
+    let addresses = match resolve(&route, &hop, patience).await {
         Ok((check, addresses)) => {
             report.add(check)?;
             addresses
@@ -41,165 +54,119 @@ pub async fn check(settings: &Settings, patience: Duration, report: &mut Report)
             return Ok(None);
         }
     };
-    let tcp = connect(server, &addresses, patience).await;
-    let is_connected = tcp.state == super::State::Ok;
+    let tcp = connect(&route, &hop, &addresses, patience).await;
+    let is_connected = tcp.state == State::Ok;
     report.add(tcp)?;
     if !is_connected {
         report.add(Check::skipped("tls", "needs the connection"))?;
         return Ok(None);
     }
-    let asked = ask(settings, patience).await;
-    report.add(tls(server, &asked))?;
+    let asked = ask(&route, "healthz", patience).await;
+    report.add(tls(&route, &asked).await)?;
     Ok(asked.ok())
 }
 
-async fn resolve(server: &Url, patience: Duration) -> std::result::Result<(Check, Vec<SocketAddr>), Check> {
-    let port = server.port_or_known_default().unwrap_or(80);
-    let name = match server.host() {
+async fn resolve(route: &Route, hop: &Url, patience: Duration) -> std::result::Result<(Check, Vec<SocketAddr>), Check> {
+    let port = hop.port_or_known_default().unwrap_or(80);
+    let no_name = if route.proxy().is_some() { "the proxy looks it up" } else { "an address needs none" };
+    let name = match hop.host() {
         Some(Host::Ipv4(address)) => {
-            return Ok((Check::skipped("dns", "an address needs none"), vec![(address, port).into()]));
+            return Ok((Check::skipped("dns", no_name), vec![(address, port).into()]));
         }
         Some(Host::Ipv6(address)) => {
-            return Ok((Check::skipped("dns", "an address needs none"), vec![(address, port).into()]));
+            return Ok((Check::skipped("dns", no_name), vec![(address, port).into()]));
         }
         Some(Host::Domain(name)) => name.to_owned(),
-        None => String::new(),
+        // Proxies of other schemes than http have their names in another form.
+        None => hop.host_str().unwrap_or_default().to_owned(),
     };
-    let remedy = format!("is {name} spelled right? otherwise look at /etc/resolv.conf and the way to its name server");
+    let remedy = match route.proxy() {
+        Some(proxy) => format!(
+            "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+        ),
+        None => format!("is {name} spelled right? otherwise look at /etc/resolv.conf and the way to its name server"),
+    };
     let failed = |why: String| Check::failed("dns", format!("{name}: {why}"), remedy.clone());
     let found = timeout(patience, lookup_host((name.as_str(), port))).await;
     let found = found.map_err(|_| failed(format!("no answer within {} s", patience.as_secs())))?;
     let addresses: Vec<SocketAddr> = found.map_err(|error| failed(cause(&error)))?.collect();
     let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    Ok((Check::ok("dns", format!("{name} is {}", list.join(", "))), addresses))
+    let what = if route.proxy().is_some() { "the proxy " } else { "" };
+    Ok((Check::ok("dns", format!("{what}{name} is {}", list.join(", "))), addresses))
 }
 
-async fn connect(server: &Url, addresses: &[SocketAddr], patience: Duration) -> Check {
+async fn connect(route: &Route, hop: &Url, addresses: &[SocketAddr], patience: Duration) -> Check {
+    let proxy = route.proxy().map_or(String::new(), |proxy| format!("the proxy {proxy}: "));
     let mut wrong = Vec::new();
     for address in addresses {
         let started = Instant::now();
         match timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(_)) if wrong.is_empty() => {
-                return Check::ok("tcp", format!("{address} in {}", ms(started.elapsed())));
+                return Check::ok("tcp", format!("{proxy}{address} in {}", ms(started.elapsed())));
             }
             Ok(Ok(_)) => {
-                let detail = format!("{address} in {}, but {}", ms(started.elapsed()), wrong.join("; "));
+                let detail = format!("{proxy}{address} in {}, but {}", ms(started.elapsed()), wrong.join("; "));
                 return Check::ok("tcp", detail);
             }
             Ok(Err(error)) => wrong.push(format!("{address}: {}", cause(&error))),
             Err(_) => wrong.push(format!("{address}: no answer within {} s", patience.as_secs())),
         }
     }
-    let remedy = if wrong.iter().all(|why| why.contains("refused")) {
+    let port = hop.port_or_known_default().unwrap_or(80);
+    let remedy = if !proxy.is_empty() {
         format!(
-            "is the server running, and on port {}? start it: callscope-server",
-            server.port_or_known_default().unwrap_or(80)
+            "is the proxy running, and on port {port}? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
         )
+    } else if wrong.iter().all(|why| why.contains("refused")) {
+        format!("is the server running, and on port {port}? start it: callscope-server")
     } else {
         "is there a firewall, or a VPN that is not up? from the server's machine: curl URL/healthz".into()
     };
-    Check::failed("tcp", wrong.join("; "), remedy)
+    Check::failed("tcp", format!("{proxy}{}", wrong.join("; ")), remedy)
 }
 
-async fn ask(
-    settings: &Settings,
-    patience: Duration,
-) -> std::result::Result<Reached, Box<dyn std::error::Error + Send + Sync>> {
-    let client = http_client(&settings.server).map_err(|failure| failure.message)?;
+/// Asks for `/{path}`, which needs no token.
+pub async fn ask(route: &Route, path: &str, patience: Duration) -> std::result::Result<Reached, BoxError> {
+    let client = route.client().map_err(|failure| failure.message)?;
     let started = Instant::now();
-    let response = client.get(endpoint(&settings.server, &["healthz"])).timeout(patience).send().await?;
+    let response = client.get(endpoint(route.server(), &[path])).timeout(patience).send().await?;
     let took = started.elapsed();
     let date = response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
-    let status = response.status().as_u16();
-    let body = response.text().await.unwrap_or_default();
-    Ok(Reached { status, date, body, took })
+    let status = response.status();
+    let redirect = net::redirect(route.server(), response.url().path(), status, response.headers());
+    let body = match body(response, LONGEST).await {
+        Ok(body) => String::from_utf8_lossy(&body).into_owned(),
+        Err(Unread::TooLong) => String::new(),
+        Err(Unread::Broken(error)) => return Err(error.into()),
+    };
+    Ok(Reached { status: status.as_u16(), date, body, redirect, took })
 }
 
 /// What the answer, or its failure, says of the encryption.
-fn tls(server: &Url, asked: &std::result::Result<Reached, Box<dyn std::error::Error + Send + Sync>>) -> Check {
-    let is_loopback = match server.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if server.scheme() == "http" {
-        return match asked {
-            Err(error) => Check::failed(
-                "tls",
-                format!("not used, and no HTTP is spoken: {}", cause(error.as_ref())),
-                http_remedy(server),
-            ),
-            Ok(_) if is_loopback => Check::skipped("tls", "not needed on this machine"),
-            Ok(_) => Check::warning(
-                "tls",
-                "not used: whoever is on the way reads tokens and calls",
-                "put the server behind https, and name it so: --server https://…",
-            ),
-        };
-    }
+async fn tls(route: &Route, asked: &std::result::Result<Reached, BoxError>) -> Check {
+    let is_plain = route.server().scheme() == "http";
     match asked {
-        Ok(_) => Check::ok("tls", "certificate and name are right"),
         Err(error) => {
-            let (detail, remedy) = trouble(error.as_ref(), server);
-            Check::failed("tls", detail, remedy)
+            let trouble = route.trouble(error.as_ref()).await;
+            let detail =
+                if is_plain { format!("not used, and there is no answer: {}", trouble.what) } else { trouble.what };
+            let remedy = "the connection broke off: does something else listen there, or is something in between?";
+            Check::failed("tls", detail, trouble.remedy.unwrap_or_else(|| remedy.into()))
         }
+        Ok(reached) if is_plain => {
+            let status = reqwest::StatusCode::from_u16(reached.status).unwrap_or_default();
+            match route.odd_answer(status).await {
+                Some(trouble) => Check::failed("tls", trouble.what, trouble.remedy.unwrap_or_default()),
+                None if net::is_loopback(route.server()) => Check::skipped("tls", "not needed on this machine"),
+                None => Check::warning(
+                    "tls",
+                    "not used: whoever is on the way reads tokens and calls",
+                    "put the server behind https, and name it so: --server https://…",
+                ),
+            }
+        }
+        Ok(_) => Check::ok("tls", "certificate and name are right"),
     }
-}
-
-fn http_remedy(server: &Url) -> String {
-    let mut other = server.clone();
-    let _ = other.set_scheme("https");
-    format!("if it speaks TLS: --server {}; otherwise something else listens there", shown(&other))
-}
-
-/// What is wrong with the encryption, and what to do.
-fn trouble(error: &(dyn std::error::Error + 'static), server: &Url) -> (String, String) {
-    let words = cause(error);
-    let Some(tls) = rustls_error(error) else {
-        return (words, "the connection broke off; is a proxy in between? see HTTPS_PROXY".into());
-    };
-    let host = server.host_str().unwrap_or_default();
-    let remedy = match tls {
-        rustls::Error::InvalidCertificate(wrong) => match wrong {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "renew the server's certificate, or set this machine's clock".into()
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "this machine's clock may be slow, or the certificate is from tomorrow".into()
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the certificate is for another name than {host}; use the name it is for")
-            }
-            CertificateError::UnknownIssuer => {
-                "add the issuer to this machine's certificates (update-ca-certificates), or give the server one that is known".into()
-            }
-            _ => "give the server a certificate that is in order".into(),
-        },
-        rustls::Error::InvalidMessage(_) => {
-            let mut other = server.clone();
-            let _ = other.set_scheme("http");
-            format!("it does not speak TLS; if it is on this machine: --server {}", shown(&other))
-        }
-        _ => "server and client have no TLS version in common; it takes 1.2 or 1.3".into(),
-    };
-    (words, remedy)
-}
-
-/// The TLS library's own error among the causes of `error`.
-fn rustls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| rustls_error(inner)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// A time for people.

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::network::{Reached, ms};
+use super::network::{self, Reached, ms};
 use super::{Check, Report, State};
-use crate::client::{TOKEN_HINT, cause, endpoint, http_client, shown};
+use crate::client::{TOKEN_HINT, cause, shown};
 use crate::exit::{Exit, Result};
 use crate::live::{Endpoint, probe};
+use crate::net::Route;
 use crate::settings::Settings;
 use crate::token::{Claims, span};
 
@@ -49,7 +50,8 @@ pub async fn check(
         report.add(token(settings, now))?;
         return report.add(Check::skipped("websocket", "needs a Callscope server"));
     }
-    report.add(ready(settings, patience).await)?;
+    let route = Route::to(&settings.server)?;
+    report.add(ready(&route, patience).await)?;
     let mut token = token(settings, now);
     if token.state == State::Ok || token.state == State::Warning {
         token = believed(settings, token).await;
@@ -69,6 +71,9 @@ fn server(settings: &Settings, reached: &Reached) -> Check {
         version: String,
     }
     let at = shown(&settings.server);
+    if let Some(redirect) = &reached.redirect {
+        return Check::failed("server", redirect.message.clone(), redirect.hint.clone().unwrap_or_default());
+    }
     let Ok(health) = serde_json::from_str::<Health>(&reached.body) else {
         let remedy = "is that a Callscope server? name another: --server URL; behind a proxy, is its path right?";
         return Check::failed(
@@ -116,22 +121,16 @@ fn http_date(text: &str) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z"))
 }
 
-async fn ready(settings: &Settings, patience: Duration) -> Check {
+async fn ready(route: &Route, patience: Duration) -> Check {
     let failed = |detail: String| {
         Check::failed("ready", detail, "see the server's log; it is ready again by itself once that works")
     };
-    let client = match http_client(&settings.server) {
-        Ok(client) => client,
-        Err(failure) => return failed(failure.message),
+    let reached = match network::ask(route, "readyz", patience).await {
+        Ok(reached) => reached,
+        Err(error) => return failed(cause(error.as_ref())),
     };
-    let response = client.get(endpoint(&settings.server, &["readyz"])).timeout(patience).send().await;
-    let response = match response {
-        Ok(response) => response,
-        Err(error) => return failed(cause(&error)),
-    };
-    let is_ready = response.status().is_success();
-    let body: serde_json::Value = response.json().await.unwrap_or_default();
-    if is_ready {
+    let body: serde_json::Value = serde_json::from_str(&reached.body).unwrap_or_default();
+    if (200..300).contains(&reached.status) {
         return Check::ok("ready", "it writes, and what it writes is delivered");
     }
     failed(format!("not ready: {}", body["checks"]))
@@ -175,7 +174,9 @@ async fn websocket(settings: &Settings, patience: Duration) -> Check {
     let started = Instant::now();
     let mut socket = match timeout(patience, probe(&Endpoint::new(settings))).await {
         Ok(Ok(socket)) => socket,
-        Ok(Err(why)) => return Check::failed("websocket", why, REMEDY),
+        Ok(Err(failure)) => {
+            return Check::failed("websocket", failure.message, failure.hint.unwrap_or_else(|| REMEDY.into()));
+        }
         Err(_) => return Check::failed("websocket", format!("no answer within {} s", patience.as_secs()), REMEDY),
     };
     let upgraded = started.elapsed();
@@ -219,6 +220,7 @@ mod tests {
         let at = |secs: i64| Reached {
             status: 200,
             date: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),
+            redirect: None,
             body: String::new(),
             took: Duration::from_millis(secs.unsigned_abs().min(1)),
         };

@@ -224,6 +224,8 @@ impl Session {
         let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
             return refuse(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
         };
+        // What was sent meanwhile may be newer than the head that was read before.
+        let info = &CallInfo { head: info.head.max(place), ..info.clone() };
         self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
         if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
             s.confirm(info.head);

@@ -1,0 +1,219 @@
+//! Text that is safe to show on a terminal, as a type.
+//!
+//! Everything that goes to stdout is a [`Safe`], and the only ways to make one are the functions of this module: they sanitise
+//! what they are given, or take text that is part of this program. A command that wants to print what a server or a file said
+//! therefore cannot forget to sanitise it.
+
+use std::borrow::Cow;
+
+use callscope_common::text;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// What a piece of text means, where colours may say it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tint {
+    /// Nothing in particular.
+    Plain,
+    /// A header.
+    Header,
+    /// As it should be.
+    Good,
+    /// To be looked at.
+    Odd,
+    /// Wrong.
+    Bad,
+}
+
+impl Tint {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Header => "\x1b[1m",
+            Self::Good => "\x1b[32m",
+            Self::Odd => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+        }
+    }
+}
+
+/// Text without anything that a terminal would act on, but for line feeds, tabs and colours that this program put there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Safe(Cow<'static, str>);
+
+impl Safe {
+    /// Text that is part of this program.
+    pub fn literal(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    /// `text` on one line, sanitised, without a line feed at its end.
+    pub fn line(text: &str) -> Self {
+        Self::of(text::one_line(text))
+    }
+
+    /// `text` in its own lines, sanitised.
+    pub fn lines(text: &str) -> Self {
+        Self::of(text::lines(text))
+    }
+
+    /// Sanitised cells with a tab between each two, and a line feed behind.
+    pub fn tabbed<S: AsRef<str>>(cells: &[S]) -> Self {
+        let cells: Vec<_> = cells.iter().map(|cell| text::one_line(cell.as_ref())).collect();
+        Self::of(format!("{}\n", cells.join("\t")))
+    }
+
+    /// A text whose tabs mean something, such as a shell's script: sanitised, with its lines and its tabs.
+    pub fn page(text: &str) -> Self {
+        let pieces: Vec<_> = text.split('\t').map(text::lines).collect();
+        Self::of(pieces.join("\t"))
+    }
+
+    /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its line feeds
+    /// stay; other white space between values becomes a blank.
+    pub fn json(json: &str) -> Self {
+        Self::of(escaped(json))
+    }
+
+    /// A JSON text on one line, as [`Safe::json`], with a line feed behind.
+    pub fn json_line(json: &str) -> Self {
+        // A line break in JSON stands between values.
+        let line = escaped(json).replace('\n', " ");
+        Self::of(line + "\n")
+    }
+
+    /// A help page as clap renders it from the definitions in this program, coloured or not.
+    pub fn help(page: &clap::builder::StyledStr, color: bool) -> Self {
+        Self::of(if color { page.ansi().to_string() } else { page.to_string() })
+    }
+
+    /// The same in the colour of what it means.
+    #[must_use]
+    pub fn tinted(self, tint: Tint) -> Self {
+        match tint.code() {
+            "" => self,
+            code => Self::of(format!("{code}{}\x1b[0m", self.0)),
+        }
+    }
+
+    /// At most `width` columns of it, with `…` for what was cut off. For text without colours.
+    #[must_use]
+    pub fn cut(self, width: Option<usize>) -> Self {
+        match cut(&self.0, width) {
+            Cow::Borrowed(_) => self,
+            Cow::Owned(short) => Self::of(short),
+        }
+    }
+
+    /// With `more` behind it.
+    #[must_use]
+    pub fn and(self, more: &Self) -> Self {
+        Self::of(self.0.into_owned() + &more.0)
+    }
+
+    /// With a line feed behind it.
+    #[must_use]
+    pub fn end(self) -> Self {
+        self.and(&Self::literal("\n"))
+    }
+
+    /// It.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn of<'t>(text: impl Into<Cow<'t, str>>) -> Self {
+        Self(Cow::Owned(text.into().into_owned()))
+    }
+}
+
+impl FromIterator<Self> for Safe {
+    fn from_iter<I: IntoIterator<Item = Self>>(pieces: I) -> Self {
+        let mut whole = String::new();
+        pieces.into_iter().for_each(|piece| whole.push_str(&piece.0));
+        Self::of(whole)
+    }
+}
+
+/// `text` within `width` columns, with `…` for what was cut off.
+pub fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
+    let Some(width) = width.filter(|width| text.width() > *width) else { return Cow::Borrowed(text) };
+    let mut short = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width.saturating_sub(1) {
+            break;
+        }
+        short.push(c);
+    }
+    if width > 0 {
+        short.push('…');
+    }
+    Cow::Owned(short)
+}
+
+/// JSON with every character that a terminal might act on as its `\u` escape: the same JSON.
+pub fn escaped(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + json.len() / 8);
+    let mut buffer = [0; 4];
+    for c in json.chars() {
+        let shown: &str = c.encode_utf8(&mut buffer);
+        match c {
+            '\n' | ' '..='~' => safe.push(c),
+            // Raw, these two stand only between values.
+            '\t' | '\r' => safe.push(' '),
+            _ if text::one_line(shown) == shown => safe.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    safe.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    Cow::Owned(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_json_without_anything_that_a_terminal_acts_on() {
+        let json = "{\r\n\t\"a\":\"x\u{202e}y\u{9b}2J é 東 \u{7f}\u{e0041}\u{2028}\u{200d}\"}";
+        let safe = Safe::json(json);
+        let expected = "{ \n \"a\":\"x\\u202ey\\u009b2J é 東 \\u007f\\udb40\\udc41\\u2028\\u200d\"}";
+        assert_eq!(safe.as_str(), expected);
+        assert_eq!(Safe::json_line(json).as_str(), expected.replace('\n', " ") + "\n");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+        assert_eq!(read(json), read(safe.as_str()));
+        assert!(read(json).is_object());
+    }
+
+    #[test]
+    fn every_constructor_sanitises() {
+        let hostile = "\x1b]0;owned\x07a\u{9b}2Jb\rc\u{202e}d";
+        for safe in [
+            Safe::line(hostile),
+            Safe::lines(hostile),
+            Safe::tabbed(&[hostile]),
+            Safe::page(hostile),
+            Safe::json(hostile),
+        ] {
+            let is_raw = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || c == '\u{202e}';
+            assert!(!safe.as_str().contains(is_raw), "{safe:?}");
+        }
+        assert_eq!(Safe::line("a\tb\n").as_str(), "a b ");
+        assert_eq!(Safe::page("a\tb\n").as_str(), "a\tb\n");
+    }
+
+    #[test]
+    fn colours_and_cuts_keep_it_safe() {
+        assert_eq!(Safe::line("x").tinted(Tint::Bad).end().as_str(), "\x1b[31mx\x1b[0m\n");
+        assert_eq!(Safe::line("x").tinted(Tint::Plain).as_str(), "x");
+        assert_eq!(Safe::line("日本語").cut(Some(4)).as_str(), "日…");
+        assert_eq!(Safe::line("日本語").cut(Some(6)).as_str(), "日本語");
+    }
+}
