@@ -7,21 +7,25 @@
 mod backoff;
 mod connection;
 mod handshake;
+mod outlets;
+mod place;
 mod position;
 
 use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, CallStatus, Identifier, Seq};
-use tokio::sync::mpsc;
+use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
 pub use backoff::Backoff;
 pub use connection::{Break, Socket, closed};
 pub use handshake::connect;
+pub use outlets::{Inlet, Outlets, queue};
+pub use place::{CursorText, Place};
 use position::Position;
-pub use position::{Place, Start};
+pub use position::Start;
 
 use crate::client;
 use crate::exit::{Exit, Failure};
@@ -76,6 +80,8 @@ pub struct Request {
 
 /// What happened to a followed call.
 #[derive(Debug, Clone)]
+// Nearly all that there ever are of these are messages.
+#[allow(clippy::large_enum_variant)]
 pub enum Update {
     /// The server said something. Repeats are left out already.
     Message(Incoming),
@@ -99,8 +105,13 @@ pub enum Update {
         /// Whether there was a connection before.
         broke: bool,
     },
-    /// The subscription stands again, and nothing was missed.
-    Resumed(Place),
+    /// The subscription stands again.
+    Resumed {
+        /// Where it goes on.
+        place: Place,
+        /// Whether the server's answer proves that nothing was missed.
+        proven: bool,
+    },
     /// What follows does not follow what came before.
     Gap(Gap),
     /// Nothing more will come.
@@ -116,6 +127,36 @@ pub struct Incoming {
     pub message: ServerMessage,
     /// The event's place in its log, for messages that are events.
     pub seq: Option<Seq>,
+    /// The cursor that came with it.
+    pub cursor: Option<CursorText>,
+}
+
+impl Incoming {
+    /// Reads a frame; `None` for what is no message at all. An event whose contents this version cannot read still moves the place
+    /// on: one of a known type by its seq, one of an unknown type where it has a cursor as well, which every event has.
+    pub fn read(raw: String) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Least {
+            #[serde(rename = "type")]
+            kind: String,
+            #[serde(default)]
+            seq: Option<Seq>,
+            #[serde(default)]
+            cursor: Option<String>,
+        }
+        let is_known = match ServerMessage::parse(&raw) {
+            Ok(ServerMessage::Unknown(_)) => false,
+            Ok(message) => {
+                let cursor = message.cursor().and_then(|cursor| cursor.parse().ok());
+                return Some(Self { raw, seq: message.seq(), cursor, message });
+            }
+            Err(_) => true,
+        };
+        let least: Least = serde_json::from_str(&raw).ok()?;
+        let cursor: Option<CursorText> = least.cursor.and_then(|cursor| cursor.parse().ok());
+        let is_event = least.kind != "subscription_confirmed" && (is_known || cursor.is_some());
+        Some(Self { raw, message: ServerMessage::Unknown(least.kind), seq: least.seq.filter(|_| is_event), cursor })
+    }
 }
 
 /// Why the stream does not simply go on.
@@ -165,7 +206,7 @@ pub enum EndReason {
 /// Follows one call and sends what happens, marked with `call`, until it ends or nobody listens any more.
 ///
 /// `out` is bounded: while it is full the socket is not read, and the server waits.
-pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: mpsc::Sender<(usize, Update)>) {
+pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
     let mut follower = Follower {
         position: Position::new(&request),
         out: Outlet { call, out },
@@ -202,13 +243,17 @@ struct Follower {
 
 struct Outlet {
     call: usize,
-    out: mpsc::Sender<(usize, Update)>,
+    out: Outlets,
 }
 
 impl Outlet {
     /// Whether anybody still listens.
     async fn send(&self, update: Update) -> bool {
-        self.out.send((self.call, update)).await.is_ok()
+        self.out.send(self.call, update).await
+    }
+
+    async fn closed(&self) {
+        self.out.sender.closed().await;
     }
 }
 
@@ -242,7 +287,7 @@ impl Follower {
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.out.out.closed() => return None,
+                () = self.out.closed() => return None,
             }
         }
     }
@@ -270,7 +315,11 @@ pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, Failure> {
 
 /// The command that goes on at `place`, with the `flags` that name the server.
 pub fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
-    let after = if place.seq > 0 { format!(" --after {}", place.seq) } else { String::new() };
+    let after = match place.cursor {
+        Some(cursor) => format!(" --after {}", crate::output::shell_word(cursor.as_str())),
+        None if place.seq > 0 => format!(" --after {}", place.seq),
+        None => String::new(),
+    };
     format!("callscope tail{after}{flags} {}", crate::output::behind(identifier.as_str()))
 }
 

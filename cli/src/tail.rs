@@ -7,6 +7,7 @@ mod outcome;
 mod picker;
 mod plain;
 mod reader;
+mod save;
 mod select;
 mod signals;
 mod streams;
@@ -24,10 +25,11 @@ pub use cursor_file::CursorFile;
 pub use ndjson::{Ndjson, VERSION};
 pub use outcome::{Part, outcome, parts};
 pub use picker::pick;
-pub use plain::{Plain, gap_words};
+pub use plain::{Plain, gap_words, resumed_words};
 pub use reader::Reader;
+pub use save::Save;
 pub use select::{Selection, Selector};
-pub use signals::Signals;
+pub use signals::{Signals, next_of};
 pub use streams::{Next, Shown, Streams};
 
 /// Where updates are shown.
@@ -44,6 +46,13 @@ pub trait Sink {
 
 /// Shows the streams in `sink` until all are over, or the user or a signal ends it.
 pub async fn drain(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
+    let shown = drain_all(streams, sink, settings, exit_status).await;
+    // What came is kept, however it ended; why it ended is told first.
+    let saved = streams.finish_save();
+    shown.and_then(|exit| saved.map(|()| exit))
+}
+
+async fn drain_all(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
     let mut signals = Signals::listen()?;
     let mut reader = Reader::watch();
     loop {

@@ -6,14 +6,17 @@
 
 mod app;
 mod entry;
+mod events;
 pub mod glyph;
 mod json;
 mod keys;
 pub mod line;
+mod older;
 pub mod palette;
-mod pattern;
+pub mod pattern;
 mod picker;
 mod raw;
+mod rows;
 pub mod screen;
 mod signals;
 pub mod stage;
@@ -51,7 +54,10 @@ pub async fn run(settings: &Settings, streams: &mut Streams, options: &args::Tai
     for command in streams.resume_commands() {
         settings.console.say(command);
     }
-    match left? {
+    let saved = streams.finish_save();
+    let left = left?;
+    saved?;
+    match left {
         Left::Interrupted => Ok(Exit::Interrupted),
         Left::Quit => streams.exit(options.exit_status),
     }

@@ -92,3 +92,55 @@ def test_the_readmes_script_follows_a_call_through_a_servers_end(launch, page, t
             eventually(lambda: browser.text().split("\n")[: len(said)] == said, f"line {i} is on the page once")
     finally:
         browser.end()
+
+
+@pytest.fixture
+def followed(launch, page, tmp_path):
+    """A server, and a page that follows a call by the README's script: (the server, the call's sid, the browser)."""
+    port, folder = page
+    server = launch(folder=tmp_path, CALLSCOPE_ALLOWED_ORIGINS=f"http://127.0.0.1:{port}")
+    html = folder / "index.html"
+    html.write_text(html.read_text().replace("ws://127.0.0.1:8000", server.ws_url.split("/ws/")[0]))
+    sid = unique("browser")
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.ask("Page.navigate", url=f"http://127.0.0.1:{port}/index.html#id={sid}&token={server.token('viewer')}")
+        yield server, sid, browser
+    finally:
+        browser.end()
+
+
+def shows(browser, *said):
+    eventually(lambda: browser.text().split("\n")[: len(said) + 1] in ([*said, ""], [*said]), f"the page shows {said}")
+
+
+def test_the_readmes_script_shows_the_surviving_log_after_a_merge(followed):
+    server, sid, browser = followed
+    other = unique("survivor")
+    for i in range(3):
+        server.turn(f"survivor {i}", call_sid=other)
+    server.turn("absorbed 0", call_sid=sid)
+    shows(browser, "agent: absorbed 0")
+    merged = server.api("PATCH", f"/calls/{sid}", json={"identifiers": [other], "merge": True})
+    assert merged.status_code == 200, merged.text
+    log = ["agent: survivor 0", "agent: survivor 1", "agent: survivor 2", "agent: absorbed 0"]
+    shows(browser, *log)
+    # The cursor is the survivor's now: it goes on there after a break.
+    server.kill()
+    server.process.wait(30)
+    server.start()
+    server.turn("after it", call_sid=sid)
+    shows(browser, *log, "agent: after it")
+
+
+def test_the_readmes_script_starts_over_where_its_cursor_fits_no_more(followed, tmp_path):
+    server, sid, browser = followed
+    server.turn("of a log that is lost", call_sid=sid)
+    shows(browser, "agent: of a log that is lost")
+    server.terminate()
+    server.process.wait(30)
+    for file in tmp_path.glob("calls.db*"):
+        file.unlink()
+    server.start()
+    server.turn("of the one that is there", call_sid=sid)
+    shows(browser, "agent: of the one that is there")

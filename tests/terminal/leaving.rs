@@ -19,6 +19,9 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let ended = terminal.ended();
     assert_eq!(ended.modes, before);
     assert!(!ended.screen.contains("on the alternate screen"), "{}", ended.screen);
+    // The emulator knows nothing of it: rows break at their end again.
+    let bytes = String::from_utf8_lossy(&ended.bytes);
+    assert!(bytes.rfind("\x1b[?7h") > bytes.rfind("\x1b[?7l"), "{bytes:?}");
     (i64::from(ended.status.exit_code()), ended.screen)
 }
 

@@ -4,9 +4,11 @@
 
 mod demo;
 mod hostile;
+mod keeps;
 mod leaving;
 mod pipes;
 mod play;
+mod scripts;
 mod tail;
 mod watch;
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use unicode_normalization::UnicodeNormalization as _;
+
+use crate::live::Place;
+use crate::tui::pattern::Pattern;
 
 /// `tail`.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -23,9 +25,9 @@ pub struct Tail {
     /// Begin with the last N turns
     #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["after", "cursor_file"])]
     pub lines: Option<usize>,
-    /// Begin after this event
-    #[arg(long, value_name = "SEQ", conflicts_with = "cursor_file", value_parser = clap::value_parser!(i64).range(0..))]
-    pub after: Option<i64>,
+    /// Begin behind this cursor, which a message carried, or after the event of this number
+    #[arg(long, value_name = "CURSOR|SEQ", conflicts_with = "cursor_file", allow_negative_numbers = true)]
+    pub after: Option<Place>,
     /// Stop once everything there is now has come
     #[arg(long)]
     pub no_follow: bool,
@@ -47,18 +49,16 @@ pub struct Tail {
     /// Also write the stream to this file, as NDJSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// Let --save take the place of a file that is there
+    #[arg(long, requires = "save")]
+    pub force: bool,
     /// Date and time before each line
     #[arg(short = 't', long)]
     pub timestamps: bool,
-    /// Only turns whose text matches
-    #[arg(short, long, value_name = "REGEX", value_parser = composed)]
-    pub include: Vec<regex::Regex>,
-    /// No turns whose text matches
-    #[arg(short, long, value_name = "REGEX", value_parser = composed)]
-    pub exclude: Vec<regex::Regex>,
-}
-
-/// Takes a regular expression in composed letters (NFC), as the texts that it is compared with are.
-fn composed(text: &str) -> Result<regex::Regex, regex::Error> {
-    regex::Regex::new(&text.nfc().collect::<String>())
+    /// Only turns whose text matches; capitals count where they are typed
+    #[arg(short, long, value_name = "REGEX")]
+    pub include: Vec<Pattern>,
+    /// No turns whose text matches; capitals count where they are typed
+    #[arg(short, long, value_name = "REGEX")]
+    pub exclude: Vec<Pattern>,
 }

@@ -7,7 +7,7 @@ use callscope_common::Identifier;
 use crate::args::{self, Format};
 use crate::client::Client;
 use crate::exit::{Failure, Result};
-use crate::live::{Place, Request, Start};
+use crate::live::{Request, Start};
 use crate::settings::Settings;
 use crate::tail::{self, CursorFile, Ndjson, Plain, Streams};
 use crate::tui;
@@ -96,7 +96,7 @@ fn requests(identifiers: Vec<Identifier>, args: &args::Tail) -> Result<Vec<Reque
     let cursors = args.cursor_file.as_deref().map(CursorFile::open).transpose()?;
     let request = |identifier: Identifier| {
         let start = match (args.after, args.lines) {
-            (Some(seq), _) => Start::After(Place { seq, call_id: None }),
+            (Some(place), _) => Start::After(place),
             (None, Some(0)) => Start::Live,
             _ => cursors.as_ref().and_then(|file| file.place(&identifier)).map_or(Start::First, Start::After),
         };

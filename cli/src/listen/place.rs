@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::exit::Result;
+use crate::exit;
 use crate::state_file;
 
 /// A place, in a JSON file that is replaced whole.
@@ -15,18 +15,26 @@ pub struct PlaceFile {
     kept: Kept,
 }
 
+// A file of something else, also one of `tail`, must not be taken for one without a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Kept {
-    /// Behind the last delivery that was forwarded.
+    /// Behind the last delivery that was forwarded. Always written, as null before the first one.
+    #[serde(deserialize_with = "required")]
     deliveries_after: Option<String>,
     /// The delivery that was on its way: the target may have seen it.
     #[serde(default)]
     sending: Option<Uuid>,
 }
 
+/// An `Option` alone may be left out.
+fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
 impl PlaceFile {
     /// Reads the file; one that is not there yet is empty.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> exit::Result<Self> {
         let kept = state_file::read(path, "cursor file of listen")?;
         let file = Self { path: path.to_owned(), kept };
         // Now rather than after the first delivery was forwarded.
@@ -45,18 +53,18 @@ impl PlaceFile {
     }
 
     /// That delivery is about to be sent.
-    pub fn sends(&mut self, delivery_id: Uuid) -> Result<()> {
+    pub fn sends(&mut self, delivery_id: Uuid) -> exit::Result<()> {
         self.kept.sending = Some(delivery_id);
         self.write()
     }
 
     /// All up to `cursor` is forwarded.
-    pub fn reached(&mut self, cursor: &str) -> Result<()> {
+    pub fn reached(&mut self, cursor: &str) -> exit::Result<()> {
         self.kept = Kept { deliveries_after: Some(cursor.to_owned()), sending: None };
         self.write()
     }
 
-    fn write(&self) -> Result<()> {
+    fn write(&self) -> exit::Result<()> {
         state_file::replace(&self.path, &self.kept)
     }
 }
@@ -87,9 +95,12 @@ mod tests {
     fn another_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
-        fs::write(&path, "dear diary").unwrap();
-        assert!(PlaceFile::open(&path).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
+        let of_tail = r#"{"EL_a_1":{"seq":3,"call_id":null}}"#;
+        for other in ["dear diary", "", "{}", of_tail, r#"{"sending":null}"#] {
+            fs::write(&path, other).unwrap();
+            assert!(PlaceFile::open(&path).is_err(), "{other:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
         assert!(PlaceFile::open(&folder.path().join("nowhere/place")).is_err());
     }
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use callscope_common::Seq;
 use callscope_common::protocol::ServerMessage;
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -106,7 +104,7 @@ impl Follower {
                 () = until(leave), if self.request.reconnect => {
                     return Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) };
                 }
-                () = self.out.out.closed() => return Break::Unheard,
+                () = self.out.closed() => return Break::Unheard,
             };
             if frame.is_ok()
                 && std::mem::take(&mut quiet)
@@ -121,7 +119,7 @@ impl Follower {
                 Err(Break::Lost { reason, .. }) => return Break::Lost { reason, wait: left(leave) },
                 Err(broken) => return broken,
             };
-            let Some(incoming) = read(text.as_str()) else { continue };
+            let Some(incoming) = Incoming::read(text.as_str().to_owned()) else { continue };
             if let ServerMessage::Reconnect(reconnect) = &incoming.message {
                 leave = Some(Instant::now() + Duration::from_millis(reconnect.after_ms.min(600_000)));
             }
@@ -138,10 +136,12 @@ impl Follower {
     /// Does what a message asks for, and passes it on.
     async fn hear(&mut self, socket: &mut Socket, incoming: Incoming, resuming: &mut bool) -> Result<(), Break> {
         let verdict = self.position.take(&incoming);
-        let stands =
-            matches!(incoming.message, ServerMessage::SubscriptionConfirmed(_) | ServerMessage::SubscriptionPending(_));
+        // A call that was followed and is not there any more is awaited, and not resumed.
+        let awaits = matches!(incoming.message, ServerMessage::SubscriptionPending(_));
+        let stands = matches!(incoming.message, ServerMessage::SubscriptionConfirmed(_))
+            || (awaits && self.position.place().call_id.is_none());
         let pong = matches!(incoming.message, ServerMessage::Pong(_));
-        if !pong && !matches!(verdict, Verdict::Repeat | Verdict::Hole(_)) {
+        if !pong && !matches!(verdict, Verdict::Repeat | Verdict::Hole(_) | Verdict::Again) {
             self.pass(Update::Message(incoming)).await?;
         }
         match verdict {
@@ -150,13 +150,14 @@ impl Follower {
             Verdict::Merged(gap) => self.pass(Update::Gap(gap)).await,
             Verdict::Hole(gap) => {
                 self.pass(Update::Gap(gap)).await?;
-                Err(Break::lost("events were missing"))
+                Err(Break::lost("what came does not follow what came before"))
             }
             Verdict::Restart(gap) => {
                 *resuming = false;
                 self.pass(Update::Gap(gap)).await?;
                 send(socket, self.position.subscribe()).await
             }
+            Verdict::Again => send(socket, self.position.subscribe()).await,
             Verdict::Later(reason) => Err(Break::lost(reason)),
             Verdict::Refused(failure) => Err(Break::failed(failure)),
         }
@@ -169,7 +170,7 @@ impl Follower {
         if !std::mem::replace(&mut self.ready, true) {
             self.pass(Update::Ready(place)).await
         } else if std::mem::take(resuming) {
-            self.pass(Update::Resumed(place)).await
+            self.pass(Update::Resumed { place, proven: self.position.is_proven() }).await
         } else {
             Ok(())
         }
@@ -225,27 +226,6 @@ async fn send(socket: &mut Socket, text: String) -> Result<(), Break> {
     }
 }
 
-/// Reads a frame. A known type with contents this version cannot read still moves the place on by its seq; what is no
-/// message at all is left out.
-fn read(text: &str) -> Option<Incoming> {
-    #[derive(Deserialize)]
-    struct Least {
-        #[serde(rename = "type")]
-        kind: String,
-        #[serde(default)]
-        seq: Option<Seq>,
-    }
-    let raw = text.to_owned();
-    match ServerMessage::parse(text) {
-        Ok(message) => Some(Incoming { raw, seq: message.seq(), message }),
-        Err(_) => {
-            let least: Least = serde_json::from_str(text).ok()?;
-            let seq = least.seq.filter(|_| least.kind != "subscription_confirmed");
-            Some(Incoming { raw, seq, message: ServerMessage::Unknown(least.kind) })
-        }
-    }
-}
-
 /// What a close frame means.
 pub fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
     let Some(frame) = frame else { return Break::Lost { reason: "the connection was closed".into(), wait } };
@@ -267,6 +247,7 @@ pub fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -295,11 +276,15 @@ mod tests {
 
     #[test]
     fn an_unreadable_event_still_counts() {
+        let read = |text: &str| Incoming::read(text.to_owned());
         let incoming = read(r#"{"type":"transcription","speaker_type":"whale","seq":7}"#);
         let Some(Incoming { message: ServerMessage::Unknown(kind), seq: Some(7), .. }) = incoming else {
             panic!("{incoming:?}")
         };
         assert_eq!(kind, "transcription");
+        let new = read(r#"{"type":"transcription_retold","seq":8,"cursor":"8.x"}"#).unwrap();
+        assert_eq!((new.seq, new.cursor.unwrap().as_str()), (Some(8), "8.x"));
+        assert_eq!(read(r#"{"type":"weather","seq":8}"#).unwrap().seq, None, "nothing says that this is an event");
         assert!(read("no json").is_none());
     }
 }

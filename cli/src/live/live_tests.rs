@@ -28,50 +28,61 @@ enum Script {
 
 /// Follows a call on a server that plays `scripts`; gives what was said to the server, and what came of it.
 async fn play(scripts: Vec<Script>, reconnect: bool) -> (Vec<Value>, Vec<Update>) {
+    play_request(scripts, Request { reconnect, ..request(Start::First) }).await
+}
+
+fn request(start: Start) -> Request {
+    let identifier = Identifier::parse("EL_a_1").unwrap();
+    Request { identifier, start, wait: true, follow: true, reconnect: true }
+}
+
+/// The same, of another request.
+async fn play_request(scripts: Vec<Script>, request: Request) -> (Vec<Value>, Vec<Update>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let serving = tokio::spawn(async move {
-        let mut asked = Vec::new();
-        for script in scripts {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            if let Script::Refuse(status) = script {
-                let mut request = [0; 2048];
-                let _ = stream.read(&mut request).await.unwrap();
-                let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                continue;
-            }
-            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            let (rounds, code, stay) = match script {
-                Script::Send(messages) => (vec![messages], None, false),
-                Script::Close(messages, code) => (vec![messages], Some(code), true),
-                Script::Stay(messages) => (vec![messages], None, true),
-                Script::Twice(first, second) => (vec![first, second], None, true),
-                Script::Refuse(_) => unreachable!(),
-            };
-            for messages in rounds {
-                let subscribe = socket.next().await.unwrap().unwrap();
-                asked.push(serde_json::from_str(subscribe.to_text().unwrap()).unwrap());
-                for message in messages {
-                    socket.send(Message::text(message.to_string())).await.unwrap();
-                }
-            }
-            if let Some(code) = code {
-                socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await.unwrap();
-            }
-            while stay && socket.next().await.is_some_and(|frame| frame.is_ok()) {}
-        }
-        asked
-    });
-    let identifier = Identifier::parse("EL_a_1").unwrap();
-    let request = Request { identifier, start: Start::First, wait: true, follow: true, reconnect };
-    let (sender, mut receiver) = mpsc::channel(4);
+    let serving = tokio::spawn(serve(listener, scripts));
+    let (sender, mut receiver) = queue();
     tokio::spawn(follow(Endpoint { flags: String::new(), server, token: Some(Secret::new("t")) }, request, 0, sender));
     let mut updates = Vec::new();
-    while let Some((_, update)) = receiver.recv().await {
+    while let Some((_, update)) = receiver.next().await {
         updates.push(update);
     }
     (serving.await.unwrap(), updates)
+}
+
+/// Plays `scripts`, one a connection; gives what was said to the server.
+async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<Value> {
+    let mut asked = Vec::new();
+    for script in scripts {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        if let Script::Refuse(status) = script {
+            let mut request = [0; 2048];
+            let _ = stream.read(&mut request).await.unwrap();
+            let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            continue;
+        }
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        let (rounds, code, stay) = match script {
+            Script::Send(messages) => (vec![messages], None, false),
+            Script::Close(messages, code) => (vec![messages], Some(code), true),
+            Script::Stay(messages) => (vec![messages], None, true),
+            Script::Twice(first, second) => (vec![first, second], None, true),
+            Script::Refuse(_) => unreachable!(),
+        };
+        for messages in rounds {
+            let subscribe = socket.next().await.unwrap().unwrap();
+            asked.push(serde_json::from_str(subscribe.to_text().unwrap()).unwrap());
+            for message in messages {
+                socket.send(Message::text(message.to_string())).await.unwrap();
+            }
+        }
+        if let Some(code) = code {
+            socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await.unwrap();
+        }
+        while stay && socket.next().await.is_some_and(|frame| frame.is_ok()) {}
+    }
+    asked
 }
 
 fn confirmed(seq: i64) -> Value {
@@ -99,7 +110,7 @@ fn told(updates: &[Update]) -> Vec<String> {
             _ => "other".into(),
         },
         Update::Ready(place) => format!("ready {}", place.seq),
-        Update::Resumed(place) => format!("resumed {}", place.seq),
+        Update::Resumed { place, proven } => format!("resumed {}{}", place.seq, if *proven { ", proven" } else { "" }),
         Update::Reconnecting { .. } => "reconnecting".into(),
         Update::Quiet { .. } => "quiet".into(),
         Update::Heard => "heard".into(),
@@ -246,4 +257,70 @@ async fn the_server_says_when_to_come_back() {
         delay.is_some_and(|delay| (Duration::from_millis(40)..=Duration::from_millis(250)).contains(&delay)),
         "{delay:?}"
     );
+}
+
+fn with_cursor(mut message: Value, cursor: &str) -> Value {
+    message["cursor"] = cursor.into();
+    message
+}
+
+#[tokio::test]
+async fn a_wait_for_new_words_that_breaks_misses_none() {
+    let pending = json!({"type": "subscription_pending", "identifier": "EL_a_1", "message": ""});
+    let turns = (1..=3).map(|seq| with_cursor(turn(seq), &format!("{seq}.AAAAAAAHxxxxxxxxxxx")));
+    let mut messages = vec![with_cursor(confirmed(3), "0.AAAAAAAH")];
+    messages.extend(turns);
+    messages.push(completed(4));
+    let scripts = vec![Script::Send(vec![pending]), Script::Stay(messages)];
+    let (asked, updates) = play_request(scripts, request(Start::Live)).await;
+    assert_eq!(asked[0], json!({"subscribe": "EL_a_1", "wait": true, "history": false}));
+    assert_eq!(asked[1], json!({"subscribe": "EL_a_1", "wait": true}));
+    let expected =
+        ["reconnecting", "confirmed", "resumed 0, proven", "event 1", "event 2", "event 3", "event 4", "ended 4"];
+    assert_eq!(told(&updates)[2..], expected);
+}
+
+#[tokio::test]
+async fn a_cursor_is_sent_back_and_proves_the_resumption() {
+    let behind = "1.AAAAAAAHxxxxxxxxxxx";
+    let scripts = vec![
+        Script::Send(vec![with_cursor(confirmed(0), "0.AAAAAAAH")]),
+        Script::Send(vec![with_cursor(confirmed(0), "0.AAAAAAAH"), with_cursor(turn(1), behind)]),
+        Script::Stay(vec![with_cursor(confirmed(1), behind), completed(2)]),
+    ];
+    let (asked, updates) = play(scripts, true).await;
+    assert_eq!(asked[1], json!({"subscribe": "EL_a_1", "wait": true, "after": "0.AAAAAAAH"}));
+    assert_eq!(asked[2], json!({"subscribe": "EL_a_1", "wait": true, "after": behind}));
+    let resumed: Vec<_> = told(&updates).into_iter().filter(|what| what.starts_with("resumed")).collect();
+    assert_eq!(resumed, ["resumed 0, proven", "resumed 1, proven"]);
+}
+
+#[tokio::test]
+async fn a_call_that_is_gone_is_awaited_and_not_resumed() {
+    let pending = json!({"type": "subscription_pending", "identifier": "EL_a_1", "message": ""});
+    let invalid = json!({"type": "error", "message": "no", "code": "CURSOR_INVALID", "identifier": "EL_a_1"});
+    let scripts = vec![
+        Script::Send(vec![confirmed(1), turn(1)]),
+        Script::Twice(vec![pending, invalid], vec![confirmed(1), completed(1)]),
+    ];
+    let (_, updates) = play(scripts, true).await;
+    assert_eq!(
+        told(&updates)[3..],
+        ["reconnecting", "pending", "error", "CursorInvalid { after: 1 }", "confirmed", "event 1", "ended 1"]
+    );
+}
+
+#[tokio::test]
+async fn all_there_is_now_includes_the_log_of_the_call_it_was_merged_into() {
+    const OTHER: &str = "00000000-0000-0000-0000-000000000008";
+    let merged =
+        json!({"type": "call_merged", "identifier": "EL_a_1", "from_call_id": CALL, "call_id": OTHER, "message": ""});
+    let mut survivor = confirmed(2);
+    survivor["call_id"] = OTHER.into();
+    let scripts = vec![Script::Stay(vec![confirmed(2), turn(1), merged, survivor, turn(1), turn(2)])];
+    let (_, updates) = play_request(scripts, Request { follow: false, ..request(Start::First) }).await;
+    let told = told(&updates);
+    assert_eq!(told[2..4], ["event 1", "other"]);
+    assert!(told[4].starts_with("Merged"), "{told:?}");
+    assert_eq!(told[5..], ["confirmed", "event 1", "event 2", "caught up"]);
 }

@@ -12,8 +12,7 @@ fn position(start: Start) -> Position {
 }
 
 fn incoming(text: &str) -> Incoming {
-    let message = ServerMessage::parse(text).unwrap();
-    Incoming { raw: text.to_owned(), seq: message.seq(), message }
+    Incoming::read(text.to_owned()).unwrap()
 }
 
 fn confirmed(call_id: &str, status: &str, seq: Seq) -> Incoming {
@@ -40,20 +39,20 @@ fn error(code: &str) -> Incoming {
     incoming(&format!(r#"{{"type":"error","message":"no","code":"{code}","identifier":"EL_a_1"}}"#))
 }
 
-fn asked(position: &Position) -> serde_json::Value {
+fn asked(position: &mut Position) -> serde_json::Value {
     serde_json::from_str(&position.subscribe()).unwrap()
 }
 
 #[test]
 fn resumes_behind_the_last_event_of_the_same_call() {
     let mut position = position(Start::First);
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1"}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
     assert_eq!(position.take(&confirmed(CALL, "in_progress", 1)), Verdict::Pass);
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1", "after": 0, "call_id": CALL}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": 0, "call_id": CALL}));
     for seq in 1..=2 {
         assert_eq!(position.take(&turn(seq)), Verdict::Pass);
     }
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1", "after": 2, "call_id": CALL}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": 2, "call_id": CALL}));
 }
 
 #[test]
@@ -70,10 +69,10 @@ fn repeats_are_dropped_and_holes_do_not_move_the_place() {
 #[test]
 fn live_begins_at_the_head() {
     let mut position = position(Start::Live);
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1", "history": false}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "history": false}));
     position.take(&confirmed(CALL, "in_progress", 12));
     assert_eq!(position.take(&turn(13)), Verdict::Pass);
-    assert_eq!(asked(&position)["after"], 13);
+    assert_eq!(asked(&mut position)["after"], 13);
 }
 
 #[test]
@@ -90,7 +89,7 @@ fn the_end_is_the_result_with_nothing_behind_it() {
 
 #[test]
 fn an_ended_call_without_a_result_ends_at_its_head() {
-    let mut position = position(Start::After(Place { seq: 4, call_id: None }));
+    let mut position = position(Start::After(Place::after(4)));
     assert!(!position.is_done());
     position.take(&confirmed(CALL, "failed", 4));
     assert!(position.is_done());
@@ -109,9 +108,9 @@ fn a_live_call_goes_on_behind_its_head_unless_not_followed() {
 
 #[test]
 fn a_bad_cursor_starts_over_and_says_where_it_stood() {
-    let mut position = position(Start::After(Place { seq: 9, call_id: CALL.parse().ok() }));
+    let mut position = position(Start::After(Place { seq: 9, call_id: CALL.parse().ok(), cursor: None }));
     assert_eq!(position.take(&error("CURSOR_INVALID")), Verdict::Restart(Gap::CursorInvalid { after: 9 }));
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1"}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
     position.take(&confirmed(OTHER, "in_progress", 1));
     assert_eq!(position.take(&turn(1)), Verdict::Pass);
 }
@@ -125,8 +124,14 @@ fn a_merge_goes_on_with_the_other_log_from_its_start() {
         r#"{{"type":"call_merged","identifier":"EL_a_1","from_call_id":"{CALL}","call_id":"{OTHER}","message":""}}"#
     ));
     assert_eq!(position.take(&merged), Verdict::Merged(Gap::Merged { call_id: OTHER.parse().unwrap() }));
-    assert_eq!(asked(&position), json!({"subscribe": "EL_a_1", "after": 0, "call_id": OTHER}));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
+    position.follow = false;
+    assert!(!position.is_done(), "nothing of the surviving log has come");
+    position.take(&confirmed(OTHER, "in_progress", 2));
     assert_eq!(position.take(&turn(1)), Verdict::Pass);
+    assert!(!position.is_done());
+    assert_eq!(position.take(&turn(2)), Verdict::Pass);
+    assert!(position.is_done());
 }
 
 #[test]
@@ -143,4 +148,101 @@ fn errors_stop_or_wait() {
     }
     assert_eq!(position(Start::First).take(&error("SUBSCRIPTION_FAILED")), Verdict::Later("no".into()));
     assert_eq!(position(Start::First).take(&error("SOMETHING_NEW")), Verdict::Pass);
+}
+
+/// The same message with a cursor, as servers of this version send it.
+fn with_cursor(incoming: &Incoming, cursor: &str) -> Incoming {
+    let end = incoming.raw.rfind('}').unwrap();
+    self::incoming(&format!(r#"{},"cursor":"{cursor}"}}"#, &incoming.raw[..end]))
+}
+
+const START: &str = "0.AAAAAAAH";
+
+fn cursor(seq: Seq) -> String {
+    format!("{seq}.AAAAAAAHtagOfEvent{}", seq % 10)
+}
+
+#[test]
+fn a_cursor_is_all_that_is_sent() {
+    let mut position = position(Start::First);
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 2), START));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": START}), "before the first event too");
+    for seq in 1..=2 {
+        position.take(&with_cursor(&turn(seq), &cursor(seq)));
+        assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": cursor(seq)}));
+    }
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 2), &cursor(2)));
+    assert!(position.is_proven());
+    let merged = incoming(&format!(
+        r#"{{"type":"call_merged","identifier":"EL_a_1","from_call_id":"{CALL}","call_id":"{OTHER}","message":""}}"#
+    ));
+    position.take(&merged);
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
+    position.take(&with_cursor(&confirmed(OTHER, "in_progress", 7), "0.AAAAAAAI"));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": "0.AAAAAAAI"}));
+}
+
+#[test]
+fn only_a_cursor_proves_that_nothing_is_missing() {
+    let mut position = position(Start::First);
+    position.take(&confirmed(CALL, "in_progress", 1));
+    position.take(&turn(1));
+    asked(&mut position);
+    position.take(&confirmed(CALL, "in_progress", 1));
+    assert!(!position.is_proven(), "a server without cursors");
+    position.take(&with_cursor(&turn(2), &cursor(2)));
+    asked(&mut position);
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 2), &cursor(2)));
+    assert!(position.is_proven());
+    position.take(&confirmed(CALL, "in_progress", 2));
+    assert!(!position.is_proven(), "its answer has no cursor");
+}
+
+#[test]
+fn a_call_awaited_live_is_asked_for_from_its_start() {
+    let pending = incoming(r#"{"type":"subscription_pending","identifier":"EL_a_1","message":""}"#);
+    let mut position = position(Start::Live);
+    position.wait = true;
+    assert_eq!(asked(&mut position)["history"], false);
+    position.take(&pending);
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "wait": true}), "after a break");
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 3), START));
+    assert!(position.is_proven());
+    for seq in 1..=3 {
+        assert_eq!(position.take(&turn(seq)), Verdict::Pass, "{seq}");
+    }
+}
+
+#[test]
+fn live_begins_where_the_confirmation_says() {
+    let mut position = position(Start::Live);
+    asked(&mut position);
+    // The call was made by an event that is delivered too, so the log's head is not where the subscription starts.
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 1), START));
+    assert_eq!(position.take(&turn(1)), Verdict::Pass);
+    // The text of a cursor is the server's: one that cannot be read is sent back all the same.
+    let mut position = self::position(Start::Live);
+    position.take(&with_cursor(&confirmed(CALL, "in_progress", 12), "v9:opaque"));
+    assert_eq!(asked(&mut position)["after"], "v9:opaque");
+    assert_eq!(position.take(&turn(13)), Verdict::Pass);
+    assert_eq!(position.take(&turn(15)), Verdict::Hole(Gap::Hole { expected: 14, found: 15 }));
+}
+
+#[test]
+fn a_server_that_refuses_cursors_gets_a_seq() {
+    let place = Place { seq: 4, call_id: CALL.parse().ok(), cursor: cursor(4).parse().ok() };
+    let mut position = position(Start::After(place));
+    assert_eq!(asked(&mut position)["after"], cursor(4));
+    assert_eq!(position.take(&error("INVALID_MESSAGE_FORMAT")), Verdict::Again);
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": 4, "call_id": CALL}));
+    assert!(matches!(position.take(&error("INVALID_MESSAGE_FORMAT")), Verdict::Refused(_)), "and not for ever");
+}
+
+#[test]
+fn a_name_that_leads_to_another_record_is_a_gap() {
+    let mut position = position(Start::First);
+    position.take(&confirmed(CALL, "in_progress", 1));
+    position.take(&turn(1));
+    assert_eq!(position.take(&confirmed(OTHER, "in_progress", 4)), Verdict::Hole(Gap::CursorInvalid { after: 1 }));
+    assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
 }

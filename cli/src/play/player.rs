@@ -7,7 +7,7 @@ use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{Came, Recording, Step};
-use crate::live::{Gap, Place, Update};
+use crate::live::{Gap, Incoming, Place, Update};
 use crate::replay::Speed;
 
 /// Longest silence that is waited for, in the recording's seconds; the rest of a longer one is left out.
@@ -111,7 +111,7 @@ impl Player {
     fn due(&mut self) -> Option<Timestamp> {
         let (shows, broke) = (self.clock.shows, self.broke);
         let step = self.steps.peek()?;
-        let resumed = matches!(&step.came, Came::Own(update) if matches!(**update, Update::Resumed(_)));
+        let resumed = matches!(&step.came, Came::Own(update) if matches!(**update, Update::Resumed { .. }));
         Some(match (broke, step.at) {
             (Some(broke), Some(at)) if resumed => later(shows, at.secs_since(broke).max(0.0)),
             _ => spoken(step).unwrap_or(shows),
@@ -126,7 +126,7 @@ impl Player {
         self.clock = Clock { shows: self.now(at).max(due), since: self.clock.since.map(|_| at) };
         match &update {
             Update::Reconnecting { .. } => self.broke = self.broke.or(written),
-            Update::Resumed(_) => self.broke = None,
+            Update::Resumed { .. } => self.broke = None,
             _ => {}
         }
         let progress = &mut self.calls[call];
@@ -137,17 +137,12 @@ impl Player {
 
 impl Progress {
     fn note(&mut self, update: &Update) {
+        self.place.note(update);
         match update {
-            Update::Message(incoming) => {
-                self.place.seq = incoming.seq.unwrap_or(self.place.seq);
-                match &incoming.message {
-                    ServerMessage::Transcription(turn) => self.start = self.start.or(Some(turn.timestamp)),
-                    ServerMessage::SubscriptionConfirmed(confirmed) => self.place.call_id = Some(confirmed.call_id),
-                    _ => {}
-                }
+            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => {
+                self.start = self.start.or(Some(turn.timestamp));
             }
-            Update::Ready(place) | Update::Resumed(place) => self.place = *place,
-            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => *self = Self::default(),
+            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => self.start = None,
             _ => {}
         }
     }

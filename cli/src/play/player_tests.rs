@@ -57,14 +57,14 @@ fn a_long_silence_is_cut_and_what_follows_keeps_its_pace() {
 
 #[test]
 fn a_break_takes_as_long_as_it_took_whenever_it_was_saved() {
-    let place = Place { seq: 1, call_id: None };
+    let place = Place::after(1);
     let gone = Update::Reconnecting { attempt: 1, delay: Duration::from_secs(1), reason: "gone".into(), broke: true };
     let days_later = 500_000;
     let steps = vec![
         step(Update::Ready(Place::default()), Some(at(days_later - 9))),
         turn(1, 0),
         step(gone, Some(at(days_later))),
-        step(Update::Resumed(place), Some(at(days_later + 7))),
+        step(Update::Resumed { place, proven: true }, Some(at(days_later + 7))),
         turn(2, 3),
         turn(3, 9),
     ];

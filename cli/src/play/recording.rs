@@ -10,7 +10,7 @@ use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{EndReason, Ending, Gap, Incoming, Place, Update};
+use crate::live::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update};
 use crate::tail::VERSION;
 
 /// Longest line taken, in bytes: a call's result with all the provider's analysis.
@@ -52,11 +52,14 @@ impl Came {
             Self::Said(raw) => String::from(raw),
             Self::Own(update) => return *update,
         };
-        let head: Option<Head> = serde_json::from_str(&raw).ok();
-        let (kind, seq) = head.map_or_else(Default::default, |head| (head.kind, head.seq));
-        let seq = seq.filter(|_| kind != "subscription_confirmed");
-        let message = ServerMessage::parse(&raw).unwrap_or(ServerMessage::Unknown(kind));
-        Update::Message(Incoming { raw, message, seq })
+        // What is no message at all was refused when the file was read.
+        let incoming = Incoming::read(raw).unwrap_or_else(|| Incoming {
+            raw: String::new(),
+            message: ServerMessage::Unknown(String::new()),
+            seq: None,
+            cursor: None,
+        });
+        Update::Message(incoming)
     }
 }
 
@@ -140,10 +143,17 @@ enum Own {
         version: Option<u32>,
         after: Seq,
         call_id: Option<CallId>,
+        #[serde(default)]
+        cursor: Option<CursorText>,
     },
     Resumed {
         after: Seq,
         call_id: Option<CallId>,
+        #[serde(default)]
+        cursor: Option<CursorText>,
+        // Tails of earlier versions said that nothing was missed without a proof.
+        #[serde(default)]
+        proven: bool,
     },
     Reconnecting {
         attempt: u32,
@@ -158,6 +168,8 @@ enum Own {
         status: Option<CallStatus>,
         seq: Seq,
         call_id: Option<CallId>,
+        #[serde(default)]
+        cursor: Option<CursorText>,
     },
 }
 
@@ -229,8 +241,10 @@ impl Reading {
                     "it was saved by a newer callscope: its format is version {version}, and this one reads up to {VERSION}"
                 ));
             }
-            Own::Ready { after, call_id, .. } => Update::Ready(Place { seq: after, call_id }),
-            Own::Resumed { after, call_id } => Update::Resumed(Place { seq: after, call_id }),
+            Own::Ready { after, call_id, cursor, .. } => Update::Ready(Place { seq: after, call_id, cursor }),
+            Own::Resumed { after, call_id, cursor, proven } => {
+                Update::Resumed { place: Place { seq: after, call_id, cursor }, proven }
+            }
             Own::Reconnecting { attempt, after_ms, reason } => {
                 Update::Reconnecting { attempt, delay: Duration::from_millis(after_ms), reason, broke: true }
             }
@@ -239,14 +253,14 @@ impl Reading {
             Own::Gap(OwnGap::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
             // Whoever saved it left; the call went on.
             Own::End { reason, .. } if reason == "interrupted" => return Ok(None),
-            Own::End { reason, message, status, seq, call_id } => {
+            Own::End { reason, message, status, seq, call_id, cursor } => {
                 self.ended[call] = true;
                 let reason = match reason.as_str() {
                     "call_ended" => EndReason::CallEnded,
                     "caught_up" => EndReason::CaughtUp,
                     _ => EndReason::Failed(Failure::error(message.unwrap_or(reason))),
                 };
-                Update::Ended(Ending { reason, status, place: Place { seq, call_id } })
+                Update::Ended(Ending { reason, status, place: Place { seq, call_id, cursor } })
             }
         }))
     }

@@ -22,13 +22,12 @@ fn what_tail_wrote_is_read_back() {
     use crate::tail::{Ndjson, Sink as _};
     let mut bytes = Vec::new();
     let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()]);
-    let place = Place { seq: 1, call_id: CALL.parse().ok() };
-    let message = ServerMessage::parse(&turn("EL_a_1", 1)).unwrap();
+    let place = Place { seq: 1, call_id: CALL.parse().ok(), cursor: "1.AAAAAAAHxxxxxxxxxxx".parse().ok() };
     let updates = [
         Update::Ready(Place { seq: 0, ..place }),
-        Update::Message(Incoming { raw: turn("EL_a_1", 1), message, seq: Some(1) }),
+        Update::Message(Incoming::read(turn("EL_a_1", 1)).unwrap()),
         Update::Reconnecting { attempt: 1, delay: Duration::from_millis(250), reason: "gone".into(), broke: true },
-        Update::Resumed(place),
+        Update::Resumed { place, proven: true },
         Update::Gap(Gap::Hole { expected: 2, found: 4 }),
         Update::Gap(Gap::CursorInvalid { after: 2 }),
         Update::Gap(Gap::Merged { call_id: CALL.parse().unwrap() }),
@@ -67,4 +66,21 @@ fn a_wrong_line_is_named_and_half_a_last_one_is_not() {
 fn a_newer_version_is_refused() {
     let line = r#"{"type":"ready","version":99,"identifier":"a","after":0,"call_id":null}"#;
     assert!(read(&format!("{line}\n")).unwrap_err().message.contains("newer"));
+}
+
+#[test]
+fn tails_with_and_without_cursors_play_back() {
+    let with = turn("a", 1).replace(
+        r#""seq":1}"#,
+        r#""seq":1,"call_id":"00000000-0000-0000-0000-000000000007","cursor":"1.AAAAAAAHxxxxxxxxxxx"}"#,
+    );
+    let resumed = r#"{"type":"resumed","identifier":"a","after":1,"call_id":null}"#;
+    let recording = read(&format!("{with}\n{resumed}\n{}\n", turn("a", 2))).unwrap();
+    let updates: Vec<Update> = recording.steps.into_iter().map(|step| step.came.into_update()).collect();
+    let [Update::Message(first), Update::Resumed { proven: false, .. }, Update::Message(second), _] = &updates[..]
+    else {
+        panic!("{updates:?}")
+    };
+    assert_eq!((first.seq, first.cursor.unwrap().as_str()), (Some(1), "1.AAAAAAAHxxxxxxxxxxx"));
+    assert_eq!((second.seq, second.cursor), (Some(2), None));
 }

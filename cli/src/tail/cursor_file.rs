@@ -7,22 +7,26 @@ use callscope_common::{CallId, Identifier, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Result;
-use crate::live::Place;
+use crate::live::{CursorText, Place};
 use crate::state_file;
 
 /// Places by identifier, in one JSON file that is replaced whole.
 #[derive(Debug)]
 pub struct CursorFile {
     path: PathBuf,
-    places: BTreeMap<String, Cursor>,
+    places: BTreeMap<String, Kept>,
     changed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Cursor {
+#[serde(deny_unknown_fields)]
+struct Kept {
     seq: Seq,
+    /// Written by versions without cursors too, and for servers without them.
     #[serde(default)]
     call_id: Option<CallId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<CursorText>,
 }
 
 impl CursorFile {
@@ -34,15 +38,16 @@ impl CursorFile {
 
     /// How far the call was read.
     pub fn place(&self, identifier: &Identifier) -> Option<Place> {
-        let cursor = self.places.get(identifier.as_str())?;
-        Some(Place { seq: cursor.seq.max(0), call_id: cursor.call_id })
+        let Kept { seq, call_id, cursor } = *self.places.get(identifier.as_str())?;
+        Some(Place { seq: seq.max(0), call_id, cursor })
     }
 
     /// Notes how far it was read now.
     pub fn reached(&mut self, identifier: &Identifier, place: Place) {
-        let cursor = Cursor { seq: place.seq, call_id: place.call_id };
-        if place.call_id.is_some() && self.places.get(identifier.as_str()) != Some(&cursor) {
-            self.places.insert(identifier.to_string(), cursor);
+        let Place { seq, call_id, cursor } = place;
+        let kept = Kept { seq, call_id, cursor };
+        if call_id.is_some() && self.places.get(identifier.as_str()) != Some(&kept) {
+            self.places.insert(identifier.to_string(), kept);
             self.changed = true;
         }
     }
@@ -68,7 +73,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cursors");
         let (a, b) = (Identifier::parse("EL_a_1").unwrap(), Identifier::parse("EL_b_1").unwrap());
-        let place = Place { seq: 12, call_id: Some(CallId::from_u128(7)) };
+        let place =
+            Place { seq: 12, call_id: Some(CallId::from_u128(7)), cursor: "12.AAAAAAAHxxxxxxxxxxx".parse().ok() };
         let mut file = CursorFile::open(&path).unwrap();
         file.reached(&a, place);
         file.write().unwrap();
@@ -80,7 +86,15 @@ mod tests {
     fn another_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
-        fs::write(&path, "dear diary").unwrap();
-        assert!(CursorFile::open(&path).is_err());
+        let of_listen = r#"{"deliveries_after":null,"sending":null}"#;
+        let bad_cursor = r#"{"EL_a_1":{"seq":3,"cursor":"a b"}}"#;
+        for other in ["dear diary", "", of_listen, bad_cursor] {
+            fs::write(&path, other).unwrap();
+            assert!(CursorFile::open(&path).is_err(), "{other:?}");
+        }
+        // What versions without cursors wrote is read.
+        fs::write(&path, r#"{"EL_a_1":{"seq":3,"call_id":null}}"#).unwrap();
+        let place = CursorFile::open(&path).unwrap().place(&Identifier::parse("EL_a_1").unwrap());
+        assert_eq!(place, Some(Place::after(3)));
     }
 }

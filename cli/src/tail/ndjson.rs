@@ -7,7 +7,7 @@ use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Serialize;
 
 use super::Sink;
-use crate::live::{EndReason, Ending, Gap, Place, Update};
+use crate::live::{CursorText, EndReason, Ending, Gap, Place, Update};
 use crate::output::Safe;
 
 /// The version of the lines of our own. Fields may be added under one version, and types; what is there keeps its meaning.
@@ -28,6 +28,11 @@ impl<W: Write> Ndjson<W> {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
         let clock = || Timestamp::from_system_time(SystemTime::now());
         Self { writer, clock, identifiers, places, over }
+    }
+
+    /// What it wrote to.
+    pub fn into_inner(self) -> W {
+        self.writer
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
@@ -55,13 +60,14 @@ enum Own<'a> {
     Ready {
         version: u32,
         identifier: &'a Identifier,
-        after: Seq,
-        call_id: Option<CallId>,
+        #[serde(flatten)]
+        place: OwnPlace,
     },
     Resumed {
         identifier: &'a Identifier,
-        after: Seq,
-        call_id: Option<CallId>,
+        #[serde(flatten)]
+        place: OwnPlace,
+        proven: bool,
     },
     Reconnecting {
         identifier: &'a Identifier,
@@ -82,6 +88,20 @@ enum Own<'a> {
 }
 
 #[derive(Serialize)]
+struct OwnPlace {
+    after: Seq,
+    call_id: Option<CallId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<CursorText>,
+}
+
+impl From<&Place> for OwnPlace {
+    fn from(place: &Place) -> Self {
+        Self { after: place.seq, call_id: place.call_id, cursor: place.cursor }
+    }
+}
+
+#[derive(Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 enum OwnGap {
     CursorInvalid { after: Seq },
@@ -97,6 +117,8 @@ struct OwnEnd<'a> {
     status: Option<CallStatus>,
     seq: Seq,
     call_id: Option<CallId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<CursorText>,
 }
 
 impl From<&Gap> for OwnGap {
@@ -116,7 +138,8 @@ impl<'a> From<&'a Ending> for OwnEnd<'a> {
             EndReason::CaughtUp => ("caught_up", None),
             EndReason::Failed(failure) => ("failed", Some(failure.message.as_str())),
         };
-        Self { reason, message, status: ending.status, seq: ending.place.seq, call_id: ending.place.call_id }
+        let Place { seq, call_id, cursor } = ending.place;
+        Self { reason, message, status: ending.status, seq, call_id, cursor }
     }
 }
 
@@ -129,16 +152,12 @@ impl<W: Write> Sink for Ndjson<W> {
     }
 
     fn update(&mut self, call: usize, update: &Update, _: Option<Timestamp>) -> io::Result<()> {
+        self.places[call].note(update);
         let identifier = &self.identifiers[call].clone();
         let own = match update {
-            Update::Message(incoming) => {
-                self.places[call] = Place { seq: incoming.seq.unwrap_or(self.places[call].seq), ..self.places[call] };
-                return self.line(&incoming.raw);
-            }
-            Update::Ready(Place { seq, call_id }) => {
-                Own::Ready { version: VERSION, identifier, after: *seq, call_id: *call_id }
-            }
-            Update::Resumed(Place { seq, call_id }) => Own::Resumed { identifier, after: *seq, call_id: *call_id },
+            Update::Message(incoming) => return self.line(&incoming.raw),
+            Update::Ready(place) => Own::Ready { version: VERSION, identifier, place: place.into() },
+            Update::Resumed { place, proven } => Own::Resumed { identifier, place: place.into(), proven: *proven },
             Update::Reconnecting { attempt, delay, reason, .. } => {
                 Own::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
             }
@@ -156,8 +175,8 @@ impl<W: Write> Sink for Ndjson<W> {
     fn interrupted(&mut self) -> io::Result<()> {
         for call in 0..self.identifiers.len() {
             if !self.over[call] {
-                let Place { seq, call_id } = self.places[call];
-                let end = OwnEnd { reason: "interrupted", message: None, status: None, seq, call_id };
+                let Place { seq, call_id, cursor } = self.places[call];
+                let end = OwnEnd { reason: "interrupted", message: None, status: None, seq, call_id, cursor };
                 self.own(Own::End { identifier: &self.identifiers[call].clone(), end })?;
             }
         }
@@ -170,7 +189,6 @@ impl<W: Write> Sink for Ndjson<W> {
 mod tests {
     use super::*;
     use crate::live::Incoming;
-    use callscope_common::protocol::ServerMessage;
 
     #[test]
     fn messages_pass_as_they_came_and_every_line_is_one_document() {
@@ -178,23 +196,29 @@ mod tests {
         let mut ndjson = Ndjson::new(&mut bytes, Vec::new());
         ndjson.opened(&Identifier::parse("EL_a_1").unwrap()).unwrap();
         ndjson.clock = || Timestamp::from_unix_secs(0).unwrap();
-        let raw = "{\"type\":\"new\",\n \"x\": 1e400}".to_owned();
-        let message = ServerMessage::Unknown("new".into());
-        ndjson.update(0, &Update::Message(Incoming { raw, message, seq: Some(7) }), None).unwrap();
+        let raw = "{\"type\":\"new\",\n \"x\": 1e400,\"seq\":7,\"cursor\":\"7.AAAAAAAH\"}".to_owned();
+        ndjson.update(0, &Update::Message(Incoming::read(raw).unwrap()), None).unwrap();
         ndjson.update(0, &Update::Gap(Gap::Hole { expected: 2, found: 4 }), None).unwrap();
-        ndjson.update(0, &Update::Ready(Place::default()), None).unwrap();
+        let place = Place { seq: 7, call_id: None, cursor: "7.AAAAAAAH".parse().ok() };
+        ndjson.update(0, &Update::Ready(place), None).unwrap();
         ndjson.interrupted().unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "{\"type\":\"new\",  \"x\": 1e400}");
+        assert_eq!(lines[0], "{\"type\":\"new\",  \"x\": 1e400,\"seq\":7,\"cursor\":\"7.AAAAAAAH\"}");
         assert_eq!(
             lines[1],
             r#"{"type":"gap","identifier":"EL_a_1","reason":"missing","expected":2,"found":4,"at":"1970-01-01T00:00:00.000000Z"}"#
         );
-        assert!(lines[2].starts_with(r#"{"type":"ready","version":1,"identifier":"EL_a_1","#), "{}", lines[2]);
+        assert!(
+            lines[2].starts_with(
+                r#"{"type":"ready","version":1,"identifier":"EL_a_1","after":7,"call_id":null,"cursor":"7.AAAAAAAH","#
+            ),
+            "{}",
+            lines[2]
+        );
         assert_eq!(
             lines[3],
-            r#"{"type":"end","identifier":"EL_a_1","reason":"interrupted","status":null,"seq":7,"call_id":null,"at":"1970-01-01T00:00:00.000000Z"}"#
+            r#"{"type":"end","identifier":"EL_a_1","reason":"interrupted","status":null,"seq":7,"call_id":null,"cursor":"7.AAAAAAAH","at":"1970-01-01T00:00:00.000000Z"}"#
         );
         assert_eq!(lines.len(), 4);
     }

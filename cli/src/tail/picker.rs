@@ -27,7 +27,7 @@ pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
 }
 
 async fn ask(calls: &[CallView]) -> Result<usize> {
-    let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+    let width = crate::tui::screen::size().0.into();
     let mut stderr = io::stderr();
     for (number, call) in calls.iter().enumerate() {
         let _ = writeln!(stderr, "{}", cut(&line(number + 1, call), Some(width)));

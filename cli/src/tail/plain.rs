@@ -8,7 +8,7 @@ use callscope_common::{CallData, Identifier, Speaker, Timestamp, text};
 
 use super::{Sink, parts};
 use crate::console::Console;
-use crate::live::{EndReason, Ending, Gap, Update};
+use crate::live::{EndReason, Ending, Gap, Place, Update};
 use crate::output::moment;
 
 /// Writes turns as `MM:SS speaker  text`.
@@ -119,8 +119,8 @@ impl<W: Write> Sink for Plain<W> {
                 let line = format!("{prefix}{what} ({reason}); trying again in {:.1} s", delay.as_secs_f64());
                 if *attempt == 1 { self.console.say(line) } else { self.console.debug(line) }
             }
-            Update::Resumed(place) => {
-                self.console.say(format!("{prefix}connected again; resumed after seq {}, nothing missed", place.seq));
+            Update::Resumed { place, proven } => {
+                self.console.say(format!("{prefix}connected again{}", resumed_words(place, *proven)));
             }
             Update::Gap(gap) => self.console.warn(format!("{prefix}{}", gap_words(gap))),
         }
@@ -132,11 +132,22 @@ impl<W: Write> Sink for Plain<W> {
     }
 }
 
+/// Where a stream goes on, for people; that nothing was missed only where that is proven.
+pub fn resumed_words(place: &Place, proven: bool) -> String {
+    match (place.call_id, proven) {
+        (None, _) => String::new(),
+        (Some(_), true) => format!("; resumed after seq {}, nothing missed", place.seq),
+        (Some(_), false) => format!("; resumed after seq {}", place.seq),
+    }
+}
+
 /// A gap, for people.
 pub fn gap_words(gap: &Gap) -> String {
     match gap {
         Gap::CursorInvalid { after } => {
-            format!("the server's log of this call has no place after seq {after}; the log follows from its start")
+            format!(
+                "the server's log of this call has no such place behind seq {after}; the log follows from its start"
+            )
         }
         Gap::Hole { expected, found } => {
             format!("event {found} came where {expected} was due; connecting again to get what is missing")
@@ -167,8 +178,7 @@ mod tests {
         let mut plain = Plain::new(&mut bytes, Console::silent(), identifiers, false, false);
         let start = Timestamp::parse_rfc3339("2026-10-01T14:00:00Z");
         for raw in messages {
-            let message = ServerMessage::parse(raw).unwrap();
-            let incoming = Incoming { raw: (*raw).to_owned(), seq: message.seq(), message };
+            let incoming = Incoming::read((*raw).to_owned()).unwrap();
             plain.update(0, &Update::Message(incoming), start).unwrap();
         }
         String::from_utf8(bytes).unwrap()

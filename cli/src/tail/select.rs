@@ -1,23 +1,21 @@
 //! Which updates are shown: the last N turns of what was there, and turns that match.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, Timestamp};
-use regex::Regex;
-use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::args;
 use crate::live::{Gap, Incoming, Place, Update};
+use crate::tui::pattern::Pattern;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Only so many turns of what was there before.
     last: Option<usize>,
-    include: Vec<Regex>,
-    exclude: Vec<Regex>,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
 }
 
 impl Selection {
@@ -32,10 +30,8 @@ impl Selection {
             Update::Message(Incoming { message: ServerMessage::TranscriptionPartial(turn), .. }) => &turn.message_text,
             _ => return true,
         };
-        // Both sides in composed letters: what looks the same is the same.
-        let text: Cow<'_, str> = if is_nfc(text) { text.into() } else { text.nfc().collect::<String>().into() };
-        (self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(&text)))
-            && !self.exclude.iter().any(|regex| regex.is_match(&text))
+        (self.include.is_empty() || self.include.iter().any(|pattern| pattern.matches(text)))
+            && !self.exclude.iter().any(|pattern| pattern.matches(text))
     }
 }
 
@@ -97,26 +93,12 @@ impl Selector {
     }
 
     fn note(&mut self, update: &Update) {
+        self.place.note(update);
         match update {
-            Update::Message(incoming) => {
-                if let Some(seq) = incoming.seq {
-                    self.place.seq = seq;
-                }
-                match &incoming.message {
-                    ServerMessage::Transcription(turn) if self.start.is_none() => self.start = Some(turn.timestamp),
-                    ServerMessage::SubscriptionConfirmed(confirmed) => self.place.call_id = Some(confirmed.call_id),
-                    _ => {}
-                }
+            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) if self.start.is_none() => {
+                self.start = Some(turn.timestamp);
             }
-            Update::Ready(place) | Update::Resumed(place) => self.place = *place,
-            Update::Gap(Gap::CursorInvalid { .. }) => {
-                self.place = Place::default();
-                self.start = None;
-            }
-            Update::Gap(Gap::Merged { call_id }) => {
-                self.place = Place { seq: 0, call_id: Some(*call_id) };
-                self.start = None;
-            }
+            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => self.start = None,
             _ => {}
         }
     }
@@ -153,8 +135,7 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> Update {
-        let message = ServerMessage::parse(text).unwrap();
-        Update::Message(Incoming { raw: text.into(), seq: message.seq(), message })
+        Update::Message(Incoming::read(text.into()).unwrap())
     }
 
     fn confirmed(seq: Seq) -> Update {
@@ -201,7 +182,7 @@ mod tests {
 
     #[test]
     fn turns_are_chosen_by_their_text() {
-        let regex = |text: &str| vec![Regex::new(text).unwrap()];
+        let regex = |text: &str| vec![text.parse::<Pattern>().unwrap()];
         let options = args::Tail { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
         let mut selector = selector(&options);
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
@@ -211,8 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn turns_are_found_however_their_letters_are_written() {
+        let include = vec!["한국어 zürich".parse::<Pattern>().unwrap()];
+        let mut selector = selector(&args::Tail { include, ..Default::default() });
+        let apart = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165} Zu\u{308}rich";
+        let Update::Message(incoming) = turn(1) else { panic!() };
+        assert_eq!(selector.take(message(&incoming.raw.replace("turn 1", apart))).len(), 1);
+        assert!(selector.take(turn(2)).is_empty());
+    }
+
+    #[test]
     fn a_head_that_does_not_match_still_releases_what_was_held() {
-        let regex = vec![Regex::new("turn 1").unwrap()];
+        let regex = vec!["turn 1".parse::<Pattern>().unwrap()];
         let mut selector = selector(&args::Tail { lines: Some(5), include: regex, ..Default::default() });
         selector.take(confirmed(2));
         assert!(selector.take(turn(1)).is_empty());

@@ -63,7 +63,7 @@ impl Signals {
 }
 
 /// The next signal of a kind that is waited for; never, where it is not.
-async fn next_of(signal: &mut Option<unix::Signal>) {
+pub async fn next_of(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,

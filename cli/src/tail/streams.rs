@@ -10,16 +10,15 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{CursorFile, Ndjson, Selection, Selector, Sink as _, live_calls};
+use super::{CursorFile, Save, Selection, Selector, live_calls};
 use crate::args;
 use crate::client::Client;
-use crate::exit::{Exit, Failure, Result};
-use crate::live::{self, EndReason, Ending, Endpoint, Place, Request, Start, Update};
+use crate::exit::{Exit, Result};
+use crate::live::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
 use crate::output::behind;
 use crate::settings::Settings;
 
-/// How many updates may wait between the sockets and the writer. While it is full the sockets are not read, so that a
-/// reader that stopped slows the server's sending and costs no memory.
+/// How many calls that began may wait to be followed.
 const QUEUE: usize = 256;
 /// How often new calls are asked for, where all live calls are followed.
 const DISCOVER: Duration = Duration::from_secs(2);
@@ -27,15 +26,15 @@ const DISCOVER: Duration = Duration::from_secs(2);
 /// The streams.
 pub struct Streams {
     endpoint: Endpoint,
-    sender: mpsc::Sender<(usize, Update)>,
-    receiver: mpsc::Receiver<(usize, Update)>,
+    sender: Outlets,
+    receiver: Inlet,
     /// Calls that began, where all live calls are followed.
     found: Option<mpsc::Receiver<CallView>>,
     /// What is followed, by number.
     pub requests: Vec<Request>,
     selection: Selection,
     selectors: Vec<Selector>,
-    save: Option<Ndjson<std::fs::File>>,
+    save: Option<Save>,
     cursors: Option<CursorFile>,
     endings: Vec<Option<Ending>>,
     tasks: Vec<AbortHandle>,
@@ -70,14 +69,8 @@ pub struct Shown {
 impl Streams {
     /// Begins to follow `requests`, and with `--active` all that are live and those to come.
     pub async fn open(settings: &Settings, requests: Vec<Request>, options: &args::Tail) -> Result<Self> {
-        let save = match &options.save {
-            Some(path) => {
-                let file = std::fs::File::create(path).map_err(|error| Failure::file("write", path, &error))?;
-                Some(Ndjson::new(file, Vec::new()))
-            }
-            None => None,
-        };
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let save = options.save.as_deref().map(|path| Save::new(path, options.force)).transpose()?;
+        let (sender, receiver) = live::queue();
         let mut streams = Self {
             endpoint: Endpoint::new(settings),
             sender,
@@ -114,7 +107,7 @@ impl Streams {
     pub fn follow(&mut self, request: Request, start: Option<Timestamp>) -> Result<usize> {
         let call = self.requests.len();
         if let Some(save) = &mut self.save {
-            save.opened(&request.identifier).map_err(|error| Failure::output(&error))?;
+            save.opened(&request.identifier)?;
         }
         let following = live::follow(self.endpoint.clone(), request.clone(), call, self.sender.clone());
         self.tasks.push(tokio::spawn(following).abort_handle());
@@ -151,7 +144,7 @@ impl Streams {
                 return self.ready();
             }
             tokio::select! {
-                item = self.receiver.recv() => return item.map(|item| self.take(item)),
+                item = self.receiver.next() => return item.map(|item| self.take(item)),
                 found = found(&mut self.found) => {
                     if let Some(next) = self.found(&found) {
                         return Some(next);
@@ -163,7 +156,7 @@ impl Streams {
 
     /// What came already.
     pub fn ready(&mut self) -> Option<Next> {
-        let item = self.receiver.try_recv().ok()?;
+        let item = self.receiver.ready()?;
         Some(self.take(item))
     }
 
@@ -195,8 +188,7 @@ impl Streams {
     pub fn keep(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
         if let Some(save) = &mut self.save {
             for update in shown {
-                save.update(call, update, start)
-                    .map_err(|error| Failure::error(format!("cannot write --save: {error}")))?;
+                save.update(call, update, start)?;
             }
         }
         if let Some(cursors) = &mut self.cursors {
@@ -207,6 +199,11 @@ impl Streams {
             }
         }
         Ok(())
+    }
+
+    /// Puts the saved stream in its place, where there is one.
+    pub fn finish_save(&mut self) -> Result<()> {
+        self.save.take().map_or(Ok(()), Save::finish)
     }
 
     /// The exit code once the streams are over: that of the first that failed, else that of the calls.

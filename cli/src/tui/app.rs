@@ -2,6 +2,7 @@
 
 mod act;
 mod message;
+mod older;
 
 use callscope_common::Timestamp;
 use callscope_common::api::CallView;
@@ -17,12 +18,15 @@ use super::raw::Raw;
 use super::stage::{self, Input, Model};
 use super::tab::{Link, Tab};
 use super::view;
-pub use message::{Live, Message, Wish};
+pub use act::write;
+pub use message::{Asked, Live, Message, Piece, Scan, Wish};
 
 /// The smallest screen that is drawn on.
 pub const SMALLEST: (u16, u16) = (40, 12);
 /// Most tabs; beyond it the oldest call that is over goes when another comes.
 pub const MOST_TABS: usize = 100;
+/// How many bytes of text are held of all calls together; the rest is read from the server again when it comes into sight.
+pub const HELD: usize = 32 << 20;
 /// How many seconds lie between two lists of a picker that is open.
 const LIST_EVERY: u32 = 2;
 
@@ -90,6 +94,8 @@ pub struct App {
     pub now: Timestamp,
     /// Whether a recording is held.
     pub paused: bool,
+    /// How many bytes of text may be held of all calls together.
+    pub held: usize,
     times: Times,
     wrap: bool,
 }
@@ -109,6 +115,7 @@ impl App {
             palette: Palette::new(color),
             now,
             paused: false,
+            held: HELD,
             times: Times::default(),
             wrap: true,
         }
@@ -142,6 +149,7 @@ impl App {
 
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
         self.notice = None;
+        self.tabs.iter_mut().for_each(|tab| tab.older.failed = false);
         let everywhere =
             keys::action(key).filter(|action| matches!(action, Action::Interrupt | Action::Suspend | Action::Redraw));
         if let Some(action) = everywhere {
@@ -196,6 +204,8 @@ impl App {
                 });
             }
             Message::Paused(paused) => self.paused = paused,
+            Message::Older(asked, events) => self.loaded(&asked, events),
+            Message::Scanned(asked, scan, found) => self.scanned(&asked, &scan, found),
         }
         Vec::new()
     }
@@ -261,13 +271,15 @@ impl App {
         Vec::new()
     }
 
-    /// Lays out what is on the screen now.
-    fn lay_out(&mut self) {
+    /// Lays out what is on the screen now; says what of it has to be read first.
+    fn lay_out(&mut self) -> Option<Effect> {
         let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
         self.current = self.current.min(self.tabs.len().saturating_sub(1));
         if let Some(tab) = self.tabs.get_mut(self.current) {
             tab.transcript.resize(Columns { width, times, wrap, start: tab.start }, body);
         }
+        self.share();
+        self.load()
     }
 }
 
@@ -287,7 +299,7 @@ impl Model for App {
             Input::World(message) => self.world(message),
             Input::Tick => self.tick(),
         };
-        self.lay_out();
+        effects.extend(self.lay_out());
         effects.push(Effect::Draw);
         effects
     }

@@ -3,10 +3,13 @@
 use std::ops::Range;
 
 use callscope_common::transcript::clock;
-use callscope_common::{Speaker, Timestamp};
+use callscope_common::{Seq, Speaker, Timestamp};
+use ratatui::buffer::CellWidth as _;
 use textwrap::{WordSeparator, WrapAlgorithm};
+use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::glyph::drawable;
+use super::rows;
 
 /// A turn, a note or a part of the result.
 #[derive(Debug, Clone)]
@@ -21,6 +24,16 @@ pub struct Entry {
     pub raw: Option<Box<str>>,
     /// Whether a tool's words are shown whole.
     pub open: bool,
+    /// The event it is of; 0 for what this program says itself.
+    pub seq: Seq,
+    /// The newest event before it.
+    pub behind: Seq,
+    /// Whether it matches the filter, or there is none.
+    pub passes: bool,
+    /// Whether its text is not held, and has to be read from the server again.
+    gone: bool,
+    /// Whether terminals dispute the width of something in the text.
+    disputed: bool,
 }
 
 /// What an [`Entry`] is.
@@ -64,7 +77,30 @@ impl Kind {
 impl Entry {
     /// Makes `text` safe to draw.
     pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
-        Self { kind, at, text: drawable(text).into(), raw: raw.map(Into::into), open: false }
+        let text = drawable(text);
+        let disputed = !text.is_ascii() && !text.chars().all(rows::is_agreed);
+        let (text, raw) = (text.into(), raw.map(Into::into));
+        Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, gone: false, disputed }
+    }
+
+    /// The same, of an event.
+    pub fn of(self, seq: Seq) -> Self {
+        Self { seq, ..self }
+    }
+
+    /// How many bytes its text takes.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.raw.as_ref().map_or(0, |raw| raw.len())
+    }
+
+    /// Whether its text is not held.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Holds its text no more.
+    pub fn let_go(&mut self) {
+        (self.text, self.raw, self.gone) = (Box::default(), None, true);
     }
 }
 
@@ -140,9 +176,9 @@ impl Columns {
         if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER + 1 } else { NOTE }
     }
 
-    /// How wide the text of `entry` may be.
+    /// How wide the text of `entry` may be. In the last column, terminals put the marks of a character elsewhere.
     pub fn room(&self, entry: &Entry) -> usize {
-        self.width.saturating_sub(self.text(entry)).max(2)
+        self.width.saturating_sub(self.text(entry) + usize::from(entry.disputed)).max(2)
     }
 
     /// The rows of `entry`: at least one.
@@ -151,6 +187,9 @@ impl Columns {
         let folded = entry.kind == Kind::Turn(Speaker::Tool) && !entry.open;
         if folded || !self.wrap {
             return Box::new([span(0, text.len())]);
+        }
+        if entry.disputed {
+            return wrap_clusters(text, self.room(entry));
         }
         let options = textwrap::Options::new(self.room(entry))
             .word_separator(WordSeparator::UnicodeBreakProperties)
@@ -167,6 +206,54 @@ impl Columns {
         }
         if spans.is_empty() { Box::new([span(0, 0)]) } else { spans.into() }
     }
+}
+
+/// Breaks at blanks and wide characters, and a word that is wider than `room` behind any character with all its marks.
+fn wrap_clusters(text: &str, room: usize) -> Box<[Span]> {
+    let mut spans = Vec::new();
+    // Of the row that is being filled: where it begins, how wide it is, and where its last word ends.
+    let (mut begin, mut width, mut end) = (0, 0, 0);
+    for (at, word) in words(text) {
+        let wide: usize = word.graphemes(true).map(|cluster| usize::from(cluster.cell_width())).sum();
+        let blanks = at - end;
+        if end > begin && width + blanks + wide > room {
+            spans.push(span(begin, end));
+            (begin, width) = (at, 0);
+        } else if end == begin {
+            begin = at;
+        } else {
+            width += blanks;
+        }
+        for (offset, cluster) in word.grapheme_indices(true) {
+            let wide = usize::from(cluster.cell_width());
+            if width + wide > room && width > 0 {
+                spans.push(span(begin, at + offset));
+                (begin, width) = (at + offset, 0);
+            }
+            width += wide;
+        }
+        end = at + word.len();
+    }
+    if end > begin || spans.is_empty() {
+        spans.push(span(begin, end));
+    }
+    spans.into()
+}
+
+/// What may stand on a row of its own, and where it begins: a wide character, or what stands between those and blanks.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut clusters = text.grapheme_indices(true).peekable();
+    std::iter::from_fn(move || {
+        let (begin, first) = clusters.find(|(_, cluster)| *cluster != " ")?;
+        let mut end = begin + first.len();
+        let goes_on = |cluster: &str| cluster != " " && cluster.cell_width() < 2;
+        if first.cell_width() < 2 {
+            while let Some((at, cluster)) = clusters.next_if(|(_, cluster)| goes_on(cluster)) {
+                end = at + cluster.len();
+            }
+        }
+        Some((begin, &text[begin..end]))
+    })
 }
 
 fn span(begin: usize, end: usize) -> Span {
@@ -196,8 +283,17 @@ mod tests {
 
     #[test]
     fn rows_fit_whatever_the_text_and_the_width() {
-        let texts =
-            ["", "short", &"word ".repeat(300), &"x".repeat(70_000), &"東京".repeat(200), &"👩\u{200d}🚒".repeat(90)];
+        let texts = [
+            "",
+            "short",
+            &"word ".repeat(300),
+            &"x".repeat(70_000),
+            &"東京".repeat(200),
+            &"👩\u{200d}🚒".repeat(90),
+            &"नमस्ते, आपकी गाड़ी कहाँ है? ".repeat(20),
+            &"น้ำท่วมทำไม".repeat(40),
+            "  ได้  ครับ  ",
+        ];
         for width in [20, 40, 41, 80, 200] {
             for text in texts {
                 let entry = tool(text);
@@ -206,8 +302,14 @@ mod tests {
                 assert!(rows.iter().all(|span| row(&entry, span).width() <= room), "{width}: {text:.20}");
                 let kept: String = rows.iter().map(|span| row(&entry, span)).collect();
                 assert_eq!(kept.replace(' ', ""), entry.text.replace(' ', ""), "nothing is lost");
+                let marks = rows.iter().filter(|span| is_mark(row(&entry, span).chars().next()));
+                assert_eq!(marks.count(), 0, "a mark stays with its letter: {width}: {text:.20}");
             }
         }
+    }
+
+    fn is_mark(c: Option<char>) -> bool {
+        c.is_some_and(|c| format!("a{c}").graphemes(true).count() == 1)
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use callscope_common::text;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use super::pattern::composed;
+
 /// Most marks on one character; a stack of them would run over the lines above.
 const MARKS: usize = 4;
 
@@ -15,7 +17,8 @@ pub fn drawable(text: &str) -> Cow<'_, str> {
     if safe.is_ascii() {
         return safe;
     }
-    Cow::Owned(safe.graphemes(true).flat_map(reduce).collect())
+    // Composed, so that it is found however it was typed.
+    Cow::Owned(composed(&safe).graphemes(true).flat_map(reduce).collect())
 }
 
 fn reduce(grapheme: &str) -> Vec<char> {

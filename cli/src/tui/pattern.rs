@@ -1,11 +1,14 @@
 //! What is searched for and filtered by.
 
+use std::borrow::Cow;
 use std::ops::Range;
+use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _};
 
-/// A regular expression; where the text is none, the text itself. Upper and lower case are the same unless it has an
-/// upper-case letter.
+/// A regular expression; where the text is none, the text itself. Upper and lower case are the same unless an upper-case letter was
+/// typed, and so are the ways to write a letter with its marks (NFC).
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
@@ -18,10 +21,10 @@ impl Pattern {
         if text.is_empty() {
             return None;
         }
-        let sensitive = text.chars().any(char::is_uppercase);
-        let build = |text: &str| RegexBuilder::new(text).case_insensitive(!sensitive).size_limit(1 << 20).build();
-        let regex = build(text).or_else(|_| build(&regex::escape(text))).ok()?;
-        Some(Self { text: text.to_owned(), regex })
+        text.parse()
+            .or_else(|_| regex::escape(text).parse())
+            .map(|pattern| Self { text: text.to_owned(), ..pattern })
+            .ok()
     }
 
     /// As it was typed.
@@ -31,13 +34,62 @@ impl Pattern {
 
     /// Whether it occurs in `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        self.regex.is_match(&composed(text))
     }
 
-    /// Where it occurs in `text`.
+    /// Where it occurs in `text`, which is composed already.
     pub fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         self.regex.find_iter(text).map(|found| found.range()).filter(|range| !range.is_empty())
     }
+}
+
+/// A regular expression, or an error that says why it is none.
+impl FromStr for Pattern {
+    type Err = regex::Error;
+
+    fn from_str(text: &str) -> Result<Self, regex::Error> {
+        let composed = composed(text);
+        let build = RegexBuilder::new(&composed).case_insensitive(!has_capital(&composed)).size_limit(1 << 20).build();
+        build.map(|regex| Self { text: text.to_owned(), regex })
+    }
+}
+
+/// Whether a capital letter is asked for; those of classes such as `\S` are not.
+fn has_capital(expression: &str) -> bool {
+    let mut chars = expression.chars();
+    while let Some(c) = chars.next() {
+        if c == '\\' {
+            chars.next();
+        } else if c.is_uppercase() {
+            return true;
+        }
+    }
+    false
+}
+
+/// `text` with every letter and its marks written in one way: composed (NFC), and a half-width kana with its sound mark as the one
+/// character that both are, which every terminal draws as wide as the two.
+pub fn composed(text: &str) -> Cow<'_, str> {
+    let is_mark = |c: char| matches!(c, '\u{ff9e}' | '\u{ff9f}');
+    if unicode_normalization::is_nfc_quick(text.chars()) == IsNormalized::Yes && !text.contains(is_mark) {
+        return Cow::Borrowed(text);
+    }
+    let mut composed = String::with_capacity(text.len());
+    let mut chars = text.nfc().peekable();
+    while let Some(c) = chars.next() {
+        let voiced = chars.peek().filter(|mark| is_mark(**mark)).and_then(|mark| voiced(c, *mark));
+        composed.push(voiced.unwrap_or(c));
+        if voiced.is_some() {
+            chars.next();
+        }
+    }
+    Cow::Owned(composed)
+}
+
+/// A half-width kana and its sound mark as one character.
+fn voiced(kana: char, mark: char) -> Option<char> {
+    let mut both = [kana, mark].into_iter().nfkc();
+    both.next().filter(|_| matches!(kana, '\u{ff66}'..='\u{ff9d}') && both.next().is_none())
 }
 
 #[cfg(test)]
@@ -50,6 +102,25 @@ mod tests {
         assert!(Pattern::new("tow").unwrap().matches("TOW truck"));
         assert!(!Pattern::new("Tow").unwrap().matches("tow truck"));
         assert!(Pattern::new("t.w|car").unwrap().matches("my car"));
+    }
+
+    #[test]
+    fn a_letter_is_found_however_it_is_written() {
+        assert_eq!(composed("ｶﾞｷﾞﾊﾟ ｱﾞ"), "ガギパ ｱﾞ");
+        for text in ["한국어", "Grün aus Zürich", "điện thoại", "Ελλάδα"] {
+            let (composed, apart): (String, String) = (text.nfc().collect(), text.nfd().collect());
+            for (typed, said) in [(&composed, &apart), (&apart, &composed), (&apart, &apart)] {
+                assert!(Pattern::new(typed).unwrap().matches(said), "{text}");
+                assert!(Pattern::new(&typed.to_lowercase()).unwrap().matches(&said.to_uppercase()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_ask_for_no_capital() {
+        assert!("\\S+ tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!(!"\\S+ Tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!("a(b".parse::<Pattern>().is_err());
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Raw {
             let indent = " ".repeat((line.len() - line.trim_start().len()).min(width / 4));
             let options = options.clone().initial_indent(&indent).subsequent_indent(&indent);
             let drawn = super::glyph::drawable(line.trim_start()).into_owned();
+            // The rules of Unicode know no words of some scripts.
+            let options = match drawn.chars().all(super::rows::is_agreed) {
+                true => options,
+                false => options.word_separator(textwrap::WordSeparator::AsciiSpace),
+            };
             textwrap::wrap(&drawn, options).into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>()
         };
         self.rows = self.lines.iter().flat_map(wrapped).collect();

@@ -11,14 +11,15 @@ use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::style::ResetColor;
 use crossterm::terminal::{
-    self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    self, BeginSynchronizedUpdate, DisableLineWrap, EnableLineWrap, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen,
 };
 use crossterm::{execute, queue};
-use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal};
 use tokio::sync::Notify;
 
+use super::rows::Rows;
 use crate::exit::{Failure, Result};
 
 /// How long giving the terminal back waits for a write to it that hangs.
@@ -32,7 +33,7 @@ static PANICKED: Notify = Notify::const_new();
 
 /// The terminal in raw mode and on its alternate screen. Given back when dropped.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Frames>>,
+    terminal: Terminal<Rows<Frames>>,
 }
 
 impl Screen {
@@ -40,7 +41,7 @@ impl Screen {
     pub fn enter() -> Result<Self> {
         restore_on_panic();
         take()
-            .and_then(|()| Terminal::new(CrosstermBackend::new(Frames::default())))
+            .and_then(|()| Terminal::new(Rows::new(Frames::default(), size)))
             .map(|terminal| Self { terminal })
             .map_err(|error| {
                 give_back();
@@ -51,7 +52,7 @@ impl Screen {
 
     /// Columns and rows.
     pub fn size(&self) -> (u16, u16) {
-        terminal::size().unwrap_or((80, 24))
+        size()
     }
 
     /// Draws what changed, in one write.
@@ -120,6 +121,16 @@ impl Write for Frames {
     }
 }
 
+/// Columns and rows of the terminal. One that says it has none does not know, as on a serial line.
+pub fn size() -> (u16, u16) {
+    known(terminal::size().unwrap_or_default())
+}
+
+/// A size that a terminal told; 80 by 24 for what it does not know.
+pub fn known((width, height): (u16, u16)) -> (u16, u16) {
+    (if width == 0 { 80 } else { width }, if height == 0 { 24 } else { height })
+}
+
 /// Resolves once a thread panicked. The terminal has been given back by then.
 pub async fn panicked() {
     PANICKED.notified().await;
@@ -137,7 +148,8 @@ fn write_if_ours(bytes: &[u8]) -> io::Result<()> {
 fn take() -> io::Result<()> {
     ENTERED.store(true, Ordering::Release);
     terminal::enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)
+    // A character that is wider than counted must not run over into the next row.
+    execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, DisableLineWrap)
 }
 
 /// Gives the terminal back, where it is ours. Nothing more can be done where that fails: the terminal is gone.
@@ -153,6 +165,7 @@ fn give_back() {
             io::stdout(),
             EndSynchronizedUpdate,
             DisableBracketedPaste,
+            EnableLineWrap,
             ResetColor,
             LeaveAlternateScreen,
             Show

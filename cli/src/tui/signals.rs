@@ -6,6 +6,8 @@ use rustix::process::{self, Signal};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
+use crate::hangup;
+use crate::tail::next_of;
 
 /// Signals closer together than this are one.
 const TOGETHER: Duration = Duration::from_millis(300);
@@ -52,21 +54,22 @@ impl ScreenSignals {
     }
 }
 
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT.
-struct Ends([unix::Signal; 4]);
+/// SIGINT, SIGTERM and SIGQUIT, and SIGHUP unless it came in ignored.
+struct Ends([unix::Signal; 3], Option<unix::Signal>);
 
 impl Ends {
     fn open() -> Result<Self> {
-        Ok(Self([open(Signal::INT)?, open(Signal::TERM)?, open(Signal::HUP)?, open(Signal::QUIT)?]))
+        let hangup = if hangup::is_ignored() { None } else { Some(open(Signal::HUP)?) };
+        Ok(Self([open(Signal::INT)?, open(Signal::TERM)?, open(Signal::QUIT)?], hangup))
     }
 
     async fn next(&mut self) {
-        let [interrupt, terminate, hangup, quit] = &mut self.0;
+        let [interrupt, terminate, quit] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
             _ = quit.recv() => {}
+            () = next_of(&mut self.1) => {}
         }
     }
 }

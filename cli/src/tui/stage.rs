@@ -151,7 +151,10 @@ where
                         Input::Key(key)
                     }
                     Some(Ok(Event::Paste(text))) => Input::Paste(text),
-                    Some(Ok(Event::Resize(width, height))) => Input::Resize(width, height),
+                    Some(Ok(Event::Resize(width, height))) => {
+                        let (width, height) = screen::known((width, height));
+                        Input::Resize(width, height)
+                    }
                     Some(Ok(_)) => continue,
                     // The terminal is gone.
                     Some(Err(_)) | None => return Ok(Left::Interrupted),

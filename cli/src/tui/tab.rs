@@ -5,9 +5,10 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallStatus, Timestamp};
 
 use super::entry::{Entry, Kind, Tone};
+use super::events;
 use super::transcript::Transcript;
 use crate::live::{EndReason, Ending, Gap, Place, Update};
-use crate::tail::{Part, gap_words, parts};
+use crate::tail::{gap_words, resumed_words};
 
 /// A followed call.
 #[derive(Debug)]
@@ -34,12 +35,27 @@ pub struct Tab {
     pub duration: Option<f64>,
     /// What was said and what happened.
     pub transcript: Transcript,
+    /// What is being read from the server again.
+    pub older: Older,
     /// When the newest turn was spoken.
     last_turn: Option<Timestamp>,
     /// Since when there is no connection, and the entry that says so.
     broke: Option<(Timestamp, usize, String)>,
     /// Since when nothing was heard of a connection that should have brought a sign of life.
     quiet: Option<Timestamp>,
+}
+
+/// What is being read from the server again.
+#[derive(Debug, Default)]
+pub struct Older {
+    /// How often the transcript began anew; what was asked for before that is of no use.
+    pub life: u32,
+    /// What comes into sight is being read.
+    pub loading: bool,
+    /// It could not be read; the next key tries it again.
+    pub failed: bool,
+    /// How many searches are under way.
+    pub scans: u32,
 }
 
 /// How a call's connection stands.
@@ -79,6 +95,7 @@ impl Tab {
             start: None,
             duration: None,
             transcript: Transcript::new(),
+            older: Older::default(),
             last_turn: None,
             broke: None,
             quiet: None,
@@ -150,7 +167,7 @@ impl Tab {
             Update::Ready(place) => self.linked(*place),
             Update::Quiet { secs } => self.quiet = Some(now.plus_secs(-i64::from(*secs))),
             Update::Heard => self.quiet = None,
-            Update::Resumed(place) => self.resumed(*place, now),
+            Update::Resumed { place, proven } => self.resumed(*place, *proven, now),
             Update::Reconnecting { attempt, delay, reason, broke } => {
                 #[allow(clippy::cast_possible_truncation)]
                 let at = Timestamp::from_micros(now.as_micros() + delay.as_micros() as i64).unwrap_or(now);
@@ -162,6 +179,7 @@ impl Tab {
             Update::Gap(gap) => {
                 if matches!(gap, Gap::CursorInvalid { .. } | Gap::Merged { .. }) {
                     self.transcript.clear();
+                    self.older = Older { life: self.older.life + 1, ..Older::default() };
                     self.broke = None;
                 }
                 self.note(Tone::Warn, &gap_words(gap));
@@ -181,11 +199,13 @@ impl Tab {
         }
     }
 
-    fn resumed(&mut self, place: Place, now: Timestamp) {
+    fn resumed(&mut self, place: Place, proven: bool, now: Timestamp) {
         self.stands(place);
-        let missed = format!("resumed after seq {}, nothing missed", place.seq);
-        let Some((since, index, reason)) = self.broke.take() else { return self.note(Tone::Good, &missed) };
-        let text = format!("connection lost for {}: {reason}; {missed}", lasting(now.secs_since(since)));
+        let resumed = resumed_words(&place, proven);
+        let Some((since, index, reason)) = self.broke.take() else {
+            return self.note(Tone::Good, &format!("connected again{resumed}"));
+        };
+        let text = format!("connection lost for {}: {reason}{resumed}", lasting(now.secs_since(since)));
         self.transcript.amend(index, Kind::Note(Tone::Good), &text);
     }
 
@@ -227,8 +247,7 @@ impl Tab {
             ServerMessage::SubscriptionPending(_) => self.link = Link::Waiting,
             ServerMessage::Transcription(turn) => {
                 self.last_turn = Some(turn.timestamp);
-                let kind = Kind::Turn(turn.speaker_type);
-                self.transcript.push(Entry::new(kind, Some(turn.timestamp), &turn.message_text, Some(raw)));
+                self.event(message, raw);
             }
             ServerMessage::TranscriptionPartial(turn) => {
                 let kind = Kind::Partial(turn.speaker_type);
@@ -249,14 +268,7 @@ impl Tab {
                 let duration = data.duration_seconds.map(|secs| secs as f64);
                 self.duration = duration;
                 self.transcript.hush();
-                for part in parts(data) {
-                    let tone = tone(&part);
-                    let (kind, raw) = match part {
-                        Part::Outcome { .. } => (Kind::Outcome(tone), Some(raw)),
-                        _ => (Kind::Result(tone), None),
-                    };
-                    self.transcript.push(Entry::new(kind, None, &part.to_string(), raw));
-                }
+                self.event(message, raw);
                 // The agent may have become known with it.
                 return true;
             }
@@ -265,19 +277,14 @@ impl Tab {
         false
     }
 
+    fn event(&mut self, message: &ServerMessage, raw: &str) {
+        for entry in events::entries(message, raw) {
+            self.transcript.push(entry);
+        }
+    }
+
     fn note(&mut self, tone: Tone, text: &str) {
         self.transcript.push(Entry::new(Kind::Note(tone), None, text, None));
-    }
-}
-
-fn tone(part: &Part) -> Tone {
-    match part {
-        Part::Outcome { good, .. } | Part::Criterion { good, .. } => match good {
-            Some(true) => Tone::Good,
-            Some(false) => Tone::Bad,
-            None => Tone::Plain,
-        },
-        Part::Summary(_) | Part::Datum { .. } => Tone::Plain,
     }
 }
 

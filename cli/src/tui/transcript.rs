@@ -3,23 +3,39 @@
 //! Entries are known by their index, and by their position among those that are shown. Only what is on the screen is laid
 //! out, and what was laid out is kept for as long as it is near.
 
+mod bounded;
 mod find;
 mod scroll;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use callscope_common::Speaker;
+use callscope_common::{Seq, Speaker};
 
 use super::entry::{Columns, Entry, Kind, Span, Times};
 use super::pattern::Pattern;
 
-/// How many entries may be kept laid out.
-const LAID_OUT: usize = 1024;
+pub use bounded::Found;
+
+/// How many rows may be kept laid out, beside those on the screen.
+const LAID_OUT: usize = 1 << 18;
+/// Most turns being said at one time; beyond it the oldest is left out.
+const MOST_PARTIALS: usize = 16;
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Transcript {
     entries: Vec<Entry>,
+    /// How many of them are of events,
+    events: usize,
+    /// which of those have their text,
+    resident: BTreeSet<usize>,
+    /// how many bytes that is, and how many it may be.
+    held: usize,
+    limit: usize,
+    /// The newest event.
+    newest: Seq,
+    /// Where the last key led, until all that is on the screen there is held: only then it is known how many rows that takes.
+    goal: Option<Goal>,
     /// What is being said: shown behind all entries.
     partials: Vec<Partial>,
     /// The indices of those shown; `None` where all are.
@@ -39,6 +55,7 @@ pub struct Transcript {
     /// So many positions have been on the screen.
     seen: usize,
     laid: HashMap<usize, Box<[Span]>>,
+    laid_rows: usize,
     rows: Vec<Row>,
     /// How many entries were laid out, ever.
     #[cfg(test)]
@@ -58,6 +75,15 @@ struct Top {
     row: usize,
 }
 
+/// Where a key leads.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    /// So many rows up from there.
+    Up(Top, usize),
+    /// To the entry at a position; where it was searched for, to the first or last match in it.
+    Entry { position: usize, forward: Option<bool> },
+}
+
 /// A row on the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -74,6 +100,12 @@ impl Transcript {
     pub fn new() -> Self {
         Self {
             entries: Vec::new(),
+            events: 0,
+            resident: BTreeSet::new(),
+            held: 0,
+            limit: usize::MAX,
+            newest: 0,
+            goal: None,
             partials: Vec::new(),
             shown: None,
             filter: None,
@@ -87,6 +119,7 @@ impl Transcript {
             top: Top::default(),
             seen: 0,
             laid: HashMap::new(),
+            laid_rows: 0,
             rows: Vec::new(),
             #[cfg(test)]
             work: 0,
@@ -94,8 +127,12 @@ impl Transcript {
     }
 
     /// Adds an entry at the end. [`Transcript::settle`] shows it.
-    pub fn push(&mut self, entry: Entry) {
+    pub fn push(&mut self, mut entry: Entry) {
         let index = self.entries.len();
+        entry.behind = self.newest;
+        self.newest = self.newest.max(entry.seq);
+        self.events += usize::from(entry.seq > 0);
+        entry.passes = self.filter.as_ref().is_none_or(|filter| filter.matches(&entry.text));
         if let Kind::Turn(speaker) = entry.kind {
             self.partials.retain(|partial| partial.entry.kind != Kind::Partial(speaker));
         }
@@ -106,6 +143,7 @@ impl Transcript {
             self.shown.get_or_insert_default().push(index);
         }
         self.entries.push(entry);
+        self.hold_text(index);
     }
 
     /// Replaces what is being said of one turn.
@@ -116,7 +154,12 @@ impl Transcript {
         };
         match self.partials.iter_mut().find(same) {
             Some(partial) => partial.entry = entry,
-            None => self.partials.push(Partial { turn, entry }),
+            None => {
+                if self.partials.len() >= MOST_PARTIALS {
+                    self.partials.remove(0);
+                }
+                self.partials.push(Partial { turn, entry });
+            }
         }
     }
 
@@ -128,7 +171,9 @@ impl Transcript {
     /// Replaces an entry's text and kind in place.
     pub fn amend(&mut self, index: usize, kind: Kind, text: &str) {
         if let Some(entry) = self.entries.get_mut(index) {
+            let (behind, passes) = (entry.behind, entry.passes);
             *entry = Entry::new(kind, entry.at, text, entry.raw.as_deref());
+            (entry.behind, entry.passes) = (behind, passes);
             self.laid.remove(&index);
         }
     }
@@ -136,8 +181,8 @@ impl Transcript {
     /// Forgets all entries.
     pub fn clear(&mut self) {
         let (columns, body, search, filter) = (self.columns, self.body, self.search.take(), self.filter.take());
-        let hidden = std::mem::take(&mut self.hidden);
-        *self = Self { columns, body, search, filter, hidden, ..Self::new() };
+        let (hidden, limit) = (std::mem::take(&mut self.hidden), self.limit);
+        *self = Self { columns, body, search, filter, hidden, limit, ..Self::new() };
         self.refilter();
     }
 
@@ -235,7 +280,7 @@ impl Transcript {
 
     fn is_shown(&self, entry: &Entry) -> bool {
         let Some(speaker) = entry.kind.speaker() else { return true };
-        !self.hidden.contains(&speaker) && self.filter.as_ref().is_none_or(|filter| filter.matches(&entry.text))
+        !self.hidden.contains(&speaker) && entry.passes
     }
 
     /// Opens the selected tool call, or folds it.
@@ -270,9 +315,11 @@ impl Transcript {
             {
                 self.work += 1;
             }
-            if self.laid.len() >= LAID_OUT {
+            if self.laid_rows >= LAID_OUT {
                 self.laid.clear();
+                self.laid_rows = 0;
             }
+            self.laid_rows += spans.len();
             self.laid.insert(index, spans);
         }
         self.laid.get(&index).map_or(&[], |spans| spans)

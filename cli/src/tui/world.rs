@@ -1,26 +1,34 @@
 //! Where messages come from: the streams and the server's API, or a recording.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::future::Future;
 use std::io::Write as _;
+use std::path::Path;
 
 use callscope_common::api::CallView;
-use callscope_common::{Identifier, Timestamp};
+use callscope_common::{Identifier, Seq, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::app::{Live, Message, Wish};
+use super::app::{Asked, Live, Message, Piece, Wish};
+use super::entry::Columns;
+use super::older::{self, Pages};
+use super::pattern::Pattern;
 use super::stage::World;
+use super::{app, events};
 use crate::client::Client;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
+use crate::live::Update;
 use crate::play::{self, Player};
+use crate::state_file::folder_of;
 use crate::tail::{Next, Shown, Streams, recent_calls};
 
 /// How many messages may wait for the view; whoever answers a wish waits then.
 const QUEUE: usize = 64;
 /// Most updates taken in between two looks at the keys.
 const BATCH: usize = 512;
+/// Or so many bytes of messages.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Streams, and what the server answers.
 pub struct Watch<'s> {
@@ -54,11 +62,12 @@ impl<'s> Watch<'s> {
 
     /// Gathers what is there, so that a flood of updates is laid out once.
     fn gather(&mut self, first: Next) -> Result<Message> {
-        let mut news = Vec::new();
+        let (mut news, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
         while let Some(Next::Shown(shown)) = next {
+            bytes += shown.updates.iter().map(size).sum::<usize>();
             news.push(self.keep(shown)?);
-            next = if news.len() < BATCH { self.streams.ready() } else { None };
+            next = if news.len() < BATCH && bytes < BATCH_BYTES { self.streams.ready() } else { None };
         }
         match next {
             Some(Next::Opened(call)) if news.is_empty() => Ok(self.opened(call, false)),
@@ -69,6 +78,24 @@ impl<'s> Watch<'s> {
     fn keep(&mut self, Shown { call, updates, start, place }: Shown) -> Result<Live> {
         self.streams.keep(call, &updates, start)?;
         Ok(Live { call, shown: updates, start, place })
+    }
+
+    /// Reads events again, a page a message, and says when that was all.
+    fn load(&self, asked: Asked, ranges: Vec<(Seq, Seq)>) {
+        let (client, sender) = (self.client.clone(), self.sender.clone());
+        drop(self.answer(async move {
+            for range in ranges {
+                let mut pages = Pages::new(&client, &asked.id, range);
+                loop {
+                    match pages.next().await {
+                        Ok(Some(page)) => sender.send(Message::Older(asked.clone(), Ok(page))).await.ok()?,
+                        Ok(None) => break,
+                        Err(failure) => return Some(Message::Older(asked, Err(failure.message))),
+                    }
+                }
+            }
+            Some(Message::Older(asked, Ok(Vec::new())))
+        }));
     }
 
     fn opened(&self, call: usize, wanted: bool) -> Message {
@@ -128,25 +155,70 @@ impl World for Watch<'_> {
                     Some(Message::Calls(recent_calls(&client).await.map_err(|failure| failure.message)))
                 }));
             }
-            Wish::Save { path, content } => drop(self.answer(save(path, content))),
+            Wish::Save { path, id, pieces, text } => {
+                drop(self.answer(save(Some(self.client.clone()), path, id, pieces, text)));
+            }
+            Wish::Load(asked, ranges) => self.load(asked, ranges),
+            Wish::Scan(asked, scan, ranges) => {
+                let client = self.client.clone();
+                drop(self.answer(async move {
+                    let pattern = Pattern::new(&scan.text)?;
+                    let found = older::scan(&client, &asked.id, &ranges, &pattern).await;
+                    Some(Message::Scanned(asked, scan, found.map_err(|failure| failure.message)))
+                }));
+            }
             Wish::Pause => {}
         }
         Ok(())
     }
 }
 
-/// Writes a new file; one that is there already is left alone.
-async fn save(path: String, content: String) -> Option<Message> {
-    let write = move || {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        file.write_all(content.as_bytes())?;
-        Ok::<_, std::io::Error>(path)
-    };
-    let saved = match tokio::task::spawn_blocking(write).await.ok()? {
-        Ok(path) => Ok(format!("saved as {path}")),
-        Err(error) => Err(format!("not saved: {error}")),
+fn size(update: &Update) -> usize {
+    if let Update::Message(incoming) = update { incoming.raw.len() } else { 0 }
+}
+
+/// Writes a new file, whole or not at all; one that is there already is left alone.
+async fn save(
+    client: Option<Client>,
+    path: String,
+    id: String,
+    pieces: Vec<Piece>,
+    text: Option<Columns>,
+) -> Option<Message> {
+    let saved = match write(client, Path::new(&path), &id, pieces, text).await {
+        Ok(()) => Ok(format!("saved as {path}")),
+        Err(failure) => Err(format!("not saved: {}", failure.message)),
     };
     Some(Message::Saved(saved))
+}
+
+async fn write(client: Option<Client>, path: &Path, id: &str, pieces: Vec<Piece>, text: Option<Columns>) -> Result<()> {
+    let failed = |error: std::io::Error| Failure::error(error.to_string());
+    if path.symlink_metadata().is_ok() {
+        return Err(Failure::error("File exists"));
+    }
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder_of(path)).map_err(failed)?;
+    let mut file = std::io::BufWriter::new(file);
+    for piece in pieces {
+        match (piece, &client) {
+            (Piece::Ready(ready), _) => file.write_all(ready.as_bytes()).map_err(failed)?,
+            (Piece::Events(after, to), Some(client)) => {
+                let mut pages = Pages::new(client, id, (after, to));
+                while let Some(page) = pages.next().await? {
+                    let mut lines = String::new();
+                    for (_, entries) in page.iter().filter_map(|raw| events::read(raw)) {
+                        entries.iter().for_each(|entry| app::write(&mut lines, entry, text.as_ref()));
+                    }
+                    file.write_all(lines.as_bytes()).map_err(failed)?;
+                }
+            }
+            (Piece::Events(..), None) => {}
+        }
+    }
+    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist_noclobber(path).map(drop).map_err(|error| failed(error.error))
 }
 
 /// A recording being played.
@@ -191,14 +263,14 @@ impl World for Played {
                 let paused = self.player.is_paused();
                 tokio::spawn(async move { sender.send(Message::Paused(paused)).await });
             }
-            Wish::Save { path, content } => {
+            Wish::Save { path, id, pieces, text } => {
                 tokio::spawn(async move {
-                    if let Some(message) = save(path, content).await {
+                    if let Some(message) = save(None, path, id, pieces, text).await {
                         let _ = sender.send(message).await;
                     }
                 });
             }
-            Wish::Open(_) | Wish::Close(_) | Wish::Describe(..) | Wish::List => {}
+            Wish::Open(_) | Wish::Close(_) | Wish::Describe(..) | Wish::List | Wish::Load(..) | Wish::Scan(..) => {}
         }
         Ok(())
     }

@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use callscope_common::api::{CallView, EventList, TranscriptView};
-use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, export};
 
 use crate::args::{Format, Kind};
 use crate::client::{Client, LONGEST_LIST, too_long};
 use crate::exit::{Exit, Failure, Result};
+use crate::live::{Incoming, Place};
 use crate::output::{Safe, behind};
 use crate::settings::Settings;
 
@@ -108,27 +108,33 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
 
 /// Every event up to the log's head, none missing, as the stream sends them.
 async fn events(client: &Client, call: &CallView) -> Result<Safe> {
-    let (mut text, mut seq, mut head): (Vec<Safe>, Seq, Seq) = (Vec::new(), 0, call.seq);
+    let (mut text, mut place, mut head): (Vec<Safe>, Place, Seq) = (Vec::new(), Place::default(), call.seq);
     let mut length = 0;
     let id = call.call_id.to_string();
-    while seq < head {
-        let query = [("after", seq.to_string()), ("limit", PAGE.to_string())];
+    while place.seq < head {
+        let before = place.seq;
+        // Behind a cursor, so that the pages are of one log. Servers of earlier versions send none, and take a seq.
+        let after = place.cursor.map_or_else(|| before.to_string(), |cursor| cursor.to_string());
+        let query = [("after", after), ("limit", PAGE.to_string())];
         let page: EventList = client.get(&["api", "v1", "calls", &id, "events"], &query).await?;
         head = head.max(page.head);
         for event in page.events {
-            let found = ServerMessage::parse(event.get()).ok().and_then(|message| message.seq());
-            if found != Some(seq + 1) {
-                return Err(Failure::error(format!("the server sent event {found:?} where {} was due", seq + 1)));
+            let incoming = Incoming::read(event.get().to_owned());
+            let (found, cursor) = incoming.map_or((None, None), |incoming| (incoming.seq, incoming.cursor));
+            let due = place.seq + 1;
+            if found != Some(due) {
+                let found = found.map_or("something else".into(), |seq| format!("event {seq}"));
+                return Err(Failure::error(format!("the server sent {found} where event {due} was due")));
             }
-            seq += 1;
+            place = Place { cursor, ..Place::after(due) };
             length += event.get().len();
             text.push(Safe::json_line(event.get()));
         }
         if length > LONGEST_LIST {
             return Err(too_long("the call's log", LONGEST_LIST));
         }
-        if seq < head && query[0].1 == seq.to_string() {
-            return Err(Failure::error(format!("the server keeps {head} events and sent none behind {seq}")));
+        if place.seq < head && place.seq == before {
+            return Err(Failure::error(format!("the server keeps {head} events and sent none behind {before}")));
         }
     }
     Ok(text.into_iter().collect())

@@ -1,11 +1,13 @@
 //! What keys do.
 
+use std::fmt::Write as _;
+
 use callscope_common::protocol::ServerMessage;
 use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{App, Ask, Effect, Overlay, Source, Wish};
-use crate::tui::entry::{Entry, Tone};
+use super::{App, Ask, Effect, Overlay, Piece, Source, Wish};
+use crate::tui::entry::{Columns, Entry, Tone};
 use crate::tui::keys::{Action, HELP};
 use crate::tui::line::Line;
 use crate::tui::pattern::Pattern;
@@ -100,18 +102,31 @@ impl App {
     fn answer(&mut self, ask: Ask, text: &str) -> Vec<Effect> {
         let Some(tab) = self.tabs.get_mut(self.current) else { return Vec::new() };
         match ask {
-            Ask::Filter => tab.transcript.set_filter(Pattern::new(text)),
+            Ask::Filter => {
+                tab.transcript.set_filter(Pattern::new(text));
+                return self.scan(true, text);
+            }
             Ask::Search => {
                 let pattern = Pattern::new(text);
                 let searched = pattern.is_some();
-                if !tab.transcript.set_search(pattern) && searched {
-                    self.notice = Some((Tone::Warn, format!("not found: {text}")));
+                let found = tab.transcript.set_search(pattern);
+                let scan = self.scan(false, text);
+                if !found && searched {
+                    let what = if scan.is_empty() { "not found" } else { "searching the older part for" };
+                    self.notice = Some((Tone::Warn, format!("{what}: {text}")));
                 }
+                return scan;
             }
             Ask::Save if text.is_empty() => {}
             Ask::Save => {
-                let content = if text.ends_with(".txt") { as_text(tab) } else { as_ndjson(tab) };
-                return vec![Effect::Wish(Wish::Save { path: text.to_owned(), content })];
+                let columns = text.ends_with(".txt").then_some(*tab.transcript.columns());
+                let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
+                return vec![Effect::Wish(Wish::Save {
+                    path: text.to_owned(),
+                    id,
+                    pieces: pieces(tab, columns),
+                    text: columns,
+                })];
             }
         }
         Vec::new()
@@ -201,16 +216,35 @@ fn file_name(identifier: &str) -> String {
     format!("callscope-{}.ndjson", identifier.chars().map(safe).collect::<String>())
 }
 
-fn as_ndjson(tab: &Tab) -> String {
-    let raws = tab.transcript.entries().iter().filter_map(|entry| entry.raw.as_deref());
-    raws.map(|raw| format!("{}\n", raw.replace(['\n', '\r'], " "))).collect()
+/// The transcript as it is saved. What is not held is read again while it is written.
+fn pieces(tab: &Tab, text: Option<Columns>) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for entry in tab.transcript.entries() {
+        if entry.is_gone() {
+            match pieces.last_mut() {
+                Some(Piece::Events(_, to)) => *to = entry.seq,
+                _ => pieces.push(Piece::Events(entry.seq - 1, entry.seq)),
+            }
+            continue;
+        }
+        if !matches!(pieces.last(), Some(Piece::Ready(_))) {
+            pieces.push(Piece::Ready(String::new()));
+        }
+        if let Some(Piece::Ready(ready)) = pieces.last_mut() {
+            write(ready, entry, text.as_ref());
+        }
+    }
+    pieces
 }
 
-fn as_text(tab: &Tab) -> String {
-    let columns = tab.transcript.columns();
-    let line = |entry: &Entry| match entry.kind.speaker() {
-        Some(speaker) => format!("{} {:5}  {}\n", columns.time(entry), speaker.as_str(), text::one_line(&said(entry))),
-        None => format!("-- {}\n", entry.text),
+/// Writes an entry: as text, or the message that it came with.
+pub fn write(to: &mut String, entry: &Entry, text: Option<&Columns>) {
+    let _ = match (text, entry.kind.speaker(), &entry.raw) {
+        (Some(columns), Some(speaker), _) => {
+            writeln!(to, "{} {:5}  {}", columns.time(entry), speaker.as_str(), text::one_line(&said(entry)))
+        }
+        (Some(_), None, _) => writeln!(to, "-- {}", entry.text),
+        (None, _, Some(raw)) => writeln!(to, "{}", raw.replace(['\n', '\r'], " ")),
+        (None, _, None) => Ok(()),
     };
-    tab.transcript.entries().iter().map(line).collect()
 }

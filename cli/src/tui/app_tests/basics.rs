@@ -142,7 +142,7 @@ fn missing_events_are_named_and_a_log_that_starts_over_replaces_what_was_shown()
     assert_eq!(test.body()[5], "-- event 8 came where 6 was due; connecting again to get what is missing");
     test.live(Update::Gap(Gap::CursorInvalid { after: 5 }));
     assert_eq!(test.body().len(), 1, "{:?}", test.body());
-    assert!(test.body()[0].contains("no place after seq 5"));
+    assert!(test.body()[0].contains("no such place behind seq 5"));
 }
 
 #[test]
@@ -251,7 +251,8 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.confirmed().turns(2).result().keys("s");
     assert!(test.footer().contains("save as: callscope-EL_dispatch_1790855035.ndjson"));
     test.keys("⏎");
-    let Some(Wish::Save { path, content }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let Some(Wish::Save { path, pieces, .. }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
     assert_eq!(path, "callscope-EL_dispatch_1790855035.ndjson");
     let kinds: Vec<String> = content
         .lines()
@@ -261,7 +262,8 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.keys("s");
     test.put(Input::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
     test.keys("x.txt⏎");
-    let Some(Wish::Save { content, .. }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let Some(Wish::Save { pieces, .. }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
     assert!(content.starts_with("00:00 agent  turn 0\n00:04 agent  turn 1\n-- call completed"), "{content}");
     test.put(Input::World(Message::Saved(Err("not saved: File exists".into()))));
     assert!(test.footer().starts_with("not saved: File exists"));

@@ -117,3 +117,39 @@ fn what_no_expression_is_can_be_searched_for() {
     test.turn("user", "a (strange) [thing").keys("/[thing⏎");
     assert_eq!(test.selected(), "a (strange) [thing");
 }
+
+#[test]
+fn a_hit_far_down_in_a_long_turn_is_brought_into_view() {
+    let mut test = Test::new(40, 12);
+    test.confirmed().turns(3);
+    let words = "word ".repeat(200);
+    test.turn("agent", &format!("ALPHA {words} TANGO {words} ZULU")).turns(3);
+    test.keys("/TANGO⏎");
+    assert!(test.body().iter().any(|row| row.contains("TANGO")), "{:?}", test.body());
+    assert!(test.footer().contains("1 of 1"), "{}", test.footer());
+    // One turn, three places: `n` and `N` go through them, and then around.
+    test.keys("/alpha|tango|zulu⏎");
+    let at = |test: &Test| ["ALPHA", "TANGO", "ZULU"].map(|hit| test.body().iter().any(|row| row.contains(hit)));
+    test.keys("gn");
+    assert_eq!(at(&test), [true, false, false]);
+    for expected in [[false, true, false], [false, false, true]] {
+        test.keys("n");
+        assert_eq!(at(&test), expected);
+    }
+    for expected in [[false, true, false], [true, false, false], [false, false, true]] {
+        test.keys("N");
+        assert_eq!(at(&test), expected);
+    }
+}
+
+#[test]
+fn a_letter_is_found_and_marked_whole_however_it_is_written() {
+    let mut test = Test::new(80, 14);
+    let apart = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165}";
+    test.confirmed().turn("user", &format!("{apart} Zu\u{308}rich"));
+    for typed in ["한국어", apart, "zürich", "zu\u{308}rich"] {
+        test.keys("/").put(Input::Paste(typed.into()));
+        test.keys("⏎");
+        assert!(test.footer().contains("1 of 1 found"), "{typed}: {}", test.footer());
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod bounded;
 mod finding;
 mod hostile;
 mod screens;
@@ -11,7 +12,6 @@ mod size;
 use std::time::Duration;
 
 use callscope_common::CallStatus;
-use callscope_common::protocol::ServerMessage;
 use crossterm::event::KeyModifiers;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -33,6 +33,8 @@ struct Test {
     call: usize,
     clock: i64,
     wishes: Vec<Wish>,
+    /// The newest message.
+    said: String,
 }
 
 fn at(secs: i64) -> Timestamp {
@@ -48,7 +50,7 @@ impl Test {
         let names: Vec<String> = identifiers.iter().map(|name| (*name).to_owned()).collect();
         let source = Source::Server("http://127.0.0.1:8000".into());
         let app = App::new(source, names, false, true, at(0));
-        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, wishes: Vec::new() };
+        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, wishes: Vec::new(), said: String::new() };
         test.put(Input::Resize(width, height));
         test
     }
@@ -63,7 +65,7 @@ impl Test {
     }
 
     fn live(&mut self, update: Update) -> &mut Self {
-        let place = Place { seq: self.seqs[self.call], call_id: CALL.parse().ok() };
+        let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
         let live = Live { call: self.call, shown: vec![update], start: Some(at(0)), place };
         self.put(Input::World(Message::Live(vec![live])));
         self
@@ -71,8 +73,8 @@ impl Test {
 
     fn say(&mut self, raw: &str) -> &mut Self {
         let raw = raw.replace('\n', " ");
-        let message = ServerMessage::parse(&raw).unwrap();
-        self.live(Update::Message(Incoming { seq: message.seq(), raw, message }))
+        self.said.clone_from(&raw);
+        self.live(Update::Message(Incoming::read(raw).unwrap()))
     }
 
     fn confirmed(&mut self) -> &mut Self {
@@ -116,11 +118,12 @@ impl Test {
     }
 
     fn resumed(&mut self) -> &mut Self {
-        self.live(Update::Resumed(Place { seq: self.seqs[self.call], call_id: CALL.parse().ok() }))
+        let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
+        self.live(Update::Resumed { place, proven: true })
     }
 
     fn ended(&mut self) -> &mut Self {
-        let place = Place { seq: self.seqs[self.call], call_id: None };
+        let place = Place::after(self.seqs[self.call]);
         let status = Some(CallStatus::Completed);
         self.live(Update::Ended(Ending { reason: EndReason::CallEnded, status, place }))
     }

@@ -3,12 +3,20 @@
 use callscope_common::Speaker;
 
 use super::{Top, Transcript};
+use crate::tui::entry::Span;
 use crate::tui::pattern::Pattern;
 
 impl Transcript {
     /// Shows only turns that match; everything where there is no filter.
     pub fn set_filter(&mut self, filter: Option<Pattern>) {
         self.filter = filter;
+        for entry in &mut self.entries {
+            entry.passes = match &self.filter {
+                // Of those that are not held, it is found out later.
+                Some(filter) => !entry.is_gone() && filter.matches(&entry.text),
+                None => true,
+            };
+        }
         self.refilter();
     }
 
@@ -24,6 +32,7 @@ impl Transcript {
 
     /// Finds out anew what is shown, and stays where it is.
     pub(super) fn refilter(&mut self) {
+        self.goal = None;
         let (selected, top) = (self.index(self.selected), self.index(self.top.position));
         let all = self.filter.is_none() && self.hidden.is_empty();
         let shown = |transcript: &Self| {
@@ -52,8 +61,29 @@ impl Transcript {
         self.go_to_match(from, true)
     }
 
+    /// Goes to the first match where none was there when it was searched for.
+    pub fn go_to_first_found(&mut self) {
+        if self.found().1.is_none() {
+            self.go_to_match(self.index(self.selected), true);
+        }
+    }
+
     /// Goes to the next match, or to the one before, around the ends; says whether there is any.
     pub fn find(&mut self, forward: bool) -> bool {
+        // What stands further on in a turn longer than the screen comes before the next turn.
+        let rows = self.rows.iter().filter(|row| row.position == self.selected).map(|row| row.line);
+        let (first, last) = (rows.clone().min(), rows.max());
+        let lines = self.hit_lines();
+        let further = match (forward, first, last) {
+            (true, _, Some(last)) => lines.into_iter().find(|line| *line > last),
+            (false, Some(first), _) => lines.into_iter().rev().find(|line| *line < first),
+            _ => None,
+        };
+        if let Some(line) = further {
+            self.show_line(line);
+            self.settle();
+            return true;
+        }
         self.go_to_match(self.index(self.selected), forward)
     }
 
@@ -71,7 +101,37 @@ impl Transcript {
         };
         let Some(index) = found.copied() else { return false };
         self.open(index, true);
-        self.select(self.position(index));
+        self.go(self.position(index), Some(forward));
         true
+    }
+
+    /// Puts the first or the last match in the selected entry on the screen.
+    pub(super) fn show_hit(&mut self, first: bool) {
+        let lines = self.hit_lines();
+        let Some(line) = (if first { lines.first() } else { lines.last() }) else { return };
+        self.fill();
+        self.show_line(*line);
+    }
+
+    /// The rows of the selected entry on which what is searched for begins, in their order.
+    fn hit_lines(&mut self) -> Vec<usize> {
+        let selected = self.selected;
+        let spans: Box<[Span]> = self.spans(selected).into();
+        let (Some(search), Some(entry)) = (&self.search, self.entry(selected)) else { return Vec::new() };
+        let line = |hit: std::ops::Range<usize>| {
+            spans.partition_point(|span| span.end as usize <= hit.start).min(spans.len().saturating_sub(1))
+        };
+        let mut lines: Vec<usize> = search.ranges(&entry.text).map(line).collect();
+        lines.dedup();
+        lines
+    }
+
+    /// Moves the screen, where it has to be, so that a row of the selected entry is in its middle.
+    fn show_line(&mut self, line: usize) {
+        let selected = self.selected;
+        if self.rows.iter().any(|row| (row.position, row.line) == (selected, line)) {
+            return;
+        }
+        self.top = self.back(Top { position: selected, row: line }, self.body / 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Where the screen stands: following, holding, moving, and which rows that shows.
 
-use super::{Row, Top, Transcript};
+use super::{Goal, Row, Top, Transcript};
 use crate::tui::entry::Columns;
 
 impl Transcript {
@@ -8,7 +8,9 @@ impl Transcript {
     pub fn resize(&mut self, columns: Columns, body: usize) {
         if columns != self.columns {
             self.laid.clear();
+            self.laid_rows = 0;
             self.top.row = 0;
+            self.goal = None;
         }
         (self.columns, self.body) = (columns, body);
         self.settle();
@@ -16,6 +18,7 @@ impl Transcript {
 
     /// Follows from the end on, or holds.
     pub fn set_follow(&mut self, follow: bool) {
+        self.goal = None;
         self.follow = follow;
         self.settle();
     }
@@ -23,8 +26,10 @@ impl Transcript {
     /// Moves the screen by pages; the selection goes along.
     pub fn page(&mut self, down: bool) {
         let rows = self.body.saturating_sub(1).max(1);
+        let goal = (!down).then_some(Goal::Up(self.top, rows));
         self.top = if down { self.forth(self.top, rows) } else { self.back(self.top, rows) };
         self.hold();
+        self.goal = goal;
         self.settle();
         let end = self.end_top();
         // The first and the last page are reached with their first and last entry.
@@ -67,13 +72,18 @@ impl Transcript {
 
     /// Selects a position and holds there.
     pub fn select(&mut self, position: usize) {
-        self.selected = position;
+        self.go(position, None);
+    }
+
+    /// The same; where it was searched for, shows the first or last match in it.
+    pub(super) fn go(&mut self, position: usize, forward: Option<bool>) {
         self.hold();
-        self.show_selected();
+        self.goal = Some(Goal::Entry { position, forward });
         self.settle();
     }
 
     fn hold(&mut self) {
+        self.goal = None;
         if std::mem::replace(&mut self.follow, false) {
             self.seen = self.len();
         }
@@ -96,6 +106,17 @@ impl Transcript {
 
     /// Puts the screen where it belongs after something changed.
     pub fn settle(&mut self) {
+        match self.goal {
+            Some(Goal::Up(from, rows)) => self.top = self.back(from, rows),
+            Some(Goal::Entry { position, forward }) => {
+                self.selected = position.min(self.len().saturating_sub(1));
+                self.show_selected();
+                if let Some(forward) = forward {
+                    self.show_hit(forward);
+                }
+            }
+            None => {}
+        }
         let end = self.end_top();
         self.selected = self.selected.min(self.len().saturating_sub(1));
         if self.follow {
@@ -113,9 +134,12 @@ impl Transcript {
             self.selected = self.selected.clamp(first.position, last.position);
         }
         self.seen = self.seen.min(self.len()).max(on_screen);
+        if self.goal.is_some() && self.missing().is_empty() {
+            self.goal = None;
+        }
     }
 
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         let (mut position, mut line) = (self.top.position, self.top.row);
@@ -134,7 +158,7 @@ impl Transcript {
         self.back(Top { position: self.len(), row: 0 }, self.body)
     }
 
-    fn back(&mut self, from: Top, rows: usize) -> Top {
+    pub(super) fn back(&mut self, from: Top, rows: usize) -> Top {
         let (mut top, mut left) = (from, rows);
         while left > top.row {
             left -= top.row;

@@ -50,6 +50,9 @@ fn stand(tab: &Tab) -> (String, Tone) {
         let (found, place) = transcript.found();
         parts.push(place.map_or(format!("{found} found"), |place| format!("{} of {found} found", place + 1)));
     }
+    if tab.older.scans > 0 {
+        parts.push("searching".into());
+    }
     let (filter, hidden) = transcript.filter();
     parts.extend(filter.map(|filter| format!("&{}", filter.text())));
     parts.extend(hidden.iter().map(|speaker| format!("no {speaker}")));

@@ -3,6 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
+use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::super::app::App;
@@ -48,12 +49,21 @@ fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: 
         }
     }
     let column = columns.text(entry);
+    if entry.is_gone() {
+        return put(buffer, area, column, "…", palette.dim());
+    }
     let text = row_text(entry, &row.span);
     let room = usize::from(area.width).saturating_sub(column);
     let text = crate::output::cut(text, Some(room));
     put(buffer, area, column, &text, style);
     if let Some(search) = tab.transcript.search() {
         for found in search.ranges(&text) {
+            // A letter is marked with all that belongs to it, since it stands in one cell.
+            let mut ends = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]);
+            let Some(end) = ends.find(|end| *end >= found.end) else { continue };
+            let starts = text.grapheme_indices(true).map(|(at, _)| at);
+            let start = starts.take_while(|start| *start <= found.start).last().unwrap_or(found.start);
+            let found = start..end;
             let at = column + text[..found.start].width();
             put(buffer, area, at, &text[found], palette.found());
         }

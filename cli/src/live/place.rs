@@ -1,0 +1,152 @@
+//! Places in a call's log, as this client holds them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{CallId, Cursor, Seq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Gap, Update};
+
+/// A cursor as a server sent it. Only the server reads it: this client keeps the text and sends it back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CursorText {
+    len: u8,
+    bytes: [u8; Cursor::MAX_LEN],
+}
+
+impl CursorText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+
+    /// The event that it stands behind, where it is a cursor of a version that this client knows.
+    pub fn seq(&self) -> Option<Seq> {
+        self.as_str().parse().ok().map(Cursor::seq)
+    }
+}
+
+impl FromStr for CursorText {
+    type Err = String;
+
+    /// # Errors
+    /// Anything but 1 to [`Cursor::MAX_LEN`] visible ASCII characters.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_short = (1..=Cursor::MAX_LEN).contains(&text.len());
+        if !is_short || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("a cursor has 1 to {} visible ASCII characters", Cursor::MAX_LEN));
+        }
+        let mut bytes = [0; Cursor::MAX_LEN];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { len: u8::try_from(text.len()).unwrap_or(u8::MAX), bytes })
+    }
+}
+
+impl fmt::Debug for CursorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for CursorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for CursorText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for CursorText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A place in a call's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The last event that came; 0 for none.
+    pub seq: Seq,
+    /// The record that `seq` counts in.
+    pub call_id: Option<CallId>,
+    /// The last cursor that came, which says all of that and proves it. Servers of earlier versions send none.
+    pub cursor: Option<CursorText>,
+}
+
+impl Place {
+    /// Behind an event of a record that is not named.
+    pub fn after(seq: Seq) -> Self {
+        Self { seq, ..Self::default() }
+    }
+
+    /// Behind a cursor.
+    pub fn behind(cursor: CursorText) -> Self {
+        Self { seq: cursor.seq().unwrap_or(0), call_id: None, cursor: Some(cursor) }
+    }
+
+    /// Before the first event of a record whose cursor is not known yet.
+    pub fn start_of(call_id: CallId) -> Self {
+        Self { call_id: Some(call_id), ..Self::default() }
+    }
+
+    /// Goes along with a stream.
+    pub fn note(&mut self, update: &Update) {
+        match update {
+            Update::Message(incoming) => {
+                if let Some(seq) = incoming.seq {
+                    (self.seq, self.cursor) = (seq, incoming.cursor);
+                }
+                if let ServerMessage::SubscriptionConfirmed(confirmed) = &incoming.message {
+                    self.call_id = Some(confirmed.call_id);
+                    self.cursor = incoming.cursor;
+                }
+            }
+            Update::Ready(place) | Update::Resumed { place, .. } => *self = *place,
+            Update::Gap(Gap::CursorInvalid { .. }) => *self = Self::default(),
+            Update::Gap(Gap::Merged { call_id }) => *self = Self::start_of(*call_id),
+            _ => {}
+        }
+    }
+}
+
+/// Where `--after` begins: a cursor, or the number of an event.
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+            return text.parse().map(Self::after).map_err(|_| format!("{text} is beyond every log"));
+        }
+        let cursor: CursorText = text.parse()?;
+        if text.starts_with('-') {
+            return Err("neither a cursor nor the number of an event".into());
+        }
+        Ok(Self::behind(cursor))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_takes_a_cursor_or_a_number() {
+        let cursor = Cursor::behind(CallId::from_u128(7), 12, None).to_string();
+        let place: Place = cursor.parse().unwrap();
+        assert_eq!((place.seq, place.cursor.unwrap().as_str()), (12, cursor.as_str()));
+        assert_eq!("12".parse(), Ok(Place::after(12)));
+        // A cursor of a version to come is kept as it is.
+        assert_eq!("v2:whatever".parse::<Place>().unwrap().cursor.unwrap().as_str(), "v2:whatever");
+        for wrong in ["", "-1", "a b", "1.\u{e9}", "99999999999999999999", &"x".repeat(41), "\u{1b}[2J"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The stream in a file, as NDJSON. Nothing that was there is lost to a tail that fails.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{Identifier, Timestamp};
+use tempfile::NamedTempFile;
+
+use super::{Ndjson, Sink as _};
+use crate::exit::{Failure, Result};
+use crate::live::Update;
+use crate::state_file::folder_of;
+
+/// Most lines about a server that does not answer, kept until it does. Beyond it later ones are left out.
+const MOST_EARLY: usize = 256;
+
+/// A file that a stream is written to.
+///
+/// It is made when the server has said something of the call: a tail that gets nowhere leaves no file. A file that is there already
+/// is refused, or where it may be replaced (`--force`) stays until the tail has ended: what comes is written beside it until then.
+pub struct Save {
+    path: PathBuf,
+    force: bool,
+    /// `None` before anything came.
+    file: Option<Ndjson<Target>>,
+    identifiers: Vec<Identifier>,
+    early: Vec<(usize, Update)>,
+}
+
+enum Target {
+    /// Written to as it is: a new file, a device or a pipe.
+    Open(File),
+    /// Takes the place of another file at the end.
+    Beside(NamedTempFile),
+}
+
+impl io::Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Open(file) => file.write(bytes),
+            Self::Beside(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Save {
+    /// Will write to `path`; with `force` in place of a file that is there.
+    pub fn new(path: &Path, force: bool) -> Result<Self> {
+        let is_there = path.symlink_metadata().is_ok();
+        if is_there && !force && !is_special(path) {
+            return Err(Failure::error(format!("{} is there already", path.display()))
+                .hint("name another with --save, or let it be replaced: --force"));
+        }
+        // Now rather than when the first words come.
+        let folder = folder_of(path);
+        if !folder.is_dir() {
+            return Err(Failure::error(format!("cannot write {}: {} is no folder", path.display(), folder.display())));
+        }
+        Ok(Self { path: path.to_owned(), force, file: None, identifiers: Vec::new(), early: Vec::new() })
+    }
+
+    /// Another call is followed.
+    pub fn opened(&mut self, identifier: &Identifier) -> Result<()> {
+        match &mut self.file {
+            Some(file) => file.opened(identifier).map_err(|error| failed(&self.path, &error)),
+            None => {
+                self.identifiers.push(identifier.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes an update of a call that began at `start`.
+    pub fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> Result<()> {
+        if self.file.is_none() && !stands(update) {
+            if self.early.len() < MOST_EARLY {
+                self.early.push((call, update.clone()));
+            }
+            return Ok(());
+        }
+        self.write(call, update, start).map_err(|error| {
+            // A part of a stream does not take another file's place.
+            self.file = None;
+            failed(&self.path, &error)
+        })
+    }
+
+    fn write(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> io::Result<()> {
+        if self.file.is_none() {
+            let target = self.open()?;
+            let mut file = Ndjson::new(target, std::mem::take(&mut self.identifiers));
+            for (call, update) in self.early.drain(..) {
+                file.update(call, &update, start)?;
+            }
+            self.file = Some(file);
+        }
+        self.file.as_mut().map_or(Ok(()), |file| file.update(call, update, start))
+    }
+
+    fn open(&self) -> io::Result<Target> {
+        if is_special(&self.path) {
+            return OpenOptions::new().write(true).open(&self.path).map(Target::Open);
+        }
+        if !self.force || self.path.symlink_metadata().is_err() {
+            return OpenOptions::new().write(true).create_new(true).open(&self.path).map(Target::Open);
+        }
+        let prefix = format!(".{}.", self.path.file_name().unwrap_or_default().to_string_lossy());
+        // Those of the file it is to replace, also where that is a link to nothing.
+        let permissions =
+            std::fs::metadata(&self.path).map_or_else(|_| PermissionsExt::from_mode(0o666), |m| m.permissions());
+        let mut beside = tempfile::Builder::new();
+        beside.prefix(&prefix).suffix(".part").permissions(permissions);
+        beside.tempfile_in(folder_of(&self.path)).map(Target::Beside)
+    }
+
+    /// Puts what was written in place of the file that was there. What could not be written whole takes no place.
+    pub fn finish(self) -> Result<()> {
+        let Some(Target::Beside(file)) = self.file.map(Ndjson::into_inner) else { return Ok(()) };
+        let done = file.as_file().sync_all().and_then(|()| file.persist(&self.path).map_err(|error| error.error));
+        done.map(drop).map_err(|error| failed(&self.path, &error))
+    }
+}
+
+/// Whether the server says something of the call: the subscription stands, or an event came.
+fn stands(update: &Update) -> bool {
+    match update {
+        Update::Ready(_) => true,
+        Update::Message(incoming) => {
+            incoming.seq.is_some()
+                || matches!(
+                    incoming.message,
+                    ServerMessage::SubscriptionConfirmed(_) | ServerMessage::SubscriptionPending(_)
+                )
+        }
+        _ => false,
+    }
+}
+
+/// A device or a pipe is written to, not replaced.
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::error(format!("cannot write --save {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::live::{EndReason, Ending, Incoming, Place};
+
+    fn lost() -> Update {
+        let failure = Failure::error("no call is known");
+        Update::Ended(Ending { reason: EndReason::Failed(failure), status: None, place: Place::default() })
+    }
+
+    fn message(text: &str) -> Update {
+        Update::Message(Incoming::read(text.into()).unwrap())
+    }
+
+    fn pending() -> Update {
+        message(r#"{"type":"subscription_pending","identifier":"a","message":""}"#)
+    }
+
+    fn save(path: &Path, force: bool) -> Result<Save> {
+        let mut save = Save::new(path, force)?;
+        save.opened(&Identifier::parse("a").unwrap())?;
+        Ok(save)
+    }
+
+    #[test]
+    fn a_tail_that_gets_nowhere_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        fs::write(&old, "the last one").unwrap();
+        assert!(save(&old, false).is_err_and(|failure| failure.message.contains("is there already")));
+        for (path, force) in [(&new, false), (&new, true), (&old, true)] {
+            let mut save = save(path, force).unwrap();
+            save.update(0, &message(r#"{"type":"error","message":"no","code":"CALL_NOT_FOUND"}"#), None).unwrap();
+            save.update(0, &lost(), None).unwrap();
+            save.finish().unwrap();
+        }
+        assert_eq!(fs::read_to_string(&old).unwrap(), "the last one");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_came_before_is_written_with_the_first_word_and_a_replaced_file_stays_until_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        fs::write(&old, "the last one").unwrap();
+        for (path, force) in [(&new, false), (&old, true)] {
+            let mut save = save(path, force).unwrap();
+            let delay = std::time::Duration::ZERO;
+            save.update(0, &Update::Reconnecting { attempt: 1, delay, reason: "gone".into(), broke: false }, None)
+                .unwrap();
+            save.update(0, &pending(), None).unwrap();
+            save.update(0, &lost(), None).unwrap();
+            if force {
+                assert_eq!(fs::read_to_string(&old).unwrap(), "the last one");
+            }
+            save.finish().unwrap();
+            let text = fs::read_to_string(path).unwrap();
+            let kinds: Vec<_> = text.lines().filter_map(|line| line.get(9..16)).collect();
+            assert_eq!(kinds, ["reconne", "subscri", "end\",\"i"], "{text}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn devices_are_written_to_and_links_and_folders_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).unwrap();
+        assert!(save(&link, false).is_err() && save(folder.path(), false).is_err());
+        assert!(save(&folder.path().join("nowhere/file"), false).is_err());
+        let mut null = save(Path::new("/dev/null"), false).unwrap();
+        null.update(0, &pending(), None).unwrap();
+        null.finish().unwrap();
+    }
+}
