@@ -55,10 +55,10 @@ pub struct Tail {
     /// Date and time before each line
     #[arg(short = 't', long)]
     pub timestamps: bool,
-    /// Only turns whose text matches; capitals count where they are typed
+    /// Only turns whose text matches
     #[arg(short, long, value_name = "REGEX")]
     pub include: Vec<Pattern>,
-    /// No turns whose text matches; capitals count where they are typed
+    /// No turns whose text matches
     #[arg(short, long, value_name = "REGEX")]
     pub exclude: Vec<Pattern>,
 }

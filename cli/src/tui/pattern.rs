@@ -7,8 +7,9 @@ use std::str::FromStr;
 use regex::{Regex, RegexBuilder};
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _};
 
-/// A regular expression; where the text is none, the text itself. Upper and lower case are the same unless an upper-case letter was
-/// typed, and so are the ways to write a letter with its marks (NFC).
+/// A regular expression; the ways to write a letter with its marks are the same (NFC). One that was typed to search for
+/// ([`Pattern::new`]) is the text itself where it is no expression, and upper and lower case are the same in it unless an upper-case
+/// letter was typed; one of the command line ([`FromStr`]) means what it says.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
@@ -21,10 +22,14 @@ impl Pattern {
         if text.is_empty() {
             return None;
         }
-        text.parse()
-            .or_else(|_| regex::escape(text).parse())
-            .map(|pattern| Self { text: text.to_owned(), ..pattern })
-            .ok()
+        let composed = composed(text);
+        let ignore_case = |expression: &str| Self::build(text, expression, !has_capital(expression));
+        ignore_case(&composed).or_else(|_| ignore_case(&regex::escape(&composed))).ok()
+    }
+
+    fn build(text: &str, expression: &str, ignore_case: bool) -> Result<Self, regex::Error> {
+        let build = RegexBuilder::new(expression).case_insensitive(ignore_case).size_limit(1 << 20).build();
+        build.map(|regex| Self { text: text.to_owned(), regex })
     }
 
     /// As it was typed.
@@ -43,14 +48,12 @@ impl Pattern {
     }
 }
 
-/// A regular expression, or an error that says why it is none.
+/// A regular expression in which case counts as the expression says, or an error that says why it is none.
 impl FromStr for Pattern {
     type Err = regex::Error;
 
     fn from_str(text: &str) -> Result<Self, regex::Error> {
-        let composed = composed(text);
-        let build = RegexBuilder::new(&composed).case_insensitive(!has_capital(&composed)).size_limit(1 << 20).build();
-        build.map(|regex| Self { text: text.to_owned(), regex })
+        Self::build(text, &composed(text), false)
     }
 }
 
@@ -118,8 +121,14 @@ mod tests {
 
     #[test]
     fn classes_ask_for_no_capital() {
-        assert!("\\S+ tow".parse::<Pattern>().unwrap().matches("a TOW"));
-        assert!(!"\\S+ Tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!(Pattern::new("\\S+ tow").unwrap().matches("a TOW"));
+        assert!(!Pattern::new("\\S+ Tow").unwrap().matches("a TOW"));
+    }
+
+    #[test]
+    fn an_expression_of_the_command_line_means_what_it_says() {
+        assert!(!"\\S+ tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!("(?i)tow".parse::<Pattern>().unwrap().matches("a TOW"));
         assert!("a(b".parse::<Pattern>().is_err());
     }
 
