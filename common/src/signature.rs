@@ -5,6 +5,7 @@
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq};
 
 pub mod diagnosis;
@@ -29,8 +30,8 @@ pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHeader<'h> {
     /// The signed times as they stand in the header, the digits that were signed, and what they say in Unix seconds.
-    times: Vec<(&'h str, i64)>,
-    digests: Vec<[u8; 32]>,
+    times: SmallVec<[(&'h str, i64); 1]>,
+    digests: SmallVec<[[u8; 32]; 2]>,
 }
 
 /// Why a header's value is no signature, or does not fit.
@@ -82,7 +83,7 @@ impl<'h> SignatureHeader<'h> {
     /// # Errors
     /// [`SignatureError::Malformed`].
     pub fn parse_lines(lines: impl IntoIterator<Item = &'h str>) -> Result<Self, SignatureError> {
-        let mut header = Self { times: Vec::new(), digests: Vec::new() };
+        let mut header = Self { times: SmallVec::new(), digests: SmallVec::new() };
         for part in lines.into_iter().flat_map(|line| line.split(',')) {
             let Some((key, value)) = part.split_once('=') else { continue };
             match key.trim() {

@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn turns_are_found_however_their_letters_are_written() {
-        let include = vec!["한국어 zürich".parse::<Pattern>().unwrap()];
+        let include = vec!["한국어 Zürich".parse::<Pattern>().unwrap()];
         let mut selector = selector(&args::Tail { include, ..Default::default() });
         let apart = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165} Zu\u{308}rich";
         let Update::Message(incoming) = turn(1) else { panic!() };

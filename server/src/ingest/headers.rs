@@ -33,8 +33,8 @@ const OWN: &str = "callscope-replay-";
 
 /// Whether a header is kept with its delivery.
 fn is_kept(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    KEPT.contains(&name.as_str()) || name.starts_with(OWN)
+    let is_own = name.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN));
+    is_own || KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept))
 }
 
 /// The kept ones as JSON, `[[name, value], …]`.

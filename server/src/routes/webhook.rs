@@ -4,6 +4,7 @@ mod body;
 mod budget;
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use rocket::data::Data;
 use rocket::http::{ContentType, Status};
@@ -81,7 +82,7 @@ fn unsigned(unverified: Unverified) -> ApiError {
 
 impl<'r> Responder<'r, 'static> for Answer {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        let body = self.body.to_string();
+        let body: Arc<[u8]> = self.body.into();
         let mut response = Response::build();
         response.status(Status::new(self.status)).header(ContentType::JSON);
         response.sized_body(body.len(), Cursor::new(body)).ok()

@@ -14,6 +14,7 @@ pub(super) use names::sid_prefix;
 pub use op::*;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use callscope_common::cursor::EventTag;
@@ -345,5 +346,7 @@ impl Ledger {
 fn draw_cursor(call_id: CallId, seq: Seq) -> String {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     // The bits of version and variant, which are not random, lie at different places in the two halves.
-    Cursor::behind(call_id, seq, Some(EventTag(high ^ low.rotate_left(32)))).to_string()
+    let mut text = String::with_capacity(Cursor::MAX_LEN);
+    let _ = write!(text, "{}", Cursor::behind(call_id, seq, Some(EventTag(high ^ low.rotate_left(32)))));
+    text
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use callscope_common::{CallId, Identifier, Speaker};
+use smallvec::SmallVec;
 
 use crate::store::ledger::{Change, Delivery, Key, Names, Op, Sameness, key, sid_prefix};
 
@@ -15,7 +16,7 @@ impl Op {
     }
 
     /// Every identifier it names.
-    pub(super) fn names(&self) -> Vec<&Identifier> {
+    pub(super) fn names(&self) -> SmallVec<[&Identifier; 4]> {
         match self {
             Self::Deliver(delivery) => delivery.change.names().map(|names| names.iter().collect()).unwrap_or_default(),
             Self::Register(register) => register.call.call_sid.iter().chain(&register.call.conversation_id).collect(),
@@ -24,13 +25,13 @@ impl Op {
                     patch.patch.call_sid.iter().chain(&patch.patch.conversation_id).chain(&patch.patch.identifiers);
                 given.chain([&patch.id]).collect()
             }
-            Self::Delete(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => Vec::new(),
+            Self::Delete(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => SmallVec::new(),
         }
     }
 
     /// The calls it names by their own ids, or by identifiers that may spell one.
-    pub(super) fn call_ids(&self) -> Vec<CallId> {
-        let mut ids: Vec<CallId> = self.names().into_iter().filter_map(Identifier::as_call_id).collect();
+    pub(super) fn call_ids(&self) -> SmallVec<[CallId; 2]> {
+        let mut ids: SmallVec<[CallId; 2]> = self.names().into_iter().filter_map(Identifier::as_call_id).collect();
         match self {
             Self::Register(register) => ids.push(register.call_id),
             Self::Delete(delete) => ids.push(delete.call_id),
