@@ -24,6 +24,8 @@ pub enum Peer {
     Callscope,
     /// Ours, on PostgreSQL
     CallscopePostgres,
+    /// Another build of ours, on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names
+    Before,
     /// TCP writes of the same bytes, joined
     BareBatched,
     /// TCP writes of the same bytes, one by one
@@ -53,6 +55,7 @@ impl Peer {
         match self {
             Self::Callscope => "**Callscope**",
             Self::CallscopePostgres => "**Callscope**, PostgreSQL",
+            Self::Before => "Callscope before",
             Self::BareBatched => "bare writes, batched",
             Self::BareSingle => "bare writes, one by one",
             Self::Uws => "uWebSockets",
@@ -69,7 +72,7 @@ impl Peer {
     /// Whether it is what this project makes.
     #[must_use]
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Callscope | Self::CallscopePostgres)
+        matches!(self, Self::Callscope | Self::CallscopePostgres | Self::Before)
     }
 
     /// Whether it takes Callscope's webhooks, signed.
@@ -190,8 +193,12 @@ fn command(peer: Peer, dir: &Path, (port, other): (u16, u16), database: Option<&
         command
     };
     match peer {
-        Peer::Callscope | Peer::CallscopePostgres => {
-            let mut command = Command::new(program("callscope-server"));
+        Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
+            let before = || std::env::var_os("CALLSCOPE_LOAD_BEFORE").expect("CALLSCOPE_LOAD_BEFORE names a server");
+            let mut command = match peer {
+                Peer::Before => Command::new(before()),
+                _ => Command::new(program("callscope-server")),
+            };
             let file = format!("sqlite://{}/callscope.db", dir.display());
             command.env_clear().envs([
                 ("CALLSCOPE_DATABASE_URL", database.unwrap_or(&file)),
