@@ -1,7 +1,7 @@
 //! Closes HTTP connections that hold a descriptor for nothing.
 //!
 //! Rocket has no deadline for a request's head and none for idle connections. So a thread of its own looks at the sockets that this
-//! process has accepted, as the kernel lists them ([`Diag`]), and shuts down
+//! process has accepted, as the kernel lists them (`Diag`), and shuts down
 //! - one that has not brought a whole request's head, and the first bytes of its body, in time,
 //! - one that has been idle for long,
 //! - while descriptors run short, those that have been idle longest.
