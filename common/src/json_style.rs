@@ -103,7 +103,7 @@ pub fn write(json: &str, style: Style) -> String {
     json.to_owned()
 }
 
-/// Like [`write`], into a sink, which alone limits the length.
+/// Like [`write()`], into a sink, which alone limits the length.
 ///
 /// # Errors
 /// [`Full`], where the sink says so.
