@@ -9,6 +9,7 @@ mod connections;
 mod cursors;
 mod deliveries;
 mod drain;
+mod earlier;
 mod file;
 mod http;
 mod kill;
