@@ -24,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use peer::Peer;
 use services::Services;
 use shapes::fanout::Fanout;
-use shapes::{cluster, growth, idle, ingest, mixed, storm};
+use shapes::{cluster, growth, idle, ingest, mixed, storm, strangers};
 use table::{Sample, Table};
 
 /// Measures Callscope beside its peers.
@@ -96,6 +96,8 @@ enum Shape {
     Own,
     /// Two servers over Redis
     W7,
+    /// Webhooks while 5,000 sockets, 2,000 watchers and 100 downloads do nothing
+    Strangers,
     /// Cost of a delivery from 10 to 10,000 subscribers, of a webhook from 10 to 100,000 calls
     Growth,
 }
@@ -168,6 +170,12 @@ impl Run {
             Shape::W7 => vec![self.table("W7: two servers over Redis", &[], &[Peer::CallscopePostgres], |peer| {
                 cluster::sample(peer, self.time(), &services.database(), &services.redis())
             })],
+            Shape::Strangers => vec![self.table(
+                "Strangers: 5,000 idle sockets, 2,000 watchers, 100 unread downloads; 200 webhooks a second",
+                &[],
+                &[Peer::Callscope],
+                |peer| strangers::sample(peer, self.time() * 3),
+            )],
             Shape::Growth => vec![
                 self.table(
                     "Growth: CPU µs a delivery by subscribers of one call, paced",

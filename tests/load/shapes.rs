@@ -7,6 +7,7 @@ pub mod idle;
 pub mod ingest;
 pub mod mixed;
 pub mod storm;
+pub mod strangers;
 
 use std::time::Duration;
 
