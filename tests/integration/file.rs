@@ -188,3 +188,26 @@ async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
     }
     assert!(server.stop().await);
 }
+
+/// The lock and the log lie beside a name, so a second name would be a second database of the same bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_two_names_is_refused_under_either() {
+    let mut database = Database::new(Engine::Sqlite).await;
+    let server = Process::start(&database, 0).await;
+    let other = database.dir.path().join("other.db");
+    fs::hard_link(file(&database), &other).unwrap();
+    assert_eq!(turn(&server.url, "the first goes on").await, 201);
+    for url in [format!("sqlite://{}", other.display()), database.url.clone()] {
+        database.url = url;
+        for command in ["serve", "migrate"] {
+            let output = run(&database, &[command]);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
+            assert!(stderr.contains("hard links"), "{command}: {stderr}");
+        }
+    }
+    fs::remove_file(&other).unwrap();
+    assert!(server.stop().await);
+    let server = Process::start(&database, 0).await;
+    assert_eq!(turn(&server.url, "and again").await, 201);
+}

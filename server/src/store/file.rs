@@ -93,6 +93,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf, PathError> {
     match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Err(PathError::new(format!("{} is a folder; name a file", path.display()))),
         Ok(found) if !found.is_file() => Err(PathError::new(format!("{} is no regular file", path.display()))),
+        // SQLite keeps what it has not moved into the file beside one name: a process that opens the other would not see it.
+        Ok(found) if found.nlink() > 1 => Err(PathError::new(format!(
+            "{} has {} names (hard links); an SQLite database may have only one, so remove the others",
+            path.display(),
+            found.nlink()
+        ))),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(PathError::new(format!("{} cannot be looked at: {error}", path.display())))
         }
