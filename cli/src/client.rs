@@ -204,6 +204,10 @@ impl Refused {
                 Failure::new(Exit::Unreachable, format!("the server cannot answer now: {said}"))
                     .hint("try again in a moment")
             }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                Failure::error(format!("the server refused: {said}")).passing()
+            }
+            status if status.is_server_error() => Failure::error(format!("the server failed: {said}")).passing(),
             _ => Failure::error(format!("the server refused: {said}")),
         }
     }

@@ -49,12 +49,14 @@ pub struct Failure {
     pub message: String,
     /// What to do or type next.
     pub hint: Option<String>,
+    /// Whether the same, tried again, may well succeed, as where a server or a proxy is overloaded.
+    pub is_passing: bool,
 }
 
 impl Failure {
     /// A failure that exits with `exit`.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), hint: None, is_passing: exit == Exit::Unreachable }
     }
 
     /// Exits with 1.
@@ -70,6 +72,13 @@ impl Failure {
     /// Exits with 3.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Exit::NotFound, message)
+    }
+
+    /// One that may pass.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.is_passing = true;
+        self
     }
 
     /// Adds what to do next.

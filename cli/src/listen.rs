@@ -41,6 +41,8 @@ const QUEUE: usize = 64;
 const AHEAD: usize = 8;
 /// The place behind deliveries that are not forwarded is written at most so often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// The attempt to fetch a delivery that is told of: some ten seconds after the first.
+const TOLD_AT: u32 = 6;
 
 /// Follows and forwards until it is ended from outside.
 pub async fn run(settings: &Settings, args: Listen) -> Result {
@@ -79,6 +81,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
         place,
         noted: Instant::now(),
         said: what_is_done(settings, &args, keys.is_some()),
+        is_away: false,
         keys,
         last: None,
     };
@@ -151,6 +154,8 @@ struct Forwarder<'s> {
     keys: Option<Keys>,
     /// What this is about, said once the stream stands; empty from then on.
     said: String,
+    /// Whether the break that lasts was told.
+    is_away: bool,
     /// What was forwarded last.
     last: Option<(DeliveryView, Whole)>,
 }
@@ -182,7 +187,12 @@ impl Forwarder<'_> {
                 (Update::Lost { reason, delay }, _) => {
                     let secs = delay.as_secs_f64();
                     let what = if self.said.is_empty() { "connection lost" } else { "no connection" };
-                    self.settings.console.say(format!("{what} ({reason}); trying again in {secs:.1} s"));
+                    let said = format!("{what} ({reason}); trying again in {secs:.1} s");
+                    // Once for a break, however long it lasts.
+                    match std::mem::replace(&mut self.is_away, true) {
+                        false => self.settings.console.say(said),
+                        true => self.settings.console.debug(said),
+                    }
                 }
                 (Update::Failed(failure), _) => return Err(failure),
                 (Update::Delivery(message), None) => self.note(&message.cursor)?,
@@ -194,6 +204,7 @@ impl Forwarder<'_> {
     }
 
     fn began(&mut self, cursor: &str, resumed: bool) -> Result<()> {
+        self.is_away = false;
         if resumed {
             self.settings.console.say("connected again; nothing missed");
             return Ok(());
@@ -251,8 +262,13 @@ impl Forwarder<'_> {
         loop {
             match fetched {
                 Ok(whole) => return Ok(whole),
-                Err(failure) if failure.exit == Exit::Unreachable => {
-                    self.settings.console.debug(format!("{id} cannot be fetched now: {}", failure.message));
+                // Nothing is left out for what may pass; what is in its way for long is told once.
+                Err(failure) if failure.is_passing => {
+                    let said = format!("{id} cannot be fetched now, and is tried again: {}", failure.message);
+                    match backoff.attempt() {
+                        TOLD_AT => self.settings.console.warn(said),
+                        _ => self.settings.console.debug(said),
+                    }
                 }
                 // What cannot be read now cannot be read later either, and what comes after it is not to wait for it.
                 Err(failure) if failure.exit == Exit::Error => {

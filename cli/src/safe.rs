@@ -68,6 +68,14 @@ impl Safe {
         Self::of(pieces.join("\t"))
     }
 
+    /// A document that [`callscope_common::export`] made, which sanitises every text: sanitised once more, but for the word joiners by
+    /// which it keeps markup from meaning anything.
+    pub fn exported(document: &str) -> Self {
+        const WORD_JOINER: &str = "\u{2060}";
+        let pieces: Vec<_> = document.split(WORD_JOINER).map(text::lines).collect();
+        Self::of(pieces.join(WORD_JOINER))
+    }
+
     /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its line feeds
     /// stay; other white space between values becomes a blank.
     pub fn json(json: &str) -> Self {

@@ -48,7 +48,7 @@ pub trait Sink {
 pub async fn drain(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
     let shown = drain_all(streams, sink, settings, exit_status).await;
     // What came is kept, however it ended; why it ended is told first.
-    let saved = streams.finish_save();
+    let saved = streams.finish();
     shown.and_then(|exit| saved.map(|()| exit))
 }
 

@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, streams: &mut Streams, options: &args::Tai
     for command in streams.resume_commands() {
         settings.console.say(command);
     }
-    let saved = streams.finish_save();
+    let saved = streams.finish();
     let left = left?;
     saved?;
     match left {

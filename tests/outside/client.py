@@ -209,14 +209,14 @@ class Server:
 
     def events(self, identifier):
         """The whole log, page by page."""
-        events, after = [], 0
+        events, after, seq = [], 0, 0
         while True:
             page = self.get(f"/calls/{identifier}/events", params={"after": after, "limit": 500})
             events += page["events"]
             if not page["events"]:
-                assert after == page["head"], f"events end at {after}, head is {page['head']}"
+                assert seq == page["head"], f"events end at {seq}, head is {page['head']}"
                 return events
-            after = events[-1]["seq"]
+            after, seq = events[-1]["cursor"], events[-1]["seq"]
 
     # Webhooks.
 

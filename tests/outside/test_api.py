@@ -31,6 +31,8 @@ def test_a_call_registered_and_read(server):
     assert uuid.UUID(call["call_id"])
     assert (call["call_sid"], call["conversation_id"], call["status"]) == (sid, conv, "initiated")
     assert (call["subject"], call["agent_id"], call["metadata"]) == ("api", "agent_x", metadata)
+    # What names the call in a conversation's variables is told to who registered it alone.
+    assert call.pop("link")
     assert server.call(conv) == server.call(sid) == call
     for taken in ({"call_sid": sid}, {"conversation_id": conv}, {"call_sid": conv}, {"conversation_id": sid}):
         assert_error(server.api("POST", "/calls", json=taken), 409)

@@ -360,11 +360,15 @@ def test_an_idempotency_key(server):
     assert server.post(POST_CALL, transcription(unique("conv")), headers=key).status_code == 200
 
 
-def test_an_idempotency_key_tells_equal_turns_apart(server):
+def test_an_idempotency_key_makes_no_second_turn_of_what_was_signed_once(server):
+    """The key is outside the signature: whoever repeats a signed request under other keys doubles nothing."""
     sid, now = unique("sid"), int(time.time())
-    for n in (1, 2):
-        answer = server.post(TURNS, turn(sid), headers={"Idempotency-Key": unique("key")}, at=now)
-        assert answer.json()["sequence_number"] == n
+    for key in (unique("key"), unique("key"), ""):
+        answer = server.post(TURNS, turn(sid), headers={"Idempotency-Key": key}, at=now)
+        assert (answer.status_code, answer.json()["sequence_number"]) == (201, 1)
+    again = server.post(TURNS, turn(sid), headers={"Idempotency-Key": unique("key")}, at=now - 1)
+    assert again.json()["sequence_number"] == 2
+    assert len(server.events(sid)) == 2
 
 
 def test_an_idempotency_key_of_a_post_call(server):

@@ -127,7 +127,7 @@ def test_pongs(server):
 
 BAD_MESSAGES = ["", "x", "{", "[]", "1", "null", '"subscribe"', "{}", '{"hello": 1}', '{"subscribe": 5}',
                 '{"subscribe": null}', '{"subscribe": ["a"]}', '{"unsubscribe": {}}',
-                '{"subscribe": "a", "unsubscribe": "b"}', '{"subscribe": "a", "after": "1"}',
+                '{"subscribe": "a", "unsubscribe": "b"}', '{"subscribe": "a", "after": ["1"]}',
                 '{"subscribe": "a", "after": -1}', '{"subscribe": "a", "after": 1.5}',
                 '{"subscribe": "a", "after": 99999999999999999999}',
                 '{"subscribe": "a", "history": "no"}', '{"subscribe": "a", "wait": 1}',

@@ -471,7 +471,7 @@ def test_trigger_prints_exactly_what_it_would_send(receiver, secret_file, tmp_pa
 
 def test_samples_new_and_validate(tmp_path):
     done = run(None, "samples", "new", "night-bus", "mine.json", folder=tmp_path)
-    assert done.returncode == 0 and "callscope samples validate mine.json" in done.stderr, done.stderr
+    assert done.returncode == 0 and "callscope samples validate -- mine.json" in done.stderr, done.stderr
     mine = json.loads((tmp_path / "mine.json").read_text())
     assert mine[0]["data"]["conversation_id"] == mine[1]["data"]["conversation_id"] != sample("night-bus")[0]["data"]["conversation_id"]
     assert run(None, "samples", "new", "night-bus", "mine.json", folder=tmp_path).returncode == 1

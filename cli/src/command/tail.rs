@@ -34,7 +34,8 @@ pub async fn run(settings: &Settings, args: args::Tail) -> Result {
         tail::pick(settings).await?
     } else {
         return Err(Failure::usage("which call? there is nobody to ask here").hint(
-            "name one or more: callscope tail ID; or follow all that are live: callscope tail --active;              they are listed by: callscope calls ls --status in_progress",
+            "name one or more: callscope tail ID; or follow all that are live: callscope tail --active; \
+             they are listed by: callscope calls ls --status in_progress",
         ));
     };
     let requests = requests(identifiers, &args)?;

@@ -12,8 +12,8 @@ use crate::client::Client;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
-/// Most attempts told of at one look; the newest ones.
-const MOST: usize = 20;
+/// Most attempts told of at one look; the newest ones. Servers give no more.
+const MOST: usize = 500;
 
 /// Sends the attempts that are refused from now on, oldest first, until nobody takes them any more. While the queue is full, no
 /// look is taken.

@@ -44,10 +44,13 @@ impl Break {
         Self::Lost { reason: reason.into(), wait: None }
     }
 
-    /// The same for a server that has answered before: not to reach it now may pass.
+    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy answers while the
+    /// server behind it is replaced. That the token is refused does not.
     pub fn passing(self) -> Self {
         match self {
-            Self::Done(EndReason::Failed(failure)) if failure.exit == Exit::Unreachable => Self::lost(failure.message),
+            Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
+                Self::lost(failure.message)
+            }
             other => other,
         }
     }

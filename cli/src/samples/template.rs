@@ -57,7 +57,7 @@ fn payload(value: &serde_json::Value) -> Result<Payload> {
 fn turn() -> serde_json::Value {
     let now = Timestamp::from_unix_secs(unix_now()).map(|now| now.to_string());
     json!({"conversation_id": conversation(), "speaker": "user", "message": "Hello, is anybody there?",
-        "turn_id": "1", "timestamp": now})
+        "turn_id": uuid::Uuid::new_v4(), "timestamp": now})
 }
 
 fn unknown(event: &str) -> Result<serde_json::Value> {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
@@ -20,6 +20,8 @@ use crate::settings::Settings;
 
 /// How many calls that began may wait to be followed.
 const QUEUE: usize = 256;
+/// How often at least the cursor file is written while updates keep coming.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// How often new calls are asked for, where all live calls are followed.
 const DISCOVER: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,8 @@ pub struct Streams {
     selectors: Vec<Selector>,
     save: Option<Save>,
     cursors: Option<CursorFile>,
+    /// When the cursor file was written last.
+    written: Instant,
     endings: Vec<Option<Ending>>,
     tasks: Vec<AbortHandle>,
     /// How many streams are not over.
@@ -81,6 +85,7 @@ impl Streams {
             selectors: Vec::new(),
             save,
             cursors: options.cursor_file.as_deref().map(CursorFile::open).transpose()?,
+            written: Instant::now(),
             endings: Vec::new(),
             tasks: Vec::new(),
             running: 0,
@@ -193,17 +198,19 @@ impl Streams {
         }
         if let Some(cursors) = &mut self.cursors {
             cursors.reached(&self.requests[call].identifier, self.selectors[call].place());
-            // While more is waiting, the next round writes it.
-            if self.receiver.is_empty() {
+            // While more is waiting, a later round writes it.
+            if self.receiver.is_empty() || self.written.elapsed() >= WRITE_EVERY {
+                self.written = Instant::now();
                 cursors.write()?;
             }
         }
         Ok(())
     }
 
-    /// Puts the saved stream in its place, where there is one.
-    pub fn finish_save(&mut self) -> Result<()> {
-        self.save.take().map_or(Ok(()), Save::finish)
+    /// Writes how far each call was shown, and puts the saved stream in its place; for the end, however it came.
+    pub fn finish(&mut self) -> Result<()> {
+        let written = self.cursors.as_mut().map_or(Ok(()), CursorFile::write);
+        written.and(self.save.take().map_or(Ok(()), Save::finish))
     }
 
     /// The exit code once the streams are over: that of the first that failed, else that of the calls.

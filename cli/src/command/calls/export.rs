@@ -98,7 +98,7 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
     }
     let view: TranscriptView = serde_json::from_str(raw.get())
         .map_err(|error| Failure::error(format!("the server's answer is no transcript: {error}")))?;
-    Ok(Safe::lines(&match kind {
+    Ok(Safe::exported(&match kind {
         Kind::Md => export::md(&view, call),
         Kind::Srt => export::srt(&view),
         Kind::Vtt => export::vtt(&view),
@@ -140,8 +140,11 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
     Ok(text.into_iter().collect())
 }
 
-/// Writes a file whole or not at all; without `force`, never in place of another.
+/// Writes a file whole or not at all; without `force`, never in place of another. One that is replaced keeps its mode, and a link
+/// goes on leading to it.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
+    let found = if force { path.canonicalize().ok() } else { None };
+    let path = found.as_deref().unwrap_or(path);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A device or a pipe is written to, not replaced.
     if path.exists() && !path.is_file() {
@@ -149,6 +152,9 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
         return file.write_all(text.as_bytes()).and_then(|()| file.flush());
     }
     let mut file = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder)?;
+    if let Ok(replaced) = std::fs::metadata(path) {
+        file.as_file().set_permissions(replaced.permissions())?;
+    }
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     let done = if force { file.persist(path) } else { file.persist_noclobber(path) };

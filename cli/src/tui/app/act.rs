@@ -7,6 +7,7 @@ use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{App, Ask, Effect, Overlay, Piece, Source, Wish};
+use crate::safe::Safe;
 use crate::tui::entry::{Columns, Entry, Tone};
 use crate::tui::keys::{Action, HELP};
 use crate::tui::line::Line;
@@ -244,7 +245,7 @@ pub fn write(to: &mut String, entry: &Entry, text: Option<&Columns>) {
             writeln!(to, "{} {:5}  {}", columns.time(entry), speaker.as_str(), text::one_line(&said(entry)))
         }
         (Some(_), None, _) => writeln!(to, "-- {}", entry.text),
-        (None, _, Some(raw)) => writeln!(to, "{}", raw.replace(['\n', '\r'], " ")),
+        (None, _, Some(raw)) => write!(to, "{}", Safe::json_line(raw).as_str()),
         (None, _, None) => Ok(()),
     };
 }
