@@ -242,6 +242,43 @@ async fn a_server_starts_though_connections_break_off_at_first() {
 }
 
 /// A row that somebody else keeps locked delays its own call alone.
+/// What waits for a row comes before what comes later for the same call, under whichever of its names.
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
+    let database = Database::new(Engine::Postgres).await;
+    let server = Arc::new(Server::start(&database).await);
+    let first = json!({"call_sid": "EL_order_1", "conversation_id": "conv_order", "speaker": "agent", "message": "0"});
+    assert_eq!(server.webhook("transcription", &first).await.status, 201);
+    let mut said = 0;
+    for _ in 0..4 {
+        let mut admin = sqlx::PgConnection::connect(&database.url).await.unwrap();
+        sqlx::query("BEGIN").execute(&mut admin).await.unwrap();
+        let lock = "SELECT 1 FROM calls WHERE call_sid = 'EL_order_1' FOR UPDATE";
+        sqlx::query(lock).execute(&mut admin).await.unwrap();
+        let mut answers = Vec::new();
+        // The lock ends in the midst of them, and in the midst of the time between two tries.
+        for at in 0..12 {
+            said += 1;
+            let name = ["call_sid", "conversation_id"][at % 2];
+            let value = ["EL_order_1", "conv_order"][at % 2];
+            let turn = json!({name: value, "speaker": "user", "message": said.to_string()});
+            let server = Arc::clone(&server);
+            answers.push(tokio::spawn(async move { server.webhook("transcription", &turn).await }));
+            tokio::time::sleep(std::time::Duration::from_millis(45)).await;
+            if at == 8 {
+                sqlx::query("ROLLBACK").execute(&mut admin).await.unwrap();
+            }
+        }
+        for answer in answers {
+            assert_eq!(answer.await.unwrap().status, 201);
+        }
+    }
+    let log = server.log("EL_order_1").await;
+    let texts: Vec<&str> = log.iter().filter_map(|event| event["message_text"].as_str()).collect();
+    let expected: Vec<String> = (0..=said).map(|at| at.to_string()).collect();
+    assert_eq!(texts, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_row_delays_its_own_call_alone() {
     let database = Database::new(Engine::Postgres).await;

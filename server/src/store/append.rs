@@ -196,8 +196,7 @@ impl Writer {
     /// Tries what is parked again, if the last try is a while ago.
     async fn retry(&self, parked: &mut Parked) {
         if parked.is_due() {
-            let waiting = parked.take();
-            self.commit_all(waiting, parked).await;
+            self.commit_all(Vec::new(), parked).await;
         }
     }
 
@@ -220,9 +219,14 @@ impl Writer {
     /// Commits a batch, in as few transactions as it takes, but for what waits for a row that is locked elsewhere. Each operation comes
     /// with the time since when it waits.
     async fn commit_all(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) {
-        let batch = if parked.may_be_locked() { self.without_locked(batch, parked).await } else { batch };
-        let mut rest = std::collections::VecDeque::from([batch]);
+        // What waits already comes first.
+        let mut whole = if parked.is_due() { parked.take() } else { Vec::new() };
+        whole.extend(batch);
+        let mut rest = std::collections::VecDeque::from([whole]);
         while let Some(mut batch) = rest.pop_front() {
+            if parked.is_to_be_minded() {
+                batch = self.without_locked(batch, parked).await;
+            }
             if batch.is_empty() {
                 continue;
             }
@@ -244,12 +248,20 @@ impl Writer {
                     }
                 }
                 Err(Failure::Store(error)) if error.is_locked() => {
+                    parked.meet();
                     let before = batch.len();
                     let free = self.without_locked(batch, parked).await;
                     match (before, free.len() < before) {
                         // Some other lock than a call's row: found by trying one by one.
                         (2.., false) => free.into_iter().rev().for_each(|one| rest.push_front(vec![one])),
-                        (_, false) => free.into_iter().for_each(|(since, pending)| parked.park(since, pending)),
+                        (_, false) => {
+                            for (since, pending) in free {
+                                let names = pending.op.names().into_iter().map(|name| name.as_str().to_owned());
+                                let calls = pending.op.call_ids().into_iter().map(|call_id| call_id.to_string());
+                                let concerns = names.chain(calls).collect();
+                                parked.park(since, pending, concerns);
+                            }
+                        }
                         (_, true) => rest.push_front(free),
                     }
                 }
@@ -271,16 +283,16 @@ impl Writer {
         }
     }
 
-    /// Parks what names a call whose row is locked elsewhere, and returns the rest.
+    /// Parks what has to wait for a row that is locked elsewhere, or behind what is parked, and returns the rest.
     async fn without_locked(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) -> Vec<(Instant, Pending)> {
         let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
-        let looked = timeout(COMMIT_DEADLINE, parked::locked(&self.store, &ops)).await;
+        let looked = timeout(COMMIT_DEADLINE, parked.look(&self.store, &ops)).await;
         // Where that cannot be found out, the batch finds out what is wrong itself.
-        let Ok(Ok(locked)) = looked else { return batch };
+        let Ok(Ok(looked)) = looked else { return batch };
         let mut free = Vec::with_capacity(batch.len());
-        for ((since, pending), is_locked) in batch.into_iter().zip(locked) {
-            if is_locked {
-                parked.park(since, pending);
+        for ((since, pending), (concerns, waits)) in batch.into_iter().zip(looked) {
+            if waits {
+                parked.park(since, pending, concerns);
             } else {
                 free.push((since, pending));
             }

@@ -105,6 +105,14 @@ impl Tx {
         engine!(self.commit())
     }
 
+    pub async fn rollback(self) -> Result<()> {
+        match self {
+            // Rolled back where it is dropped.
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(tx) => tx.rollback().await,
+        }
+    }
+
     /// Which calls the names mean.
     pub async fn names(&mut self, names: &[&str]) -> Result<Vec<(String, CallId)>> {
         engine!(self.names(names))

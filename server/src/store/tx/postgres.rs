@@ -25,6 +25,10 @@ impl PostgresTx {
         Ok(self.tx.commit().await?)
     }
 
+    pub async fn rollback(self) -> Result<()> {
+        Ok(self.tx.rollback().await?)
+    }
+
     pub(super) async fn execute(&mut self, sql: &'static str, binds: &[Bind<'_>]) -> Result<()> {
         let query = binds.iter().fold(sqlx::query(sql), |query, bind| match *bind {
             Bind::Id(id) => query.bind(id),
