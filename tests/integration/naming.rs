@@ -131,12 +131,20 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
             "EL_v_1"
         );
         // With `merge` it is the merge with that call.
+        let absorbed = server.get("/api/v1/calls/EL_p_1").await["call_id"].as_str().unwrap().to_owned();
         let merge = json!({"identifiers": [v], "merge": true});
         let whole = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&merge)).await;
         assert_eq!((whole.status, &whole.json["call_id"]), (200, &json!(v)), "{whole:?}");
         assert_eq!(texts(&server.log(&v).await), ["v1", "v2", "v3", "v4", "p1"]);
         let names = server.get(&format!("/api/v1/calls/{v}")).await["identifiers"].clone();
         assert!(!names.as_array().unwrap().contains(&json!(v)), "stored as a name: {names}");
+        // So does the id of the record that was absorbed, in capitals too.
+        let capitals = absorbed.to_uppercase();
+        assert_eq!(server.turn(&capitals, "user", "v5").await.json["call_sid"], "EL_v_1");
+        let names_it = json!({"call_sid": capitals});
+        let reply = server.api(Method::POST, "/api/v1/calls", Some(&names_it)).await;
+        assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{reply:?}");
+        assert_eq!(texts(&server.log(&absorbed).await), ["v1", "v2", "v3", "v4", "p1", "v5"]);
         // Other UUIDs are ordinary identifiers.
         let foreign = uuid::Uuid::new_v4().to_string();
         assert_eq!(server.turn(&foreign, "user", "f1").await.json["call_sid"], foreign.as_str());

@@ -127,7 +127,7 @@ impl Session {
             if !self.may_follow(&request.identifier, info.call_id).await? {
                 return refuse(ErrorCode::Forbidden, "the token does not allow this call");
             }
-            self.release_name(&request.identifier, info.call_id);
+            self.release_name(&request.identifier, Some(info.call_id));
             if self.confirm_again(asked, &info).await? || self.join(asked, info.call_id).await? {
                 self.forget_pending(&request.identifier);
                 return Ok(());
@@ -145,6 +145,7 @@ impl Session {
         if !request.wait {
             return refuse(ErrorCode::CallNotFound, "no such call; `wait: true` waits for it");
         }
+        self.release_name(identifier, None);
         let is_new = !self.pending.contains_key(identifier);
         if is_new {
             self.check_limit()?;
@@ -165,10 +166,10 @@ impl Session {
         }
     }
 
-    /// An identifier belongs to one subscription of a connection: where it now leads to another call, the one that had it loses it, and
-    /// ends where it has no other.
-    fn release_name(&mut self, identifier: &Identifier, call_id: CallId) {
-        let is_stale = |s: &Subscription| s.feed.call_id != call_id && s.names.contains(identifier);
+    /// An identifier belongs to one subscription of a connection, or to one that is waited for: where it now leads to another call, or to
+    /// none, the one that had it loses it, and ends where it has no other.
+    fn release_name(&mut self, identifier: &Identifier, call_id: Option<CallId>) {
+        let is_stale = |s: &Subscription| Some(s.feed.call_id) != call_id && s.names.contains(identifier);
         let nameless = {
             let mut wire = self.connection.wire.lock();
             for s in wire.subscriptions.iter_mut().filter(|s| is_stale(s)) {

@@ -13,7 +13,7 @@ use super::budget::{Budget, NoRoom, Place};
 use crate::error::ApiError;
 
 /// How long a body may be slow at its beginning,
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(10);
 /// and how many bytes a second it must have brought on average from then on.
 const MIN_SPEED: u64 = 64 << 10;
 /// What is read of a body without asking for room: most turns are no longer.

@@ -30,7 +30,13 @@ impl Ledger {
     /// identifier that spells the id of a call, or of a record that a call absorbed, means that call.
     pub(in crate::store) fn named(&self, id: &Identifier) -> Option<CallId> {
         let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
-        by_id.or_else(|| self.names.get(id).copied())
+        let by_name = || self.names.get(id).copied();
+        // Signposts of absorbed records are kept as ids are written here; a sender may write capitals.
+        let by_signpost = || {
+            let canonical = Identifier::parse(&id.as_call_id()?.to_string()).ok()?;
+            self.names.get(&canonical).copied()
+        };
+        by_id.or_else(by_name).or_else(by_signpost)
     }
 
     pub(super) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, Stop> {
