@@ -299,3 +299,30 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
     })
     .await;
 }
+
+/// A token is for the calls that its names lead to, whichever way it asks and whichever name it asks by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_token_reads_a_merged_call_alike_on_every_way_in() {
+    on_each_engine(async |_, server| {
+        for (call, count) in [("EL_kept_1", 2), ("EL_gone_1", 1)] {
+            for at in 0..count {
+                server.turn(call, "user", &format!("{call} {at}")).await;
+            }
+        }
+        let absorbed = server.get("/api/v1/calls/EL_gone_1").await["call_id"].as_str().unwrap().to_owned();
+        let merge = json!({"identifiers": ["EL_gone_1"], "merge": true});
+        let merged = server.api(Method::PATCH, "/api/v1/calls/EL_kept_1", Some(&merge)).await;
+        let kept = merged.json["call_id"].as_str().unwrap().to_owned();
+        assert!(merged.status == 200 && kept != absorbed, "{merged:?}");
+        for names in [[&absorbed], [&kept], [&"EL_kept_1".to_owned()], [&"EL_gone_1".to_owned()]] {
+            let scoped = token(&names.map(String::as_str));
+            for id in [&absorbed, &kept, "EL_kept_1", "EL_gone_1"] {
+                let (status, call) = server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{id}")).await;
+                assert_eq!((status, &call["call_id"]), (200, &json!(kept)), "{names:?} {id}: {call}");
+                let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
+                assert_eq!(subscriber.subscribe(id).await["call_id"], kept.as_str(), "{names:?} {id}");
+            }
+        }
+    })
+    .await;
+}

@@ -295,7 +295,11 @@ impl Store {
                     .await?
             }
         };
-        let by_id = id.as_call_id().filter(|call_id| among.contains(call_id));
+        let by_id = match id.as_call_id() {
+            // Of a record that was absorbed, the call that absorbed it.
+            Some(call_id) => self.row_by_id(call_id).await?.map(|row| row.call_id).filter(|id| among.contains(id)),
+            None => None,
+        };
         let Some(call_id) = by_id.or(named) else { return Ok(None) };
         let Some(row) = self.row_by_id(call_id).await? else { return Ok(None) };
         Ok(self.views(vec![row]).await?.pop())
@@ -520,13 +524,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn is_named(&self, call_id: CallId, names: &[Identifier]) -> Result<bool, StoreError> {
-        if names.iter().any(|name| name.as_call_id() == Some(call_id)) {
-            return Ok(true);
-        }
-        let all: Vec<String> = on_pool!(self, pool => {
-            sqlx::query_scalar("SELECT identifier FROM identifiers WHERE call_id = $1").bind(call_id).fetch_all(pool).await?
-        });
-        Ok(all.iter().any(|known| names.iter().any(|name| name.as_str() == known)))
+        Ok(self.named_by(names).await?.contains(&call_id))
     }
 
     /// The provider's transcript of a call, JSON as it came.

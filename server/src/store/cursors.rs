@@ -2,9 +2,9 @@
 
 use callscope_common::protocol::From;
 use callscope_common::{CallId, Cursor, Seq};
+use rusqlite::OptionalExtension;
 
 use super::calls::CallInfo;
-use super::events::Page;
 use super::{Store, StoreError};
 
 /// Why a cursor does not fit the log, for the client that sent it.
@@ -27,10 +27,32 @@ impl Store {
         if seq == 0 {
             return Ok(Some(Cursor::start(call_id)));
         }
-        let events = self.events(call_id, seq - 1, Page { rows: 1, bytes: 0 }).await?;
-        let Some(event) = events.first().filter(|event| event.seq == seq) else { return Ok(None) };
-        let cursor = Cursor::of_message(&event.frame).and_then(|cursor| cursor.parse().ok());
-        cursor.map(Some).ok_or(StoreError::Damaged("event"))
+        // The end of the message is enough, and a message may be long.
+        const TAIL: &str = "SELECT right(frame, 64) FROM events WHERE call_id = $1 AND seq = $2";
+        const FRAME: &str = "SELECT frame FROM events WHERE call_id = $1 AND seq = $2";
+        let marked = |frame: &str| Cursor::of_message(frame).map(ToOwned::to_owned);
+        let found: Option<Option<String>> = match self {
+            Self::Sqlite { quick, .. } => {
+                quick
+                    .read(|connection| {
+                        let mut statement = connection.prepare_cached(FRAME)?;
+                        // Looked at where SQLite has it, and not copied.
+                        let mark = statement.query_row((call_id, seq), |row| Ok(marked(row.get_ref(0)?.as_str()?)));
+                        mark.optional()
+                    })
+                    .await?
+            }
+            Self::Postgres { readers, .. } => {
+                let tail: Option<String> =
+                    sqlx::query_scalar(TAIL).bind(call_id).bind(seq).fetch_optional(readers).await?;
+                tail.map(|tail| marked(&tail))
+            }
+        };
+        Ok(match found {
+            None => None,
+            Some(None) => Some(Cursor::behind(call_id, seq, None)),
+            Some(Some(cursor)) => Some(cursor.parse().map_err(|_| StoreError::Damaged("event"))?),
+        })
     }
 
     /// The seq behind which a reader begins that asks for `from`; `call_id` is the record that a seq belongs to, where the reader tells.
