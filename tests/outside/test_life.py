@@ -59,7 +59,11 @@ def test_kill_9_loses_and_doubles_nothing(launch, engine):
         jobs = [pool.submit(sender, who) for who in range(senders)]
         for _ in range(kills):
             for _ in range(senders * each // (2 * kills)):
-                assert pulse.acquire(timeout=30)
+                if not pulse.acquire(timeout=30):
+                    # What ended early says why; else the server's log may.
+                    for ended in (job for job in followers + jobs if job.done()):
+                        ended.result()
+                    raise AssertionError(f"nothing came for 30 s; {len(acknowledged)} acknowledged\n{server.log()}")
             server.kill()
             server.start()
         for job in jobs:

@@ -48,8 +48,10 @@ const GATHER_FROM: usize = 4;
 /// No transaction is tried again after this time: its callers hear that the storage is down.
 const RETRY_FOR: Duration = Duration::from_secs(4);
 
-/// For one transaction.
+/// For one transaction of small operations,
 const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+/// and a second more for so many bytes of bodies: recordings are large.
+const BYTES_A_SECOND: usize = 4 << 20;
 
 /// For an operation from end to end. Nothing can interrupt a call into SQLite whose disk does not answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -306,7 +308,7 @@ impl Writer {
         loop {
             // A rule that panics over one operation must not end the writing of all others.
             let committed =
-                AssertUnwindSafe(timeout(COMMIT_DEADLINE, self.commit(ops, attempt > 0))).catch_unwind().await;
+                AssertUnwindSafe(timeout(deadline(ops), self.commit(ops, attempt > 0))).catch_unwind().await;
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
             match committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log")))) {
                 Err(Failure::Store(error))
@@ -381,4 +383,10 @@ fn fail(batch: Vec<(Instant, Pending)>, error: StoreError) {
 
 fn size(op: &Op) -> usize {
     op.delivery().map_or(0, |delivery| delivery.body.len())
+}
+
+/// For a transaction of these operations.
+fn deadline(ops: &[&Op]) -> Duration {
+    let bytes: usize = ops.iter().map(|op| size(op)).sum();
+    COMMIT_DEADLINE + Duration::from_secs((bytes / BYTES_A_SECOND) as u64)
 }

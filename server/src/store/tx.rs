@@ -92,6 +92,8 @@ const TOMBSTONES_KEPT: i64 = 30 * 86_400 * 1_000_000;
 
 /// Bytes of a recording in one row.
 const CHUNK: usize = 64 << 10;
+/// Chunks of a recording in one statement: 4 MiB.
+const CHUNKS: usize = 64;
 
 impl Tx {
     pub async fn begin(store: &Store) -> Result<Self> {
@@ -244,12 +246,18 @@ impl Tx {
             &[id, Bind::Text(kind), Bind::Int(now), Bind::Int(length), Bind::Int(chunk_length)],
         )
         .await?;
-        for (number, chunk) in (0..).zip(bytes.chunks(CHUNK)) {
-            self.execute(
-                "INSERT INTO recording_chunks (call_id, number, bytes) VALUES ($1, $2, $3)",
-                &[id, Bind::Int(number), Bind::Bytes(chunk)],
-            )
-            .await?;
+        for (at, part) in (0..).zip(bytes.chunks(CHUNKS * CHUNK)) {
+            let first = at * int(CHUNKS);
+            match self {
+                Self::Sqlite(_) => {
+                    for (number, chunk) in (first..).zip(part.chunks(CHUNK)) {
+                        let insert = "INSERT INTO recording_chunks (call_id, number, bytes) VALUES ($1, $2, $3)";
+                        self.execute(insert, &[id, Bind::Int(number), Bind::Bytes(chunk)]).await?;
+                    }
+                }
+                // Each statement is a round trip, in which nothing else is written.
+                Self::Postgres(tx) => tx.put_chunks(call_id, first, part.chunks(CHUNK).collect()).await?,
+            }
         }
         Ok(())
     }

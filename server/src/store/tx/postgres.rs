@@ -41,6 +41,16 @@ impl PostgresTx {
         Ok(())
     }
 
+    /// Stores chunks of a recording, the first under the number `first`.
+    pub async fn put_chunks(&mut self, call_id: CallId, first: i64, chunks: Vec<&[u8]>) -> Result<()> {
+        let numbers: Vec<i64> = (first..).take(chunks.len()).collect();
+        let query = sqlx::query(
+            "INSERT INTO recording_chunks (call_id, number, bytes) SELECT $1, * FROM UNNEST($2::bigint[], $3::bytea[])",
+        );
+        query.bind(call_id).bind(numbers).bind(chunks).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
     pub async fn names(&mut self, names: &[&str]) -> Result<Vec<(String, CallId)>> {
         let query = sqlx::query_as("SELECT identifier, call_id FROM identifiers WHERE identifier = ANY($1)");
         Ok(query.bind(names).fetch_all(&mut *self.tx).await?)
