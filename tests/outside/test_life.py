@@ -30,7 +30,13 @@ def follow_stubbornly(server, sid, total, deadline, pulse):
         try:
             with Socket(server.ws_url, server.token()) as socket:
                 cursor = {"after": events[-1]["seq"] if events else 0} | ({"call_id": call_id} if call_id else {})
-                confirmed = socket.subscribe(sid, **cursor)
+                socket.send({"subscribe": sid, **cursor})
+                confirmed = socket.recv()
+                if confirmed.get("code") == "SUBSCRIPTION_FAILED":
+                    # The storage did not answer in time; the error says to try again.
+                    threading.Event().wait(0.2)
+                    continue
+                assert confirmed["type"] == "subscription_confirmed", confirmed
                 assert call_id in (None, confirmed["call_id"])
                 call_id = confirmed["call_id"]
                 resumed += 1
