@@ -68,32 +68,6 @@ class Browser:
         self.process.wait(15)
 
 
-@pytest.mark.parametrize("end", ["kill", "terminate"])
-def test_the_readmes_script_follows_a_call_through_a_servers_end(launch, page, tmp_path, end):
-    port, folder = page
-    server = launch(folder=tmp_path, CALLSCOPE_ALLOWED_ORIGINS=f"http://127.0.0.1:{port}")
-    html = folder / "index.html"
-    html.write_text(html.read_text().replace("ws://127.0.0.1:8000", server.ws_url.split("/ws/")[0]))
-    sid = unique("browser")
-    browser = Browser(tmp_path / "profile")
-    try:
-        browser.ask("Page.navigate", url=f"http://127.0.0.1:{port}/index.html#id={sid}&token={server.token('viewer')}")
-        said = []
-        for i in range(6):
-            if i == 3:
-                getattr(server, end)()
-                server.process.wait(30)
-                # Told to leave, the page left by itself: the server did not have to close.
-                left = [line for line in server.lines if "disconnected" in line]
-                assert end == "kill" or (left and "close=None" in left[-1]), left
-                server.start()
-            said.append(f"agent: <b>line</b> {i}")
-            server.turn(f"<b>line</b> {i}", call_sid=sid)
-            eventually(lambda: browser.text().split("\n")[: len(said)] == said, f"line {i} is on the page once")
-    finally:
-        browser.end()
-
-
 @pytest.fixture
 def followed(launch, page, tmp_path):
     """A server, and a page that follows a call by the README's script: (the server, the call's sid, the browser)."""
@@ -108,6 +82,23 @@ def followed(launch, page, tmp_path):
         yield server, sid, browser
     finally:
         browser.end()
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+def test_the_readmes_script_follows_a_call_through_a_servers_end(followed, end):
+    server, sid, browser = followed
+    said = []
+    for i in range(6):
+        if i == 3:
+            getattr(server, end)()
+            server.process.wait(30)
+            # Told to leave, the page left by itself: the server did not have to close.
+            left = [line for line in server.lines if "disconnected" in line]
+            assert end == "kill" or (left and "close=None" in left[-1]), left
+            server.start()
+        said.append(f"agent: <b>line</b> {i}")
+        server.turn(f"<b>line</b> {i}", call_sid=sid)
+        eventually(lambda: browser.text().split("\n")[: len(said)] == said, f"line {i} is on the page once")
 
 
 def shows(browser, *said):

@@ -258,9 +258,7 @@ impl Writer {
                         (2.., false) => free.into_iter().rev().for_each(|one| rest.push_front(vec![one])),
                         (_, false) => {
                             for (since, pending) in free {
-                                let names = pending.op.names().into_iter().map(|name| name.as_str().to_owned());
-                                let calls = pending.op.call_ids().into_iter().map(|call_id| call_id.to_string());
-                                let concerns = names.chain(calls).collect();
+                                let concerns = parked::concerns(&pending.op, &pending.op.call_ids());
                                 parked.park(since, pending, concerns);
                             }
                         }

@@ -27,6 +27,12 @@ const EPISODE: Duration = Duration::from_secs(2);
 /// What an operation concerns: the calls it names, and the names themselves.
 pub(super) type Concerns = HashSet<String>;
 
+/// What an operation on these `calls` concerns.
+pub(super) fn concerns(op: &Op, calls: &[CallId]) -> Concerns {
+    let names = op.names().into_iter().map(|name| name.as_str().to_owned());
+    names.chain(calls.iter().map(CallId::to_string)).collect()
+}
+
 /// What is parked, oldest first.
 #[derive(Default)]
 pub(super) struct Parked {
@@ -108,8 +114,7 @@ impl Parked {
         let mut looked = Vec::with_capacity(ops.len());
         for (op, calls) in ops.iter().zip(calls) {
             let is_held = calls.iter().any(|call_id| held.contains(call_id));
-            let names = op.names().into_iter().map(|name| name.as_str().to_owned());
-            let concerns: Concerns = names.chain(calls.iter().map(CallId::to_string)).collect();
+            let concerns = concerns(op, &calls);
             let waits = is_held || !concerns.is_disjoint(&waiting);
             if waits {
                 waiting.extend(concerns.iter().cloned());
