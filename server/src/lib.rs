@@ -7,6 +7,7 @@
 
 pub mod auth;
 pub mod backlog;
+pub mod bodies;
 pub mod cluster;
 pub mod connections;
 pub mod descriptors;
@@ -123,6 +124,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     }
     let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
     let connections = Connections::new(limits(settings));
+    let budget = bodies::Budget::new(settings.max_post_call_mib << 20);
     let app = App {
         connections: connections.clone(),
         ingest,
@@ -131,7 +133,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
         answers: routes::bounded::Answers::default(),
-        budget: routes::webhook::Budget::new(settings.max_post_call_mib << 20),
+        budget: budget.clone(),
         max_post_call: settings.max_post_call_mib << 20,
         readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
         counted,
@@ -157,7 +159,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             if let Err(error) = backlog::prepare(address, unread) {
                 warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
-            match reaper::start(address, connections.clone(), patience) {
+            match reaper::start(address, connections.clone(), budget.clone(), patience) {
                 Ok(reaper) => *reaping.lock() = Some(reaper),
                 Err(error) => {
                     warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")

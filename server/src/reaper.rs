@@ -4,9 +4,10 @@
 //! process has accepted, as the kernel lists them (`Diag`), and shuts down
 //! - one that has not brought a whole request's head, and the first bytes of its body, in time,
 //! - one that has been idle for long,
-//! - while descriptors run short, those that have been idle longest.
+//! - while descriptors run short, those that have been idle longest; where these are not enough, it has the slowest webhooks whose
+//!   bodies are still arriving given up, which nobody knows to be signed yet.
 //!
-//! A request in progress and a live connection are left alone: they have deadlines of their own.
+//! Other requests in progress and live connections are left alone: they have deadlines of their own.
 
 mod diag;
 
@@ -22,6 +23,7 @@ use rustix::net::{Shutdown, getpeername, shutdown};
 use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 use tracing::{debug, warn};
 
+use crate::bodies::Budget;
 use crate::connections::{Connections, reserve};
 use crate::descriptors;
 use diag::{Diag, Seen};
@@ -73,6 +75,7 @@ struct Work {
     this: OwnedFd,
     spare: Vec<OwnedFd>,
     connections: Connections,
+    bodies: Budget,
     patience: Patience,
     /// By inode.
     known: HashMap<u64, Known>,
@@ -84,12 +87,18 @@ struct Work {
 ///
 /// # Errors
 /// The kernel does not list sockets, or there is no thread left.
-pub fn start(address: SocketAddr, connections: Connections, patience: Patience) -> std::io::Result<Reaper> {
+pub fn start(
+    address: SocketAddr,
+    connections: Connections,
+    bodies: Budget,
+    patience: Patience,
+) -> std::io::Result<Reaper> {
     let mut work = Work {
         diag: Diag::new(address)?,
         this: pidfd_open(getpid(), PidfdFlags::empty())?,
         spare: Vec::new(),
         connections,
+        bodies,
         patience,
         known: HashMap::new(),
         told: None,
@@ -164,11 +173,12 @@ impl Work {
         candidates.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
         candidates.truncate(missing);
         let shed = candidates.len();
+        let given_up = self.bodies.give_up(missing - shed);
         closing.extend(candidates);
         let closed = self.close(&closing)?;
-        debug!(closed, shed, connections = self.known.len(), "looked at the HTTP connections");
+        debug!(closed, shed, given_up, connections = self.known.len(), "looked at the HTTP connections");
         if wanted > 0 {
-            self.shed += shed as u64;
+            self.shed += (shed + given_up) as u64;
             self.tell(now);
         }
         Ok(())
@@ -192,7 +202,14 @@ impl Work {
         }
         let (open, limit) = (descriptors::count(), getrlimit(Resource::Nofile).current);
         let (idle, live) = (self.known.len(), self.connections.live());
-        warn!(open, ?limit, live, idle, closed = self.shed, "descriptors run short; idle connections are closed");
+        warn!(
+            open,
+            ?limit,
+            live,
+            idle,
+            closed = self.shed,
+            "descriptors run short; idle and slow connections are closed"
+        );
         (self.told, self.shed) = (Some(now), 0);
     }
 

@@ -21,6 +21,7 @@ use rocket::http::{ContentType, Status};
 use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
 
 use crate::auth::Tokens;
+use crate::bodies::Budget;
 use crate::cluster::{Cluster, Counted};
 use crate::connections::Connections;
 use crate::error::ApiError;
@@ -59,7 +60,7 @@ pub struct App {
     /// Bounds the memory that large answers take.
     pub answers: bounded::Answers,
     /// Bounds the memory that bodies take while they are read.
-    pub budget: webhook::Budget,
+    pub budget: Budget,
     /// Longest body of a post-call webhook, in bytes.
     pub max_post_call: u64,
     /// This process and its peers.

@@ -1,6 +1,8 @@
 //! Descriptors are few, and strangers take them for nothing: webhooks, health and those who watch keep theirs.
 
+use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::settings::Secret;
@@ -10,6 +12,7 @@ use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// A server that may have few descriptors.
@@ -130,6 +133,50 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     // Those who watch were never closed.
     watcher.send(json!({"ping": 1})).await;
     watcher.expect("pong").await;
+}
+
+/// More senders than there are descriptors, each with a body that never ends under a signature that might fit until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
+    let server = Server::with(256, &[]).await;
+    let head = format!(
+        "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: t={},v0={}\r\n\
+         Content-Length: 4000\r\n\r\n{}",
+        now(),
+        "0".repeat(64),
+        " ".repeat(100)
+    );
+    let told = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let mut strangers = JoinSet::new();
+    for _ in 0..300 {
+        let (address, head, told) = (server.address.clone(), head.clone(), Arc::clone(&told));
+        strangers.spawn(async move {
+            loop {
+                let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
+                let mut answer = vec![0; 512];
+                let mut count = 0;
+                if stream.write_all(head.as_bytes()).await.is_ok() {
+                    loop {
+                        match timeout(std::time::Duration::from_millis(100), stream.read(&mut answer)).await {
+                            Ok(read) => break count = read.unwrap_or(0),
+                            Err(_) if stream.write_all(b" ").await.is_err() => break,
+                            Err(_) => {}
+                        }
+                    }
+                }
+                let status = String::from_utf8_lossy(&answer[..count]).split(' ').nth(1).unwrap_or("none").to_owned();
+                *told.lock().unwrap().entry(status).or_default() += 1;
+            }
+        });
+    }
+    for n in 1..=4 {
+        assert_eq!(server.healthz().await, 200);
+        assert_eq!(server.turn(n).await, 201);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    strangers.shutdown().await;
+    let told = told.lock().unwrap();
+    assert!(told.get("503").is_some_and(|count| *count > 10), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

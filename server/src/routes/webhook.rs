@@ -1,7 +1,6 @@
 //! `POST /webhooks/elevenlabs/…`
 
 mod body;
-mod budget;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use crate::error::ApiError;
 use crate::ingest::signature::Unverified;
 use crate::ingest::{Incoming, Refused};
 use crate::store::ledger::{Answer, Route};
-pub use budget::Budget;
 
 /// Longest body of a turn, in bytes.
 const MAX_TURN: u64 = 1 << 20;

@@ -100,7 +100,7 @@ impl Appender {
     /// As [`Appender::submit`].
     pub async fn submit_in(&self, op: Op, room: Option<OwnedSemaphorePermit>) -> Submitted {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Pending { op, answer, _room: room }).map_err(|error| match error {
+        self.queue.try_send(Pending { op, answer, _room: room, is_again: false }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
         })?;
@@ -233,7 +233,11 @@ impl Writer {
                 continue;
             }
             let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
-            match self.commit_with_retries(&ops).await {
+            let mut again = batch.iter().any(|(_, pending)| pending.is_again);
+            let committed = self.commit_with_retries(&ops, &mut again).await;
+            // Kept with each operation, however its batch is taken apart or parked.
+            batch.iter_mut().for_each(|(_, pending)| pending.is_again = again);
+            match committed {
                 Ok(outcomes) => {
                     for ((_, pending), outcome) in batch.into_iter().zip(outcomes) {
                         // A caller that gave up waiting needs no answer.
@@ -300,15 +304,17 @@ impl Writer {
         free
     }
 
-    async fn commit_with_retries(&self, ops: &[&Op]) -> Result<Vec<Outcome>, Failure> {
+    /// `again`: a try may have come through unheard, before or, when this returns, by now.
+    async fn commit_with_retries(&self, ops: &[&Op], again: &mut bool) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
         let mut attempt = 0;
         loop {
             // A rule that panics over one operation must not end the writing of all others.
-            let committed =
-                AssertUnwindSafe(timeout(deadline(ops), self.commit(ops, attempt > 0))).catch_unwind().await;
+            let committed = AssertUnwindSafe(timeout(deadline(ops), self.commit(ops, *again))).catch_unwind().await;
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
-            match committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log")))) {
+            let committed = committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log"))));
+            *again |= matches!(&committed, Err(Failure::Store(error)) if !error.is_locked());
+            match committed {
                 Err(Failure::Store(error))
                     if error.is_transient()
                         && !error.is_locked()

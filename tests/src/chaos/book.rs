@@ -65,7 +65,7 @@ pub struct CallBook {
 }
 
 impl CallBook {
-    fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: Plan) -> Self {
         Self { plan, sent: Mutex::default(), known: Mutex::default(), ended: AtomicBool::new(false) }
     }
 

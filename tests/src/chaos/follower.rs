@@ -77,6 +77,7 @@ impl Follower {
             self.connection().await;
             for track in self.tracks.iter_mut().chain(self.over.iter_mut().map(|(track, _)| track)) {
                 track.confirmed = None;
+                track.asked.clear();
             }
             self.settle_over(Duration::ZERO);
             let jitter = Duration::from_millis(self.rng.u64(5..40));
@@ -195,7 +196,8 @@ impl Follower {
             names.extend(track.life.map(|life| life.to_string()));
         }
         let name = names[self.rng.usize(..names.len())].clone();
-        self.tracks[at].asked = Some(self.tracks[at].last);
+        let stands = self.tracks[at].last;
+        self.tracks[at].asked.push(stands);
         let track = &self.tracks[at];
         self.asked.push((name.clone(), track.call.plan.index));
         link.send(&track.request(&name)).await;

@@ -39,8 +39,8 @@ pub struct Track {
     pub last: i64,
     /// How far what was received already was replayed, where it was asked for once more just before it ended.
     replayed: Option<i64>,
-    /// Where it stood when it was last asked for.
-    pub asked: Option<i64>,
+    /// Where it stood each time it was asked for on the present connection. Several requests may be on their way.
+    pub asked: Vec<i64>,
     /// The last cursor that a message carried; none where the log is to be followed from its start.
     pub place: Option<String>,
     /// What came, in the order of its coming.
@@ -73,7 +73,7 @@ impl Track {
             base: None,
             last: 0,
             place: None,
-            asked: None,
+            asked: Vec::new(),
             replayed: None,
             got: Vec::new(),
             confirmed: None,
@@ -122,8 +122,8 @@ impl Track {
         self.replayed = None;
         let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
         if self.base.is_some() && place != self.last {
-            if self.is_over && is_new && Some(place) == self.asked {
-                // Asked for once more just before it ended: what follows was received already.
+            if self.is_over && is_new && self.asked.contains(&place) {
+                // Asked for once more before the end was read: what follows was received already.
                 self.replayed = Some(place);
             } else {
                 evidence
@@ -185,5 +185,42 @@ impl std::fmt::Display for Track {
             "{} following c{} ({:?}) as {}, life {:?}, at seq {}",
             self.who, self.call.plan.index, self.call.plan.shape, self.name, self.life, self.last
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::plan::Plan;
+
+    const TAG: &str = "t7V286ocdcrYoFKvjjY";
+
+    fn message(seq: i64) -> String {
+        format!(r#"{{"type":"transcription","seq":{seq},"cursor":"{seq}.{TAG}"}}"#)
+    }
+
+    #[test]
+    fn every_request_that_is_still_on_its_way_may_be_answered_after_the_end() {
+        let call = Arc::new(CallBook::new(Plan::new(1, 1)));
+        let (evidence, life) = (Evidence::default(), CallId::nil());
+        let mut track = Track::new(call, "someone", "name".into(), Start::History, false);
+        track.confirm(life, (9, &format!("0.{TAG}"), true), true, &evidence);
+        for seq in 1..=9 {
+            // Asked for at 2 and at 5; both requests are read after the last event was sent.
+            if matches!(seq, 3 | 6) {
+                track.asked.push(track.last);
+            }
+            track.take(seq, &message(seq), &evidence);
+        }
+        track.is_over = true;
+        for place in [2, 5] {
+            track.confirm(life, (9, &format!("{place}.{TAG}"), true), true, &evidence);
+            for seq in place + 1..=9 {
+                track.take(seq, &message(seq), &evidence);
+            }
+        }
+        assert!(evidence.is_clean(), "{evidence:?}");
+        track.confirm(life, (9, &format!("4.{TAG}"), true), true, &evidence);
+        assert_eq!(evidence.of(Wrong::Misplaced).0, 1, "nothing was asked for at 4");
     }
 }

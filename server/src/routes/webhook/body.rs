@@ -9,13 +9,15 @@ use rocket::tokio::select;
 use rocket::tokio::sync::OwnedSemaphorePermit;
 use rocket::tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::budget::{Budget, NoRoom, Place};
+use crate::bodies::{Budget, Due, NoRoom, Place};
 use crate::error::ApiError;
 
-/// How long a body may be slow at its beginning,
+/// By how much time a body may be behind,
 const GRACE: Duration = Duration::from_secs(10);
-/// and how many bytes a second it must have brought on average from then on.
+/// how many bytes a second being the speed that it needs.
 const MIN_SPEED: u64 = 64 << 10;
+/// One that has taken longer than this may have to give way to others.
+const QUICK: Duration = Duration::from_millis(250);
 /// What is read of a body without asking for room: most turns are no longer.
 const FIRST_CHUNK: usize = 4 << 10;
 /// Most room taken at once, in bytes.
@@ -41,12 +43,15 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
     let mut body = Vec::new();
     let mut place: Option<Place> = None;
     let mut room: Option<OwnedSemaphorePermit> = None;
+    let mut due = Due::new(began, GRACE, MIN_SPEED);
     while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
         if body.len() == body.capacity() {
             let more = growth(body.capacity(), length);
             if body.capacity() > 0 {
                 let place = place.get_or_insert_with(|| budget.place(began, body.len() as u64));
+                let waited = place.waited();
                 let taken = place.take(more).await.map_err(no_room)?;
+                due.waited(place.waited() - waited);
                 match &mut room {
                     Some(room) => room.merge(taken),
                     None => room = Some(taken),
@@ -54,22 +59,34 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
             }
             body.reserve_exact(more);
         }
-        let waited = place.as_ref().map(Place::waited).unwrap_or_default();
-        let due = began + GRACE + waited + Duration::from_secs(body.len() as u64 / MIN_SPEED);
+        let before = body.len();
+        let wake = if place.is_none() { due.at().min(began + QUICK) } else { due.at() };
         let read = select! {
             read = stream.read_buf(&mut body) => read.map_err(|_| ApiError::bad_request("the body broke off"))?,
-            () = sleep_until(due) => return Err(too_slow()),
+            () = sleep_until(wake) => match place {
+                Some(_) => return Err(too_slow()),
+                None => {
+                    place = Some(budget.place(began, body.len() as u64));
+                    continue;
+                }
+            },
             () = given_up(place.as_ref()) => return Err(no_room(NoRoom)),
         };
         if read == 0 {
             return Ok((body, room));
         }
+        due.received((body.len() - before) as u64, Instant::now());
         if let Some(place) = &place {
             place.received(body.len() as u64);
         }
     }
-    drop((body, room, place));
-    let _ = timeout_at(Instant::now() + DISCARDING, copy(&mut stream, &mut sink())).await;
+    drop((body, room));
+    let place = place.unwrap_or_else(|| budget.place(began, 0));
+    let mut nowhere = sink();
+    select! {
+        _ = timeout_at(Instant::now() + DISCARDING, copy(&mut stream, &mut nowhere)) => {}
+        () = place.given_up() => {}
+    }
     Err(ApiError::of_status(Status::PayloadTooLarge).details(format!("at most {limit} bytes are taken here")))
 }
 
@@ -90,11 +107,11 @@ async fn given_up(place: Option<&Place>) {
 
 fn too_slow() -> ApiError {
     ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time")
-        .details(format!("after {} seconds, {MIN_SPEED} bytes a second are needed", GRACE.as_secs()))
+        .details(format!("{MIN_SPEED} bytes a second are needed, and a body may be {} seconds behind", GRACE.as_secs()))
 }
 
 fn no_room(_: NoRoom) -> ApiError {
-    ApiError::unavailable("too many large bodies at once")
+    ApiError::unavailable("too many bodies are arriving at once, and slow ones give way")
 }
 
 /// Reads on a little where the sender is refused already and may be about to send the rest: one that writes its whole request

@@ -124,3 +124,42 @@ impl Parked {
         Ok(looked)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use callscope_common::Timestamp;
+    use rocket::tokio;
+    use rocket::tokio::sync::oneshot;
+
+    use super::super::Writer;
+    use super::*;
+    use crate::store::ledger::{Delete, Outcome, Refusal, UnknownCalls, new_id};
+    use crate::store::testing::Scratch;
+
+    /// What a deletion of a call that is gone comes to, after it was parked.
+    async fn deleted(is_again: bool) -> Outcome {
+        let scratch = Scratch::open().await;
+        let writer = Writer {
+            store: scratch.store.clone(),
+            unknown_calls: UnknownCalls::Create,
+            on_commit: Box::new(|_| {}),
+            turn_ids_alone_before: OnceLock::new(),
+        };
+        let (answer, outcome) = oneshot::channel();
+        let call_id = new_id(Timestamp::from_micros(1).expect("a time"));
+        let op = Op::Delete(Delete { call_id, ended_before: None });
+        let concerns = concerns(&op, &[call_id]);
+        let mut parked = Parked::default();
+        parked.park(Instant::now(), Pending { op, answer, _room: None, is_again }, concerns);
+        writer.commit_all(Vec::new(), &mut parked).await;
+        outcome.await.expect("an answer").expect("an outcome")
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_came_through_unheard_and_was_parked_is_done() {
+        assert!(matches!(deleted(true).await, Outcome::Done(_)));
+        assert!(matches!(deleted(false).await, Outcome::Refused(Refusal::NotFound)));
+    }
+}

@@ -452,4 +452,6 @@ pub(in crate::store) struct Pending {
     pub op: Op,
     pub answer: oneshot::Sender<Result<Outcome, crate::store::StoreError>>,
     pub _room: Option<OwnedSemaphorePermit>,
+    /// A transaction that held it may have been committed although that was not heard.
+    pub is_again: bool,
 }

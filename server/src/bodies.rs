@@ -1,7 +1,10 @@
-//! The memory that bodies may take at one time, and who gives way when it is short.
+//! The bodies of webhooks that are arriving: the memory that they may take at one time, and who gives way when it is short.
 //!
 //! A body is believed only when all of it is there, so a stranger's takes as much room as a provider's until then. When there is
-//! no room, the slowest body is given up: who sends at full speed never waits long for one who trickles.
+//! no room, the slowest body is given up: who sends at full speed never waits long for one who trickles. The same goes for
+//! connections when descriptors run short ([`Budget::give_up`]).
+
+mod speed;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -13,10 +16,11 @@ use rocket::tokio::select;
 use rocket::tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use rocket::tokio::time::{Instant, sleep};
 
+pub use speed::Due;
+use speed::Meter;
+
 /// Most bytes of bodies being read or written at one time, apart from their first chunks.
 const ROOM: u64 = 512 << 20;
-/// A body is younger than this, and its speed not known, before it can be given up.
-const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for room.
 const WAIT: Duration = Duration::from_secs(2);
 /// How often one that waits looks whether others have become slow enough.
@@ -32,7 +36,7 @@ pub struct Budget {
     wait: Duration,
 }
 
-/// The bodies that take room and are not whole yet.
+/// The bodies that take room, or time, and are not whole yet.
 #[derive(Debug, Default)]
 struct Arriving {
     next: u64,
@@ -41,12 +45,7 @@ struct Arriving {
 
 #[derive(Debug)]
 struct Body {
-    began: Instant,
-    /// For how long it waited for room, which is not its sender's slowness,
-    waited: Duration,
-    /// and since when it waits again.
-    waits: Option<Instant>,
-    received: u64,
+    meter: Meter,
     /// What it has and wants, in KiB.
     has: u32,
     wants: u32,
@@ -90,10 +89,7 @@ impl Budget {
     pub fn place(&self, began: Instant, received: u64) -> Place {
         let give_up = Arc::new(Notify::new());
         let body = Body {
-            began,
-            waited: Duration::ZERO,
-            waits: None,
-            received,
+            meter: Meter::new(began, received),
             has: 0,
             wants: 0,
             is_given_up: false,
@@ -104,6 +100,19 @@ impl Budget {
         arriving.next += 1;
         arriving.bodies.insert(id, body);
         Place { budget: self.clone(), id, give_up }
+    }
+
+    /// Gives up bodies, the slowest first, until so many are on their way out, since their connections are needed. Says how many
+    /// it gave up. One that has just begun is never among them.
+    pub fn give_up(&self, count: usize) -> usize {
+        let now = Instant::now();
+        let mut arriving = self.arriving.lock();
+        let count = count.saturating_sub(arriving.bodies.values().filter(|body| body.is_given_up).count());
+        let left = arriving.bodies.values_mut().filter(|body| !body.is_given_up);
+        let mut slow: Vec<_> = left.filter_map(|body| Some((body.meter.speed(now)?, body))).collect();
+        slow.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let given_up = slow.into_iter().take(count).map(|(_, body)| body.give_up());
+        given_up.count()
     }
 }
 
@@ -118,12 +127,15 @@ impl Place {
         let permit = match Arc::clone(room).try_acquire_many_owned(kib) {
             Ok(permit) => permit,
             Err(_) => {
-                self.with(|body| (body.wants, body.waits) = (kib, Some(Instant::now())));
+                let wants = |kib: u32| {
+                    self.with(|body| {
+                        body.wants = kib;
+                        body.meter.wait(kib > 0, Instant::now());
+                    });
+                };
+                wants(kib);
                 let permit = self.wait(kib).await;
-                self.with(|body| {
-                    body.wants = 0;
-                    body.waited += body.waits.take().map(|since| since.elapsed()).unwrap_or_default();
-                });
+                wants(0);
                 permit?
             }
         };
@@ -155,13 +167,13 @@ impl Place {
 
     /// So many bytes of the body have arrived.
     pub fn received(&self, bytes: u64) {
-        self.with(|body| body.received = bytes);
+        self.with(|body| body.meter.received(bytes, Instant::now()));
     }
 
     /// For how long it waited for room so far.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        self.budget.arriving.lock().bodies.get(&self.id).map(|body| body.waited).unwrap_or_default()
+        self.budget.arriving.lock().bodies.get(&self.id).map(|body| body.meter.waited()).unwrap_or_default()
     }
 
     fn with(&self, change: impl FnOnce(&mut Body)) {
@@ -186,11 +198,10 @@ impl Arriving {
         let mut room = free + given_up.map(|body| kib(body.has)).sum::<usize>();
         while room < wanted {
             let known = self.bodies.iter_mut().filter(|(_, body)| !body.is_given_up && body.has > 0);
-            let slow = known.filter_map(|(id, body)| Some((body.speed(now)?, *id, body)));
+            let slow = known.filter_map(|(id, body)| Some((body.meter.speed(now)?, *id, body)));
             let Some((_, id, body)) = slow.min_by(|one, other| one.0.total_cmp(&other.0)) else { return };
             room += kib(body.has);
-            body.is_given_up = true;
-            body.give_up.notify_one();
+            body.give_up();
             if id == asks {
                 return;
             }
@@ -199,13 +210,9 @@ impl Arriving {
 }
 
 impl Body {
-    /// Bytes a second of the time that it did not wait; `None` while it is too young to tell.
-    fn speed(&self, now: Instant) -> Option<f64> {
-        let age = now.saturating_duration_since(self.began);
-        let waiting = self.waits.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
-        let active = age.saturating_sub(self.waited + waiting);
-        #[allow(clippy::cast_precision_loss)]
-        (age >= GRACE).then(|| self.received as f64 / active.as_secs_f64().max(1e-3))
+    fn give_up(&mut self) {
+        self.is_given_up = true;
+        self.give_up.notify_one();
     }
 }
 
@@ -267,31 +274,26 @@ mod tests {
     async fn waiting_for_room_is_no_slowness_and_has_an_end() {
         let budget = Budget::of_kib(100, SHORT);
         let all = Arc::clone(&budget.room).acquire_many_owned(100).await.expect("room");
-        let waits = budget.place(Instant::now() - GRACE, 1_000_000);
+        let waits = budget.place(Instant::now() - Duration::from_secs(1), 1_000_000);
         assert_eq!(waits.take(1024).await.map(drop), Err(NoRoom));
         assert!(waits.waited() >= SHORT);
         drop(all);
         assert!(waits.take(1024).await.is_ok());
     }
 
-    #[test]
-    fn speed_is_that_of_the_time_that_was_not_waited() {
-        let now = Instant::now();
-        let body = |age: u64, waited: u64, waits: Option<u64>| Body {
-            began: now - Duration::from_millis(age),
-            waited: Duration::from_millis(waited),
-            waits: waits.map(|since| now - Duration::from_millis(since)),
-            received: 1_000,
-            has: 1,
-            wants: 0,
-            is_given_up: false,
-            give_up: Arc::default(),
-        };
-        assert_eq!(body(999, 0, None).speed(now), None);
-        assert_eq!(body(1_000, 0, None).speed(now), Some(1_000.0));
-        assert_eq!(body(10_000, 8_000, None).speed(now), Some(500.0));
-        assert_eq!(body(10_000, 8_000, Some(1_000)).speed(now), Some(1_000.0));
-        assert_eq!(body(10_000, 8_000, Some(2_000)).speed(now), Some(1e6));
+    #[tokio::test]
+    async fn connections_are_given_up_from_the_slowest_and_the_new_ones_never() {
+        let budget = Budget::of_kib(100, SHORT);
+        let began = Instant::now() - Duration::from_secs(10);
+        let [fast, slow, slower] = [3_000, 2_000, 1_000].map(|received| budget.place(began, received));
+        let new = budget.place(Instant::now(), 0);
+        assert_eq!(budget.give_up(2), 2);
+        assert_eq!([&fast, &slow, &slower, &new].map(|place| is_given_up(&budget, place)), [false, true, true, false]);
+        slower.given_up().await;
+        assert_eq!(budget.give_up(2), 0, "two are on their way out");
+        drop(slower);
+        assert_eq!(budget.give_up(2), 1);
+        assert!(is_given_up(&budget, &fast) && !is_given_up(&budget, &new));
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! How fast a body arrives, and until when its next bytes are due.
+
+use std::time::Duration;
+
+use rocket::tokio::time::Instant;
+
+/// Speed is measured over one to two times this.
+const WINDOW: Duration = Duration::from_secs(1);
+/// A body is younger than this, and its speed not known, before it can be given up.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The speed of late, not the average of its life: what was sent quickly an hour ago is no merit now.
+#[derive(Debug)]
+pub(super) struct Meter {
+    began: Instant,
+    /// For how long it waited for room, which is not its sender's slowness,
+    waited: Duration,
+    /// and since when it waits again.
+    waits: Option<Instant>,
+    received: u64,
+    /// Where the present window and the one before it began: after how much time that was not waited, with how many bytes.
+    windows: [(Duration, u64); 2],
+}
+
+impl Meter {
+    pub fn new(began: Instant, received: u64) -> Self {
+        Self { began, waited: Duration::ZERO, waits: None, received, windows: [(Duration::ZERO, 0); 2] }
+    }
+
+    /// For how long it waited for room so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// It waits for room from `now` on, or no longer.
+    pub fn wait(&mut self, waits: bool, now: Instant) {
+        if let Some(since) = self.waits.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+        self.waits = waits.then_some(now);
+    }
+
+    /// So many bytes have arrived in all.
+    pub fn received(&mut self, bytes: u64, now: Instant) {
+        let active = self.active(now);
+        if active.saturating_sub(self.windows[0].0) >= WINDOW {
+            self.windows = [(active, self.received), self.windows[0]];
+        }
+        self.received = bytes;
+    }
+
+    /// Bytes a second; `None` while it is too young to tell.
+    pub fn speed(&self, now: Instant) -> Option<f64> {
+        let active = self.active(now);
+        let [present, before] = self.windows;
+        let (began, bytes) = if active.saturating_sub(present.0) >= WINDOW { present } else { before };
+        #[allow(clippy::cast_precision_loss)]
+        let speed = (self.received - bytes) as f64 / active.saturating_sub(began).as_secs_f64().max(1e-3);
+        (now.saturating_duration_since(self.began) >= YOUNG).then_some(speed)
+    }
+
+    /// The time that it did not wait.
+    fn active(&self, now: Instant) -> Duration {
+        let waiting = self.waits.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+        now.saturating_duration_since(self.began).saturating_sub(self.waited + waiting)
+    }
+}
+
+/// Until when the next bytes are due. Each byte buys time, but never more than the grace that a body begins with: whoever sent
+/// much at first may not stand still for long.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    at: Instant,
+    grace: Duration,
+    speed: u64,
+}
+
+impl Due {
+    /// For a body that begins at `began`, may be behind by `grace`, and needs `speed` bytes a second.
+    #[must_use]
+    pub fn new(began: Instant, grace: Duration, speed: u64) -> Self {
+        Self { at: began + grace, grace, speed }
+    }
+
+    /// When the body is too slow, unless bytes arrive before.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// So many bytes arrived.
+    pub fn received(&mut self, bytes: u64, now: Instant) {
+        let bought = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.speed);
+        self.at = (self.at + bought).min(now + self.grace);
+    }
+
+    /// So long it was not read, for a reason that was not its sender's.
+    pub fn waited(&mut self, time: Duration) {
+        self.at += time;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn speed_is_that_of_the_time_that_was_not_waited() {
+        let began = Instant::now();
+        let meter = |waited: u64, waits: Option<u64>| Meter {
+            waited: ms(waited),
+            waits: waits.map(|at| began + ms(at)),
+            ..Meter::new(began, 1_000)
+        };
+        assert_eq!(meter(0, None).speed(began + ms(999)), None);
+        assert_eq!(meter(0, None).speed(began + ms(1_000)), Some(1_000.0));
+        assert_eq!(meter(8_000, None).speed(began + ms(10_000)), Some(500.0));
+        assert_eq!(meter(8_000, Some(9_000)).speed(began + ms(10_000)), Some(1_000.0));
+        assert_eq!(meter(8_000, Some(8_000)).speed(began + ms(10_000)), Some(1e6));
+    }
+
+    #[test]
+    fn a_quick_beginning_does_not_make_up_for_standing_still() {
+        let began = Instant::now();
+        let mut meter = Meter::new(began, 0);
+        for tenth in 1..=20 {
+            meter.received(tenth * 1_000_000, began + ms(tenth * 100));
+        }
+        let quick = meter.speed(began + ms(2_000)).unwrap();
+        assert!((9e6..=11e6).contains(&quick), "{quick}");
+        // Then a byte a second.
+        for second in 3..=5 {
+            meter.received(20_000_000 + second, began + ms(second * 1_000));
+        }
+        assert!(meter.speed(began + ms(5_500)).unwrap() < 10.0);
+        // And not even that.
+        assert_eq!(meter.speed(began + ms(60_000)).unwrap().floor(), 0.0);
+    }
+
+    #[test]
+    fn bytes_buy_time_up_to_the_grace() {
+        let began = Instant::now();
+        let mut due = Due::new(began, ms(10_000), 1_000);
+        assert_eq!(due.at(), began + ms(10_000));
+        due.received(100_000_000, began + ms(1_000));
+        assert_eq!(due.at(), began + ms(11_000));
+        due.received(1_000, began + ms(5_000));
+        assert_eq!(due.at(), began + ms(12_000));
+        due.waited(ms(500));
+        due.received(0, began + ms(12_000));
+        assert_eq!(due.at(), began + ms(12_500));
+    }
+}
