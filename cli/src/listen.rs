@@ -206,7 +206,7 @@ impl Forwarder<'_> {
     fn began(&mut self, cursor: &str, resumed: bool) -> Result<()> {
         self.is_away = false;
         if resumed {
-            self.settings.console.say("connected again; nothing missed");
+            self.settings.console.say("connected again; no delivery was missed");
             return Ok(());
         }
         self.settings.console.say(std::mem::take(&mut self.said));

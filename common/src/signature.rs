@@ -28,9 +28,9 @@ pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
 
 /// A signature header, taken apart: all of its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignatureHeader<'h> {
+pub struct SignatureHeader {
     /// The signed times as they stand in the header, the digits that were signed, and what they say in Unix seconds.
-    times: SmallVec<[(&'h str, i64); 1]>,
+    times: SmallVec<[(SmallVec<[u8; 16]>, i64); 1]>,
     digests: SmallVec<[[u8; 32]; 2]>,
 }
 
@@ -51,7 +51,7 @@ pub enum SignatureError {
     Mismatch,
 }
 
-impl<'h> SignatureHeader<'h> {
+impl SignatureHeader {
     /// Most digests read from one header; further ones are ignored, to bound the work a header can cause.
     pub const MAX_DIGESTS: usize = 8;
     /// How far ahead of the receiver's clock the signed time may lie, in seconds.
@@ -64,7 +64,7 @@ impl<'h> SignatureHeader<'h> {
     ///
     /// # Errors
     /// [`SignatureError::Malformed`].
-    pub fn parse(value: &'h str) -> Result<Self, SignatureError> {
+    pub fn parse(value: &str) -> Result<Self, SignatureError> {
         Self::parse_lines([value])
     }
 
@@ -72,7 +72,7 @@ impl<'h> SignatureHeader<'h> {
     ///
     /// # Errors
     /// [`SignatureError::Malformed`], also where there is none.
-    pub fn of(headers: &'h [(String, String)]) -> Result<Self, SignatureError> {
+    pub fn of(headers: &[(String, String)]) -> Result<Self, SignatureError> {
         let ours = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
         Self::parse_lines(ours.map(|(_, value)| value.as_str()))
     }
@@ -82,7 +82,7 @@ impl<'h> SignatureHeader<'h> {
     ///
     /// # Errors
     /// [`SignatureError::Malformed`].
-    pub fn parse_lines(lines: impl IntoIterator<Item = &'h str>) -> Result<Self, SignatureError> {
+    pub fn parse_lines<'h>(lines: impl IntoIterator<Item = &'h str>) -> Result<Self, SignatureError> {
         let mut header = Self { times: SmallVec::new(), digests: SmallVec::new() };
         for part in lines.into_iter().flat_map(|line| line.split(',')) {
             let Some((key, value)) = part.split_once('=') else { continue };
@@ -144,7 +144,7 @@ impl<'h> SignatureHeader<'h> {
         for (timestamp, unix_secs) in timely {
             let mut fits = Choice::from(0);
             for secret in secrets {
-                let expected = mac(secret.as_ref(), timestamp.as_bytes(), body);
+                let expected = mac(secret.as_ref(), timestamp, body);
                 for digest in &self.digests {
                     fits |= expected.as_slice().ct_eq(digest.as_slice());
                 }
@@ -168,9 +168,10 @@ fn timely(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), Signature
 }
 
 /// A time of nothing but digits.
-fn time(text: &str) -> Option<(&str, i64)> {
+fn time(text: &str) -> Option<(SmallVec<[u8; 16]>, i64)> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    Some((text, text.parse().ok().filter(|_| is_number)?))
+    let secs = text.parse().ok().filter(|_| is_number)?;
+    Some((SmallVec::from_slice(text.as_bytes()), secs))
 }
 
 fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {

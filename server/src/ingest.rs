@@ -29,7 +29,7 @@ use crate::store::{Appender, StoreError};
 use naming::Naming;
 use refusals::Refusals;
 pub use replay::Replay;
-use signature::{Checker, Unverified};
+use signature::{Checker, Claim, Unverified};
 
 /// Bodies longer than this are verified and read on a thread for long work, since that takes them milliseconds and more,
 const LARGE: usize = 1 << 20;
@@ -93,21 +93,27 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Unverified`]; the attempt is listed then.
-    pub fn admit(&self, incoming: &Incoming) -> Result<(), Unverified> {
+    pub fn admit(&self, incoming: &Incoming) -> Result<Claim, Unverified> {
         let now = Timestamp::from_system_time(SystemTime::now());
-        self.checker.check_headers(&incoming.headers, now).inspect_err(|unverified| {
+        self.checker.claim(&incoming.headers, now).inspect_err(|unverified| {
             let cause = self.checker.explain_headers(&incoming.headers, now);
             self.refusals.by_header(incoming, now, *unverified, cause);
         })
     }
 
-    /// Takes a webhook in; returns its answer once it is durable. `room` is what the body takes of the memory for bodies.
+    /// Takes a webhook in whose headers made that claim; returns its answer once it is durable. `room` is what the body takes of the
+    /// memory for bodies.
     ///
     /// # Errors
     /// [`Refused`]; then nothing of it took effect.
-    pub async fn accept(&self, incoming: Incoming, room: Option<OwnedSemaphorePermit>) -> Result<Answer, Refused> {
+    pub async fn accept(
+        &self,
+        incoming: Incoming,
+        claim: Claim,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Answer, Refused> {
         let received_at = Timestamp::from_system_time(SystemTime::now());
-        let delivery = match self.verified(incoming, received_at).await? {
+        let delivery = match self.verified(incoming, claim, received_at).await? {
             Ok(delivery) => delivery,
             Err((incoming, unverified)) => {
                 self.refusals.by_body(incoming, received_at, unverified);
@@ -121,13 +127,13 @@ impl Ingest {
         }
     }
 
-    async fn verified(&self, incoming: Incoming, received_at: Timestamp) -> Result<Checked, Refused> {
+    async fn verified(&self, incoming: Incoming, claim: Claim, received_at: Timestamp) -> Result<Checked, Refused> {
         if incoming.body.len() <= LARGE {
-            return Ok(check(&self.checker, &self.naming, incoming, received_at));
+            return Ok(check(&self.checker, &self.naming, incoming, &claim, received_at));
         }
         let (checker, naming) = (Arc::clone(&self.checker), Arc::clone(&self.naming));
         let _turn = self.large.acquire().await;
-        let checked = spawn_blocking(move || check(&checker, &naming, incoming, received_at)).await;
+        let checked = spawn_blocking(move || check(&checker, &naming, incoming, &claim, received_at)).await;
         checked.map_err(|_| Refused::Store(StoreError::Damaged("webhook")))
     }
 }
@@ -135,8 +141,8 @@ impl Ingest {
 /// A delivery, or what did not verify.
 type Checked = Result<Delivery, (Incoming, Unverified)>;
 
-fn check(checker: &Checker, naming: &Naming, incoming: Incoming, received_at: Timestamp) -> Checked {
-    match checker.check(&incoming.headers, &incoming.body, received_at) {
+fn check(checker: &Checker, naming: &Naming, incoming: Incoming, claim: &Claim, received_at: Timestamp) -> Checked {
+    match checker.check(claim, &incoming.body, received_at) {
         Ok(signed_at) => Ok(read(incoming, received_at, signed_at, naming)),
         Err(unverified) => Err((incoming, unverified)),
     }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use rocket::config::{LogLevel, Shutdown};
 use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
+use rocket::shield::Shield;
 use rocket::tokio::runtime::Handle;
 use rocket::tokio::spawn;
 use rocket::tokio::sync::{mpsc, oneshot};
@@ -150,6 +151,8 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let unread = settings.timing.write_deadline;
     let rocket = routes::mount(rocket::custom(config(settings)))
         .manage(app)
+        // Empty: `http::protect` sets what it would, where that means something.
+        .attach(Shield::new())
         .attach(telemetry::RequestLog)
         .attach(http::Rules { origins: origins.clone(), connections: connections.clone() })
         .attach(Cors(origins))

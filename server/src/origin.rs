@@ -99,8 +99,7 @@ impl Fairing for Cors {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
-        http::keep_out_of_caches(request, response);
+        http::protect(request, response);
         let Some(origin) = request.headers().get_one("Origin") else { return };
         response.adjoin_header(Header::new("Vary", "Origin"));
         if !self.0.allows(Some(origin), request.headers().get_one("Host")) {

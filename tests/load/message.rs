@@ -6,7 +6,9 @@ use std::time::Instant;
 use memchr::memmem;
 
 /// Bytes of a WebSocket frame of the benchmark, about.
-const FRAME: usize = 300;
+const FRAME: usize = 400;
+/// What such a message has beside the turn's text: the length of the one that [`passed_on`] writes, with numbers of some digits.
+const BESIDE: usize = 293;
 /// `[[`, topic, turn and time in hex, `]]`.
 const MARK: usize = 2 + 8 + 8 + 16 + 2;
 
@@ -42,20 +44,20 @@ pub fn call_sid(topic: u32) -> String {
     format!("load-{topic:05}")
 }
 
-/// The webhook that brings a turn to Callscope, or to anything that takes its webhooks.
+/// The webhook that brings a turn to Callscope, or to anything that takes its webhooks. `further`: bytes of text that make up for
+/// a message that says less.
 #[must_use]
-pub fn webhook(mark: Mark) -> String {
-    // What a WebSocket message of Callscope has beside the text.
-    let text = text(mark, FRAME - 205);
+pub fn webhook(mark: Mark, further: usize) -> String {
+    let text = text(mark, FRAME - BESIDE + further);
     format!(r#"{{"call_sid":"{}","speaker":"agent","message":"{text}"}}"#, call_sid(mark.topic))
 }
 
 /// The message that a turn becomes, for those that pass on what they are given: as long as Callscope's own.
 #[must_use]
 pub fn passed_on(mark: Mark) -> String {
-    let (number, text) = (mark.turn + 1, text(mark, FRAME - 205));
+    let (number, text) = (mark.turn + 1, text(mark, FRAME - BESIDE));
     format!(
-        r#"{{"type":"transcription","conversation_id":null,"call_sid":"{}","transcription_id":{number},"sequence_number":{number},"speaker_type":"agent","message_text":"{text}","timestamp":"2026-10-01T14:00:31.000000Z","seq":{number}}}"#,
+        r#"{{"type":"transcription","conversation_id":null,"call_sid":"{}","transcription_id":{number},"sequence_number":{number},"speaker_type":"agent","message_text":"{text}","timestamp":"2026-10-01T14:00:31.000000Z","seq":{number},"call_id":"01a22c3c-dca9-76a4-8fc3-b7b576f3aa1c","cursor":"{number}.t7V286ocdcrYoFKvjjY"}}"#,
         call_sid(mark.topic)
     )
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use callscope_tests::measure::token;
@@ -24,7 +25,8 @@ pub enum Peer {
     Callscope,
     /// Ours, on PostgreSQL
     CallscopePostgres,
-    /// Another build of ours, on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names
+    /// Another build of ours, on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names. Where its messages lack
+    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes that ours have, its turns' texts are longer by that
     Before,
     /// TCP writes of the same bytes, joined
     BareBatched,
@@ -73,6 +75,16 @@ impl Peer {
     #[must_use]
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Callscope | Self::CallscopePostgres | Self::Before)
+    }
+
+    /// Bytes that its messages lack to be as long as ours.
+    #[must_use]
+    pub fn lacks(self) -> usize {
+        static LACKS: LazyLock<usize> = LazyLock::new(|| {
+            let given = std::env::var("CALLSCOPE_LOAD_BEFORE_LACKS").ok();
+            given.map_or(0, |given| given.parse().expect("a number of bytes"))
+        });
+        if self == Self::Before { *LACKS } else { 0 }
     }
 
     /// Whether it takes Callscope's webhooks, signed.

@@ -150,7 +150,8 @@ fn requests(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) 
             match pace.due(tally) {
                 Ok(at) => {
                     let mark = pace.mark(at, next);
-                    let body = if server.peer.takes_webhooks() { webhook(mark) } else { passed_on(mark) };
+                    let body =
+                        if server.peer.takes_webhooks() { webhook(mark, server.peer.lacks()) } else { passed_on(mark) };
                     let client = clients.idle.pop().expect("an idle client");
                     clients.ask(client, &request(server, mark.topic, &body));
                 }

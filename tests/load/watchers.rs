@@ -357,7 +357,7 @@ pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
 
 fn upgrade(server: &Running, topic: u32) -> String {
     let (path, further) = match server.peer {
-        Peer::Callscope | Peer::CallscopePostgres => {
+        Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
             ("/ws/calls/transcriptions".to_owned(), format!("Authorization: Bearer {}\r\n", server.token))
         }
         Peer::Nats => ("/".to_owned(), String::new()),
@@ -372,7 +372,7 @@ fn upgrade(server: &Running, topic: u32) -> String {
 
 fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
     match peer {
-        Peer::Callscope | Peer::CallscopePostgres => {
+        Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
             let sid = call_sid(topic);
             let text = match after {
                 Some(seq) => format!(r#"{{"subscribe":"{sid}","after":{seq}}}"#),

@@ -30,6 +30,10 @@ pub enum Unverified {
     OutOfTime,
 }
 
+/// The signature that a request's headers claim to have, which no body has confirmed yet; none where none is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Claim(Option<SignatureHeader>);
+
 impl Unverified {
     /// For the sender and the list of attempts.
     #[must_use]
@@ -53,25 +57,26 @@ impl Checker {
     ///
     /// # Errors
     /// [`Unverified`].
-    pub fn check_headers(&self, headers: &[(String, String)], now: Timestamp) -> Result<(), Unverified> {
+    pub fn claim(&self, headers: &[(String, String)], now: Timestamp) -> Result<Claim, Unverified> {
         if self.auth == WebhookAuth::Off {
-            return Ok(());
+            return Ok(Claim(signature(headers).ok()));
         }
         let signature = signature(headers)?;
-        signature.is_timely(now.as_unix_secs(), self.tolerance_secs).map_err(Unverified::from)
+        signature.is_timely(now.as_unix_secs(), self.tolerance_secs)?;
+        Ok(Claim(Some(signature)))
     }
 
     /// Checks the signature over the raw body; returns the signed time, `None` where none is needed.
     ///
     /// # Errors
     /// [`Unverified`].
-    pub fn check(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Result<Option<i64>, Unverified> {
+    pub fn check(&self, claim: &Claim, body: &[u8], now: Timestamp) -> Result<Option<i64>, Unverified> {
         if self.auth == WebhookAuth::Off {
             // Where one stands, its time still tells two deliveries apart.
-            return Ok(signature(headers).ok().map(|signature| signature.unix_secs()));
+            return Ok(claim.0.as_ref().map(SignatureHeader::unix_secs));
         }
-        let signed_at = signature(headers)?.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs);
-        signed_at.map(Some).map_err(Unverified::from)
+        let signature = claim.0.as_ref().ok_or(Unverified::Missing)?;
+        Ok(Some(signature.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs)?))
     }
 
     /// When a delivery that was verified before was signed; `None` where it carries no signature.
@@ -125,7 +130,7 @@ fn names(diagnosis: &Diagnosis) -> String {
     }
 }
 
-fn signature(headers: &[(String, String)]) -> Result<SignatureHeader<'_>, Unverified> {
+fn signature(headers: &[(String, String)]) -> Result<SignatureHeader, Unverified> {
     let is_there = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(HEADER));
     SignatureHeader::of(headers).map_err(|_| if is_there { Unverified::Wrong } else { Unverified::Missing })
 }
@@ -155,7 +160,11 @@ mod tests {
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
         let check = |lines: &[&str]| {
             let headers = headers(lines);
-            (checker.check_headers(&headers, now), checker.check(&headers, b"{}", now))
+            let claim = checker.claim(&headers, now);
+            (
+                claim.as_ref().map(drop).map_err(|error| *error),
+                claim.and_then(|claim| checker.check(&claim, b"{}", now)),
+            )
         };
         let refused = |unverified| (Err(unverified), Err(unverified));
         assert_eq!(check(&[]), refused(Unverified::Missing));
@@ -197,7 +206,7 @@ mod tests {
     fn nothing_is_asked_for_where_it_is_off() {
         let checker = Checker::new(WebhookAuth::Off, vec![], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
-        assert_eq!(checker.check(&[], b"{}", now), Ok(None));
-        assert_eq!(checker.check_headers(&[], now), Ok(()));
+        let claim = checker.claim(&[], now).expect("a claim");
+        assert_eq!(checker.check(&claim, b"{}", now), Ok(None));
     }
 }

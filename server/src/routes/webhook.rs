@@ -32,13 +32,16 @@ impl<'r> FromRequest<'r> for Head {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let headers: Vec<(String, String)> =
-            request.headers().iter().map(|header| (header.name().to_string(), header.value().to_owned())).collect();
-        Outcome::Success(Self {
-            headers,
-            remote_addr: request.remote().map(|remote| remote.to_string()),
-            length: request.headers().get_one("Content-Length").and_then(|length| length.parse().ok()),
-        })
+        let mut length = None;
+        let headers = request.headers().iter().map(|header| {
+            if length.is_none() && header.name().as_str().eq_ignore_ascii_case("Content-Length") {
+                length = header.value().parse().ok();
+            }
+            (header.name().to_string(), header.value().to_owned())
+        });
+        let headers = headers.collect();
+        let remote_addr = request.remote().map(|remote| remote.to_string());
+        Outcome::Success(Self { headers, remote_addr, length })
     }
 }
 
@@ -60,13 +63,16 @@ async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -
     }
     let Head { headers, remote_addr, length } = head;
     let mut incoming = Incoming { route, remote_addr, headers, body: Vec::new() };
-    if let Err(unverified) = app.ingest.admit(&incoming) {
-        body::discard(data).await;
-        return Err(unsigned(unverified));
-    }
+    let claim = match app.ingest.admit(&incoming) {
+        Ok(claim) => claim,
+        Err(unverified) => {
+            body::discard(data).await;
+            return Err(unsigned(unverified));
+        }
+    };
     let (body, room) = body::read(data, limit, length, &app.budget).await?;
     incoming.body = body;
-    app.ingest.accept(incoming, room).await.map_err(|refused| match refused {
+    app.ingest.accept(incoming, claim, room).await.map_err(|refused| match refused {
         Refused::Unverified(unverified) => unsigned(unverified),
         Refused::Store(error) => error.into(),
     })

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -192,6 +193,8 @@ pub struct FileGuard(Arc<Guarded>);
 struct Guarded {
     lock: FileLock,
     files: Vec<(PathBuf, Identity)>,
+    /// What the last check found.
+    is_replaced: AtomicBool,
 }
 
 /// A file's device and inode.
@@ -209,7 +212,7 @@ impl FileGuard {
             Ok((path, found))
         };
         let files = [""].iter().chain(&COMPANIONS).map(identify).collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Guarded { lock, files })))
+        Ok(Self(Arc::new(Guarded { lock, files, is_replaced: AtomicBool::new(false) })))
     }
 
     /// Whether what the connections write to is what the paths name. Costs three calls of stat(2).
@@ -217,10 +220,17 @@ impl FileGuard {
     /// # Errors
     /// [`StoreError::Replaced`]: what is committed now could not be found again.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.0.files.iter().find(|(path, known)| identity(path) != Some(*known)) {
-            Some((path, _)) => Err(StoreError::Replaced(path.clone())),
-            None => Ok(()),
-        }
+        let replaced = self.0.files.iter().find(|(path, known)| identity(path) != Some(*known));
+        self.0.is_replaced.store(replaced.is_some(), Ordering::Relaxed);
+        replaced.map_or(Ok(()), |(path, _)| Err(StoreError::Replaced(path.clone())))
+    }
+
+    /// The same where the last check failed, so that nothing more is written into files that are lost.
+    ///
+    /// # Errors
+    /// See there.
+    pub(super) fn check_again(&self) -> Result<(), StoreError> {
+        if self.0.is_replaced.load(Ordering::Relaxed) { self.check() } else { Ok(()) }
     }
 
     /// Lets the next process have the file.

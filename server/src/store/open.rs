@@ -19,6 +19,7 @@ use tracing::warn;
 use super::Store;
 use super::file::{self, FileGuard, FileLock, PathError};
 use super::quick::QuickReaders;
+use super::tx::WriteConnection;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
 fn older_may_start(mut migrations: Migrator) -> Migrator {
@@ -40,8 +41,9 @@ const SQLITE_READERS: u32 = 4;
 const SQLITE_STATEMENTS: usize = 64;
 /// What each reading connection may keep of the file, in KiB; the system keeps the rest.
 const SQLITE_READER_CACHE_KIB: u32 = 256;
-/// What the writing connection may keep of the file, in KiB.
-const SQLITE_CACHE_KIB: i32 = 8 << 10;
+/// What the writing connection may keep of the file, in KiB. With less it reads pages again and again; with more, commits that split
+/// a page take longer: SQLite then walks over all pages that it keeps (`pcache1TruncateUnsafe`).
+const SQLITE_CACHE_KIB: i32 = 16 << 10;
 /// Pages of log (4 KiB each) after which it is moved into the file. A page that many commits changed is moved once.
 const SQLITE_LOG_PAGES: i32 = 16_000;
 const POSTGRES_READERS: u32 = 12;
@@ -153,7 +155,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "1").pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}")))
             .await?;
-        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(writer))), readers, quick, guard })
+        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(WriteConnection::new(writer)))), readers, quick, guard })
     }
 
     /// Tries again for a while where the connection breaks off in the middle: a PostgreSQL that is just being restarted is no

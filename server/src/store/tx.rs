@@ -4,6 +4,7 @@
 //! statement (`UNNEST`). SQLite is a function call away: [`sqlite`] runs a prepared statement a row, on the writer's own
 //! thread. Statements that are rare and the same for both stand here once.
 
+mod numbers;
 mod postgres;
 mod sqlite;
 
@@ -17,7 +18,7 @@ use super::nodes::Beat;
 use super::{Store, StoreError};
 use postgres::PostgresTx;
 use sqlite::SqliteTx;
-pub(super) use sqlite::Writer as SqliteWriter;
+pub(super) use sqlite::{WriteConnection, Writer as SqliteWriter};
 
 /// A write transaction; rolled back where it is dropped.
 pub(super) enum Tx {

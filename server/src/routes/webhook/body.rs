@@ -62,6 +62,8 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
         let before = body.len();
         let wake = if place.is_none() { due.at().min(began + QUICK) } else { due.at() };
         let read = select! {
+            // What is there already needs no timer, and a timer wakes the runtime.
+            biased;
             read = stream.read_buf(&mut body) => read.map_err(|_| ApiError::bad_request("the body broke off"))?,
             () = sleep_until(wake) => match place {
                 Some(_) => return Err(too_slow()),

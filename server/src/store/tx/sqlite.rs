@@ -11,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
+use super::numbers::Numbers;
 use super::{Bind, NewName, PriorRow, Result, answer};
 use crate::store::StoreError;
 use crate::store::calls::{CallRow, call_row};
@@ -18,10 +19,34 @@ use crate::store::file::FileGuard;
 use crate::store::ledger::{Answer, Call, Delivery, DeliveryRow, Key, NewEvent};
 
 /// The connection that writes; none once the store is closed.
-pub(in crate::store) type Writer = Arc<Mutex<Option<Connection>>>;
+pub(in crate::store) type Writer = Arc<Mutex<Option<WriteConnection>>>;
+
+/// The connection, and the numbers that were taken through it and not given out yet.
+#[derive(Debug)]
+pub struct WriteConnection {
+    connection: Connection,
+    turns: Numbers,
+    transactions: Numbers,
+}
+
+impl WriteConnection {
+    /// Takes a connection that is set up and on which no transaction is open.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, turns: Numbers::of_turns(), transactions: Numbers::of_transactions() }
+    }
+}
+
+impl std::ops::Deref for WriteConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
 
 pub(in crate::store) struct SqliteTx {
-    connection: OwnedMappedMutexGuard<Option<Connection>, Connection>,
+    connection: OwnedMappedMutexGuard<Option<WriteConnection>, WriteConnection>,
     guard: FileGuard,
 }
 
@@ -29,8 +54,10 @@ impl SqliteTx {
     pub async fn begin(writer: &Writer, guard: &FileGuard) -> Result<Self> {
         let connection = Arc::clone(writer).lock_owned().await;
         let connection = OwnedMutexGuard::try_map(connection, Option::as_mut).map_err(|_| StoreError::Closing)?;
-        guard.check()?;
-        let tx = Self { connection, guard: guard.clone() };
+        guard.check_again()?;
+        let mut tx = Self { connection, guard: guard.clone() };
+        tx.connection.turns.begin();
+        tx.connection.transactions.begin();
         // One that could not be rolled back when its disk failed.
         tx.roll_back()?;
         // IMMEDIATE takes the write lock at once: a transaction that reads first could not get it later.
@@ -38,8 +65,10 @@ impl SqliteTx {
         Ok(tx)
     }
 
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
         self.prepare("COMMIT")?.execute([])?;
+        self.connection.turns.keep();
+        self.connection.transactions.keep();
         // Committed into a file that its path no longer names, it must not be acknowledged.
         self.guard.check()
     }
@@ -155,11 +184,9 @@ impl SqliteTx {
     }
 
     pub fn transcription_ids(&mut self, count: i64) -> Result<Vec<i64>> {
-        // Two statements: for RETURNING, SQLite makes and drops a table of its own each time.
-        self.prepare("UPDATE counters SET value = value + ?1 WHERE name = 'transcription_id'")?.execute([count])?;
-        let mut statement = self.prepare("SELECT value FROM counters WHERE name = 'transcription_id'")?;
-        let last: i64 = statement.query_row([], |row| row.get(0))?;
-        Ok((last - count + 1..=last).collect())
+        let WriteConnection { connection, turns, .. } = &mut *self.connection;
+        let first = turns.take(connection, count)?;
+        Ok((first..first + count).collect())
     }
 
     pub fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
@@ -250,9 +277,8 @@ impl SqliteTx {
 
     pub fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
         // PostgreSQL numbers its transactions by itself.
-        self.prepare("UPDATE counters SET value = value + 1 WHERE name = 'tx'")?.execute([])?;
-        let mut count = self.prepare("SELECT value FROM counters WHERE name = 'tx'")?;
-        let number: i64 = count.query_row([], |row| row.get(0))?;
+        let WriteConnection { connection, transactions, .. } = &mut *self.connection;
+        let number = transactions.take(connection, 1)?;
         let mut statement = self.prepare(
             "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, call_id, \
              duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, tx, idempotency_key) \
