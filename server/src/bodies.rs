@@ -105,6 +105,9 @@ impl Budget {
     /// Gives up bodies, the slowest first, until so many are on their way out, since their connections are needed. Says how many
     /// it gave up. One that has just begun is never among them.
     pub fn give_up(&self, count: usize) -> usize {
+        if count == 0 {
+            return 0;
+        }
         let now = Instant::now();
         let mut arriving = self.arriving.lock();
         let count = count.saturating_sub(arriving.bodies.values().filter(|body| body.is_given_up).count());
@@ -158,6 +161,11 @@ impl Place {
                 return Err(NoRoom);
             }
         }
+    }
+
+    /// What it had was let go.
+    pub fn let_go(&self) {
+        self.with(|body| body.has = 0);
     }
 
     /// Resolves when the body has to give way to faster ones.
@@ -260,6 +268,19 @@ mod tests {
             budget.arriving.lock().make_room(first.id, 0, Instant::now());
         }
         assert!(is_given_up(&budget, &slowest) && !is_given_up(&budget, &slow));
+    }
+
+    #[tokio::test]
+    async fn one_that_let_its_room_go_is_not_given_up_for_it() {
+        let budget = Budget::of_kib(100, SHORT);
+        let (slow, _held) = body(&budget, 10, 2_000, 50).await;
+        let (slowest, room) = body(&budget, 10, 1_000, 50).await;
+        slowest.let_go();
+        drop(room);
+        let asks = budget.place(Instant::now(), 4_096);
+        asks.with(|body| body.wants = 80);
+        budget.arriving.lock().make_room(asks.id, 50, Instant::now());
+        assert!(is_given_up(&budget, &slow) && !is_given_up(&budget, &slowest));
     }
 
     #[tokio::test]

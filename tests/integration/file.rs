@@ -97,6 +97,8 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
             let server = Process::start(&database, 0).await;
             assert_eq!(turn(&server.url, "before").await, 201);
             let path = database.dir.path().join(format!("callscope.db{suffix}"));
+            // Longer than a check of the files serves the next transaction.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             if is_replaced {
                 let copy = database.dir.path().join("copy");
                 fs::copy(&path, &copy).unwrap();
@@ -107,6 +109,10 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
             for _ in 0..3 {
                 assert_eq!(turn(&server.url, "after").await, 503, "{suffix:?}, replaced: {is_replaced}");
             }
+            // What was not acknowledged was not written either, so nobody is told of it.
+            let events = http().get(format!("{}/api/v1/calls/EL_file_1/events", server.url)).bearer_auth(token());
+            let events = events.send().await.unwrap().text().await.unwrap();
+            assert!(!events.contains("after"), "{suffix:?}, replaced: {is_replaced}: {events}");
             let (status, body) = ready(&server.url).await;
             assert_eq!(status, 503, "{body}");
             assert_eq!(body["checks"]["append"], "the database file was deleted or replaced", "{body}");

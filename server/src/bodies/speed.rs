@@ -43,8 +43,11 @@ impl Meter {
     /// So many bytes have arrived in all.
     pub fn received(&mut self, bytes: u64, now: Instant) {
         let active = self.active(now);
-        if active.saturating_sub(self.windows[0].0) >= WINDOW {
-            self.windows = [(active, self.received), self.windows[0]];
+        match active.saturating_sub(self.windows[0].0) {
+            // After a silence, no more of it counts than a window.
+            age if age >= 2 * WINDOW => self.windows = [(active - WINDOW, self.received); 2],
+            age if age >= WINDOW => self.windows = [(active, self.received), self.windows[0]],
+            _ => {}
         }
         self.received = bytes;
     }
@@ -55,7 +58,7 @@ impl Meter {
         let [present, before] = self.windows;
         let (began, bytes) = if active.saturating_sub(present.0) >= WINDOW { present } else { before };
         #[allow(clippy::cast_precision_loss)]
-        let speed = (self.received - bytes) as f64 / active.saturating_sub(began).as_secs_f64().max(1e-3);
+        let speed = self.received.saturating_sub(bytes) as f64 / active.saturating_sub(began).as_secs_f64().max(1e-3);
         (now.saturating_duration_since(self.began) >= YOUNG).then_some(speed)
     }
 
@@ -66,20 +69,20 @@ impl Meter {
     }
 }
 
-/// Until when the next bytes are due. Each byte buys time, but never more than the grace that a body begins with: whoever sent
-/// much at first may not stand still for long.
+/// Until when the next bytes are due. Each byte buys time, up to a bound: whoever sent much at first may not stand still for long.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
     at: Instant,
-    grace: Duration,
+    most: Duration,
     speed: u64,
 }
 
 impl Due {
-    /// For a body that begins at `began`, may be behind by `grace`, and needs `speed` bytes a second.
+    /// For a body that begins at `began` and needs `speed` bytes a second. It may be behind by `grace` at first, and by `most` once it
+    /// was quicker than it needs to be.
     #[must_use]
-    pub fn new(began: Instant, grace: Duration, speed: u64) -> Self {
-        Self { at: began + grace, grace, speed }
+    pub fn new(began: Instant, grace: Duration, most: Duration, speed: u64) -> Self {
+        Self { at: began + grace, most, speed }
     }
 
     /// When the body is too slow, unless bytes arrive before.
@@ -91,7 +94,7 @@ impl Due {
     /// So many bytes arrived.
     pub fn received(&mut self, bytes: u64, now: Instant) {
         let bought = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.speed);
-        self.at = (self.at + bought).min(now + self.grace);
+        self.at = (self.at + bought).min(now + self.most);
     }
 
     /// So long it was not read, for a reason that was not its sender's.
@@ -139,19 +142,23 @@ mod tests {
         assert!(meter.speed(began + ms(5_500)).unwrap() < 10.0);
         // And not even that.
         assert_eq!(meter.speed(began + ms(60_000)).unwrap().floor(), 0.0);
+        // Once it goes on, the silence is soon forgotten.
+        meter.received(21_000_000, began + ms(60_100));
+        meter.received(22_000_000, began + ms(60_200));
+        assert!(meter.speed(began + ms(60_200)).unwrap() > 1e6);
     }
 
     #[test]
-    fn bytes_buy_time_up_to_the_grace() {
+    fn bytes_buy_time_up_to_a_bound() {
         let began = Instant::now();
-        let mut due = Due::new(began, ms(10_000), 1_000);
+        let mut due = Due::new(began, ms(10_000), ms(30_000), 1_000);
         assert_eq!(due.at(), began + ms(10_000));
         due.received(100_000_000, began + ms(1_000));
-        assert_eq!(due.at(), began + ms(11_000));
+        assert_eq!(due.at(), began + ms(31_000));
         due.received(1_000, began + ms(5_000));
-        assert_eq!(due.at(), began + ms(12_000));
+        assert_eq!(due.at(), began + ms(32_000));
         due.waited(ms(500));
         due.received(0, began + ms(12_000));
-        assert_eq!(due.at(), began + ms(12_500));
+        assert_eq!(due.at(), began + ms(32_500));
     }
 }

@@ -15,6 +15,7 @@ pub use operations::turn_hash;
 pub(in crate::store) use operations::turn_hash_without_speaker;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -233,10 +234,12 @@ impl Writer {
                 continue;
             }
             let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
-            let mut again = batch.iter().any(|(_, pending)| pending.is_again);
-            let committed = self.commit_with_retries(&ops, &mut again).await;
+            let again = batch.iter().any(|(_, pending)| pending.is_again);
+            let reached = AtomicBool::new(false);
+            let committed = self.commit_with_retries(&ops, again, &reached).await;
             // Kept with each operation, however its batch is taken apart or parked.
-            batch.iter_mut().for_each(|(_, pending)| pending.is_again = again);
+            let reached = reached.into_inner();
+            batch.iter_mut().for_each(|(_, pending)| pending.is_again |= reached);
             match committed {
                 Ok(outcomes) => {
                     for ((_, pending), outcome) in batch.into_iter().zip(outcomes) {
@@ -304,16 +307,21 @@ impl Writer {
         free
     }
 
-    /// `again`: a try may have come through unheard, before or, when this returns, by now.
-    async fn commit_with_retries(&self, ops: &[&Op], again: &mut bool) -> Result<Vec<Outcome>, Failure> {
+    /// `again`: a try before these may have come through unheard. `reached`: whether one of these may have.
+    async fn commit_with_retries(
+        &self,
+        ops: &[&Op],
+        again: bool,
+        reached: &AtomicBool,
+    ) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
         let mut attempt = 0;
         loop {
             // A rule that panics over one operation must not end the writing of all others.
-            let committed = AssertUnwindSafe(timeout(deadline(ops), self.commit(ops, *again))).catch_unwind().await;
+            let committed = self.commit(ops, again || reached.load(Ordering::Relaxed), reached);
+            let committed = AssertUnwindSafe(timeout(deadline(ops), committed)).catch_unwind().await;
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
             let committed = committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log"))));
-            *again |= matches!(&committed, Err(Failure::Store(error)) if !error.is_locked());
             match committed {
                 Err(Failure::Store(error))
                     if error.is_transient()
@@ -330,8 +338,9 @@ impl Writer {
         }
     }
 
-    /// One transaction: load, apply, write, commit, wake. `again`: an earlier try may have come through unheard.
-    async fn commit(&self, ops: &[&Op], again: bool) -> Result<Vec<Outcome>, Failure> {
+    /// One transaction: load, apply, write, commit, wake. `again`: an earlier try may have come through unheard. `reached` is set
+    /// where this one may.
+    async fn commit(&self, ops: &[&Op], again: bool, reached: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
         let mut tx = Tx::begin(&self.store).await?;
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
@@ -351,6 +360,7 @@ impl Writer {
         }
         let outcomes = apply(&mut tx, &mut ledger, ops).await?;
         write::write(&mut tx, &ledger, ops).await?;
+        reached.store(true, Ordering::Relaxed);
         tx.commit().await?;
         (self.on_commit)(ledger.into_wakes());
         Ok(outcomes)

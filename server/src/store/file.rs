@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +23,9 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 const MAX_LINKS: usize = 40;
 /// The owner may read and write, no one else may do anything.
 const MODE: u32 = 0o600;
+
+/// A check that is no older than this need not be made again.
+const LATELY: Duration = Duration::from_millis(50);
 
 /// What SQLite keeps beside a database while it is open.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
@@ -193,8 +196,8 @@ pub struct FileGuard(Arc<Guarded>);
 struct Guarded {
     lock: FileLock,
     files: Vec<(PathBuf, Identity)>,
-    /// What the last check found.
-    is_replaced: AtomicBool,
+    /// When the last check found nothing wrong.
+    checked: Mutex<Option<Instant>>,
 }
 
 /// A file's device and inode.
@@ -212,7 +215,7 @@ impl FileGuard {
             Ok((path, found))
         };
         let files = [""].iter().chain(&COMPANIONS).map(identify).collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Guarded { lock, files, is_replaced: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Guarded { lock, files, checked: Mutex::new(None) })))
     }
 
     /// Whether what the connections write to is what the paths name. Costs three calls of stat(2).
@@ -221,16 +224,18 @@ impl FileGuard {
     /// [`StoreError::Replaced`]: what is committed now could not be found again.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let replaced = self.0.files.iter().find(|(path, known)| identity(path) != Some(*known));
-        self.0.is_replaced.store(replaced.is_some(), Ordering::Relaxed);
+        *self.0.checked.lock() = replaced.is_none().then(Instant::now);
         replaced.map_or(Ok(()), |(path, _)| Err(StoreError::Replaced(path.clone())))
     }
 
-    /// The same where the last check failed, so that nothing more is written into files that are lost.
+    /// The same where the last check failed or was a while ago, so that nothing is written into files that are lost. Under load, each
+    /// transaction's check at its end serves the next one.
     ///
     /// # Errors
     /// See there.
-    pub(super) fn check_again(&self) -> Result<(), StoreError> {
-        if self.0.is_replaced.load(Ordering::Relaxed) { self.check() } else { Ok(()) }
+    pub(super) fn check_lately(&self) -> Result<(), StoreError> {
+        let checked = *self.0.checked.lock();
+        if checked.is_some_and(|checked| checked.elapsed() < LATELY) { Ok(()) } else { self.check() }
     }
 
     /// Lets the next process have the file.

@@ -122,7 +122,9 @@ impl Track {
         self.replayed = None;
         let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
         if self.base.is_some() && place != self.last {
-            if self.is_over && is_new && self.asked.contains(&place) {
+            let asked = self.asked.iter().position(|asked| *asked == place).filter(|_| self.is_over && is_new);
+            if let Some(asked) = asked {
+                self.asked.swap_remove(asked);
                 // Asked for once more before the end was read: what follows was received already.
                 self.replayed = Some(place);
             } else {

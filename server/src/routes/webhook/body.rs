@@ -12,9 +12,11 @@ use rocket::tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::bodies::{Budget, Due, NoRoom, Place};
 use crate::error::ApiError;
 
-/// By how much time a body may be behind,
+/// By how much time a body may be behind at first,
 const GRACE: Duration = Duration::from_secs(10);
-/// how many bytes a second being the speed that it needs.
+/// and by how much once it was quicker than it needs to be: a connection that breaks off for some seconds takes some more to go on.
+const MOST_BEHIND: Duration = Duration::from_secs(30);
+/// How many bytes a second a body needs to bring.
 const MIN_SPEED: u64 = 64 << 10;
 /// One that has taken longer than this may have to give way to others.
 const QUICK: Duration = Duration::from_millis(250);
@@ -43,7 +45,7 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
     let mut body = Vec::new();
     let mut place: Option<Place> = None;
     let mut room: Option<OwnedSemaphorePermit> = None;
-    let mut due = Due::new(began, GRACE, MIN_SPEED);
+    let mut due = Due::new(began, GRACE, MOST_BEHIND, MIN_SPEED);
     while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
         if body.len() == body.capacity() {
             let more = growth(body.capacity(), length);
@@ -84,6 +86,7 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
     }
     drop((body, room));
     let place = place.unwrap_or_else(|| budget.place(began, 0));
+    place.let_go();
     let mut nowhere = sink();
     select! {
         _ = timeout_at(Instant::now() + DISCARDING, copy(&mut stream, &mut nowhere)) => {}

@@ -54,7 +54,7 @@ impl SqliteTx {
     pub async fn begin(writer: &Writer, guard: &FileGuard) -> Result<Self> {
         let connection = Arc::clone(writer).lock_owned().await;
         let connection = OwnedMutexGuard::try_map(connection, Option::as_mut).map_err(|_| StoreError::Closing)?;
-        guard.check_again()?;
+        guard.check_lately()?;
         let mut tx = Self { connection, guard: guard.clone() };
         tx.connection.turns.begin();
         tx.connection.transactions.begin();
