@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rocket::tokio::select;
-use rocket::tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use rocket::tokio::time::{Instant, sleep};
+use tokio::select;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
 
 pub use speed::Due;
 use speed::Meter;
@@ -226,7 +226,6 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
-    use rocket::tokio;
 
     use super::*;
 
@@ -249,7 +248,7 @@ mod tests {
         let (fast, _held) = body(&budget, 10, 10_000_000, 50).await;
         let (slow, held) = body(&budget, 10, 1_000, 50).await;
         let asks = budget.place(Instant::now(), 4_096);
-        let taken = rocket::tokio::join!(asks.take(20 * 1024), async {
+        let taken = tokio::join!(asks.take(20 * 1024), async {
             slow.given_up().await;
             drop((slow, held));
         });

@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use callscope_common::Timestamp;
 use parking_lot::Mutex;
-use rocket::tokio::sync::mpsc;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::ingest::Ingest;

@@ -140,7 +140,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     let store = open(&settings).await?;
     let engine = store.engine();
     let (server, listening) = build(&settings, store).await?;
-    rocket::tokio::spawn(async move {
+    tokio::spawn(async move {
         if let Ok(address) = listening.await {
             info!(%address, url = %format!("http://{address}"), database = engine, "listening");
         }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use rocket::tokio::sync::oneshot;
-use rocket::tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::auth::{Role, Tokens};
 use crate::live::Hub;
@@ -52,7 +52,7 @@ impl Embedded {
         let (server, listening) = crate::build(settings, store).await?;
         let hub = server.hub.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = rocket::tokio::spawn(server.serve(async move {
+        let served = tokio::spawn(server.serve(async move {
             // A dropped handle stops it too.
             let _ = stopped.await;
         }));

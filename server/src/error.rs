@@ -112,7 +112,7 @@ impl From<StoreError> for ApiError {
             StoreError::Overloaded => Self::unavailable("too much to do at once"),
             StoreError::Closing => Self::unavailable("the server is shutting down"),
             error if error.is_of_text() => Self::bad_request("a text holds a NUL, which the database cannot keep"),
-            error if matches!(error, StoreError::Damaged(_)) => {
+            error if error.is_fault() => {
                 error!(%error, "a request failed");
                 Self::of_status(Status::InternalServerError)
             }

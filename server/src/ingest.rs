@@ -19,9 +19,9 @@ use std::time::SystemTime;
 
 use callscope_common::api::Attempt;
 use callscope_common::{Timestamp, json};
-use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use rocket::tokio::task::spawn_blocking;
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 
 use crate::store::append::turn_hash;
 use crate::store::ledger::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
@@ -122,7 +122,7 @@ impl Ingest {
         };
         match self.appender.submit_in(Op::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
-            Ok(_) => Err(Refused::Store(StoreError::Damaged("outcome"))),
+            Ok(_) => Err(Refused::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
             Err(error) => Err(Refused::Store(error)),
         }
     }
@@ -134,7 +134,7 @@ impl Ingest {
         let (checker, naming) = (Arc::clone(&self.checker), Arc::clone(&self.naming));
         let _turn = self.large.acquire().await;
         let checked = spawn_blocking(move || check(&checker, &naming, incoming, &claim, received_at)).await;
-        checked.map_err(|_| Refused::Store(StoreError::Damaged("webhook")))
+        checked.map_err(|_| Refused::Store(StoreError::Internal("reading a webhook panicked")))
     }
 }
 

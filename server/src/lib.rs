@@ -34,12 +34,12 @@ use rocket::config::{LogLevel, Shutdown};
 use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
 use rocket::shield::Shield;
-use rocket::tokio::runtime::Handle;
-use rocket::tokio::spawn;
-use rocket::tokio::sync::{mpsc, oneshot};
-use rocket::tokio::task::JoinHandle;
-use rocket::tokio::time::{Instant, sleep, timeout};
 use rocket::{Build, Config, Orbit, Rocket};
+use tokio::runtime::Handle;
+use tokio::spawn;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use auth::Tokens;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rocket::tokio::sync::watch;
-use rocket::tokio::task::spawn_blocking;
-use rocket::tokio::time::timeout;
-use rocket::tokio::{join, spawn};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio::{join, spawn};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
@@ -166,7 +166,7 @@ mod tests {
         Readiness::new(cluster, store, appender, hub)
     }
 
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_server_that_works_is_ready_and_lists_no_probe() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
@@ -187,11 +187,11 @@ mod tests {
         drop(stuck);
         // The stuck probe comes through, and the next one finds all well.
         while !readiness.check().await.is_ready {
-            rocket::tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
         }
     }
 
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_database_that_takes_no_writes_is_not_green() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(report.checks["deliver"], "not tried", "{report:?}");
         query_only(false).await;
         while !readiness.check().await.is_ready {
-            rocket::tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
         }
     }
 }

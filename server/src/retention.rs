@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use callscope_common::Timestamp;
-use rocket::tokio::time::sleep;
+use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 

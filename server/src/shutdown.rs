@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use rocket::tokio::signal::unix::{Signal, SignalKind, signal};
-use rocket::tokio::time::{Instant, sleep};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::live::Hub;
@@ -53,7 +53,7 @@ impl Signals {
                 None => std::future::pending().await,
             }
         };
-        rocket::tokio::select! {
+        tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             _ = hang_up => "SIGHUP",
@@ -87,7 +87,7 @@ pub async fn drain(hub: &Hub, drain: Drain) {
 
 /// Ends the process, should it not have ended by itself by then.
 pub fn end_at_last(drain: Drain) {
-    rocket::tokio::spawn(async move {
+    tokio::spawn(async move {
         sleep(drain.deadline + CLOSING + REST).await;
         warn!("ending with work left over");
         crate::telemetry::writer::flush();

@@ -8,6 +8,7 @@ pub mod append;
 pub mod calls;
 pub mod cursors;
 pub mod deliveries;
+mod error;
 pub mod events;
 pub mod file;
 pub mod ledger;
@@ -18,15 +19,14 @@ pub mod nodes;
 mod open;
 mod quick;
 pub mod recordings;
-mod retry;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tx;
 
 pub use append::{Appender, Submitted};
+pub use error::StoreError;
 pub use file::PathError;
 pub use open::{OpenError, transport_warning};
-pub use retry::StoreError;
 
 use sqlx::{PgPool, SqlitePool};
 

@@ -79,3 +79,15 @@ fn the_shared_types_do_no_input_and_output() {
     let io = ["std::fs", "std::net", "tokio", "rocket", "sqlx", "SystemTime::now"];
     assert_eq!(offenders("common", "", &io), [""; 0]);
 }
+
+/// The web framework may change; the log, its followers and what is believed do not depend on it. `live/socket.rs` takes an accepted
+/// socket over from it.
+#[test]
+fn the_web_framework_stays_in_the_routes() {
+    for module in ["store", "ingest", "cluster", "settings", "bodies"] {
+        assert_eq!(offenders("server", module, &["rocket"]), [""; 0], "{module}");
+    }
+    let live = offenders("server", "live", &["rocket"]);
+    let others: Vec<&String> = live.iter().filter(|line| !line.starts_with("live/socket:")).collect();
+    assert_eq!(others, [""; 0]);
+}

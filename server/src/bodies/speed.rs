@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rocket::tokio::time::Instant;
+use tokio::time::Instant;
 
 /// Speed is measured over one to two times this.
 const WINDOW: Duration = Duration::from_secs(1);

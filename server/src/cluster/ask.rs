@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use callscope_common::CallId;
 use callscope_common::api::NodeStats;
-use rocket::tokio::sync::mpsc;
-use rocket::tokio::time::{Instant, timeout_at};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callscope_common::CallId;
-use rocket::tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::Cluster;

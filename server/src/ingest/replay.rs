@@ -62,7 +62,7 @@ impl Ingest {
         let delivery_id = delivery.delivery_id;
         match self.appender.submit(Op::Deliver(Box::new(delivery))).await? {
             Outcome::Answered(answer) => Ok((delivery_id, answer)),
-            _ => Err(StoreError::Damaged("outcome")),
+            _ => Err(StoreError::Internal("a delivery came to an outcome that is no answer")),
         }
     }
 }

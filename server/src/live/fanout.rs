@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rocket::tokio::runtime::Handle;
-use rocket::tokio::sync::Notify;
-use rocket::tokio::task;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task;
 
 use super::feed::Feed;
 use super::hub::{Hub, Shared};
@@ -140,8 +140,8 @@ mod tests {
 
     use callscope_common::event::EventKind;
     use callscope_common::{CallId, Seq, Timestamp};
-    use rocket::tokio::io::{AsyncReadExt, DuplexStream, duplex};
-    use rocket::tokio::time::timeout;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::timeout;
     use uuid::Uuid;
 
     use super::*;

@@ -12,8 +12,8 @@ use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use rocket::tokio::task;
 use slab::Slab;
+use tokio::task;
 use tracing::debug;
 
 use super::frame::{Bytes, join};

@@ -1,6 +1,6 @@
 //! A server's text frames, as bytes on the wire.
 
-use rocket::tokio::io::ReadBuf;
+use tokio::io::ReadBuf;
 
 pub(super) use bytes::Bytes;
 use bytes::{BufMut, BytesMut};

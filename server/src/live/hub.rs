@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use callscope_common::protocol::CloseReason;
 use callscope_common::{CallId, Identifier, Seq};
 use parking_lot::{Mutex, RwLock};
-use rocket::tokio::runtime::Handle;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::commits::Commits;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE, Subscribe};
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
-use rocket::tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::info;
 use tungstenite::Message;
 

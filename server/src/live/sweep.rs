@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use callscope_common::{CallId, Seq};
-use rocket::tokio::select;
-use rocket::tokio::sync::watch;
-use rocket::tokio::time::{sleep, timeout};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Hub;

@@ -14,7 +14,7 @@ use callscope_common::protocol::CloseReason;
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use rocket::tokio::io::AsyncWrite;
+use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
 use super::feed::{Feed, Pass};

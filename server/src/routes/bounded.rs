@@ -13,9 +13,9 @@ use futures_util::Stream;
 use rocket::http::{ContentType, Status};
 use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
-use rocket::tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
-use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use rocket::tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 

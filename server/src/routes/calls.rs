@@ -7,9 +7,9 @@ use callscope_common::{CallId, Timestamp, id};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
 use rocket::http::uri::Origin;
-use rocket::tokio::time::timeout;
 use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::query::{number, only, plain, time};
 use super::scope::{allow, find, identifier};

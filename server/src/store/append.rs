@@ -21,16 +21,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use callscope_common::Timestamp;
 use futures_util::FutureExt;
-use rocket::tokio::runtime::Handle;
-use rocket::tokio::spawn;
-use rocket::tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use rocket::tokio::task::JoinHandle;
-use rocket::tokio::time::{sleep, timeout};
+use tokio::runtime::Handle;
+use tokio::spawn;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::error::{ATTEMPTS, backoff};
 use super::ledger::{Ledger, Op, Outcome, Pending, Stop, UnknownCalls, Wake};
-use super::retry::{ATTEMPTS, backoff};
 use super::tx::Tx;
 use super::{Store, StoreError};
 use parked::Parked;
@@ -321,7 +321,8 @@ impl Writer {
             let committed = self.commit(ops, again || reached.load(Ordering::Relaxed), reached);
             let committed = AssertUnwindSafe(timeout(deadline(ops), committed)).catch_unwind().await;
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(Failure::Store(StoreError::TimedOut))));
-            let committed = committed.unwrap_or(Err(Failure::Store(StoreError::Damaged("rule of the log"))));
+            let committed =
+                committed.unwrap_or(Err(Failure::Store(StoreError::Internal("a rule of the log panicked"))));
             match committed {
                 Err(Failure::Store(error))
                     if error.is_transient()
@@ -379,9 +380,12 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outc
             Err(Stop::NeedsMerge(_)) if ops.len() > 1 => return Err(Failure::Split(at)),
             Err(Stop::NeedsMerge(records)) => {
                 merge::merge(tx, ledger, &records, op).await?;
-                outcomes.push(ledger.apply(op).map_err(|_| StoreError::Damaged("merge"))?);
+                outcomes
+                    .push(ledger.apply(op).map_err(|_| StoreError::Internal("a merged call has to be merged again"))?);
             }
-            Err(Stop::OutOfIds) => return Err(StoreError::Damaged("count of turns").into()),
+            Err(Stop::OutOfIds) => {
+                return Err(StoreError::Internal("more turns are appended than ids were taken for").into());
+            }
         }
     }
     Ok(outcomes)

@@ -12,7 +12,7 @@ use callscope_common::{CallData, CallId, CallStatus, Identifier, Speaker, Timest
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use rocket::tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime};
 
 use super::append::turn_hash;
 use super::calls::CallInfo;

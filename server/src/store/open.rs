@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rocket::tokio::sync::Mutex;
-use rocket::tokio::time::{sleep, timeout};
 use rusqlite::{Connection, OpenFlags};
 use sqlx::migrate::{MigrateDatabase, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, SqlitePool};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
 
 use tracing::warn;
 

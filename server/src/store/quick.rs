@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rocket::tokio::sync::Semaphore;
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
 
 use super::StoreError;
 
@@ -46,13 +46,13 @@ impl QuickReaders {
     pub(super) async fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         // In tests, a moment in which everything else may happen, as while another thread or machine reads.
         #[cfg(test)]
-        rocket::tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
         let found = {
             let _turn = self.0.turns.acquire().await.map_err(|_| StoreError::Closing)?;
             self.read_now(read)
         };
         #[cfg(test)]
-        rocket::tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
         found
     }
 

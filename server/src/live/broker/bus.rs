@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use callscope_common::CallId;
 use parking_lot::{Mutex, RwLock};
-use rocket::tokio::sync::{Notify, mpsc, watch};
-use rocket::tokio::task::JoinHandle;
-use rocket::tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use rocket::tokio::{select, spawn};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{select, spawn};
 use tracing::{debug, info, warn};
 
 use super::message::{Body, Word, call_of, decode, encode};
@@ -440,7 +440,7 @@ mod tests {
         bus.news().wait_for(|news| news.is_whole).await.expect("the link comes about");
     }
 
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_process_that_falls_silent_or_dropped_something_is_noticed() {
         let name = Uuid::new_v4().to_string();
         let (here, _here) = bus("here", &name, &Hub::default());
@@ -460,7 +460,7 @@ mod tests {
         up(&here).await;
     }
 
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_one_announces_another_hears_and_strangers_do_not() {
         let name = Uuid::new_v4().to_string();
         let hubs = [Hub::default(), Hub::default(), Hub::default()];
@@ -485,7 +485,7 @@ mod tests {
         assert!(broker.bus().is_some_and(Bus::is_up));
     }
 
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn questions_and_answers_find_their_way() {
         let name = Uuid::new_v4().to_string();
         let (here, mut asked) = bus("here", &name, &Hub::default());
@@ -507,7 +507,7 @@ mod tests {
     }
 
     /// Whoever may publish in the channel can neither show, end, ask nor answer anything.
-    #[rocket::async_test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_a_stranger_publishes_is_refused_and_counted() {
         let name = Uuid::new_v4().to_string();
         let hubs = [Hub::default(), Hub::default()];

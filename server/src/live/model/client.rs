@@ -10,7 +10,7 @@ use callscope_common::protocol::{
 };
 use callscope_common::protocol::{ClientMessage, From};
 use callscope_common::{CallId, Cursor, Seq};
-use rocket::tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::log::Log;
 use crate::live::wire::{Connection, Fate};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
-use rocket::tokio::io::duplex;
-use rocket::tokio::task::yield_now;
+use tokio::io::duplex;
+use tokio::task::yield_now;
 
 use super::client::{Client, Follow};
 use super::log::Log;

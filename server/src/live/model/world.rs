@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use callscope_common::{CallId, Seq, Timestamp};
 use parking_lot::Mutex;
-use rocket::tokio::runtime::{Builder, Runtime};
-use rocket::tokio::task::yield_now;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
 use crate::store::ledger::{Op, Outcome, UnknownCalls, Wake};
 use crate::store::testing::Scratch;

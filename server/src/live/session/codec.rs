@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use callscope_common::protocol::CloseReason;
 use parking_lot::Mutex;
-use rocket::tokio::io::{AsyncRead, AsyncWrite};
-use rocket::tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};

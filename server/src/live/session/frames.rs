@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE};
 use parking_lot::Mutex;
-use rocket::tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tungstenite::Message;
 
 use super::codec::{Codec, Next};
@@ -64,7 +64,7 @@ pub fn hear(bytes: &[u8], piece: usize) -> Heard {
     heard
 }
 
-fn drain(near: &mut rocket::tokio::io::DuplexStream) -> Vec<u8> {
+fn drain(near: &mut tokio::io::DuplexStream) -> Vec<u8> {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut bytes = [0; 4096];
     let mut all = Vec::new();

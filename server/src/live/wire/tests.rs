@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use callscope_common::CallId;
-use rocket::tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::auth::Role;
@@ -60,7 +60,7 @@ fn a_socket_that_takes_nothing_is_still_owed_the_events() {
     assert_eq!(state(&connection), (3, false, 0));
 }
 
-#[rocket::async_test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_socket_that_takes_a_part_gets_the_rest_before_anything_else() {
     let (connection, feed, mut far) = follow(64, 60);
     assert_eq!(connection.offer(0, &feed, &pass(false)), Offered::Left);

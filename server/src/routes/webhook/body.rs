@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
-use rocket::tokio::io::{AsyncReadExt, copy, sink};
-use rocket::tokio::select;
-use rocket::tokio::sync::OwnedSemaphorePermit;
-use rocket::tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::io::{AsyncReadExt, copy, sink};
+use tokio::select;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::bodies::{Budget, Due, NoRoom, Place};
 use crate::error::ApiError;

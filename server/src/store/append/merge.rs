@@ -9,7 +9,7 @@ use crate::store::tx::Tx;
 
 /// Takes all of `records` into the one that survives.
 pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) -> Result<(), StoreError> {
-    let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Damaged("merge")) };
+    let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Internal("a merge has no survivor")) };
     let mut transcript = None;
     for call_id in records {
         if let Some((result, said)) = tx.result(*call_id).await? {
@@ -33,7 +33,9 @@ pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], 
         let others = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
         let spare = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
         let absorbed = Absorbed { call_id, events, names, transcripts: (transcript, others) };
-        transcript = ledger.absorb(survivor, absorbed).map_err(|_| StoreError::Damaged("count of turns"))?;
+        transcript = ledger
+            .absorb(survivor, absorbed)
+            .map_err(|_| StoreError::Internal("more turns are appended than ids were taken for"))?;
         ledger.transcription_ids = spare;
         // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
         if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)

@@ -130,8 +130,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use callscope_common::Timestamp;
-    use rocket::tokio;
-    use rocket::tokio::sync::oneshot;
+    use tokio::sync::oneshot;
 
     use super::super::Writer;
     use super::*;

@@ -6,8 +6,8 @@ use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::elevenlabs::ProviderTurn;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallData, CallId, Identifier, Speaker, Timestamp};
-use rocket::tokio::sync::{OwnedSemaphorePermit, oneshot};
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use crate::store::deliveries::Range;

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use callscope_common::CallId;
-use rocket::tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::numbers::Numbers;

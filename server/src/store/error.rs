@@ -1,4 +1,4 @@
-//! Which database errors pass by themselves, and how long they are waited out.
+//! [`StoreError`]: which database errors are transient, and the backoff between two tries.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -35,6 +35,9 @@ pub enum StoreError {
     /// A stored row cannot be read.
     #[error("a stored {0} is damaged")]
     Damaged(&'static str),
+    /// The program broke a rule of its own, or panicked. Nothing stored is damaged.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 impl StoreError {
@@ -52,7 +55,16 @@ impl StoreError {
             },
             Self::Sqlite(_) => self.code().is_some_and(|code| is_transient_code(&code)),
             Self::Failed(error) => error.is_transient(),
-            Self::Overloaded | Self::Closing | Self::Replaced(_) | Self::Damaged(_) => false,
+            Self::Overloaded | Self::Closing | Self::Replaced(_) | Self::Damaged(_) | Self::Internal(_) => false,
+        }
+    }
+
+    /// Whether trying again is of no use, since the fault lies in what is stored or in the program.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_fault(),
+            _ => matches!(self, Self::Damaged(_) | Self::Internal(_)),
         }
     }
 
@@ -107,7 +119,7 @@ impl StoreError {
             Self::Closing => Some("shutting down"),
             Self::Replaced(_) => Some("the database file was deleted or replaced"),
             Self::Failed(error) => error.trouble(),
-            Self::Conflict | Self::Damaged(_) => None,
+            Self::Conflict | Self::Damaged(_) | Self::Internal(_) => None,
             Self::Database(error) => match error {
                 sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some("no connection"),
                 sqlx::Error::PoolTimedOut => Some("no answer in time"),
