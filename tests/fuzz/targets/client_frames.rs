@@ -30,6 +30,7 @@ fn read(text: &str) {
         }
         Ok(ClientMessage::Subscribe(subscribe)) => assert!(!subscribe.identifier.as_str().is_empty()),
         Ok(ClientMessage::Unsubscribe(identifier)) => assert!(!identifier.as_str().is_empty()),
+        Ok(ClientMessage::FollowDeliveries(_) | ClientMessage::UnfollowDeliveries) => {}
         Err(error) => assert!(!error.message.is_empty()),
     }
 }
