@@ -14,7 +14,7 @@ use callscope_common::Timestamp;
 use callscope_common::signature::HEADER;
 use callscope_server::ingest::signature::Checker;
 use callscope_server::settings::{Secret, WebhookAuth};
-use callscope_tests::server::now;
+use callscope_tests::server::{forged, now};
 use callscope_tests::{Database, Engine, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -128,8 +128,4 @@ fn allocated(work: impl FnOnce()) -> usize {
     let before = COUNTED.stats().bytes_allocated;
     work();
     COUNTED.stats().bytes_allocated - before
-}
-
-fn forged() -> String {
-    format!("t={},v0={}", now(), "0".repeat(64))
 }

@@ -114,8 +114,9 @@ impl Budget {
         let left = arriving.bodies.values_mut().filter(|body| !body.is_given_up);
         let mut slow: Vec<_> = left.filter_map(|body| Some((body.meter.speed(now)?, body))).collect();
         slow.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let given_up = slow.into_iter().take(count).map(|(_, body)| body.give_up());
-        given_up.count()
+        slow.truncate(count);
+        slow.iter_mut().for_each(|(_, body)| body.give_up());
+        slow.len()
     }
 }
 

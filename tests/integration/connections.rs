@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::settings::Secret;
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{JWT_SECRET, SECRET, environment, http, now, post_signed};
+use callscope_tests::server::{JWT_SECRET, SECRET, environment, forged, http, now, post_signed};
 use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,10 +140,9 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
 async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
     let server = Server::with(256, &[]).await;
     let head = format!(
-        "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: t={},v0={}\r\n\
+        "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: {}\r\n\
          Content-Length: 4000\r\n\r\n{}",
-        now(),
-        "0".repeat(64),
+        forged(),
         " ".repeat(100)
     );
     let told = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));

@@ -9,7 +9,7 @@ use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
 use callscope_server::store::Appender;
 use callscope_server::store::ledger::{Op, Route, UnknownCalls};
-use callscope_tests::server::{now, on_each_engine};
+use callscope_tests::server::{forged, now, on_each_engine};
 use callscope_tests::{Database, Engine, Server, Subscriber, until};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -480,8 +480,7 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
             server.embedded.url,
             if i % 2 == 0 { "post-call" } else { "transcription" }
         );
-        let forged = format!("t={},v0={}", now(), "0".repeat(64));
-        let response = http.post(url).header("ElevenLabs-Signature", forged).body("{}").send().await.unwrap();
+        let response = http.post(url).header("ElevenLabs-Signature", forged()).body("{}").send().await.unwrap();
         assert_eq!(response.status().as_u16(), 401);
     }
     let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;

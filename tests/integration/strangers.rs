@@ -6,7 +6,7 @@ use callscope_common::signature::sign;
 use callscope_server::routes::App;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
-use callscope_tests::server::{SECRET, environment, http, now, post_signed};
+use callscope_tests::server::{SECRET, environment, forged, http, now, post_signed};
 use callscope_tests::{Database, Engine, Server, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -47,10 +47,6 @@ async fn answer(stream: &mut TcpStream) -> String {
             return text;
         }
     }
-}
-
-fn forged() -> String {
-    format!("t={},v0={}", now(), "0".repeat(64))
 }
 
 /// Rocket looks at the first bytes of every body before any route (for `_method`); beyond these nothing is sent, so an answer
