@@ -292,17 +292,8 @@ impl Follower {
             world.book.evidence.add(Wrong::Refused, || format!("{who}: {told:?}"));
             return;
         };
-        track.confirmed = None;
         let index = track.call.plan.index;
-        match told.code.as_deref() {
-            Some("CURSOR_INVALID") if track.call.plan.shape == Shape::TwoNames => track.restart(),
-            Some("SUBSCRIPTION_FAILED") => {}
-            Some(code) => {
-                let wrong = if code == "CALL_NOT_FOUND" { Wrong::Missing } else { Wrong::Refused };
-                world.book.evidence.add(wrong, || format!("{track}: {code} {:?}", told.message));
-            }
-            None => {}
-        }
+        track.refuse(told.code.as_deref(), told.message.as_deref(), &world.book.evidence);
         self.again.push(index);
     }
 

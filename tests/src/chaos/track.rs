@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::book::CallBook;
 use super::evidence::{Evidence, Wrong};
+use super::plan::Shape;
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,18 @@ impl Track {
         self.waits = false;
     }
 
+    /// The server refuses a request. A subscription that was confirmed on this connection goes on: an error ends nothing but the request.
+    pub fn refuse(&mut self, code: Option<&str>, message: Option<&str>, evidence: &Evidence) {
+        match code {
+            Some("CURSOR_INVALID") if self.call.plan.shape == Shape::TwoNames => self.restart(),
+            Some("SUBSCRIPTION_FAILED") | None => {}
+            Some(code) => {
+                let wrong = if code == "CALL_NOT_FOUND" { Wrong::Missing } else { Wrong::Refused };
+                evidence.add(wrong, || format!("{self}: {code} {message:?}"));
+            }
+        }
+    }
+
     /// Whatever was received belongs to a record that is gone: the call's log follows from its start.
     pub fn restart(&mut self) {
         self.got.clear();
@@ -224,5 +237,21 @@ mod tests {
         assert!(evidence.is_clean(), "{evidence:?}");
         track.confirm(life, (9, &format!("4.{TAG}"), true), true, &evidence);
         assert_eq!(evidence.of(Wrong::Misplaced).0, 1, "nothing was asked for at 4");
+    }
+
+    #[test]
+    fn a_subscription_goes_on_where_asking_for_it_again_was_refused() {
+        let call = Arc::new(CallBook::new(Plan::new(1, 1)));
+        let (evidence, life) = (Evidence::default(), CallId::nil());
+        let mut track = Track::new(call, "someone", "name".into(), Start::History, false);
+        track.refuse(Some("SUBSCRIPTION_FAILED"), None, &evidence);
+        track.confirm(life, (1, &format!("0.{TAG}"), true), false, &evidence);
+        track.take(1, &message(1), &evidence);
+        // The database is away while it is asked for once more.
+        track.refuse(Some("SUBSCRIPTION_FAILED"), None, &evidence);
+        track.take(2, &message(2), &evidence);
+        assert!(evidence.is_clean(), "{evidence:?}");
+        track.refuse(Some("CALL_NOT_FOUND"), None, &evidence);
+        assert!(!evidence.is_clean());
     }
 }
