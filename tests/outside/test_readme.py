@@ -1,0 +1,113 @@
+"""The README's shell blocks, pasted one after the other into one shell in an empty home.
+
+Only what a test cannot have is replaced: cloning and building (the built programs are in PATH), the ports, and the
+addresses of PostgreSQL and Redis. A `text` block is the output of the `sh` block before it; `…` stands for anything.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from client import BIN, ROOT, clean_env
+from conftest import database_url
+
+README = (ROOT / "README.md").read_text()
+PATIENCE = 150
+
+
+def blocks():
+    """Yields each shell block as (its heading, its commands, what it is said to print or None)."""
+    heading, last = "", None
+    for match in re.finditer(r"^## ([^\n]+)$|^```(sh|text)\n(.*?)^```$", README, re.M | re.S):
+        title, kind, body = match.groups()
+        if title:
+            heading = title
+        elif kind == "text":
+            last[2] = body
+        else:
+            if last:
+                yield last
+            last = [heading, body, None]
+    yield last
+
+
+BLOCKS = list(blocks())
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def adapted(commands, folder, ports):
+    """The commands as the test can run them; `ports` maps the README's ports to free ones."""
+    replacements = [
+        (r"^cd callscope\n|^cargo build .*\n", ""),
+        (r"^cargo run --release --bin (\S+) -- demo$", r"\1 demo --speed 20x"),
+        (r"\$PWD/target/release", str(BIN)),
+        (r"postgres://callscope@\S+", database_url("postgres", folder) if "postgres://" in commands else ""),
+        (r"redis://127.0.0.1:6379", os.environ.get("CALLSCOPE_TEST_REDIS", "")),
+        (rf"\b({'|'.join(ports)})\b", lambda match: ports[match[0]]),
+        # It follows until it is interrupted.
+        (r"^callscope tail --active$", "timeout -s INT 6 callscope tail --active || [ $? -eq 124 ]"),
+    ]
+    for pattern, instead in replacements:
+        commands = re.sub(pattern, instead, commands, flags=re.M)
+    return commands
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What each block printed, or None if it failed or was never reached."""
+    home = tmp_path_factory.mktemp("home")
+    ports = {port: free_port() for port in ("8000", "8001", "8002", "8080")}
+    script = ["set -e -o pipefail"]
+    for number, (_, commands, _) in enumerate(BLOCKS):
+        script += [f"echo '@@ block {number}'", adapted(commands, home, ports), f"printf '\\n@@ end {number}\\n'"]
+    file, output = home / "readme.sh", home / "printed"
+    file.write_text("\n".join(script))
+    env = clean_env(HOME=str(home), PATH=f"{BIN}:{os.environ['PATH']}", CALLSCOPE_PORT=ports["8000"],
+                    CALLSCOPE_SERVER=f"http://127.0.0.1:{ports['8000']}")
+    with output.open("wb") as out:
+        shell = subprocess.Popen(["bash", str(file)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
+                                 stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            shell.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            try:
+                os.killpg(shell.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            shell.wait()
+    text = output.read_text(errors="replace")
+    found = {int(n): body for n, body in re.findall(r"^@@ block (\d+)\n(.*?)\n@@ end \1$", text, re.M | re.S)}
+    return [found.get(number) for number in range(len(BLOCKS))], text[-3000:]
+
+
+def as_pattern(text):
+    """The regular expression of what a `text` block shows: a line of `…` is any lines, `…` in a line any text."""
+    lines = []
+    for line in text.splitlines():
+        if line == "…":
+            lines.append(r"(?:.*\n)*?")
+        else:
+            lines.append(r".*".join(re.escape(part) for part in line.split("…")) + r"\n")
+    return "".join(lines)
+
+
+@pytest.mark.timeout(PATIENCE + 30)
+@pytest.mark.parametrize("number", range(len(BLOCKS)), ids=[f"{n}: {block[0]}" for n, block in enumerate(BLOCKS)])
+def test_a_block_of_the_readme_works_as_pasted(printed, number):
+    outputs, end = printed
+    _, commands, shown = BLOCKS[number]
+    assert outputs[number] is not None, f"failed, or was not reached:\n{commands}\nthe end of all output:\n{end}"
+    if shown:
+        assert re.search("^" + as_pattern(shown), outputs[number] + "\n", re.M), \
+            f"the README shows\n{shown}\nand the programs print\n{outputs[number]}"
