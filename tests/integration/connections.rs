@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{JWT_SECRET, SECRET, environment, forged, http, now, post_signed};
+use callscope_tests::server::{SECRET, admin_token, environment, forged, http, now, post_signed};
 use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,10 +85,6 @@ impl Drop for Server {
     }
 }
 
-fn token(name: &str) -> String {
-    Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for(name, Role::Admin, 600, None).unwrap()
-}
-
 /// Waits until the other side has closed.
 async fn closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
@@ -107,10 +101,10 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["256", "256"]);
-    let mut watcher = Subscriber::connect(&server.url, &token("watcher")).await;
+    let mut watcher = Subscriber::connect(&server.url, &admin_token("watcher")).await;
     watcher.send(json!({"subscribe": "EL_conn_1", "wait": true})).await;
     watcher.expect("subscription_pending").await;
-    let greedy = token("greedy");
+    let greedy = admin_token("greedy");
     let mut held = Vec::new();
     for n in 0..30 {
         let (status, says_when, stream) = server.knock(&greedy).await;
@@ -182,7 +176,7 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
 async fn connections_have_their_time_and_requests_in_progress_theirs() {
     let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
     let server = Server::with(1_024, &given).await;
-    let mut watcher = Subscriber::connect(&server.url, &token("watcher")).await;
+    let mut watcher = Subscriber::connect(&server.url, &admin_token("watcher")).await;
     let body = json!({"call_sid": "EL_conn_2", "speaker": "user", "message": "in two parts"}).to_string();
     let signature = callscope_common::signature::sign(SECRET.as_bytes(), now(), body.as_bytes());
     let (first, rest) = body.split_at(body.len() / 2);
@@ -231,12 +225,12 @@ async fn limits_of_all_and_of_an_address_are_told_apart_and_room_is_given_back()
         let server = Server::with(1_024, &[(key, "3")]).await;
         let mut held = Vec::new();
         for n in 0..5 {
-            let (status, says_when, stream) = server.knock(&token(&n.to_string())).await;
+            let (status, says_when, stream) = server.knock(&admin_token(&n.to_string())).await;
             assert_eq!((status, says_when), if n < 3 { (101, false) } else { (expected, true) }, "{key}: {n}");
             held.push(stream);
         }
         assert_eq!(server.healthz().await, 200);
         held.clear();
-        until("room is given back", async || server.knock(&token("later")).await.0 == 101).await;
+        until("room is given back", async || server.knock(&admin_token("later")).await.0 == 101).await;
     }
 }

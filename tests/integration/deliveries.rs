@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
+use callscope_server::auth::Role;
 use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
 use callscope_server::store::Appender;
 use callscope_server::store::ledger::{Op, Route, UnknownCalls};
-use callscope_tests::server::{forged, now, on_each_engine};
+use callscope_tests::server::{forged, mint, now, on_each_engine};
 use callscope_tests::{Database, Engine, Server, Subscriber, until};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -209,13 +210,8 @@ async fn only_unlimited_admins_see_deliveries() {
     let server = Server::start(&database).await;
     server.turn("EL_mine_1", "user", "private").await;
     let id = ids(&list(&server, "").await).remove(0);
-    let tokens = callscope_server::auth::Tokens::new(&callscope_server::settings::Secret::new(
-        callscope_tests::server::JWT_SECRET.into(),
-    ));
-    let viewer = tokens.mint_for("v", callscope_server::auth::Role::Viewer, 60, None).unwrap();
-    let limited = tokens
-        .mint_for("a", callscope_server::auth::Role::Admin, 60, Some(vec!["EL_mine_1".parse().unwrap()]))
-        .unwrap();
+    let viewer = mint("v", Role::Viewer, None);
+    let limited = mint("a", Role::Admin, Some(&["EL_mine_1"]));
     let http = callscope_tests::server::http();
     for token in [&viewer, &limited] {
         for (method, path) in [

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use callscope_tests::process::program;
-use callscope_tests::server::{SECRET, environment, http, now, post_signed};
+use callscope_tests::server::{SECRET, admin_token, environment, http, now, post_signed};
 use callscope_tests::{Database, Engine, Process, until};
 use serde_json::{Value, json};
 
@@ -69,17 +69,10 @@ async fn other_programs_read_the_file_and_what_was_acknowledged_stays() {
     assert_eq!(turn(&server.url, &format!("turn {said}")).await, 201);
     server.kill().await;
     let server = Process::start(&database, 0).await;
-    let mut subscriber = callscope_tests::Subscriber::connect(&server.url, &token()).await;
+    let mut subscriber = callscope_tests::Subscriber::connect(&server.url, &admin_token("t")).await;
     subscriber.subscribe("EL_file_1").await;
     let events = subscriber.events(1, said).await;
     assert_eq!(events[said - 1]["message_text"], format!("turn {said}"));
-}
-
-fn token() -> String {
-    use callscope_server::auth::{Role, Tokens};
-    use callscope_server::settings::Secret;
-    let tokens = Tokens::new(&Secret::new(callscope_tests::server::JWT_SECRET.into()));
-    tokens.mint_for("t", Role::Admin, 600, None).unwrap()
 }
 
 fn assert_refused(output: &Output, holder: u32) {
@@ -110,7 +103,8 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
                 assert_eq!(turn(&server.url, "after").await, 503, "{suffix:?}, replaced: {is_replaced}");
             }
             // What was not acknowledged was not written either, so nobody is told of it.
-            let events = http().get(format!("{}/api/v1/calls/EL_file_1/events", server.url)).bearer_auth(token());
+            let events =
+                http().get(format!("{}/api/v1/calls/EL_file_1/events", server.url)).bearer_auth(admin_token("t"));
             let events = events.send().await.unwrap().text().await.unwrap();
             assert!(!events.contains("after"), "{suffix:?}, replaced: {is_replaced}: {events}");
             let (status, body) = ready(&server.url).await;

@@ -1,8 +1,6 @@
 //! `kill -9` in the middle: what was acknowledged is there, once, in order.
 
-use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
-use callscope_tests::server::{http, now, post_signed};
+use callscope_tests::server::{admin_token, http, now, post_signed};
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Subscriber};
 use serde_json::json;
@@ -12,12 +10,9 @@ use serde_json::json;
 async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
-        let token = Tokens::new(&Secret::new(callscope_tests::server::JWT_SECRET.into()))
-            .mint_for("kill", Role::Admin, 600, None)
-            .unwrap();
         let mut process = Process::start(&database, 0).await;
         let (port, url) = (process.port(), process.url.clone());
-        let reader = tokio::spawn(read_all(url.clone(), token, 60));
+        let reader = tokio::spawn(read_all(url.clone(), admin_token("kill"), 60));
         let http = http();
         for i in 0..60 {
             let body = json!({"call_sid": "EL_kill_1", "speaker": "user", "message": format!("turn {i}"),

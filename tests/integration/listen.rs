@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use callscope_common::signature::{HEADER, SignatureHeader};
-use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{JWT_SECRET, SECRET, http, now, post_signed};
+use callscope_tests::server::{SECRET, admin_token, http, now, post_signed};
 use callscope_tests::{Database, Engine, Process, until};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -127,11 +125,9 @@ struct Listener {
 
 impl Listener {
     fn start(server: &str, port: u16, place: &Path, flags: &[&str]) -> Self {
-        let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
-        let token = tokens.mint_for("listener", Role::Admin, 3_600, None).unwrap();
         let mut child = Command::new(program("callscope"))
             .env_clear()
-            .envs([("CALLSCOPE_SERVER", server), ("CALLSCOPE_TOKEN", &token)])
+            .envs([("CALLSCOPE_SERVER", server), ("CALLSCOPE_TOKEN", &admin_token("listener"))])
             .args(["listen", "-o", "ndjson", "--forward-to"])
             .arg(format!("http://127.0.0.1:{port}/hooks/{{route}}"))
             .arg("--cursor-file")
@@ -186,8 +182,7 @@ async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
 
 /// Every delivery that the server at `url` keeps, oldest first.
 async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
-    let token = Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for("t", Role::Admin, 60, None).unwrap();
-    let request = http.get(format!("{url}/api/v1/admin/deliveries?limit=500")).bearer_auth(token);
+    let request = http.get(format!("{url}/api/v1/admin/deliveries?limit=500")).bearer_auth(admin_token("t"));
     let listed: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
     let mut deliveries = listed["deliveries"].as_array().unwrap().clone();
     deliveries.reverse();

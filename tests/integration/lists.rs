@@ -1,6 +1,6 @@
 //! What a token that is limited to some calls can find out of others, and what is asked of the API by mistake.
 
-use callscope_tests::server::{on_each_engine, token};
+use callscope_tests::server::{limited_token, on_each_engine};
 use reqwest::Method;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ async fn a_limited_token_finds_out_nothing_of_other_calls() {
             server.api(Method::POST, "/api/v1/calls", Some(&call)).await;
             server.turn(&format!("EL_mine_{at}"), "user", "mine").await;
         }
-        let scoped = token(&["EL_mine_0", "EL_mine_3", "EL_never"]);
+        let scoped = limited_token(&["EL_mine_0", "EL_mine_3", "EL_never"]);
         let list = async |query: &str| {
             let (status, list) = server.api_with(&scoped, Method::GET, &format!("/api/v1/calls{query}")).await;
             assert_eq!(status, 200, "{query}: {list}");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{environment, http, now, post_signed};
+use callscope_tests::server::{admin_token, environment, http, now, post_signed};
 use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ impl Server {
 
     /// A thousand refused requests, each answered, beside a watcher that gets its events; then SIGTERM ends it.
     async fn serves_and_ends(mut self) {
-        let mut watcher = Subscriber::connect(&self.url, &token()).await;
+        let mut watcher = Subscriber::connect(&self.url, &admin_token("t")).await;
         watcher.send(json!({"subscribe": "EL_log_1", "wait": true})).await;
         watcher.expect("subscription_pending").await;
         let http = http();
@@ -79,13 +79,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn token() -> String {
-    use callscope_server::auth::{Role, Tokens};
-    use callscope_server::settings::Secret;
-    let tokens = Tokens::new(&Secret::new(callscope_tests::server::JWT_SECRET.into()));
-    tokens.mint_for("t", Role::Admin, 600, None).unwrap()
 }
 
 /// Everything the server wrote.
@@ -208,7 +201,7 @@ async fn a_hang_up_drains_unless_it_came_in_ignored() {
     let (pipe, writer) = std::io::pipe().unwrap();
     let text = reader(pipe);
     let mut server = Server::start(writer, &[]).await;
-    let mut watcher = Subscriber::connect(&server.url, &token()).await;
+    let mut watcher = Subscriber::connect(&server.url, &admin_token("t")).await;
     watcher.send(json!({"ping": 1})).await;
     watcher.expect("pong").await;
     server.signal(Signal::HUP);

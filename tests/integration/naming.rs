@@ -1,6 +1,6 @@
 //! Who may name a call: what a platform states does, what a caller's client can set does not.
 
-use callscope_tests::server::{on_each_engine, token};
+use callscope_tests::server::{limited_token, on_each_engine};
 use callscope_tests::{Server, Subscriber};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
                 let reply = server.webhook("post-call", &web_result(&attacker, &json!({name: value}))).await;
                 assert_eq!(reply.status, 200, "{name}: {reply:?}");
                 assert_ne!(reply.json["call_sid"], sid.as_str(), "{name} = {value} completed the call");
-                let scoped = token(&[&attacker]);
+                let scoped = limited_token(&[&attacker]);
                 let (status, said) =
                     server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{attacker}/events")).await;
                 assert_eq!(status, 200);
@@ -150,7 +150,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         assert_eq!(server.turn(&foreign, "user", "f1").await.json["call_sid"], foreign.as_str());
         assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
         // A token for the call's id reads that call.
-        let scoped = token(&[&v]);
+        let scoped = limited_token(&[&v]);
         let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
         assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], v.as_str());
         assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
@@ -315,7 +315,7 @@ async fn a_limited_token_reads_a_merged_call_alike_on_every_way_in() {
         let kept = merged.json["call_id"].as_str().unwrap().to_owned();
         assert!(merged.status == 200 && kept != absorbed, "{merged:?}");
         for names in [[&absorbed], [&kept], [&"EL_kept_1".to_owned()], [&"EL_gone_1".to_owned()]] {
-            let scoped = token(&names.map(String::as_str));
+            let scoped = limited_token(&names.map(String::as_str));
             for id in [&absorbed, &kept, "EL_kept_1", "EL_gone_1"] {
                 let (status, call) = server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{id}")).await;
                 assert_eq!((status, &call["call_id"]), (200, &json!(kept)), "{names:?} {id}: {call}");

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use callscope_tests::measure::token;
 use callscope_tests::process::{free_port, program};
+use callscope_tests::server::admin_token;
 use callscope_tests::server::{JWT_SECRET, SECRET};
 use clap::ValueEnum;
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ impl Running {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let subscribe = address(if peer == Peer::Nats { other } else { port });
-        let running = Self { peer, subscribe, publish: address(port), token: token(), child, dir };
+        let running = Self { peer, subscribe, publish: address(port), token: admin_token("measure"), child, dir };
         running.comes_up();
         running
     }

@@ -12,18 +12,10 @@ pub mod terminal;
 
 use std::time::Duration;
 
-use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::server::{JWT_SECRET, http, now, post_signed};
-
-/// An admin's token for servers of this crate.
-#[must_use]
-pub fn token() -> String {
-    Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for("measure", Role::Admin, 24 * 3600, None).unwrap()
-}
+use crate::server::{http, now, post_signed};
 
 /// Posts a turn at `url` until it is acknowledged; its text is `text` and filling up to `bytes`.
 pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {

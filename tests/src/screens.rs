@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::process::program;
 use crate::pty::key;
-use crate::server::{http, now, post_signed};
-use crate::{Database, Engine, Process, Pty, measure};
+use crate::server::{admin_token, http, now, post_signed};
+use crate::{Database, Engine, Process, Pty};
 
 /// What is said, and at which second.
 const TURNS: [(&str, i64, &str); 9] = [
@@ -47,7 +47,7 @@ pub async fn run(flags: &Flags) {
         turn(&server.url, other, ("agent", 0, "Hello."), began).await;
     }
     register(&server.url).await;
-    let token = measure::token();
+    let token = admin_token("measure");
     let environment = [("CALLSCOPE_SERVER", server.url.as_str()), ("CALLSCOPE_TOKEN", token.as_str())];
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = Pty::start((80, 24), &program("callscope"), &["tail", CALL], &environment, folder.path());
@@ -101,7 +101,7 @@ async fn turn(url: &str, sid: &str, (speaker, at, text): (&str, i64, &str), bega
 /// The call under both its names, so that its result finds it.
 async fn register(url: &str) {
     let body = json!({"call_sid": CALL, "conversation_id": CONVERSATION, "agent_id": "agent_road_desk"});
-    let request = http().post(format!("{url}/api/v1/calls")).bearer_auth(measure::token()).json(&body);
+    let request = http().post(format!("{url}/api/v1/calls")).bearer_auth(admin_token("measure")).json(&body);
     assert_eq!(request.send().await.unwrap().status(), 201);
 }
 

@@ -16,6 +16,9 @@ pub const SECRET: &str = "wsec_tests";
 /// Signs tokens in all tests.
 pub const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// Longer than any run of the breaking machine.
+const TOKEN_SECS: i64 = 7 * 24 * 3_600;
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -43,11 +46,21 @@ pub fn forged() -> String {
     format!("t={},v0={}", now(), "0".repeat(64))
 }
 
-/// A viewer's token that is limited to these calls.
-pub fn token(calls: &[&str]) -> String {
-    let calls = calls.iter().map(|call| call.parse().expect("an identifier")).collect();
+/// A viewer's token that is limited to `calls`.
+pub fn limited_token(calls: &[&str]) -> String {
+    mint("limited", Role::Viewer, Some(calls))
+}
+
+/// A token of an admin who may see every call.
+pub fn admin_token(subject: &str) -> String {
+    mint(subject, Role::Admin, None)
+}
+
+/// A token that is longer valid than any test or measurement runs; `calls` limits it to these.
+pub fn mint(subject: &str, role: Role, calls: Option<&[&str]>) -> String {
+    let calls = calls.map(|calls| calls.iter().map(|call| call.parse().expect("an identifier")).collect());
     let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
-    tokens.mint_for("limited", Role::Viewer, 3_600, Some(calls)).expect("a token")
+    tokens.mint_for(subject, role, TOKEN_SECS, calls).expect("the token's claims are in range")
 }
 
 /// The settings that all tests share, and the ones given.

@@ -15,8 +15,8 @@ mod watch;
 use std::path::Path;
 
 use callscope_tests::process::program;
-use callscope_tests::server::{http, now, post_signed};
-use callscope_tests::{Database, Engine, Process, Pty, measure};
+use callscope_tests::server::{admin_token, http, now, post_signed};
+use callscope_tests::{Database, Engine, Process, Pty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ impl Scene {
         let process = Process::start(&database, 0).await;
         let (port, url) = (process.port(), process.url.clone());
         let folder = tempfile::tempdir().unwrap();
-        Self { database, process: Some(process), port, url, token: measure::token(), folder }
+        Self { database, process: Some(process), port, url, token: admin_token("measure"), folder }
     }
 
     /// Kills the server with SIGKILL.

@@ -5,9 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
-
 use super::book::Book;
 use super::disk::{Disk, Fsync};
 use super::faults::Fault;
@@ -16,13 +13,11 @@ use super::node::{Node, Recipe};
 use super::proxy::Proxy;
 use super::weather;
 use super::world::World;
-use crate::server::{JWT_SECRET, SECRET};
+use crate::server::{JWT_SECRET, SECRET, admin_token};
 use crate::{Postgres, Redis};
 
 /// A server that does not answer a webhook within this time is asked again.
 const ANSWER: Duration = Duration::from_secs(3);
-/// Longer than any run.
-const TOKEN_SECS: i64 = 7 * 24 * 3600;
 
 /// Sets it up in `dir` and starts the servers.
 ///
@@ -49,7 +44,7 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
         disk,
         fsync,
         http: http(),
-        token: token(),
+        token: admin_token("chaos"),
         closing: AtomicBool::new(false),
         given_up: AtomicBool::new(false),
         heads: OnceLock::new(),
@@ -132,8 +127,4 @@ fn http() -> reqwest::Client {
     // Only the first call of the process counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(ANSWER).build().unwrap()
-}
-
-fn token() -> String {
-    Tokens::new(&Secret::new(JWT_SECRET.into())).mint_for("chaos", Role::Admin, TOKEN_SECS, None).unwrap()
 }

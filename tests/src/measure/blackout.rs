@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{follower, quantile, speak, token};
-use crate::server::http;
+use super::{follower, quantile, speak};
+use crate::server::{admin_token, http};
 use crate::{Database, Engine, Process, Redis};
 
 /// What to measure.
@@ -32,7 +32,7 @@ pub async fn run(flags: Flags) {
     let redis = Redis::start().await;
     let redis_url = redis.url();
     let given = [("CALLSCOPE_REDIS_URL", redis_url.as_str()), ("CALLSCOPE_LOG", "warn,callscope_server::command=info")];
-    let (token, http) = (token(), http());
+    let (token, http) = (admin_token("measure"), http());
     let mut nodes = Vec::new();
     for _ in 0..flags.nodes {
         nodes.push(Process::with(&database, 0, &given).await);

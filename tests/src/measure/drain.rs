@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{quantile, speak, token};
-use crate::server::http;
+use super::{quantile, speak};
+use crate::server::{admin_token, http};
 use crate::subscriber::Received;
 use crate::{Database, Engine, Process, Subscriber};
 
@@ -49,7 +49,7 @@ pub async fn run(flags: Flags) {
         ("CALLSCOPE_LOG", "warn,callscope_server::command=info"),
     ];
     let (old, new) = (Process::with(&database, 0, &given).await, Process::with(&database, 0, &given).await);
-    let (token, http) = (token(), http());
+    let (token, http) = (admin_token("measure"), http());
     speak(&http, &old.url, CALL, "turn 0", 300).await;
     let (moved, mut all) = mpsc::channel(flags.connections);
     for index in 0..flags.connections {

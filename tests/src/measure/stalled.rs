@@ -6,8 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
-use super::{follower, quantile, speak, talk, token};
-use crate::server::http;
+use super::{follower, quantile, speak, talk};
+use crate::server::{admin_token, http};
 use crate::{Database, Engine, Process};
 
 const CALL: &str = "EL_stalled_1";
@@ -44,7 +44,7 @@ pub async fn run(flags: Flags) {
         &[("CALLSCOPE_WRITE_DEADLINE", "3600"), ("CALLSCOPE_LOG", "warn,callscope_server::command=info")],
     )
     .await;
-    let (url, token) = (server.url.clone(), token());
+    let (url, token) = (server.url.clone(), admin_token("measure"));
     speak(&http(), &url, CALL, "turn 0", TURN_BYTES).await;
     let (mut gots, mut tasks) = (Vec::new(), Vec::new());
     for _ in 0..flags.followers {
