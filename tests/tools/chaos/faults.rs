@@ -1,0 +1,252 @@
+//! What can be broken, and how each thing is.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use crate::outsider;
+use crate::proxy::{Flow, Proxy};
+use crate::weather::Weather;
+use crate::world::World;
+
+/// A way of breaking things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// SIGKILL to a server.
+    Kill,
+    /// SIGSTOP to a server, SIGCONT after a while.
+    Stop,
+    /// SIGTERM to a server, which drains.
+    Drain,
+    /// Connections of clients reset.
+    Cut,
+    /// Connections of clients that stand still for a while.
+    Stall,
+    /// Connections of clients at a few kilobytes a second.
+    Throttle,
+    /// Other programs at an SQLite file: it is read, backed up, checkpointed; a second server and `migrate` are started on it.
+    Outsider,
+    /// No block left on the database's disk.
+    Disk,
+    /// fsync says EIO to whoever writes the database.
+    Fsync,
+    /// PostgreSQL restarted: sessions are broken off.
+    PostgresFast,
+    /// PostgreSQL restarted at once, as after a crash.
+    PostgresImmediate,
+    /// PostgreSQL stopped for a while.
+    PostgresStop,
+    /// Connections of a server to PostgreSQL reset.
+    PostgresCut,
+    /// Connections of a server to PostgreSQL that stand still for a while.
+    PostgresStall,
+    /// Redis killed and started again.
+    RedisKill,
+    /// Redis stopped for a while.
+    RedisStop,
+    /// `FLUSHALL`.
+    RedisFlush,
+    /// Redis drops its subscribers.
+    RedisDrop,
+    /// A server's connections to Redis reset.
+    RedisCut,
+    /// A server's connections to Redis that stand still for a while.
+    RedisStall,
+}
+
+impl Fault {
+    /// All, in the table's order.
+    pub const ALL: [Self; 20] = [
+        Self::Kill,
+        Self::Stop,
+        Self::Drain,
+        Self::Cut,
+        Self::Stall,
+        Self::Throttle,
+        Self::Outsider,
+        Self::Disk,
+        Self::Fsync,
+        Self::PostgresFast,
+        Self::PostgresImmediate,
+        Self::PostgresStop,
+        Self::PostgresCut,
+        Self::PostgresStall,
+        Self::RedisKill,
+        Self::RedisStop,
+        Self::RedisFlush,
+        Self::RedisDrop,
+        Self::RedisCut,
+        Self::RedisStall,
+    ];
+
+    /// As the flag and the table say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::Drain => "drain",
+            Self::Cut => "cut",
+            Self::Stall => "stall",
+            Self::Throttle => "throttle",
+            Self::Outsider => "outsider",
+            Self::Disk => "disk",
+            Self::Fsync => "fsync",
+            Self::PostgresFast => "postgres-fast",
+            Self::PostgresImmediate => "postgres-immediate",
+            Self::PostgresStop => "postgres-stop",
+            Self::PostgresCut => "postgres-cut",
+            Self::PostgresStall => "postgres-stall",
+            Self::RedisKill => "redis-kill",
+            Self::RedisStop => "redis-stop",
+            Self::RedisFlush => "redis-flush",
+            Self::RedisDrop => "redis-drop",
+            Self::RedisCut => "redis-cut",
+            Self::RedisStall => "redis-stall",
+        }
+    }
+
+    /// Those that a list of names means.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn parse(names: &[String]) -> Result<Vec<Self>, String> {
+        if names == ["all"] {
+            return Ok(Self::ALL.to_vec());
+        }
+        let named = |name: &String| {
+            let found = Self::ALL.into_iter().find(|fault| fault.as_str() == name);
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            found.ok_or_else(|| format!("no fault is called '{name}'; there are {known}"))
+        };
+        names.iter().map(named).collect()
+    }
+
+    /// Whether there is such a thing to break.
+    #[must_use]
+    pub fn applies(self, world: &World) -> bool {
+        match self {
+            Self::Kill | Self::Stop | Self::Drain | Self::Cut | Self::Stall | Self::Throttle => true,
+            Self::Outsider => world.file.is_some(),
+            Self::Disk => world.disk.is_some(),
+            Self::Fsync => world.fsync.is_some(),
+            Self::PostgresFast
+            | Self::PostgresImmediate
+            | Self::PostgresStop
+            | Self::PostgresCut
+            | Self::PostgresStall => world.postgres.is_some(),
+            Self::RedisKill
+            | Self::RedisStop
+            | Self::RedisFlush
+            | Self::RedisDrop
+            | Self::RedisCut
+            | Self::RedisStall => world.redis.is_some(),
+        }
+    }
+
+    /// Does it, and mends it.
+    pub async fn strike(self, world: &World, rng: &mut Rng) {
+        let node = rng.usize(..world.nodes.len());
+        let millis = Duration::from_millis(rng.u64(200..2_500));
+        match self {
+            Self::Kill => world.nodes[node].kill().await,
+            Self::Stop => {
+                let _rough = world.weather.begin(Weather::Rough);
+                world.nodes[node].signal(Signal::STOP).await;
+                sleep(millis).await;
+                world.nodes[node].signal(Signal::CONT).await;
+            }
+            Self::Drain => world.nodes[node].drain(&world.book.evidence).await,
+            Self::Cut => world.doors[node].cut(rng.u64(0..4)),
+            Self::Stall => flow(world, &world.doors[node], Flow::Still, millis).await,
+            Self::Throttle => flow(world, &world.doors[node], Flow::Slow, millis * 2).await,
+            Self::Outsider => outsider::visit(world, rng).await,
+            Self::Disk | Self::Fsync => self.storage(world, millis, rng).await,
+            Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(world, millis).await,
+            Self::PostgresCut => world.to_postgres[node].cut(rng.u64(0..4)),
+            Self::PostgresStall => flow(world, &world.to_postgres[node], Flow::Still, millis).await,
+            _ => self.redis(world, node, millis, rng).await,
+        }
+    }
+
+    async fn storage(self, world: &World, millis: Duration, rng: &mut Rng) {
+        let _rough = world.weather.begin(Weather::Rough);
+        forgive(world, true);
+        if let (Self::Disk, Some(disk)) = (self, &world.disk) {
+            disk.fill();
+            sleep(millis).await;
+            disk.free();
+        }
+        if let (Self::Fsync, Some(fsync)) = (self, &world.fsync) {
+            // Sometimes for one commit only, sometimes for long.
+            fsync.fail(true);
+            sleep(if rng.bool() { Duration::from_millis(rng.u64(1..40)) } else { millis }).await;
+            fsync.fail(false);
+        }
+        if let Some(postgres) = &world.postgres {
+            // It gives up on EIO, and may not come back from it or from a full disk by itself.
+            sleep(Duration::from_millis(200)).await;
+            postgres.is_up().await;
+        }
+        forgive(world, false);
+    }
+
+    async fn postgres(self, world: &World, millis: Duration) {
+        let Some(postgres) = &world.postgres else { return };
+        let _rough = world.weather.begin(Weather::Rough);
+        forgive(world, true);
+        match self {
+            Self::PostgresFast => postgres.restart(Signal::INT).await,
+            Self::PostgresImmediate => postgres.restart(Signal::QUIT).await,
+            _ => {
+                postgres.signal(Signal::STOP).await;
+                sleep(millis * 2).await;
+                postgres.signal(Signal::CONT).await;
+            }
+        }
+        postgres.is_up().await;
+        forgive(world, false);
+    }
+
+    async fn redis(self, world: &World, node: usize, millis: Duration, rng: &mut Rng) {
+        let Some(redis) = &world.redis else { return };
+        let _away = world.weather.begin(Weather::NoRedis);
+        match self {
+            Self::RedisKill => {
+                redis.end().await;
+                if rng.bool() {
+                    sleep(millis).await;
+                }
+                redis.launch().await;
+            }
+            Self::RedisStop => {
+                redis.signal(Signal::STOP).await;
+                sleep(millis * 2).await;
+                redis.signal(Signal::CONT).await;
+            }
+            Self::RedisFlush => drop(redis.say("FLUSHALL").await),
+            Self::RedisDrop => drop(redis.say("CLIENT KILL TYPE pubsub").await),
+            Self::RedisCut => world.to_redis[node].cut(0),
+            _ => {
+                world.to_redis[node].set(Flow::Still);
+                sleep(millis).await;
+                world.to_redis[node].set(Flow::Free);
+            }
+        }
+    }
+}
+
+async fn flow(world: &World, proxy: &Proxy, flow: Flow, time: Duration) {
+    let _rough = world.weather.begin(Weather::Rough);
+    proxy.set(flow);
+    sleep(time).await;
+    proxy.set(Flow::Free);
+}
+
+fn forgive(world: &World, forgiven: bool) {
+    for node in &world.nodes {
+        node.forgive(forgiven);
+    }
+}

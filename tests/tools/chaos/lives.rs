@@ -1,0 +1,261 @@
+//! Names that lead to one call after the other: a call is spoken, deleted, and made again under the same name, while somebody follows
+//! the name through all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use callscope_common::{Cursor, signature};
+use fastrand::Rng;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::check;
+use crate::evidence::Wrong;
+use crate::link::{Came, Link, Told};
+use crate::world::World;
+use callscope_tests::server::{SECRET, now};
+
+/// For a follower to reach the end of the last life.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(200);
+
+/// What the speaker tells the follower: the number of turns of the last life, once it is known.
+type Last = watch::Receiver<Option<i64>>;
+
+/// Name after name until the run closes.
+pub async fn live_again(world: Arc<World>, number: usize, mut rng: Rng) {
+    let mut count = 0;
+    while !world.is_closing() {
+        let name = format!("EL_again{number}_{count}");
+        count += 1;
+        let (tell, last) = watch::channel(None);
+        let follower = Follower::new(&world, name.clone(), rng.fork());
+        tokio::join!(speak(&world, &name, &mut rng, tell), follower.follow(last));
+    }
+}
+
+/// Several lives of a name, each spoken and deleted, but for the last one.
+async fn speak(world: &World, name: &str, rng: &mut Rng, tell: watch::Sender<Option<i64>>) {
+    let lives = rng.usize(2..5);
+    for life in 0..lives {
+        let texts: Vec<String> = (0..rng.usize(1..8)).map(|turn| format!("{name} life {life} turn {turn}")).collect();
+        for text in &texts {
+            sleep(Duration::from_millis(rng.u64(0..120))).await;
+            post(world, name, text, rng).await;
+        }
+        if life + 1 < lives {
+            delete(world, name, rng).await;
+            continue;
+        }
+        let Some(log) = check::fetch(world, name).await else {
+            world
+                .book
+                .evidence
+                .add(Wrong::Missing, || format!("{name} has no log after its last life was acknowledged"));
+            break;
+        };
+        for text in &texts {
+            if !log.frames.iter().any(|frame| frame.contains(&format!("\"{text}\""))) {
+                world.book.evidence.add(Wrong::Missing, || format!("{name}: acknowledged and not in its log: {text}"));
+            }
+        }
+        let _ = tell.send(i64::try_from(log.frames.len()).ok());
+    }
+}
+
+/// Says a turn until it is acknowledged.
+async fn post(world: &World, name: &str, text: &str, rng: &mut Rng) {
+    let body = json!({"call_sid": name, "speaker": "user", "message": text, "turn_id": text}).to_string();
+    loop {
+        let (node, address) = world.door(rng);
+        let life = node.life();
+        let sent = world
+            .http
+            .post(format!("http://{address}/webhooks/elevenlabs/transcription"))
+            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), now(), body.as_bytes()))
+            .body(body.clone())
+            .send();
+        match sent.await.map(|answer| answer.status().as_u16()) {
+            Ok(201) => return node.served(life),
+            Ok(status) if status < 429 => {
+                return world.book.evidence.add(Wrong::Refused, || format!("{name}: {text} was answered {status}"));
+            }
+            _ => sleep(Duration::from_millis(rng.u64(5..60))).await,
+        }
+    }
+}
+
+async fn delete(world: &World, name: &str, rng: &mut Rng) {
+    loop {
+        let (_, address) = world.door(rng);
+        let url = format!("http://{address}/api/v1/calls/{name}");
+        let sent = world.http.request(Method::DELETE, url).bearer_auth(&world.token).send();
+        // 404: an earlier try came through, and its answer did not.
+        if let Ok(204 | 404) = sent.await.map(|answer| answer.status().as_u16()) {
+            return;
+        }
+        sleep(Duration::from_millis(rng.u64(5..60))).await;
+    }
+}
+
+/// Follows a name through its lives, with nothing but the last cursor it saw.
+struct Follower<'w> {
+    world: &'w World,
+    name: String,
+    rng: Rng,
+    place: Option<String>,
+    /// The record that is followed, and the last event of it.
+    life: Option<uuid::Uuid>,
+    seq: i64,
+    /// Records that are past.
+    past: Vec<uuid::Uuid>,
+    is_done: bool,
+}
+
+impl<'w> Follower<'w> {
+    fn new(world: &'w World, name: String, rng: Rng) -> Self {
+        Self { world, name, rng, place: None, life: None, seq: 0, past: Vec::new(), is_done: false }
+    }
+
+    async fn follow(mut self, last: Last) {
+        let mut deadline = None;
+        while !self.is_done {
+            if let Some(head) = *last.borrow() {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+                if Instant::now() > deadline {
+                    let (name, life, seq) = (&self.name, self.life, self.seq);
+                    return self
+                        .world
+                        .book
+                        .evidence
+                        .add(Wrong::Lost, || format!("{name}: at seq {seq} of {life:?}, not {head}"));
+                }
+            } else if last.has_changed().is_err() {
+                // The speaker gave up, and said why.
+                return;
+            }
+            let address = self.world.socket(&mut self.rng);
+            if let Some(mut link) = Link::connect(address, &self.world.token, false).await {
+                self.world.book.counts.connections.fetch_add(1, Ordering::Relaxed);
+                self.connection(&mut link, &last).await;
+            }
+            sleep(Duration::from_millis(self.rng.u64(5..60))).await;
+        }
+    }
+
+    fn request(&self) -> Value {
+        match &self.place {
+            Some(place) => json!({"subscribe": self.name, "after": place, "wait": true}),
+            None => json!({"subscribe": self.name, "wait": true}),
+        }
+    }
+
+    async fn connection(&mut self, link: &mut Link, last: &Last) {
+        link.send(&self.request()).await;
+        for _ in 0..self.rng.u32(20..400) {
+            if (*last.borrow()).is_some_and(|head| self.seq >= head && self.world_agrees()) {
+                self.is_done = true;
+                return;
+            }
+            match timeout(TICK, link.next()).await {
+                Ok(Came::Closed(_)) => return,
+                Ok(Came::Text(text)) => {
+                    if let Some(request) = self.told(&text) {
+                        link.send(&request).await;
+                    }
+                }
+                // In the gap between two lives, or in the middle of one.
+                Err(_) if self.rng.u8(..3) == 0 => link.send(&json!({"subscribe": self.name, "wait": true})).await,
+                Err(_) => {}
+            }
+            if (*last.borrow()).is_some() && self.seq > 0 && self.rng.u8(..50) == 0 {
+                return;
+            }
+        }
+    }
+
+    fn world_agrees(&self) -> bool {
+        self.life.is_some_and(|life| !self.past.contains(&life))
+    }
+
+    /// Takes a message in; says what is to be asked for because of it.
+    fn told(&mut self, text: &str) -> Option<Value> {
+        let told: Told = serde_json::from_str(text).ok()?;
+        match told.r#type.as_str() {
+            "transcription" => self.event(&told, text),
+            "subscription_confirmed" => self.confirmed(&told, text),
+            "error" => {
+                // Deleted, or a cursor of a life that is over: from the start of what the name leads to now.
+                let is_fair =
+                    matches!(told.code.as_deref(), Some("CALL_NOT_FOUND" | "CURSOR_INVALID" | "SUBSCRIPTION_FAILED"));
+                if !is_fair {
+                    self.world.book.evidence.add(Wrong::Refused, || format!("{}: {text:.300}", self.name));
+                }
+                if told.code.as_deref() != Some("SUBSCRIPTION_FAILED") {
+                    self.place = None;
+                }
+                return Some(self.request());
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn begin(&mut self, life: uuid::Uuid, seq: i64) {
+        if self.past.contains(&life) {
+            self.world
+                .book
+                .evidence
+                .add(Wrong::Disordered, || format!("{}: back to a life that is over: {life}", self.name));
+        }
+        self.past.extend(self.life.replace(life));
+        self.seq = seq;
+    }
+
+    fn confirmed(&mut self, told: &Told, text: &str) {
+        let (Some(life), Some(cursor)) = (told.call_id, told.cursor.clone()) else { return };
+        let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
+        if self.life != Some(life) {
+            self.begin(life, place);
+            if place != 0 {
+                self.world
+                    .book
+                    .evidence
+                    .add(Wrong::Lost, || format!("{}: a new life begins at {place}: {text:.300}", self.name));
+            }
+        } else if self.place.is_none() && place == 0 {
+            // Asked for from the start again.
+            self.seq = 0;
+        } else if place != self.seq {
+            self.world
+                .book
+                .evidence
+                .add(Wrong::Misplaced, || format!("{} stands at {}: {text:.300}", self.name, self.seq));
+        }
+        self.place = Some(cursor);
+    }
+
+    fn event(&mut self, told: &Told, text: &str) {
+        let (Some(life), Some(seq)) = (told.call_id, told.seq) else { return };
+        self.world.book.counts.received.fetch_add(1, Ordering::Relaxed);
+        if self.life != Some(life) {
+            self.world
+                .book
+                .evidence
+                .add(Wrong::Alien, || format!("{} follows {:?}: {text:.300}", self.name, self.life));
+            self.begin(life, seq - 1);
+        }
+        if seq != self.seq + 1 {
+            let wrong = if seq <= self.seq { Wrong::Doubled } else { Wrong::Lost };
+            self.world
+                .book
+                .evidence
+                .add(wrong, || format!("{}: expected seq {}: {text:.300}", self.name, self.seq + 1));
+        }
+        self.seq = seq;
+        self.place = Cursor::of_message(text).map(str::to_owned);
+    }
+}

@@ -1,0 +1,91 @@
+//! The breaking machine: breaks running servers on purpose, many times, in the middle of work, and checks afterwards that
+//! every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
+//!
+//! - [`flags`], [`table`]: what it is asked, what it says
+//! - [`plan`], [`book`]: what is said in the calls, and what was acknowledged
+//! - [`poster`], [`follower`], [`kind`], [`link`], [`track`]: the provider and the subscribers
+//! - [`lives`]: calls that are deleted and made again under the same name; [`restore`]: the database as it was before
+//! - [`schedule`], [`faults`], [`outsider`], [`weather`]: what is broken when, and what that excuses
+//! - [`stage`], [`world`], [`node`], [`services`](callscope_tests::services), [`proxy`], [`disk`]: the things that are broken
+//! - [`check`], [`evidence`]: whether the promise held
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "its outcome is what it prints; it may fail loudly")]
+
+mod book;
+mod check;
+mod disk;
+mod evidence;
+mod faults;
+mod flags;
+mod follower;
+mod kind;
+mod link;
+mod lives;
+mod node;
+mod outsider;
+mod plan;
+mod poster;
+mod proxy;
+mod restore;
+mod run;
+mod schedule;
+mod stage;
+mod table;
+mod track;
+mod weather;
+mod world;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use faults::Fault;
+use flags::Flags;
+use run::run;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let faults = match flags.engine().and_then(|_| Fault::parse(&flags.faults)) {
+        Ok(faults) => faults,
+        Err(message) => {
+            eprintln!("tests/chaos: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let seed = flags.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    if !flags.quiet {
+        eprintln!("seed {seed}");
+    }
+    let mut scratch = tempfile::Builder::new().prefix("callscope-chaos.").tempdir().unwrap();
+    // PostgreSQL runs as a user of its own and has to get through.
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    if flags.keep {
+        scratch.disable_cleanup(true);
+        eprintln!("kept: {}", scratch.path().display());
+    }
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate()).unwrap(), signal(SignalKind::interrupt()).unwrap());
+    let mut ended = std::pin::pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    // Every process that is started is a child that ends with its handle, also on a panic; in order is better.
+    let world = tokio::select! {
+        world = stage::set_up(&flags, seed, &faults, scratch.path()) => Arc::new(world),
+        () = &mut ended => return ExitCode::from(130),
+    };
+    let outcome = tokio::select! {
+        outcome = run(&flags, seed, faults, &world) => Some(outcome),
+        () = &mut ended => None,
+    };
+    world.end().await;
+    let Some(outcome) = outcome else { return ExitCode::from(130) };
+    println!("{}", if flags.json { format!("{:#}", outcome.json()) } else { outcome.table() });
+    if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,76 @@
+//! Other programs at an SQLite file that a server holds: none of them may take it for its own.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::evidence::Wrong;
+use crate::world::World;
+
+/// For another program to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How a server ends that is refused.
+const REFUSED: i32 = 2;
+
+/// One of them comes by.
+pub async fn visit(world: &World, rng: &mut Rng) {
+    let Some(file) = &world.file else { return };
+    match rng.u8(..6) {
+        0 => drop(shell(file, "SELECT COUNT(*) FROM events").await),
+        1 => drop(shell(file, "PRAGMA wal_checkpoint(TRUNCATE)").await),
+        2 => drop(shell(file, "PRAGMA wal_checkpoint(PASSIVE)").await),
+        3 => back_up(world, file, rng).await,
+        4 => second(world, &[]).await,
+        _ => second(world, &["migrate"]).await,
+    }
+    guarded(world, file).await;
+}
+
+/// Runs SQLite's shell; says whether it succeeded. It may be told that the database is busy.
+pub(super) async fn shell(file: &Path, command: &str) -> bool {
+    let mut shell = Command::new("sqlite3");
+    shell.args(["-cmd", ".timeout 5000"]).arg(file).arg(command);
+    let started = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn();
+    let mut child = started.expect("sqlite3 is installed; tests/run does it");
+    matches!(timeout(PATIENCE, child.wait()).await, Ok(Ok(status)) if status.success())
+}
+
+/// Makes a copy, as operators do, and keeps the newest.
+async fn back_up(world: &World, file: &Path, rng: &mut Rng) {
+    let copy = file.with_extension(format!("copy{}", rng.u32(..)));
+    if shell(file, &format!(".backup '{}'", copy.display())).await {
+        let before = world.copy.lock().unwrap().replace(copy);
+        before.map(std::fs::remove_file);
+    }
+}
+
+async fn second(world: &World, arguments: &[&str]) {
+    let Some(ended) = world.nodes[0].beside(arguments).await else { return };
+    if ended.as_ref().ok().and_then(std::process::ExitStatus::code) != Some(REFUSED) {
+        world
+            .book
+            .evidence
+            .add(Wrong::Unguarded, || format!("a second server {arguments:?} was not refused: {ended:?}"));
+    }
+}
+
+/// The serving process holds SQLite's own locks on the file: without them any other program that closes it deletes the log under
+/// the server.
+async fn guarded(world: &World, file: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let Some(pid) = world.nodes[0].pid().await else { return };
+    let Ok(inode) = std::fs::metadata(file).map(|file| file.ino()) else { return };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let is_held = locks.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.contains(&pid.to_string().as_str()) && fields.iter().any(|field| field.ends_with(&format!(":{inode}")))
+    });
+    // Only if it was the same process all the while.
+    if !is_held && world.nodes[0].pid().await == Some(pid) {
+        world.book.evidence.add(Wrong::Unguarded, || format!("process {pid} holds no lock on {}", file.display()));
+    }
+}

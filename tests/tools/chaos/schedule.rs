@@ -1,0 +1,165 @@
+//! When what is broken: kills as fast as each new life gets something done, everything else beside them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::evidence::Wrong;
+use crate::faults::Fault;
+use crate::node::Node;
+use crate::world::World;
+
+/// A server that gets nothing done for so long is stuck.
+const PROGRESS: Duration = Duration::from_secs(60);
+/// A server that takes nothing for so long after a fault was mended does not recover by itself.
+const RECOVERY: Duration = Duration::from_secs(25);
+/// What is done beside the kills waits so long before the next, in milliseconds.
+const BETWEEN: std::ops::Range<u64> = 500..3_000;
+
+/// How long, and with what.
+#[derive(Debug)]
+pub struct Schedule {
+    /// Ends after so many kills.
+    pub kills: Option<u64>,
+    /// Ends at that time.
+    pub until: Option<Instant>,
+    /// What is broken.
+    pub faults: Vec<Fault>,
+    /// How often each was.
+    pub done: Mutex<BTreeMap<Fault, u64>>,
+    killed: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Schedule {
+    /// Nothing is broken yet.
+    #[must_use]
+    pub fn new(kills: Option<u64>, until: Option<Instant>, faults: Vec<Fault>) -> Self {
+        let is_over = AtomicBool::new(false);
+        Self { kills, until, faults, done: Mutex::default(), killed: AtomicU64::new(0), is_over }
+    }
+
+    /// Kills so far.
+    #[must_use]
+    pub fn killed(&self) -> u64 {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// Breaks things until it is over.
+    pub async fn run(&self, world: &Arc<World>, seed: u64) {
+        // Two streams of decisions, so that neither depends on how fast the other gets on.
+        let (kills, others) = (Rng::with_seed(seed ^ 0x6b69_6c6c), Rng::with_seed(seed ^ 0x6f74_6865_7273));
+        let time = async {
+            match self.until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            tokio::join!(self.kill(world, kills), self.others(world, others, seed));
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            () = &mut work => return,
+            () = time => self.is_over.store(true, Ordering::SeqCst),
+        }
+        // Whatever is broken at the moment gets mended.
+        work.await;
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    fn count(&self, fault: Fault) {
+        *self.done.lock().unwrap().entry(fault).or_default() += 1;
+    }
+
+    async fn kill(&self, world: &World, mut rng: Rng) {
+        if !self.faults.contains(&Fault::Kill) {
+            while !self.is_over() {
+                sleep(Duration::from_millis(50)).await;
+            }
+            return;
+        }
+        while !self.is_over() && self.kills.is_none_or(|kills| self.killed() < kills) {
+            let node = rng.usize(..world.nodes.len());
+            // At once, when everybody comes back, or in the middle of running work.
+            let pause = Duration::from_millis(if rng.u8(..3) == 0 { rng.u64(0..20) } else { rng.u64(0..600) });
+            if !self.progress(world, node).await {
+                continue;
+            }
+            sleep(pause).await;
+            world.nodes[node].kill().await;
+            self.killed.fetch_add(1, Ordering::SeqCst);
+            self.count(Fault::Kill);
+        }
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the server got something done since it was started.
+    async fn progress(&self, world: &World, node: usize) -> bool {
+        let deadline = Instant::now() + PROGRESS;
+        while !world.nodes[node].is_serving() {
+            if self.is_over() {
+                return false;
+            }
+            if Instant::now() > deadline {
+                world.book.evidence.add(Wrong::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
+                return false;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        true
+    }
+
+    async fn others(&self, world: &Arc<World>, mut rng: Rng, seed: u64) {
+        let faults: Vec<Fault> =
+            self.faults.iter().copied().filter(|fault| *fault != Fault::Kill && fault.applies(world)).collect();
+        if faults.is_empty() {
+            return;
+        }
+        // Each kind comes once before any comes again.
+        let mut bag: Vec<Fault> = Vec::new();
+        let mut number = 0;
+        while !self.is_over() {
+            let until = Instant::now() + Duration::from_millis(rng.u64(BETWEEN));
+            while !self.is_over() && Instant::now() < until {
+                sleep(Duration::from_millis(20)).await;
+            }
+            if bag.is_empty() {
+                bag.clone_from(&faults);
+                rng.shuffle(&mut bag);
+            }
+            let (Some(fault), false) = (bag.pop(), self.is_over()) else { continue };
+            number += 1;
+            // A stream of its own, so that a fault never shifts the next one's decisions.
+            fault.strike(world, &mut Rng::with_seed(seed ^ (number << 20))).await;
+            self.count(fault);
+            recovered(world, fault).await;
+        }
+    }
+}
+
+/// Once a thing is mended, every server has to take deliveries again, without anybody restarting it.
+async fn recovered(world: &World, fault: Fault) {
+    let before: Vec<u64> = world.nodes.iter().map(Node::total).collect();
+    let deadline = Instant::now() + RECOVERY;
+    for (node, before) in world.nodes.iter().zip(before) {
+        while node.total() == before && !world.is_closing() {
+            if Instant::now() > deadline {
+                let (name, node) = (fault.as_str(), node.index);
+                world
+                    .book
+                    .evidence
+                    .add(Wrong::Stuck, || format!("server {node} took nothing for {RECOVERY:?} after {name}"));
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

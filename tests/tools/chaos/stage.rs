@@ -1,0 +1,130 @@
+//! Sets a world up: scratch folder, database, Redis, proxies, servers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::book::Book;
+use crate::disk::{Disk, Fsync};
+use crate::faults::Fault;
+use crate::flags::{Database, Flags};
+use crate::node::{Node, Recipe};
+use crate::proxy::Proxy;
+use crate::weather;
+use crate::world::World;
+use callscope_tests::server::{JWT_SECRET, SECRET, admin_token};
+use callscope_tests::{Postgres, Redis};
+
+/// A server that does not answer a webhook within this time is asked again.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Sets it up in `dir` and starts the servers.
+///
+/// # Panics
+/// Something it needs is not there.
+pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> World {
+    let engine = flags.engine().expect("the flags were checked");
+    let disk = if faults.contains(&Fault::Disk) { Disk::mount(dir.join("disk")) } else { None };
+    let fsync = if faults.contains(&Fault::Fsync) { Fsync::compile(dir).await } else { None };
+    let storage = disk.as_ref().map_or_else(|| dir.join("data"), |disk| disk.dir.join("data"));
+    let preload = fsync.as_ref().map(Fsync::environment).unwrap_or_default();
+    let count = usize::from(flags.nodes);
+    let mut world = World {
+        book: Book::new(seed),
+        weather: weather::Log::default(),
+        nodes: Vec::new(),
+        doors: Vec::new(),
+        to_postgres: Vec::new(),
+        to_redis: Vec::new(),
+        postgres: None,
+        redis: None,
+        file: None,
+        copy: Mutex::default(),
+        disk,
+        fsync,
+        http: http(),
+        token: admin_token("chaos"),
+        closing: AtomicBool::new(false),
+        given_up: AtomicBool::new(false),
+        heads: OnceLock::new(),
+        archive: Mutex::default(),
+    };
+    if engine == Database::Postgres {
+        world.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
+    } else {
+        std::fs::create_dir_all(&storage).unwrap();
+        world.file = Some(storage.join("callscope.db"));
+    }
+    if count > 1 {
+        world.redis = Some(Redis::start_in(dir.to_owned()).await);
+    }
+    for index in 0..count {
+        let mut environment = environment();
+        match &world.postgres {
+            Some(postgres) => {
+                let proxy = Proxy::start(postgres.address).await;
+                environment.push(("CALLSCOPE_DATABASE_URL".into(), postgres.url(proxy.address)));
+                world.to_postgres.push(proxy);
+            }
+            None => {
+                let file = storage.join("callscope.db");
+                environment.push(("CALLSCOPE_DATABASE_URL".into(), format!("sqlite://{}", file.display())));
+                environment.extend(preload.clone());
+            }
+        }
+        if let Some(redis) = &world.redis {
+            let proxy = Proxy::start(redis.address).await;
+            environment.push(("CALLSCOPE_REDIS_URL".into(), format!("redis://{}", proxy.address)));
+            world.to_redis.push(proxy);
+        }
+        let node = Node::new(index, Recipe { program: program(flags), environment, dir: dir.to_owned() });
+        world.doors.push(Proxy::start(node.address).await);
+        node.start().await;
+        world.nodes.push(node);
+        // One after the other: the first one makes the tables.
+        wait_for(&world.nodes[index]).await;
+    }
+    world
+}
+
+/// Waits until a server takes connections.
+pub async fn wait_for(node: &Node) {
+    for _ in 0..600 {
+        if tokio::net::TcpStream::connect(node.address).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("server {} does not come up", node.index);
+}
+
+/// What all servers share. Deadlines are shorter than they come, so that a short run meets them.
+fn environment() -> Vec<(String, String)> {
+    [
+        ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
+        ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
+        ("CALLSCOPE_PING_INTERVAL", "1"),
+        ("CALLSCOPE_PONG_TIMEOUT", "4"),
+        ("CALLSCOPE_WRITE_DEADLINE", "2"),
+        ("CALLSCOPE_STORAGE_DEADLINE", "3"),
+        ("CALLSCOPE_DRAIN_DEADLINE", "1"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+fn program(flags: &Flags) -> PathBuf {
+    if let Some(program) = &flags.server {
+        return std::path::absolute(program).unwrap();
+    }
+    let beside = std::env::current_exe().unwrap().with_file_name("callscope-server");
+    assert!(beside.is_file(), "{} is missing; tests/chaos builds it", beside.display());
+    beside
+}
+
+fn http() -> reqwest::Client {
+    // Only the first call of the process counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(ANSWER).build().unwrap()
+}

@@ -1,0 +1,141 @@
+//! The outcome, for people and for programs.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::evidence::Wrong;
+use crate::faults::Fault;
+use crate::flags::Flags;
+use crate::schedule::Schedule;
+use crate::weather::Staleness;
+use crate::world::World;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Each line of the table: its name, and its value.
+    rows: Vec<(String, Value)>,
+    evidence: Vec<(Wrong, u64, Vec<String>)>,
+    repeat: String,
+}
+
+impl Outcome {
+    /// Counts it all.
+    #[must_use]
+    pub fn new(
+        flags: &Flags,
+        seed: u64,
+        seconds: (u64, u64),
+        schedule: &Schedule,
+        world: &World,
+        events: usize,
+    ) -> Self {
+        let counts = &world.book.counts;
+        let count = |counter: &std::sync::atomic::AtomicU64| json!(counter.load(Ordering::Relaxed));
+        let mut rows: Vec<(String, Value)> = vec![
+            ("seed".into(), json!(seed)),
+            ("database".into(), json!(flags.engine().map(super::flags::Database::as_str).unwrap_or_default())),
+            ("nodes".into(), json!(flags.nodes)),
+            ("seconds breaking, in all".into(), json!([seconds.0, seconds.1])),
+            ("kills".into(), json!(schedule.killed())),
+        ];
+        let done = schedule.done.lock().unwrap();
+        for fault in schedule.faults.iter().filter(|fault| **fault != Fault::Kill) {
+            let value = match done.get(fault) {
+                Some(count) => json!(count),
+                None if fault.applies(world) => json!(0),
+                None if is_elsewhere(*fault, world) => continue,
+                None => json!("not possible here"),
+            };
+            rows.push((format!("  {}", fault.as_str()), value));
+        }
+        let closes: serde_json::Map<String, Value> =
+            counts.closes.lock().unwrap().iter().map(|(code, count)| (code.to_string(), json!(count))).collect();
+        rows.extend([
+            ("calls".into(), json!(world.book.begun().len())),
+            ("requests sent".into(), count(&counts.sent)),
+            ("deliveries acknowledged".into(), count(&counts.acknowledged)),
+            ("  sent again on purpose".into(), count(&counts.resent)),
+            ("events in the logs".into(), json!(events)),
+            ("subscriptions".into(), json!(world.archive.lock().unwrap().len())),
+            ("events to subscribers".into(), count(&counts.received)),
+            ("connections of subscribers".into(), count(&counts.connections)),
+            ("  closed with".into(), Value::Object(closes)),
+            ("merges told to subscribers".into(), count(&counts.merges)),
+        ]);
+        let found: Vec<_> = Wrong::ALL
+            .into_iter()
+            .map(|wrong| {
+                let (count, cases) = world.book.evidence.of(wrong);
+                (wrong, count, cases)
+            })
+            .collect();
+        rows.extend(found.iter().map(|(wrong, count, _)| (wrong.as_str().to_owned(), json!(count))));
+        let (fair, no_redis) = world.weather.staleness();
+        rows.push(("staleness, ms".into(), staleness(fair)));
+        if world.redis.is_some() {
+            rows.push(("  while Redis is away".into(), staleness(no_redis)));
+        }
+        let evidence = found.into_iter().filter(|(_, count, _)| *count > 0).collect();
+        Self { rows, evidence, repeat: flags.repeat(seed) }
+    }
+
+    /// Whether the promise held.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.evidence.is_empty()
+    }
+
+    /// As a table, with the evidence below it.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let mut table = String::new();
+        for (name, value) in &self.rows {
+            let _ = writeln!(table, "{name:width$}  {}", plain(value));
+        }
+        for (wrong, count, cases) in &self.evidence {
+            let _ = writeln!(table, "\n{} ({count}):", wrong.as_str());
+            for case in cases {
+                let _ = writeln!(table, "  {}", case.replace('\n', "\n    "));
+            }
+        }
+        let verdict = if self.is_good() { "the promise held" } else { "THE PROMISE WAS BROKEN" };
+        let _ = write!(table, "\n{verdict}; again: {}", self.repeat);
+        table
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let rows: serde_json::Map<String, Value> =
+            self.rows.iter().map(|(name, value)| (name.trim().to_owned(), value.clone())).collect();
+        let evidence: serde_json::Map<String, Value> =
+            self.evidence.iter().map(|(wrong, _, cases)| (wrong.as_str().to_owned(), json!(cases))).collect();
+        json!({"good": self.is_good(), "repeat": self.repeat, "rows": rows, "evidence": evidence})
+    }
+}
+
+/// Whether the fault belongs to a service that this run does without.
+fn is_elsewhere(fault: Fault, world: &World) -> bool {
+    let name = fault.as_str();
+    (name.starts_with("postgres") && world.postgres.is_none()) || (name.starts_with("redis") && world.redis.is_none())
+}
+
+fn staleness(staleness: Staleness) -> Value {
+    let Staleness { count, p50, p99, max } = staleness;
+    json!(format!("p50 {p50}, p99 {p99}, max {max} (of {count})"))
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}

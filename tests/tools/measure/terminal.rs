@@ -1,0 +1,99 @@
+//! What a call of any length costs on a screen: processor time for a frame, memory, time while nothing happens; and how
+//! many lines a second go through a pipe. A recording is played by the program itself, in a terminal.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use callscope_tests::Pty;
+use callscope_tests::process::{memory, program};
+use callscope_tests::pty::key;
+
+/// How to measure.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Turns of the calls
+    #[arg(long, value_delimiter = ',', default_value = "20,2000,200000")]
+    turns: Vec<usize>,
+    /// Frames of each
+    #[arg(long, default_value_t = 300)]
+    frames: usize,
+}
+
+/// Measures and prints.
+pub fn run(flags: &Flags) {
+    println!(
+        "| turns | frame, ms of processor | memory, MiB | idle, ms of processor a second | plain, lines a second |"
+    );
+    println!("|---:|---:|---:|---:|---:|");
+    for turns in &flags.turns {
+        let folder = tempfile::tempdir().unwrap();
+        write_call(&folder.path().join("call.ndjson"), *turns);
+        let (frame, held, idle) = screen(folder.path(), *turns, flags.frames);
+        println!("| {turns} | {frame:.2} | {held} | {idle:.1} | {:.0} |", plain(folder.path(), *turns));
+    }
+}
+
+/// A saved call.
+fn write_call(path: &Path, turns: usize) {
+    let mut text = String::new();
+    for turn in 1..=turns {
+        let speaker = ["agent", "user", "tool"][turn % 3];
+        let (minutes, secs) = (turn / 60 % 60, turn % 60);
+        let _ = writeln!(
+            text,
+            r#"{{"type":"transcription","conversation_id":"conv_long","call_sid":"EL_long_1","transcription_id":{turn},"sequence_number":{turn},"speaker_type":"{speaker}","message_text":"A green hatchback. No smoke. It coughed twice, and that was turn {turn};","timestamp":"2026-10-01T14:{minutes:02}:{secs:02}.000000Z","seq":{turn}}}"#
+        );
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+/// Processor time of a frame in ms, memory in MiB, and processor time in ms of a second in which nothing happens.
+fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
+    let play = ["play", "call.ndjson", "--speed", "max"];
+    let mut terminal = Pty::start((80, 24), &program("callscope"), &play, &[], folder);
+    terminal.until_text(&format!("seq {turns}"));
+    terminal.until_text("ENDED");
+    let before = worked(terminal.pid());
+    for frame in 0..frames {
+        let written = terminal.bytes_written();
+        // A long call page by page, none of which was laid out before; a short one from end to end.
+        terminal.press(match (turns > 20 * frames, frame % 2) {
+            (true, _) => key::PAGE_UP,
+            (false, 0) => "g",
+            (false, _) => "G",
+        });
+        terminal.wait_past(written);
+    }
+    let frame = (worked(terminal.pid()) - before) / frames as f64;
+    let held = memory(terminal.pid()) / 1024;
+    let before = worked(terminal.pid());
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let idle = (worked(terminal.pid()) - before) / began.elapsed().as_secs_f64();
+    (frame, held, idle)
+}
+
+/// Lines a second into a pipe.
+fn plain(folder: &Path, turns: usize) -> f64 {
+    let began = Instant::now();
+    let done = Command::new(program("callscope"))
+        .args(["play", "call.ndjson", "--plain"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(done.stdout.iter().filter(|byte| **byte == b'\n').count(), turns);
+    turns as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Processor time that a process has taken, in ms; its clock ticks a hundred times a second.
+fn worked(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..=12].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 * 10.0
+}

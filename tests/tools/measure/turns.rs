@@ -1,0 +1,42 @@
+//! Turns that are spoken at a given rate.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use callscope_tests::server::{http, now, post_signed};
+
+/// Posts a turn at `url` until it is acknowledged; its text is `text` and filling up to `bytes`.
+pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {
+    let message = format!("{text} {}", "x".repeat(bytes.saturating_sub(text.len() + 1)));
+    let body = json!({"call_sid": call_sid, "speaker": "user", "message": message, "turn_id": text}).to_string();
+    loop {
+        match post_signed(http, url, "transcription", body.as_bytes(), now(), &[]).await {
+            Ok(reply) if reply.status == 201 => return,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Speaks `rate` turns a second for `time`, each with the microseconds since `epoch` at which it was acknowledged to be
+/// due; turns with numbers from `first` on. Returns how many.
+pub async fn talk(url: &str, call_sid: &str, (first, rate): (u64, f64), time: Duration, bytes: usize) -> u64 {
+    let http = http();
+    let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (began, mut number) = (Instant::now(), first);
+    while began.elapsed() < time {
+        ticks.tick().await;
+        speak(&http, url, call_sid, &format!("turn {number}"), bytes).await;
+        number += 1;
+    }
+    number - first
+}
+
+/// The value below which the share `of` the sorted values lies.
+#[must_use]
+pub fn quantile(sorted: &[u64], of: f64) -> u64 {
+    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
+    sorted.get(at).copied().unwrap_or(0)
+}
