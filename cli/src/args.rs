@@ -220,8 +220,11 @@ mod tests {
         for code in lines.chain(spans) {
             // As far as a shell would read one command.
             let words = words(code);
-            let words: Vec<&str> =
-                words.iter().map(String::as_str).take_while(|word| !word.starts_with(['#', '|', '>', '&'])).collect();
+            let words: Vec<&str> = words
+                .iter()
+                .map(String::as_str)
+                .take_while(|word| !word.starts_with(['#', '|', '<', '>', '&']))
+                .collect();
             let ends = words.iter().position(|word| word.ends_with(';')).map_or(words.len(), |place| place + 1);
             if let Some(words) = Some(&words[..ends]).filter(is_call) {
                 let word = |word: &&str| word.trim_end_matches([';', ')']).replace(['\'', '"', '…'], "");
