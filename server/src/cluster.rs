@@ -1,13 +1,29 @@
 //! Server processes that share one PostgreSQL.
 //!
-//! The database says which processes there are: each writes its row every few seconds (`node`). What one process wants to
-//! know of all others it asks over the bus, and gathers what comes within a deadline (`ask`). Events need none of this.
+//! The database says which processes there are: each writes its row every few seconds (`heartbeat`). What one process wants to
+//! know of all others it asks over the bus, and gathers what comes within a deadline (`rpc`).
+//!
+//! - [`announcer`]: carries what was committed to the followers, in this process and in others
+//! - [`bus`]: this process's link to the others, and whether it works
+//! - [`message`]: what goes over it
+//! - `seal`: how it is known to be of one of us
+//! - `redis`: Redis Pub/Sub, plain and sharded
+//! - [`reconcile`]: finds what an announcement that never came hid
 
-mod ask;
-mod node;
+pub mod announcer;
+pub mod bus;
+mod heartbeat;
+pub mod message;
+pub mod reconcile;
+mod redis;
+mod rpc;
+mod seal;
 
-pub use ask::{FeedView, Gathered, Question};
-pub use node::beat;
+pub use announcer::Broker;
+pub use bus::Bus;
+pub use heartbeat::beat;
+pub use redis::address;
+pub use rpc::{FeedView, Gathered, Question};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,10 +36,10 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::ingest::Ingest;
-use crate::live::broker::bus::Said;
-use crate::live::{Broker, Hub};
+use crate::live::Hub;
 use crate::store::nodes::NodeRow;
 use crate::store::{Appender, Store};
+use bus::Said;
 
 /// This process among its peers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,6 +117,6 @@ impl Cluster {
     /// Whether the link to the others works; `None` where there is none.
     #[must_use]
     pub fn is_linked(&self) -> Option<bool> {
-        self.shared.broker.bus().map(crate::live::broker::Bus::is_up)
+        self.shared.broker.bus().map(Bus::is_up)
     }
 }

@@ -6,7 +6,8 @@ use callscope_common::Identifier;
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::settings::{Flags, Settings, SettingsError};
 use callscope_server::store::Store;
-use callscope_server::{build, descriptors, shutdown, telemetry};
+use callscope_server::transport::descriptors;
+use callscope_server::{build, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 

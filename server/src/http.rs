@@ -1,186 +1,122 @@
-//! What holds for every request, whichever route it takes.
-//!
-//! - It names its host once (RFC 9112, 3.2).
-//! - Its method is the one it was sent with: Rocket lets a form name another one in its field `_method`, which would let a page
-//!   or a proxy's rule for POST reach what other methods do.
-//! - No browser page of another origin posts webhooks, signed or not.
-//! - No cache keeps what calls said.
-//! - A path that exists for other methods says so: 405 with `Allow`, not 404.
+//! The HTTP surface: thin routes that take a request apart, make one call and answer.
 
-use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::uri::Origin;
-use rocket::http::{Header, Method, Status};
-use rocket::{Data, Request, Response, Route, route};
+pub mod admin;
+mod audio;
+pub mod calls;
+pub mod cors;
+mod deliveries;
+pub mod error;
+mod events;
+mod guard;
+pub mod health;
+pub mod large_answers;
+#[doc(hidden)]
+pub mod query;
+pub mod request_log;
+pub mod rules;
+mod scope;
+pub mod subscribe;
+pub mod webhook;
 
-use crate::connections::Connections;
-use crate::error::ApiError;
-use crate::origin::Origins;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// Where requests go that no route may see.
-const REFUSED: &str = "/-/refused";
-/// Rocket looks for `_method` in so many bytes of a form.
-const PEEKED: usize = 14;
+use rocket::http::{ContentType, Status};
+use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
 
-/// Applies the rules to requests.
-pub struct Rules {
-    /// Whose pages may post webhooks.
-    pub origins: Origins,
-    /// Knows which requests are in progress.
+use crate::auth::Tokens;
+use crate::cluster::{Cluster, Counted};
+use crate::http::cors::Origins;
+use crate::http::error::ApiError;
+use crate::ingest::Ingest;
+use crate::ingest::naming::Links;
+use crate::live::Hub;
+use crate::live::session::Timing;
+use crate::readiness::Readiness;
+use crate::store::{Appender, Store};
+use crate::transport::bodies::Budget;
+use crate::transport::connections::Connections;
+
+pub use guard::{Admin, Viewer};
+
+/// What the routes work with.
+#[derive(Debug)]
+pub struct App {
+    /// Reads.
+    pub store: Store,
+    /// Writes.
+    pub appender: Appender,
+    /// Takes webhooks in.
+    pub ingest: Arc<Ingest>,
+    /// Makes the links of registered calls.
+    pub links: Links,
+    /// Knows who follows what.
+    pub hub: Hub,
+    /// Checks tokens.
+    pub tokens: Tokens,
+    /// How many live connections there may be, and which connections are in use.
     pub connections: Connections,
+    /// Browser origins that may connect.
+    pub origins: Origins,
+    /// How long live things may take.
+    pub timing: Arc<Timing>,
+    /// Bounds the memory that large answers take.
+    pub answers: large_answers::Answers,
+    /// Bounds the memory that bodies take while they are read.
+    pub budget: Budget,
+    /// Longest body of a post-call webhook, in bytes.
+    pub max_post_call: u64,
+    /// This process and its peers.
+    pub cluster: Cluster,
+    /// What this process counts.
+    pub counted: Counted,
+    /// Whether this process can do its work.
+    pub readiness: Readiness,
 }
 
-/// Why a request was refused before it was routed, and what it asked for.
-struct Refused {
-    error: ApiError,
-    path: String,
-    method: Method,
-}
+/// JSON that is a text already.
+#[derive(rocket::Responder)]
+#[response(content_type = "json")]
+pub(crate) struct Json(pub String);
 
-#[rocket::async_trait]
-impl Fairing for Rules {
-    fn info(&self) -> Info {
-        Info { name: "rules for every request", kind: Kind::Request }
-    }
-
-    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
-        if let Some(peer) = request.remote() {
-            // Dropped with the request, when the last byte of its answer was passed on or the peer left.
-            request.local_cache(|| Some(self.connections.begin(peer)));
-        }
-        let is_form = request.content_type().is_some_and(|kind| kind.is_form());
-        if is_form && data.peek(PEEKED).await.windows(7).any(|bytes| bytes == b"_method") {
-            request.set_method(Method::Post);
-        }
-        if let Some(error) = self.refusal(request) {
-            let (path, method) = (request.uri().path().to_string(), request.method());
-            request.local_cache(|| Some(Refused { error, path, method }));
-            request.set_method(Method::Get);
-            request.set_uri(Origin::const_new(REFUSED, None));
-        }
+impl Json {
+    fn of(value: &impl serde::Serialize) -> Result<Self, ApiError> {
+        serde_json::to_string(value).map(Self).map_err(|_| ApiError::of_status(Status::InternalServerError))
     }
 }
 
-/// Has no cache keep what calls said, and no browser make more of an answer than it is.
-pub(crate) fn protect(request: &Request<'_>, response: &mut Response<'_>) {
-    let (_, path) = asked(request);
-    let is_webhook = is_below(path, "/webhooks");
-    if is_webhook || ["/api", "/ws"].iter().any(|folder| is_below(path, folder)) {
-        response.set_header(Header::new("Cache-Control", "no-store"));
+/// Mounts every route.
+#[must_use]
+pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
+    rocket
+        .mount("/", routes![health::healthz, health::readyz, subscribe::websocket, subscribe::no_upgrade, preflight])
+        .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
+        .mount("/api/v1/calls", calls::routes())
+        .mount("/api/v1/calls", events::routes())
+        .mount("/api/v1/admin", admin::routes())
+        .mount("/api/v1/admin", deliveries::routes())
+        .mount("/", rules::routes())
+        .register("/", catchers())
+}
+
+fn catchers() -> Vec<Catcher> {
+    catchers![any_error]
+}
+
+/// Whatever no route answered, in the API's form.
+#[catch(default)]
+fn any_error(status: Status, request: &Request<'_>) -> ApiError {
+    if let Some(error) = guard::noted(request) {
+        return error;
     }
-    response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
-    if !is_webhook {
-        // What Rocket's `Shield` sets on all answers. A provider shows none of them in a frame.
-        response.set_header(Header::new("X-Frame-Options", "SAMEORIGIN"));
-        response.set_header(Header::new("Permissions-Policy", "interest-cohort=()"));
+    match (status.code, rules::other_methods(request)) {
+        (404, Some(allow)) => ApiError::method_not_allowed(allow),
+        _ => ApiError::of_status(status),
     }
 }
 
-impl Rules {
-    fn refusal(&self, request: &Request<'_>) -> Option<ApiError> {
-        let (mut host, mut hosts, mut is_from_page) = (None, 0, false);
-        // One walk over the few that there are is cheaper than a lookup, which hashes byte by byte.
-        for header in request.headers().iter() {
-            let is = |name: &str| header.name().as_str().eq_ignore_ascii_case(name);
-            if is("Host") {
-                (host, hosts) = (Some(header.value), hosts + 1);
-            } else if is("Origin") || is("Sec-Fetch-Site") {
-                is_from_page = true;
-            }
-        }
-        if hosts != 1 {
-            return Some(ApiError::bad_request("a request has exactly one Host header"));
-        }
-        if !is_from_page || !is_below(request.uri().path().as_str(), "/webhooks") {
-            return None;
-        }
-        let headers = request.headers();
-        let is_foreign = headers.get("Origin").any(|origin| !self.origins.is_own(origin, host.as_deref()));
-        let is_cross_site = headers.get("Sec-Fetch-Site").any(|site| site.trim().eq_ignore_ascii_case("cross-site"));
-        (is_foreign || is_cross_site).then(|| ApiError::forbidden("pages of other origins post no webhooks"))
-    }
-}
-
-/// The method and path that were asked for, also where the request was refused before it was routed.
-pub(crate) fn asked<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
-    match refused(request) {
-        Some(refused) => (refused.method, &refused.path),
-        None => (request.method(), request.uri().path().as_str()),
-    }
-}
-
-fn refused<'r>(request: &'r Request<'_>) -> Option<&'r Refused> {
-    if request.uri().path().as_str() != REFUSED {
-        return None;
-    }
-    request.local_cache(|| None::<Refused>).as_ref()
-}
-
-/// Whether a path lies in a folder of the server, or is it.
-fn is_below(path: &str, folder: &str) -> bool {
-    // Rocket takes doubled slashes for one, and compares what is percent-encoded as it stands.
-    let path = path.trim_start_matches('/');
-    path.strip_prefix(folder.trim_start_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Answers what was refused; whoever asks for this path itself finds nothing.
-pub(crate) fn routes() -> Vec<Route> {
-    vec![Route::new(Method::Get, REFUSED, Answer)]
-}
-
-#[derive(Clone)]
-struct Answer;
-
-#[rocket::async_trait]
-impl route::Handler for Answer {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
-        let error =
-            refused(request).map_or_else(|| ApiError::of_status(Status::NotFound), |refused| refused.error.clone());
-        route::Outcome::from(request, error)
-    }
-}
-
-/// The methods under which a path is served, where the method asked for is none of them; `Allow` lists them.
-pub(crate) fn other_methods(request: &Request<'_>) -> Option<String> {
-    let asked: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
-    let is_here = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &asked);
-    let mut methods: Vec<Method> = request.rocket().routes().filter(is_here).map(|route| route.method).collect();
-    if methods.contains(&Method::Get) {
-        methods.push(Method::Head);
-    }
-    if methods.is_empty() || methods.contains(&request.method()) {
-        return None;
-    }
-    methods.push(Method::Options);
-    let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    Some(names.join(", "))
-}
-
-/// Whether a route's path, such as `/calls/<id>`, is that of these segments.
-fn matches(path: &str, asked: &[&str]) -> bool {
-    let mut rest = asked.iter();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        if part.starts_with('<') && part.ends_with("..>") {
-            return true;
-        }
-        match rest.next() {
-            Some(segment) if part.starts_with('<') || part == *segment => {}
-            _ => return false,
-        }
-    }
-    rest.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_and_routes_are_told_apart() {
-        assert!(is_below("/webhooks", "/webhooks") && is_below("//webhooks/x", "/webhooks"));
-        assert!(!is_below("/webhooksx", "/webhooks") && !is_below("/a/webhooks", "/webhooks"));
-        assert!(matches("/calls/<id>", &["calls", "x"]) && matches("/a/<rest..>", &["a", "b", "c"]));
-        assert!(!matches("/calls/<id>", &["calls"]) && !matches("/calls", &["calls", "x"]));
-    }
+/// Any path answers a preflight; the CORS fairing says what is allowed.
+#[options("/<_path..>")]
+fn preflight(_path: PathBuf, _app: &State<App>) -> (Status, (ContentType, &'static str)) {
+    (Status::NoContent, (ContentType::Plain, ""))
 }

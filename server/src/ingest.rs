@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use crate::store::append::turn_hash;
-use crate::store::ledger::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
+use crate::log::turn_hash;
+use crate::log::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
 use crate::store::{Appender, StoreError};
 use naming::Naming;
 use refusals::Refusals;

@@ -1,30 +1,23 @@
 //! The Callscope server.
 //!
-//! A webhook comes in through [`routes`], is believed and read by [`ingest`], made durable by [`store`], announced through
-//! [`live::broker`] to the [`live::hub`] and written to each follower by its [`live::feed`] or [`live::session`]. Arrows go one
-//! way: routes → ingest → store; ingest's commits → broker → hub → session → store (reading). Servers that share a database are
-//! a [`cluster`].
+//! A webhook comes in through [`http`] and is believed and read by [`ingest`]. [`log`] has the rules of what it does to its call, and
+//! [`store`] makes that durable. [`cluster`] announces it to the [`live::hub`] of this process and of others, and the [`live::feed`] or
+//! the [`live::session`] of each follower writes it. Below the routes, [`transport`] bounds connections and bodies.
 
 pub mod auth;
-pub mod backlog;
-pub mod bodies;
 pub mod cluster;
-pub mod connections;
-pub mod descriptors;
 pub mod embedded;
-pub mod error;
-mod http;
+pub mod http;
 pub mod ingest;
 pub mod live;
-pub mod origin;
+pub mod log;
 pub mod readiness;
-pub mod reaper;
 pub mod retention;
-pub mod routes;
 pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,19 +36,18 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use auth::Tokens;
-use cluster::{Cluster, Counted};
-use connections::{Connections, Limits};
+use cluster::{Broker, Bus, Cluster, Counted};
+use http::App;
+use http::cors::{Cors, Origins};
 use ingest::Ingest;
 use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
-use live::broker::Bus;
-use live::{Broker, Hub};
-use origin::{Cors, Origins};
+use live::Hub;
 use readiness::Readiness;
-use routes::App;
 use settings::Settings;
 use shutdown::Drain;
 use store::{Appender, Store};
+use transport::connections::{Connections, Limits};
 
 /// For each of the last writes of a server that ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -80,7 +72,7 @@ pub struct Server {
     address: SocketAddr,
     drain: Drain,
     /// Closes idle connections once the server listens; ended with the server.
-    reaper: Arc<parking_lot::Mutex<Option<reaper::Reaper>>>,
+    reaper: Arc<parking_lot::Mutex<Option<transport::reaper::Reaper>>>,
 }
 
 /// Resolves to the address once the server listens.
@@ -93,7 +85,7 @@ pub type Listening = oneshot::Receiver<SocketAddr>;
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), String> {
     let hub = Hub::start(&Handle::current()).map_err(|error| format!("cannot start threads: {error}"))?;
     let node = cluster::draw_name();
-    let (words, said) = mpsc::channel(live::broker::bus::WORDS);
+    let (words, said) = mpsc::channel(cluster::bus::WORDS);
     let mut background = Vec::new();
     let mut link = None;
     let broker = match joined(settings, &store, &node, &hub, words).await? {
@@ -112,7 +104,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
     let ingest = Arc::new(Ingest::new(checker, naming, appender.clone()));
     let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
-    background.push(spawn(live::sweep::run(store.clone(), hub.clone(), broker.bus().cloned())));
+    background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), broker.bus().cloned())));
     background.push(spawn(cluster.clone().converse(said, counted.clone())));
     if matches!(store, Store::Postgres { .. }) {
         background.push(spawn(cluster::beat(cluster.clone(), appender.clone())));
@@ -125,7 +117,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     }
     let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
     let connections = Connections::new(limits(settings));
-    let budget = bodies::Budget::new(settings.max_post_call_mib << 20);
+    let budget = transport::bodies::Budget::new(settings.max_post_call_mib << 20);
     let app = App {
         connections: connections.clone(),
         ingest,
@@ -133,7 +125,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         tokens: Tokens::of(&settings.jwt_secrets),
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
-        answers: routes::bounded::Answers::default(),
+        answers: http::large_answers::Answers::default(),
         budget: budget.clone(),
         max_post_call: settings.max_post_call_mib << 20,
         readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
@@ -149,20 +141,20 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let reaper = Arc::new(parking_lot::Mutex::new(None));
     let (patience, reaping) = (settings.patience, Arc::clone(&reaper));
     let unread = settings.timing.write_deadline;
-    let rocket = routes::mount(rocket::custom(config(settings)))
+    let rocket = http::mount(rocket::custom(config(settings)))
         .manage(app)
         // Empty: `http::protect` sets what it would, where that means something.
         .attach(Shield::new())
-        .attach(telemetry::RequestLog)
-        .attach(http::Rules { origins: origins.clone(), connections: connections.clone() })
+        .attach(http::request_log::RequestLog)
+        .attach(http::rules::Rules { origins: origins.clone(), connections: connections.clone() })
         .attach(Cors(origins))
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
-            if let Err(error) = backlog::prepare(address, unread) {
+            if let Err(error) = transport::listener::prepare(address, unread) {
                 warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
-            match reaper::start(address, connections.clone(), budget.clone(), patience) {
+            match transport::reaper::start(address, connections.clone(), budget.clone(), patience) {
                 Ok(reaper) => *reaping.lock() = Some(reaper),
                 Err(error) => {
                     warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")
@@ -181,8 +173,11 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
 /// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
 /// reserve.
 fn limits(settings: &Settings) -> Limits {
-    let left = descriptors::limit().map_or(u64::MAX, |limit| {
-        limit.saturating_sub(connections::reserve(limit)).saturating_sub(descriptors::count()).max(1)
+    let left = transport::descriptors::limit().map_or(u64::MAX, |limit| {
+        limit
+            .saturating_sub(transport::connections::reserve(limit))
+            .saturating_sub(transport::descriptors::count())
+            .max(1)
     });
     Limits {
         all: settings.max_connections.unwrap_or(left),
@@ -197,7 +192,7 @@ async fn joined(
     store: &Store,
     node: &str,
     hub: &Hub,
-    words: mpsc::Sender<live::broker::bus::Said>,
+    words: mpsc::Sender<cluster::bus::Said>,
 ) -> Result<Option<(Bus, JoinHandle<()>)>, String> {
     let Some(url) = &settings.redis_url else { return Ok(None) };
     if matches!(store, Store::Sqlite { .. }) {

@@ -9,32 +9,28 @@
 //!    others. The switch happens under the connection's lock, where the session compares its cursor with the feed's head;
 //!    the feed raises its head before it looks at any connection. So either the session sees the new head, or the feed
 //!    sees it settled: nobody is left behind.
-//! 5. The [`sweep`] compares heads with the database, for announcements that never came.
+//! 5. [`reconcile`](crate::cluster::reconcile) compares heads with the database, for announcements that never came.
 //!
 //! - [`hub`]: what is followed in this process, and every connection
 //! - [`feed`]: one followed call, or a part of its followers where there are many
-//! - `fanout`: the threads that run the feeds
-//! - [`wire`]: one connection's socket, output and subscriptions, shared by its session and its feeds
+//! - `workers`: the threads that run the feeds
+//! - [`connection`]: one connection's socket, output and subscriptions, shared by its session and its feeds
 //! - [`session`]: one connection's task: requests, catching up, pings, deadlines, close
 //! - [`socket`]: what a connection's bytes go through
-//! - [`broker`]: carries announcements, also between processes
 //! - [`probe`]: a follower inside the process, which shows whether the way of an event is open
 
-pub mod broker;
-mod commits;
-mod fanout;
+pub mod connection;
+mod delivery_watchers;
 pub mod feed;
-mod frame;
+pub(crate) mod frame;
 pub mod hub;
-mod limit;
-#[cfg(test)]
-mod model;
 pub mod probe;
+mod rate_limit;
+#[cfg(test)]
+mod reference_model;
 pub mod session;
 pub mod socket;
-pub mod sweep;
-pub mod wire;
+mod workers;
 
-pub use broker::Broker;
+pub use connection::Connection;
 pub use hub::Hub;
-pub use wire::Connection;

@@ -151,8 +151,8 @@ fn trouble(error: &StoreError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::Broker;
-    use crate::store::ledger::UnknownCalls;
+    use crate::cluster::Broker;
+    use crate::log::UnknownCalls;
 
     async fn readiness(dir: &std::path::Path) -> Readiness {
         let url = format!("sqlite://{}", dir.join("log.db").display());

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::log::{Delete, Op, Outcome};
 use crate::store::deliveries::Range;
-use crate::store::ledger::{Delete, Op, Outcome};
 use crate::store::{Appender, Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);

@@ -14,10 +14,10 @@ use url::Url;
 pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
-use crate::reaper::Patience;
+use crate::log::UnknownCalls;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
-use crate::store::ledger::UnknownCalls;
+use crate::transport::reaper::Patience;
 
 /// A text that no log, error or `Debug` shows.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,32 +1,30 @@
 //! The durable log: the only module that knows the databases' rows.
 //!
 //! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
-//! statements of the write path stand in `tx`. All writes go through [`append`], one transaction a batch; everything else
+//! statements of the write path stand in `transaction`. All writes go through [`writer`], one transaction a batch; everything else
 //! here reads.
 
-pub mod append;
 pub mod calls;
 pub mod cursors;
 pub mod deliveries;
 mod error;
 pub mod events;
-pub mod file;
-pub mod ledger;
-mod merge;
-#[cfg(test)]
-mod model;
 pub mod nodes;
 mod open;
-mod quick;
+mod postgres;
 pub mod recordings;
 #[cfg(test)]
+mod reference_model;
+pub mod sqlite;
+#[cfg(test)]
 pub(crate) mod testing;
-mod tx;
+mod transaction;
+pub mod writer;
 
-pub use append::{Appender, Submitted};
 pub use error::StoreError;
-pub use file::PathError;
 pub use open::{OpenError, transport_warning};
+pub use sqlite::file::PathError;
+pub use writer::{Appender, Submitted};
 
 use sqlx::{PgPool, SqlitePool};
 
@@ -38,13 +36,13 @@ pub enum Store {
     /// One file.
     Sqlite {
         /// The only connection that writes.
-        writer: tx::SqliteWriter,
+        writer: sqlite::write::Writer,
         /// Read-only connections.
         readers: SqlitePool,
         /// Read-only connections for what is looked up at once.
-        quick: quick::QuickReaders,
+        quick: sqlite::inline_reads::QuickReaders,
         /// Makes this process the only one that uses the file, and notices that it was deleted or replaced.
-        guard: file::FileGuard,
+        guard: sqlite::file::FileGuard,
     },
     /// A PostgreSQL database, which several server processes may share.
     Postgres {

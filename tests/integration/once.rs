@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallStatus, Identifier, Timestamp};
+use callscope_server::log::{Op, Patch, Register, UnknownCalls, Wake};
 use callscope_server::store::events::Page;
-use callscope_server::store::ledger::{Op, Patch, Register, UnknownCalls, Wake};
 use callscope_server::store::{Appender, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};

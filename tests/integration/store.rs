@@ -2,7 +2,7 @@
 
 use callscope_common::Timestamp;
 use callscope_common::api::NewCall;
-use callscope_server::store::ledger::{Op, Register, UnknownCalls};
+use callscope_server::log::{Op, Register, UnknownCalls};
 use callscope_server::store::{Appender, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};

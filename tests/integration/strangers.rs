@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callscope_common::signature::sign;
-use callscope_server::routes::App;
+use callscope_server::http::App;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
 use callscope_tests::server::{SECRET, environment, forged, http, now, post_signed};

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::naming::Naming;
 use super::recording;
-use crate::store::ledger::{CallFailure, CallResult, Change, Ending, Names, Turn};
+use crate::log::{CallFailure, CallResult, Change, Ending, Names, Turn};
 
 /// Longest message of a turn, in bytes of UTF-8.
 const MAX_MESSAGE: usize = 65_536;

@@ -11,7 +11,7 @@ use proptest::sample::{Index, select};
 
 use super::naming::{Links, Naming};
 use super::{Incoming, read};
-use crate::store::ledger::{Change, Delivery, Route};
+use crate::log::{Change, Delivery, Route};
 
 /// A JSON value that keeps the order and the repetitions of its keys, and numbers as they are spelled.
 #[derive(Debug, Clone)]

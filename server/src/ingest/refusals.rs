@@ -219,7 +219,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ledger::Route;
+    use crate::log::Route;
 
     fn incoming() -> Incoming {
         Incoming { route: Route::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }

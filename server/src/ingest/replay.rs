@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::{Incoming, Ingest, read, sameness};
+use crate::log::{Answer, Op, Outcome, Route, Sameness};
 use crate::store::StoreError;
-use crate::store::ledger::{Answer, Op, Outcome, Route, Sameness};
 
 /// Kept beside a replay's own headers: what it replays, and who asked for it.
 const REPLAY_OF: &str = "Callscope-Replay-Of";

@@ -16,10 +16,10 @@ use slab::Slab;
 use tokio::task;
 use tracing::debug;
 
+use super::connection::{Connection, Fate, Offered};
 use super::frame::{Bytes, join};
 use super::hub::Hub;
 use super::probe;
-use super::wire::{Connection, Fate, Offered};
 use inbox::Inbox;
 use ring::Ring;
 
@@ -34,7 +34,7 @@ const SLICE: usize = if cfg!(test) { 1 } else { 250 };
 pub struct Feed {
     /// Which call.
     pub call_id: CallId,
-    /// Which of the [`fanout`](super::fanout)'s lanes runs it.
+    /// Which of the [`fanout`](super::workers)'s lanes runs it.
     pub(super) lane: usize,
     head: AtomicI64,
     ended: AtomicBool,

@@ -12,14 +12,14 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::commits::Commits;
-use super::fanout::{Fanout, Turn};
+use super::connection::{Connection, Fate, Leave};
+use super::delivery_watchers::Commits;
 use super::feed::{Announced, Feed, Item};
 use super::frame::text_frame;
 use super::probe;
-use super::wire::{Connection, Fate, Leave};
+use super::workers::{Fanout, Turn};
+use crate::log::Wake;
 use crate::shutdown::Drain;
-use crate::store::ledger::Wake;
 
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;

@@ -9,8 +9,8 @@ use callscope_common::{CallId, Timestamp};
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::Hub;
+use super::connection::{Connection, Subscription};
 use super::feed::Feed;
-use super::wire::{Connection, Subscription};
 use crate::auth::{Identity, Role};
 
 /// The call that only probes follow; it is in no database.

@@ -27,11 +27,11 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::info;
 use tungstenite::Message;
 
+use super::connection::{Connection, Leave, Subscription};
 use super::feed::Feed;
 use super::hub::Hub;
-use super::limit::Limit;
+use super::rate_limit::Limit;
 use super::socket::Socket;
-use super::wire::{Connection, Leave, Subscription};
 use crate::auth::Identity;
 use crate::store::{Store, StoreError};
 use codec::{Codec, Next};

@@ -14,11 +14,11 @@ use super::keys::{KEYS, Key, PREFIX, is_unknown, nearest, variable};
 use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
-use crate::reaper::Patience;
+use crate::log::UnknownCalls;
 use crate::retention::Kept;
 use crate::shutdown::Drain;
-use crate::store::file;
-use crate::store::ledger::UnknownCalls;
+use crate::store::sqlite::file;
+use crate::transport::reaper::Patience;
 
 /// The settings file in the working directory.
 const FILE: &str = "callscope.toml";
@@ -333,7 +333,7 @@ impl Raw {
 
     fn redis_url(&self) -> Result<Option<Secret>, SettingsError> {
         let Some(url) = self.optional("redis_url")? else { return Ok(None) };
-        match crate::live::broker::address(url.trim()) {
+        match crate::cluster::address(url.trim()) {
             Ok(_) => Ok(Some(Secret::new(url.trim().to_owned()))),
             Err(expected) => Err(self.wrong("redis_url", expected)),
         }

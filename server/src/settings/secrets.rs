@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Origin, Secret};
-use crate::store::file;
+use crate::store::sqlite::file;
 
 const FILE: &str = "callscope.secrets.toml";
 

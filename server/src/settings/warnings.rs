@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Settings;
-use crate::store::{file, transport_warning};
+use crate::store::sqlite::file;
+use crate::store::transport_warning;
 
 /// Shorter secrets can be guessed by trying, given one signed delivery.
 const SHORTEST_SECRET: usize = 16;

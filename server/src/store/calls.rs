@@ -8,8 +8,8 @@ use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
 
-use super::ledger::{Call, Touched};
 use super::{Store, StoreError, on_pool};
+use crate::log::{Call, Touched};
 
 /// A row of `calls`.
 #[derive(Debug, Clone, sqlx::FromRow)]

@@ -289,7 +289,7 @@ impl TryFrom<Row> for DeliveryView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ledger::new_id;
+    use crate::log::new_id;
 
     #[test]
     fn ids_are_found_by_their_time() {

@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::Store;
-use super::file::{self, FileGuard, FileLock, PathError};
-use super::quick::QuickReaders;
-use super::tx::WriteConnection;
+use super::sqlite::file::{self, FileGuard, FileLock, PathError};
+use super::sqlite::inline_reads::QuickReaders;
+use super::sqlite::write::WriteConnection;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
 fn older_may_start(mut migrations: Migrator) -> Migrator {

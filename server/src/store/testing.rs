@@ -4,7 +4,7 @@ use callscope_common::Timestamp;
 use tempfile::TempDir;
 
 use super::Store;
-use super::ledger::{Change, Delivery, Op, Route, Sameness, new_id};
+use crate::log::{Change, Delivery, Op, Route, Sameness, new_id};
 
 /// A new SQLite database, gone with the value.
 pub(crate) struct Scratch {

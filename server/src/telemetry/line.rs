@@ -68,7 +68,7 @@ fn shorten(fields: &mut Map<String, Value>, field: Option<(String, usize)>, exce
 }
 
 /// A path as it is logged.
-pub(super) fn path(path: &str) -> std::borrow::Cow<'_, str> {
+pub fn path(path: &str) -> std::borrow::Cow<'_, str> {
     match path.char_indices().nth(PATH) {
         Some((end, _)) => format!("{}…", &path[..end]).into(),
         None => path.into(),

@@ -4,7 +4,7 @@
 
 use callscope_common::protocol::{ClientMessage, From};
 use callscope_common::{Identifier, Timestamp};
-use callscope_server::routes::query::{cursor, number, plain, time};
+use callscope_server::http::query::{cursor, number, plain, time};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

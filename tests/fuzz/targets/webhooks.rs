@@ -8,7 +8,7 @@ use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
 use callscope_common::{CallData, Timestamp};
 use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
-use callscope_server::store::ledger::{Change, Names, Route, Sameness};
+use callscope_server::log::{Change, Names, Route, Sameness};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -11,9 +11,9 @@ use callscope_common::{CallId, Seq};
 use tracing::debug;
 
 use super::{ROUNDS, Reader, Session, in_time};
+use crate::live::connection::Fate;
 use crate::live::feed::{Feed, JOINED_BYTES};
 use crate::live::frame::{join, text_frame};
-use crate::live::wire::Fate;
 use crate::store::StoreError;
 use crate::store::events::Page;
 

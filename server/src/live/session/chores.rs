@@ -7,7 +7,7 @@ use callscope_common::protocol::{CallMerged, CloseReason, ErrorCode, ErrorMessag
 use callscope_common::{Cursor, Identifier};
 
 use super::{Reader, Session, in_time};
-use crate::live::wire::{Fate, Leave};
+use crate::live::connection::{Fate, Leave};
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 

@@ -19,8 +19,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use tungstenite::{Bytes, Message};
 
 use super::{CLOSE_GRACE, MAX_WAITING, READ_BUFFER};
+use crate::live::connection::Wire;
 use crate::live::frame::read_into;
-use crate::live::wire::Wire;
 
 /// What a session waits for.
 pub(super) enum Next {

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tungstenite::Message;
 
 use super::codec::{Codec, Next};
+use crate::live::connection::Wire;
 use crate::live::frame::text_frame;
 use crate::live::socket::Socket;
-use crate::live::wire::Wire;
 
 /// Serves an upgraded socket until it ends. Messages over `limit` bytes end it.
 pub async fn run(io: impl Into<Socket>, limit: usize) {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tungstenite::Message;
 
 use super::codec::{Codec, Next};
-use crate::live::wire::Wire;
+use crate::live::connection::Wire;
 
 /// What came of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]

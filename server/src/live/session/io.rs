@@ -9,7 +9,7 @@ use callscope_common::protocol::{CloseReason, ErrorCode, ErrorMessage, ServerMes
 use super::Session;
 use super::codec::Next;
 use crate::live::frame::text_frame;
-use crate::live::limit::Allowed;
+use crate::live::rate_limit::Allowed;
 
 /// Bytes without a whole message among them that count as one.
 const PIECES: usize = 8 * 1024;

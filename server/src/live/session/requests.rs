@@ -12,8 +12,8 @@ use tracing::warn;
 use tungstenite::Message;
 
 use super::{Pending, Session, in_time};
-use crate::live::limit::Allowed;
-use crate::live::wire::Subscription;
+use crate::live::connection::Subscription;
+use crate::live::rate_limit::Allowed;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 

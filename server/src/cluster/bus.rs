@@ -1,0 +1,563 @@
+//! This process's link to the others that share its database.
+//!
+//! Whether the link works is seen by what it carries: a beat goes out several times a second and must come back. While none
+//! does, the link is *down*. While another process that is alive is not heard of, the news is not *whole*. Then the sweep looks
+//! more often; it looks at once where another process tells that it had to drop announcements.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use callscope_common::CallId;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{select, spawn};
+use tracing::{debug, info, warn};
+
+use super::message::{Body, Word, call_of, decode, encode};
+use super::redis::{OnPush, Pushed, Redis, address};
+use super::seal::{Forged, Seal};
+use crate::live::Hub;
+use crate::log::Wake;
+use crate::settings::Secret;
+use crate::telemetry::refusals;
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_millis(200);
+/// Without a beat that came back, the link is down.
+const SILENCE: Duration = Duration::from_millis(600);
+/// Without one for so long, the connection is given up and made anew.
+const GIVE_UP: Duration = Duration::from_secs(3);
+/// For what is sent to be taken.
+const SEND_DEADLINE: Duration = Duration::from_millis(500);
+/// Between two tries to connect, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Announcements that wait for Redis. Beyond that they are dropped: the sweep of the others finds what they said.
+const QUEUE: usize = 1_024;
+/// Most of them written at once.
+const BATCH: usize = 64;
+/// Questions and answers that wait to be read; beyond that they are dropped, and their askers told of no answer.
+pub const WORDS: usize = 1_024;
+
+/// Handle to the link; cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: String,
+    seal: Seal,
+    hub: Hub,
+    queue: mpsc::Sender<Outgoing>,
+    words: mpsc::Sender<Said>,
+    is_up: AtomicBool,
+    news: watch::Sender<News>,
+    peers: Mutex<Peers>,
+    /// Announcements were dropped, and the others were not told yet.
+    has_dropped: AtomicBool,
+    lost: Notify,
+    began: Instant,
+    /// When each channel last brought a beat back, in microseconds since `began`; 0 for not yet.
+    echoes: RwLock<Vec<AtomicU64>>,
+    counters: Counters,
+}
+
+/// The other processes.
+#[derive(Debug, Default)]
+struct Peers {
+    /// Those that are alive, by the database.
+    alive: Vec<String>,
+    /// When each was last heard of.
+    heard: HashMap<String, Instant>,
+}
+
+/// How far the others' announcements can be relied on. Each change is a reason to compare heads at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// Whether the link is up and all who are alive are heard of.
+    pub is_whole: bool,
+    /// How often another process said that it had dropped announcements.
+    pub gaps: u64,
+}
+
+/// Since the process began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages given to Redis.
+    pub published: AtomicU64,
+    /// Messages of other processes taken in.
+    pub received: AtomicU64,
+    /// Messages that were not believed: forged, altered, late or repeated.
+    pub refused: AtomicU64,
+    /// Announcements that were not sent, since the link was down or full.
+    pub dropped: AtomicU64,
+}
+
+enum Outgoing {
+    Wakes(Vec<Wake>),
+    /// A message that is written already, and not sealed yet.
+    Text(String),
+}
+
+/// What another process asks or answers.
+#[derive(Debug)]
+pub struct Said {
+    /// Which process.
+    pub from: String,
+    /// What it says.
+    pub word: Word,
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("node", &self.shared.node).field("is_up", &self.is_up()).finish()
+    }
+}
+
+impl Bus {
+    /// Links this process, called `node`, to all that use the same `name` at the Redis of `url`. What others announce goes
+    /// to `hub`, what they ask and answer to `words`. Only those are believed that know one of `secrets`. Redis need not be there: it is looked for until the task is aborted.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn start(
+        url: &Secret,
+        secrets: &[Secret],
+        name: &str,
+        node: &str,
+        hub: Hub,
+        words: mpsc::Sender<Said>,
+    ) -> Result<(Self, JoinHandle<()>), &'static str> {
+        let address = address(url.expose())?;
+        let (queue, outgoing) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            node: node.to_owned(),
+            seal: Seal::new(secrets, name, node),
+            hub,
+            queue,
+            words,
+            is_up: AtomicBool::new(false),
+            news: watch::Sender::new(News::default()),
+            peers: Mutex::default(),
+            has_dropped: AtomicBool::new(false),
+            lost: Notify::new(),
+            began: Instant::now(),
+            echoes: RwLock::default(),
+            counters: Counters::default(),
+        });
+        let task = spawn(run(Arc::clone(&shared), address, name.to_owned(), outgoing));
+        Ok((Self { shared }, task))
+    }
+
+    /// Whether announcements reach the others, as far as is known.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.shared.is_up()
+    }
+
+    /// Follows how far the others' announcements can be relied on.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.shared.news.subscribe()
+    }
+
+    /// Says which other processes are alive, and so must be heard of.
+    pub fn expect(&self, alive: Vec<String>) {
+        let mut peers = self.shared.peers.lock();
+        peers.heard.retain(|peer, _| alive.contains(peer));
+        peers.alive = alive;
+        drop(peers);
+        self.shared.take_stock();
+    }
+
+    /// Waits until everything announced so far is on its way.
+    pub async fn flush(&self) {
+        while self.is_up() && self.shared.queue.capacity() < QUEUE {
+            sleep(BEAT / 10).await;
+        }
+    }
+
+    /// Counters since the process began.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Announces to the other processes. Never blocks; what cannot go out now is dropped.
+    pub(super) fn announce(&self, wakes: Vec<Wake>) {
+        // A repeat changes nothing, so it leaves nothing to announce.
+        if !wakes.is_empty() {
+            self.send(Outgoing::Wakes(wakes));
+        }
+    }
+
+    /// Asks all other processes, or answers one of them.
+    pub fn say(&self, word: Word) {
+        if let Ok(text) = serde_json::to_string(&Body::Word(word)) {
+            self.send(Outgoing::Text(text));
+        }
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        if !self.is_up() || self.shared.queue.try_send(outgoing).is_err() {
+            self.shared.drop_one();
+        }
+    }
+}
+
+/// Connects and serves, again and again.
+async fn run(
+    shared: Arc<Shared>,
+    address: redis::ConnectionInfo,
+    name: String,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let mut wait = RETRY.0;
+    let mut has_said = false;
+    loop {
+        let on_push: OnPush = {
+            let shared = Arc::clone(&shared);
+            Arc::new(move |pushed| shared.on_push(pushed))
+        };
+        // Whatever an earlier connection said of its end is past.
+        let _ = futures_util::FutureExt::now_or_never(shared.lost.notified());
+        let ended = match Redis::connect(&address, &name, on_push).await {
+            Ok(redis) => {
+                let ended = shared.serve(redis, &mut outgoing).await;
+                if shared.oldest_echo() > Duration::ZERO {
+                    (wait, has_said) = (RETRY.0, false);
+                }
+                ended
+            }
+            Err(error) => error.to_string(),
+        };
+        shared.is_up.store(false, Ordering::SeqCst);
+        shared.take_stock();
+        shared.echoes.write().clear();
+        while outgoing.try_recv().is_ok() {
+            shared.drop_one();
+        }
+        if !std::mem::replace(&mut has_said, true) {
+            warn!(why = ?ended, "no link to the other servers; the sweep finds their events");
+        }
+        debug!(why = ?ended, ?wait, "connecting to Redis again");
+        sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+impl Shared {
+    /// Until the connection is of no use any more; says why.
+    async fn serve(&self, mut redis: Redis, outgoing: &mut mpsc::Receiver<Outgoing>) -> String {
+        *self.echoes.write() = (0..redis.channels()).map(|_| AtomicU64::new(0)).collect();
+        let connected = self.began.elapsed();
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let own = |body: Body<'_>| serde_json::to_string(&body).unwrap_or_default();
+        let (beat, gap) = (own(Body::Beat), own(Body::Gap));
+        loop {
+            let messages = select! {
+                () = self.lost.notified() => return "the connection broke".into(),
+                _ = beats.tick() => {
+                    let silence = self.began.elapsed().saturating_sub(self.oldest_echo().max(connected));
+                    if silence > GIVE_UP {
+                        return "what is sent does not come back".into();
+                    }
+                    if silence > SILENCE && self.is_up.swap(false, Ordering::SeqCst) {
+                        warn!("what is sent to Redis does not come back; the sweep finds the other servers' events");
+                    }
+                    self.take_stock();
+                    let mut messages: Vec<_> =
+                        (0..redis.channels()).map(|channel| (channel, beat.clone())).collect();
+                    if self.is_up() && self.has_dropped.swap(false, Ordering::SeqCst) {
+                        messages.push((0, gap.clone()));
+                    }
+                    messages
+                }
+                first = outgoing.recv() => {
+                    let mut batch = vec![first.expect("the queue's other end is in `self`")];
+                    while batch.len() < BATCH && let Ok(next) = outgoing.try_recv() {
+                        batch.push(next);
+                    }
+                    self.write(&batch, redis.channels())
+                }
+            };
+            // Sealed as they go out: each channel's counters rise.
+            let seal = |(channel, body): (usize, String)| Some((channel, self.seal.seal(channel, &body)?));
+            let messages: Vec<_> = messages.into_iter().filter_map(seal).collect();
+            if messages.is_empty() {
+                continue;
+            }
+            self.counters.published.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            match timeout(SEND_DEADLINE, redis.publish(&messages)).await {
+                Ok(Ok(())) => {}
+                failed => {
+                    self.drop_one();
+                    return failed.map_or("Redis takes nothing in".into(), |error| format!("{error:?}"));
+                }
+            }
+        }
+    }
+
+    /// Puts what goes out into one message a channel and kind.
+    fn write(&self, batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
+        let mut messages = Vec::new();
+        let mut wakes: Vec<Vec<&Wake>> = vec![Vec::new(); channels];
+        for outgoing in batch {
+            match outgoing {
+                Outgoing::Wakes(list) => {
+                    list.iter().for_each(|wake| wakes[channel(call_of(wake), channels)].push(wake))
+                }
+                Outgoing::Text(text) => messages.push((0, text.clone())),
+            }
+        }
+        for (channel, wakes) in wakes.iter().enumerate().filter(|(_, wakes)| !wakes.is_empty()) {
+            if let Some(text) = encode(wakes) {
+                messages.push((channel, text));
+            }
+        }
+        messages
+    }
+
+    fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::SeqCst)
+    }
+
+    /// How long after `began` the slowest channel's last beat came back.
+    fn oldest_echo(&self) -> Duration {
+        let oldest = self.echoes.read().iter().map(|echo| echo.load(Ordering::Relaxed)).min();
+        Duration::from_micros(oldest.unwrap_or(0))
+    }
+
+    fn on_push(&self, pushed: Pushed<'_>) {
+        let (channel, payload) = match pushed {
+            Pushed::Message { channel, payload } => (channel, payload),
+            Pushed::Lost => return self.lost.notify_one(),
+        };
+        let opened = match self.seal.open(channel, payload) {
+            Ok(opened) => opened,
+            Err(forged) => return self.refuse(forged),
+        };
+        let is_own = opened.from == self.node;
+        if !is_own {
+            self.hear_of(&opened.from);
+        }
+        let body = match serde_json::from_str(opened.body) {
+            Ok(body) => body,
+            Err(error) => return debug!(%error, "another server's message cannot be read"),
+        };
+        match body {
+            Body::Beat if is_own => self.on_echo(channel),
+            Body::News(news) if !is_own => {
+                self.counters.received.fetch_add(1, Ordering::Relaxed);
+                self.hub.announce(decode(news));
+            }
+            Body::Gap if !is_own => self.news.send_modify(|news| news.gaps += 1),
+            // Full: the asker hears of no answer in time.
+            Body::Word(word) if !is_own => drop(self.words.try_send(Said { from: opened.from.into_owned(), word })),
+            _ => {}
+        }
+    }
+
+    fn refuse(&self, forged: Forged) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let why = forged.as_str();
+        if refusals::may_log(|| format!("message over Redis: {why}")) {
+            warn!(why, "a message over Redis is not believed");
+        }
+    }
+
+    fn on_echo(&self, channel: usize) {
+        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(echo) = self.echoes.read().get(channel) {
+            echo.store(now, Ordering::Relaxed);
+        }
+        let is_whole = self.began.elapsed().saturating_sub(self.oldest_echo()) <= SILENCE;
+        if is_whole && !self.is_up.swap(true, Ordering::SeqCst) {
+            info!("linked to the other servers");
+            self.take_stock();
+        }
+    }
+
+    fn hear_of(&self, peer: &str) {
+        let mut peers = self.peers.lock();
+        match peers.heard.get_mut(peer) {
+            Some(heard) => *heard = Instant::now(),
+            None => {
+                peers.heard.insert(peer.to_owned(), Instant::now());
+            }
+        }
+    }
+
+    fn drop_one(&self) {
+        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        self.has_dropped.store(true, Ordering::SeqCst);
+    }
+
+    /// Finds out whether the news is whole.
+    fn take_stock(&self) {
+        let is_whole = self.is_up() && {
+            let peers = self.peers.lock();
+            let is_heard = |peer| peers.heard.get(peer).is_some_and(|heard: &Instant| heard.elapsed() < SILENCE);
+            peers.alive.iter().all(is_heard)
+        };
+        self.news.send_if_modified(|news| std::mem::replace(&mut news.is_whole, is_whole) != is_whole);
+    }
+}
+
+/// Which channel carries a call's announcements.
+fn channel(call_id: Option<CallId>, channels: usize) -> usize {
+    // The last bytes of a UUID of version 7 are random.
+    call_id.map_or(0, |call_id| usize::from(call_id.as_bytes()[15]) % channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cluster::Broker;
+    use crate::live::probe::{CALL, Probe};
+
+    fn secrets() -> [Secret; 1] {
+        [Secret::new("0123456789abcdef0123456789abcdef".into())]
+    }
+
+    fn bus(node: &str, name: &str, hub: &Hub) -> (Bus, mpsc::Receiver<Said>) {
+        let url = std::env::var("CALLSCOPE_TEST_REDIS")
+            .expect("CALLSCOPE_TEST_REDIS names no Redis; tests/run starts one and sets it");
+        let (words, said) = mpsc::channel(WORDS);
+        let (bus, _) = Bus::start(&Secret::new(url), &secrets(), name, node, hub.clone(), words).expect("a URL");
+        (bus, said)
+    }
+
+    async fn up(bus: &Bus) {
+        bus.news().wait_for(|news| news.is_whole).await.expect("the link comes about");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_process_that_falls_silent_or_dropped_something_is_noticed() {
+        let name = Uuid::new_v4().to_string();
+        let (here, _here) = bus("here", &name, &Hub::default());
+        let url = Secret::new(std::env::var("CALLSCOPE_TEST_REDIS").expect("set"));
+        let (words, _said) = mpsc::channel(WORDS);
+        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::default(), words).expect("a URL");
+        up(&here).await;
+        up(&there).await;
+        here.expect(vec!["there".into()]);
+        up(&here).await;
+        there.shared.drop_one();
+        here.news().wait_for(|news| news.gaps == 1).await.expect("it says so");
+        task.abort();
+        here.news().wait_for(|news| !news.is_whole).await.expect("its silence is noticed");
+        assert!(here.is_up());
+        here.expect(Vec::new());
+        up(&here).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_one_announces_another_hears_and_strangers_do_not() {
+        let name = Uuid::new_v4().to_string();
+        let hubs = [Hub::default(), Hub::default(), Hub::default()];
+        let (here, _here) = bus("here", &name, &hubs[0]);
+        let (there, _there) = bus("there", &name, &hubs[1]);
+        let (stranger, _stranger) = bus("stranger", "another cluster", &hubs[2]);
+        for bus in [&here, &there, &stranger] {
+            up(bus).await;
+        }
+        let mut probe = Probe::new(&hubs[1]);
+        let broker = Broker::Joined(hubs[0].clone(), here);
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        probe.hears("a word").await.expect("the pipe stands");
+        assert_eq!(there.counters().received.load(Ordering::Relaxed), 1);
+        assert_eq!(stranger.counters().received.load(Ordering::Relaxed), 0);
+        // Nothing to say, or nothing that may be said, is no reason to hang up.
+        let too_long = format!("{:?}", "x".repeat(100_000)).into();
+        broker.announce(Vec::new());
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: too_long }]);
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
+        probe.hears("another").await.expect("the pipe stands");
+        assert!(broker.bus().is_some_and(Bus::is_up));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn questions_and_answers_find_their_way() {
+        let name = Uuid::new_v4().to_string();
+        let (here, mut asked) = bus("here", &name, &Hub::default());
+        let (there, mut said) = bus("there", &name, &Hub::default());
+        up(&here).await;
+        up(&there).await;
+        let id = Uuid::new_v4();
+        let text = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
+        here.say(Word::Ask { id, question: text("\"how many\"") });
+        let Some(Said { from, word: Word::Ask { id: heard, question } }) = said.recv().await else {
+            panic!("no question")
+        };
+        assert_eq!((&*from, heard, question.get()), ("here", id, "\"how many\""));
+        there.say(Word::Answer { id, part: text("[3]"), is_last: true });
+        let Some(Said { from, word: Word::Answer { part, is_last: true, .. } }) = asked.recv().await else {
+            panic!("no answer")
+        };
+        assert_eq!((&*from, part.get()), ("there", "[3]"));
+    }
+
+    /// Whoever may publish in the channel can neither show, end, ask nor answer anything.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_a_stranger_publishes_is_refused_and_counted() {
+        let name = Uuid::new_v4().to_string();
+        let hubs = [Hub::default(), Hub::default()];
+        let (here, mut asked) = bus("here", &name, &hubs[0]);
+        let (there, _there) = bus("there", &name, &hubs[1]);
+        up(&here).await;
+        up(&there).await;
+        let mut probe = Probe::new(&hubs[0]);
+        let channel = format!("callscope:{name}");
+        let url = std::env::var("CALLSCOPE_TEST_REDIS").expect("set");
+        let client = redis::Client::open(url).expect("a URL");
+        // What one of us said, to be repeated and altered.
+        let mut listener = client.get_async_pubsub().await.expect("Redis");
+        listener.subscribe(&channel).await.expect("subscribed");
+        let mut heard = Box::pin(listener.into_on_message());
+        let broker = Broker::Joined(hubs[1].clone(), there.clone());
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        let said = loop {
+            let message = futures_util::StreamExt::next(&mut heard).await.expect("a message");
+            let payload: String = message.get_payload().expect("text");
+            if payload.contains("a word") {
+                break payload;
+            }
+        };
+        probe.hears("a word").await.expect("the true one is shown");
+        let received = here.counters().received.load(Ordering::Relaxed);
+        let refused = here.counters().refused.load(Ordering::Relaxed);
+        let id = Uuid::new_v4();
+        let mut publisher = client.get_multiplexed_async_connection().await.expect("Redis");
+        let forged = [
+            format!(
+                r#"{{"from":"there","body":{{"news":[{{"partial":{{"call_id":"{CALL}","frame":{{"text":"forged"}}}}}}]}}}}"#
+            ),
+            format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":"connections"}}}}}}}}"#),
+            format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":{{"kick":"{id}"}}}}}}}}}}"#),
+            r#"{"from":"there","body":"gap"}"#.into(),
+            said.replace("a word", "forged"),
+            said.clone(),
+            String::new(),
+        ];
+        for message in &forged {
+            let _: i64 =
+                redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
+        }
+        // What comes behind them in the channel shows that they were all looked at.
+        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
+        probe.hears("the next").await.expect("the true one is shown");
+        assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
+        assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);
+        assert_eq!(here.news().borrow().gaps, 0);
+        assert!(asked.try_recv().is_err(), "nothing is asked or answered");
+    }
+}

@@ -1,0 +1,80 @@
+//! Signs of life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callscope_common::CallId;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use super::Cluster;
+use crate::log::Op;
+use crate::store::nodes::{Beat, NodeRow};
+use crate::store::{Appender, StoreError};
+
+/// Between two signs of life.
+const EVERY: Duration = Duration::from_secs(4);
+/// A process that gave none for so long is taken for dead.
+const DEAD_AFTER: Duration = Duration::from_secs(12);
+/// For the list of processes to be read.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Writes signs of life until the task is aborted.
+pub async fn beat(cluster: Cluster, appender: Appender) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = cluster.sign(&appender, None).await {
+            // The write path has said so already.
+            debug!(%error, "no sign of life could be written");
+        }
+        if let Some(bus) = cluster.shared.broker.bus() {
+            let others = cluster.nodes().await.into_iter().map(|row| row.node);
+            bus.expect(others.filter(|node| node != cluster.node()).collect());
+        }
+    }
+}
+
+impl Cluster {
+    /// Writes one sign of life, which `probe` follows through to a feed.
+    ///
+    /// # Errors
+    /// The write path's.
+    pub async fn sign(&self, appender: &Appender, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
+        let beat = Beat {
+            node: self.shared.node.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            address: self.address(),
+            started_at: self.shared.started_at,
+            probe,
+        };
+        appender.submit(Op::Beat(Arc::new(beat))).await.map(drop)
+    }
+
+    /// Takes this process off the list.
+    ///
+    /// # Errors
+    /// The write path's.
+    pub async fn leave(&self, appender: &Appender) -> Result<(), StoreError> {
+        appender.submit(Op::Leave(self.shared.node.clone())).await.map(drop)
+    }
+
+    /// The processes that were seen lately, this one among them; as last known, where the database does not answer.
+    pub async fn nodes(&self) -> Vec<NodeRow> {
+        if let Ok(Ok(rows)) = timeout(READ_DEADLINE, self.shared.store.nodes(DEAD_AFTER)).await {
+            *self.shared.peers.lock() = rows;
+        }
+        let mut nodes = self.shared.peers.lock().clone();
+        if !nodes.iter().any(|row| row.node == self.shared.node) {
+            nodes.push(NodeRow {
+                node: self.shared.node.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                address: self.address(),
+                started_at: self.shared.started_at.as_micros(),
+                age: 0,
+            });
+        }
+        nodes
+    }
+}

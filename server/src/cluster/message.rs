@@ -1,0 +1,241 @@
+//! What server processes say to each other: JSON, so that processes of different versions understand each other.
+//!
+//! A frame travels as the JSON text it is, byte for byte. A message that cannot be read is dropped; the sweep makes up for it.
+
+use callscope_common::event::EventKind;
+use callscope_common::{CallId, Identifier, Seq};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::log::Wake;
+
+/// A longer frame is not carried: the followers elsewhere read it from the database.
+const MAX_FRAME: usize = 32 * 1024;
+/// Nor are more bytes of frames than this in one message: Redis cuts off subscribers that have too much waiting for them.
+const MAX_FRAMES: usize = 1 << 20;
+
+/// A message; [`seal`](super::seal) says who sent it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Body<'m> {
+    /// Comes back to its sender: what proves the way there and back.
+    Beat,
+    /// Announcements were dropped: heads are to be compared.
+    Gap,
+    #[serde(borrow)]
+    News(Vec<News<'m>>),
+    Word(Word),
+}
+
+/// A [`Wake`] on its way.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum News<'m> {
+    Events {
+        call_id: CallId,
+        first: Seq,
+        #[serde(borrow)]
+        events: Vec<(&'m str, &'m RawValue)>,
+    },
+    /// The log reaches this far; the frames are too long to be carried.
+    Head {
+        call_id: CallId,
+        head: Seq,
+        ended: bool,
+    },
+    Partial {
+        call_id: CallId,
+        #[serde(borrow)]
+        frame: &'m RawValue,
+    },
+    Named {
+        identifier: Identifier,
+    },
+    Merged {
+        from: CallId,
+        into: CallId,
+    },
+    Deleted {
+        call_id: CallId,
+    },
+}
+
+/// A question to all processes, or an answer to one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// It wants to know.
+    Ask {
+        /// Which question an answer belongs to.
+        id: Uuid,
+        /// The question.
+        question: Box<RawValue>,
+    },
+    /// It answers a question.
+    Answer {
+        /// Which question.
+        id: Uuid,
+        /// A part of the answer.
+        part: Box<RawValue>,
+        /// Whether it was the last part.
+        is_last: bool,
+    },
+}
+
+/// The call whose channel an announcement takes; `None` for what is of no one call.
+pub(super) fn call_of(wake: &Wake) -> Option<CallId> {
+    match wake {
+        Wake::Events { call_id, .. }
+        | Wake::Head { call_id, .. }
+        | Wake::Partial { call_id, .. }
+        | Wake::Deleted { call_id } => Some(*call_id),
+        Wake::Merged { from, .. } => Some(*from),
+        Wake::Named { .. } => None,
+    }
+}
+
+/// Writes announcements as one message.
+pub(super) fn encode(wakes: &[&Wake]) -> Option<String> {
+    let mut news = Vec::with_capacity(wakes.len());
+    let mut room = MAX_FRAMES;
+    for wake in wakes {
+        match wake {
+            Wake::Events { call_id, first, events } => push_events(&mut news, *call_id, *first, events, &mut room),
+            Wake::Head { call_id, head, ended } => {
+                news.push(News::Head { call_id: *call_id, head: *head, ended: *ended });
+            }
+            Wake::Partial { call_id, frame } => match raw(frame, &mut room) {
+                Some(frame) => news.push(News::Partial { call_id: *call_id, frame }),
+                // The latest wins: one that is not shown is no loss.
+                None => continue,
+            },
+            Wake::Named { identifier } => news.push(News::Named { identifier: identifier.clone() }),
+            Wake::Merged { from, into } => news.push(News::Merged { from: *from, into: *into }),
+            Wake::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
+        }
+    }
+    serde_json::to_string(&Body::News(news)).ok()
+}
+
+fn push_events<'m>(
+    news: &mut Vec<News<'m>>,
+    call_id: CallId,
+    first: Seq,
+    events: &'m [(EventKind, std::sync::Arc<str>)],
+    room: &mut usize,
+) {
+    let mut run: Vec<(&str, &RawValue)> = Vec::new();
+    let mut start = first;
+    for (seq, (kind, frame)) in (first..).zip(events) {
+        if let Some(frame) = raw(frame, room) {
+            run.push((kind.as_str(), frame));
+            continue;
+        }
+        if !run.is_empty() {
+            news.push(News::Events { call_id, first: start, events: std::mem::take(&mut run) });
+        }
+        news.push(News::Head { call_id, head: seq, ended: *kind == EventKind::CallCompleted });
+        start = seq + 1;
+    }
+    if !run.is_empty() {
+        news.push(News::Events { call_id, first: start, events: run });
+    }
+}
+
+fn raw<'m>(frame: &'m str, room: &mut usize) -> Option<&'m RawValue> {
+    if frame.len() > MAX_FRAME.min(*room) {
+        return None;
+    }
+    *room -= frame.len();
+    serde_json::from_str(frame).ok()
+}
+
+/// Reads announcements; those that this version does not know are left out.
+pub(super) fn decode(news: Vec<News<'_>>) -> Vec<Wake> {
+    let wake = |news| {
+        Some(match news {
+            News::Events { call_id, first, events } => {
+                let events = events
+                    .into_iter()
+                    .map(|(kind, frame)| Some((kind.parse().ok()?, frame.get().into())))
+                    .collect::<Option<_>>()?;
+                Wake::Events { call_id, first, events }
+            }
+            News::Head { call_id, head, ended } => Wake::Head { call_id, head, ended },
+            News::Partial { call_id, frame } => Wake::Partial { call_id, frame: frame.get().into() },
+            News::Named { identifier } => Wake::Named { identifier },
+            News::Merged { from, into } => Wake::Merged { from, into },
+            News::Deleted { call_id } => Wake::Deleted { call_id },
+        })
+    };
+    news.into_iter().filter_map(wake).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back(wakes: &[Wake]) -> Vec<Wake> {
+        let text = encode(&wakes.iter().collect::<Vec<_>>()).expect("a message");
+        let Body::News(news) = serde_json::from_str(&text).expect("readable") else { panic!("not news: {text}") };
+        decode(news)
+    }
+
+    #[test]
+    fn frames_arrive_byte_for_byte() {
+        let frame = r#"{"type":"transcription","message_text":"a \u001b[31m \"quoted\" ü  ","seq":7,"x":1.50}"#;
+        let events = vec![(EventKind::Transcription, frame.into()), (EventKind::CallCompleted, "{}".into())];
+        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 7, events }]);
+        let [Wake::Events { call_id, first: 7, events }] = &heard[..] else { panic!("{heard:?}") };
+        assert_eq!((*call_id, &*events[0].1, events[1].0), (CallId::max(), frame, EventKind::CallCompleted));
+    }
+
+    #[test]
+    fn a_long_frame_leaves_only_its_head_behind() {
+        let long = format!("{:?}", "x".repeat(MAX_FRAME));
+        let kinds = [EventKind::Transcription, EventKind::CallStatus, EventKind::CallCompleted];
+        let frames = ["{}", &long, "{}"];
+        let events = kinds.into_iter().zip(frames).map(|(kind, frame)| (kind, frame.into())).collect();
+        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 1, events }]);
+        assert!(
+            matches!(
+                &heard[..],
+                [
+                    Wake::Events { first: 1, .. },
+                    Wake::Head { head: 2, ended: false, .. },
+                    Wake::Events { first: 3, .. },
+                ]
+            ),
+            "{heard:?}"
+        );
+    }
+
+    #[test]
+    fn a_message_is_bounded_and_says_how_far_the_log_reaches() {
+        let frame: std::sync::Arc<str> = format!("{:?}", "x".repeat(30_000)).into();
+        let events = vec![(EventKind::Transcription, frame); 100];
+        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 1, events }]);
+        let Some(Wake::Events { first: 1, events, .. }) = heard.first() else { panic!("{heard:?}") };
+        assert!(events.len() < 40);
+        assert!(matches!(heard.last(), Some(Wake::Head { head: 100, .. })), "{heard:?}");
+    }
+
+    #[test]
+    fn everything_else_arrives_too() {
+        let identifier = Identifier::parse("EL_a_1").expect("an identifier");
+        let (from, into) = (CallId::nil(), CallId::max());
+        let heard = there_and_back(&[
+            Wake::Partial { call_id: into, frame: r#"{"type":"transcription_partial"}"#.into() },
+            Wake::Named { identifier: identifier.clone() },
+            Wake::Merged { from, into },
+            Wake::Deleted { call_id: from },
+        ]);
+        let [Wake::Partial { .. }, Wake::Named { identifier: named }, Wake::Merged { .. }, Wake::Deleted { .. }] =
+            &heard[..]
+        else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(*named, identifier);
+    }
+}

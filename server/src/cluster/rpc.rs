@@ -1,0 +1,213 @@
+//! Asking every process, and gathering what comes in time.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use callscope_common::CallId;
+use callscope_common::api::NodeStats;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{Cluster, Counted};
+use crate::cluster::bus::Said;
+use crate::cluster::message::Word;
+use crate::store::nodes::NodeRow;
+
+/// For the others to answer.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Most entries of a list in one part of an answer.
+const PART: usize = 256;
+/// Parts of answers that wait to be read; beyond that they are dropped, and their sender counts as silent.
+const PARTS: usize = 1_024;
+
+/// What can be asked of a process. Each answer is a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Its connections: [`ConnectionView`](callscope_common::api::ConnectionView)s.
+    Connections,
+    /// Its followed calls: [`FeedView`]s.
+    Feeds,
+    /// What it counts: one [`NodeStats`].
+    Stats,
+    /// The webhooks it refused: [`Attempt`](callscope_common::api::Attempt)s, the first of them with how many there were.
+    Unverified,
+    /// To end a connection: one `true` where it was there, else nothing.
+    Kick(Uuid),
+}
+
+/// A call and who follows it.
+pub type FeedView = (CallId, Vec<Uuid>);
+
+/// What all processes answered.
+#[derive(Debug)]
+pub struct Gathered<T> {
+    /// Each answer, and whose it is.
+    pub answers: Vec<(String, T)>,
+    /// Every process that was seen lately.
+    pub nodes: Vec<NodeRow>,
+    /// Those of them that did not answer in time.
+    pub silent: Vec<String>,
+}
+
+impl Cluster {
+    /// Asks every process, this one included.
+    pub async fn gather<T: DeserializeOwned>(&self, question: Question, counted: &Counted) -> Gathered<T> {
+        let nodes = self.nodes().await;
+        let mut gathered = Gathered { answers: Vec::new(), nodes, silent: Vec::new() };
+        for part in self.answer(question, counted) {
+            gathered.take(&self.shared.node, &part);
+        }
+        let mut awaited: HashSet<String> = gathered.nodes.iter().map(|row| row.node.clone()).collect();
+        awaited.remove(&self.shared.node);
+        if let (false, Some(bus)) = (awaited.is_empty(), self.shared.broker.bus().filter(|bus| bus.is_up())) {
+            let (parts, mut answers) = mpsc::channel(PARTS);
+            let asked = Asked::new(self, parts);
+            if let Ok(question) = serde_json::value::to_raw_value(&question) {
+                bus.say(Word::Ask { id: asked.id, question });
+            }
+            let deadline = Instant::now() + DEADLINE;
+            while !awaited.is_empty() {
+                let Ok(Some(said)) = timeout_at(deadline, answers.recv()).await else { break };
+                let Said { from, word: Word::Answer { part, is_last, .. } } = said else { continue };
+                gathered.take(&from, &part);
+                if is_last {
+                    awaited.remove(&from);
+                }
+            }
+        }
+        gathered.silent = awaited.into_iter().collect();
+        gathered.silent.sort();
+        gathered
+    }
+
+    /// Answers the others' questions and passes on their answers, until the task is aborted.
+    pub async fn converse(self, mut words: mpsc::Receiver<Said>, counted: Counted) {
+        while let Some(said) = words.recv().await {
+            match &said.word {
+                Word::Ask { id, question } => {
+                    let Some(bus) = self.shared.broker.bus() else { continue };
+                    let Ok(question) = serde_json::from_str(question.get()) else {
+                        // A newer version asks it, and hears of no answer.
+                        debug!(said.from, "a question this version does not know");
+                        continue;
+                    };
+                    let parts = self.answer(question, &counted);
+                    let last = parts.len() - 1;
+                    for (at, part) in parts.into_iter().enumerate() {
+                        bus.say(Word::Answer { id: *id, part, is_last: at == last });
+                    }
+                }
+                Word::Answer { id, .. } => {
+                    let asker = self.shared.asked.lock().get(id).cloned();
+                    if let Some(asker) = asker {
+                        // Full, or not waiting any more.
+                        let _ = asker.try_send(said);
+                    }
+                }
+            }
+        }
+    }
+
+    /// This process's answer, in parts; at least one.
+    fn answer(&self, question: Question, counted: &Counted) -> Vec<Box<RawValue>> {
+        match question {
+            Question::Connections => {
+                let connections = self.shared.hub.connections();
+                parts(connections.iter().map(|connection| connection.view(&self.shared.node)).collect())
+            }
+            Question::Feeds => {
+                let views = self.shared.hub.followers().into_iter();
+                parts(views.filter(|(_, followers)| !followers.is_empty()).collect::<Vec<FeedView>>())
+            }
+            Question::Stats => parts(vec![self.stats(counted)]),
+            Question::Unverified => {
+                let (attempts, total) = counted.ingest.unverified();
+                let mut lists: Vec<(u64, &[_])> = attempts.chunks(PART).map(|chunk| (0, chunk)).collect();
+                match lists.first_mut() {
+                    Some((count, _)) => *count = total,
+                    None => lists.push((total, &[])),
+                }
+                lists.into_iter().flat_map(|list| parts(vec![list])).collect()
+            }
+            Question::Kick(connection_id) => {
+                parts(if self.shared.hub.kick(connection_id) { vec![true] } else { Vec::new() })
+            }
+        }
+    }
+
+    fn stats(&self, counted: &Counted) -> NodeStats {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (connections, feeds, waiting) = counted.hub.sizes();
+        let counters = counted.hub.counters();
+        let count = |n: usize| n as u64;
+        let bus = self.shared.broker.bus();
+        let of_bus = |read: fn(&crate::cluster::bus::Counters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
+        NodeStats {
+            uptime_seconds: self.shared.started.elapsed().as_secs(),
+            connections: count(connections),
+            connections_total: counters.connections.load(Relaxed),
+            followed_calls: count(feeds),
+            identifiers_waited_for: count(waiting),
+            events_broadcast: counters.events.load(Relaxed),
+            passes_direct: counters.direct.load(Relaxed),
+            passes_left_to_sessions: counters.left.load(Relaxed),
+            unverified_deliveries: counted.ingest.unverified().1,
+            writes_waiting: count(counted.appender.load().0),
+            linked: self.is_linked(),
+            published: of_bus(|counters| counters.published.load(Relaxed)),
+            received: of_bus(|counters| counters.received.load(Relaxed)),
+            dropped: of_bus(|counters| counters.dropped.load(Relaxed)),
+            refused: of_bus(|counters| counters.refused.load(Relaxed)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Gathered<T> {
+    fn take(&mut self, from: &str, part: &RawValue) {
+        match serde_json::from_str::<Vec<T>>(part.get()) {
+            Ok(entries) => self.answers.extend(entries.into_iter().map(|entry| (from.to_owned(), entry))),
+            Err(error) => debug!(from, %error, "an answer cannot be read"),
+        }
+    }
+
+    /// The names of all processes that were seen lately.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|row| row.node.clone()).collect()
+    }
+}
+
+/// A question that is being asked; forgotten with its handle.
+struct Asked<'c> {
+    cluster: &'c Cluster,
+    id: Uuid,
+}
+
+impl<'c> Asked<'c> {
+    fn new(cluster: &'c Cluster, parts: mpsc::Sender<Said>) -> Self {
+        let id = Uuid::new_v4();
+        cluster.shared.asked.lock().insert(id, parts);
+        Self { cluster, id }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.cluster.shared.asked.lock().remove(&self.id);
+    }
+}
+
+fn parts<T: Serialize>(entries: Vec<T>) -> Vec<Box<RawValue>> {
+    let mut parts: Vec<Box<RawValue>> =
+        entries.chunks(PART).filter_map(|chunk| serde_json::value::to_raw_value(chunk).ok()).collect();
+    if parts.is_empty() {
+        parts.extend(RawValue::from_string("[]".into()).ok());
+    }
+    parts
+}

@@ -1,0 +1,124 @@
+//! `/api/v1/admin`
+
+use std::collections::BTreeMap;
+
+use callscope_common::api::{ConnectionList, ConnectionView, NodeStats, NodeView, SubscriptionList, SubscriptionView};
+use callscope_common::{CallId, Timestamp};
+use rocket::http::Status;
+use rocket::{Route, State, delete, get, routes};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Admin, App, Json};
+use crate::cluster::{FeedView, Question};
+use crate::http::error::ApiError;
+
+pub(super) fn routes() -> Vec<Route> {
+    routes![connections, kick, subscriptions, stats]
+}
+
+/// A token limited to some calls shows only those: what concerns all calls is not for it.
+pub(super) fn unlimited(admin: &Admin) -> Result<(), ApiError> {
+    match &admin.0.calls {
+        Some(_) => Err(ApiError::forbidden("the token is limited to some calls")),
+        None => Ok(()),
+    }
+}
+
+#[get("/connections")]
+async fn connections(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+    unlimited(&admin)?;
+    let gathered = app.cluster.gather::<ConnectionView>(Question::Connections, &app.counted).await;
+    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
+    let mut connections: Vec<_> = gathered.answers.into_iter().map(|(_, connection)| connection).collect();
+    connections.sort_by_key(|connection| (connection.connected_at, connection.connection_id));
+    Json::of(&ConnectionList { connections, nodes, silent_nodes })
+}
+
+#[delete("/connections/<connection_id>")]
+async fn kick(connection_id: &str, admin: Admin, app: &State<App>) -> Result<Status, ApiError> {
+    unlimited(&admin)?;
+    let missing = || ApiError::new(Status::NotFound, "CONNECTION_NOT_FOUND", "no such connection");
+    let id = Uuid::parse_str(connection_id).map_err(|_| missing())?;
+    if app.hub.kick(id) {
+        return Ok(Status::NoContent);
+    }
+    let gathered = app.cluster.gather::<bool>(Question::Kick(id), &app.counted).await;
+    match (gathered.answers.is_empty(), &gathered.silent[..]) {
+        (false, _) => Ok(Status::NoContent),
+        (true, []) => Err(missing()),
+        (true, silent) => Err(ApiError::unavailable("a server that may hold the connection did not answer")
+            .details(format!("no answer from {}", silent.join(", ")))),
+    }
+}
+
+#[get("/subscriptions")]
+async fn subscriptions(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+    unlimited(&admin)?;
+    let gathered = app.cluster.gather::<FeedView>(Question::Feeds, &app.counted).await;
+    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
+    let mut followers: BTreeMap<CallId, Vec<Uuid>> = BTreeMap::new();
+    for (_, (call_id, connection_ids)) in gathered.answers {
+        followers.entry(call_id).or_default().extend(connection_ids);
+    }
+    let mut subscriptions = Vec::new();
+    for (call_id, connection_ids) in followers {
+        let Some(call) = app.store.call_info(call_id).await? else { continue };
+        subscriptions.push(SubscriptionView {
+            call_id: call.call_id,
+            call_sid: call.call_sid,
+            conversation_id: call.conversation_id,
+            status: call.status,
+            connection_ids,
+        });
+    }
+    subscriptions.sort_by(|a, b| a.call_sid.cmp(&b.call_sid));
+    Json::of(&SubscriptionList { subscriptions, nodes, silent_nodes })
+}
+
+/// Counts over all server processes; under `cluster` each by itself.
+#[get("/stats")]
+async fn stats(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+    unlimited(&admin)?;
+    let counts = |rows: Vec<(String, i64)>| rows.into_iter().collect::<BTreeMap<_, _>>();
+    let gathered = app.cluster.gather::<NodeStats>(Question::Stats, &app.counted).await;
+    let (nodes, silent_nodes) = (gathered.names(), gathered.silent.clone());
+    let all: BTreeMap<String, NodeStats> = gathered.answers.into_iter().collect();
+    let sum = |of: fn(&NodeStats) -> u64| all.values().map(of).sum::<u64>();
+    // Each process's own rate: they have not counted for equally long.
+    let rate = |stats: &NodeStats| stats.events_broadcast as f64 / stats.uptime_seconds.max(1) as f64;
+    let cluster: Vec<NodeView> = gathered
+        .nodes
+        .into_iter()
+        .map(|row| NodeView {
+            stats: all.get(&row.node).cloned(),
+            node: row.node,
+            version: row.version,
+            address: row.address,
+            started_at: Timestamp::from_micros(row.started_at),
+            seen_ms_ago: row.age / 1_000,
+        })
+        .collect();
+    Json::of(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node": app.cluster.node(),
+        "nodes": nodes,
+        "silent_nodes": silent_nodes,
+        "cluster": cluster,
+        "uptime_seconds": all.get(app.cluster.node()).map_or(0, |stats| stats.uptime_seconds),
+        "database": app.store.engine(),
+        "calls": counts(app.store.count_by_status().await?),
+        "deliveries": counts(app.store.count_by_verdict().await?),
+        "unverified_deliveries": sum(|stats| stats.unverified_deliveries),
+        "connections": sum(|stats| stats.connections),
+        "connections_total": sum(|stats| stats.connections_total),
+        "followed_calls": sum(|stats| stats.followed_calls),
+        "identifiers_waited_for": sum(|stats| stats.identifiers_waited_for),
+        "events_broadcast": sum(|stats| stats.events_broadcast),
+        "events_per_second": all.values().map(rate).sum::<f64>(),
+        "passes_direct": sum(|stats| stats.passes_direct),
+        "passes_left_to_sessions": sum(|stats| stats.passes_left_to_sessions),
+        "writes_waiting": sum(|stats| stats.writes_waiting),
+        "write_queue": app.appender.load().1,
+    }))
+}

@@ -1,0 +1,136 @@
+//! A recording, whole or in part (RFC 9110 section 14).
+
+use std::io;
+
+use bytes::Bytes;
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::response::{self, Responder, Response};
+
+use super::large_answers::{PIECE, Streamed};
+use crate::store::Store;
+use crate::store::recordings::Recording;
+
+/// What a request asks of a recording: its `Range` and `If-Range` headers.
+pub(super) struct Range {
+    range: Option<String>,
+    if_range: Option<String>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Range {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let header = |name| request.headers().get_one(name).map(str::to_owned);
+        Outcome::Success(Self { range: header("Range"), if_range: header("If-Range") })
+    }
+}
+
+impl Range {
+    /// The range to answer with, of a body with that entity tag: another one's range is of no use (RFC 9110 section 13.1.5).
+    fn of(&self, etag: &str) -> Option<&str> {
+        let is_same = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
+        self.range.as_deref().filter(|_| is_same)
+    }
+}
+
+/// A recording on its way to a client: read from the store chunk by chunk.
+pub(super) struct Answer {
+    pub store: Store,
+    pub recording: Recording,
+    pub range: Range,
+}
+
+/// What part of a body is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// First and last byte.
+    Some(usize, usize),
+    Unsatisfiable,
+}
+
+/// Several ranges, other units and malformed headers are answered with the whole, as the RFC allows.
+fn part(range: Option<&str>, len: usize) -> Part {
+    let Some((first, last)) =
+        range.and_then(|range| range.trim().strip_prefix("bytes=")).and_then(|set| set.split_once('-'))
+    else {
+        return Part::Whole;
+    };
+    match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
+        (Ok(first), _) if first >= len => Part::Unsatisfiable,
+        (Ok(first), Ok(last)) if last >= first => Part::Some(first, last.min(len - 1)),
+        (Ok(first), Err(_)) if last.trim().is_empty() => Part::Some(first, len - 1),
+        (Err(_), Ok(0)) if first.trim().is_empty() => Part::Unsatisfiable,
+        (Err(_), Ok(count)) if first.trim().is_empty() && len > 0 => Part::Some(len.saturating_sub(count), len - 1),
+        _ => Part::Whole,
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Answer {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        let Self { store, recording, range } = self;
+        let len = usize::try_from(recording.length).unwrap_or(usize::MAX);
+        let etag = format!("\"{:x}-{len:x}\"", recording.created_at.as_micros());
+        let mut response = Response::build();
+        response.raw_header("Accept-Ranges", "bytes").raw_header("Content-Type", recording.content_type.clone());
+        response.raw_header("ETag", etag.clone()).max_chunk_size(PIECE);
+        match part(range.of(&etag), len) {
+            Part::Whole => response.sized_body(len, bytes(store, recording, 0, len)),
+            Part::Some(first, last) => response
+                .status(Status::PartialContent)
+                .raw_header("Content-Range", format!("bytes {first}-{last}/{len}"))
+                .sized_body(last + 1 - first, bytes(store, recording, first, last + 1)),
+            Part::Unsatisfiable => {
+                response.status(Status::RangeNotSatisfiable).raw_header("Content-Range", format!("bytes */{len}"))
+            }
+        };
+        response.ok()
+    }
+}
+
+/// The bytes of a recording from `from` up to and without `end`.
+fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> Streamed {
+    Streamed::new(futures_util::stream::try_unfold(from, move |at| {
+        let (store, recording) = (store.clone(), recording.clone());
+        async move {
+            if at >= end {
+                return Ok(None);
+            }
+            let (number, skip) = recording.chunk_of(at as u64);
+            let chunk = store.recording_chunk(&recording, number).await.map_err(io::Error::other)?;
+            // It was replaced or deleted meanwhile: better no more than another one's bytes.
+            let chunk = chunk.filter(|chunk| chunk.len() > skip).ok_or(io::ErrorKind::NotFound)?;
+            let piece = Bytes::from(chunk).slice(skip..);
+            let piece = piece.slice(..piece.len().min(end - at));
+            let next = at + piece.len();
+            Ok(Some((piece, next)))
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_says() {
+        for (range, expected) in [
+            (None, Part::Whole),
+            (Some("bytes=0-3"), Part::Some(0, 3)),
+            (Some("bytes=4-"), Part::Some(4, 9)),
+            (Some("bytes=-3"), Part::Some(7, 9)),
+            (Some("bytes=-30"), Part::Some(0, 9)),
+            (Some("bytes=2-99"), Part::Some(2, 9)),
+            (Some("bytes=10-"), Part::Unsatisfiable),
+            (Some("bytes=-0"), Part::Unsatisfiable),
+            (Some("bytes=3-1"), Part::Whole),
+            (Some("bytes=0-1,3-4"), Part::Whole),
+            (Some("lines=1-2"), Part::Whole),
+        ] {
+            assert_eq!(part(range, 10), expected, "{range:?}");
+        }
+        assert_eq!(part(Some("bytes=0-"), 0), Part::Unsatisfiable);
+    }
+}

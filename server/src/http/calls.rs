@@ -1,0 +1,181 @@
+//! `/api/v1/calls`: registering, listing, showing, changing and deleting calls.
+
+use std::time::{Duration, SystemTime};
+
+use callscope_common::api::{CallList, CallPatch, CallView, NewCall};
+use callscope_common::{CallId, Timestamp, id};
+use rocket::data::{Data, ToByteUnit};
+use rocket::http::Status;
+use rocket::http::uri::Origin;
+use rocket::{Route, State, delete, get, patch, post, routes};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::query::{number, only, plain, time};
+use super::scope::{allow, find, identifier};
+use super::{Admin, App, Json, Viewer};
+use crate::http::error::ApiError;
+use crate::log::{Delete, Op, Outcome, Patch, Refusal, Register, new_id};
+use crate::store::calls::{CallFilter, CallPage};
+
+/// Longest JSON body, in bytes.
+const MAX_BODY: u64 = 1 << 20;
+/// For a body to arrive whole.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest subject, in characters.
+const MAX_SUBJECT: usize = 200;
+/// Most characters of what a parser says of a body: it may quote the body.
+const MAX_QUOTED: usize = 300;
+const PAGE: i64 = 50;
+const MAX_PAGE: i64 = 500;
+
+pub(super) fn routes() -> Vec<Route> {
+    routes![register, list, show, change, remove]
+}
+
+#[post("/", data = "<data>")]
+async fn register(data: Data<'_>, admin: Admin, app: &State<App>) -> Result<(Status, Json), ApiError> {
+    let call: NewCall = body(data).await?;
+    check_subject(call.subject.as_deref(), call.call_sid.is_none())?;
+    plain("agent_id", call.agent_id.as_deref())?;
+    for identifier in call.call_sid.iter().chain(&call.conversation_id) {
+        allow(&admin.0, identifier, None)?;
+    }
+    let at = Timestamp::from_system_time(SystemTime::now());
+    let call_id = new_id(at);
+    done(app.appender.submit(Op::Register(Box::new(Register { call_id, at, call }))).await?)?;
+    let call = call_view(app, call_id).await?;
+    Ok((Status::Created, Json::of(&CallView { link: app.links.of(call_id), ..call })?))
+}
+
+#[get("/?<status>&<agent_id>&<q>&<since>&<limit>&<cursor>")]
+#[allow(clippy::too_many_arguments)]
+async fn list(
+    status: Option<&str>,
+    agent_id: Option<&str>,
+    q: Option<&str>,
+    since: Option<&str>,
+    limit: Option<&str>,
+    cursor: Option<&str>,
+    viewer: Viewer,
+    uri: &Origin<'_>,
+    app: &State<App>,
+) -> Result<Json, ApiError> {
+    only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
+    let among = match &viewer.0.calls {
+        // Part of the question, not a filter behind the page: what is not allowed shows in nothing, not even in where a page ends.
+        Some(allowed) => Some(app.store.named_by(allowed).await?),
+        None => None,
+    };
+    let filter = CallFilter {
+        status: status.map(str::parse).transpose().map_err(|error: callscope_common::call::UnknownStatus| {
+            ApiError::bad_request("`status` is unknown").details(error.to_string())
+        })?,
+        agent_id: plain("agent_id", agent_id)?,
+        q: plain("q", q)?.filter(|q| !q.is_empty()),
+        since: since.map(time).transpose()?,
+        before: super::query::cursor(cursor)?,
+        among,
+        limit: number("limit", limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
+    };
+    let CallPage { calls, has_more } = app.store.calls(&filter).await?;
+    let next_cursor = calls.last().filter(|_| has_more).map(|call| call.call_id.to_string());
+    Json::of(&CallList { calls, next_cursor })
+}
+
+#[get("/<id>")]
+async fn show(id: &str, viewer: Viewer, uri: &Origin<'_>, app: &State<App>) -> Result<Json, ApiError> {
+    only(uri, &[])?;
+    Json::of(&find(app, &viewer.0, id).await?)
+}
+
+#[patch("/<id>", data = "<data>")]
+async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
+    let call = find(app, &admin.0, id).await?;
+    let patch: CallPatch = body(data).await?;
+    check_subject(patch.subject.as_deref(), false)?;
+    plain("agent_id", patch.agent_id.as_deref())?;
+    for given in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
+        // A merge would hand over the other call: the token must allow that one too.
+        if admin.0.calls.is_some() {
+            allow(&admin.0, given, app.store.call(given).await?.as_ref())?;
+        }
+    }
+    let id = identifier(&call.call_id.to_string())?;
+    let outcome = app.appender.submit(Op::Patch(Box::new(Patch { id, patch }))).await?;
+    let call_id = done(outcome)?;
+    Json::of(&call_view(app, call_id).await?)
+}
+
+#[delete("/<id>")]
+async fn remove(id: &str, admin: Admin, app: &State<App>) -> Result<Status, ApiError> {
+    let call = find(app, &admin.0, id).await?;
+    // A record that is named by its own id is that very record, also where it was absorbed by another.
+    let named = identifier(id)?.as_call_id();
+    let call_id = match named {
+        Some(own) if !call.identifiers.iter().any(|known| known == id) => own,
+        _ => call.call_id,
+    };
+    done(app.appender.submit(Op::Delete(Delete { call_id, ended_before: None })).await?)?;
+    Ok(Status::NoContent)
+}
+
+fn done(outcome: Outcome) -> Result<CallId, ApiError> {
+    let conflict = |code, message: String| Err(ApiError::new(Status::Conflict, code, message));
+    match outcome {
+        Outcome::Done(call_id) => Ok(call_id),
+        Outcome::Refused(Refusal::NotFound) => Err(ApiError::no_call()),
+        Outcome::Refused(Refusal::IdentifierTaken(identifier)) => {
+            conflict("IDENTIFIER_TAKEN", format!("another call has the identifier {identifier}"))
+                .map_err(|error: ApiError| error.details("PATCH with \"merge\": true makes both calls one"))
+        }
+        Outcome::Refused(Refusal::Ended) => {
+            conflict("CALL_ENDED", "an ended call takes no status but completed or failed".into())
+        }
+        Outcome::Refused(Refusal::Absorbed(survivor)) => {
+            conflict("CALL_MERGED", format!("this record was merged into the call {survivor}, which stays as it is"))
+                .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call")))
+        }
+        Outcome::Refused(Refusal::Changed) => conflict("CALL_CHANGED", "the call has changed; nothing was done".into()),
+        Outcome::Answered(_) | Outcome::Noted => Err(ApiError::of_status(Status::InternalServerError)),
+    }
+}
+
+async fn call_view(app: &App, call_id: CallId) -> Result<CallView, ApiError> {
+    app.store.call(&identifier(&call_id.to_string())?).await?.ok_or_else(ApiError::no_call)
+}
+
+/// `is_in_sid`: the subject goes into a `call_sid` that is made up.
+fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError> {
+    let Some(subject) = subject else { return Ok(()) };
+    plain("subject", Some(subject))?;
+    let length = subject.chars().count();
+    if length == 0 || length > MAX_SUBJECT {
+        return Err(ApiError::bad_request("`subject` is not of the right length").details("1 to 200 characters"));
+    }
+    if is_in_sid && !id::is_subject(subject) {
+        return Err(ApiError::bad_request("`subject` cannot be a part of a call_sid").details(
+            "without a `call_sid` the subject becomes a part of the one that is made up: 1 to 64 of A-Z a-z 0-9 . _ -",
+        ));
+    }
+    Ok(())
+}
+
+async fn body<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
+    let read = timeout(BODY_DEADLINE, data.open(MAX_BODY.bytes()).into_bytes()).await;
+    let late = |_| ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time");
+    let bytes = read.map_err(late)?.map_err(|_| ApiError::bad_request("the body broke off"))?;
+    if !bytes.is_complete() {
+        return Err(ApiError::of_status(Status::PayloadTooLarge));
+    }
+    let empty = bytes.iter().all(u8::is_ascii_whitespace);
+    let bytes: &[u8] = if empty { b"{}" } else { &bytes };
+    // serde would take an array for the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::bad_request("the body is no JSON object").details("expected {…}"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let quoted: String = error.to_string().chars().take(MAX_QUOTED).collect();
+        ApiError::bad_request("the body is not of the right form").details(quoted)
+    })
+}

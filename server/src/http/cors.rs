@@ -1,0 +1,173 @@
+//! Which browser origins may use the server: the WebSocket's check and CORS.
+
+use std::net::IpAddr;
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::{Header, Method, Status};
+use rocket::{Request, Response};
+use url::Url;
+
+use super::rules;
+
+/// The origins that may use the server.
+///
+/// Its own one is what the `Host` header names, but only where that is a loopback address or the host of the public URL: a page
+/// that has its own name resolve to this machine (DNS rebinding) would otherwise count as ours. And it is the public URL's.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    /// Listed beside the own one; `*` is any.
+    allowed: Vec<String>,
+    /// By which providers and browsers reach the server.
+    public: Option<Site>,
+}
+
+/// An origin's parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Site {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Site {
+    /// Reads an origin, `http` or `https`.
+    fn parse(origin: &str) -> Option<Self> {
+        let (scheme, authority) = origin.trim().split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let (host, port) = authority_of(authority, &scheme)?;
+        Some(Self { scheme, host, port })
+    }
+}
+
+/// Host and port of an authority; without a port, the scheme's own.
+fn authority_of(authority: &str, scheme: &str) -> Option<(String, u16)> {
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let authority = authority.trim();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, default),
+    };
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    (!host.is_empty() && host.chars().all(is_host)).then(|| (host.to_ascii_lowercase(), port))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+impl Origins {
+    /// Those of the settings.
+    #[must_use]
+    pub fn new(allowed: Option<Vec<String>>, public_url: Option<&Url>) -> Self {
+        let public = public_url.and_then(|url| Site::parse(&url.origin().ascii_serialization()));
+        Self { allowed: allowed.unwrap_or_default(), public }
+    }
+
+    /// Whether a request with this `Origin` may pass. One without any comes from no browser and passes.
+    #[must_use]
+    pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let is_listed = |listed: &String| listed == "*" || listed.eq_ignore_ascii_case(origin.trim());
+        self.allowed.iter().any(is_listed) || self.is_own(origin, host)
+    }
+
+    /// Whether this `Origin` is the server's own, for a request to `host`.
+    #[must_use]
+    pub fn is_own(&self, origin: &str, host: Option<&str>) -> bool {
+        let Some(site) = Site::parse(origin) else { return false };
+        if self.public.as_ref() == Some(&site) {
+            return true;
+        }
+        let Some((host, port)) = host.and_then(|host| authority_of(host, &site.scheme)) else { return false };
+        let is_public = self.public.as_ref().is_some_and(|public| public.host == host && public.scheme == site.scheme);
+        (is_loopback(&host) || is_public) && (site.host, site.port) == (host, port)
+    }
+}
+
+/// Adds CORS headers for allowed origins, and answers preflights.
+pub struct Cors(pub Origins);
+
+#[rocket::async_trait]
+impl Fairing for Cors {
+    fn info(&self) -> Info {
+        Info { name: "CORS", kind: Kind::Response }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        rules::protect(request, response);
+        let Some(origin) = request.headers().get_one("Origin") else { return };
+        response.adjoin_header(Header::new("Vary", "Origin"));
+        if !self.0.allows(Some(origin), request.headers().get_one("Host")) {
+            return;
+        }
+        response.set_header(Header::new("Access-Control-Allow-Origin", origin.to_owned()));
+        response.set_header(Header::new("Access-Control-Expose-Headers", "X-Request-Id, Retry-After"));
+        if request.method() == Method::Options && request.headers().contains("Access-Control-Request-Method") {
+            response.set_status(Status::NoContent);
+            response.set_header(Header::new("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE"));
+            response
+                .set_header(Header::new("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID"));
+            response.set_header(Header::new("Access-Control-Max-Age", "600"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_and_the_listed_origins_pass() {
+        let own = Origins::default();
+        assert!(own.allows(None, Some("h:1")));
+        for host in ["localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert!(own.allows(Some(&format!("http://{host}")), Some(host)), "{host}");
+            assert!(own.allows(Some(&format!("HTTP://{}", host.to_uppercase())), Some(host)), "{host}");
+        }
+        assert!(own.allows(Some("http://localhost"), Some("localhost:80")));
+        assert!(own.allows(Some("https://localhost"), Some("localhost")));
+        for (origin, host) in [
+            ("http://evil", "localhost:1"),
+            ("null", "localhost:1"),
+            ("http://localhost:2", "localhost:1"),
+            ("http://localhost", "localhost:443"),
+            // DNS rebinding: the page's own name leads here.
+            ("http://evil.test:1", "evil.test:1"),
+            ("http://127.0.0.1.evil.test:1", "127.0.0.1.evil.test:1"),
+            ("http://localhost.evil.test:1", "localhost.evil.test:1"),
+            // What is no page's origin.
+            ("javascript://localhost:1", "localhost:1"),
+            ("://localhost:1", "localhost:1"),
+            ("file://localhost:1", "localhost:1"),
+            ("http://x@localhost:1", "localhost:1"),
+        ] {
+            assert!(!own.allows(Some(origin), Some(host)), "{origin} at {host}");
+        }
+        let listed = Origins::new(Some(vec!["https://desk.example".into()]), None);
+        assert!(listed.allows(Some("https://desk.example"), Some("h:1")));
+        assert!(listed.allows(Some("http://localhost:1"), Some("localhost:1")));
+        assert!(!listed.allows(Some("https://desk.example.evil"), Some("h:1")));
+        assert!(!listed.allows(Some("http://desk.example"), Some("h:1")));
+        assert!(!listed.is_own("https://desk.example", Some("h:1")));
+        assert!(!Origins::new(Some(vec!["*".into()]), None).is_own("https://desk.example", Some("localhost")));
+    }
+
+    #[test]
+    fn the_public_url_is_an_own_origin_with_its_scheme() {
+        let url = Url::parse("https://calls.example:8443/base").unwrap();
+        let public = Origins::new(None, Some(&url));
+        // Whatever host a proxy passes on.
+        for host in ["calls.example:8443", "calls.example", "10.0.0.1:8000"] {
+            assert!(public.allows(Some("https://calls.example:8443"), Some(host)), "{host}");
+            assert!(!public.allows(Some("http://calls.example:8443"), Some(host)), "{host}");
+            assert!(!public.allows(Some("https://10.0.0.1:8000"), Some(host)), "{host}");
+        }
+        assert!(public.allows(Some("https://calls.example"), Some("calls.example")));
+        assert!(!public.allows(Some("http://calls.example"), Some("calls.example")));
+    }
+}

@@ -1,0 +1,187 @@
+//! `/api/v1/admin/deliveries`
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use callscope_common::api::{Attempt, AttemptList, DeliveryList, Replayed, WholeDelivery};
+use rocket::data::{Data, ToByteUnit};
+use rocket::http::uri::Origin;
+use rocket::http::{ContentType, Status};
+use rocket::{FromForm, Route, State, get, post, routes};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::admin::unlimited;
+use super::large_answers::Whole;
+use super::query::{cursor, instant, number, only, plain};
+use super::scope::identifier;
+use super::{Admin, App, Json};
+use crate::cluster::Question;
+use crate::http::error::ApiError;
+use crate::ingest::Replay;
+use crate::store::deliveries::{DeliveryFilter, WholeDelivery as Kept};
+
+const PAGE: i64 = 50;
+const MAX_PAGE: i64 = 500;
+/// Longest body of a request to replay, in bytes.
+const MAX_REQUEST: u64 = 1 << 10;
+
+pub(super) fn routes() -> Vec<Route> {
+    routes![list, show, replay]
+}
+
+/// What to list, as it stands in the query.
+#[derive(Debug, FromForm)]
+struct Asked<'r> {
+    verdict: Option<&'r str>,
+    call: Option<&'r str>,
+    r#type: Option<&'r str>,
+    q: Option<&'r str>,
+    since: Option<&'r str>,
+    until: Option<&'r str>,
+    limit: Option<&'r str>,
+    cursor: Option<&'r str>,
+}
+
+#[get("/deliveries?<asked..>")]
+async fn list(asked: Asked<'_>, admin: Admin, uri: &Origin<'_>, app: &State<App>) -> Result<Json, ApiError> {
+    unlimited(&admin)?;
+    only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
+    let filter = filter(&asked, app).await?;
+    if filter.verdict.as_deref() == Some("unverified") {
+        return attempts(&filter, app).await;
+    }
+    let page = app.store.deliveries(&filter).await?;
+    let next_cursor = page.next.map(|id| id.to_string());
+    Json::of(&DeliveryList { deliveries: page.deliveries, next_cursor })
+}
+
+async fn filter(asked: &Asked<'_>, app: &App) -> Result<DeliveryFilter, ApiError> {
+    if !matches!(asked.verdict, None | Some("accepted" | "duplicate" | "ignored" | "rejected" | "unverified")) {
+        return Err(ApiError::bad_request("`verdict` is unknown")
+            .details("one of accepted, duplicate, ignored, rejected, unverified"));
+    }
+    let call_id = match plain("call", asked.call)? {
+        Some(id) => Some(app.store.resolve(&identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
+        None => None,
+    };
+    Ok(DeliveryFilter {
+        verdict: asked.verdict.map(str::to_owned),
+        kind: plain("type", asked.r#type)?,
+        call_id,
+        text: plain("q", asked.q)?.filter(|text| !text.is_empty()),
+        since: asked.since.map(|text| instant("since", text)).transpose()?,
+        until: asked.until.map(|text| instant("until", text)).transpose()?,
+        before: cursor(asked.cursor)?,
+        limit: number("limit", asked.limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
+    })
+}
+
+/// The attempts that did not verify, of all servers.
+async fn attempts(filter: &DeliveryFilter, app: &App) -> Result<Json, ApiError> {
+    let gathered = app.cluster.gather::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
+    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
+    let total = gathered.answers.iter().map(|(_, (count, _))| count).sum();
+    let of_node = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {
+        attempts.into_iter().map(move |attempt| Attempt { node: node.clone(), ..attempt })
+    };
+    let mut unverified: Vec<Attempt> = gathered.answers.into_iter().flat_map(of_node).collect();
+    let words = filter.text.as_ref().map(|text| text.to_lowercase());
+    let says = |attempt: &Attempt, words: &str| {
+        let parts = [Some(&attempt.reason), attempt.remote_addr.as_ref(), attempt.diagnosis.as_ref()];
+        parts.into_iter().flatten().any(|part| part.to_lowercase().contains(words))
+    };
+    unverified.retain(|attempt| {
+        filter.since.is_none_or(|since| attempt.at >= since)
+            && filter.until.is_none_or(|until| attempt.at < until)
+            && filter.kind.as_ref().is_none_or(|kind| *kind == attempt.route)
+            && words.as_ref().is_none_or(|words| says(attempt, words))
+    });
+    unverified.sort_by_key(|attempt| std::cmp::Reverse(attempt.at));
+    unverified.truncate(usize::try_from(filter.limit).unwrap_or(0));
+    Json::of(&AttemptList { deliveries: Vec::new(), unverified, total, nodes, silent_nodes, next_cursor: None })
+}
+
+#[get("/deliveries/<id>")]
+async fn show(id: &str, admin: Admin, app: &State<App>) -> Result<Whole, ApiError> {
+    unlimited(&admin)?;
+    app.answers.whole(ContentType::JSON, whole(id, app)).await
+}
+
+async fn whole(id: &str, app: &App) -> Result<String, ApiError> {
+    let whole = find(id, app).await?;
+    let damaged = |_| ApiError::of_status(Status::InternalServerError);
+    let json = Json::of(&WholeDelivery {
+        delivery: whole.view,
+        duplicate_of: whole.duplicate_of,
+        headers: RawValue::from_string(whole.headers).map_err(damaged)?,
+        body: whole.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).map(str::to_owned),
+        body_base64: whole.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
+        body_dropped: whole.body.is_none(),
+        response: whole.response,
+        events: whole.events,
+    })?;
+    Ok(json.0)
+}
+
+async fn find(id: &str, app: &App) -> Result<Kept, ApiError> {
+    let missing = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "no such delivery");
+    let id = Uuid::parse_str(id).map_err(|_| missing())?;
+    app.store.delivery(id).await?.ok_or_else(missing)
+}
+
+/// How to replay, as it stands in the body.
+#[derive(Debug, Default, Deserialize)]
+struct How {
+    #[serde(default)]
+    as_new: bool,
+}
+
+#[post("/deliveries/<id>/replay?<as_new>", data = "<data>")]
+async fn replay(
+    id: &str,
+    as_new: Option<bool>,
+    data: Data<'_>,
+    remote: Option<SocketAddr>,
+    admin: Admin,
+    app: &State<App>,
+) -> Result<Json, ApiError> {
+    unlimited(&admin)?;
+    if app.hub.is_draining() {
+        return Err(ApiError::unavailable("the server is shutting down"));
+    }
+    let as_new = as_new.unwrap_or(false) || how(data).await?.as_new;
+    let kept = find(id, app).await?;
+    let replay_of = kept.view.delivery_id;
+    let Some(body) = kept.body else {
+        return Err(ApiError::new(Status::Gone, "BODY_DROPPED", "the delivery's body is not kept any more")
+            .details("delivery_retention_days and delivery_max_mb say how long bodies are kept"));
+    };
+    let replay = Replay {
+        replay_of,
+        route: kept.view.route,
+        received_at: kept.view.received_at,
+        headers: kept.headers,
+        body,
+        remote_addr: remote.map(|remote| remote.to_string()),
+        by: admin.0.username,
+        as_new,
+    };
+    let (delivery_id, answer) = app.ingest.replay(replay).await?;
+    let lost = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "the replay was deleted right after");
+    let delivery = app.store.delivery_facts(delivery_id).await?.ok_or_else(lost)?;
+    Json::of(&Replayed { delivery, replay_of, as_new, response: answer.body.to_string() })
+}
+
+async fn how(data: Data<'_>) -> Result<How, ApiError> {
+    let text = data.open(MAX_REQUEST.bytes()).into_string().await;
+    let text = text.map_err(|_| ApiError::bad_request("the body cannot be read"))?;
+    if text.trim().is_empty() {
+        return Ok(How::default());
+    }
+    serde_json::from_str(&text).map_err(|error| {
+        ApiError::bad_request("the body takes {\"as_new\": true}, or nothing").details(error.to_string())
+    })
+}

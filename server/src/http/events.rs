@@ -1,0 +1,222 @@
+//! `/api/v1/calls/{id}/…`: what a call's log says, and its recording.
+
+use std::io;
+
+use bytes::Bytes;
+use callscope_common::api::{CallView, TranscriptView, TurnView};
+use callscope_common::elevenlabs::{self, ProviderTurn};
+use callscope_common::protocol::{From, ServerMessage};
+use callscope_common::transcript::Transcript;
+use callscope_common::{CallId, Seq, Timestamp, export};
+use rocket::http::uri::Origin;
+use rocket::http::{ContentType, Status};
+use rocket::{Route, State, get, routes};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::audio::{Answer, Range};
+use super::large_answers::{PIECE, Streamed, StreamedJson, Whole};
+use super::query::{number, only};
+use super::scope::{find, identifier};
+use super::{App, Json, Viewer};
+use crate::http::error::ApiError;
+use crate::store::Store;
+use crate::store::events::Page;
+
+const EVENTS: i64 = 500;
+const MAX_EVENTS: i64 = 5_000;
+/// Events read at once for a transcript.
+const READ: Page = Page { rows: 512, bytes: 1 << 20 };
+/// Longest transcript that is answered, in bytes of its turns' text.
+const MAX_TRANSCRIPT: usize = 64 << 20;
+
+pub(super) fn routes() -> Vec<Route> {
+    routes![transcript, events, audio]
+}
+
+#[get("/<id>/transcript?<format>&<source>")]
+async fn transcript(
+    id: &str,
+    format: Option<&str>,
+    source: Option<&str>,
+    viewer: Viewer,
+    uri: &Origin<'_>,
+    app: &State<App>,
+) -> Result<Whole, ApiError> {
+    only(uri, &["format", "source"])?;
+    let utf8 = |top, sub| ContentType::new(top, sub).with_params(("charset", "utf-8"));
+    let format = format.unwrap_or("json");
+    let content_type = match format {
+        "json" => ContentType::JSON,
+        "txt" => ContentType::Plain,
+        "md" => utf8("text", "markdown"),
+        "srt" => utf8("application", "x-subrip"),
+        "vtt" => utf8("text", "vtt"),
+        _ => return Err(ApiError::bad_request("`format` is unknown").details("one of json, txt, md, srt, vtt")),
+    };
+    let call = find(app, &viewer.0, id).await?;
+    let build = async {
+        let view = transcript_view(app, &call, source.unwrap_or("auto")).await?;
+        Ok(match format {
+            "txt" => export::txt(&view),
+            "md" => export::md(&view, &call),
+            "srt" => export::srt(&view),
+            "vtt" => export::vtt(&view),
+            _ => Json::of(&view)?.0,
+        })
+    };
+    app.answers.whole(content_type, build).await
+}
+
+async fn transcript_view(app: &App, call: &CallView, source: &str) -> Result<TranscriptView, ApiError> {
+    let provider = match source {
+        "live" => None,
+        "auto" | "final" => app.store.provider_transcript(call.call_id).await?,
+        _ => return Err(ApiError::bad_request("`source` is unknown").details("one of auto, live, final")),
+    };
+    let (source, turns) = match provider {
+        Some(json) if source == "final" || call.turns == 0 => {
+            let turns = RawValue::from_string(json).map(|raw| elevenlabs::turns(&raw)).unwrap_or_default();
+            ("final", said(call, turns))
+        }
+        None if source == "final" => {
+            let message = "the provider sent no transcript of this call";
+            return Err(ApiError::new(Status::NotFound, "NO_TRANSCRIPT", message));
+        }
+        _ => ("live", live_turns(&app.store, call.call_id).await?),
+    };
+    Ok(TranscriptView {
+        call_id: call.call_id,
+        call_sid: call.call_sid.clone(),
+        conversation_id: call.conversation_id.clone(),
+        status: call.status,
+        source: source.to_owned(),
+        turns,
+    })
+}
+
+async fn live_turns(store: &Store, call_id: CallId) -> Result<Vec<TurnView>, ApiError> {
+    let mut transcript = Transcript::default();
+    let mut length = 0;
+    loop {
+        let page = store.events_in_pool(call_id, transcript.seq, READ).await?;
+        if page.is_empty() {
+            break;
+        }
+        for event in page {
+            let message =
+                ServerMessage::parse(&event.frame).map_err(|_| ApiError::of_status(Status::InternalServerError))?;
+            if let ServerMessage::Transcription(turn) = &message {
+                length += turn.message_text.len();
+            }
+            transcript.apply(&message);
+        }
+        if length > MAX_TRANSCRIPT {
+            let message = "the transcript is longer than 64 MiB";
+            return Err(ApiError::new(Status::PayloadTooLarge, "TRANSCRIPT_TOO_LARGE", message)
+                .details("GET …/events reads it page by page"));
+        }
+    }
+    let start = transcript.start();
+    let turns = transcript.turns.into_iter().map(|turn| TurnView {
+        sequence_number: turn.number,
+        speaker_type: turn.speaker,
+        timestamp: Some(turn.at),
+        offset_seconds: start.map_or(0.0, |start| turn.at.secs_since(start).max(0.0)),
+        seq: Some(turn.seq),
+        message_text: turn.text,
+    });
+    Ok(turns.collect())
+}
+
+fn said(call: &CallView, turns: Vec<ProviderTurn>) -> Vec<TurnView> {
+    let start = call.call_data.as_ref().and_then(|data| data.call_start_time);
+    #[allow(clippy::cast_possible_truncation)]
+    let at = |secs: f64| start.map(|start: Timestamp| start.plus_secs(secs as i64));
+    let numbered = (1..).zip(turns).map(|(number, turn)| TurnView {
+        sequence_number: number,
+        speaker_type: turn.speaker,
+        timestamp: at(turn.offset_secs),
+        offset_seconds: turn.offset_secs,
+        seq: None,
+        message_text: turn.text,
+    });
+    numbered.collect()
+}
+
+#[get("/<id>/events?<after>&<limit>&<call_id>")]
+async fn events(
+    id: &str,
+    after: Option<&str>,
+    limit: Option<&str>,
+    call_id: Option<&str>,
+    viewer: Viewer,
+    uri: &Origin<'_>,
+    app: &State<App>,
+) -> Result<StreamedJson, ApiError> {
+    only(uri, &["after", "limit", "call_id"])?;
+    let limit = number("limit", limit, 1, MAX_EVENTS)?.unwrap_or(EVENTS);
+    let record = call_id.map(Uuid::parse_str).transpose();
+    let record = record.map_err(|_| ApiError::bad_request("`call_id` is no call_id"))?;
+    let from = begin(after)?;
+    let call = find(app, &viewer.0, id).await?;
+    // Found once more by the name, which tells whether a merge moved it.
+    let info = app.store.resolve(&identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
+    let info = info.ok_or_else(ApiError::no_call)?;
+    let begin = app.store.begin(&info, &from, record).await?;
+    let begin = begin.map_err(|invalid| ApiError::new(Status::BadRequest, "CURSOR_INVALID", invalid.to_string()))?;
+    // No further than the head that is told beside them.
+    let end = info.head.min(begin.saturating_add(limit));
+    Ok(StreamedJson(event_list(app.store.clone(), info.call_id, (begin, end), info.head)))
+}
+
+/// `after` of a query: a cursor, or a seq.
+fn begin(after: Option<&str>) -> Result<From, ApiError> {
+    match after {
+        Some(text) if text.contains('.') => Ok(From::Behind(text.to_owned())),
+        after => Ok(From::After(number("after", after, 0, i64::MAX)?.unwrap_or(0))),
+    }
+}
+
+/// `{"events":[…],"head":…}` with the events behind `from` up to `end`, read while it is sent.
+fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq) -> Streamed {
+    let opening = Some("{\"events\":[");
+    Streamed::new(futures_util::stream::try_unfold((from, opening, false), move |(at, opening, is_over)| {
+        let store = store.clone();
+        async move {
+            if is_over {
+                return Ok::<_, io::Error>(None);
+            }
+            let mut piece = opening.unwrap_or_default().to_owned();
+            let page = Page { rows: end - at, bytes: PIECE };
+            let events = if at < end {
+                store.events_in_pool(call_id, at, page).await.map_err(io::Error::other)?
+            } else {
+                Vec::new()
+            };
+            // A log that was deleted or merged meanwhile ends here.
+            let is_over = events.is_empty();
+            let mut last = at;
+            for event in events {
+                if last != from {
+                    piece.push(',');
+                }
+                piece.push_str(&event.frame);
+                last = event.seq;
+            }
+            if is_over {
+                piece.push_str(&format!("],\"head\":{head}}}"));
+            }
+            Ok(Some((Bytes::from(piece), (last, None, is_over))))
+        }
+    }))
+}
+
+#[get("/<id>/audio")]
+async fn audio(id: &str, viewer: Viewer, range: Range, app: &State<App>) -> Result<Answer, ApiError> {
+    let call = find(app, &viewer.0, id).await?;
+    match app.store.recording(call.call_id).await? {
+        Some(recording) => Ok(Answer { store: app.store.clone(), recording, range }),
+        None => Err(ApiError::new(Status::NotFound, "NO_AUDIO", "no recording of this call was received")),
+    }
+}

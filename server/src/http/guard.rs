@@ -1,0 +1,78 @@
+//! Who may use a route.
+
+use std::time::SystemTime;
+
+use callscope_common::Timestamp;
+use parking_lot::Mutex;
+use rocket::Request;
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome};
+
+use super::App;
+use crate::auth::{Identity, Role, TokenError};
+use crate::http::error::ApiError;
+
+/// Whoever holds a valid token.
+#[derive(Debug)]
+pub struct Viewer(pub Identity);
+
+/// Whoever holds an admin's token that is not limited to some calls.
+#[derive(Debug)]
+pub struct Admin(pub Identity);
+
+/// What a guard had to say, for the catcher that answers in its place.
+struct Note(Mutex<Option<ApiError>>);
+
+pub(super) fn noted(request: &Request<'_>) -> Option<ApiError> {
+    request.local_cache(|| Note(Mutex::new(None))).0.lock().take()
+}
+
+fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
+    let status = error.status;
+    *request.local_cache(|| Note(Mutex::new(None))).0.lock() = Some(error);
+    Outcome::Error((status, ()))
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(super) fn bearer<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+    let (scheme, token) = request.headers().get_one("Authorization")?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+}
+
+pub(super) fn unauthenticated(error: TokenError) -> ApiError {
+    ApiError::new(Status::Unauthorized, "AUTHENTICATION_FAILED", error.to_string())
+        .details("send `Authorization: Bearer <token>`; `callscope-server token` makes one")
+}
+
+fn identify(request: &Request<'_>) -> Result<Identity, ApiError> {
+    let app = request.rocket().state::<App>().ok_or_else(|| ApiError::of_status(Status::InternalServerError))?;
+    let token = bearer(request).ok_or(TokenError::Missing).map_err(unauthenticated)?;
+    app.tokens.verify(token, Timestamp::from_system_time(SystemTime::now())).map_err(unauthenticated)
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Viewer {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match identify(request) {
+            Ok(identity) => Outcome::Success(Self(identity)),
+            Err(error) => refuse(request, error),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Admin {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match identify(request) {
+            Ok(identity) if identity.role != Role::Admin => {
+                refuse(request, ApiError::forbidden("this takes an admin's token"))
+            }
+            Ok(identity) => Outcome::Success(Self(identity)),
+            Err(error) => refuse(request, error),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Answers that may be large: streamed in pieces, or built whole within a bound on what all of them take in memory.
+//!
+//! How long a client may leave an answer unread is bounded by the listener's TCP user timeout.
+
+use std::io::{self, Cursor, SeekFrom};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use rocket::http::{ContentType, Status};
+use rocket::request::Request;
+use rocket::response::{self, Responder, Response};
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::http::error::ApiError;
+
+/// Bytes read from the database, and handed to the connection, at a time.
+pub(super) const PIECE: usize = 64 << 10;
+/// Most bytes of whole answers at one time, in KiB; a larger one takes all of it.
+const ROOM_KIB: u32 = 96 << 10;
+/// Most answers that are being built at one time: their size is known only when they are.
+const BUILDERS: usize = 2;
+/// For a place among them, and for room.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bounds the memory that whole answers take.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    builders: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { builders: Arc::new(Semaphore::new(BUILDERS)), room: Arc::new(Semaphore::new(ROOM_KIB as usize)) }
+    }
+}
+
+impl Answers {
+    /// Builds an answer when it is its turn, and keeps its room until it was sent or its client is gone.
+    ///
+    /// # Errors
+    /// 503 where too many large answers are not read, or what `build` says.
+    pub async fn whole(
+        &self,
+        content_type: ContentType,
+        build: impl Future<Output = Result<String, ApiError>>,
+    ) -> Result<Whole, ApiError> {
+        let full = || ApiError::unavailable("too many large answers at once");
+        let builder = timeout(PATIENCE, Arc::clone(&self.builders).acquire_owned()).await;
+        let builder = builder.map_err(|_| full())?.map_err(|_| full())?;
+        let body = build.await?;
+        let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(ROOM_KIB);
+        let room = timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(kib)).await;
+        let room = room.map_err(|_| full())?.map_err(|_| full())?;
+        drop(builder);
+        Ok(Whole { content_type, body, room })
+    }
+}
+
+/// An answer that was built whole.
+pub struct Whole {
+    content_type: ContentType,
+    body: String,
+    room: OwnedSemaphorePermit,
+}
+
+impl<'r> Responder<'r, 'static> for Whole {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        let len = self.body.len();
+        let body = Held { bytes: Cursor::new(self.body), _room: self.room };
+        Response::build().header(self.content_type).sized_body(len, body).max_chunk_size(PIECE).ok()
+    }
+}
+
+/// Bytes and the room they take.
+struct Held {
+    bytes: Cursor<String>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncSeek for Held {
+    fn start_seek(mut self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
+        Pin::new(&mut self.bytes).start_seek(position)
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Pin::new(&mut self.bytes).poll_complete(cx)
+    }
+}
+
+type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// An answer that is read piece by piece while it is sent. An error in the middle breaks the connection off.
+pub struct Streamed {
+    pieces: Pieces,
+    current: Bytes,
+}
+
+impl Streamed {
+    /// Sends `pieces`, one behind the other.
+    pub fn new(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self { pieces: Box::pin(pieces), current: Bytes::new() }
+    }
+}
+
+impl AsyncRead for Streamed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.current.is_empty() {
+            match ready!(self.pieces.as_mut().poll_next(cx)) {
+                Some(Ok(piece)) => self.current = piece,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let len = self.current.len().min(buffer.remaining());
+        buffer.put_slice(&self.current[..len]);
+        self.current.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Rocket asks for it where a length is told beside the body, and then does not use it.
+impl AsyncSeek for Streamed {
+    fn start_seek(self: Pin<&mut Self>, _: SeekFrom) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// JSON that is streamed, of a length that is not known before.
+pub struct StreamedJson(pub Streamed);
+
+impl<'r> Responder<'r, 'static> for StreamedJson {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        let mut response = Response::build();
+        response.status(Status::Ok).header(ContentType::JSON).streamed_body(self.0).max_chunk_size(PIECE).ok()
+    }
+}

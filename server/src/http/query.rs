@@ -1,0 +1,78 @@
+//! Reading query parameters, with a word on what is wrong. Public for the fuzz targets alone.
+
+use callscope_common::{Timestamp, text};
+use rocket::http::uri::Origin;
+use uuid::Uuid;
+
+use crate::http::error::ApiError;
+
+/// Most characters of a parameter's name in an error.
+const MAX_SHOWN: usize = 64;
+
+/// Refuses parameters that the route does not know: a filter that is misspelt would otherwise list everything.
+///
+/// # Errors
+/// Names the first one.
+pub fn only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
+    let Some(query) = uri.query() else { return Ok(()) };
+    let unknown = query.segments().map(|(key, _)| key).find(|key| !key.is_empty() && !known.contains(key));
+    match unknown {
+        Some(key) => {
+            let shown: String = text::one_line(key).chars().take(MAX_SHOWN).collect();
+            let takes =
+                if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
+            Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(takes))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A page's cursor: the id of the last row of the page before.
+///
+/// # Errors
+/// No id.
+pub fn cursor(text: Option<&str>) -> Result<Option<Uuid>, ApiError> {
+    let id = text.map(Uuid::parse_str).transpose();
+    id.map_err(|_| ApiError::bad_request("`cursor` is not one that a page before gave as next_cursor"))
+}
+
+/// A number between two bounds.
+///
+/// # Errors
+/// No number, or one outside.
+pub fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let number: Option<i64> = text.parse().ok().filter(|number| (min..=max).contains(number));
+    number.map(Some).ok_or_else(|| ApiError::bad_request(format!("`{key}` takes a number from {min} to {max}")))
+}
+
+/// A text that a database can take: PostgreSQL knows no NUL.
+///
+/// # Errors
+/// It holds one.
+pub fn plain(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
+    match text {
+        Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` holds a NUL"))),
+        text => Ok(text.map(str::to_owned)),
+    }
+}
+
+/// `since`; see [`instant`].
+///
+/// # Errors
+/// No time.
+pub fn time(text: &str) -> Result<Timestamp, ApiError> {
+    instant("since", text)
+}
+
+/// An instant: RFC 3339, or Unix seconds.
+///
+/// # Errors
+/// Neither.
+pub fn instant(key: &str, text: &str) -> Result<Timestamp, ApiError> {
+    let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
+    Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {
+        ApiError::bad_request(format!("`{key}` is no time"))
+            .details("RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds")
+    })
+}

@@ -1,0 +1,56 @@
+//! One log line for each request.
+
+use std::time::Instant;
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::Header;
+use rocket::{Data, Request, Response};
+use tracing::{Level, debug, enabled, info, warn};
+use uuid::Uuid;
+
+use super::rules;
+use crate::telemetry::{line, refusals};
+
+/// Logs each request with an id, which the response carries as `X-Request-Id`.
+pub struct RequestLog;
+
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    id: Uuid,
+}
+
+#[rocket::async_trait]
+impl Fairing for RequestLog {
+    fn info(&self) -> Info {
+        Info { name: "request log", kind: Kind::Request | Kind::Response }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        request.local_cache(|| Some(Began { at: Instant::now(), id: Uuid::new_v4() }));
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(began) = request.local_cache(|| None::<Began>) else { return };
+        response.set_header(Header::new("X-Request-Id", began.id.to_string()));
+        let status = response.status().code;
+        let is_routine = status < 400 && request.method() != rocket::http::Method::Delete;
+        if is_routine && !enabled!(Level::DEBUG) {
+            return;
+        }
+        // Paths hold identifiers that strangers chose: Debug escapes them. Queries may hold tokens: left out.
+        let ((method, path), micros) = (rules::asked(request), began.at.elapsed().as_micros());
+        let path = line::path(path);
+        if status >= 400
+            && !refusals::may_log(|| format!("{status} {method} {:?}", path.chars().take(64).collect::<String>()))
+        {
+            return;
+        }
+        let remote = request.remote();
+        match status {
+            500.. => warn!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
+            _ if is_routine => debug!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
+            _ => info!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What holds for every request, whichever route it takes.
+//!
+//! - It names its host once (RFC 9112, 3.2).
+//! - Its method is the one it was sent with: Rocket lets a form name another one in its field `_method`, which would let a page
+//!   or a proxy's rule for POST reach what other methods do.
+//! - No browser page of another origin posts webhooks, signed or not.
+//! - No cache keeps what calls said.
+//! - A path that exists for other methods says so: 405 with `Allow`, not 404.
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::uri::Origin;
+use rocket::http::{Header, Method, Status};
+use rocket::{Data, Request, Response, Route, route};
+
+use crate::http::cors::Origins;
+use crate::http::error::ApiError;
+use crate::transport::connections::Connections;
+
+/// Where requests go that no route may see.
+const REFUSED: &str = "/-/refused";
+/// Rocket looks for `_method` in so many bytes of a form.
+const PEEKED: usize = 14;
+
+/// Applies the rules to requests.
+pub struct Rules {
+    /// Whose pages may post webhooks.
+    pub origins: Origins,
+    /// Knows which requests are in progress.
+    pub connections: Connections,
+}
+
+/// Why a request was refused before it was routed, and what it asked for.
+struct Refused {
+    error: ApiError,
+    path: String,
+    method: Method,
+}
+
+#[rocket::async_trait]
+impl Fairing for Rules {
+    fn info(&self) -> Info {
+        Info { name: "rules for every request", kind: Kind::Request }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        if let Some(peer) = request.remote() {
+            // Dropped with the request, when the last byte of its answer was passed on or the peer left.
+            request.local_cache(|| Some(self.connections.begin(peer)));
+        }
+        let is_form = request.content_type().is_some_and(|kind| kind.is_form());
+        if is_form && data.peek(PEEKED).await.windows(7).any(|bytes| bytes == b"_method") {
+            request.set_method(Method::Post);
+        }
+        if let Some(error) = self.refusal(request) {
+            let (path, method) = (request.uri().path().to_string(), request.method());
+            request.local_cache(|| Some(Refused { error, path, method }));
+            request.set_method(Method::Get);
+            request.set_uri(Origin::const_new(REFUSED, None));
+        }
+    }
+}
+
+/// Has no cache keep what calls said, and no browser make more of an answer than it is.
+pub(crate) fn protect(request: &Request<'_>, response: &mut Response<'_>) {
+    let (_, path) = asked(request);
+    let is_webhook = is_below(path, "/webhooks");
+    if is_webhook || ["/api", "/ws"].iter().any(|folder| is_below(path, folder)) {
+        response.set_header(Header::new("Cache-Control", "no-store"));
+    }
+    response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
+    if !is_webhook {
+        // What Rocket's `Shield` sets on all answers. A provider shows none of them in a frame.
+        response.set_header(Header::new("X-Frame-Options", "SAMEORIGIN"));
+        response.set_header(Header::new("Permissions-Policy", "interest-cohort=()"));
+    }
+}
+
+impl Rules {
+    fn refusal(&self, request: &Request<'_>) -> Option<ApiError> {
+        let (mut host, mut hosts, mut is_from_page) = (None, 0, false);
+        // One walk over the few that there are is cheaper than a lookup, which hashes byte by byte.
+        for header in request.headers().iter() {
+            let is = |name: &str| header.name().as_str().eq_ignore_ascii_case(name);
+            if is("Host") {
+                (host, hosts) = (Some(header.value), hosts + 1);
+            } else if is("Origin") || is("Sec-Fetch-Site") {
+                is_from_page = true;
+            }
+        }
+        if hosts != 1 {
+            return Some(ApiError::bad_request("a request has exactly one Host header"));
+        }
+        if !is_from_page || !is_below(request.uri().path().as_str(), "/webhooks") {
+            return None;
+        }
+        let headers = request.headers();
+        let is_foreign = headers.get("Origin").any(|origin| !self.origins.is_own(origin, host.as_deref()));
+        let is_cross_site = headers.get("Sec-Fetch-Site").any(|site| site.trim().eq_ignore_ascii_case("cross-site"));
+        (is_foreign || is_cross_site).then(|| ApiError::forbidden("pages of other origins post no webhooks"))
+    }
+}
+
+/// The method and path that were asked for, also where the request was refused before it was routed.
+pub(crate) fn asked<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
+    match refused(request) {
+        Some(refused) => (refused.method, &refused.path),
+        None => (request.method(), request.uri().path().as_str()),
+    }
+}
+
+fn refused<'r>(request: &'r Request<'_>) -> Option<&'r Refused> {
+    if request.uri().path().as_str() != REFUSED {
+        return None;
+    }
+    request.local_cache(|| None::<Refused>).as_ref()
+}
+
+/// Whether a path lies in a folder of the server, or is it.
+fn is_below(path: &str, folder: &str) -> bool {
+    // Rocket takes doubled slashes for one, and compares what is percent-encoded as it stands.
+    let path = path.trim_start_matches('/');
+    path.strip_prefix(folder.trim_start_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers what was refused; whoever asks for this path itself finds nothing.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![Route::new(Method::Get, REFUSED, Answer)]
+}
+
+#[derive(Clone)]
+struct Answer;
+
+#[rocket::async_trait]
+impl route::Handler for Answer {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
+        let error =
+            refused(request).map_or_else(|| ApiError::of_status(Status::NotFound), |refused| refused.error.clone());
+        route::Outcome::from(request, error)
+    }
+}
+
+/// The methods under which a path is served, where the method asked for is none of them; `Allow` lists them.
+pub(crate) fn other_methods(request: &Request<'_>) -> Option<String> {
+    let asked: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
+    let is_here = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &asked);
+    let mut methods: Vec<Method> = request.rocket().routes().filter(is_here).map(|route| route.method).collect();
+    if methods.contains(&Method::Get) {
+        methods.push(Method::Head);
+    }
+    if methods.is_empty() || methods.contains(&request.method()) {
+        return None;
+    }
+    methods.push(Method::Options);
+    let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(names.join(", "))
+}
+
+/// Whether a route's path, such as `/calls/<id>`, is that of these segments.
+fn matches(path: &str, asked: &[&str]) -> bool {
+    let mut rest = asked.iter();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if part.starts_with('<') && part.ends_with("..>") {
+            return true;
+        }
+        match rest.next() {
+            Some(segment) if part.starts_with('<') || part == *segment => {}
+            _ => return false,
+        }
+    }
+    rest.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_and_routes_are_told_apart() {
+        assert!(is_below("/webhooks", "/webhooks") && is_below("//webhooks/x", "/webhooks"));
+        assert!(!is_below("/webhooksx", "/webhooks") && !is_below("/a/webhooks", "/webhooks"));
+        assert!(matches("/calls/<id>", &["calls", "x"]) && matches("/a/<rest..>", &["a", "b", "c"]));
+        assert!(!matches("/calls/<id>", &["calls"]) && !matches("/calls", &["calls", "x"]));
+    }
+}

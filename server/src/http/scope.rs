@@ -1,0 +1,44 @@
+//! Which calls a token's holder may know of.
+
+use callscope_common::Identifier;
+use callscope_common::api::CallView;
+use rocket::http::Status;
+
+use super::App;
+use crate::auth::Identity;
+use crate::http::error::ApiError;
+
+pub(super) fn identifier(text: &str) -> Result<Identifier, ApiError> {
+    Identifier::parse(text).map_err(|error| ApiError::new(Status::BadRequest, "INVALID_IDENTIFIER", error.to_string()))
+}
+
+/// The call that `id` names, if the token allows it. For what the token does not allow, the answer and the work are the same whether
+/// there is such a call or not.
+pub(super) async fn find(app: &App, identity: &Identity, id: &str) -> Result<CallView, ApiError> {
+    let id = identifier(id)?;
+    match &identity.calls {
+        Some(allowed) if !identity.may_name(&id) => {
+            let among = app.store.named_by(allowed).await?;
+            app.store.call_among(&id, &among).await?.ok_or_else(not_allowed)
+        }
+        _ => app.store.call(&id).await?.ok_or_else(ApiError::no_call),
+    }
+}
+
+/// Whether the token allows naming a call so, or allows that call by another name.
+pub(super) fn allow(identity: &Identity, id: &Identifier, call: Option<&CallView>) -> Result<(), ApiError> {
+    let by_another_name = |allowed: &Vec<Identifier>| {
+        let is_allowed = |call: &CallView, name: &Identifier| {
+            name.as_call_id() == Some(call.call_id) || call.identifiers.iter().any(|known| known == name.as_str())
+        };
+        call.is_some_and(|call| allowed.iter().any(|name| is_allowed(call, name)))
+    };
+    match &identity.calls {
+        Some(allowed) if !identity.may_name(id) && !by_another_name(allowed) => Err(not_allowed()),
+        _ => Ok(()),
+    }
+}
+
+fn not_allowed() -> ApiError {
+    ApiError::forbidden("the token does not allow this call")
+}

@@ -1,0 +1,94 @@
+//! `POST /webhooks/elevenlabs/…`
+
+mod body;
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use rocket::data::Data;
+use rocket::http::{ContentType, Status};
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::response::{self, Responder, Response};
+use rocket::{State, post};
+
+use super::App;
+use crate::http::error::ApiError;
+use crate::ingest::signature::Unverified;
+use crate::ingest::{Incoming, Refused};
+use crate::log::{Answer, Route};
+
+/// Longest body of a turn, in bytes.
+const MAX_TURN: u64 = 1 << 20;
+
+/// What a webhook needs of the request's head.
+pub struct Head {
+    headers: Vec<(String, String)>,
+    remote_addr: Option<String>,
+    length: Option<u64>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Head {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let mut length = None;
+        let headers = request.headers().iter().map(|header| {
+            if length.is_none() && header.name().as_str().eq_ignore_ascii_case("Content-Length") {
+                length = header.value().parse().ok();
+            }
+            (header.name().to_string(), header.value().to_owned())
+        });
+        let headers = headers.collect();
+        let remote_addr = request.remote().map(|remote| remote.to_string());
+        Outcome::Success(Self { headers, remote_addr, length })
+    }
+}
+
+/// One live turn.
+#[post("/transcription", data = "<data>")]
+pub async fn transcription(head: Head, data: Data<'_>, app: &State<App>) -> Result<Answer, ApiError> {
+    take(Route::Transcription, MAX_TURN, head, data, app).await
+}
+
+/// What the provider says after a call.
+#[post("/post-call", data = "<data>")]
+pub async fn post_call(head: Head, data: Data<'_>, app: &State<App>) -> Result<Answer, ApiError> {
+    take(Route::PostCall, app.max_post_call, head, data, app).await
+}
+
+async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -> Result<Answer, ApiError> {
+    if app.hub.is_draining() {
+        return Err(ApiError::unavailable("the server is shutting down"));
+    }
+    let Head { headers, remote_addr, length } = head;
+    let mut incoming = Incoming { route, remote_addr, headers, body: Vec::new() };
+    let claim = match app.ingest.admit(&incoming) {
+        Ok(claim) => claim,
+        Err(unverified) => {
+            body::discard(data).await;
+            return Err(unsigned(unverified));
+        }
+    };
+    let (body, room) = body::read(data, limit, length, &app.budget).await?;
+    incoming.body = body;
+    app.ingest.accept(incoming, claim, room).await.map_err(|refused| match refused {
+        Refused::Unverified(unverified) => unsigned(unverified),
+        Refused::Store(error) => error.into(),
+    })
+}
+
+/// Says which way the signature is wrong, never why.
+fn unsigned(unverified: Unverified) -> ApiError {
+    ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", unverified.reason())
+        .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")
+}
+
+impl<'r> Responder<'r, 'static> for Answer {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        let body: Arc<[u8]> = self.body.into();
+        let mut response = Response::build();
+        response.status(Status::new(self.status)).header(ContentType::JSON);
+        response.sized_body(body.len(), Cursor::new(body)).ok()
+    }
+}

@@ -1,0 +1,151 @@
+//! What was committed, as the write path said it: the truth that subscribers are held to.
+
+use std::collections::HashMap;
+
+use callscope_common::event::EventKind;
+use callscope_common::{CallId, Cursor, Seq};
+
+use callscope_common::protocol::{From, Subscribe};
+
+use crate::live::connection::Fate;
+use crate::log::Wake;
+
+/// One record and what became of it. Its events stay here when the record is merged or deleted.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub events: Vec<(EventKind, String)>,
+    pub fate: Option<Fate>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub records: HashMap<CallId, Record>,
+    /// Which record a name means, and since which step.
+    names: HashMap<String, (CallId, usize)>,
+    /// No two events have the same frame: that tells whose a received one is.
+    owners: HashMap<String, (CallId, Seq)>,
+    /// Every cursor there ever was, in the order they came up, by record.
+    cursors: Vec<(CallId, Vec<String>)>,
+    /// Records merged or deleted so far.
+    pub upheavals: usize,
+}
+
+impl Record {
+    pub fn head(&self) -> Seq {
+        Seq::try_from(self.events.len()).expect("a seq")
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.end_after(0).is_some()
+    }
+
+    /// The first end of the call after `seq`.
+    pub fn end_after(&self, seq: Seq) -> Option<Seq> {
+        (1..).zip(&self.events).find(|(at, (kind, _))| *at > seq && *kind == EventKind::CallCompleted).map(|(at, _)| at)
+    }
+}
+
+impl Log {
+    pub fn create(&mut self, call_id: CallId, names: &[String], step: usize) {
+        self.records.insert(call_id, Record::default());
+        self.cursors.push((call_id, vec![Cursor::start(call_id).to_string()]));
+        self.names.extend(names.iter().map(|name| (name.clone(), (call_id, step))));
+    }
+
+    pub fn named(&self, name: &str) -> Option<CallId> {
+        self.names.get(name).map(|(call_id, _)| *call_id)
+    }
+
+    /// The record that this one is a part of now; `None` where it was deleted.
+    pub fn survivor(&self, call_id: CallId) -> Option<CallId> {
+        match self.records[&call_id].fate {
+            None => Some(call_id),
+            Some(Fate::Merged(into)) => self.survivor(into),
+            Some(Fate::Deleted) => None,
+        }
+    }
+
+    /// Whether the name has meant a call all the time since `step`.
+    pub fn was_known(&self, name: &str, step: usize) -> bool {
+        self.names.get(name).is_some_and(|(_, since)| *since < step)
+    }
+
+    /// Whether what a request goes on from fits the log that its name leads to, whatever happened since it was made.
+    pub fn may_fit(&self, request: &Subscribe) -> bool {
+        let name = request.identifier.as_str();
+        let Some(record) = self.named(name).map(|call_id| (call_id, &self.records[&call_id])) else { return false };
+        let (call_id, record) = record;
+        match &request.from {
+            From::Behind(cursor) => self.place(call_id, cursor).is_some() && record.fate.is_none(),
+            // Refused where it lay beyond the head, which may have grown since.
+            From::After(after) if request.call_id.is_none() => *after == 0,
+            _ => request.call_id.is_none_or(|asked| asked == call_id),
+        }
+    }
+
+    /// One of the cursors there ever were.
+    pub fn some_cursor(&self, record: usize, at: usize) -> Option<String> {
+        let (_, cursors) = self.cursors.get(record % self.cursors.len().max(1))?;
+        cursors.get(at % cursors.len()).cloned()
+    }
+
+    /// The place of a cursor in the log of that record as it is; `None` where it is of another record, or of events that are no more.
+    pub fn place(&self, call_id: CallId, cursor: &str) -> Option<Seq> {
+        let cursor_of = |frame: &str| Cursor::of_message(frame).map(str::to_owned);
+        let record = self.records.get(&call_id)?;
+        if cursor == Cursor::start(call_id).to_string() {
+            return Some(0);
+        }
+        (1..)
+            .zip(&record.events)
+            .find(|(_, (_, frame))| cursor_of(frame).as_deref() == Some(cursor))
+            .map(|(seq, _)| seq)
+    }
+
+    /// Takes the events behind `head` off a record.
+    pub fn truncate(&mut self, call_id: CallId, head: Seq) {
+        let record = self.records.get_mut(&call_id).expect("a record");
+        for (_, frame) in record.events.drain(usize::try_from(head).expect("a seq")..) {
+            self.owners.remove(&frame);
+        }
+    }
+
+    pub fn owner(&self, frame: &str) -> Option<(CallId, Seq)> {
+        self.owners.get(frame).copied()
+    }
+
+    /// Takes in what was committed.
+    pub fn take(&mut self, wake: &Wake) {
+        match wake {
+            Wake::Events { call_id, first, events } => {
+                let record = self.records.get_mut(call_id).expect("events of a call that was made");
+                assert_eq!(*first, record.head() + 1, "the log has no holes");
+                for (kind, frame) in events {
+                    record.events.push((*kind, frame.to_string()));
+                    let cursor = Cursor::of_message(frame).expect("an event carries its cursor").to_owned();
+                    let cursors = self.cursors.iter_mut().find(|(record, _)| record == call_id);
+                    cursors.expect("a record").1.push(cursor);
+                    let before = self.owners.insert(frame.to_string(), (*call_id, record.head()));
+                    assert_eq!(before, None, "two events have the same frame: {frame}");
+                }
+            }
+            Wake::Merged { from, into } => {
+                for (call_id, _) in self.names.values_mut().filter(|(call_id, _)| call_id == from) {
+                    *call_id = *into;
+                }
+                self.end(*from, Fate::Merged(*into));
+            }
+            Wake::Deleted { call_id } => {
+                self.names.retain(|_, (named, _)| named != call_id);
+                self.end(*call_id, Fate::Deleted);
+            }
+            // A head without its events is only heard of from other servers.
+            Wake::Partial { .. } | Wake::Named { .. } | Wake::Head { .. } => {}
+        }
+    }
+
+    fn end(&mut self, call_id: CallId, fate: Fate) {
+        self.records.get_mut(&call_id).expect("a record").fate = Some(fate);
+        self.upheavals += 1;
+    }
+}

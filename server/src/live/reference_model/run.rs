@@ -1,0 +1,422 @@
+//! One case: how its steps happen, and what must be true when all is over.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callscope_common::api::{CallPatch, NewCall};
+use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
+use tokio::io::duplex;
+use tokio::task::yield_now;
+
+use super::client::{Client, Follow};
+use super::log::Log;
+use super::schedule::{Announcing, Begin, CALLS, How, Name, Schedule, Step};
+use super::world::{Commit, World};
+use crate::auth::{Identity, Role};
+use crate::cluster::reconcile;
+use crate::live::Hub;
+use crate::live::session::{Session, Timing};
+use crate::log::{
+    CallResult, Change, Delete, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn, Wake, new_id,
+};
+use crate::store::events::Page;
+use crate::store::testing::deliver;
+
+/// For whoever still has something to do when all is over. Longer than a session waits before it reads again.
+const PATIENCE: Duration = Duration::from_secs(2);
+const FAR: Duration = Duration::from_secs(86_400);
+/// Nothing in a case depends on the time.
+const TIMING: Timing = Timing { ping_interval: FAR, pong_timeout: FAR, write_deadline: FAR, storage_deadline: FAR };
+
+pub(super) struct Run<'w> {
+    world: &'w World,
+    announcing: Announcing,
+    hub: Hub,
+    log: Log,
+    /// Tells this case's names from those of others.
+    case: String,
+    clients: Vec<Client>,
+    /// Committed and not announced.
+    unannounced: VecDeque<Wake>,
+    meanwhile: Vec<Commit>,
+    step: usize,
+}
+
+impl<'w> Run<'w> {
+    pub fn new(world: &'w World, announcing: Announcing, schedule: &Schedule) -> Self {
+        let case = world.now().as_unix_secs().to_string();
+        let mut run = Self {
+            world,
+            announcing,
+            hub: Hub::default(),
+            log: Log::default(),
+            case,
+            clients: Vec::new(),
+            unannounced: VecDeque::new(),
+            meanwhile: Vec::new(),
+            step: 1,
+        };
+        // What an earlier case that failed left behind.
+        drop(run.world.committed());
+        run.clients = schedule.pipes.iter().map(|pipe| run.connect(*pipe)).collect();
+        run
+    }
+
+    pub async fn go(mut self, schedule: &Schedule) {
+        for step in &schedule.steps {
+            self.step += 1;
+            self.take_commits();
+            self.act(step).await;
+            for client in &mut self.clients {
+                client.flush();
+            }
+        }
+        self.end().await;
+    }
+
+    async fn act(&mut self, step: &Step) {
+        match *step {
+            Step::Turns(call, count, len) => self.turns(call, count, len),
+            Step::Say(call) => {
+                self.turns(call, 1, 8);
+                self.hub.announce(self.unannounced.drain(..).collect());
+            }
+            Step::TurnsMeanwhile(call, count) => {
+                self.make(call);
+                let begun: Vec<Commit> = (0..count).map(|_| self.world.begin(self.turn(call, 8, true))).collect();
+                self.meanwhile.extend(begun);
+            }
+            Step::Partial(call) => {
+                self.make(call);
+                self.commit(self.turn(call, 8, false));
+            }
+            Step::End(call) => {
+                self.make(call);
+                self.commit(self.result(call));
+            }
+            Step::Merge(call, other) if call != other => self.merge(call, other),
+            Step::Merge(..) => {}
+            Step::Delete(call) => {
+                // A turn that is committed behind it would make a call that nobody here knows.
+                self.settle_commits();
+                if let Some(call_id) = self.call_id(call) {
+                    self.commit(Op::Delete(Delete { call_id, ended_before: None }));
+                }
+            }
+            Step::Restore(call, back) => self.restore(call, back).await,
+            Step::Announce(at, how) => self.announce(at, how),
+            Step::AnnounceAll => self.hub.announce(self.unannounced.drain(..).collect()),
+            Step::Claim(call, back) => self.claim(call, back),
+            Step::Sweep => self.sweep().await,
+            Step::Subscribe(at, name, begin) => self.subscribe(at, name, begin),
+            Step::Unsubscribe(at, name) => {
+                let name = self.name(name);
+                self.client(at).unsubscribe(&name);
+            }
+            Step::Reconnect(at, pipe) => {
+                let mut client = self.connect(pipe);
+                let old = self.client(at).resumptions();
+                old.into_iter().for_each(|request| client.subscribe(request, self.step));
+                *self.client(at) = client;
+            }
+            Step::Read(at, bytes) => {
+                let at = at % self.clients.len();
+                self.read(at, bytes);
+            }
+            Step::Fill(at) => {
+                self.world.rest().await;
+                let at = at % self.clients.len();
+                let waiting = self.clients[at].connection.wire.lock().waiting();
+                self.read(at, waiting);
+                self.world.rest().await;
+            }
+            Step::Turn(turns) => {
+                for _ in 0..turns {
+                    yield_now().await;
+                }
+            }
+            Step::Rest => self.world.rest().await,
+        }
+        self.take_commits();
+    }
+
+    // --- calls ---
+
+    fn name(&self, (call, other): Name) -> String {
+        format!("{}{}-{call}", if other { "conv" } else { "sid" }, self.case)
+    }
+
+    fn identifier(&self, name: Name) -> Identifier {
+        Identifier::parse(&self.name(name)).expect("an identifier")
+    }
+
+    fn call_id(&self, call: usize) -> Option<CallId> {
+        self.log.named(&self.name((call, false)))
+    }
+
+    fn commit(&mut self, op: Op) {
+        let outcome = self.world.commit(op);
+        assert!(!matches!(outcome, Outcome::Refused(Refusal::IdentifierTaken(_) | Refusal::Ended)), "{outcome:?}");
+        self.take_commits();
+    }
+
+    /// Makes the call where it is not there.
+    fn make(&mut self, call: usize) {
+        if self.call_id(call).is_some() {
+            return;
+        }
+        let at = self.world.now();
+        let call_id = new_id(at);
+        let (sid, conversation) = (self.identifier((call, false)), self.identifier((call, true)));
+        let new = NewCall { call_sid: Some(sid), conversation_id: Some(conversation), ..NewCall::default() };
+        self.log.create(call_id, &[self.name((call, false)), self.name((call, true))], self.step);
+        self.commit(Op::Register(Box::new(Register { call_id, at, call: new })));
+    }
+
+    fn turn(&self, call: usize, len: usize, is_final: bool) -> Op {
+        let names = Names { call_sid: Some(self.identifier((call, false))), ..Names::default() };
+        let (text, turn_id) = ("x".repeat(len), None);
+        let turn = Turn { names, speaker: Speaker::User, text, at: None, turn_id, is_final };
+        deliver(Change::Turn(turn), Sameness::None, self.world.now())
+    }
+
+    fn turns(&mut self, call: usize, count: usize, len: usize) {
+        self.make(call);
+        let begun: Vec<Commit> = (0..count).map(|_| self.world.begin(self.turn(call, len, true))).collect();
+        begun.into_iter().for_each(|commit| drop(commit.wait()));
+        self.take_commits();
+    }
+
+    fn result(&self, call: usize) -> Op {
+        let names = Names { conversation_id: Some(self.identifier((call, true))), ..Names::default() };
+        let data = CallData::new(CallStatus::Completed);
+        let (agent_id, ending, transcript) = (None, Ending::Done, None);
+        let result = CallResult { names, agent_id, ending, data, turns: Vec::new(), transcript };
+        deliver(Change::Result(Box::new(result)), Sameness::None, self.world.now())
+    }
+
+    fn merge(&mut self, call: usize, other: usize) {
+        self.make(call);
+        self.make(other);
+        let patch =
+            CallPatch { identifiers: vec![self.identifier((other, false))], merge: true, ..CallPatch::default() };
+        self.commit(Op::Patch(Box::new(Patch { id: self.identifier((call, false)), patch })));
+        assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
+    }
+
+    /// The server goes down, the database is restored to a state in which the call's log was shorter, the server comes up, and every
+    /// client goes on with the last cursor it saw.
+    async fn restore(&mut self, call: usize, back: usize) {
+        self.settle_commits();
+        let Some(call_id) = self.call_id(call) else { return };
+        let head = self.log.records[&call_id].head();
+        let left = head - Seq::try_from(back).expect("a seq").min(head);
+        if self.log.records[&call_id].end_after(left).is_some() {
+            // Its status would have to go back too.
+            return;
+        }
+        self.world.truncate(call_id, left).await;
+        self.log.truncate(call_id, left);
+        self.unannounced.clear();
+        let resumptions: Vec<_> = self.clients.iter().map(Client::resumptions).collect();
+        self.clients.clear();
+        self.hub = Hub::default();
+        for requests in resumptions {
+            let mut client = self.connect(1 << 16);
+            requests.into_iter().for_each(|request| client.subscribe(request, self.step));
+            self.clients.push(client);
+        }
+    }
+
+    // --- announcements ---
+
+    fn take_commits(&mut self) {
+        for wake in self.world.committed() {
+            self.log.take(&wake);
+            self.unannounced.push_back(wake);
+        }
+    }
+
+    fn settle_commits(&mut self) {
+        for commit in self.meanwhile.drain(..) {
+            commit.wait();
+        }
+        self.take_commits();
+    }
+
+    fn announce(&mut self, at: usize, how: How) {
+        if self.unannounced.is_empty() {
+            return;
+        }
+        if self.announcing == Announcing::Faithful {
+            return self.hub.announce(self.unannounced.pop_front().into_iter().collect());
+        }
+        let wake = self.unannounced.remove(at % self.unannounced.len()).expect("a wake");
+        let wakes = match how {
+            How::Once => vec![wake],
+            How::Twice => vec![wake.clone(), wake],
+            How::Never => Vec::new(),
+            How::InPieces => pieces(wake),
+            How::Backwards => pieces(wake).into_iter().rev().collect(),
+            How::HeadFirst => {
+                if let Wake::Events { call_id, first, events } = &wake {
+                    self.raise(*call_id, first + Seq::try_from(events.len()).expect("a seq") - 1);
+                }
+                vec![wake]
+            }
+        };
+        self.hub.announce(wakes);
+    }
+
+    fn claim(&mut self, call: usize, back: usize) {
+        let Some(call_id) = self.call_id(call) else { return };
+        let head = self.log.records[&call_id].head() - Seq::try_from(back).expect("a seq");
+        self.raise(call_id, head.max(0));
+    }
+
+    /// As a session does that has just read the head, perhaps a while ago.
+    fn raise(&self, call_id: CallId, head: Seq) {
+        let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
+        self.hub.announce(vec![Wake::Head { call_id, head, ended }]);
+    }
+
+    async fn sweep(&self) {
+        reconcile::once(self.world.store(), &self.hub).await.expect("a sweep");
+    }
+
+    // --- clients ---
+
+    fn client(&mut self, at: usize) -> &mut Client {
+        let at = at % self.clients.len();
+        &mut self.clients[at]
+    }
+
+    fn connect(&self, pipe: usize) -> Client {
+        let (near, far) = duplex(pipe);
+        let expires = Timestamp::from_unix_secs(250_000_000_000).expect("a time");
+        let identity = Identity { username: "model".into(), uid: None, role: Role::Viewer, calls: None, expires };
+        let known = self.hub.connections();
+        let _inside = self.world.runtime.enter();
+        let session = Session::new(far, identity, None, self.hub.clone(), self.world.store().clone(), Arc::new(TIMING));
+        self.world.runtime.spawn(Box::new(session).run());
+        let mut new = self.hub.connections();
+        new.retain(|connection| known.iter().all(|known| known.connection_id != connection.connection_id));
+        Client::new(new.pop().expect("a connection"), near, &self.log)
+    }
+
+    fn subscribe(&mut self, at: usize, name: Name, begin: Begin) {
+        let (name, step) = (self.name(name), self.step);
+        let log = &self.log;
+        let request = match begin {
+            Begin::Start => serde_json::json!({ "subscribe": name }),
+            Begin::Live => serde_json::json!({ "subscribe": name, "history": false }),
+            Begin::Wait => serde_json::json!({ "subscribe": name, "wait": true }),
+            Begin::WaitLive => serde_json::json!({ "subscribe": name, "wait": true, "history": false }),
+            Begin::After(after) => {
+                let Some(call_id) = log.named(&name) else { return };
+                let after = log.records[&call_id].head().min(Seq::try_from(after).expect("a seq"));
+                serde_json::json!({ "subscribe": name, "after": after, "call_id": call_id })
+            }
+            Begin::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
+            Begin::Cursor(call, at) => {
+                // Of any record there ever was, whatever became of it.
+                let Some(cursor) = log.some_cursor(call, at) else { return };
+                serde_json::json!({ "subscribe": name, "after": cursor })
+            }
+        };
+        self.client(at).subscribe(request, step);
+    }
+
+    fn read(&mut self, at: usize, bytes: usize) -> bool {
+        // What a session may have read must be known before it is judged.
+        self.settle_commits();
+        self.clients[at].read(bytes, &self.log, self.step)
+    }
+
+    // --- the end ---
+
+    async fn end(mut self) {
+        self.settle_commits();
+        match self.announcing {
+            Announcing::Faithful => self.hub.announce(self.unannounced.drain(..).collect()),
+            Announcing::Unreliable => self.sweep().await,
+        }
+        self.until(Self::misses).await;
+        // Nothing comes after the last event either. (But for a subscription that may have been gone and was not.)
+        self.world.rest().await;
+        self.until(Self::misses).await;
+        self.check_log().await;
+        self.clients.clear();
+        self.until(|run| match run.hub.sizes() {
+            (0, 0, 0) => None,
+            sizes => Some(format!("connections, feeds and names that nobody waits for: {sizes:?}")),
+        })
+        .await;
+    }
+
+    fn read_all(&mut self) -> bool {
+        let mut moved = false;
+        for at in 0..self.clients.len() {
+            moved |= self.clients[at].flush();
+            moved |= self.read(at, 1 << 20);
+        }
+        moved
+    }
+
+    /// Everything runs and every client reads, until nothing is missing or nothing moves.
+    async fn until(&mut self, misses: impl Fn(&Self) -> Option<String>) {
+        let mut moved_at = Instant::now();
+        loop {
+            let moved = self.read_all();
+            let Some(missing) = misses(self) else { return };
+            if moved {
+                moved_at = Instant::now();
+            }
+            assert!(moved_at.elapsed() < PATIENCE, "still missing: {missing}");
+            self.world.rest().await;
+        }
+    }
+
+    fn misses(&self) -> Option<String> {
+        if let Some(missing) = self.clients.iter().find_map(|client| client.misses(&self.log)) {
+            return Some(missing);
+        }
+        let follows = || self.clients.iter().flat_map(|client| &client.follows);
+        let views: Vec<_> = self.hub.connections().iter().map(|connection| connection.view("")).collect();
+        if views.len() != self.clients.len() {
+            return Some(format!("{} connections of {}", views.len(), self.clients.len()));
+        }
+        if follows().any(|follow| follow.may_be_gone) {
+            return None;
+        }
+        let standing: Vec<&Follow> = follows().filter(|follow| follow.stands(&self.log)).collect();
+        let calls: HashSet<CallId> = standing.iter().map(|follow| follow.call_id).collect();
+        let names: HashSet<&String> = self.clients.iter().flat_map(Client::waits_for).collect();
+        let counted: usize = views.iter().map(|view| view.subscribed_calls.len()).sum();
+        let lag: u64 = views.iter().map(|view| view.lag).sum();
+        let found = (counted, lag, self.hub.sizes());
+        let expected = (standing.len(), 0, (self.clients.len(), calls.len(), names.len()));
+        (found != expected).then(|| format!("subscriptions, lag and sizes are {found:?}, not {expected:?}"))
+    }
+
+    /// What was announced is what is stored.
+    async fn check_log(&self) {
+        for (call_id, record) in self.log.records.iter().filter(|(_, record)| record.fate.is_none()) {
+            let stored = self.world.store().events(*call_id, 0, Page::ALL).await.expect("events");
+            let stored: Vec<_> = stored.into_iter().map(|event| (event.kind, event.frame)).collect();
+            assert!(stored == record.events, "the log of {call_id} is another one");
+        }
+        assert!(self.log.records.len() <= CALLS * (self.log.upheavals + 1));
+    }
+}
+
+/// A commit's events, announced one by one.
+fn pieces(wake: Wake) -> Vec<Wake> {
+    match wake {
+        Wake::Events { call_id, first, events } => {
+            (first..).zip(events).map(|(first, event)| Wake::Events { call_id, first, events: vec![event] }).collect()
+        }
+        other => vec![other],
+    }
+}

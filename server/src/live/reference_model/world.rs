@@ -1,0 +1,120 @@
+//! What all cases share: a database, the write path on a thread of its own, and the thread that everything else runs on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use callscope_common::{CallId, Seq, Timestamp};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use crate::log::{Op, Outcome, UnknownCalls, Wake};
+use crate::store::testing::Scratch;
+use crate::store::{Appender, Store, Submitted};
+
+/// Turns of the executor after which whoever could run has run.
+const TURNS: usize = 16;
+
+/// Sessions, feeds and clients run on one thread and take turns where they wait, so that a case goes the same way each
+/// time, but for how long the database takes. Commits run on another thread: waiting for one stands the rest still.
+pub(super) struct World {
+    pub runtime: Runtime,
+    writer: Runtime,
+    scratch: Scratch,
+    appender: Appender,
+    committed: Arc<Mutex<Vec<Wake>>>,
+    clock: AtomicI64,
+}
+
+/// A commit under way.
+pub(super) struct Commit(Receiver<Submitted>);
+
+impl World {
+    pub fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let writer = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let scratch = writer.block_on(Scratch::open());
+        let committed = Arc::<Mutex<Vec<Wake>>>::default();
+        let on_commit = {
+            let committed = Arc::clone(&committed);
+            Box::new(move |wakes| committed.lock().extend(wakes))
+        };
+        let (appender, _) = {
+            let _inside = writer.enter();
+            Appender::start(scratch.store.clone(), UnknownCalls::Create, on_commit)
+        };
+        Self { runtime, writer, scratch, appender, committed, clock: AtomicI64::new(1_790_000_000) }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.scratch.store
+    }
+
+    /// Another second each time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_unix_secs(self.clock.fetch_add(1, Ordering::Relaxed)).expect("a time")
+    }
+
+    /// Begins to commit an operation, in the order of the calls.
+    pub fn begin(&self, op: Op) -> Commit {
+        let (done, outcome) = sync_channel(1);
+        let appender = self.appender.clone();
+        self.writer.spawn(async move {
+            let _ = done.send(appender.submit(op).await);
+        });
+        Commit(outcome)
+    }
+
+    /// Commits an operation while everything else stands still.
+    pub fn commit(&self, op: Op) -> Outcome {
+        self.begin(op).wait()
+    }
+
+    /// Takes the events behind `head` off a call's log, as a database does that is restored to an older state.
+    pub async fn truncate(&self, call_id: CallId, head: Seq) {
+        let Store::Sqlite { writer, .. } = self.store() else { panic!("an SQLite database") };
+        let writer = writer.lock().await;
+        let connection = writer.as_ref().expect("a connection");
+        for sql in [
+            "DELETE FROM events WHERE call_id = ?1 AND seq > ?2",
+            "UPDATE calls SET head = ?2, turns = (SELECT COUNT(*) FROM events WHERE call_id = ?1 AND kind = 'transcription' AND seq <= ?2) \
+             WHERE call_id = ?1",
+        ] {
+            connection.execute(sql, (call_id, head)).expect("a statement");
+        }
+    }
+
+    /// What was committed since the last time, in the order of the log.
+    pub fn committed(&self) -> Vec<Wake> {
+        std::mem::take(&mut self.committed.lock())
+    }
+
+    fn is_reading(&self) -> bool {
+        match self.store() {
+            Store::Sqlite { readers, .. } => readers.num_idle() < readers.size() as usize,
+            Store::Postgres { .. } => false,
+        }
+    }
+
+    /// Lets the others run until none has anything left to do; gives up where they never end.
+    pub async fn rest(&self) {
+        let mut quiet = 0;
+        for _ in 0..100_000 {
+            yield_now().await;
+            quiet = if self.is_reading() { 0 } else { quiet + 1 };
+            if quiet > TURNS {
+                return;
+            }
+            if quiet == 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Commit {
+    pub fn wait(self) -> Outcome {
+        self.0.recv().expect("an answer").expect("a commit")
+    }
+}

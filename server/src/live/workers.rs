@@ -1,0 +1,212 @@
+//! Who runs the feeds: threads of their own, so that what is written to followers keeps no request waiting and no task of the
+//! runtime is woken for it.
+//!
+//! A feed belongs to one lane, a queue of feeds that have something to do and the thread that takes them in turn. A call with
+//! many followers has a feed on each lane ([`Hub::join`](super::Hub)). A feed that has more to do after a round goes to the
+//! end of its lane's queue, so that a busy call keeps no other one waiting for longer than a round.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task;
+
+use super::feed::Feed;
+use super::hub::{Hub, Shared};
+
+/// More threads than this only get in each other's way.
+const MOST_LANES: usize = 8;
+/// Lanes of a hub without threads.
+const LANES_OF_TASKS: usize = 2;
+
+/// The lanes of a hub.
+#[derive(Debug)]
+pub(super) enum Fanout {
+    /// Each round is a task of the runtime that the feed is told something on.
+    Tasks,
+    /// A thread for each lane.
+    Threads(Vec<Arc<Lane>>),
+}
+
+/// A queue of feeds that have something to do. It holds each feed once at most, so it is as long as the list of feeds at most.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    feeds: Mutex<VecDeque<Arc<Feed>>>,
+    is_over: AtomicBool,
+    called: Notify,
+}
+
+/// Gives each new feed the next lane.
+#[derive(Debug, Default)]
+pub(super) struct Turn(AtomicUsize);
+
+impl Turn {
+    pub fn next(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Fanout {
+    /// Starts a thread for each core; they end with the hub. The sockets they write to are those of `runtime`.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(hub: &Weak<Shared>, runtime: &Handle) -> io::Result<Self> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES);
+        let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Arc::default()).collect();
+        let fanout = Self::Threads(lanes.clone());
+        for lane in lanes {
+            let (hub, runtime) = (Weak::clone(hub), runtime.clone());
+            let started = std::thread::Builder::new()
+                .name("callscope-feeds".into())
+                // Unconstrained: the runtime's budget would make writable sockets look full.
+                .spawn(move || runtime.block_on(task::unconstrained(lane.run(&hub))));
+            if let Err(error) = started {
+                fanout.end();
+                return Err(error);
+            }
+        }
+        Ok(fanout)
+    }
+
+    /// How many feeds of one call can be at work at the same time.
+    pub fn lanes(&self) -> usize {
+        match self {
+            Self::Tasks => LANES_OF_TASKS,
+            Self::Threads(lanes) => lanes.len(),
+        }
+    }
+
+    /// Has a feed's next round run. Never blocks. The caller sees to it that no feed is scheduled twice.
+    pub fn schedule(&self, hub: &Hub, feed: Arc<Feed>) {
+        match self {
+            Self::Tasks => {
+                let hub = hub.clone();
+                task::spawn(task::unconstrained(async move {
+                    while feed.round(&hub).await {
+                        task::yield_now().await;
+                    }
+                }));
+            }
+            Self::Threads(lanes) => lanes[feed.lane % lanes.len()].push(feed),
+        }
+    }
+
+    /// Lets the threads end.
+    pub fn end(&self) {
+        if let Self::Threads(lanes) = self {
+            for lane in lanes {
+                lane.is_over.store(true, Ordering::SeqCst);
+                lane.called.notify_one();
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn push(&self, feed: Arc<Feed>) {
+        let was_empty = {
+            let mut feeds = self.feeds.lock();
+            feeds.push_back(feed);
+            feeds.len() == 1
+        };
+        if was_empty {
+            self.called.notify_one();
+        }
+    }
+
+    async fn run(self: Arc<Self>, hub: &Weak<Shared>) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            let next = self.feeds.lock().pop_front();
+            let Some(feed) = next else {
+                self.called.notified().await;
+                continue;
+            };
+            let Some(hub) = Hub::of(hub) else { return };
+            if feed.round(&hub).await {
+                self.feeds.lock().push_back(feed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use callscope_common::event::EventKind;
+    use callscope_common::{CallId, Seq, Timestamp};
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::{Identity, Role};
+    use crate::live::connection::{Connection, Subscription};
+    use crate::live::frame::text_frame;
+    use crate::log::Wake;
+
+    /// A connection that follows a call and is owed nothing; its frames come out of the pipe.
+    fn follow(hub: &Hub, call_id: CallId, room: usize) -> DuplexStream {
+        let (near, pipe) = duplex(room);
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
+        let connection = Arc::new(Connection::new(identity, None, now, near.into()));
+        let (feed, member) = hub.join(call_id, &connection, 0);
+        connection.wire.lock().subscriptions.push(Subscription {
+            id: 0,
+            feed,
+            member,
+            names: Vec::new(),
+            call_sid: String::new(),
+            cursor: 0,
+            confirmed: 0,
+            settled: true,
+            fate: None,
+        });
+        pipe
+    }
+
+    fn event(call_id: CallId, seq: Seq) -> Wake {
+        let events = vec![(EventKind::Transcription, format!("{seq:08}").into())];
+        Wake::Events { call_id, first: seq, events }
+    }
+
+    /// Announcements come one by one while the threads are at work, so many of them in the middle of a feed's round.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_follower_of_every_call_gets_all_in_order_from_the_threads() {
+        let hub = Hub::start(&Handle::current()).expect("threads");
+        let calls: Vec<CallId> = (0..5).map(|_| Uuid::new_v4()).collect();
+        let mut pipes: Vec<DuplexStream> =
+            calls.iter().flat_map(|call_id| (0..7).map(|_| follow(&hub, *call_id, 1 << 16))).collect();
+        // Never more at once than a feed's inbox takes: there are no sessions here to read what it leaves out.
+        for first in (1..2_000).step_by(16) {
+            for seq in first..first + 16 {
+                hub.announce(calls.iter().map(|call_id| event(*call_id, seq)).collect());
+            }
+            let frames: Vec<u8> =
+                (first..first + 16).flat_map(|seq| text_frame(&format!("{seq:08}")).to_vec()).collect();
+            for pipe in &mut pipes {
+                let mut heard = vec![0; frames.len()];
+                let read = timeout(Duration::from_secs(10), pipe.read_exact(&mut heard)).await;
+                read.expect("what was announced is worked on").expect("a pipe");
+                assert!(heard == frames, "frames are missing, doubled or out of order");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_threads_end_with_the_hub() {
+        let hub = Hub::start(&Handle::current()).expect("threads");
+        let Fanout::Threads(lanes) = &hub.shared.fanout else { panic!("a hub with threads") };
+        let lanes: Vec<_> = lanes.iter().map(Arc::downgrade).collect();
+        drop(hub);
+        while lanes.iter().any(|lane| lane.strong_count() > 0) {
+            task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the HTTP API does to the log.
+
+use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
+
+use super::{Delete, Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Touched, Transcript, Wake};
+
+impl Ledger {
+    pub(crate) fn register(&mut self, register: &Register) -> Result<Outcome, Stop> {
+        if self.calls.contains_key(&register.call_id) {
+            // Its own commit, whose acknowledgement was lost.
+            return Ok(Outcome::Done(register.call_id));
+        }
+        let new = &register.call;
+        for name in new.call_sid.iter().chain(&new.conversation_id) {
+            if self.named(name).is_some() {
+                return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
+            }
+        }
+        let names =
+            Names { call_sid: new.call_sid.clone(), conversation_id: new.conversation_id.clone(), ..Names::default() };
+        self.create(register.call_id, &names, (new.subject.as_deref(), register.at), CallStatus::Initiated);
+        let call = self.call(register.call_id);
+        call.subject.clone_from(&new.subject);
+        call.agent_id.clone_from(&new.agent_id);
+        call.metadata = new.metadata.as_ref().map(|json| json.get().to_owned());
+        Ok(Outcome::Done(register.call_id))
+    }
+
+    /// The call that `id` names. A `call_id` wins over identifiers, here as in [`Store::resolve`](crate::store::Store::resolve): an
+    /// identifier that spells the id of a call, or of a record that a call absorbed, means that call.
+    pub(crate) fn named(&self, id: &Identifier) -> Option<CallId> {
+        let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
+        let by_name = || self.names.get(id).copied();
+        // Signposts of absorbed records are kept as ids are written here; a sender may write capitals.
+        let by_signpost = || {
+            let canonical = Identifier::parse(&id.as_call_id()?.to_string()).ok()?;
+            self.names.get(&canonical).copied()
+        };
+        by_id.or_else(by_name).or_else(by_signpost)
+    }
+
+    pub(crate) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, Stop> {
+        let Some(call_id) = self.named(id) else { return Ok(Outcome::Refused(Refusal::NotFound)) };
+        let given = || patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers);
+        let mut others = Vec::new();
+        for name in given() {
+            match self.named(name) {
+                Some(other) if other != call_id && !patch.merge => {
+                    return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
+                }
+                Some(other) if other != call_id && !others.contains(&other) => others.push(other),
+                _ => {}
+            }
+        }
+        if !others.is_empty() {
+            others.insert(0, call_id);
+            return Err(Stop::NeedsMerge(others));
+        }
+        let before = self.call(call_id).status;
+        if before.is_ended() && patch.status.is_some_and(|status| !status.is_ended()) {
+            return Ok(Outcome::Refused(Refusal::Ended));
+        }
+        self.change(call_id, patch);
+        if let Some(status) = patch.status.filter(|status| *status != before) {
+            self.set_status(call_id, status);
+        }
+        Ok(Outcome::Done(call_id))
+    }
+
+    fn change(&mut self, call_id: CallId, patch: &callscope_common::api::CallPatch) {
+        // An identifier that spells the call's own id names it already, and is stored as no name.
+        let is_name = |id: &&Identifier| id.as_call_id() != Some(call_id);
+        if let Some(sid) = patch.call_sid.as_ref().filter(is_name) {
+            self.name(call_id, sid, NameKind::CallSid);
+            sid.as_str().clone_into(&mut self.call(call_id).call_sid);
+            self.call(call_id).sid_made_up = false;
+        }
+        if let Some(id) = patch.conversation_id.as_ref().filter(is_name) {
+            self.name(call_id, id, NameKind::ConversationId);
+            self.call(call_id).conversation_id = Some(id.as_str().to_owned());
+        }
+        for id in &patch.identifiers {
+            self.name(call_id, id, NameKind::Provider);
+        }
+        let now = self.now;
+        let call = self.call(call_id);
+        if patch.subject.is_some() {
+            call.subject.clone_from(&patch.subject);
+        }
+        if patch.agent_id.is_some() {
+            call.agent_id.clone_from(&patch.agent_id);
+        }
+        if let Some(json) = &patch.metadata {
+            call.metadata = Some(json.get().to_owned());
+        }
+        call.updated_at = now;
+        call.touched = Touched::All;
+    }
+
+    /// Sets a status by hand. An end brings its `call_completed` too, so that followers see the call through.
+    fn set_status(&mut self, call_id: CallId, status: CallStatus) {
+        let now = self.now;
+        let call = self.call(call_id);
+        if !status.is_ended() {
+            self.push_status(call_id, status, None);
+            return;
+        }
+        call.end_time = call.end_time.or(Some(now));
+        let mut data: CallData = call
+            .result
+            .as_deref()
+            .and_then(|result| serde_json::from_str(result).ok())
+            .unwrap_or_else(|| CallData::new(status));
+        data.status = status;
+        data.subject = call.subject.clone();
+        data.call_end_time = data.call_end_time.or(call.end_time);
+        self.push_status(call_id, status, None);
+        self.push_completed(call_id, data, Transcript::Keep, None);
+    }
+
+    pub(crate) fn delete(&mut self, Delete { call_id, ended_before }: &Delete) -> Outcome {
+        let call_id = *call_id;
+        let Some(call) = self.calls.get(&call_id) else {
+            let signpost = Identifier::parse(&call_id.to_string()).ok().and_then(|id| self.names.get(&id).copied());
+            return match signpost {
+                Some(into) => Outcome::Refused(Refusal::Absorbed(into)),
+                // The try before this one came through, and its acknowledgement was lost.
+                None if self.is_again => Outcome::Done(call_id),
+                None => Outcome::Refused(Refusal::NotFound),
+            };
+        };
+        let is_meant = |before: &Timestamp| {
+            call.status.is_ended() && call.updated_at < *before && call.end_time.is_some_and(|end| end < *before)
+        };
+        if ended_before.as_ref().is_some_and(|before| !is_meant(before)) {
+            return Outcome::Refused(Refusal::Changed);
+        }
+        self.calls.remove(&call_id);
+        self.names.retain(|_, named| *named != call_id);
+        self.writes.deleted.push(call_id);
+        self.writes.wakes.push(Wake::Deleted { call_id });
+        Outcome::Done(call_id)
+    }
+}

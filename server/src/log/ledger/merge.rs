@@ -1,0 +1,125 @@
+//! Two records that turn out to be one call become one log.
+
+use callscope_common::protocol::ServerMessage;
+use callscope_common::{CallData, CallId, CallStatus, Identifier};
+
+use uuid::Uuid;
+
+use super::{Absorbed, Call, Ledger, Merge, Stop, Touched, Transcript, Wake};
+
+impl Ledger {
+    /// Of several records, which one survives: the one with more events, of equals the older.
+    pub(crate) fn survivor(&self, records: &[CallId]) -> Option<CallId> {
+        let rank = |call: &&Call| (-call.head, call.created_at, call.call_id);
+        records.iter().filter_map(|id| self.calls.get(id)).min_by_key(rank).map(|call| call.call_id)
+    }
+
+    /// Appends the absorbed record's events to the survivor's log as new events and moves its names. Returns the provider's transcript
+    /// of the whole.
+    ///
+    /// Result and transcript of the whole are one record's: see [`keeps_its_result`]. Where the appended events end on another status or
+    /// result, the ones that stand are said once more, so that whoever reads the log to its end ends on them.
+    pub(crate) fn absorb(&mut self, into: CallId, absorbed: Absorbed) -> Result<Option<String>, Stop> {
+        let (mine_said, other_said) = absorbed.transcripts;
+        let Some(other) = self.calls.remove(&absorbed.call_id) else { return Ok(mine_said) };
+        self.move_names(absorbed.call_id, into, &absorbed.names);
+        self.writes.wakes.push(Wake::Merged { from: absorbed.call_id, into });
+        let mine = self.call(into);
+        let before = mine.status;
+        let keeps = keeps_its_result(mine, &other);
+        let stands = if keeps { &*mine } else { &other };
+        let (status, result, end_time) = (status_of_both(stands, mine, &other), stands.result.clone(), stands.end_time);
+        mine.conversation_id = mine.conversation_id.take().or(other.conversation_id);
+        mine.subject = mine.subject.take().or(other.subject);
+        mine.agent_id = mine.agent_id.take().or(other.agent_id);
+        mine.metadata = mine.metadata.take().or(other.metadata);
+        mine.live |= other.live;
+        mine.touched = Touched::All;
+        let moves_audio = other.has_audio && !mine.has_audio;
+        mine.has_audio |= other.has_audio;
+        let said = if keeps { mine_said } else { other_said };
+        let (last, has_completed) = self.append_all(into, before, absorbed.events, &said)?;
+        let mine = self.call(into);
+        (mine.status, mine.end_time) = (status, end_time);
+        if status.is_ended() && (last != status || (keeps && has_completed)) {
+            if last != status {
+                self.push_status(into, status, None);
+            }
+            let data = result.and_then(|json| serde_json::from_str::<CallData>(&json).ok());
+            let data = data.unwrap_or_else(|| CallData::new(status));
+            self.push_completed(into, data, Transcript::Replace(said.clone()), None);
+        }
+        self.writes.merges.push(Merge { from: absorbed.call_id, into, moves_audio });
+        Ok(said)
+    }
+
+    fn move_names(&mut self, from: CallId, into: CallId, names: &[Identifier]) {
+        self.names.retain(|_, named| *named != from);
+        // Whoever named the record by its own id means the survivor from now on.
+        if let Ok(signpost) = Identifier::parse(&from.to_string()) {
+            self.names.insert(signpost, into);
+        }
+        for name in names {
+            self.names.insert(name.clone(), into);
+            // Whoever waits for a name may find its call only now.
+            self.writes.wakes.push(Wake::Named { identifier: name.clone() });
+        }
+    }
+
+    /// Appends the messages as new events; returns the status that the log ends on, and whether a `call_completed` was among them.
+    fn append_all(
+        &mut self,
+        into: CallId,
+        mut last: CallStatus,
+        events: Vec<(ServerMessage, Option<Uuid>)>,
+        transcript: &Option<String>,
+    ) -> Result<(CallStatus, bool), Stop> {
+        let mut has_completed = false;
+        for (message, delivery_id) in events {
+            match message {
+                ServerMessage::Transcription(turn) => {
+                    self.push_turn(into, (turn.speaker_type, &turn.message_text, turn.timestamp), delivery_id)?;
+                }
+                ServerMessage::CallStatus(changed) => {
+                    last = changed.status;
+                    let end_time = self.call(into).end_time;
+                    self.call(into).end_time = changed.call_end_time.or(end_time);
+                    self.push_status(into, changed.status, delivery_id);
+                }
+                ServerMessage::CallCompleted(completed) => {
+                    (last, has_completed) = (completed.call_data.status, true);
+                    self.push_completed(
+                        into,
+                        completed.call_data,
+                        Transcript::Replace(transcript.clone()),
+                        delivery_id,
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok((last, has_completed))
+    }
+}
+
+/// Whether the survivor keeps its own result: unless the absorbed record's call ended later, or its own has not ended. A failure never
+/// replaces a completion.
+fn keeps_its_result(mine: &Call, other: &Call) -> bool {
+    match (mine.status.is_ended(), other.status.is_ended()) {
+        (_, false) => true,
+        (false, true) => false,
+        (true, true) => {
+            let replaces_completion = mine.status == CallStatus::Completed && other.status == CallStatus::Failed;
+            other.end_time <= mine.end_time || replaces_completion
+        }
+    }
+}
+
+/// The status of the whole: that of the result that stands; while there is none, whether either record has begun.
+fn status_of_both(stands: &Call, mine: &Call, other: &Call) -> CallStatus {
+    let has_begun = [mine.status, other.status].contains(&CallStatus::InProgress);
+    match stands.status {
+        CallStatus::Initiated if has_begun => CallStatus::InProgress,
+        status => status,
+    }
+}

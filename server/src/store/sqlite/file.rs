@@ -1,0 +1,297 @@
+//! The SQLite file in the file system: where it lies, whose it is, and whether it is still there.
+//!
+//! SQLite's locks are POSIX locks: close(2) of any descriptor of a file drops all locks that the process has on it. So nothing
+//! here opens the database, its log or its index while connections to them exist; they are looked at by stat(2) alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::store::StoreError;
+
+/// What an SQLite database begins with, unless it is empty.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Symbolic links that are followed to the file.
+const MAX_LINKS: usize = 40;
+/// The owner may read and write, no one else may do anything.
+const MODE: u32 = 0o600;
+
+/// A check that is no older than this need not be made again.
+const LATELY: Duration = Duration::from_millis(50);
+
+/// What SQLite keeps beside a database while it is open.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// Why a path cannot be a database. The text names the path.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PathError(String);
+
+impl PathError {
+    pub(in crate::store) fn new(problem: impl Into<String>) -> Self {
+        Self(callscope_common::text::one_line(&problem.into()).into_owned())
+    }
+}
+
+/// The file that an SQLite URL names, decoded as the driver decodes it.
+///
+/// # Errors
+/// What is wrong with the URL or the path.
+pub fn path(url: &str) -> Result<PathBuf, PathError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| {
+        PathError::new(
+            "cannot be read: a `?` begins parameters, of which only `mode=rwc` is of use; in a path write it as %3F, and % as %25",
+        )
+    })?;
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(PathError::new("names memory, which keeps nothing; name a file"));
+    }
+    if ["mode=ro", "immutable=", "vfs="].iter().any(|part| url.contains(part)) {
+        return Err(PathError::new("takes no `mode=ro`, `immutable` or `vfs`: the server writes to the file"));
+    }
+    let file = options.get_filename();
+    if file.as_os_str().is_empty() {
+        return Err(PathError::new("names no file"));
+    }
+    if file.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(PathError::new("holds a NUL"));
+    }
+    Ok(file.to_owned())
+}
+
+/// Checks that `path` can be a database, without opening it; returns it without symbolic links.
+///
+/// # Errors
+/// What is wrong with the path.
+pub fn resolve(path: &Path) -> Result<PathBuf, PathError> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        // A link that leads nowhere yet names the file to be made.
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let (Some(name), Ok(folder)) = (path.file_name(), fs::canonicalize(folder).map_err(|error| (folder, error))) else {
+        let problem = match fs::metadata(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("the folder {} is missing", folder.display()),
+            Err(error) => format!("the folder {} cannot be looked at: {error}", folder.display()),
+            Ok(_) => format!("{} is a folder; name a file", path.display()),
+        };
+        return Err(PathError::new(problem));
+    };
+    if !folder.is_dir() {
+        return Err(PathError::new(format!("{} is no folder", folder.display())));
+    }
+    let path = folder.join(name);
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Err(PathError::new(format!("{} is a folder; name a file", path.display()))),
+        Ok(found) if !found.is_file() => Err(PathError::new(format!("{} is no regular file", path.display()))),
+        // SQLite keeps what it has not moved into the file beside one name: a process that opens the other would not see it.
+        Ok(found) if found.nlink() > 1 => Err(PathError::new(format!(
+            "{} has {} names (hard links); an SQLite database may have only one, so remove the others",
+            path.display(),
+            found.nlink()
+        ))),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(PathError::new(format!("{} cannot be looked at: {error}", path.display())))
+        }
+        _ => Ok(path),
+    }
+}
+
+/// The database with what SQLite keeps beside it, and the lock file.
+#[must_use]
+pub fn companions(path: &Path) -> Vec<PathBuf> {
+    [""].iter().chain(&COMPANIONS).chain(&[".lock"]).map(|suffix| beside(path, suffix)).collect()
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The lock that makes a process the only one to use an SQLite file. It ends with the process, or where it is released.
+#[derive(Debug)]
+pub(in crate::store) struct FileLock(Mutex<Option<File>>);
+
+impl FileLock {
+    /// Takes the lock for `path`, which [`resolve`] gave, and makes the database where it is missing.
+    ///
+    /// # Errors
+    /// Another process holds it, or the file is no SQLite database.
+    pub(in crate::store) fn take(path: &Path) -> Result<Self, PathError> {
+        let lock = beside(path, ".lock");
+        let problem = |error: std::io::Error| PathError::new(format!("{} cannot be locked: {error}", path.display()));
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&lock)
+            .map_err(problem)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.take(20).read_to_string(&mut holder);
+                let holder =
+                    holder.trim().parse().map_or_else(|_| String::new(), |pid: u32| format!(" (process {pid})"));
+                return Err(PathError::new(format!(
+                    "another callscope-server{holder} uses {}; an SQLite file serves one process at a time",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(problem(error.into())),
+        }
+        // For the message of whoever comes second. The lock itself does not depend on it.
+        let _ = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{}", std::process::id()));
+        // No connection exists while the lock was free, so that opening and closing the database does no harm yet.
+        create(path)?;
+        Ok(Self(Mutex::new(Some(file))))
+    }
+
+    /// Lets the next process have the file.
+    pub(in crate::store) fn release(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
+/// Makes an empty database that only its owner may read, or checks that what is there is one.
+fn create(path: &Path) -> Result<(), PathError> {
+    let problem = |error: std::io::Error| PathError::new(format!("{} cannot be opened: {error}", path.display()));
+    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let file = OpenOptions::new().read(true).write(true).open(path).map_err(problem)?;
+            let mut head = Vec::new();
+            file.take(MAGIC.len() as u64).read_to_end(&mut head).map_err(problem)?;
+            match head.is_empty() || head == MAGIC {
+                true => Ok(()),
+                false => Err(PathError::new(format!("{} is a file, but no SQLite database", path.display()))),
+            }
+        }
+        Err(error) => Err(problem(error)),
+    }
+}
+
+/// Holds the file's lock, remembers which files the connections hold open, and notices when their paths lead elsewhere. One
+/// pointer: each session has it.
+#[derive(Debug, Clone)]
+pub struct FileGuard(Arc<Guarded>);
+
+#[derive(Debug)]
+struct Guarded {
+    lock: FileLock,
+    files: Vec<(PathBuf, Identity)>,
+    /// When the last check found nothing wrong.
+    checked: Mutex<Option<Instant>>,
+}
+
+/// A file's device and inode.
+type Identity = (u64, u64);
+
+impl FileGuard {
+    /// Remembers the files of the database at `path`, which must be open and locked.
+    ///
+    /// # Errors
+    /// One of them is missing already.
+    pub(in crate::store) fn of(path: &Path, lock: FileLock) -> Result<Self, PathError> {
+        let identify = |suffix: &&str| {
+            let path = beside(path, suffix);
+            let found = identity(&path).ok_or_else(|| PathError::new(format!("{} is missing", path.display())))?;
+            Ok((path, found))
+        };
+        let files = [""].iter().chain(&COMPANIONS).map(identify).collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Guarded { lock, files, checked: Mutex::new(None) })))
+    }
+
+    /// Whether what the connections write to is what the paths name. Costs three calls of stat(2).
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`]: what is committed now could not be found again.
+    pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
+        let replaced = self.0.files.iter().find(|(path, known)| identity(path) != Some(*known));
+        *self.0.checked.lock() = replaced.is_none().then(Instant::now);
+        replaced.map_or(Ok(()), |(path, _)| Err(StoreError::Replaced(path.clone())))
+    }
+
+    /// The same where the last check failed or was a while ago, so that nothing is written into files that are lost. Under load, each
+    /// transaction's check at its end serves the next one.
+    ///
+    /// # Errors
+    /// See there.
+    pub(in crate::store) fn check_lately(&self) -> Result<(), StoreError> {
+        let checked = *self.0.checked.lock();
+        if checked.is_some_and(|checked| checked.elapsed() < LATELY) { Ok(()) } else { self.check() }
+    }
+
+    /// Lets the next process have the file.
+    pub(in crate::store) fn release(&self) {
+        self.0.lock.release();
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_through_a_symbolic_link_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("x.db"), dir.path().join("link.db"));
+        symlink("x.db", &link).unwrap();
+        let lock = FileLock::take(&resolve(&link).unwrap()).unwrap();
+        assert!(file.is_file());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let problem = FileLock::take(&resolve(&file).unwrap()).unwrap_err().to_string();
+        assert!(problem.contains("x.db") && problem.contains(&std::process::id().to_string()), "{problem}");
+        lock.release();
+        FileLock::take(&resolve(&file).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_can_be_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| format!("sqlite://{}{path}", dir.path().display());
+        fs::write(dir.path().join("text"), "no database at all, just words").unwrap();
+        fs::create_dir(dir.path().join("a dir")).unwrap();
+        let open = |url: &str| path(url).and_then(|path| resolve(&path)).and_then(|path| FileLock::take(&path));
+        for (url, expected) in [
+            (at("/nodir/x.db"), "nodir is missing"),
+            (at(""), "is a folder"),
+            (at("/text"), "no SQLite database"),
+            (at("/text/x.db"), "text"),
+            (at("/q?x/y.db"), "%3F"),
+            (at("/q%00.db"), "NUL"),
+            (at("/x.db?mode=ro"), "mode=ro"),
+            ("sqlite://".into(), "names no file"),
+            ("sqlite::memory:".into(), "memory"),
+            ("sqlite:///dev/null".into(), "no regular file"),
+        ] {
+            let problem = open(&url).map(|_| ()).unwrap_err().to_string();
+            assert!(problem.contains(expected), "{url}: {problem}");
+            assert!(!problem.contains('\n'), "{url}: {problem}");
+        }
+        open(&at("/a%20dir/100%25.db")).unwrap();
+        assert!(dir.path().join("a dir/100%.db").is_file());
+    }
+}

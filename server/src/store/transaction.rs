@@ -1,0 +1,370 @@
+//! The statements of the write path.
+//!
+//! The two engines want opposite things of a batch. PostgreSQL is a round trip away: [`postgres`](super::postgres) takes a whole batch in one
+//! statement (`UNNEST`). SQLite is a function call away: [`sqlite`](super::sqlite) runs a prepared statement a row, on the writer's own
+//! thread. Statements that are rare and the same for both stand here once.
+
+use callscope_common::{CallId, Identifier, Timestamp};
+use uuid::Uuid;
+
+use super::calls::CallRow;
+use super::deliveries::Range;
+use super::nodes::Beat;
+use super::postgres::write::PostgresTx;
+use super::sqlite::write::SqliteTx;
+use super::{Store, StoreError};
+use crate::log::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult, Sameness, Transcript};
+
+/// A write transaction; rolled back where it is dropped.
+pub(super) enum Tx {
+    Sqlite(SqliteTx),
+    Postgres(PostgresTx),
+}
+
+pub(super) type Result<T> = std::result::Result<T, StoreError>;
+
+/// A delivery that took effect.
+pub(super) struct PriorRow {
+    pub delivery_id: Uuid,
+    pub key: Key,
+    pub body_hash: Key,
+    pub call_id: Option<CallId>,
+    pub answer: Answer,
+}
+
+/// A name to insert.
+pub(super) type NewName = (Identifier, CallId, NameKind);
+
+/// A parameter of a statement that stands for both engines, there as `$1`, `$2`…
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bind<'b> {
+    Id(Uuid),
+    Int(i64),
+    Bytes(&'b [u8]),
+    Text(&'b str),
+    MaybeText(Option<&'b str>),
+}
+
+/// Calls the engine's method of the same name.
+macro_rules! engine {
+    ($self:ident.$method:ident($($argument:expr),*)) => {
+        match $self {
+            Self::Sqlite(tx) => tx.$method($($argument),*),
+            Self::Postgres(tx) => tx.$method($($argument),*).await,
+        }
+    };
+}
+
+/// Deliveries that are accepted turns of the call `$1`; its events lead to them.
+macro_rules! turns_of {
+    () => {
+        "delivery_id IN (SELECT delivery_id FROM events WHERE call_id = $1)"
+    };
+}
+
+/// The other deliveries of the call `$1`, in the words of their index.
+macro_rules! beside_turns {
+    () => {
+        "call_id = $1 AND (verdict <> 'accepted' OR COALESCE(kind, '') <> 'turn')"
+    };
+}
+
+/// Remembers the places of the deliveries that are about to be deleted, at the time `$3`: who follows deliveries may stand behind one.
+macro_rules! tombstones {
+    () => {
+        "INSERT INTO delivery_tombstones (delivery_id, tx, deleted_at) SELECT delivery_id, tx, $3 FROM deliveries WHERE "
+    };
+}
+
+/// The deliveries from `$1` to `$2` that hold no key and changed nothing.
+macro_rules! without_effect {
+    () => {
+        "delivery_id >= $1 AND delivery_id <= $2 AND dedup_key IS NULL AND verdict IN ('duplicate', 'rejected')"
+    };
+}
+
+/// For how long the places of deleted deliveries are remembered, in microseconds: a month.
+const TOMBSTONES_KEPT: i64 = 30 * 86_400 * 1_000_000;
+
+/// Bytes of a recording in one row.
+const CHUNK: usize = 64 << 10;
+/// Chunks of a recording in one statement: 4 MiB.
+const CHUNKS: usize = 64;
+
+impl Tx {
+    pub async fn begin(store: &Store) -> Result<Self> {
+        Ok(match store {
+            Store::Sqlite { writer, guard, .. } => Self::Sqlite(SqliteTx::begin(writer, guard).await?),
+            Store::Postgres { writer, .. } => Self::Postgres(PostgresTx::begin(writer).await?),
+        })
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        engine!(self.commit())
+    }
+
+    pub async fn rollback(self) -> Result<()> {
+        match self {
+            // Rolled back where it is dropped.
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(tx) => tx.rollback().await,
+        }
+    }
+
+    /// Which calls the names mean.
+    pub async fn names(&mut self, names: &[&str]) -> Result<Vec<(String, CallId)>> {
+        engine!(self.names(names))
+    }
+
+    /// The names of a call.
+    pub async fn names_of(&mut self, call_id: CallId) -> Result<Vec<String>> {
+        engine!(self.names_of(call_id))
+    }
+
+    /// The calls' rows, locked until the transaction ends, in the order of their ids so that no two writers wait for each other.
+    pub async fn lock_calls(&mut self, ids: &[CallId]) -> Result<Vec<CallRow>> {
+        engine!(self.lock_calls(ids))
+    }
+
+    /// Those of the calls whose rows are locked by somebody else. Waits for none of them.
+    pub async fn held_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
+        match self {
+            // There is one writer, which has the whole database.
+            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Postgres(tx) => tx.held_elsewhere(ids).await,
+        }
+    }
+
+    /// A call's result and the provider's transcript.
+    pub async fn result(&mut self, call_id: CallId) -> Result<Option<(String, Option<String>)>> {
+        engine!(self.result(call_id))
+    }
+
+    /// A call's whole log: each event's message, and the delivery that caused it.
+    pub async fn log(&mut self, call_id: CallId) -> Result<Vec<(String, Option<Uuid>)>> {
+        engine!(self.log(call_id))
+    }
+
+    /// The identifiers that begin with `prefix` itself or `prefix_`.
+    pub async fn taken_sids(&mut self, prefix: &str) -> Result<Vec<String>> {
+        // In byte order '`' follows '_' at once.
+        let (first, last) = (format!("{prefix}_"), format!("{prefix}`"));
+        engine!(self.taken_sids(prefix, &first, &last))
+    }
+
+    /// The deliveries that took effect under one of the keys, or under one of the senders' own keys. Versions before migration 5 kept
+    /// the latter among the former.
+    pub async fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
+        engine!(self.prior(keys, senders))
+    }
+
+    /// When the database was brought to that version; long ago where that is not known.
+    pub async fn upgraded_at(&mut self, version: i64) -> Result<Timestamp> {
+        let at: Option<i64> = engine!(self.upgraded_at(version))?;
+        Ok(at.and_then(Timestamp::from_micros).unwrap_or(Timestamp::EPOCH))
+    }
+
+    /// What those of these deliveries were answered that are stored.
+    pub async fn answers(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, Answer)>> {
+        engine!(self.answers(ids))
+    }
+
+    /// `count` ids for turns, unique among all calls.
+    pub async fn transcription_ids(&mut self, count: i64) -> Result<Vec<i64>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        engine!(self.transcription_ids(count))
+    }
+
+    pub async fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
+        engine!(self.insert_calls(calls))
+    }
+
+    /// Writes what a turn changes; see [`Touched::Head`](crate::log::Touched::Head).
+    pub async fn update_heads(&mut self, calls: &[&Call]) -> Result<()> {
+        engine!(self.update_heads(calls))
+    }
+
+    /// Writes all columns.
+    pub async fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
+        engine!(self.update_calls(calls))
+    }
+
+    /// Says how many of the names were free.
+    pub async fn insert_names(&mut self, names: &[NewName]) -> Result<u64> {
+        engine!(self.insert_names(names))
+    }
+
+    pub async fn insert_events(&mut self, events: &[NewEvent], now: i64) -> Result<()> {
+        engine!(self.insert_events(events, now))
+    }
+
+    /// Says how many were new: fewer than given means that another process took one of the keys meanwhile.
+    pub async fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
+        engine!(self.insert_deliveries(rows))
+    }
+
+    async fn execute(&mut self, sql: &'static str, binds: &[Bind<'_>]) -> Result<()> {
+        engine!(self.execute(sql, binds))
+    }
+
+    /// Stores a call's result; a transcript that is already there stays where the new result brings none.
+    pub async fn put_result(&mut self, result: &NewResult) -> Result<()> {
+        let (id, data) = (Bind::Id(result.call_id), Bind::Text(&result.call_data));
+        match &result.transcript {
+            Transcript::Keep => {
+                self.execute(
+                    "INSERT INTO results (call_id, call_data) VALUES ($1, $2) \
+                     ON CONFLICT (call_id) DO UPDATE SET call_data = excluded.call_data",
+                    &[id, data],
+                )
+                .await
+            }
+            Transcript::Replace(transcript) => {
+                self.execute(
+                    "INSERT INTO results (call_id, call_data, transcript) VALUES ($1, $2, $3) ON CONFLICT (call_id) \
+                     DO UPDATE SET call_data = excluded.call_data, transcript = excluded.transcript",
+                    &[id, data, Bind::MaybeText(transcript.as_deref())],
+                )
+                .await
+            }
+        }
+    }
+
+    /// Stores a call's recording in chunks, in the place of the one that was there.
+    pub async fn put_recording(&mut self, call_id: CallId, kind: &str, bytes: &[u8], now: i64) -> Result<()> {
+        let id = Bind::Id(call_id);
+        self.delete_recording(call_id).await?;
+        let (length, chunk_length) = (int(bytes.len()), int(CHUNK));
+        self.execute(
+            "INSERT INTO recordings (call_id, content_type, created_at, length, chunk_length) VALUES ($1, $2, $3, $4, $5)",
+            &[id, Bind::Text(kind), Bind::Int(now), Bind::Int(length), Bind::Int(chunk_length)],
+        )
+        .await?;
+        for (at, part) in (0..).zip(bytes.chunks(CHUNKS * CHUNK)) {
+            let first = at * int(CHUNKS);
+            match self {
+                Self::Sqlite(_) => {
+                    for (number, chunk) in (first..).zip(part.chunks(CHUNK)) {
+                        let insert = "INSERT INTO recording_chunks (call_id, number, bytes) VALUES ($1, $2, $3)";
+                        self.execute(insert, &[id, Bind::Int(number), Bind::Bytes(chunk)]).await?;
+                    }
+                }
+                // Each statement is a round trip, in which nothing else is written.
+                Self::Postgres(tx) => tx.put_chunks(call_id, first, part.chunks(CHUNK).collect()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_recording(&mut self, call_id: CallId) -> Result<()> {
+        for sql in [
+            "DELETE FROM recordings WHERE call_id = $1",
+            "DELETE FROM recording_chunks WHERE call_id = $1",
+            "DELETE FROM audio WHERE call_id = $1",
+        ] {
+            self.execute(sql, &[Bind::Id(call_id)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a merge: what belonged to `from` belongs to `into`; the record stays as a signpost without a log.
+    pub async fn merge(&mut self, from: CallId, into: CallId, moves_audio: bool) -> Result<()> {
+        let (one, both) = ([Bind::Id(from)], [Bind::Id(from), Bind::Id(into)]);
+        let turns: Vec<(Uuid, Vec<u8>)> = engine!(self.turn_hashes(from))?;
+        self.execute(concat!("UPDATE deliveries SET call_id = $2 WHERE ", turns_of!()), &both).await?;
+        self.execute(concat!("UPDATE deliveries SET call_id = $2 WHERE ", beside_turns!()), &both).await?;
+        self.execute("DELETE FROM events WHERE call_id = $1", &one).await?;
+        self.execute("UPDATE identifiers SET call_id = $2, moved = TRUE WHERE call_id = $1", &both).await?;
+        self.execute("DELETE FROM results WHERE call_id = $1", &one).await?;
+        if moves_audio {
+            for sql in [
+                "UPDATE audio SET call_id = $2 WHERE call_id = $1",
+                "UPDATE recordings SET call_id = $2 WHERE call_id = $1",
+                "UPDATE recording_chunks SET call_id = $2 WHERE call_id = $1",
+            ] {
+                self.execute(sql, &both).await?;
+            }
+        }
+        self.delete_recording(from).await?;
+        let signposts = "UPDATE calls SET merged_into = $2, head = 0 WHERE call_id = $1 OR merged_into = $1";
+        self.execute(signposts, &both).await?;
+        for (delivery_id, turn_hash) in turns {
+            let Ok(turn_hash) = Key::try_from(turn_hash) else { return Err(StoreError::Damaged("delivery")) };
+            let key = Sameness::turn_key(into, &turn_hash);
+            // Where both records had a turn of that id, the survivor's stays the one that repeats are answered like.
+            self.execute(
+                "UPDATE deliveries SET dedup_key = $2 WHERE delivery_id = $1 \
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE dedup_key = $2)",
+                &[Bind::Id(delivery_id), Bind::Bytes(&key)],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a process's sign of life, and forgets the processes that gave none for an hour.
+    pub async fn put_beat(&mut self, beat: &Beat) -> Result<()> {
+        let now = engine!(self.now())?;
+        let (node, version, address) = (Bind::Text(&beat.node), Bind::Text(beat.version), Bind::Text(&beat.address));
+        self.execute(
+            "INSERT INTO nodes (node, version, address, started_at, seen_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (node) DO UPDATE SET address = excluded.address, seen_at = excluded.seen_at",
+            &[node, version, address, Bind::Int(beat.started_at.as_micros()), Bind::Int(now)],
+        )
+        .await?;
+        self.execute("DELETE FROM nodes WHERE seen_at < $1", &[Bind::Int(now - 3_600_000_000)]).await
+    }
+
+    pub async fn remove_node(&mut self, node: &str) -> Result<()> {
+        self.execute("DELETE FROM nodes WHERE node = $1", &[Bind::Text(node)]).await
+    }
+
+    /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
+    /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
+    pub async fn lighten(&mut self, Range { first, last }: Range, now: i64) -> Result<()> {
+        let range = [Bind::Id(first), Bind::Id(last), Bind::Int(now)];
+        self.execute(concat!(tombstones!(), without_effect!()), &range).await?;
+        for sql in [
+            concat!("DELETE FROM deliveries WHERE ", without_effect!()),
+            "UPDATE deliveries SET headers = '[]', body = NULL WHERE delivery_id >= $1 AND delivery_id <= $2 \
+             AND (headers <> '[]' OR body IS NOT NULL)",
+        ] {
+            self.execute(sql, &[Bind::Id(first), Bind::Id(last)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a call and all that was kept of it.
+    pub async fn delete(&mut self, call_id: CallId, now: i64) -> Result<()> {
+        self.execute("DELETE FROM delivery_tombstones WHERE deleted_at < $1", &[Bind::Int(now - TOMBSTONES_KEPT)])
+            .await?;
+        for (remember, delete) in [
+            (concat!(tombstones!(), turns_of!()), concat!("DELETE FROM deliveries WHERE ", turns_of!())),
+            (concat!(tombstones!(), beside_turns!()), concat!("DELETE FROM deliveries WHERE ", beside_turns!())),
+        ] {
+            self.execute(remember, &[Bind::Id(call_id), Bind::Id(call_id), Bind::Int(now)]).await?;
+            self.execute(delete, &[Bind::Id(call_id)]).await?;
+        }
+        for sql in [
+            "DELETE FROM events WHERE call_id = $1",
+            "DELETE FROM identifiers WHERE call_id = $1",
+            "DELETE FROM results WHERE call_id = $1",
+            "DELETE FROM calls WHERE call_id = $1 OR merged_into = $1",
+        ] {
+            self.execute(sql, &[Bind::Id(call_id)]).await?;
+        }
+        self.delete_recording(call_id).await
+    }
+}
+
+fn int(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// An answer as it is stored.
+pub(super) fn answer(status: i64, body: String) -> Result<Answer> {
+    let status = u16::try_from(status).map_err(|_| StoreError::Damaged("delivery"))?;
+    Ok(Answer { status, body: body.into() })
+}

@@ -1,0 +1,68 @@
+//! Writes what the rules came to.
+
+use uuid::Uuid;
+
+use crate::log::{Change, Ledger, NewAudio, Op, Touched};
+use crate::store::StoreError;
+use crate::store::transaction::Tx;
+
+pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreError> {
+    let writes = &ledger.writes;
+    for merge in &writes.merges {
+        tx.merge(merge.from, merge.into, merge.moves_audio).await?;
+    }
+    let changed = ledger.calls.values().filter(|call| call.touched != Touched::Nothing);
+    let (new, old): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
+    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.touched == Touched::Head);
+    if !new.is_empty() {
+        tx.insert_calls(&new).await?;
+    }
+    // In one order everywhere, so that two servers never wait for each other's names.
+    let mut names = writes.names.clone();
+    names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
+        return Err(StoreError::Conflict);
+    }
+    if !heads.is_empty() {
+        tx.update_heads(&heads).await?;
+    }
+    if !old.is_empty() {
+        tx.update_calls(&old).await?;
+    }
+    if !writes.events.is_empty() {
+        tx.insert_events(&writes.events, ledger.now.as_micros()).await?;
+    }
+    for result in &writes.results {
+        tx.put_result(result).await?;
+    }
+    let delivery =
+        |id: Uuid| ops.iter().filter_map(|op| op.delivery()).find(move |delivery| delivery.delivery_id == id);
+    for NewAudio { call_id, content_type, delivery_id } in &writes.audio {
+        if let Some(Change::Audio { bytes, .. }) = delivery(*delivery_id).map(|delivery| &delivery.change) {
+            tx.put_recording(*call_id, content_type, bytes, ledger.now.as_micros()).await?;
+        }
+    }
+    // Rows come in the order of the operations, so one walk finds each row's delivery.
+    let mut deliveries = ops.iter().filter_map(|op| op.delivery());
+    let rows: Vec<_> = writes
+        .deliveries
+        .iter()
+        .filter_map(|row| deliveries.find(|delivery| delivery.delivery_id == row.delivery_id).map(|found| (row, found)))
+        .collect();
+    if !rows.is_empty() && tx.insert_deliveries(&rows).await? < rows.len() as u64 {
+        return Err(StoreError::Conflict);
+    }
+    for call_id in &writes.deleted {
+        tx.delete(*call_id, ledger.now.as_micros()).await?;
+    }
+    for beat in &writes.beats {
+        tx.put_beat(beat).await?;
+    }
+    for node in &writes.left {
+        tx.remove_node(node).await?;
+    }
+    for range in &writes.lightened {
+        tx.lighten(*range, ledger.now.as_micros()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Loads what operations name, before the rules are applied.
+
+use std::collections::HashSet;
+
+use callscope_common::{CallId, Identifier};
+
+use crate::log::{Change, Key, Ledger, Op, Prior, Sameness, Turn, turn_hash, turn_hash_without_speaker};
+use crate::store::StoreError;
+use crate::store::transaction::{PriorRow, Tx};
+
+/// Loads what the operations name: calls (locked), earlier deliveries, taken sids, ids for turns.
+pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
+    let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
+    let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
+    let mut ids: HashSet<CallId> = ops.iter().flat_map(|op| op.call_ids()).collect();
+    for (name, call_id) in tx.names(&names).await? {
+        ids.insert(call_id);
+        ledger.names.insert(Identifier::parse(&name).map_err(|_| StoreError::Damaged("identifier"))?, call_id);
+    }
+    load_calls(tx, ledger, ids).await?;
+    for op in ops {
+        if let Op::Patch(patch) = op
+            && let Some(call_id) = ledger.named(&patch.id)
+            && let Some((result, _)) = tx.result(call_id).await?
+        {
+            ledger.call(call_id).result = Some(result.into());
+        }
+    }
+    load_prior(tx, ledger, ops).await?;
+    // Only a name that no call has yet can lead to a new call.
+    let is_new = |op: &&&Op| op.names().iter().any(|name| ledger.named(name).is_none()) || op.names().is_empty();
+    let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
+    for prefix in prefixes {
+        ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
+    }
+    let turns: usize = ops.iter().map(|op| op.turns()).sum();
+    ledger.transcription_ids = tx.transcription_ids(i64::try_from(turns).unwrap_or(i64::MAX)).await?.into_iter();
+    Ok(())
+}
+
+async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> Result<(), StoreError> {
+    let mut ids: Vec<CallId> = ids.into_iter().collect();
+    // Signposts lead on; each hop loads what the one before it named.
+    while !ids.is_empty() {
+        let mut next = Vec::new();
+        for row in tx.lock_calls(&ids).await? {
+            match row.merged_into {
+                Some(into) => {
+                    let signpost =
+                        Identifier::parse(&row.call_id.to_string()).map_err(|_| StoreError::Damaged("call"))?;
+                    ledger.names.insert(signpost, into);
+                    if !ledger.calls.contains_key(&into) {
+                        next.push(into);
+                    }
+                }
+                None => {
+                    ledger.calls.insert(row.call_id, row.try_into()?);
+                }
+            }
+        }
+        ids = next;
+    }
+    // A name whose call is gone was read before another process moved it.
+    if ledger.names.values().any(|call_id| !ledger.calls.contains_key(call_id)) {
+        return Err(StoreError::Conflict);
+    }
+    Ok(())
+}
+
+async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
+    let mut keys: Vec<Key> = Vec::new();
+    let mut senders: Vec<Key> = Vec::new();
+    for delivery in ops.iter().filter_map(|op| op.delivery()) {
+        senders.extend(delivery.idempotency_key);
+        keys.extend(delivery.sameness.keys());
+        // Of partials too: one that comes after its turn is final is not shown.
+        if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
+            let hash = turn_hash(*speaker, turn_id);
+            for call_id in names.iter().filter_map(|name| ledger.named(name)) {
+                keys.push(Sameness::turn_key(call_id, &hash));
+                if ledger.calls.get(&call_id).is_some_and(|call| call.created_at < ledger.turn_ids_alone_before) {
+                    keys.push(Sameness::turn_key(call_id, &turn_hash_without_speaker(turn_id)));
+                }
+            }
+        }
+    }
+    if keys.is_empty() && senders.is_empty() {
+        return Ok(());
+    }
+    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys, &senders).await? {
+        ledger.prior.insert(key, Prior { delivery_id, body_hash, call_id, answer });
+    }
+    Ok(())
+}

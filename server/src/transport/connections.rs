@@ -1,0 +1,284 @@
+//! Which connections there are, and how many there may be.
+//!
+//! A *live* connection (a WebSocket, an event stream) holds a [`Permit`] as long as it lasts; there are bounds for all of them, for
+//! one token and for one address. What is left of the descriptors stays free for webhooks, health and the database. A plain
+//! request is known here while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its connection alone.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rocket::http::Status;
+use tracing::warn;
+
+use crate::http::error::ApiError;
+use crate::telemetry::refusals;
+
+/// Parts of the registry, so that requests on different threads seldom meet.
+const SHARDS: usize = 16;
+
+/// Most live connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// In all.
+    pub all: u64,
+    /// Of one token.
+    pub per_token: u64,
+    /// From one IP address.
+    pub per_address: u64,
+}
+
+/// Descriptors kept for what is no live connection, of `limit` that there may be: a twentieth, at least 128, at most half.
+#[must_use]
+pub fn reserve(limit: u64) -> u64 {
+    (limit / 20).max(128).min(limit / 2)
+}
+
+/// Handle to the registry; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    live: Mutex<Live>,
+    /// By the hash of the peer, of which there may be many: how many requests are in progress, a live connection among them.
+    busy: [Mutex<HashMap<u64, u32>>; SHARDS],
+    hasher: RandomState,
+    refused: [AtomicU64; 3],
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    all: u64,
+    tokens: HashMap<TokenHash, u64>,
+    addresses: HashMap<IpAddr, u64>,
+}
+
+/// Stands for a token without holding it.
+type TokenHash = u64;
+
+/// Why there is no room for a live connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// There are as many as there may be.
+    All,
+    /// The token has as many as one may have.
+    Token,
+    /// The address has as many as one may have.
+    Address,
+}
+
+/// Room for one live connection, given back when it is dropped. There are thousands, so it is small.
+#[derive(Debug)]
+pub struct Permit {
+    shared: Arc<Shared>,
+    token: TokenHash,
+    peer: Option<SocketAddr>,
+}
+
+/// A request in progress; the connection of its peer is in use as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    shared: Arc<Shared>,
+    peer: u64,
+}
+
+impl Connections {
+    /// None yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            live: Mutex::default(),
+            busy: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            refused: Default::default(),
+        }))
+    }
+
+    /// Takes room for a live connection of the holder of `token`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn admit(&self, token: &str, peer: Option<SocketAddr>) -> Result<Permit, Full> {
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        let token = self.0.hasher.hash_one(token);
+        let Limits { all, per_token, per_address } = self.0.limits;
+        let full = {
+            let mut live = self.0.live.lock();
+            let of_token = live.tokens.get(&token).copied().unwrap_or(0);
+            let of_address = address.and_then(|address| live.addresses.get(&address).copied()).unwrap_or(0);
+            if of_token >= per_token {
+                Some((Full::Token, of_token))
+            } else if of_address >= per_address {
+                Some((Full::Address, of_address))
+            } else if live.all >= all {
+                Some((Full::All, live.all))
+            } else {
+                live.all += 1;
+                *live.tokens.entry(token).or_default() += 1;
+                if let Some(address) = address {
+                    *live.addresses.entry(address).or_default() += 1;
+                }
+                None
+            }
+        };
+        match full {
+            Some((full, connections)) => Err(self.refuse(full, connections, address)),
+            None => {
+                if let Some(peer) = peer {
+                    self.0.occupy(self.0.hasher.hash_one(peer));
+                }
+                Ok(Permit { shared: Arc::clone(&self.0), token, peer })
+            }
+        }
+    }
+
+    fn refuse(&self, full: Full, connections: u64, address: Option<IpAddr>) -> Full {
+        let refused = self.0.refused[full as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        if refusals::may_log(|| full.as_str().to_owned()) {
+            warn!(connections, ?address, refused, "{}", full.as_str());
+        }
+        full
+    }
+
+    /// How many live connections there are.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.0.live.lock().all
+    }
+
+    /// How many were refused since the process began: because of all, of one token, of one address.
+    #[must_use]
+    pub fn refused(&self) -> [u64; 3] {
+        std::array::from_fn(|at| self.0.refused[at].load(Ordering::Relaxed))
+    }
+
+    /// Whether a peer's connection has a request in progress or is live.
+    #[must_use]
+    pub fn is_busy(&self, peer: SocketAddr) -> bool {
+        let peer = self.0.hasher.hash_one(peer);
+        self.0.shard(peer).lock().contains_key(&peer)
+    }
+
+    /// A request of this peer is in progress from now on.
+    pub(crate) fn begin(&self, peer: SocketAddr) -> Busy {
+        let peer = self.0.hasher.hash_one(peer);
+        self.0.occupy(peer);
+        Busy { shared: Arc::clone(&self.0), peer }
+    }
+}
+
+impl Shared {
+    fn shard(&self, peer: u64) -> &Mutex<HashMap<u64, u32>> {
+        &self.busy[peer as usize % SHARDS]
+    }
+
+    fn occupy(&self, peer: u64) {
+        *self.shard(peer).lock().entry(peer).or_default() += 1;
+    }
+
+    fn vacate(&self, peer: u64) {
+        let mut peers = self.shard(peer).lock();
+        if let Some(count) = peers.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.shared.vacate(self.peer);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
+            if let Some(count) = counts.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+        let mut live = self.shared.live.lock();
+        live.all -= 1;
+        give_back(&mut live.tokens, &self.token);
+        if let Some(peer) = self.peer {
+            give_back(&mut live.addresses, &peer.ip().to_canonical());
+            drop(live);
+            self.shared.vacate(self.shared.hasher.hash_one(peer));
+        }
+    }
+}
+
+impl Full {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "no room for further connections",
+            Self::Token => "no room for further connections of one token",
+            Self::Address => "no room for further connections from one address",
+        }
+    }
+}
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        let setting = match full {
+            Full::All => return Self::unavailable("no room for further connections"),
+            Full::Token => "max_connections_per_token",
+            Full::Address => "max_connections_per_address",
+        };
+        Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", full.as_str())
+            .details(format!("the server's setting `{setting}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_in_all_by_token_and_by_address_and_is_given_back() {
+        let connections = Connections::new(Limits { all: 4, per_token: 2, per_address: 3 });
+        let at = |text: &str| Some(text.parse().unwrap());
+        let first = connections.admit("a", at("10.0.0.1:1")).unwrap();
+        let second = connections.admit("a", at("10.0.0.2:1")).unwrap();
+        assert_eq!(connections.admit("a", at("10.0.0.3:1")).map(|_| ()), Err(Full::Token));
+        let third = connections.admit("b", at("[::ffff:10.0.0.1]:2")).unwrap();
+        let fourth = connections.admit("c", at("10.0.0.1:3")).unwrap();
+        assert_eq!(connections.admit("d", at("10.0.0.1:4")).map(|_| ()), Err(Full::Address));
+        assert_eq!(connections.admit("d", at("10.0.0.4:4")).map(|_| ()), Err(Full::All));
+        assert_eq!((connections.live(), connections.refused()), (4, [1, 1, 1]));
+        drop(fourth);
+        let again = connections.admit("d", at("10.0.0.1:5")).unwrap();
+        drop((first, second, third, again));
+        assert_eq!(connections.live(), 0);
+        assert!(connections.0.live.lock().tokens.is_empty() && connections.0.live.lock().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_peer_is_busy_as_long_as_anything_holds_it() {
+        let connections = Connections::new(Limits { all: 9, per_token: 9, per_address: 9 });
+        let peer = "10.0.0.1:1".parse().unwrap();
+        let request = connections.begin(peer);
+        let live = connections.admit("a", Some(peer)).unwrap();
+        drop(request);
+        assert!(connections.is_busy(peer));
+        drop(live);
+        assert!(!connections.is_busy(peer));
+    }
+
+    #[test]
+    fn the_reserve_fits_the_limit() {
+        assert_eq!([64, 256, 1_024, 20_000, 1_000_000].map(reserve), [32, 128, 128, 1_000, 50_000]);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the socket that Rocket listens on lacks: room for connections that wait, and deadlines of the kernel.
+//!
+//! Rocket listens with room for 128. When thousands of clients come back at once, what does not fit is dropped by the kernel without
+//! a word, and each of those clients tries again only after a second or more. A socket that listens already may be told to listen
+//! with more room (listen(2)); the kernel caps it at `net.core.somaxconn`.
+//!
+//! Accepted sockets inherit the options of the listener: a connection is handed over once it has sent something, and the kernel
+//! gives up one whose peer takes nothing or is gone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Connections that may wait.
+#[cfg(target_os = "linux")]
+const ROOM: i32 = 4096;
+
+/// Seconds for which a connection that sends nothing is kept from the server.
+#[cfg(target_os = "linux")]
+const DEFER_ACCEPT: u32 = 10;
+
+/// A connection is given up when its peer has taken none of the bytes that wait for it for so long, be it gone or not reading.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A silent connection is asked whether it is still there after so long, and then so often.
+#[cfg(target_os = "linux")]
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+
+/// Gives this process's socket that listens on `address` more room, and its connections deadlines. Says whether it found one.
+/// Where live connections have a longer `write_deadline`, the kernel waits as long for their peers.
+///
+/// # Errors
+/// The system's. Nothing is lost by them but the room and the deadlines.
+#[cfg(target_os = "linux")]
+pub fn prepare(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
+    use nix::sys::socket::setsockopt;
+    use rustix::net::{listen, sockopt};
+
+    let Some(listener) = listener(address)? else { return Ok(false) };
+    listen(&listener, ROOM)?;
+    sockopt::set_tcp_user_timeout(
+        &listener,
+        u32::try_from(USER_TIMEOUT.max(write_deadline).as_millis()).unwrap_or(u32::MAX),
+    )?;
+    sockopt::set_socket_keepalive(&listener, true)?;
+    sockopt::set_tcp_keepidle(&listener, KEEP_ALIVE.0)?;
+    sockopt::set_tcp_keepintvl(&listener, KEEP_ALIVE.1)?;
+    setsockopt(&listener, DeferAccept, &DEFER_ACCEPT)?;
+    Ok(true)
+}
+
+/// TCP_DEFER_ACCEPT, which no safe interface offers by name.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy)]
+struct DeferAccept;
+
+#[cfg(target_os = "linux")]
+mod option {
+    use nix::libc;
+
+    nix::setsockopt_impl!(
+        DeferAccept,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+        u32,
+        nix::sys::socket::sockopt::SetStruct<'_, u32>
+    );
+    use super::DeferAccept;
+}
+
+/// Another handle to this process's socket that listens on `address`. Rocket keeps its own to itself.
+///
+/// No other descriptor of the process is copied: closing the copy of one that leads to the database would drop SQLite's locks.
+#[cfg(target_os = "linux")]
+fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
+    use rustix::net::{getsockname, sockopt};
+
+    for inode in crate::transport::descriptors::listening(address)? {
+        let Some(number) = crate::transport::descriptors::of_socket(inode)? else { continue };
+        let Some(copy) = crate::transport::descriptors::copy_socket(number)? else { continue };
+        let name = getsockname(&copy).ok().and_then(|name| SocketAddr::try_from(name).ok());
+        if sockopt::socket_acceptconn(&copy) == Ok(true) && name == Some(address) {
+            return Ok(Some(copy));
+        }
+    }
+    Ok(None)
+}
+
+/// Does nothing elsewhere than on Linux.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn prepare(_: SocketAddr, _: Duration) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[test]
+    fn more_than_rockets_room_may_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // As little room as the kernel gives.
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        let mut waiting = Vec::new();
+        while let Ok(stream) = connect() {
+            waiting.push(stream);
+            assert!(waiting.len() < 10, "the kernel has room for ten where it was told one");
+        }
+        assert!(prepare(address, Duration::ZERO).unwrap());
+        for _ in 0..100 {
+            waiting.push(TcpStream::connect(address).unwrap());
+        }
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert!(!prepare(nobody, Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn an_accepted_connection_has_sent_something_and_inherits_the_deadlines() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+            assert!(prepare(address, Duration::ZERO).unwrap());
+            let _silent = TcpStream::connect(address).unwrap();
+            let mut speaks = TcpStream::connect(address).unwrap();
+            speaks.write_all(b"GET").unwrap();
+            let (accepted, peer) = listener.accept().unwrap();
+            assert_eq!(peer, speaks.local_addr().unwrap(), "the silent one was handed over first");
+            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+            assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        }
+    }
+}

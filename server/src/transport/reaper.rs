@@ -1,0 +1,246 @@
+//! Closes HTTP connections that hold a descriptor for nothing.
+//!
+//! Rocket has no deadline for a request's head and none for idle connections. So a thread of its own looks at the sockets that this
+//! process has accepted, as the kernel lists them (`Diag`), and shuts down
+//! - one that has not brought a whole request's head, and the first bytes of its body, in time,
+//! - one that has been idle for long,
+//! - while descriptors run short, those that have been idle longest; where these are not enough, it has the slowest webhooks whose
+//!   bodies are still arriving given up, which nobody knows to be signed yet.
+//!
+//! Other requests in progress and live connections are left alone: they have deadlines of their own.
+
+mod sock_diag;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, getpeername, shutdown};
+use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
+use tracing::{debug, warn};
+
+use crate::transport::bodies::Budget;
+use crate::transport::connections::{Connections, reserve};
+use crate::transport::descriptors;
+use sock_diag::{Diag, Seen};
+
+/// Between two looks at how many descriptors are left.
+const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at all sockets, at least and at most; in between, so many times what a look takes.
+const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const SHARE: u32 = 200;
+/// Between two lines on descriptors that run short.
+const TOLD: Duration = Duration::from_secs(5);
+/// A connection that sent or was sent something so lately is not closed to make room.
+const FRESH: Duration = Duration::from_millis(50);
+/// Descriptors held back for this thread's own work.
+const SPARE: usize = 4;
+
+/// How long a connection may hold a descriptor without a request in progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a request's head, and the first bytes of its body.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+}
+
+/// The running thread; ended with its handle.
+#[derive(Debug)]
+pub struct Reaper(Arc<AtomicBool>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is known of a connection from the looks before.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    peer: SocketAddr,
+    /// Since when no request was in progress and no answer went out.
+    since: Instant,
+    /// Bytes sent and received then.
+    sent: u64,
+    received: u64,
+}
+
+struct Work {
+    diag: Diag,
+    this: OwnedFd,
+    spare: Vec<OwnedFd>,
+    connections: Connections,
+    bodies: Budget,
+    patience: Patience,
+    /// By inode.
+    known: HashMap<u64, Known>,
+    told: Option<Instant>,
+    shed: u64,
+}
+
+/// Starts the thread for the server that listens on `address`.
+///
+/// # Errors
+/// The kernel does not list sockets, or there is no thread left.
+pub fn start(
+    address: SocketAddr,
+    connections: Connections,
+    bodies: Budget,
+    patience: Patience,
+) -> std::io::Result<Reaper> {
+    let mut work = Work {
+        diag: Diag::new(address)?,
+        this: pidfd_open(getpid(), PidfdFlags::empty())?,
+        spare: Vec::new(),
+        connections,
+        bodies,
+        patience,
+        known: HashMap::new(),
+        told: None,
+        shed: 0,
+    };
+    work.diag.sockets()?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let is_ended = Arc::clone(&ended);
+    thread::Builder::new().name("reaper".into()).spawn(move || work.run(&is_ended))?;
+    Ok(Reaper(ended))
+}
+
+impl Work {
+    fn run(&mut self, is_ended: &AtomicBool) {
+        let mut next = Instant::now();
+        while !is_ended.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            let wanted = wanted();
+            let began = Instant::now();
+            if wanted == 0 && began < next {
+                continue;
+            }
+            self.spare.clear();
+            if let Err(error) = self.look(began, wanted) {
+                debug!(%error, "the sockets cannot be looked at");
+            }
+            self.hold_spare();
+            next = Instant::now() + (began.elapsed() * SHARE).clamp(LOOK.0, LOOK.1);
+        }
+    }
+
+    fn hold_spare(&mut self) {
+        while self.spare.len() < SPARE
+            && let Ok(spare) = self.this.try_clone()
+        {
+            self.spare.push(spare);
+        }
+    }
+
+    /// Looks at all sockets and closes what is to be closed, and `wanted` more if there are as many.
+    fn look(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
+        let seen = self.diag.sockets()?;
+        let mut late = Vec::new();
+        let mut candidates = Vec::new();
+        let mut known = HashMap::with_capacity(seen.len());
+        for socket in seen {
+            if self.connections.is_busy(socket.peer) {
+                continue;
+            }
+            let before = self.known.get(&socket.inode).filter(|before| {
+                // An answer that went out is a request that was whole; a number may be given to another connection.
+                before.peer == socket.peer && before.sent == socket.sent
+            });
+            let entry = before.copied().unwrap_or(Known {
+                peer: socket.peer,
+                since: now,
+                sent: socket.sent,
+                received: if socket.sent == 0 { 0 } else { socket.received },
+            });
+            if self.is_over(&entry, &socket, now) {
+                late.push(socket);
+                continue;
+            }
+            known.insert(socket.inode, entry);
+            if wanted > 0 && socket.idle >= FRESH {
+                candidates.push(socket);
+            }
+        }
+        self.known = known;
+        let mut closing = late;
+        let missing = usize::try_from(wanted).unwrap_or(usize::MAX).saturating_sub(closing.len());
+        candidates.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
+        candidates.truncate(missing);
+        let shed = candidates.len();
+        let given_up = self.bodies.give_up(missing - shed);
+        closing.extend(candidates);
+        let closed = self.close(&closing)?;
+        debug!(closed, shed, given_up, connections = self.known.len(), "looked at the HTTP connections");
+        if wanted > 0 {
+            self.shed += (shed + given_up) as u64;
+            self.tell(now);
+        }
+        Ok(())
+    }
+
+    /// Whether a connection without a request in progress has had its time.
+    fn is_over(&self, known: &Known, socket: &Seen, now: Instant) -> bool {
+        if socket.waiting > 0 {
+            // An answer is still on its way; the kernel gives up on one that nobody reads.
+            return false;
+        }
+        let quiet = now.saturating_duration_since(known.since);
+        // New, or with a part of a request.
+        let is_begun = known.sent == 0 || socket.received > known.received;
+        (is_begun && quiet >= self.patience.head) || (quiet >= self.patience.idle && socket.idle >= self.patience.idle)
+    }
+
+    fn tell(&mut self, now: Instant) {
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD) {
+            return;
+        }
+        let (open, limit) = (descriptors::count(), getrlimit(Resource::Nofile).current);
+        let (idle, live) = (self.known.len(), self.connections.live());
+        warn!(
+            open,
+            ?limit,
+            live,
+            idle,
+            closed = self.shed,
+            "descriptors run short; idle and slow connections are closed"
+        );
+        (self.told, self.shed) = (Some(now), 0);
+    }
+
+    /// Shuts sockets down; their tasks see it, end and close them. Says how many.
+    fn close(&mut self, sockets: &[Seen]) -> std::io::Result<usize> {
+        if sockets.is_empty() {
+            return Ok(0);
+        }
+        let inodes: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
+        let numbers = descriptors::of_sockets(&inodes)?;
+        let mut closed = 0;
+        for socket in sockets {
+            let Some(number) = numbers.get(&socket.inode) else { continue };
+            let Some(copy) = descriptors::copy_socket_of(&self.this, *number)? else { continue };
+            let peer = getpeername(&copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok());
+            // In between, its number may have gone to another connection, or a request may have come.
+            if peer == Some(socket.peer)
+                && !self.connections.is_busy(socket.peer)
+                && shutdown(&copy, Shutdown::Both).is_ok()
+            {
+                closed += 1;
+            }
+        }
+        Ok(closed)
+    }
+}
+
+/// How many descriptors should be set free.
+fn wanted() -> u64 {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return 0 };
+    let (free, reserve) = (limit.saturating_sub(descriptors::count()), reserve(limit));
+    // Begun at half of the reserve, so that what comes and goes does not begin it; ended where some room is made.
+    if free < reserve / 2 { reserve * 3 / 4 - free } else { 0 }
+}
