@@ -41,34 +41,34 @@ fn offenders(krate: &str, module: &str, forbidden: &[&str]) -> Vec<String> {
 #[test]
 fn the_store_knows_nobody_above_it() {
     assert_eq!(
-        offenders("server", "store", &["crate::live", "crate::ingest", "crate::routes", "tungstenite"]),
+        offenders("server", "store", &["crate::live", "crate::ingest", "crate::http", "tungstenite"]),
         [""; 0]
     );
 }
 
 #[test]
 fn hub_feed_and_wire_read_no_database() {
-    for module in ["live/hub", "live/feed", "live/wire", "live/broker"] {
-        let known = ["crate::ingest", "crate::routes", "store::Store", "sqlx"];
+    for module in ["live/hub", "live/feed", "live/connection", "cluster/announcer", "cluster/bus"] {
+        let known = ["crate::ingest", "crate::http", "store::Store", "sqlx"];
         assert_eq!(offenders("server", module, &known), [""; 0]);
     }
 }
 
 #[test]
 fn ingest_knows_neither_routes_nor_followers() {
-    assert_eq!(offenders("server", "ingest", &["crate::routes", "crate::live", "sqlx"]), [""; 0]);
+    assert_eq!(offenders("server", "ingest", &["crate::http", "crate::live", "sqlx"]), [""; 0]);
 }
 
 #[test]
 fn rows_stay_in_the_store_and_the_websocket_library_in_the_session() {
     for (module, forbidden) in [
         ("live", "sqlx"),
-        ("routes", "sqlx"),
+        ("http", "sqlx"),
         ("ingest", "sqlx"),
-        ("routes", "tungstenite::"),
+        ("http", "tungstenite::"),
         ("live/hub", "tungstenite"),
         ("live/feed", "tungstenite"),
-        ("live/wire", "tungstenite"),
+        ("live/connection", "tungstenite"),
     ] {
         assert_eq!(offenders("server", module, &[forbidden]), [""; 0], "{module}");
     }
@@ -84,7 +84,7 @@ fn the_shared_types_do_no_input_and_output() {
 /// socket over from it.
 #[test]
 fn the_web_framework_stays_in_the_routes() {
-    for module in ["store", "ingest", "cluster", "settings", "bodies"] {
+    for module in ["store", "log", "ingest", "cluster", "settings", "transport/bodies"] {
         assert_eq!(offenders("server", module, &["rocket"]), [""; 0], "{module}");
     }
     let live = offenders("server", "live", &["rocket"]);
