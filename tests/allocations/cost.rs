@@ -12,6 +12,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use callscope_tests::server::now;
+use callscope_tests::socket::{PATH, client_frame, host, upgrade_request};
 use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -95,15 +96,8 @@ fn follow(address: &str, token: &str, call_sid: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let subscribe = json!({ "subscribe": call_sid, "history": false }).to_string();
-    write!(
-        stream,
-        "GET /ws/calls/transcriptions?token={token} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    .unwrap();
-    // A masked text frame whose mask is zero.
-    let mut frame = vec![0x81, 0x80 | u8::try_from(subscribe.len()).unwrap(), 0, 0, 0, 0];
-    frame.extend_from_slice(subscribe.as_bytes());
+    stream.write_all(upgrade_request(&format!("{PATH}?token={token}"), address, "").as_bytes()).unwrap();
+    let frame = client_frame(1, subscribe.as_bytes());
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     let mut has_asked = false;
@@ -134,7 +128,7 @@ fn a_webhook_a_delivery_and_a_connection_allocate_what_they_did() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));
-    let address = server.embedded.url.trim_start_matches("http://").to_owned();
+    let address = host(&server.embedded.url).to_owned();
     let token = server.embedded.token.clone();
     let mut provider =
         Provider { stream: TcpStream::connect(&address).unwrap(), answer: vec![0; 4096].into_boxed_slice() };

@@ -101,7 +101,7 @@ fn one_request_of_a_stranger_takes_little_memory() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));
-    let address = server.embedded.url.trim_start_matches("http://").to_owned();
+    let address = callscope_tests::socket::host(&server.embedded.url).to_owned();
     // Everything that is made once is made now.
     post(&address, b"{}");
     let checker =

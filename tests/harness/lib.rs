@@ -11,6 +11,7 @@ pub mod process;
 pub mod pty;
 pub mod server;
 pub mod services;
+pub mod socket;
 pub mod subscriber;
 
 pub use database::{Database, Engine};
@@ -18,6 +19,7 @@ pub use process::Process;
 pub use pty::Pty;
 pub use server::Server;
 pub use services::{Postgres, Redis};
+pub use socket::Socket;
 pub use subscriber::Subscriber;
 
 use std::time::Duration;

@@ -1,19 +1,18 @@
-//! A WebSocket client that remembers what it got.
+//! A subscriber, with the expectations that tests have of what it receives.
 
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::PATIENCE;
+use crate::socket::{Socket, host};
 
-/// A connected client.
+/// A subscriber that expects its server to be there and to send JSON.
 #[derive(Debug)]
 pub struct Subscriber {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
 }
 
 /// What a client receives.
@@ -21,7 +20,7 @@ pub struct Subscriber {
 pub enum Received {
     /// A message.
     Json(Value),
-    /// The server closed, with this code; 1006 where it did not say.
+    /// The connection ended with this code; 1005 and 1006 as [`Socket::next`] gives them.
     Closed(u16),
 }
 
@@ -34,17 +33,15 @@ impl Subscriber {
     /// Connects to the server at `url`.
     ///
     /// # Errors
-    /// What the client library says.
+    /// Returns what the client library says if the upgrade was refused.
     pub async fn try_connect(url: &str, token: &str) -> Result<Self, Error> {
-        let url = format!("{}/ws/calls/transcriptions", url.replacen("http", "ws", 1));
-        let mut request = url.into_client_request()?;
-        request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().unwrap());
-        Ok(Self { socket: connect_async(request).await?.0 })
+        let address = host(url).parse().expect("a server's URL holds its address");
+        Ok(Self { socket: Socket::connect(address, token, None).await? })
     }
 
     /// Sends a message.
     pub async fn send(&mut self, message: Value) {
-        self.socket.send(Message::text(message.to_string())).await.unwrap();
+        self.socket.send(&message).await.unwrap();
     }
 
     /// Subscribes and takes in the confirmation.
@@ -60,20 +57,16 @@ impl Subscriber {
 
     /// The next message or the end, however long it takes.
     pub async fn next_whenever(&mut self) -> Received {
-        loop {
-            return match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => Received::Json(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(frame))) => Received::Closed(frame.map_or(1005, |frame| frame.code.into())),
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => Received::Closed(1006),
-            };
+        match self.socket.next().await {
+            Ok(text) => Received::Json(serde_json::from_str(&text).unwrap()),
+            Err(code) => Received::Closed(code),
         }
     }
 
     /// Closes from this side.
     pub async fn close(&mut self) {
         // A server that is gone already needs no word.
-        let _ = self.socket.close(None).await;
+        let _ = self.socket.stream().close(None).await;
     }
 
     /// What has come already, if anything has.
@@ -118,7 +111,7 @@ impl Subscriber {
     }
 
     /// The socket, for tests that misbehave.
-    pub fn socket(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
-        &mut self.socket
+    pub fn socket(&mut self) -> &mut WebSocketStream<TcpStream> {
+        self.socket.stream()
     }
 }

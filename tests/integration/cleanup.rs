@@ -2,7 +2,6 @@
 
 use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
-use tokio_tungstenite::MaybeTlsStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_cut_and_kicked_connections_vanish_from_every_structure() {
@@ -21,9 +20,7 @@ async fn closed_cut_and_kicked_connections_vanish_from_every_structure() {
         match way {
             0 => subscriber.socket().close(None).await.unwrap(),
             1 => {
-                if let MaybeTlsStream::Plain(stream) = subscriber.socket().get_ref() {
-                    stream.set_zero_linger().unwrap();
-                }
+                subscriber.socket().get_ref().set_zero_linger().unwrap();
                 drop(subscriber);
             }
             _ => {

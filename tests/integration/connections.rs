@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use callscope_tests::process::{free_port, program};
 use callscope_tests::server::{SECRET, admin_token, environment, forged, http, now, post_signed};
+use callscope_tests::socket::{PATH, upgrade_request};
 use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,11 +65,8 @@ impl Server {
 
     /// The status and the `Retry-After` that an upgrade is answered with.
     async fn knock(&self, token: &str) -> (u16, bool, TcpStream) {
-        let request = format!(
-            "GET /ws/calls/transcriptions HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n",
-            self.address
-        );
+        let authorization = format!("Authorization: Bearer {token}\r\n");
+        let request = upgrade_request(PATH, &self.address, &authorization);
         let mut stream = self.sends(&request).await;
         let mut answer = vec![0; 2_048];
         let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time").unwrap();

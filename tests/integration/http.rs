@@ -18,7 +18,7 @@ async fn server(given: &[(&str, &str)]) -> (Database, Server) {
 
 /// Sends bytes, and reads what comes until the other side closes. `HOST` stands for the server's own.
 async fn raw(server: &Server, request: &str) -> String {
-    let host = server.embedded.url.trim_start_matches("http://");
+    let host = callscope_tests::socket::host(&server.embedded.url);
     let mut stream = TcpStream::connect(host).await.unwrap();
     stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -142,7 +142,7 @@ async fn a_form_cannot_name_another_method() {
 }
 
 async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
-    let host = server.embedded.url.trim_start_matches("http://");
+    let host = callscope_tests::socket::host(&server.embedded.url);
     let mut stream = TcpStream::connect(host).await.unwrap();
     let token = &server.embedded.token;
     let request = format!(

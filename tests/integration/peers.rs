@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use callscope_tests::socket::{PATH, host, upgrade_request};
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Server, Subscriber};
 use futures_util::SinkExt;
@@ -24,13 +25,9 @@ async fn closed(subscriber: &mut Subscriber) -> u16 {
 
 /// A connection without a WebSocket library, which would answer pings.
 async fn raw(server: &Server) -> TcpStream {
-    let host = server.embedded.url.trim_start_matches("http://");
+    let host = host(&server.embedded.url);
     let mut stream = TcpStream::connect(host).await.unwrap();
-    let request = format!(
-        "GET /ws/calls/transcriptions?token={} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        server.embedded.token
-    );
+    let request = upgrade_request(&format!("{PATH}?token={}", server.embedded.token), host, "");
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }

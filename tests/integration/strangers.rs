@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 const UNVERIFIED: &str = "/api/v1/admin/deliveries?verdict=unverified";
 
 fn address(server: &Server) -> String {
-    server.embedded.url.trim_start_matches("http://").to_owned()
+    callscope_tests::socket::host(&server.embedded.url).to_owned()
 }
 
 fn head(route: &str, headers: &[(&str, &str)]) -> String {

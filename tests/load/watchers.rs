@@ -1,4 +1,7 @@
 //! The subscribers: many connections, one thread, and every delivery checked.
+//!
+//! Their frames are not read by [`callscope_tests::Socket`]: one thread polls thousands of sockets and must not be the limit
+//! that is measured, and the other servers speak to it too.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use callscope_tests::socket::{PATH, client_frame, upgrade_request};
 
 use crate::message::{Marks, call_sid, now};
 use crate::peer::{Peer, Running};
@@ -265,7 +270,7 @@ impl Watchers {
             match opcode {
                 8 => watcher.state = State::Ended,
                 9 => {
-                    let _ = watcher.stream.write_all(&masked(10, payload));
+                    let _ = watcher.stream.write_all(&client_frame(10, payload));
                 }
                 _ => {
                     if watcher.state == State::Confirming && confirms(self.peer, payload) {
@@ -333,22 +338,6 @@ fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     (bytes.len() >= start + len).then_some((first & 0x0f, start, len))
 }
 
-/// A client's frame.
-fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match u8::try_from(payload.len()) {
-        Ok(len @ ..126) => frame.push(0x80 | len),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(payload.len()).expect("a short message").to_be_bytes());
-        }
-    }
-    // A mask of zeroes leaves the payload as it is.
-    frame.extend([0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
 /// What a client of Callscope sends: the upgrade, and that it follows a topic.
 #[must_use]
 pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
@@ -356,18 +345,14 @@ pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
 }
 
 fn upgrade(server: &Running, topic: u32) -> String {
-    let (path, further) = match server.peer {
+    let (path, headers) = match server.peer {
         Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
-            ("/ws/calls/transcriptions".to_owned(), format!("Authorization: Bearer {}\r\n", server.token))
+            (PATH.to_owned(), format!("Authorization: Bearer {}\r\n", server.token))
         }
         Peer::Nats => ("/".to_owned(), String::new()),
         _ => (format!("/sub/{topic}"), String::new()),
     };
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{further}\r\n",
-        server.subscribe
-    )
+    upgrade_request(&path, &server.subscribe.to_string(), &headers)
 }
 
 fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
@@ -378,11 +363,11 @@ fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
                 Some(seq) => format!(r#"{{"subscribe":"{sid}","after":{seq}}}"#),
                 None => format!(r#"{{"subscribe":"{sid}","history":false}}"#),
             };
-            Some(masked(1, text.as_bytes()))
+            Some(client_frame(1, text.as_bytes()))
         }
         Peer::Nats => {
             let text = format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB t.{topic} 1\r\nPING\r\n");
-            Some(masked(2, text.as_bytes()))
+            Some(client_frame(2, text.as_bytes()))
         }
         _ => None,
     }

@@ -95,7 +95,7 @@ fn a_password_goes_to_the_server_and_its_token_into_the_file() {
     let ran = server.bash(&script);
     assert_eq!(ran.code, 0, "{ran:?}");
     // Where the token was kept unasked, nobody waits for the second question any more.
-    let _ = std::net::TcpStream::connect(url.trim_start_matches("http://"));
+    let _ = std::net::TcpStream::connect(callscope_tests::socket::host(&url));
     let requests = asked.join().unwrap();
     assert!(
         requests[1].0.starts_with("GET /api/v1/calls"),

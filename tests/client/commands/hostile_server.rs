@@ -54,7 +54,7 @@ impl Hostile {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let upstream: SocketAddr = upstream.trim_start_matches("http://").parse().unwrap();
+        let upstream: SocketAddr = callscope_tests::socket::host(upstream).parse().unwrap();
         runtime.spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 // A client that had enough goes away in the middle; that is its right.

@@ -20,7 +20,7 @@ fn server() -> Server {
 }
 
 fn address(server: &Server) -> SocketAddr {
-    server.url.trim_start_matches("http://").parse().unwrap()
+    callscope_tests::socket::host(&server.url).parse().unwrap()
 }
 
 /// Runs the program for the server at `url`, with these variables.

@@ -146,7 +146,7 @@ async fn proxy(
     log.lock().unwrap().push(format!("{method} {target}"));
     let has_login =
         login.is_none_or(|login| head.to_lowercase().contains(&format!("proxy-authorization: {login}").to_lowercase()));
-    let host = target.trim_start_matches("http://");
+    let host = callscope_tests::socket::host(&target);
     let refusal = match (has_login, host.starts_with(NAME)) {
         (false, _) => "407 Proxy Authentication Required",
         (true, false) => "502 Bad Gateway",

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use callscope_tests::Socket;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::evidence::Wrong;
 use crate::kind::Kind;
-use crate::link::{Came, Link, Told};
+use crate::link::{Told, connect, send};
 use crate::plan::{Plan, Shape};
 use crate::track::{Start, Track};
 use crate::world::World;
@@ -133,28 +134,28 @@ impl Follower {
     /// One connection, from the upgrade to its end.
     async fn connection(&mut self) {
         let address = self.world.socket(&mut self.rng);
-        let Some(mut link) = Link::connect(address, &self.world.token, self.kind == Kind::Slow).await else { return };
+        let Some(mut socket) = connect(address, &self.world.token, self.kind == Kind::Slow).await else { return };
         self.world.book.counts.connections.fetch_add(1, Ordering::Relaxed);
         self.asked.clear();
         self.again.clear();
         for at in 0..self.tracks.len() {
-            self.ask(&mut link, at).await;
+            self.ask(&mut socket, at).await;
         }
         let (mut taken, mut tick) = (0_u32, Instant::now() + TICK);
         while !self.is_done() {
-            match timeout_at(tick, link.next()).await {
-                Ok(Came::Text(text)) => {
+            match timeout_at(tick, socket.next()).await {
+                Ok(Ok(text)) => {
                     self.told(&text);
                     taken += 1;
                     if self.kind == Kind::Slow && taken.is_multiple_of(6) && !self.world.is_closing() {
                         sleep(Duration::from_millis(self.rng.u64(100..4_000))).await;
                     }
                 }
-                Ok(Came::Closed(code)) => return self.closed(code),
+                Ok(Err(code)) => return self.closed(code),
                 Err(_) => {}
             }
             if Instant::now() >= tick {
-                self.look_around(&mut link).await;
+                self.look_around(&mut socket).await;
                 tick = Instant::now() + TICK;
             }
             if self.tracks.is_empty() && self.over.is_empty() && (self.world.is_closing() || self.rng.bool()) {
@@ -165,11 +166,11 @@ impl Follower {
     }
 
     /// Whatever is due besides reading.
-    async fn look_around(&mut self, link: &mut Link) {
+    async fn look_around(&mut self, socket: &mut Socket) {
         self.settle_over(LINGER);
         for index in std::mem::take(&mut self.again) {
             if let Some(at) = self.tracks.iter().position(|track| track.call.plan.index == index) {
-                self.ask(link, at).await;
+                self.ask(socket, at).await;
             }
         }
         // Asked for once more while it is followed, perhaps by another name: confirmed twice, delivered once.
@@ -177,17 +178,17 @@ impl Follower {
             let at = self.rng.usize(..self.tracks.len());
             // The two names of such a call lead to two records until it ends.
             if self.tracks[at].confirmed.is_some() && self.tracks[at].call.plan.shape != Shape::TwoNames {
-                self.ask(link, at).await;
+                self.ask(socket, at).await;
             }
         }
         let before = self.tracks.len();
         self.choose();
         for at in before..self.tracks.len() {
-            self.ask(link, at).await;
+            self.ask(socket, at).await;
         }
     }
 
-    async fn ask(&mut self, link: &mut Link, at: usize) {
+    async fn ask(&mut self, socket: &mut Socket, at: usize) {
         let track = &self.tracks[at];
         let mut names = vec![track.name.clone()];
         if track.base.is_some() {
@@ -200,7 +201,7 @@ impl Follower {
         self.tracks[at].asked.push(stands);
         let track = &self.tracks[at];
         self.asked.push((name.clone(), track.call.plan.index));
-        link.send(&track.request(&name)).await;
+        send(socket, &track.request(&name)).await;
     }
 
     fn closed(&mut self, code: u16) {

@@ -1,36 +1,17 @@
-//! One WebSocket connection of a follower.
+//! What subscribers do with their connections, and what they read of messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use callscope_tests::Socket;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// For the upgrade; a server that stands still takes connections and does not answer them.
-const UPGRADE: Duration = Duration::from_secs(3);
-/// A slow reader's receive buffer, so that the server soon finds the socket full.
-const SMALL: u32 = 8 * 1024;
-
-/// A connection.
-#[derive(Debug)]
-pub struct Link {
-    socket: WebSocketStream<TcpStream>,
-}
-
-/// What a connection brings.
-#[derive(Debug)]
-pub enum Came {
-    /// A message.
-    Text(String),
-    /// The end, with its code; 1006 where none was said.
-    Closed(u16),
-}
+/// Limit of an upgrade and of a write. A stopped server accepts connections and does not answer them.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Receive buffer of a slow reader in bytes, so that the server soon finds the socket full.
+const SMALL_BUFFER: u32 = 8 * 1024;
 
 /// A message, as far as a follower reads it.
 #[derive(Debug, Deserialize)]
@@ -50,37 +31,13 @@ pub struct Told {
     pub after_ms: Option<u64>,
 }
 
-impl Link {
-    /// Connects; `None` where that fails.
-    pub async fn connect(address: SocketAddr, token: &str, is_slow: bool) -> Option<Self> {
-        let upgrade = async {
-            let socket = TcpSocket::new_v4().ok()?;
-            if is_slow {
-                socket.set_recv_buffer_size(SMALL).ok()?;
-            }
-            let stream = socket.connect(address).await.ok()?;
-            let mut request = format!("ws://{address}/ws/calls/transcriptions").into_client_request().ok()?;
-            request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().ok()?);
-            let (socket, _) = client_async(request, stream).await.ok()?;
-            Some(Self { socket })
-        };
-        timeout(UPGRADE, upgrade).await.ok()?
-    }
+/// Connects; `None` if that fails.
+pub async fn connect(address: SocketAddr, token: &str, is_slow: bool) -> Option<Socket> {
+    let buffer = is_slow.then_some(SMALL_BUFFER);
+    timeout(DEADLINE, Socket::connect(address, token, buffer)).await.ok()?.ok()
+}
 
-    /// Sends a message; a broken connection shows when it is read.
-    pub async fn send(&mut self, message: &Value) {
-        let _ = timeout(UPGRADE, self.socket.send(Message::text(message.to_string()))).await;
-    }
-
-    /// What comes next.
-    pub async fn next(&mut self) -> Came {
-        loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => return Came::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => return Came::Closed(frame.map_or(1005, |frame| frame.code.into())),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Came::Closed(1006),
-            }
-        }
-    }
+/// Sends a message. A broken connection shows when it is read.
+pub async fn send(socket: &mut Socket, message: &Value) {
+    let _ = timeout(DEADLINE, socket.send(message)).await;
 }

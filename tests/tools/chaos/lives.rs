@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::check;
 use crate::evidence::Wrong;
-use crate::link::{Came, Link, Told};
+use crate::link::{Told, connect, send};
 use crate::world::World;
+use callscope_tests::Socket;
 use callscope_tests::server::{SECRET, now};
 
 /// For a follower to reach the end of the last life.
@@ -138,9 +139,9 @@ impl<'w> Follower<'w> {
                 return;
             }
             let address = self.world.socket(&mut self.rng);
-            if let Some(mut link) = Link::connect(address, &self.world.token, false).await {
+            if let Some(mut socket) = connect(address, &self.world.token, false).await {
                 self.world.book.counts.connections.fetch_add(1, Ordering::Relaxed);
-                self.connection(&mut link, &last).await;
+                self.connection(&mut socket, &last).await;
             }
             sleep(Duration::from_millis(self.rng.u64(5..60))).await;
         }
@@ -153,22 +154,22 @@ impl<'w> Follower<'w> {
         }
     }
 
-    async fn connection(&mut self, link: &mut Link, last: &Last) {
-        link.send(&self.request()).await;
+    async fn connection(&mut self, socket: &mut Socket, last: &Last) {
+        send(socket, &self.request()).await;
         for _ in 0..self.rng.u32(20..400) {
             if (*last.borrow()).is_some_and(|head| self.seq >= head && self.world_agrees()) {
                 self.is_done = true;
                 return;
             }
-            match timeout(TICK, link.next()).await {
-                Ok(Came::Closed(_)) => return,
-                Ok(Came::Text(text)) => {
+            match timeout(TICK, socket.next()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(text)) => {
                     if let Some(request) = self.told(&text) {
-                        link.send(&request).await;
+                        send(socket, &request).await;
                     }
                 }
                 // In the gap between two lives, or in the middle of one.
-                Err(_) if self.rng.u8(..3) == 0 => link.send(&json!({"subscribe": self.name, "wait": true})).await,
+                Err(_) if self.rng.u8(..3) == 0 => send(socket, &json!({"subscribe": self.name, "wait": true})).await,
                 Err(_) => {}
             }
             if (*last.borrow()).is_some() && self.seq > 0 && self.rng.u8(..50) == 0 {

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::check;
 use crate::evidence::Wrong;
-use crate::link::{Came, Link, Told};
+use crate::link::{Told, connect, send};
 use crate::stage::wait_for;
 use crate::track::Track;
 use crate::world::World;
@@ -83,12 +83,12 @@ async fn check_place(world: &World, track: &Track) {
 /// What a subscription from that place is answered.
 async fn ask(world: &World, track: &Track, place: &str) -> Option<String> {
     for _ in 0..20 {
-        let Some(mut link) = Link::connect(world.nodes[0].address, &world.token, false).await else {
+        let Some(mut socket) = connect(world.nodes[0].address, &world.token, false).await else {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        link.send(&json!({"subscribe": track.name, "after": place})).await;
-        if let Ok(Came::Text(text)) = timeout(PATIENCE, link.next()).await {
+        send(&mut socket, &json!({"subscribe": track.name, "after": place})).await;
+        if let Ok(Ok(text)) = timeout(PATIENCE, socket.next()).await {
             let told: Told = serde_json::from_str(&text).ok()?;
             return Some(told.code.unwrap_or(told.r#type));
         }

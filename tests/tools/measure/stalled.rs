@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::follower;
 use crate::turns::{quantile, speak, talk};
 use callscope_tests::server::{admin_token, http};
-use callscope_tests::{Database, Engine, Process};
+use callscope_tests::socket::host;
+use callscope_tests::{Database, Engine, Process, Socket};
 
 const CALL: &str = "EL_stalled_1";
 /// Long enough to fill every buffer on the way to a client that does not read.
@@ -99,24 +99,11 @@ async fn lateness(gots: &[std::sync::Arc<follower::Got>], since: Instant, head: 
     new().map(|(seq, at)| u64::try_from((*at - first[seq]).as_micros()).unwrap()).collect()
 }
 
-/// A connection with small buffers that subscribes and never reads.
-async fn stall(url: &str, token: &str) -> TcpStream {
-    let host = url.trim_start_matches("http://");
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let mut stream = socket.connect(host.parse().unwrap()).await.unwrap();
-    let request = format!(
-        "GET /ws/calls/transcriptions?token={token} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    sleep(Duration::from_millis(100)).await;
-    let subscribe = format!("{{\"subscribe\":\"{CALL}\"}}");
-    // A masked text frame (RFC 6455 section 5.3) whose mask is zero.
-    let mut frame = vec![0x81, 0x80 | u8::try_from(subscribe.len()).unwrap(), 0, 0, 0, 0];
-    frame.extend_from_slice(subscribe.as_bytes());
-    stream.write_all(&frame).await.unwrap();
-    stream
+/// A connection with a small buffer that subscribes and never reads.
+async fn stall(url: &str, token: &str) -> Socket {
+    let mut socket = Socket::connect(host(url).parse().unwrap(), token, Some(4_096)).await.unwrap();
+    socket.send(&json!({"subscribe": CALL})).await.unwrap();
+    socket
 }
 
 /// The server's memory with many stalled clients, and without.
