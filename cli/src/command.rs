@@ -1,29 +1,108 @@
 //! The subcommands.
 
-mod calls;
+pub mod calls;
 mod connections;
 mod context;
-mod deliveries;
+pub mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
-mod doctor;
-mod listen;
-mod login;
-mod man;
+pub mod doctor;
+pub mod listen;
+pub mod login;
+pub mod man;
 mod play;
-mod replay;
+pub mod replay;
 mod samples;
 mod subscriptions;
-mod tail;
+pub mod tail;
 mod token;
-mod top;
+pub mod top;
 mod trigger;
 mod webhook;
 
-use crate::args::{Args, Command, Global};
+use clap::Subcommand;
+
+use crate::cli::{Args, Global};
 use crate::exit::{Exit, Result};
 use crate::settings::Settings;
-use crate::tail::Signals;
+use crate::signals::Signals;
+use calls::Calls;
+use connections::Connections;
+use context::Context;
+use deliveries::Deliveries;
+#[cfg(feature = "demo")]
+use demo::Demo;
+use doctor::Doctor;
+use listen::Listen;
+use login::{Login, Logout};
+use man::{Completions, Help, Man};
+use play::Play;
+use replay::Replay;
+use samples::Samples;
+use subscriptions::Subscriptions;
+use tail::Tail;
+use token::Token;
+use top::Top;
+use trigger::Trigger;
+use webhook::Webhook;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a server on loopback, speak a sample call live, and follow it
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+    /// Follow calls: full-screen on a terminal, plain lines in a pipe
+    Tail(Tail),
+    /// Play a saved tail again, offline
+    Play(Play),
+    /// List, show, watch and export calls
+    #[command(subcommand)]
+    Calls(Calls),
+    /// Watch the whole server: calls, connections, subscriptions, deliveries, errors (admin)
+    Top(Top),
+    /// List, show and kick the server's live connections (admin)
+    #[command(subcommand)]
+    Connections(Connections),
+    /// List and show the followed calls (admin)
+    #[command(subcommand)]
+    Subscriptions(Subscriptions),
+    /// What came in: list, show, replay and export it (admin)
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// Follow what comes in and forward it to a server of your own (admin)
+    Listen(Listen),
+    /// Send payloads as signed webhooks, at the call's own pace
+    Replay(Replay),
+    /// Send one webhook of a type, with the fields you name
+    Trigger(Trigger),
+    /// The payloads shipped with this program, and your own
+    #[command(subcommand)]
+    Samples(Samples),
+    /// Sign a webhook's body, or verify a signature
+    #[command(subcommand)]
+    Webhook(Webhook),
+    /// The servers you work with, by name
+    #[command(subcommand)]
+    Context(Context),
+    /// Log in at the server, and keep the token in a context
+    Login(Login),
+    /// Forget a context's token
+    Logout(Logout),
+    /// Who the server takes you for
+    Whoami,
+    /// Create, list, inspect and revoke access tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Check the way to the server, the token and the terminal
+    Doctor(Doctor),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print a manual page, or write all of them
+    Man(Man),
+    /// Explain a command or a topic
+    Help(Help),
+}
 
 /// Does what the command line says.
 pub async fn run(args: Args) -> Result {

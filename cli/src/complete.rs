@@ -14,12 +14,12 @@ use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
-use crate::args::{self, Args, ColorChoice, Global, Topic};
-use crate::client::Client;
+use crate::api::Client;
+use crate::cli::{Args, Global};
+use crate::command::man::Topic;
 use crate::config::Config;
-use crate::console::{self, Console};
 use crate::exit::{Failure, Result};
-use crate::output::moment;
+use crate::render::{ColorChoice, Console, console, moment};
 use crate::samples;
 use crate::settings::{Settings, without_logins};
 
@@ -39,7 +39,7 @@ pub fn answer() -> Result<bool> {
 }
 
 /// The script for a shell.
-pub fn script(shell: args::Shell) -> io::Result<Vec<u8>> {
+pub fn script(shell: crate::command::man::Shell) -> io::Result<Vec<u8>> {
     let name = shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let mut script = Vec::new();
     if let Some(shell) = Shells::builtins().completer(&name) {

@@ -1,6 +1,6 @@
 //! Deliveries, followed live and forwarded to a server of the user's own.
 //!
-//! [`stream`] keeps the WebSocket; what it brings is fetched whole, a few ahead, and forwarded one after the other in the order
+//! [`deliveries`](crate::stream::deliveries) keeps the WebSocket; what it brings is fetched whole, a few ahead, and forwarded one after the other in the order
 //! of the server's commits, so also in order per call. The place moves behind a delivery once the target answered it: after any
 //! break, of whichever side, it is forwarded at least once, and marked where the target may have seen it.
 
@@ -10,7 +10,6 @@ mod keys;
 mod place;
 mod refused;
 mod report;
-mod stream;
 mod target;
 
 use std::time::Duration;
@@ -21,18 +20,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::args::{Listen, Verdict};
-use crate::client::{self, Client};
+use crate::api::Client;
+use crate::command::deliveries::Verdict;
+use crate::command::listen::Listen;
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{Backoff, Endpoint};
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::stream::deliveries::{Begin, Update};
+use crate::stream::{Backoff, Endpoint};
 use courier::{Courier, Tried};
 use fetch::{Fetched, Whole, fetch, fetch_ahead};
 use keys::Keys;
 use place::PlaceFile;
 use report::{Report, Sent};
-use stream::{Begin, Update};
+
 pub use target::Target;
 
 /// Updates that wait to be fetched.
@@ -63,7 +64,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
     };
     let client = Client::new(settings)?;
     let (updates, mut queue) = mpsc::channel(QUEUE);
-    let following = tokio::spawn(stream::follow(Endpoint::new(settings), begin, updates));
+    let following = tokio::spawn(crate::stream::deliveries::follow(Endpoint::new(settings), begin, updates));
     // Refused ones are of no type and of no call.
     let shows_refused = args.kinds.is_empty()
         && args.calls.is_empty()
@@ -110,7 +111,7 @@ pub async fn run(settings: &Settings, args: Listen) -> Result {
 }
 
 fn what_is_done(settings: &Settings, args: &Listen, has_keys: bool) -> String {
-    let from = client::shown(&settings.server);
+    let from = crate::net::shown(&settings.server);
     let keys = if has_keys { " (r: send the last one again, Ctrl-C: end)" } else { "" };
     match &args.forward_to {
         Some(target) => format!("forwarding deliveries from {from} to {target}{keys}"),

@@ -1,55 +1,51 @@
 //! `callscope`: follows voice calls in the terminal, and looks after the server that keeps them.
 //!
-//! - [`args`]: the command line; [`settings`]: flags, environment and files together; [`config`]: the file of contexts
-//! - [`command`]: one module a subcommand; [`complete`]: what a shell's completion is told; [`topic`]: the texts of `help`
-//! - [`live`]: a call's stream, unbroken across reconnects; [`client`]: the HTTP API
-//! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`tui`]: the full-screen views
-//! - [`top`]: the full-screen view of the whole server; [`token`]: what an access token says
-//! - [`replay`]: payloads back into signed webhooks; [`samples`]: the payloads shipped
-//! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them
-//! - [`net`]: the one way to a server, for HTTP and WebSockets
-//! - [`output`], [`console`]: data to stdout, all else to stderr; [`safe`]: text that a terminal does not act on; [`exit`]: exit codes
-//! - [`items`]: lists in answers, bounded
-//! - [`hangup`]: SIGHUP as the parent left it
+//! - [`cli`]: the command line; [`command`]: one file a subcommand, its flags and what runs; [`complete`]: what a shell's completion is told
+//! - [`settings`]: flags, environment and files together; [`config`]: the file of contexts; [`secret`], [`token`]: what proves who asks
+//! - [`net`]: the one way to a server, for HTTP and WebSockets; [`api`]: the HTTP API; [`stream`]: streams, unbroken across reconnects
+//! - [`webhook`]: sends signed webhooks, for [`replay`], which makes payloads into webhooks again; [`samples`]: the payloads shipped
+//! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`top`]: the whole server; [`term`]: the engine of full-screen views
+//! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them; [`doctor`]: checks
+//! - [`render`]: data to stdout, all else to stderr, as text that a terminal does not act on; [`exit`]: exit codes
+//! - [`signals`]: what ends the program; [`state_file`]: files that remember a place; [`speed`]: how fast a call is spoken
 
-mod args;
-mod client;
+mod api;
+mod cli;
 mod command;
 mod complete;
 mod config;
-mod console;
+mod doctor;
 mod exit;
-mod hangup;
-mod items;
 mod listen;
-mod live;
 mod net;
-mod output;
 mod play;
 mod redact;
+mod render;
 mod replay;
-mod safe;
 mod samples;
 mod secret;
 mod settings;
+mod signals;
+mod speed;
 mod state_file;
+mod stream;
 mod tail;
+mod term;
 mod token;
 mod top;
-mod topic;
-mod tui;
+mod webhook;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    hangup::note();
+    signals::note_hangup();
     match complete::answer() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
         Err(failure) => return failure.report().into(),
     }
-    let args = match args::parse() {
+    let args = match cli::parse() {
         Ok(args) => args,
         Err(exit) => return exit.into(),
     };

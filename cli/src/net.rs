@@ -26,10 +26,10 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use tower_service::Service;
 use url::{Host, Url};
 
-pub use trouble::{cause, redirect, redirected};
-
-use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
+use crate::render::Console;
+
+pub use trouble::{cause, redirect, redirected};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);

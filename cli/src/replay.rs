@@ -1,26 +1,20 @@
 //! Payloads back into webhooks: signed with the present time, at the call's own pace.
 //!
 //! [`source`] finds payloads, [`payload`] and [`recording`] read them, [`work`] makes of them what is to be sent ([`fresh`] another
-//! call, [`edit`] other fields), [`mod@script`] says what is sent when, [`courier`] sends it until it is answered, [`report`]
+//! call, [`edit`] other fields), [`mod@script`] says what is sent when, [`webhook`](crate::webhook) sends it until it is answered, [`report`]
 //! tells of it, and [`journal`] remembers it, so that what was interrupted can go on.
 
 mod chance;
-mod courier;
 mod curl;
 mod edit;
-mod expect;
 mod fresh;
 mod journal;
-mod pace;
 mod payload;
 mod recording;
 mod report;
 mod scan;
 mod script;
 mod source;
-mod speed;
-mod tamper;
-mod target;
 mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,28 +23,24 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
+use crate::exit::{Failure, Result};
+use crate::render::Console;
+use crate::speed::Speed;
+use crate::webhook::{Courier, Outcome, Pace, unix_now};
+use script::Script;
+
 pub use chance::{Mischief, Rate, Share};
-pub use courier::{Courier, unix_now};
 pub use curl::commands;
 pub use edit::{Remove, Set};
-pub use expect::Expect;
 pub use fresh::Fresh;
 pub use journal::{Asked, Journal, fingerprint};
-pub use pace::Pace;
 #[cfg(any(feature = "demo", test))]
 pub use payload::Kind;
 pub use payload::Payload;
 pub use report::Report;
+pub use script::{Delivery, Route};
 pub use source::{Source, bodies, from_text, load, read_stdin};
-pub use speed::Speed;
-pub use tamper::Tamper;
-pub use target::Target;
 pub use work::{Job, Work};
-
-use crate::console::Console;
-use crate::exit::{Failure, Result};
-use courier::Outcome;
-use script::{Delivery, Script};
 
 /// How long deliveries that are under way may take to be answered once the replay is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -191,7 +181,7 @@ impl Replay<'_> {
     async fn send(self, delivery: &Delivery, job: Job, index: usize) -> Option<Sent> {
         let mischief = &self.work.mischief;
         let mut losses = mischief.losses(job.number, index);
-        let mut backoff = crate::live::Backoff::default();
+        let mut backoff = crate::stream::Backoff::default();
         let mut lost = 0;
         while let Some(loss) = losses.next() {
             lost += 1;

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
 use crate::config::is_open_to_others;
-use crate::console;
 use crate::exit::{Failure, Result};
-use crate::output::shell_word;
+use crate::render::{console, shell_word};
 
 /// Where a server without settings of its own keeps the secrets it made up.
 const SECRETS_FILE: &str = "callscope.secrets.toml";

@@ -6,11 +6,10 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::args::{Format, Global};
+use crate::cli::Global;
 use crate::config::{self, Config};
-use crate::console::Console;
 use crate::exit::{Failure, Result};
-use crate::output::{self, Output, shell_word};
+use crate::render::{self, Console, Format, Output, shell_word};
 use crate::secret::{self, Secret};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
@@ -65,7 +64,7 @@ impl Settings {
             token,
             origin: Origin { server: place.origin.clone(), token: from },
             format: global.output,
-            color: output::wants_color(global.color),
+            color: render::wants_color(global.color),
             accessible: global.accessible,
             flags: Some(flags(global, &place)),
             context: place.context,

@@ -1,35 +1,31 @@
 //! What `tail` does with the streams of calls: select, print, save, remember the place.
 
-mod calls;
 mod cursor_file;
 mod ndjson;
-mod outcome;
+pub mod pattern;
 mod picker;
 mod plain;
-mod reader;
 mod save;
 mod select;
-mod signals;
 mod streams;
+pub mod tui;
 
 use std::io;
 
 use callscope_common::{Identifier, Timestamp};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::live::Update;
+use crate::render::Reader;
 use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::stream::Update;
 
-pub use calls::{live as live_calls, recent as recent_calls};
 pub use cursor_file::CursorFile;
 pub use ndjson::{Ndjson, VERSION};
-pub use outcome::{Part, outcome, parts};
 pub use picker::pick;
 pub use plain::{Plain, gap_words, resumed_words};
-pub use reader::Reader;
 pub use save::Save;
 pub use select::{Selection, Selector};
-pub use signals::{Signals, next_of};
 pub use streams::{Next, Shown, Streams};
 
 /// Where updates are shown.

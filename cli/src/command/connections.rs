@@ -3,15 +3,36 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use callscope_common::api::ConnectionView;
+use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::args::{Connections, Format};
-use crate::client::{Client, checked};
+use crate::api::{Client, checked, items};
 use crate::exit::{Exit, Failure, Result};
-use crate::items::items;
-use crate::output::moment;
+use crate::render::{Format, moment};
 use crate::settings::Settings;
+
+/// `connections`.
+#[derive(Debug, Subcommand)]
+pub enum Connections {
+    /// Every live connection of every server process
+    Ls,
+    /// One connection
+    Show {
+        /// Its id, or the beginning of it
+        #[arg(add = crate::complete::connections())]
+        id: String,
+    },
+    /// Close connections; their clients do not come back by themselves
+    Kick {
+        /// Their ids, or the beginnings of them
+        #[arg(required = true, value_name = "ID", add = crate::complete::connections())]
+        ids: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
 
 const PATH: [&str; 4] = ["api", "v1", "admin", "connections"];
 

@@ -4,15 +4,47 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use callscope_common::Timestamp;
+use clap::Subcommand;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::args::{Context, Format};
-use crate::client::shown;
+use crate::complete;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
+use crate::net::shown;
+use crate::render::Format;
 use crate::settings::{Settings, server_url, without_logins};
 use crate::token::Claims;
+
+/// `context`.
+#[derive(Debug, Subcommand)]
+pub enum Context {
+    /// The contexts, and which is in use
+    Ls,
+    /// Use this context where none is named
+    Use {
+        /// Its name
+        #[arg(add = complete::contexts())]
+        name: String,
+    },
+    /// Add a context; the first one is in use at once. With --token-file, its token is read from there
+    Add {
+        /// What to call it: letters, digits, `.`, `_`, `-`
+        name: String,
+        /// The server's URL
+        #[arg(value_name = "URL")]
+        url: String,
+        /// Take its place where there is one of that name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove a context, and its token
+    Rm {
+        /// Its name
+        #[arg(add = complete::contexts())]
+        name: String,
+    },
+}
 
 /// Runs it. `token_file` is the one that `--token-file` names.
 pub fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> Result {

@@ -5,15 +5,31 @@ use std::time::Duration;
 
 use callscope_common::Identifier;
 use callscope_server::embedded::Embedded;
+use clap::Args as ClapArgs;
 
 use super::tail::{self, View};
-use crate::args;
-use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{Request, Start};
-use crate::replay::{self, Courier, Fresh, Kind, Options, Report, Source};
+use crate::render::Console;
+use crate::replay::{self, Fresh, Kind, Options, Report, Source};
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::speed::Speed;
+use crate::stream::{Request, Start};
+use crate::webhook::Courier;
+
+/// `demo`.
+#[derive(Debug, ClapArgs)]
+pub struct Demo {
+    /// A shipped sample (`callscope samples ls`)
+    #[arg(value_name = "SAMPLE", default_value = "tow-truck")]
+    pub sample: String,
+    /// How fast the call is spoken: 1x, 10x, max
+    #[arg(long, default_value = "1x", value_name = "SPEED")]
+    pub speed: Speed,
+    /// Plain lines, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
+}
 
 /// How long the tail of a call may take after all of it was sent.
 const GRACE: Duration = Duration::from_secs(10);
@@ -21,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const CALLS: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
 
 /// Runs it.
-pub async fn run(mut settings: Settings, args: args::Demo) -> Result {
+pub async fn run(mut settings: Settings, args: Demo) -> Result {
     let sources = replay::load(std::slice::from_ref(&args.sample), None)?;
     let mut payloads = sources.iter().flat_map(|source| &source.payloads);
     if !payloads.any(|payload| matches!(&payload.kind, Kind::PostCall(kind) if CALLS.contains(&kind.as_str()))) {
@@ -44,7 +60,7 @@ pub async fn run(mut settings: Settings, args: args::Demo) -> Result {
 }
 
 /// Speaks the sample and shows its tail, until the view is left or the call is over.
-async fn play(settings: &Settings, args: &args::Demo, mut sources: Vec<Source>, secret: Secret) -> Result {
+async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret: Secret) -> Result {
     let fresh = Fresh::of(sources.iter().flat_map(|source| &source.payloads));
     let named = sources.iter().flat_map(|source| &source.payloads).find_map(replay::Payload::conversation_id);
     let conversation = named.ok_or_else(|| {
@@ -55,7 +71,7 @@ async fn play(settings: &Settings, args: &args::Demo, mut sources: Vec<Source>, 
     for source in &mut sources {
         source.payloads = fresh.rewrite(&source.payloads);
     }
-    let tail_args = args::Tail { plain: args.plain, ..Default::default() };
+    let tail_args = crate::command::tail::Tail { plain: args.plain, ..Default::default() };
     let view = tail::view(settings, &tail_args)?;
     // Behind a full-screen view there is no place for lines.
     let console = if view == View::Screen { Console::silent() } else { settings.console };

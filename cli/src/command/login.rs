@@ -4,21 +4,47 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::time::SystemTime;
 
 use callscope_common::Timestamp;
+use clap::Args as ClapArgs;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::context::checked;
-use crate::args::{Format, Login, Logout};
-use crate::client::{Client, TOKEN_HINT, shown};
+use crate::api::{Client, TOKEN_HINT};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
-use crate::net;
-use crate::output::behind;
+use crate::net::{self, shown};
+use crate::render::{Format, behind};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
+
+/// `login`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "The password is asked for on a terminal, else read from stdin; never give it as an argument.\nA token that \
+    somebody gave you: callscope login --with-token < token.txt"
+)]
+pub struct Login {
+    /// Your name at the server; asked for where it is missing
+    #[arg(long, value_name = "NAME", conflicts_with = "with_token")]
+    pub username: Option<String>,
+    /// Keep a token that is read from stdin, instead of asking the server for one
+    #[arg(long)]
+    pub with_token: bool,
+    /// Keep it under this name [default: the context in force, else the server's host]
+    #[arg(long, value_name = "NAME")]
+    pub save_as: Option<String>,
+}
+
+/// `logout`.
+#[derive(Debug, ClapArgs)]
+pub struct Logout {
+    /// The context to log out of [default: the one in force]
+    #[arg(add = crate::complete::contexts())]
+    pub name: Option<String>,
+}
 
 /// Longest password or token taken from stdin, in bytes.
 const LONGEST: u64 = 64 << 10;

@@ -1,20 +1,40 @@
 //! `play`: a saved tail again, offline.
 
 use std::io;
+use std::path::PathBuf;
 
+use clap::Args as ClapArgs;
 use tokio::time::Instant;
 
 use super::tail::{View, view};
-use crate::args;
 use crate::exit::{Exit, Failure, Result};
 use crate::play::{Played, Player, Recording};
+use crate::render::Reader;
 use crate::settings::Settings;
-use crate::tail::{Ndjson, Plain, Reader, Signals, Sink};
-use crate::tui;
+use crate::signals::Signals;
+use crate::speed::Speed;
+use crate::tail::{Ndjson, Plain, Sink, tui};
+
+/// `play`.
+#[derive(Debug, ClapArgs)]
+pub struct Play {
+    /// A saved tail (`callscope tail ID --save FILE`); - for stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How fast: 1x, 10x, max [default: 1x full-screen, max as lines]
+    #[arg(long, value_name = "SPEED")]
+    pub speed: Option<Speed>,
+    /// Plain lines, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
+    /// Date and time before each line
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+}
 
 /// Runs it.
-pub async fn run(settings: &Settings, args: args::Play) -> Result {
-    let view = view(settings, &args::Tail { plain: args.plain, ..Default::default() })?;
+pub async fn run(settings: &Settings, args: Play) -> Result {
+    let view = view(settings, &crate::command::tail::Tail { plain: args.plain, ..Default::default() })?;
     let recording = Recording::open(&args.file)?;
     let speed = |default: &str| args.speed.map_or_else(|| default.parse().map_err(Failure::usage), Ok);
     let identifiers = recording.identifiers.clone();

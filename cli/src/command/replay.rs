@@ -2,24 +2,114 @@
 
 mod repeats;
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use callscope_common::Identifier;
-use clap::Parser as _;
+use clap::{Args as ClapArgs, Parser as _};
+use url::Url;
 
 use super::tail::{self, View};
-use crate::args::{self, Args, Command, Format};
+use crate::cli::Args;
+use crate::command::Command;
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{Request, Start};
-use crate::output::{Safe, shell_word};
-use crate::replay::{
-    self, Asked, Courier, Journal, Mischief, Options, Pace, Replay, Report, Source, Target, Work, lock,
-};
+use crate::render::{Format, Safe, shell_word};
+use crate::replay::{self, Asked, Journal, Mischief, Options, Rate, Remove, Report, Set, Share, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
-use crate::tail::Signals;
+use crate::signals::Signals;
+use crate::speed::Speed;
+use crate::stream::{Request, Start};
+use crate::webhook::{Courier, Expect, Pace, Tamper, Target, backend};
+
+/// `replay`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Sources are payloads as JSON (one, an array, or one a line), what `callscope deliveries show ID -o json` or `deliveries export` saved, \
+and what `callscope tail --save` recorded. A replay that was interrupted says where it stopped and how to go on.\n\n\
+Examples:\n  \
+callscope replay tow-truck --fresh                      a sample call, spoken live\n  \
+callscope replay calls/ --fresh --speed 60x --concurrency 200 --repeat 10\n  \
+callscope replay saved.json --as-is                     a delivery exactly as it came\n  \
+callscope replay tow-truck --to http://localhost:3000/webhook --tamper body")]
+pub struct Replay {
+    /// Files, folders of *.json and *.ndjson, shipped samples (`callscope samples ls`), or `-` for stdin
+    #[arg(required_unless_present = "resume", value_name = "FILE|DIR|SAMPLE")]
+    pub sources: Vec<String>,
+    /// Go on with a replay that was interrupted; the latest where none is named
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = [
+        "sources", "speed", "rate", "repeat", "concurrency", "fresh", "as_is", "set", "remove", "no_turns", "shuffle", "duplicate",
+        "drop", "seed", "tamper", "to", "turns_to", "dry_run", "expect", "watch",
+    ])]
+    pub resume: Option<String>,
+
+    /// How fast calls are spoken: 1x, 10x, max
+    #[arg(long, default_value = "1x", value_name = "SPEED", help_heading = "Pace")]
+    pub speed: Speed,
+    /// At most so many deliveries a second, over all calls: 50, 30/m
+    #[arg(long, value_name = "N", help_heading = "Pace")]
+    pub rate: Option<Rate>,
+    /// Send everything N times
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Pace")]
+    pub repeat: u32,
+    /// How many calls at once
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Pace")]
+    pub concurrency: u16,
+
+    /// New identifiers and times, the same ones throughout, so that these are other calls
+    #[arg(long, help_heading = "Contents")]
+    pub fresh: bool,
+    /// Recorded bytes and headers as they came, with the old signature
+    #[arg(long, conflicts_with_all = ["fresh", "set", "remove", "tamper"], help_heading = "Contents")]
+    pub as_is: bool,
+    /// Put JSON at a place: `data.metadata.cost=7`, `data.transcript[*].message=null`; what is no JSON is a text
+    #[arg(long, value_name = "PATH=JSON", help_heading = "Contents")]
+    pub set: Vec<Set>,
+    /// Take away what is at a place
+    #[arg(long, value_name = "PATH", help_heading = "Contents")]
+    pub remove: Vec<Remove>,
+    /// Only the post-call webhooks; don't speak their transcripts live first
+    #[arg(long, help_heading = "Contents")]
+    pub no_turns: bool,
+
+    /// Calls begin in any order, and so come the webhooks after each
+    #[arg(long, help_heading = "Mischief")]
+    pub shuffle: bool,
+    /// Everything twice, both at the same time
+    #[arg(long, help_heading = "Mischief")]
+    pub duplicate: bool,
+    /// Lose this share of the deliveries, or of their answers, and send them again until all have arrived: 2%, 0.02
+    #[arg(long, value_name = "P", help_heading = "Mischief")]
+    pub drop: Option<Share>,
+    /// Repeat the decisions of --shuffle and --drop
+    #[arg(long, value_name = "N", help_heading = "Mischief")]
+    pub seed: Option<u64>,
+    /// Make every delivery one that is to be refused
+    #[arg(long, value_name = "WHAT", help_heading = "Mischief")]
+    pub tamper: Option<Tamper>,
+
+    /// Another backend: the URL that takes the post-call webhooks. Turns are not sent there, as ElevenLabs sends none
+    #[arg(long, value_name = "URL", value_parser = backend, help_heading = "Target")]
+    pub to: Option<Url>,
+    /// The URL of another backend that takes the turns
+    #[arg(long, value_name = "URL", value_parser = backend, requires = "to", help_heading = "Target")]
+    pub turns_to: Option<Url>,
+    /// A file that holds the webhook secret (else CALLSCOPE_WEBHOOK_SECRET(S), else callscope.secrets.toml)
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub secret_file: Option<PathBuf>,
+
+    /// Print curl commands instead, without the secret
+    #[arg(long, help_heading = "Result")]
+    pub dry_run: bool,
+    /// The answers that are right, such as 2xx or 401,413; any other makes exit code 8 and is shown as a diff
+    #[arg(long, value_name = "STATUS", help_heading = "Result")]
+    pub expect: Option<Expect>,
+    /// Follow the calls that this makes, on stdout
+    #[arg(long, conflicts_with_all = ["to", "dry_run"], help_heading = "Result")]
+    pub watch: bool,
+}
 
 /// So many calls can be followed at once.
 const MOST_WATCHED: usize = 100;
@@ -27,14 +117,14 @@ const MOST_WATCHED: usize = 100;
 const WATCHED_ON: Duration = Duration::from_secs(10);
 
 /// Runs it.
-pub async fn run(settings: &Settings, args: args::Replay) -> Result {
+pub async fn run(settings: &Settings, args: Replay) -> Result {
     match &args.resume {
         Some(id) => resume(settings, id).await,
         None => begin(settings, args).await,
     }
 }
 
-async fn begin(settings: &Settings, args: args::Replay) -> Result {
+async fn begin(settings: &Settings, args: Replay) -> Result {
     let stdin = if args.sources.iter().any(|name| name == "-") { Some(replay::read_stdin()?) } else { None };
     let sources = replay::load(&args.sources, stdin.as_deref())?;
     let work = work(&sources, &args, None)?;
@@ -93,7 +183,7 @@ async fn resume(settings: &Settings, id: &str) -> Result {
 }
 
 /// What the command line makes of the sources: a replay of its own, or one that goes on.
-fn work<'s>(sources: &'s [Source], args: &args::Replay, goes_on: Option<&Asked>) -> Result<Work<'s>> {
+fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Result<Work<'s>> {
     let options = Options {
         speed: args.speed,
         repeat: args.repeat,
@@ -135,7 +225,7 @@ fn work<'s>(sources: &'s [Source], args: &args::Replay, goes_on: Option<&Asked>)
     Ok(work)
 }
 
-fn courier(settings: &Settings, args: &args::Replay, secret: Option<Secret>) -> Result<Courier> {
+fn courier(settings: &Settings, args: &Replay, secret: Option<Secret>) -> Result<Courier> {
     let target = match &args.to {
         Some(to) => Target::backend(to.clone(), args.turns_to.clone()),
         None => Target::callscope(&settings.server),
@@ -144,7 +234,7 @@ fn courier(settings: &Settings, args: &args::Replay, secret: Option<Secret>) -> 
 }
 
 /// Sends what the journal does not know of yet.
-async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal: Journal) -> Result {
+async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Journal) -> Result {
     let secret = if args.as_is { None } else { webhook_secret(args.secret_file.as_ref())? };
     if secret.is_none() && args.tamper.is_some() {
         return Err(Failure::usage("without a secret nothing is signed, so there is nothing to tamper with")
@@ -160,8 +250,14 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
     let mut report = Report::new(settings.console, ndjson).with_diff(explicit);
     report.expect(work.total(), journal.done(), work.jobs().len());
     let (report, journal, pace) = (Mutex::new(report), Mutex::new(journal), Pace::new(args.rate));
-    let replay =
-        Replay { work, courier: &courier, pace: &pace, journal: &journal, report: &report, console: settings.console };
+    let replay = replay::Replay {
+        work,
+        courier: &courier,
+        pace: &pace,
+        journal: &journal,
+        report: &report,
+        console: settings.console,
+    };
     let (done, watched, interrupted) = if args.watch {
         let requests = requests(work)?;
         both(replay, watch(settings, requests), &pace).await?
@@ -192,7 +288,7 @@ async fn send(settings: &Settings, args: &args::Replay, work: &Work<'_>, journal
 
 /// The replay, and the view of what it makes beside it; and whether a signal ended it.
 async fn both(
-    replay: Replay<'_>,
+    replay: replay::Replay<'_>,
     watch: impl Future<Output = Result>,
     pace: &Pace,
 ) -> Result<(Result<()>, Result, bool)> {
@@ -276,5 +372,5 @@ async fn watch(settings: &Settings, requests: Vec<Request>) -> Result {
         Some(Format::Json | Format::Ndjson) => View::Ndjson,
         _ => View::Lines,
     };
-    tail::show(settings, requests, &args::Tail::default(), view).await
+    tail::show(settings, requests, &crate::command::tail::Tail::default(), view).await
 }

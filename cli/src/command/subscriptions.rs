@@ -1,15 +1,28 @@
 //! `subscriptions`: which calls are followed, and by whom.
 
 use callscope_common::api::SubscriptionView;
+use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::connections::say_what_is_missing;
-use crate::args::{Format, Subscriptions};
-use crate::client::{Client, checked};
+use crate::api::{Client, checked, items};
 use crate::exit::{Exit, Failure, Result};
-use crate::items::items;
+use crate::render::Format;
 use crate::settings::Settings;
+
+/// `subscriptions`.
+#[derive(Debug, Subcommand)]
+pub enum Subscriptions {
+    /// Every followed call
+    Ls,
+    /// Who follows one call
+    Show {
+        /// The call's sid, conversation id or call id
+        #[arg(add = crate::complete::calls())]
+        id: String,
+    },
+}
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Subscriptions) -> Result {

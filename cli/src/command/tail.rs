@@ -1,16 +1,74 @@
 //! `tail`: follow calls.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 
 use callscope_common::Identifier;
+use clap::Args as ClapArgs;
 
-use crate::args::{self, Format};
-use crate::client::Client;
+use crate::api::Client;
 use crate::exit::{Failure, Result};
-use crate::live::{Request, Start};
+use crate::render::Format;
 use crate::settings::Settings;
-use crate::tail::{self, CursorFile, Ndjson, Plain, Streams};
-use crate::tui;
+use crate::stream::{Place, Request, Start};
+use crate::tail::pattern::Pattern;
+use crate::tail::{self, CursorFile, Ndjson, Plain, Streams, tui};
+
+/// `tail`.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct Tail {
+    /// Any identifiers of calls; none: pick from the live calls (on a terminal)
+    #[arg(value_name = "ID", add = crate::complete::calls())]
+    pub ids: Vec<String>,
+    /// Follow all live calls, and those that come
+    #[arg(long, conflicts_with = "no_follow")]
+    pub active: bool,
+    /// Plain lines, also on a terminal
+    #[arg(long, conflicts_with = "tui")]
+    pub plain: bool,
+    /// Full-screen, or an error where that is not possible
+    #[arg(long)]
+    pub tui: bool,
+    /// Begin with the last N turns
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["after", "cursor_file"])]
+    pub lines: Option<usize>,
+    /// Begin behind this cursor, which a message carried, or after the event of this number
+    #[arg(long, value_name = "CURSOR|SEQ", conflicts_with = "cursor_file", allow_negative_numbers = true)]
+    pub after: Option<Place>,
+    /// Stop once everything there is now has come
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Wait for a call that is not known yet
+    #[arg(long)]
+    pub wait: bool,
+    /// Exit with 6 when the connection breaks
+    #[arg(long, conflicts_with = "reconnect")]
+    pub no_reconnect: bool,
+    /// Take the stream up again when the connection breaks; the default
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Keep the place in this file, and begin there the next time
+    #[arg(long, value_name = "FILE")]
+    pub cursor_file: Option<PathBuf>,
+    /// Exit with 7 when a call failed
+    #[arg(long)]
+    pub exit_status: bool,
+    /// Also write the stream to this file, as NDJSON
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Let --save take the place of a file that is there
+    #[arg(long, requires = "save")]
+    pub force: bool,
+    /// Date and time before each line
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+    /// Only turns whose text matches
+    #[arg(short, long, value_name = "REGEX")]
+    pub include: Vec<Pattern>,
+    /// No turns whose text matches
+    #[arg(short, long, value_name = "REGEX")]
+    pub exclude: Vec<Pattern>,
+}
 
 /// How the stream is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +82,7 @@ pub enum View {
 }
 
 /// Runs it.
-pub async fn run(settings: &Settings, args: args::Tail) -> Result {
+pub async fn run(settings: &Settings, args: Tail) -> Result {
     let view = view(settings, &args)?;
     let identifiers = if !args.ids.is_empty() {
         named(&args.ids)?
@@ -52,10 +110,10 @@ fn named(ids: &[String]) -> Result<Vec<Identifier>> {
 }
 
 /// Follows `requests` and shows them.
-pub async fn show(settings: &Settings, requests: Vec<Request>, args: &args::Tail, view: View) -> Result {
+pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view: View) -> Result {
     if requests.is_empty() && view == View::Screen && !args.active {
         // A server that cannot be asked is told before the screen is taken.
-        tail::live_calls(&Client::new(settings)?).await?;
+        crate::api::live_calls(&Client::new(settings)?).await?;
     }
     let mut streams = Streams::open(settings, requests, args).await?;
     let identifiers = streams.requests.iter().map(|request| request.identifier.clone()).collect();
@@ -76,7 +134,7 @@ pub async fn show(settings: &Settings, requests: Vec<Request>, args: &args::Tail
 }
 
 /// Full-screen on a terminal, unless something else was asked for.
-pub fn view(settings: &Settings, args: &args::Tail) -> Result<View> {
+pub fn view(settings: &Settings, args: &Tail) -> Result<View> {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if args.tui && !terminal {
@@ -93,7 +151,7 @@ pub fn view(settings: &Settings, args: &args::Tail) -> Result<View> {
     })
 }
 
-fn requests(identifiers: Vec<Identifier>, args: &args::Tail) -> Result<Vec<Request>> {
+fn requests(identifiers: Vec<Identifier>, args: &Tail) -> Result<Vec<Request>> {
     let cursors = args.cursor_file.as_deref().map(CursorFile::open).transpose()?;
     let request = |identifier: Identifier| {
         let start = match (args.after, args.lines) {

@@ -4,18 +4,50 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
 use callscope_common::Timestamp;
+use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::value::RawValue;
 
-use crate::args::{self, Format};
-use crate::client::{Client, shown};
+use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::net::shown;
+use crate::render::Format;
 use crate::settings::Settings;
-use crate::top::{Poller, Stats, Top};
-use crate::tui::screen::Screen;
-use crate::tui::stage::{self, Left};
+use crate::term::screen::Screen;
+use crate::term::stage::{self, Left};
+use crate::top::{self, Poller, Stats};
+
+/// `top`.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(after_help = "Keys: callscope help keys")]
+pub struct Top {
+    /// The tab to begin with
+    #[arg(long, value_name = "TAB", default_value = "calls")]
+    pub tab: Tab,
+    /// Seconds between two looks at the server
+    #[arg(long, value_name = "SECS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Only look: no kick, no replay
+    #[arg(long)]
+    pub read_only: bool,
+}
+
+/// A tab of `top`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Tab {
+    /// The calls, newest first
+    Calls,
+    /// The live connections
+    Connections,
+    /// The followed calls
+    Subscriptions,
+    /// What came in
+    Deliveries,
+    /// What was refused, and what is wrong with the servers
+    Errors,
+}
 
 /// Runs it.
-pub async fn run(settings: &Settings, args: args::Top) -> Result {
+pub async fn run(settings: &Settings, args: Top) -> Result {
     let client = Client::new(settings)?;
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -25,7 +57,7 @@ pub async fn run(settings: &Settings, args: args::Top) -> Result {
     // A server that is away or says no is an error of the command, not a screen that says so.
     client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
     let now = Timestamp::from_system_time(SystemTime::now());
-    let mut top = Top::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
+    let mut top = top::Top::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
     let screen = Screen::enter()?;
     let mut poller = Poller::start(client, args.tab, Duration::from_secs(args.interval));

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::client::{Client, LONGEST, too_long};
+use crate::api::{Client, LONGEST, too_long};
 use crate::exit::{Exit, Failure, Result};
 
 /// What is forwarded.

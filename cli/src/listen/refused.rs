@@ -8,7 +8,7 @@ use callscope_common::api::{Attempt, AttemptList};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::client::Client;
+use crate::api::Client;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);

@@ -6,9 +6,8 @@ use callscope_common::api::{Attempt, DeliveryView};
 use serde_json::json;
 
 use super::courier::duplicate;
-use crate::args::Format;
 use crate::exit::Result;
-use crate::output::{Output, Safe, Tint};
+use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
 /// Most characters shown of what a target said.

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Route, shown};
 use crate::exit::{Exit, Failure};
-use crate::output::shell_word;
+use crate::render::shell_word;
 
 /// What went wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{Came, Recording, Step};
-use crate::live::{Gap, Incoming, Place, Update};
-use crate::replay::Speed;
+use crate::speed::Speed;
+use crate::stream::{Gap, Incoming, Place, Update};
 
 /// Longest silence that is waited for, in the recording's seconds; the rest of a longer one is left out.
 const LONGEST_WAIT: f64 = 60.0;

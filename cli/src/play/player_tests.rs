@@ -1,10 +1,10 @@
 //! Tests of [`super::Player`], on a clock of the test's own: nothing here waits.
 #![allow(clippy::unwrap_used)]
 
-use super::*;
 use callscope_common::Identifier;
 
-use crate::live::{EndReason, Ending};
+use super::*;
+use crate::stream::{EndReason, Ending};
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_855_000 + secs).unwrap()

@@ -10,7 +10,7 @@ use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update};
+use crate::stream::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update};
 use crate::tail::VERSION;
 
 /// Longest line taken, in bytes: a call's result with all the provider's analysis.

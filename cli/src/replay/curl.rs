@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::courier::{Courier, unix_now};
 use super::script::Delivery;
 use super::source::Source;
 use super::work::{Job, Work};
-use crate::output::{json_for_terminal, shell_word};
+use crate::render::{json_for_terminal, shell_word};
+use crate::webhook::{Courier, unix_now};
 
 /// Headers of a recording that let their bearer in.
 const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use callscope_common::{Identifier, Timestamp};
 
-use super::courier::unix_now;
 use super::payload::{Payload, Recorded};
 use super::scan::{Token, tokens};
+use crate::webhook::unix_now;
 
 /// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
 const SHORT: usize = 8;

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::courier::Outcome;
 use super::script::Delivery;
 use super::source::Source;
-use super::{Expect, Job, Sent};
-use crate::console::Console;
+use super::{Job, Sent};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Output, Safe, cut};
+use crate::render::{Console, Output, Safe, cut};
+use crate::webhook::{Expect, Outcome};
 
 /// So often at most the progress is drawn.
 const REDRAW: Duration = Duration::from_millis(100);

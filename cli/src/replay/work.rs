@@ -57,7 +57,7 @@ impl<'s> Work<'s> {
             takes_turns: true,
             mischief: Mischief::default(),
             id,
-            began: super::unix_now(),
+            began: crate::webhook::unix_now(),
             rounds,
             groups: groups(sources),
             options,

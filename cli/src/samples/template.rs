@@ -4,7 +4,8 @@ use callscope_common::Timestamp;
 use serde_json::json;
 
 use crate::exit::{Failure, Result};
-use crate::replay::{Fresh, Payload, from_text, unix_now};
+use crate::replay::{Fresh, Payload, from_text};
+use crate::webhook::unix_now;
 
 /// Types, a shorter name of each, and the sample that shows it.
 const KNOWN: [(&str, &str, &str); 4] = [

@@ -7,8 +7,8 @@ use callscope_common::{CallId, Identifier, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Result;
-use crate::live::{CursorText, Place};
 use crate::state_file;
+use crate::stream::{CursorText, Place};
 
 /// Places by identifier, in one JSON file that is replaced whole.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Serialize;
 
 use super::Sink;
-use crate::live::{CursorText, EndReason, Ending, Gap, Place, Update};
-use crate::output::Safe;
+use crate::render::Safe;
+use crate::stream::{CursorText, EndReason, Ending, Gap, Place, Update};
 
 /// The version of the lines of our own. Fields may be added under one version, and types; what is there keeps its meaning.
 pub const VERSION: u32 = 1;
@@ -188,7 +188,7 @@ impl<W: Write> Sink for Ndjson<W> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::live::Incoming;
+    use crate::stream::Incoming;
 
     #[test]
     fn messages_pass_as_they_came_and_every_line_is_one_document() {

@@ -5,15 +5,15 @@ use std::io::{self, BufRead as _, Write as _};
 use callscope_common::api::CallView;
 use callscope_common::{Identifier, Timestamp, text};
 
-use crate::client::Client;
+use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{cut, moment};
+use crate::render::{cut, moment};
 use crate::settings::Settings;
 
 /// Asks on the terminal which of the live calls to follow; an only one needs no question.
 pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
     let client = Client::new(settings)?;
-    let live = super::live_calls(&client).await?;
+    let live = crate::api::live_calls(&client).await?;
     let chosen = match live.as_slice() {
         [] => {
             return Err(Failure::not_found("no call is live now")
@@ -27,7 +27,7 @@ pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
 }
 
 async fn ask(calls: &[CallView]) -> Result<usize> {
-    let width = crate::tui::screen::size().0.into();
+    let width = crate::term::screen::size().0.into();
     let mut stderr = io::stderr();
     for (number, call) in calls.iter().enumerate() {
         let _ = writeln!(stderr, "{}", cut(&line(number + 1, call), Some(width)));

@@ -6,10 +6,9 @@ use callscope_common::protocol::{ServerMessage, Transcription};
 use callscope_common::transcript::clock;
 use callscope_common::{CallData, Identifier, Speaker, Timestamp, text};
 
-use super::{Sink, parts};
-use crate::console::Console;
-use crate::live::{EndReason, Ending, Gap, Place, Update};
-use crate::output::moment;
+use super::Sink;
+use crate::render::{Console, moment, parts};
+use crate::stream::{EndReason, Ending, Gap, Place, Update};
 
 /// Writes turns as `MM:SS speaker  text`.
 pub struct Plain<W> {
@@ -170,7 +169,7 @@ fn color(speaker: Speaker) -> &'static str {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::live::Incoming;
+    use crate::stream::Incoming;
 
     fn shown(identifiers: &[&str], messages: &[&str]) -> String {
         let mut bytes = Vec::new();

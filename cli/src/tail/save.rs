@@ -11,8 +11,8 @@ use tempfile::NamedTempFile;
 
 use super::{Ndjson, Sink as _};
 use crate::exit::{Failure, Result};
-use crate::live::Update;
 use crate::state_file::folder_of;
+use crate::stream::Update;
 
 /// Most lines about a server that does not answer, kept until it does. Beyond it later ones are left out.
 const MOST_EARLY: usize = 256;
@@ -158,7 +158,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::live::{EndReason, Ending, Incoming, Place};
+    use crate::stream::{EndReason, Ending, Incoming, Place};
 
     fn lost() -> Update {
         let failure = Failure::error("no call is known");

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, Timestamp};
 
-use crate::args;
-use crate::live::{Gap, Incoming, Place, Update};
-use crate::tui::pattern::Pattern;
+use crate::stream::{Gap, Incoming, Place, Update};
+use crate::tail::pattern::Pattern;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +19,7 @@ pub struct Selection {
 
 impl Selection {
     /// As the command line says.
-    pub fn new(options: &args::Tail) -> Self {
+    pub fn new(options: &crate::command::tail::Tail) -> Self {
         Self { last: options.lines, include: options.include.clone(), exclude: options.exclude.clone() }
     }
 
@@ -157,13 +156,13 @@ mod tests {
         updates.iter().filter_map(seq).collect()
     }
 
-    fn selector(options: &args::Tail) -> Selector {
+    fn selector(options: &crate::command::tail::Tail) -> Selector {
         Selector::new(Selection::new(options), None)
     }
 
     #[test]
     fn the_last_turns_come_when_the_head_is_reached() {
-        let mut selector = selector(&args::Tail { lines: Some(2), ..Default::default() });
+        let mut selector = selector(&crate::command::tail::Tail { lines: Some(2), ..Default::default() });
         assert_eq!(selector.take(confirmed(4)).len(), 1);
         for seq in 1..=3 {
             assert!(selector.take(turn(seq)).is_empty());
@@ -175,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_empty_log_keeps_nothing_back() {
-        let mut selector = selector(&args::Tail { lines: Some(2), ..Default::default() });
+        let mut selector = selector(&crate::command::tail::Tail { lines: Some(2), ..Default::default() });
         selector.take(confirmed(0));
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
     }
@@ -183,7 +182,8 @@ mod tests {
     #[test]
     fn turns_are_chosen_by_their_text() {
         let regex = |text: &str| vec![text.parse::<Pattern>().unwrap()];
-        let options = args::Tail { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
+        let options =
+            crate::command::tail::Tail { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
         let mut selector = selector(&options);
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
         assert!(selector.take(turn(2)).is_empty());
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn turns_are_found_however_their_letters_are_written() {
         let include = vec!["한국어 Zürich".parse::<Pattern>().unwrap()];
-        let mut selector = selector(&args::Tail { include, ..Default::default() });
+        let mut selector = selector(&crate::command::tail::Tail { include, ..Default::default() });
         let apart = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165} Zu\u{308}rich";
         let Update::Message(incoming) = turn(1) else { panic!() };
         assert_eq!(selector.take(message(&incoming.raw.replace("turn 1", apart))).len(), 1);
@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn a_head_that_does_not_match_still_releases_what_was_held() {
         let regex = vec!["turn 1".parse::<Pattern>().unwrap()];
-        let mut selector = selector(&args::Tail { lines: Some(5), include: regex, ..Default::default() });
+        let mut selector =
+            selector(&crate::command::tail::Tail { lines: Some(5), include: regex, ..Default::default() });
         selector.take(confirmed(2));
         assert!(selector.take(turn(1)).is_empty());
         assert_eq!(seqs(&selector.take(turn(2))), [1]);

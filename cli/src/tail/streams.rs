@@ -10,13 +10,12 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{CursorFile, Save, Selection, Selector, live_calls};
-use crate::args;
-use crate::client::Client;
+use super::{CursorFile, Save, Selection, Selector};
+use crate::api::{Client, live_calls};
 use crate::exit::{Exit, Result};
-use crate::live::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
-use crate::output::behind;
+use crate::render::behind;
 use crate::settings::Settings;
+use crate::stream::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
 
 /// How many calls that began may wait to be followed.
 const QUEUE: usize = 256;
@@ -72,9 +71,13 @@ pub struct Shown {
 
 impl Streams {
     /// Begins to follow `requests`, and with `--active` all that are live and those to come.
-    pub async fn open(settings: &Settings, requests: Vec<Request>, options: &args::Tail) -> Result<Self> {
+    pub async fn open(
+        settings: &Settings,
+        requests: Vec<Request>,
+        options: &crate::command::tail::Tail,
+    ) -> Result<Self> {
         let save = options.save.as_deref().map(|path| Save::new(path, options.force)).transpose()?;
-        let (sender, receiver) = live::queue();
+        let (sender, receiver) = stream::queue();
         let mut streams = Self {
             endpoint: Endpoint::new(settings),
             sender,
@@ -114,7 +117,7 @@ impl Streams {
         if let Some(save) = &mut self.save {
             save.opened(&request.identifier)?;
         }
-        let following = live::follow(self.endpoint.clone(), request.clone(), call, self.sender.clone());
+        let following = stream::follow(self.endpoint.clone(), request.clone(), call, self.sender.clone());
         self.tasks.push(tokio::spawn(following).abort_handle());
         self.selectors.push(Selector::new(self.selection.clone(), start));
         self.requests.push(request);
@@ -236,7 +239,7 @@ impl Streams {
             if matches!(&self.endings[call], Some(Ending { reason: EndReason::CallEnded, .. })) {
                 return format!("keep it: callscope calls export{flags} {}", behind(id.as_str()));
             }
-            format!("go on with: {}", live::resume_command(id, self.selectors[call].place(), flags))
+            format!("go on with: {}", stream::resume_command(id, self.selectors[call].place(), flags))
         };
         self.requests.iter().enumerate().rev().take(MOST).rev().map(command).collect()
     }

@@ -7,7 +7,7 @@ use callscope_common::api::{CallView, ConnectionView, DeliveryView, NodeView, Su
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::args::Tab;
+use crate::command::top::Tab;
 
 /// `GET /api/v1/admin/stats`, as far as it is shown.
 #[derive(Debug, Clone, Default, Deserialize)]

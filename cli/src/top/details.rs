@@ -6,9 +6,8 @@ use serde_json::Value;
 use super::data::List;
 use super::rows::{Row, columns};
 use super::state::Top;
-use crate::args::Tab;
-use crate::output::moment;
-use crate::tail::outcome;
+use crate::command::top::Tab;
+use crate::render::{moment, outcome};
 
 /// Names and texts.
 pub type Lines = Vec<(String, String)>;
@@ -63,7 +62,7 @@ fn subscription(view: &SubscriptionView) -> Lines {
         ("call id", view.call_id.to_string()),
         ("status", view.status.to_string()),
         ("followers", connections.join("\n")),
-        ("follow it", format!("callscope tail {}", crate::output::behind(&view.call_sid))),
+        ("follow it", format!("callscope tail {}", crate::render::behind(&view.call_sid))),
     ])
 }
 
@@ -84,7 +83,7 @@ pub fn call(view: &CallView, said: &str) -> Lines {
         ("seq", view.seq.to_string()),
         ("result", result),
         ("summary", summary.unwrap_or_default()),
-        ("follow it", format!("callscope tail {}", crate::output::behind(&view.call_sid))),
+        ("follow it", format!("callscope tail {}", crate::render::behind(&view.call_sid))),
         ("said last", said.to_owned()),
     ])
 }

@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use super::data::{Deed, Errors, Heard, List, Stats, Unverified, Wish};
 use super::details;
-use crate::args::Tab;
-use crate::client::Client;
+use crate::api::Client;
+use crate::command::top::Tab;
 use crate::exit::{Exit, Failure, Result};
-use crate::tui::stage::World;
+use crate::term::stage::World;
 
 const ADMIN: [&str; 3] = ["api", "v1", "admin"];
 /// How many rows of an endless list are looked at.

@@ -5,8 +5,8 @@ use callscope_common::transcript::clock;
 use callscope_common::{CallStatus, Timestamp};
 
 use super::data::{Errors, List, Stats};
-use crate::args::Tab;
-use crate::output::Tint;
+use crate::command::top::Tab;
+use crate::render::Tint;
 use crate::token::span;
 
 /// A column.

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::data::{Deed, Errors, List, Stats};
 use super::rates::Rates;
 use super::rows::{Row, Value, columns, rows};
-use crate::args::Tab;
-use crate::tui::line::Line;
+use crate::command::top::Tab;
+use crate::term::line::Line;
 
 /// Rows that are not the list's: three of header, the tabs, the columns' names, the footer.
 pub const FRAME_ROWS: u16 = 6;

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::data::{Deed, Errors, Heard, List, Stats, Wish};
 use super::state::{Link, Over, Top};
-use crate::args::Tab;
-use crate::tui::stage::{Effect, Input, Model as _};
+use crate::command::top::Tab;
+use crate::term::stage::{Effect, Input, Model as _};
 
 pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_856_000 + secs).unwrap()

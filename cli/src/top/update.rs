@@ -9,9 +9,9 @@ use super::keys::{self, Action};
 use super::rows::{Row, columns};
 use super::state::{Detail, Link, Notice, Over, Top, place_of, tabs};
 use super::{details, view};
-use crate::args::Tab;
-use crate::tui::line::Line;
-use crate::tui::stage::{self, Input, Model};
+use crate::command::top::Tab;
+use crate::term::line::Line;
+use crate::term::stage::{self, Input, Model};
 
 type Effect = stage::Effect<Wish>;
 

@@ -10,10 +10,10 @@ use ratatui::style::{Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::state::{FRAME_ROWS, Link, Over, Top};
-use crate::output::{Tint, cut};
-use crate::tui::glyph::drawable;
-use crate::tui::palette::Palette;
-use crate::tui::view::too_small;
+use crate::render::{Tint, cut};
+use crate::term::glyph::drawable;
+use crate::term::palette::Palette;
+use crate::term::too_small;
 
 pub use over::detail_rows;
 

@@ -9,8 +9,8 @@ use super::data::{Errors, Heard, List, Stats, Unverified};
 use super::state::Top;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
 use super::view::draw;
-use crate::args::Tab;
-use crate::tui::stage::{Input, Model as _};
+use crate::command::top::Tab;
+use crate::term::stage::{Input, Model as _};
 
 fn drawn(top: &mut Top, width: u16, height: u16) -> Buffer {
     let now = top.now;

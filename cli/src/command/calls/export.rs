@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use callscope_common::api::{CallView, EventList, TranscriptView};
 use callscope_common::{Seq, export};
 
-use crate::args::{Format, Kind};
-use crate::client::{Client, LONGEST_LIST, too_long};
+use crate::api::{Client, LONGEST_LIST, too_long};
+use crate::command::calls::Kind;
 use crate::exit::{Exit, Failure, Result};
-use crate::live::{Incoming, Place};
-use crate::output::{Safe, behind};
+use crate::render::{Format, Safe, behind};
 use crate::settings::Settings;
+use crate::stream::{Incoming, Place};
 
 /// Events asked for at once.
 const PAGE: usize = 1000;

@@ -12,14 +12,11 @@ use callscope_common::{CallId, CallStatus, Seq, Timestamp, text};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::args::Format;
-use crate::client::Client;
+use crate::api::{Client, items};
 use crate::exit::{Exit, Result};
-use crate::items::items;
-use crate::live::Backoff;
-use crate::output::{Output, Safe, Tint};
+use crate::render::{Format, Output, Safe, Tint, outcome};
 use crate::settings::Settings;
-use crate::tail::outcome;
+use crate::stream::Backoff;
 
 /// Most calls of one kind looked at.
 const PAGE: u32 = 500;

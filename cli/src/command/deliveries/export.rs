@@ -13,12 +13,12 @@ use serde_json::value::RawValue;
 
 use super::show::{Whole, fetch};
 use super::{chosen, read};
-use crate::args::{ExportDeliveries, Format, Verdict};
-use crate::client::Client;
+use crate::api::Client;
 use crate::command::calls::check_length;
+use crate::command::deliveries::{Export, Verdict};
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Safe, behind};
 use crate::redact::Redactor;
+use crate::render::{Format, Safe, behind};
 use crate::settings::Settings;
 
 /// Headers that stay where people are to go.
@@ -48,7 +48,7 @@ struct Redacted<'d> {
 }
 
 /// Runs it.
-pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -> Result {
+pub async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
     if args.which.verdict == Some(Verdict::Unverified) {
         return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to export"));
     }
@@ -95,7 +95,7 @@ pub async fn run(settings: &Settings, client: &Client, args: ExportDeliveries) -
     Ok(Exit::Ok)
 }
 
-fn say(settings: &Settings, args: &ExportDeliveries, redactor: &Redactor, count: usize, has_more: bool) {
+fn say(settings: &Settings, args: &Export, redactor: &Redactor, count: usize, has_more: bool) {
     for path in redactor.unused() {
         settings.console.warn(format!("--redact-field {path} names nothing in these deliveries"));
     }

@@ -10,10 +10,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{PATH, call, no_delivery, read, with_hint};
-use crate::args::Format;
-use crate::client::Client;
+use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::{Safe, moment};
+use crate::render::{Format, Safe, moment};
 use crate::settings::Settings;
 
 /// Longest body shown to people, in bytes.

@@ -4,7 +4,7 @@
 use callscope_common::api::DeliveryView;
 use serde::Deserialize;
 
-use crate::client::Client;
+use crate::api::Client;
 use crate::settings::Settings;
 
 /// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are just these.

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::super::rates::{Rate, sparkline};
 use super::super::state::{Link, Top, tabs};
 use super::{ends, palette, put};
-use crate::args::Tab;
+use crate::command::top::Tab;
 use crate::token::span;
 
 /// Three rows, and the tabs.

@@ -1,16 +1,15 @@
 //! What lies over the list: the keys, all there is of a row, and the question before something is done.
 
+use callscope_common::text;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
-
-use callscope_common::text;
 
 use super::super::data::Deed;
 use super::super::keys;
 use super::super::state::{Detail, Top};
 use super::{palette, put};
-use crate::tui::glyph::drawable;
+use crate::term::glyph::drawable;
 
 /// Where the texts of a detail begin.
 const INDENT: usize = 14;

@@ -3,13 +3,12 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
-
 use unicode_width::UnicodeWidthStr as _;
 
 use super::super::rows::{Column, Row, columns};
 use super::super::state::Top;
 use super::{palette, put, tinted};
-use crate::args::Tab;
+use crate::command::top::Tab;
 
 /// Blanks between two columns.
 const GAP: usize = 2;

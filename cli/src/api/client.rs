@@ -1,0 +1,300 @@
+//! The server's HTTP API.
+
+use std::time::Duration;
+
+use callscope_common::api::ErrorBody;
+use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::net::{self, Route};
+use crate::secret::Secret;
+use crate::settings::Settings;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer taken, in bytes.
+pub const LONGEST: usize = 64 << 20;
+/// Longest answer taken that says no, in bytes.
+const LONGEST_REFUSAL: usize = 64 << 10;
+/// What is put together from several answers is at most so long, in bytes.
+pub const LONGEST_LIST: usize = 256 << 20;
+
+/// What to do about a token that is missing or refused.
+pub const TOKEN_HINT: &str = "mint one on the server's machine: callscope-server token --sub NAME --role viewer --ttl 8h > token.txt, \
+     then add --token-file token.txt or set CALLSCOPE_TOKEN";
+
+/// Talks to one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    route: Route,
+    http: reqwest::Client,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// For the server and token of `settings`.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        if settings.token.is_some() {
+            net::warn_if_plain(&settings.server, "the token", settings.console);
+        }
+        let route = Route::to(&settings.server)?;
+        Ok(Self { http: route.client()?, route, token: settings.token.clone() })
+    }
+
+    /// GETs JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+        parsed(&self.request(Method::GET, path, query).await?, path)
+    }
+
+    /// GETs JSON of at most `longest` bytes; `None` where the answer is longer.
+    pub async fn get_within<T: DeserializeOwned>(&self, path: &[&str], longest: usize) -> Result<Option<T>> {
+        match self.answer(self.prepare(Method::GET, path)?, longest).await? {
+            Answer::Body(body) => parsed(&body, path).map(Some),
+            Answer::TooLong(_) => Ok(None),
+            Answer::Refused(refused) => Err(self.refusal(&refused).await),
+        }
+    }
+
+    /// GETs JSON as it came.
+    pub async fn get_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
+        self.get(path, query).await
+    }
+
+    /// POSTs without a body, for JSON as it came.
+    pub async fn post_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
+        let body = self.request(Method::POST, path, query).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| Failure::error(format!("the server answered with no JSON: {error}")))
+    }
+
+    /// DELETEs.
+    pub async fn delete(&self, path: &[&str]) -> Result<()> {
+        self.request(Method::DELETE, path, &[]).await.map(drop)
+    }
+
+    /// Asks a route that not every server has: `None` where this one has it not.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Option<T>> {
+        let mut request = self.prepare(method, path)?;
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let body = match self.answer(request, LONGEST).await? {
+            Answer::Body(body) => body,
+            Answer::TooLong(path) => return Err(too_long(&format!("the answer of {path}"), LONGEST)),
+            Answer::Refused(refused) if refused.is_missing() => return Ok(None),
+            Answer::Refused(refused) => return Err(self.refusal(&refused).await),
+        };
+        let body: &[u8] = if body.trim_ascii().is_empty() { b"null" } else { &body };
+        serde_json::from_slice(body).map(Some).map_err(|error| {
+            Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
+        })
+    }
+
+    fn prepare(&self, method: Method, path: &[&str]) -> Result<reqwest::RequestBuilder> {
+        path.iter().try_for_each(|segment| checked(segment).map(drop))?;
+        let request = self.http.request(method, endpoint(self.route.server(), path)).timeout(TIMEOUT);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        })
+    }
+
+    async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Vec<u8>> {
+        match self.answer(self.prepare(method, path)?.query(query), LONGEST).await? {
+            Answer::Body(body) => Ok(body),
+            Answer::TooLong(path) => Err(too_long(&format!("the answer of {path}"), LONGEST)),
+            Answer::Refused(refused) => Err(self.refusal(&refused).await),
+        }
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder, longest: usize) -> Result<Answer> {
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.route.trouble(&error).await.failure(&self.route)),
+        };
+        let (status, path) = (response.status(), response.url().path().to_owned());
+        if let Some(failure) = net::redirect(self.route.server(), &path, status, response.headers()) {
+            return Err(failure);
+        }
+        if status.is_success() {
+            return match body(response, longest).await {
+                Ok(body) => Ok(Answer::Body(body)),
+                Err(Unread::TooLong) => Ok(Answer::TooLong(path)),
+                Err(Unread::Broken(error)) => Err(self.route.trouble(&error).await.failure(&self.route)),
+            };
+        }
+        match body(response, LONGEST_REFUSAL).await {
+            Err(Unread::TooLong) => {
+                Err(too_long(&format!("{path} answered {status}, and what it says"), LONGEST_REFUSAL))
+            }
+            // What it says is a help, and not needed to know that it said no.
+            said => Ok(Answer::Refused(Refused { status, path, body: said.unwrap_or_default() })),
+        }
+    }
+
+    /// What an answer that is no success means.
+    async fn refusal(&self, refused: &Refused) -> Failure {
+        if refused.words().is_none()
+            && let Some(trouble) = self.route.odd_answer(refused.status).await
+        {
+            return trouble.failure(&self.route);
+        }
+        refused.failure()
+    }
+}
+
+/// An answer, read.
+enum Answer {
+    Body(Vec<u8>),
+    /// Longer than was allowed, with the path that was asked.
+    TooLong(String),
+    Refused(Refused),
+}
+
+/// An answer that is no success.
+struct Refused {
+    status: StatusCode,
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Refused {
+    /// What a Callscope server said.
+    fn words(&self) -> Option<ErrorBody> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Whether it means that there is no such route, rather than no such thing behind it.
+    fn is_missing(&self) -> bool {
+        match self.status {
+            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => true,
+            StatusCode::NOT_FOUND => self.words().is_none_or(|body| matches!(body.code.as_str(), "" | "NOT_FOUND")),
+            _ => false,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        let said = match self.words() {
+            Some(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
+            Some(ErrorBody { message, .. }) => message,
+            None => format!("{} answered {}", self.path, self.status),
+        };
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT)
+            }
+            StatusCode::FORBIDDEN => Failure::new(Exit::NotAllowed, format!("not allowed: {said}"))
+                .hint("it may need an admin's token: callscope-server token --sub NAME --role admin --ttl 8h"),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Failure::new(Exit::NotAllowed, format!("the proxy refused: {said}"))
+                    .hint("give its user and password where the proxy is named: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
+            }
+            StatusCode::NOT_FOUND => Failure::not_found(said),
+            StatusCode::BAD_REQUEST => Failure::usage(said),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                Failure::new(Exit::Unreachable, format!("the server cannot answer now: {said}"))
+                    .hint("try again in a moment")
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                Failure::error(format!("the server refused: {said}")).passing()
+            }
+            status if status.is_server_error() => Failure::error(format!("the server failed: {said}")).passing(),
+            _ => Failure::error(format!("the server refused: {said}")),
+        }
+    }
+}
+
+/// Why a body was not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// It is longer than was allowed.
+    TooLong,
+    /// The connection broke.
+    Broken(reqwest::Error),
+}
+
+/// Reads a body of at most `longest` bytes; of a longer one no more than that is ever held.
+pub async fn body(mut response: Response, longest: usize) -> std::result::Result<Vec<u8>, Unread> {
+    if response.content_length().is_some_and(|length| length > longest as u64) {
+        return Err(Unread::TooLong);
+    }
+    let expected = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(expected);
+    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
+        if body.len() + chunk.len() > longest {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// An answer is longer than is taken.
+pub fn too_long(what: &str, longest: usize) -> Failure {
+    let limit = if longest >= 1 << 20 { format!("{} MiB", longest >> 20) } else { format!("{} KiB", longest >> 10) };
+    Failure::error(format!("{what} is longer than {limit}, which is the most that is taken"))
+        .hint("is that a Callscope server? of a list, ask for less: --limit N")
+}
+
+/// `id` where it can stand in a path: what is empty, `.` or `..` would lead somewhere else.
+pub fn checked(id: &str) -> Result<&str> {
+    match id {
+        "" => Err(Failure::usage("the identifier is empty").hint("was a variable of the shell not set?")),
+        "." | ".." => Err(Failure::usage(format!("{id:?} is no identifier"))),
+        id => Ok(id),
+    }
+}
+
+/// `server` with the segments of `path` behind its own, each escaped.
+pub fn endpoint(server: &Url, path: &[&str]) -> Url {
+    let mut url = server.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8], path: &[&str]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
+            .hint("is that a Callscope server of the same version? callscope --version")
+    })
+}
+
+fn spelled(path: &[&str]) -> String {
+    format!("/{}", path.join("/"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped_behind_the_servers_own() {
+        let server = Url::parse("https://example.org/calls/").unwrap();
+        assert_eq!(endpoint(&server, &["api", "a/b?c"]).as_str(), "https://example.org/calls/api/a%2Fb%3Fc");
+        assert_eq!(endpoint(&server, &["a%2f..", "#;\\"]).as_str(), "https://example.org/calls/a%252f../%23;%5C");
+        let server = Url::parse("http://127.0.0.1:8000").unwrap();
+        assert_eq!(endpoint(&server, &["healthz"]).as_str(), "http://127.0.0.1:8000/healthz");
+    }
+
+    #[test]
+    fn what_would_change_the_path_is_no_identifier() {
+        for wrong in ["", ".", ".."] {
+            assert_eq!(checked(wrong).unwrap_err().exit, Exit::Usage, "{wrong:?}");
+        }
+        // Names of calls may hold these, and they are escaped.
+        for right in ["a/b", "...", "-x", "%2e%2e"] {
+            assert_eq!(checked(right).unwrap(), right);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The command line as a whole; each subcommand has its own flags beside it in [`crate::command`].
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser};
+
+use crate::command::Command;
+use crate::complete;
+use crate::exit::{Exit, Failure};
+use crate::render::{ColorChoice, Format};
+use crate::settings::without_logins;
+
+/// Follow voice calls in the terminal while they are being spoken.
+#[derive(Debug, Parser)]
+#[command(name = "callscope", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "More: callscope help exit-codes | environment | output | keys, or callscope help COMMAND."
+)]
+pub struct Args {
+    /// Flags of every subcommand.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// The server to talk to [else the context's, CALLSCOPE_SERVER, http://127.0.0.1:8000]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub server: Option<String>,
+    /// A file that holds the access token [else CALLSCOPE_TOKEN, or the context's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
+    /// The server and login kept under this name (callscope context ls)
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server", help_heading = "Global options")]
+    #[arg(add = complete::contexts())]
+    pub context: Option<String>,
+    /// How data is written
+    #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    pub output: Option<Format>,
+    /// When to use colours; NO_COLOR turns `auto` off, CLICOLOR_FORCE on
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    pub color: ColorChoice,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+    /// For screen readers: plain lines only, nothing drawn over
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub accessible: bool,
+}
+
+/// Reads the command line; help and errors are printed here.
+pub fn parse() -> std::result::Result<Args, Exit> {
+    Args::try_parse().map_err(|message| {
+        let usage = if message.use_stderr() { Exit::Usage } else { Exit::Ok };
+        // What was typed wrong is quoted, and may hold a password.
+        let words = message.to_string();
+        if let (Exit::Usage, Cow::Owned(masked)) = (usage, without_logins(&words)) {
+            let _ = write!(io::stderr(), "{}", callscope_common::text::lines(&masked));
+            return usage;
+        }
+        match message.print() {
+            Ok(()) => usage,
+            Err(error) if usage == Exit::Ok => Failure::output(&error).report(),
+            Err(_) => usage,
+        }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Args;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    /// The commands that a text tells to type: in lines of code and between backticks.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    ").or_else(|| line.strip_prefix("$ ")));
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_call = |words: &&[&str]| {
+            words.first().is_some_and(|program| *program == "callscope" || program.ends_with("/callscope"))
+        };
+        let mut commands = Vec::new();
+        for code in lines.chain(spans) {
+            // As far as a shell would read one command.
+            let words = words(code);
+            let words: Vec<&str> = words
+                .iter()
+                .map(String::as_str)
+                .take_while(|word| !word.starts_with(['#', '|', '<', '>', '&']))
+                .collect();
+            let ends = words.iter().position(|word| word.ends_with(';')).map_or(words.len(), |place| place + 1);
+            if let Some(words) = Some(&words[..ends]).filter(is_call) {
+                let word = |word: &&str| word.trim_end_matches([';', ')']).replace(['\'', '"', '…'], "");
+                commands.push(words.iter().map(word).filter(|word| !word.is_empty()).collect());
+            }
+        }
+        commands
+    }
+
+    /// Words as a shell takes them: those between quotes are one.
+    fn words(code: &str) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        for part in code.split_whitespace() {
+            match words.last_mut().filter(|word| word.matches(['\'', '"']).count() % 2 == 1) {
+                Some(open) => *open += &format!(" {part}"),
+                None => words.push(part.to_owned()),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn what_the_documentation_tells_to_type_is_a_command() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut found = 0;
+        for path in docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([root.join("README.md")])
+        {
+            for words in commands(&std::fs::read_to_string(&path).unwrap()) {
+                found += 1;
+                // A command that is only named, or called with less than it takes, is no lie about what there is.
+                let wrong = |kind| {
+                    use clap::error::ErrorKind::{InvalidSubcommand, InvalidValue, UnknownArgument, ValueValidation};
+                    matches!(kind, InvalidSubcommand | InvalidValue | UnknownArgument | ValueValidation)
+                };
+                if let Err(error) = Args::try_parse_from(&words)
+                    && wrong(error.kind())
+                {
+                    panic!("{}: {}\n{error}", path.display(), words.join(" "));
+                }
+            }
+        }
+        assert!(found > 40, "{found}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Data on stdout: tables, JSON, NDJSON and plain text, safe to show.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use callscope_common::{Timestamp, text};
+use serde_json::value::RawValue;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::exit::{Failure, Result};
+use crate::render::safe::{Tint, cut};
+use crate::render::{ColorChoice, Format, Safe};
+
+/// Whether data on stdout is coloured: as `--color` says, else as NO_COLOR, CLICOLOR_FORCE and the terminal do.
+pub fn wants_color(choice: ColorChoice) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => auto_color(|name| std::env::var(name).ok(), io::stdout().is_terminal()),
+    }
+}
+
+fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    let is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
+    let is_off = variable("CLICOLOR").is_some_and(|value| value == "0");
+    variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0")
+        || (is_terminal && !is_dumb && !is_off)
+}
+
+/// Writes data to stdout.
+pub struct Output {
+    /// How.
+    pub format: Format,
+    /// Width of the terminal it goes to, if it goes to one.
+    width: Option<usize>,
+    color: bool,
+    writer: Box<dyn Write + Send>,
+}
+
+impl Output {
+    /// To stdout.
+    pub fn stdout(format: Format, color: bool) -> Self {
+        // A terminal that says it has no columns does not know its width, so nothing is cut.
+        let width = || crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+        let width = io::stdout().is_terminal().then(width).filter(|width| *width > 0);
+        Self { format, width, color, writer: Box::new(io::BufWriter::new(io::stdout())) }
+    }
+
+    /// Columns of the terminal, where it goes to one that knows them.
+    pub fn width(&self) -> Option<usize> {
+        self.width
+    }
+
+    /// Whether the format is one of the JSON ones.
+    pub fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Ndjson)
+    }
+
+    /// Writes a list: `rows` under `header` for people, or `items` as JSON under `key`.
+    pub fn list(&mut self, key: &str, items: &[Box<RawValue>], header: &[&str], rows: &[Vec<String>]) -> Result<()> {
+        self.list_without(key, items, header, rows, &[])
+    }
+
+    /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no room for:
+    /// the first of them goes first.
+    pub fn list_without(
+        &mut self,
+        key: &str,
+        items: &[Box<RawValue>],
+        header: &[&str],
+        rows: &[Vec<String>],
+        spare: &[usize],
+    ) -> Result<()> {
+        match self.format {
+            Format::Table => {
+                let text = table(header, rows, spare, self.width);
+                let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+                self.line(first, Tint::Header)?;
+                self.write(&Safe::lines(rest))
+            }
+            Format::Text => self.write(&rows.iter().map(|row| Safe::tabbed(row)).collect()),
+            Format::Ndjson => {
+                items.iter().try_for_each(|item| self.put(&Safe::json_line(item.get()))).and(self.flush())
+            }
+            Format::Json => {
+                self.put(&Safe::json(&format!("{{\"{key}\":[")))?;
+                for (place, item) in items.iter().enumerate() {
+                    self.put(&Safe::literal(if place > 0 { "," } else { "" }))?;
+                    self.put(&Safe::json(item.get()))?;
+                }
+                self.write(&Safe::literal("]}\n"))
+            }
+        }
+    }
+
+    /// Writes one thing: `fields` for people, or `item` as JSON.
+    pub fn record(&mut self, item: &RawValue, fields: &[(&str, String)]) -> Result<()> {
+        if self.is_json() {
+            return self.write(&Safe::json_line(item.get()));
+        }
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+        self.write(&fields.map(|(name, value)| Safe::line(&format!("{name:width$}  {value}")).end()).collect())
+    }
+
+    /// Writes one line of text, cut at the terminal's edge, in the colour of what it means.
+    pub fn line(&mut self, line: &str, tint: Tint) -> Result<()> {
+        let line = Safe::line(line.trim_end_matches('\n')).cut(self.width);
+        self.write(&self.tinted(line, tint).end())
+    }
+
+    /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as the first.
+    pub fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
+        let text = Safe::line(text);
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
+        let lines = if room == usize::MAX { vec![text.as_str().into()] } else { textwrap::wrap(text.as_str(), room) };
+        let indent = " ".repeat(head.width());
+        let mut block = self.tinted(Safe::line(head), tint);
+        for (number, line) in lines.iter().enumerate() {
+            let line = if number > 0 { format!("{indent}{line}") } else { line.to_string() };
+            block = block.and(&Safe::line(&line).end());
+        }
+        self.write(&block)
+    }
+
+    /// Writes what is safe as it is, and flushes it.
+    pub fn write(&mut self, text: &Safe) -> Result<()> {
+        self.put(text).and_then(|()| self.flush())
+    }
+
+    /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe of them.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if io::stdout().is_terminal() {
+            return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).end());
+        }
+        self.writer.write_all(bytes).map_err(|error| Failure::output(&error)).and_then(|()| self.flush())
+    }
+
+    /// `text` in the colour of what it means, where colours are wanted.
+    pub fn tinted(&self, text: Safe, tint: Tint) -> Safe {
+        if self.color { text.tinted(tint) } else { text }
+    }
+
+    fn put(&mut self, text: &Safe) -> Result<()> {
+        self.writer.write_all(text.as_str().as_bytes()).map_err(|error| Failure::output(&error))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// Aligned columns; within `width`, where there is one: first the columns `spare` go, then lines are cut.
+fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<usize>) -> String {
+    let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(&header)
+        .chain(rows)
+        .map(|row| row.iter().map(|cell| text::one_line(cell).into_owned()).collect())
+        .collect();
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
+        .collect();
+    let mut shown: Vec<usize> = (0..header.len()).collect();
+    let takes = |shown: &[usize]| shown.iter().map(|&column| widths[column] + 2).sum::<usize>().saturating_sub(2);
+    for column in spare {
+        if width.is_some_and(|width| takes(&shown) > width) {
+            shown.retain(|known| known != column);
+        }
+    }
+    let mut table = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in shown.iter().filter_map(|&column| Some((row.get(column)?, widths[column]))) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.width() + 2));
+        }
+        table.push_str(&cut(line.trim_end(), width));
+        table.push('\n');
+    }
+    table
+}
+
+/// `text` as one word of a shell: quoted unless it needs no quotes.
+pub fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text::one_line(text).replace('\'', r"'\''"))
+}
+
+/// `id` as the last words of a command: behind `--`, so that one that begins with a dash is no option.
+pub fn behind(id: &str) -> String {
+    format!("-- {}", shell_word(id))
+}
+
+/// A time for people: UTC, to the second.
+pub fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{} {}", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_by_width_and_are_cut_at_the_edge() {
+        let rows = vec![vec!["東京".to_owned(), "x\x1b[31my".to_owned()], vec!["abc".to_owned(), "longer".to_owned()]];
+        assert_eq!(table(&["A", "B"], &rows, &[0], None), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
+        assert_eq!(table(&["A", "B"], &rows, &[], Some(8)), "A     B\n東京  x…\nabc   l…\n");
+        assert_eq!(table(&["A", "B"], &rows, &[0], Some(8)), "B\nx\u{fffd}y\nlonger\n");
+        assert_eq!(table(&["A", "B"], &rows, &[0], Some(12)), "A     B\n東京  x\u{fffd}y\nabc   longer\n");
+    }
+
+    #[test]
+    fn colours_follow_the_variables_that_people_set() {
+        let auto = |variables: &[(&str, &str)], is_terminal| {
+            let value =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+            auto_color(value, is_terminal)
+        };
+        assert!(auto(&[], true) && !auto(&[], false));
+        assert!(!auto(&[("NO_COLOR", "1")], true) && auto(&[("NO_COLOR", "")], true));
+        assert!(auto(&[("CLICOLOR_FORCE", "1")], false) && !auto(&[("CLICOLOR_FORCE", "0")], false));
+        assert!(!auto(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true));
+        assert!(!auto(&[("TERM", "dumb")], true) && !auto(&[("CLICOLOR", "0")], true));
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_more_into_them() {
+        assert_eq!(shell_word("EL_a_1"), "EL_a_1");
+        assert_eq!(shell_word("it's $(rm)"), r"'it'\''s $(rm)'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn nothing_else_writes_to_stdout() {
+        // What writes there beside `Output` sanitises by itself, line by line or cell by cell; the others only ask what it is.
+        let known = ["command/play.rs", "command/tail.rs", "render/output.rs", "render/reader.rs", "term/screen.rs"];
+        let asks = ["stdout().is_terminal()", "let stdout = io::stdout();"];
+        let mut found = Vec::new();
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let writes = |line: &&str| line.contains("stdout()") && !asks.iter().any(|asks| line.contains(asks));
+                let is_known = known.iter().any(|known| path.ends_with(known));
+                found.extend(
+                    text.lines().filter(writes).filter(|_| !is_known).map(|line| format!("{}: {line}", path.display())),
+                );
+            }
+        }
+        assert_eq!(found, [""; 0], "write through Output, whose type keeps the terminal safe");
+    }
+
+    #[test]
+    fn an_id_in_a_hint_is_no_option() {
+        assert_eq!(behind("--save=x"), "-- --save=x");
+        assert_eq!(behind("a b"), "-- 'a b'");
+    }
+
+    #[test]
+    fn moments_are_short() {
+        let at = Timestamp::from_unix_secs(1_790_855_035).map(moment);
+        assert_eq!(at.as_deref(), Some("2026-10-01 11:43:55"));
+    }
+}

@@ -1,0 +1,90 @@
+//! The way to a WebSocket: the upgrade request, and what answers to it mean.
+
+use std::time::Duration;
+
+use callscope_common::protocol;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::Endpoint;
+use super::connection::{Break, Socket};
+use crate::api::{self, TOKEN_HINT};
+use crate::exit::{Exit, Failure};
+use crate::net::{self, Route};
+
+/// Longest message taken: a call's result with all the provider's analysis.
+const LONGEST_MESSAGE: usize = 64 << 20;
+
+/// Upgrades a connection to `endpoint`.
+pub async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
+    let unusable = |why: String| Break::failed(Failure::usage(why));
+    let path: Vec<&str> = protocol::PATH.split('/').filter(|segment| !segment.is_empty()).collect();
+    let mut url = api::endpoint(&endpoint.server, &path);
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    url.set_scheme(scheme).map_err(|()| unusable(format!("{url} cannot be a WebSocket")))?;
+    let mut request = url.as_str().into_client_request().map_err(|error| unusable(error.to_string()))?;
+    if let Some(token) = &endpoint.token {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+            .map_err(|_| unusable("the token holds characters that no token has; is it the right file?".into()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(32 << 10)
+        .max_message_size(Some(LONGEST_MESSAGE))
+        .max_frame_size(Some(LONGEST_MESSAGE));
+    let route = Route::to(&endpoint.server).map_err(Break::failed)?;
+    let lost = async |error: &(dyn std::error::Error + Send + Sync + 'static)| {
+        let trouble = route.trouble(error).await;
+        // What is wrong with a certificate or a scheme does not pass by waiting.
+        if trouble.is_lasting { Break::failed(trouble.failure(&route)) } else { Break::lost(trouble.what) }
+    };
+    let wire = match route.open().await {
+        Ok(wire) => wire,
+        Err(error) => return Err(lost(error.as_ref()).await),
+    };
+    match tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::Error::Http(response)) => Err(refused(endpoint, &route, url.path(), &response).await),
+        Err(error) => Err(lost(&error).await),
+    }
+}
+
+/// What an answer that is no upgrade means.
+async fn refused(endpoint: &Endpoint, route: &Route, asked: &str, response: &Response<Option<Vec<u8>>>) -> Break {
+    let status = response.status();
+    let server = crate::net::shown(&endpoint.server);
+    let body = response.body().as_deref().unwrap_or_default();
+    let body = serde_json::from_slice::<callscope_common::api::ErrorBody>(body);
+    if let Some(failure) = net::redirect(&endpoint.server, asked, status, response.headers()) {
+        return Break::failed(failure);
+    }
+    if body.is_err()
+        && let Some(trouble) = route.odd_answer(status).await
+    {
+        return Break::failed(trouble.failure(route));
+    }
+    let said = body.map_or_else(|_| format!("it answered {status}"), |body| body.message);
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            let token = if endpoint.token.is_some() { "the token was refused" } else { "there is no token" };
+            Break::failed(
+                Failure::new(Exit::NotAllowed, format!("not logged in at {server}: {token} ({said})")).hint(TOKEN_HINT),
+            )
+        }
+        StatusCode::FORBIDDEN => {
+            Break::failed(Failure::new(Exit::NotAllowed, format!("not allowed at {server}: {said}")))
+        }
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let wait = header.and_then(|secs| secs.parse().ok()).map(|secs: u64| Duration::from_secs(secs.min(600)));
+            Break::Lost { reason: said, wait }
+        }
+        _ => Break::failed(
+            Failure::error(format!("{server} does not take WebSockets at {}: it answered {status}", protocol::PATH))
+                .hint("is that a Callscope server? name another with --server URL"),
+        ),
+    }
+}

@@ -1,0 +1,116 @@
+//! What is searched for and filtered by.
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::term::glyph::composed;
+
+/// A regular expression; the ways to write a letter with its marks are the same (NFC). One that was typed to search for
+/// ([`Pattern::new`]) is the text itself where it is no expression, and upper and lower case are the same in it unless an upper-case
+/// letter was typed; one of the command line ([`FromStr`]) means what it says.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Of what was typed; `None` for nothing.
+    pub fn new(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        let composed = composed(text);
+        let ignore_case = |expression: &str| Self::build(text, expression, !has_capital(expression));
+        ignore_case(&composed).or_else(|_| ignore_case(&regex::escape(&composed))).ok()
+    }
+
+    fn build(text: &str, expression: &str, ignore_case: bool) -> Result<Self, regex::Error> {
+        let build = RegexBuilder::new(expression).case_insensitive(ignore_case).size_limit(1 << 20).build();
+        build.map(|regex| Self { text: text.to_owned(), regex })
+    }
+
+    /// As it was typed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it occurs in `text`.
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(&composed(text))
+    }
+
+    /// Where it occurs in `text`, which is composed already.
+    pub fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+        self.regex.find_iter(text).map(|found| found.range()).filter(|range| !range.is_empty())
+    }
+}
+
+/// A regular expression in which case counts as the expression says, or an error that says why it is none.
+impl FromStr for Pattern {
+    type Err = regex::Error;
+
+    fn from_str(text: &str) -> Result<Self, regex::Error> {
+        Self::build(text, &composed(text), false)
+    }
+}
+
+/// Whether a capital letter is asked for; those of classes such as `\S` are not.
+fn has_capital(expression: &str) -> bool {
+    let mut chars = expression.chars();
+    while let Some(c) = chars.next() {
+        if c == '\\' {
+            chars.next();
+        } else if c.is_uppercase() {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use unicode_normalization::UnicodeNormalization as _;
+
+    #[test]
+    fn case_counts_only_where_it_was_typed() {
+        assert!(Pattern::new("tow").unwrap().matches("TOW truck"));
+        assert!(!Pattern::new("Tow").unwrap().matches("tow truck"));
+        assert!(Pattern::new("t.w|car").unwrap().matches("my car"));
+    }
+
+    #[test]
+    fn a_letter_is_found_however_it_is_written() {
+        assert_eq!(composed("ｶﾞｷﾞﾊﾟ ｱﾞ"), "ガギパ ｱﾞ");
+        for text in ["한국어", "Grün aus Zürich", "điện thoại", "Ελλάδα"] {
+            let (composed, apart): (String, String) = (text.nfc().collect(), text.nfd().collect());
+            for (typed, said) in [(&composed, &apart), (&apart, &composed), (&apart, &apart)] {
+                assert!(Pattern::new(typed).unwrap().matches(said), "{text}");
+                assert!(Pattern::new(&typed.to_lowercase()).unwrap().matches(&said.to_uppercase()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_ask_for_no_capital() {
+        assert!(Pattern::new("\\S+ tow").unwrap().matches("a TOW"));
+        assert!(!Pattern::new("\\S+ Tow").unwrap().matches("a TOW"));
+    }
+
+    #[test]
+    fn an_expression_of_the_command_line_means_what_it_says() {
+        assert!(!"\\S+ tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!("(?i)tow".parse::<Pattern>().unwrap().matches("a TOW"));
+        assert!("a(b".parse::<Pattern>().is_err());
+    }
+
+    #[test]
+    fn what_is_no_expression_is_taken_by_the_letter() {
+        assert!(Pattern::new("a(b").unwrap().matches("xa(bx"));
+        assert!(Pattern::new("").is_none());
+    }
+}

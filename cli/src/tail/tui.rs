@@ -1,0 +1,69 @@
+//! The full-screen view of `tail` and `play`: [`App`] is its state, [`view`] draws it, [`world`] is where its messages come from, and
+//! [`term`](crate::term) shows it.
+
+mod app;
+mod entry;
+mod events;
+mod json;
+mod keys;
+mod older;
+mod picker;
+mod raw;
+mod tab;
+mod transcript;
+mod view;
+mod world;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use callscope_common::Timestamp;
+use tokio::time::Instant;
+
+use crate::api::Client;
+use crate::exit::{Exit, Result};
+use crate::play::{Player, Recording};
+use crate::settings::Settings;
+use crate::speed::Speed;
+use crate::tail::Streams;
+use crate::term::screen::Screen;
+use crate::term::stage::Left;
+use app::{App, Source};
+use world::{Played, Watch};
+
+pub use keys::HELP;
+
+/// Shows the streams until the user leaves.
+pub async fn run(settings: &Settings, streams: &mut Streams, options: &crate::command::tail::Tail) -> Result {
+    let identifiers = streams.requests.iter().map(|request| request.identifier.to_string()).collect();
+    let source = Source::Server(crate::net::shown(&settings.server).to_owned());
+    let mut app = App::new(source, identifiers, options.active, settings.color, now());
+    let mut watch = Watch::new(streams, Client::new(settings)?);
+    let left = crate::term::stage::run(Screen::enter()?, &mut app, &mut watch).await;
+    for command in streams.resume_commands() {
+        settings.console.say(command);
+    }
+    let saved = streams.finish();
+    let left = left?;
+    saved?;
+    match left {
+        Left::Interrupted => Ok(Exit::Interrupted),
+        Left::Quit => streams.exit(options.exit_status),
+    }
+}
+
+/// Plays a recording until the user leaves.
+pub async fn play(settings: &Settings, recording: Recording, file: &Path, speed: Speed) -> Result {
+    let identifiers = recording.identifiers.iter().map(ToString::to_string).collect();
+    let source = Source::Recording { file: file.to_string_lossy().into_owned(), speed: speed.to_string() };
+    let mut played = Played::new(Player::new(recording, speed, Instant::now()));
+    let mut app = App::new(source, identifiers, false, settings.color, now());
+    match crate::term::stage::run(Screen::enter()?, &mut app, &mut played).await? {
+        Left::Interrupted => Ok(Exit::Interrupted),
+        Left::Quit => Ok(Exit::Ok),
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now())
+}

@@ -1,0 +1,320 @@
+//! The state of the full-screen `tail` and `play`, and how it changes. No clock, no terminal, no socket.
+
+mod act;
+mod message;
+mod older;
+
+use callscope_common::Timestamp;
+use callscope_common::api::CallView;
+use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::Frame;
+
+use super::entry::{Columns, Times, Tone};
+use super::keys::{self, Action};
+use super::picker::{Picked, Picker};
+use super::raw::Raw;
+use super::tab::{Link, Tab};
+use super::view;
+use crate::term::line::Line;
+use crate::term::palette::Palette;
+use crate::term::stage::{self, Input, Model};
+
+pub use act::write;
+pub use message::{Asked, Live, Message, Piece, Scan, Wish};
+
+/// The smallest screen that is drawn on.
+pub const SMALLEST: (u16, u16) = (40, 12);
+/// Most tabs; beyond it the oldest call that is over goes when another comes.
+pub const MOST_TABS: usize = 100;
+/// How many bytes of text are held of all calls together; the rest is read from the server again when it comes into sight.
+pub const HELD: usize = 32 << 20;
+/// How many seconds lie between two lists of a picker that is open.
+const LIST_EVERY: u32 = 2;
+
+/// What is to be done.
+pub type Effect = stage::Effect<Wish>;
+
+/// Where what is shown comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A server, at this address.
+    Server(String),
+    /// A recording.
+    Recording {
+        /// The file.
+        file: String,
+        /// How fast it is played.
+        speed: String,
+    },
+}
+
+/// What lies over the transcript.
+#[derive(Debug)]
+pub enum Overlay {
+    /// Nothing.
+    None,
+    /// The keys, from a row on.
+    Help(usize),
+    /// A message as it came.
+    Raw(Raw),
+    /// The calls to choose from, and how many ticks went by.
+    Picker(Picker, u32),
+}
+
+/// What is being asked for in the last row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// What to search for.
+    Search,
+    /// What to filter by.
+    Filter,
+    /// The name of a file.
+    Save,
+}
+
+/// Everything the view shows.
+#[derive(Debug)]
+pub struct App {
+    /// Where it comes from.
+    pub source: Source,
+    /// The followed calls.
+    pub tabs: Vec<Tab>,
+    /// Which of them is shown.
+    pub current: usize,
+    /// What lies over it.
+    pub overlay: Overlay,
+    /// A question in the last row.
+    pub prompt: Option<(Ask, Line)>,
+    /// Something to be told until the next key.
+    pub notice: Option<(Tone, String)>,
+    /// Columns and rows of the screen.
+    pub size: (u16, u16),
+    /// The colours.
+    pub palette: Palette,
+    /// The time.
+    pub now: Timestamp,
+    /// Whether a recording is held.
+    pub paused: bool,
+    /// How many bytes of text may be held of all calls together.
+    pub held: usize,
+    times: Times,
+    wrap: bool,
+}
+
+impl App {
+    /// Before anything came. Without identifiers it begins with a choice, or waits for calls where it is to be `active`.
+    pub fn new(source: Source, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
+        let choose = identifiers.is_empty() && !active;
+        Self {
+            source,
+            tabs: identifiers.into_iter().enumerate().map(|(call, identifier)| Tab::new(call, identifier)).collect(),
+            current: 0,
+            overlay: if choose { Overlay::Picker(Picker::default(), 0) } else { Overlay::None },
+            prompt: None,
+            notice: None,
+            size: (80, 24),
+            palette: Palette::new(color),
+            now,
+            paused: false,
+            held: HELD,
+            times: Times::default(),
+            wrap: true,
+        }
+    }
+
+    /// The call that is shown.
+    pub fn tab(&self) -> Option<&Tab> {
+        self.tabs.get(self.current)
+    }
+
+    /// Rows above the transcript: the call and its state, the server and how far it came, the tabs, a rule.
+    pub fn header_rows(&self) -> u16 {
+        if self.tabs.len() > 1 { 4 } else { 3 }
+    }
+
+    /// Rows that the transcript takes on the screen.
+    pub fn body(&self) -> usize {
+        usize::from(self.size.1.saturating_sub(self.header_rows() + 1))
+    }
+
+    /// A call's state in words, and whether it is good.
+    pub fn state(&self, tab: &Tab) -> (String, Tone) {
+        match (&self.source, &tab.link) {
+            (Source::Recording { .. }, Link::Live | Link::Connecting) if self.paused => ("PAUSED".into(), Tone::Warn),
+            (Source::Recording { speed, .. }, Link::Live | Link::Connecting) => {
+                (format!("PLAYING {speed}"), Tone::Good)
+            }
+            _ => tab.state(self.now),
+        }
+    }
+
+    fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        self.notice = None;
+        self.tabs.iter_mut().for_each(|tab| tab.older.failed = false);
+        let everywhere =
+            keys::action(key).filter(|action| matches!(action, Action::Interrupt | Action::Suspend | Action::Redraw));
+        if let Some(action) = everywhere {
+            return self.act(action);
+        }
+        if self.prompt.is_some() {
+            return self.prompt_key(key);
+        }
+        match &mut self.overlay {
+            Overlay::Picker(picker, _) => match picker.key(key) {
+                Picked::Nothing => Vec::new(),
+                Picked::Close => self.leave_picker(key.code == KeyCode::Char('q')),
+                Picked::Call(sid) => self.pick(sid),
+            },
+            _ => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
+        }
+    }
+
+    /// Closes the picker. Where there is nothing else, `q` leaves the program and Esc does not.
+    fn leave_picker(&mut self, quit: bool) -> Vec<Effect> {
+        if self.tabs.is_empty() {
+            return if quit { vec![Effect::Quit] } else { Vec::new() };
+        }
+        self.overlay = Overlay::None;
+        Vec::new()
+    }
+
+    /// Shows a call that was picked: its tab, or a new one.
+    fn pick(&mut self, sid: String) -> Vec<Effect> {
+        self.overlay = Overlay::None;
+        if let Some(place) = self.tabs.iter().position(|tab| tab.is_named(&sid)) {
+            self.current = place;
+            return Vec::new();
+        }
+        vec![Effect::Wish(Wish::Open(sid))]
+    }
+
+    fn world(&mut self, message: Message) -> Vec<Effect> {
+        match message {
+            Message::Live(news) => return self.live(news),
+            Message::Opened { call, identifier, wanted } => return self.opened(call, identifier, wanted),
+            Message::Described(call, view) => {
+                if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) {
+                    tab.describe(&view);
+                }
+            }
+            Message::Calls(calls) => return self.listed(calls),
+            Message::Saved(saved) => {
+                self.notice = Some(match saved {
+                    Ok(words) => (Tone::Good, words),
+                    Err(why) => (Tone::Bad, why),
+                });
+            }
+            Message::Paused(paused) => self.paused = paused,
+            Message::Older(asked, events) => self.loaded(&asked, events),
+            Message::Scanned(asked, scan, found) => self.scanned(&asked, &scan, found),
+        }
+        Vec::new()
+    }
+
+    fn live(&mut self, news: Vec<Live>) -> Vec<Effect> {
+        let mut wishes = Vec::new();
+        for Live { call, shown, start, place } in news {
+            // A tab that was closed may still be spoken of.
+            let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
+            tab.start = start;
+            tab.place = place;
+            for update in &shown {
+                if tab.live(update, self.now) && matches!(self.source, Source::Server(_)) {
+                    wishes.push(Effect::Wish(Wish::Describe(call, tab.identifier.clone())));
+                }
+            }
+        }
+        wishes
+    }
+
+    fn opened(&mut self, call: usize, identifier: String, wanted: bool) -> Vec<Effect> {
+        let mut wishes = Vec::new();
+        if self.tabs.len() >= MOST_TABS
+            && let Some(oldest) =
+                (0..self.tabs.len()).find(|place| *place != self.current && self.tabs[*place].is_over())
+        {
+            wishes.push(Effect::Wish(Wish::Close(self.tabs.remove(oldest).call)));
+            self.current -= usize::from(oldest < self.current);
+        }
+        self.tabs.push(Tab::new(call, identifier));
+        if wanted {
+            self.current = self.tabs.len() - 1;
+        }
+        wishes
+    }
+
+    /// An only live call needs no question.
+    fn listed(&mut self, calls: Result<Vec<CallView>, String>) -> Vec<Effect> {
+        let Overlay::Picker(picker, _) = &mut self.overlay else { return Vec::new() };
+        let first = !picker.loaded && self.tabs.is_empty();
+        let live = calls.iter().flatten().filter(|call| !call.status.is_ended());
+        let sids: Vec<String> = live.map(|call| call.call_sid.clone()).take(2).collect();
+        picker.list(calls);
+        match <[String; 1]>::try_from(sids) {
+            Ok([only]) if first => self.pick(only),
+            _ => Vec::new(),
+        }
+    }
+
+    fn tick(&mut self) -> Vec<Effect> {
+        let Overlay::Picker(_, ticks) = &mut self.overlay else { return Vec::new() };
+        *ticks += 1;
+        if ticks.is_multiple_of(LIST_EVERY) { vec![Effect::Wish(Wish::List)] } else { Vec::new() }
+    }
+
+    fn resize(&mut self, width: u16, height: u16) -> Vec<Effect> {
+        self.size = (width, height);
+        match &mut self.overlay {
+            Overlay::Raw(raw) => raw.wrap(width.into()),
+            Overlay::Picker(picker, _) if !picker.loaded => return vec![Effect::Wish(Wish::List)],
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Lays out what is on the screen now; says what of it has to be read first.
+    fn lay_out(&mut self) -> Option<Effect> {
+        let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
+        self.current = self.current.min(self.tabs.len().saturating_sub(1));
+        if let Some(tab) = self.tabs.get_mut(self.current) {
+            tab.transcript.resize(Columns { width, times, wrap, start: tab.start }, body);
+        }
+        self.share();
+        self.load()
+    }
+}
+
+impl Model for App {
+    type Message = Message;
+    type Wish = Wish;
+
+    fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
+        self.now = now;
+        let mut effects = match input {
+            Input::Key(key) => self.key(key),
+            Input::Paste(text) => {
+                self.paste(&text);
+                Vec::new()
+            }
+            Input::Resize(width, height) => self.resize(width, height),
+            Input::World(message) => self.world(message),
+            Input::Tick => self.tick(),
+        };
+        effects.extend(self.lay_out());
+        effects.push(Effect::Draw);
+        effects
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>) {
+        view::draw(self, frame);
+    }
+
+    fn moves(&self) -> bool {
+        let moving = |tab: &Tab| matches!(tab.link, Link::Live | Link::Retry { .. }) && !self.paused;
+        matches!(self.overlay, Overlay::Picker(..)) || self.tabs.iter().any(moving)
+    }
+}
+
+#[cfg(test)]
+#[path = "app_tests/mod.rs"]
+mod tests;

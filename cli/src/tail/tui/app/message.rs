@@ -1,0 +1,108 @@
+//! What the world tells the full-screen `tail`, and what that wishes of it.
+
+use callscope_common::api::CallView;
+use callscope_common::{Seq, Timestamp};
+
+use crate::stream::{Place, Update};
+use crate::tail::tui::entry::Columns;
+use crate::tail::tui::transcript::Found;
+
+/// Something came of a call's stream.
+#[derive(Debug)]
+pub struct Live {
+    /// Which call.
+    pub call: usize,
+    /// What to show.
+    pub shown: Vec<Update>,
+    /// When the call began.
+    pub start: Option<Timestamp>,
+    /// How far its stream has come.
+    pub place: Place,
+}
+
+/// What comes from the world.
+#[derive(Debug)]
+pub enum Message {
+    /// Of streams.
+    Live(Vec<Live>),
+    /// Another call is followed.
+    Opened {
+        /// The stream's number.
+        call: usize,
+        /// As it was named.
+        identifier: String,
+        /// Whether somebody asked for it, and wants to see it.
+        wanted: bool,
+    },
+    /// What the server knows of a followed call.
+    Described(usize, Box<CallView>),
+    /// The calls there are, for the picker; or why that is not known.
+    Calls(Result<Vec<CallView>, String>),
+    /// A transcript was saved, or why not; in words.
+    Saved(Result<String, String>),
+    /// A recording is held, or goes on.
+    Paused(bool),
+    /// Events that were read again; none where all of them were. Or why they could not be.
+    Older(Asked, Result<Vec<Box<str>>, String>),
+    /// The events not held that match what was searched for or filtered by.
+    Scanned(Asked, Scan, Result<Vec<Found>, String>),
+}
+
+/// Whose events are read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The stream's number.
+    pub call: usize,
+    /// The record.
+    pub id: String,
+    /// How often its transcript had begun anew.
+    pub life: u32,
+}
+
+/// What events are looked through for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// Whether to filter by it, and not to search for it.
+    pub filters: bool,
+    /// The pattern, as it was typed.
+    pub text: String,
+}
+
+/// A part of a transcript that is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text as it is written.
+    Ready(String),
+    /// Events that are not held: behind the first seq, up to the second.
+    Events(Seq, Seq),
+}
+
+/// What is wanted of the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Follow another call.
+    Open(String),
+    /// No longer follow a call.
+    Close(usize),
+    /// Ask what the server knows of a call.
+    Describe(usize, String),
+    /// Ask which calls there are.
+    List,
+    /// Write a new file.
+    Save {
+        /// Its path.
+        path: String,
+        /// The record that events which are not held are of.
+        id: String,
+        /// What goes into it.
+        pieces: Vec<Piece>,
+        /// Where it is text, how that is laid out.
+        text: Option<Columns>,
+    },
+    /// Read events again, as ranges: behind the first seq, up to the second.
+    Load(Asked, Vec<(Seq, Seq)>),
+    /// Look through events that are not held.
+    Scan(Asked, Scan, Vec<(Seq, Seq)>),
+    /// Hold a recording, or let it go on.
+    Pause,
+}

@@ -1,0 +1,328 @@
+//! What a transcript is made of, and how it is laid out at a width.
+
+use std::ops::Range;
+
+use callscope_common::transcript::clock;
+use callscope_common::{Seq, Speaker, Timestamp};
+use ratatui::buffer::CellWidth as _;
+use textwrap::{WordSeparator, WrapAlgorithm};
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use crate::term::glyph::drawable;
+use crate::term::rows;
+
+/// A turn, a note or a part of the result.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// When it was said.
+    pub at: Option<Timestamp>,
+    /// The text, safe to draw.
+    pub text: Box<str>,
+    /// The message it came with, as it came.
+    pub raw: Option<Box<str>>,
+    /// Whether a tool's words are shown whole.
+    pub open: bool,
+    /// The event it is of; 0 for what this program says itself.
+    pub seq: Seq,
+    /// The newest event before it.
+    pub behind: Seq,
+    /// Whether it matches the filter, or there is none.
+    pub passes: bool,
+    /// Whether its text is not held, and has to be read from the server again.
+    gone: bool,
+    /// Whether terminals dispute the width of something in the text.
+    disputed: bool,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something said.
+    Turn(Speaker),
+    /// Something being said.
+    Partial(Speaker),
+    /// Something that happened to the connection or the call.
+    Note(Tone),
+    /// How the call ended.
+    Outcome(Tone),
+    /// A part of the call's result.
+    Result(Tone),
+}
+
+/// Whether it is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Neither.
+    Plain,
+    /// To be noticed.
+    Warn,
+    /// Wrong.
+    Bad,
+}
+
+impl Kind {
+    /// Who speaks, where somebody does.
+    pub fn speaker(self) -> Option<Speaker> {
+        match self {
+            Self::Turn(speaker) | Self::Partial(speaker) => Some(speaker),
+            _ => None,
+        }
+    }
+}
+
+impl Entry {
+    /// Makes `text` safe to draw.
+    pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
+        let text = drawable(text);
+        let disputed = !text.is_ascii() && !text.chars().all(rows::is_agreed);
+        let (text, raw) = (text.into(), raw.map(Into::into));
+        Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, gone: false, disputed }
+    }
+
+    /// The same, of an event.
+    pub fn of(self, seq: Seq) -> Self {
+        Self { seq, ..self }
+    }
+
+    /// How many bytes its text takes.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.raw.as_ref().map_or(0, |raw| raw.len())
+    }
+
+    /// Whether its text is not held.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Holds its text no more.
+    pub fn let_go(&mut self) {
+        (self.text, self.raw, self.gone) = (Box::default(), None, true);
+    }
+}
+
+/// Which times are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// Since the call's start.
+    #[default]
+    Since,
+    /// Of the day, in UTC.
+    Day,
+    /// None.
+    Off,
+}
+
+impl Times {
+    /// The next of the three.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Since => Self::Day,
+            Self::Day => Self::Off,
+            Self::Off => Self::Since,
+        }
+    }
+}
+
+/// Where things stand at a width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// The screen's width.
+    pub width: usize,
+    /// Which times are shown.
+    pub times: Times,
+    /// Whether long turns take more than one row.
+    pub wrap: bool,
+    /// When the call began.
+    pub start: Option<Timestamp>,
+}
+
+/// A part of an entry's text that stands on one row, in bytes.
+pub type Span = Range<u32>;
+
+/// Widest name of a speaker.
+const SPEAKER: usize = 5;
+/// Where notes and results begin.
+const NOTE: usize = 3;
+
+impl Columns {
+    /// The time that stands before `entry`.
+    pub fn time(&self, entry: &Entry) -> String {
+        let (Some(at), Some(_)) = (entry.at, entry.kind.speaker()) else { return String::new() };
+        match self.times {
+            Times::Off => String::new(),
+            Times::Since => format!("{:>5}", clock(self.start.map_or(0.0, |start| at.secs_since(start)))),
+            Times::Day => at.to_string().get(11..19).unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Where the speaker's name of `entry` begins.
+    pub fn speaker(&self, entry: &Entry) -> usize {
+        let time = self.time(entry).len();
+        let indent = if self.width < 60 { 1 } else { 4 };
+        let indent = match entry.kind.speaker() {
+            Some(Speaker::User) => indent,
+            Some(Speaker::Tool) => 2 * indent,
+            _ => 0,
+        };
+        indent + if time > 0 { time + 1 } else { 0 }
+    }
+
+    /// Where the text of `entry` begins.
+    pub fn text(&self, entry: &Entry) -> usize {
+        if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER + 1 } else { NOTE }
+    }
+
+    /// How wide the text of `entry` may be. In the last column, terminals put the marks of a character elsewhere.
+    pub fn room(&self, entry: &Entry) -> usize {
+        self.width.saturating_sub(self.text(entry) + usize::from(entry.disputed)).max(2)
+    }
+
+    /// The rows of `entry`: at least one.
+    pub fn lay_out(&self, entry: &Entry) -> Box<[Span]> {
+        let text = &*entry.text;
+        let folded = entry.kind == Kind::Turn(Speaker::Tool) && !entry.open;
+        if folded || !self.wrap {
+            return Box::new([span(0, text.len())]);
+        }
+        if entry.disputed {
+            return wrap_clusters(text, self.room(entry));
+        }
+        let options = textwrap::Options::new(self.room(entry))
+            .word_separator(WordSeparator::UnicodeBreakProperties)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit)
+            .break_words(true);
+        let mut end = 0;
+        let mut spans = Vec::new();
+        for row in textwrap::wrap(text, options) {
+            // Rows are parts of the text in their order, with nothing but blanks between them.
+            let begin = text[end..].find(&*row).map_or(end, |found| end + found);
+            end = begin + row.len();
+            spans.push(span(begin, end));
+        }
+        if spans.is_empty() { Box::new([span(0, 0)]) } else { spans.into() }
+    }
+}
+
+/// Breaks at blanks and wide characters, and a word that is wider than `room` behind any character with all its marks.
+fn wrap_clusters(text: &str, room: usize) -> Box<[Span]> {
+    let mut spans = Vec::new();
+    // Of the row that is being filled: where it begins, how wide it is, and where its last word ends.
+    let (mut begin, mut width, mut end) = (0, 0, 0);
+    for (at, word) in words(text) {
+        let wide: usize = word.graphemes(true).map(|cluster| usize::from(cluster.cell_width())).sum();
+        let blanks = at - end;
+        if end > begin && width + blanks + wide > room {
+            spans.push(span(begin, end));
+            (begin, width) = (at, 0);
+        } else if end == begin {
+            begin = at;
+        } else {
+            width += blanks;
+        }
+        for (offset, cluster) in word.grapheme_indices(true) {
+            let wide = usize::from(cluster.cell_width());
+            if width + wide > room && width > 0 {
+                spans.push(span(begin, at + offset));
+                (begin, width) = (at + offset, 0);
+            }
+            width += wide;
+        }
+        end = at + word.len();
+    }
+    if end > begin || spans.is_empty() {
+        spans.push(span(begin, end));
+    }
+    spans.into()
+}
+
+/// What may stand on a row of its own, and where it begins: a wide character, or what stands between those and blanks.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut clusters = text.grapheme_indices(true).peekable();
+    std::iter::from_fn(move || {
+        let (begin, first) = clusters.find(|(_, cluster)| *cluster != " ")?;
+        let mut end = begin + first.len();
+        let goes_on = |cluster: &str| cluster != " " && cluster.cell_width() < 2;
+        if first.cell_width() < 2 {
+            while let Some((at, cluster)) = clusters.next_if(|(_, cluster)| goes_on(cluster)) {
+                end = at + cluster.len();
+            }
+        }
+        Some((begin, &text[begin..end]))
+    })
+}
+
+fn span(begin: usize, end: usize) -> Span {
+    let short = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    short(begin)..short(end)
+}
+
+/// The text of a row.
+pub fn row<'e>(entry: &'e Entry, span: &Span) -> &'e str {
+    entry.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unicode_width::UnicodeWidthStr as _;
+
+    fn columns(width: usize) -> Columns {
+        Columns { width, times: Times::Since, wrap: true, start: Timestamp::from_unix_secs(0) }
+    }
+
+    fn tool(text: &str) -> Entry {
+        let mut entry = Entry::new(Kind::Turn(Speaker::Tool), Timestamp::from_unix_secs(3600), text, None);
+        entry.open = true;
+        entry
+    }
+
+    #[test]
+    fn rows_fit_whatever_the_text_and_the_width() {
+        let texts = [
+            "",
+            "short",
+            &"word ".repeat(300),
+            &"x".repeat(70_000),
+            &"東京".repeat(200),
+            &"👩\u{200d}🚒".repeat(90),
+            &"नमस्ते, आपकी गाड़ी कहाँ है? ".repeat(20),
+            &"น้ำท่วมทำไม".repeat(40),
+            "  ได้  ครับ  ",
+        ];
+        for width in [20, 40, 41, 80, 200] {
+            for text in texts {
+                let entry = tool(text);
+                let rows = columns(width).lay_out(&entry);
+                let room = columns(width).room(&entry);
+                assert!(rows.iter().all(|span| row(&entry, span).width() <= room), "{width}: {text:.20}");
+                let kept: String = rows.iter().map(|span| row(&entry, span)).collect();
+                assert_eq!(kept.replace(' ', ""), entry.text.replace(' ', ""), "nothing is lost");
+                let marks = rows.iter().filter(|span| is_mark(row(&entry, span).chars().next()));
+                assert_eq!(marks.count(), 0, "a mark stays with its letter: {width}: {text:.20}");
+            }
+        }
+    }
+
+    fn is_mark(c: Option<char>) -> bool {
+        c.is_some_and(|c| format!("a{c}").graphemes(true).count() == 1)
+    }
+
+    #[test]
+    fn speakers_have_places_of_their_own() {
+        let at = |speaker| columns(80).text(&Entry::new(Kind::Turn(speaker), Timestamp::from_unix_secs(1), "hi", None));
+        assert!(at(Speaker::Agent) < at(Speaker::User) && at(Speaker::User) < at(Speaker::Tool));
+    }
+
+    #[test]
+    fn a_tools_words_are_folded_until_they_are_opened() {
+        let mut entry = tool(&"argument ".repeat(60));
+        assert!(columns(80).lay_out(&entry).len() > 5);
+        entry.open = false;
+        assert_eq!(columns(80).lay_out(&entry).len(), 1);
+    }
+}

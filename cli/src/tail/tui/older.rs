@@ -1,0 +1,64 @@
+//! Reading events of a call from the server again.
+
+use callscope_common::Seq;
+use callscope_common::api::EventList;
+
+use super::events;
+use super::transcript::Found;
+use crate::api::Client;
+use crate::exit::{Failure, Result};
+use crate::tail::pattern::Pattern;
+
+/// Most events asked for at once. A server may send fewer.
+const PAGE: Seq = 64;
+
+/// The events of a record that are still to be read: behind the first seq, up to the second.
+pub struct Pages<'c> {
+    client: &'c Client,
+    id: String,
+    after: Seq,
+    to: Seq,
+}
+
+impl<'c> Pages<'c> {
+    /// Of record `id`.
+    pub fn new(client: &'c Client, id: &str, (after, to): (Seq, Seq)) -> Self {
+        Self { client, id: id.to_owned(), after, to }
+    }
+
+    /// The next of them; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Box<str>>>> {
+        if self.after >= self.to {
+            return Ok(None);
+        }
+        let limit = (self.to - self.after).min(PAGE);
+        let query = [("after", self.after.to_string()), ("limit", limit.to_string())];
+        let page: EventList = self.client.get(&["api", "v1", "calls", &self.id, "events"], &query).await?;
+        let count = Seq::try_from(page.events.len()).unwrap_or(limit).min(limit);
+        if count == 0 {
+            return Err(Failure::error(format!("the server sent nothing behind event {}", self.after)));
+        }
+        // By their number and not by what they say, so that a wrong answer is not asked for again and again.
+        self.after += count;
+        Ok(Some(page.events.into_iter().map(|event| event.get().into()).collect()))
+    }
+}
+
+/// Which of the events in `ranges` match `pattern`.
+pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pattern) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for range in ranges {
+        let mut pages = Pages::new(client, id, *range);
+        while let Some(page) = pages.next().await? {
+            found.extend(page.iter().flat_map(|raw| matching(raw, pattern)));
+        }
+    }
+    Ok(found)
+}
+
+/// Which entries of an event match `pattern`.
+pub fn matching(raw: &str, pattern: &Pattern) -> Vec<Found> {
+    let Some((seq, entries)) = events::read(raw) else { return Vec::new() };
+    let matching = entries.iter().enumerate().filter(|(_, entry)| pattern.matches(&entry.text));
+    matching.map(|(part, _)| (seq, part)).collect()
+}

@@ -1,0 +1,175 @@
+//! Choosing a call: what is there, narrowed down by what is typed. The selection goes with the call, not with its row.
+
+use callscope_common::api::CallView;
+use callscope_common::{CallId, CallStatus};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use crate::render::moment;
+use crate::term::line::Line;
+
+/// The picker's state.
+#[derive(Debug, Default)]
+pub struct Picker {
+    /// What was typed.
+    pub line: Line,
+    /// Why the newest list could not be had.
+    pub error: Option<String>,
+    /// Whether a list came at all.
+    pub loaded: bool,
+    calls: Vec<Choice>,
+    selected: Option<CallId>,
+}
+
+/// A call to choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The call.
+    pub id: CallId,
+    /// Its sid.
+    pub sid: String,
+    /// Whether it is not over.
+    pub live: bool,
+    /// Its status.
+    pub status: CallStatus,
+    /// When it began, in words.
+    pub started: String,
+    /// How many turns it has.
+    pub turns: i64,
+    /// Subject, agent and other names.
+    pub about: String,
+}
+
+/// What a key in the picker leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Picked {
+    /// Nothing but another look.
+    Nothing,
+    /// This call.
+    Call(String),
+    /// The picker is left.
+    Close,
+}
+
+impl From<&CallView> for Choice {
+    fn from(view: &CallView) -> Self {
+        let names = [view.subject.as_deref(), view.agent_id.as_deref(), view.conversation_id.as_deref()];
+        Self {
+            id: view.call_id,
+            sid: view.call_sid.clone(),
+            live: !view.status.is_ended(),
+            status: view.status,
+            started: moment(view.created_at),
+            turns: view.turns,
+            about: names.into_iter().flatten().filter(|name| *name != view.call_sid).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+impl Picker {
+    /// Takes a new list in.
+    pub fn list(&mut self, calls: Result<Vec<CallView>, String>) {
+        self.loaded = true;
+        match calls {
+            Ok(calls) => {
+                self.error = None;
+                self.calls = calls.iter().map(Choice::from).collect();
+                // The live ones first; both newest first, as the server sends them.
+                self.calls.sort_by_key(|call| !call.live);
+            }
+            Err(why) => self.error = Some(why),
+        }
+    }
+
+    /// The calls that match what was typed, best first.
+    pub fn shown(&self) -> Vec<&Choice> {
+        let mut scored: Vec<(u32, &Choice)> = self
+            .calls
+            .iter()
+            .filter_map(|call| {
+                Some((score(self.line.text(), &format!("{} {} {}", call.sid, call.about, call.status))?, call))
+            })
+            .collect();
+        scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        scored.into_iter().map(|(_, call)| call).collect()
+    }
+
+    /// The selected one's place among `shown`.
+    pub fn place(&self, shown: &[&Choice]) -> usize {
+        shown.iter().position(|call| Some(call.id) == self.selected).unwrap_or(0)
+    }
+
+    /// Takes a key in.
+    pub fn key(&mut self, key: KeyEvent) -> Picked {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Enter => {
+                let shown = self.shown();
+                return shown.get(self.place(&shown)).map_or(Picked::Nothing, |call| Picked::Call(call.sid.clone()));
+            }
+            KeyCode::Esc if self.line.text().is_empty() => return Picked::Close,
+            KeyCode::Esc => self.type_in(|line| *line = Line::default()),
+            KeyCode::Char('q') if self.line.text().is_empty() && !control => return Picked::Close,
+            KeyCode::Up => self.step(-1),
+            KeyCode::Down => self.step(1),
+            KeyCode::Char('p' | 'k') if control => self.step(-1),
+            KeyCode::Char('n' | 'j') if control => self.step(1),
+            KeyCode::PageUp => self.step(-10),
+            KeyCode::PageDown => self.step(10),
+            _ => self.type_in(|line| {
+                line.key(key);
+            }),
+        }
+        Picked::Nothing
+    }
+
+    /// Takes pasted text in.
+    pub fn paste(&mut self, text: &str) {
+        self.type_in(|line| line.paste(text));
+    }
+
+    /// What is typed anew selects the best match anew.
+    fn type_in(&mut self, change: impl FnOnce(&mut Line)) {
+        let before = self.line.text().to_owned();
+        change(&mut self.line);
+        if self.line.text() != before {
+            self.selected = None;
+        }
+    }
+
+    fn step(&mut self, by: isize) {
+        let shown = self.shown();
+        let place = self.place(&shown).saturating_add_signed(by).min(shown.len().saturating_sub(1));
+        self.selected = shown.get(place).map(|call| call.id);
+    }
+}
+
+/// How well `text` matches `typed`: the letters of each word in their order, the better the closer together and the nearer to
+/// the beginning of a word. `None` where a word does not match at all.
+fn score(typed: &str, text: &str) -> Option<u32> {
+    let text: Vec<char> = text.to_lowercase().chars().collect();
+    typed.to_lowercase().split_whitespace().map(|word| word_score(word, &text)).sum()
+}
+
+fn word_score(word: &str, text: &[char]) -> Option<u32> {
+    let letters: Vec<char> = word.chars().collect();
+    (0..text.len())
+        .filter(|start| text[*start] == letters[0])
+        .filter_map(|start| run_score(&letters, text, start))
+        .max()
+}
+
+fn run_score(letters: &[char], text: &[char], start: usize) -> Option<u32> {
+    let begins = |place: usize| place == 0 || !text[place - 1].is_alphanumeric();
+    let (mut place, mut score) = (start, 0);
+    for (count, letter) in letters.iter().enumerate() {
+        let found = place + text[place..].iter().position(|c| c == letter)?;
+        score += if begins(found) { 8 } else { 1 };
+        score += if count > 0 && found == place { 10 } else { 0 };
+        place = found + 1;
+    }
+    Some(score)
+}
+
+#[cfg(test)]
+#[path = "picker_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! Search and filter: which entries match, and going from one to the next.
+
+use callscope_common::Speaker;
+
+use super::{Top, Transcript};
+use crate::tail::pattern::Pattern;
+use crate::tail::tui::entry::Span;
+
+impl Transcript {
+    /// Shows only turns that match; everything where there is no filter.
+    pub fn set_filter(&mut self, filter: Option<Pattern>) {
+        self.filter = filter;
+        for entry in &mut self.entries {
+            entry.passes = match &self.filter {
+                // Of those that are not held, it is found out later.
+                Some(filter) => !entry.is_gone() && filter.matches(&entry.text),
+                None => true,
+            };
+        }
+        self.refilter();
+    }
+
+    /// Leaves a speaker out, or lets it in again.
+    pub fn toggle(&mut self, speaker: Speaker) {
+        if self.hidden.contains(&speaker) {
+            self.hidden.retain(|hidden| *hidden != speaker);
+        } else {
+            self.hidden.push(speaker);
+        }
+        self.refilter();
+    }
+
+    /// Finds out anew what is shown, and stays where it is.
+    pub(super) fn refilter(&mut self) {
+        self.goal = None;
+        let (selected, top) = (self.index(self.selected), self.index(self.top.position));
+        let all = self.filter.is_none() && self.hidden.is_empty();
+        let shown = |transcript: &Self| {
+            let entries = transcript.entries.iter().enumerate();
+            entries.filter(|(_, entry)| transcript.is_shown(entry)).map(|(index, _)| index).collect()
+        };
+        self.shown = (!all).then(|| shown(self));
+        self.selected = self.position(selected);
+        self.top = Top { position: self.position(top), row: 0 };
+        self.seen = self.len();
+        self.settle();
+    }
+
+    /// Searches; says whether something was found.
+    pub fn set_search(&mut self, search: Option<Pattern>) -> bool {
+        self.matches = match &search {
+            Some(search) => {
+                let entries = self.entries.iter().enumerate();
+                entries.filter(|(_, entry)| search.matches(&entry.text)).map(|(index, _)| index).collect()
+            }
+            None => Vec::new(),
+        };
+        self.search = search;
+        // What is selected counts as found, so that a search narrows down on the spot.
+        let from = self.selected.checked_sub(1).map_or(usize::MAX, |before| self.index(before));
+        self.go_to_match(from, true)
+    }
+
+    /// Goes to the first match where none was there when it was searched for.
+    pub fn go_to_first_found(&mut self) {
+        if self.found().1.is_none() {
+            self.go_to_match(self.index(self.selected), true);
+        }
+    }
+
+    /// Goes to the next match, or to the one before, around the ends; says whether there is any.
+    pub fn find(&mut self, forward: bool) -> bool {
+        // What stands further on in a turn longer than the screen comes before the next turn.
+        let rows = self.rows.iter().filter(|row| row.position == self.selected).map(|row| row.line);
+        let (first, last) = (rows.clone().min(), rows.max());
+        let lines = self.hit_lines();
+        let further = match (forward, first, last) {
+            (true, _, Some(last)) => lines.into_iter().find(|line| *line > last),
+            (false, Some(first), _) => lines.into_iter().rev().find(|line| *line < first),
+            _ => None,
+        };
+        if let Some(line) = further {
+            self.show_line(line);
+            self.settle();
+            return true;
+        }
+        self.go_to_match(self.index(self.selected), forward)
+    }
+
+    fn go_to_match(&mut self, from: usize, forward: bool) -> bool {
+        let candidates: Vec<usize> = match &self.shown {
+            None => self.matches.clone(),
+            Some(shown) => self.matches.iter().copied().filter(|index| shown.binary_search(index).is_ok()).collect(),
+        };
+        let after = if from == usize::MAX { 0 } else { candidates.partition_point(|index| *index <= from) };
+        let before = candidates.partition_point(|index| *index < from);
+        let found = if forward {
+            candidates.get(after).or(candidates.first())
+        } else {
+            before.checked_sub(1).map_or(candidates.last(), |before| candidates.get(before))
+        };
+        let Some(index) = found.copied() else { return false };
+        self.open(index, true);
+        self.go(self.position(index), Some(forward));
+        true
+    }
+
+    /// Puts the first or the last match in the selected entry on the screen.
+    pub(super) fn show_hit(&mut self, first: bool) {
+        let lines = self.hit_lines();
+        let Some(line) = (if first { lines.first() } else { lines.last() }) else { return };
+        self.fill();
+        self.show_line(*line);
+    }
+
+    /// The rows of the selected entry on which what is searched for begins, in their order.
+    fn hit_lines(&mut self) -> Vec<usize> {
+        let selected = self.selected;
+        let spans: Box<[Span]> = self.spans(selected).into();
+        let (Some(search), Some(entry)) = (&self.search, self.entry(selected)) else { return Vec::new() };
+        let line = |hit: std::ops::Range<usize>| {
+            spans.partition_point(|span| span.end as usize <= hit.start).min(spans.len().saturating_sub(1))
+        };
+        let mut lines: Vec<usize> = search.ranges(&entry.text).map(line).collect();
+        lines.dedup();
+        lines
+    }
+
+    /// Moves the screen, where it has to be, so that a row of the selected entry is in its middle.
+    fn show_line(&mut self, line: usize) {
+        let selected = self.selected;
+        if self.rows.iter().any(|row| (row.position, row.line) == (selected, line)) {
+            return;
+        }
+        self.top = self.back(Top { position: selected, row: line }, self.body / 2);
+    }
+}

@@ -1,0 +1,49 @@
+//! Drawing: from the app to the screen, and nothing else.
+
+mod footer;
+mod header;
+mod overlay;
+mod picker;
+mod transcript;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::app::{App, Overlay, SMALLEST};
+use super::entry::Tone;
+use crate::term::palette::Palette;
+use crate::term::too_small;
+
+/// Draws everything.
+pub fn draw(app: &App, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    if too_small(area, SMALLEST, frame.buffer_mut()) {
+        return;
+    }
+    let buffer = frame.buffer_mut();
+    let top = app.header_rows();
+    header::draw(app, Rect { height: top, ..area }, buffer);
+    let body = Rect { y: area.y + top, height: area.height.saturating_sub(top + 1), ..area };
+    let last = Rect { y: area.bottom() - 1, height: 1, ..area };
+    let mut cursor = None;
+    match &app.overlay {
+        Overlay::None => transcript::draw(app, body, buffer),
+        Overlay::Help(top) => overlay::help(app, *top, body, buffer),
+        Overlay::Raw(raw) => overlay::raw(raw, body, buffer),
+        Overlay::Picker(picker, _) => cursor = Some(picker::draw(app, picker, body, buffer)),
+    }
+    let asked = footer::draw(app, last, buffer);
+    if let Some(position) = asked.or(cursor) {
+        frame.set_cursor_position(position);
+    }
+}
+
+fn tone(palette: Palette, tone: Tone) -> Style {
+    match tone {
+        Tone::Good => palette.good(),
+        Tone::Plain => Style::new(),
+        Tone::Warn => palette.warn(),
+        Tone::Bad => palette.bad(),
+    }
+}

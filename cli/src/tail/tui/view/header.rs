@@ -1,0 +1,89 @@
+//! The header: which call, how the connection stands, how far it has come; and the tabs, where there are several.
+
+use callscope_common::transcript::clock;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::app::{App, Source};
+use super::super::entry::Tone;
+use super::super::tab::Tab;
+use super::tone;
+use crate::render::cut;
+use crate::term::glyph::drawable;
+use crate::term::{ends, put};
+
+/// Widest name of a call in the row of tabs.
+const NAME: usize = 24;
+
+/// Two rows, the tabs and a rule.
+pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+    let palette = app.palette;
+    let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
+    let (name, (state, state_tone)) = match app.tab() {
+        Some(tab) => (tab.identifier.clone(), app.state(tab)),
+        None => ("no call yet".into(), (String::new(), Tone::Plain)),
+    };
+    let state_style = tone(palette, state_tone).add_modifier(Modifier::BOLD);
+    ends(buffer, row(0), (&drawable(&name), palette.strong()), (&state, state_style));
+    ends(buffer, row(1), (&drawable(&origin(app)), palette.dim()), (&progress(app), Style::new()));
+    if app.tabs.len() > 1 {
+        tabs(app, row(2), buffer);
+    }
+    let rule = Rect { y: area.bottom() - 1, height: 1, ..area };
+    put(buffer, rule, 0, &"─".repeat(area.width.into()), palette.dim());
+}
+
+fn origin(app: &App) -> String {
+    let place = match &app.source {
+        Source::Server(address) => address.clone(),
+        Source::Recording { file, .. } => format!("recording {file}"),
+    };
+    match app.tab().and_then(|tab| tab.agent.as_deref()) {
+        Some(agent) => format!("{place}  {agent}"),
+        None => place,
+    }
+}
+
+fn progress(app: &App) -> String {
+    let Some(tab) = app.tab() else { return String::new() };
+    let lasted = tab.lasted(app.now).map_or(String::new(), |secs| format!("  {}", clock(secs)));
+    format!("seq {}{lasted}", tab.place.seq)
+}
+
+/// As many tabs as fit around the one that is shown.
+fn tabs(app: &App, row: Rect, buffer: &mut Buffer) {
+    let labels: Vec<String> = app.tabs.iter().enumerate().map(|(place, tab)| label(app, place, tab)).collect();
+    let width = |range: &[String]| range.iter().map(|label| label.width() + 1).sum::<usize>();
+    let mut first = 0;
+    while first < app.current && width(&labels[first..=app.current]) > usize::from(row.width) {
+        first += 1;
+    }
+    let mut column = 0;
+    for (place, label) in labels.iter().enumerate().skip(first) {
+        let over = app.tabs[place].is_over();
+        let style = match place == app.current {
+            true => app.palette.selected(),
+            false if over => app.palette.dim(),
+            false => Style::new(),
+        };
+        put(buffer, row, column, label, style);
+        column += label.width() + 1;
+    }
+}
+
+/// A tab in short: the end of its name, which tells calls apart, and what waits in it.
+fn label(app: &App, place: usize, tab: &Tab) -> String {
+    let name = drawable(&tab.identifier).into_owned();
+    let skip = name.chars().count().saturating_sub(NAME);
+    let name: String =
+        if skip == 0 { name } else { std::iter::once('…').chain(name.chars().skip(skip + 1)).collect() };
+    let state = match app.state(tab).0 {
+        state if state.starts_with("LIVE") || state.starts_with("PLAYING") => String::new(),
+        state => format!(" {}", state.split(' ').next().unwrap_or_default().to_lowercase()),
+    };
+    let new = tab.transcript.new_below();
+    let new = if place != app.current && new > 0 { format!(" +{new}") } else { String::new() };
+    cut(&format!(" {name}{state}{new} "), Some(NAME + 16)).into_owned()
+}

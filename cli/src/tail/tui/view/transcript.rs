@@ -1,0 +1,83 @@
+//! The transcript: the rows that are on the screen.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use unicode_segmentation::UnicodeSegmentation as _;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::app::App;
+use super::super::entry::{Entry, Kind, row as row_text};
+use super::super::tab::{Link, Tab};
+use super::super::transcript::Row;
+use super::tone;
+use crate::term::put;
+
+/// Draws them.
+pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+    let Some(tab) = app.tab() else {
+        return put(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
+    };
+    if tab.transcript.rows().is_empty() {
+        let row = Rect { height: 1, ..area };
+        return put(buffer, row, 0, empty(tab), app.palette.dim());
+    }
+    for (y, row) in (area.y..area.bottom()).zip(tab.transcript.rows()) {
+        if let Some(entry) = tab.transcript.entry(row.position) {
+            draw_row(app, tab, entry, row, Rect { y, height: 1, ..area }, buffer);
+        }
+    }
+}
+
+fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: &mut Buffer) {
+    let palette = app.palette;
+    let columns = tab.transcript.columns();
+    let style = match entry.kind {
+        Kind::Turn(_) => Style::new(),
+        Kind::Partial(_) => palette.dim(),
+        Kind::Note(kind) | Kind::Result(kind) => tone(palette, kind),
+        Kind::Outcome(kind) => tone(palette, kind).add_modifier(Modifier::BOLD),
+    };
+    let selected = !tab.transcript.follows() && tab.transcript.selected().0 == row.position;
+    if row.line == 0 {
+        let mark = |style: Style| if selected { style.patch(palette.selected()) } else { style };
+        match entry.kind.speaker() {
+            Some(speaker) => {
+                put(buffer, area, 0, &columns.time(entry), mark(palette.dim()));
+                put(buffer, area, columns.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
+            }
+            None => put(buffer, area, 0, "--", mark(style)),
+        }
+    }
+    let column = columns.text(entry);
+    if entry.is_gone() {
+        return put(buffer, area, column, "…", palette.dim());
+    }
+    let text = row_text(entry, &row.span);
+    let room = usize::from(area.width).saturating_sub(column);
+    let text = crate::render::cut(text, Some(room));
+    put(buffer, area, column, &text, style);
+    if let Some(search) = tab.transcript.search() {
+        for found in search.ranges(&text) {
+            // A letter is marked with all that belongs to it, since it stands in one cell.
+            let mut ends = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]);
+            let Some(end) = ends.find(|end| *end >= found.end) else { continue };
+            let starts = text.grapheme_indices(true).map(|(at, _)| at);
+            let start = starts.take_while(|start| *start <= found.start).last().unwrap_or(found.start);
+            let found = start..end;
+            let at = column + text[..found.start].width();
+            put(buffer, area, at, &text[found], palette.found());
+        }
+    }
+}
+
+fn empty(tab: &Tab) -> &'static str {
+    let (filter, hidden) = tab.transcript.filter();
+    match &tab.link {
+        _ if !tab.transcript.entries().is_empty() && (filter.is_some() || !hidden.is_empty()) => "no turn matches",
+        Link::Connecting => "connecting",
+        Link::Waiting => "waiting for the call to appear",
+        Link::Ended => "nothing was said",
+        _ => "waiting for the first words",
+    }
+}
