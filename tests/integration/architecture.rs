@@ -40,10 +40,7 @@ fn offenders(krate: &str, module: &str, forbidden: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_store_knows_nobody_above_it() {
-    assert_eq!(
-        offenders("server", "store", &["crate::live", "crate::ingest", "crate::http", "tungstenite"]),
-        [""; 0]
-    );
+    assert_eq!(offenders("server", "store", &["crate::live", "crate::ingest", "crate::http", "tungstenite"]), [""; 0]);
 }
 
 #[test]

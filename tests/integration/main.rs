@@ -3,25 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod architecture;
-mod cleanup;
 mod cluster;
-mod connections;
+mod connection_cleanup;
+mod connection_limits;
+mod crash;
 mod cursors;
+mod database_outages;
+mod dead_peers;
+mod dedup;
 mod deliveries;
 mod drain;
-mod earlier;
-mod file;
+mod earlier_versions;
 mod http;
-mod kill;
+mod limited_tokens;
 mod listen;
-mod lists;
-mod logs;
+mod log_output;
 mod merge;
 mod naming;
-mod once;
-mod peers;
 mod settings;
-mod slow;
-mod storage;
+mod slow_consumers;
+mod sqlite_file;
 mod store;
-mod strangers;
+mod unsigned_senders;

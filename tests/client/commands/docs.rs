@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::screen::Terminal;
 use crate::server::Server;
-use crate::terminal::Terminal;
 use regex::Regex;
 
 #[test]

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::hostile_server::{Hostile, Mode};
+use crate::screen::Terminal;
 use crate::server::{Server, TOW};
-use crate::terminal::Terminal;
 
 /// What the program may address, in KiB. A 64 MiB answer fits in several times over; one without end does not.
 const ADDRESS_SPACE: u64 = 1_500_000;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use crate::hostile_server::{Hostile, Mode};
+use crate::proxies::{Between, NAME, authority};
 use crate::server::{Ran, Server, TOW};
-use crate::way::{Between, NAME, authority};
 
 /// A command that asks over HTTP, and one that follows over a WebSocket.
 const BOTH: [&[&str]; 2] = [&["calls", "ls", "-o", "text"], &["tail", TOW, "--no-follow", "--no-reconnect"]];

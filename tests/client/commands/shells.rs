@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
+use crate::screen::Terminal;
 use crate::server::{Server, TOW};
-use crate::terminal::Terminal;
 
 #[test]
 fn call_ids_are_completed_live_in_bash() {

@@ -4,8 +4,8 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 
+use crate::screen::Terminal;
 use crate::server::Server;
-use crate::terminal::Terminal;
 
 /// Follows a call as a program, and says how that ended.
 fn follower(server: &Server, call: &str) -> Child {

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod character_widths;
 mod demo;
+mod exit;
 mod hostile;
-mod keeps;
-mod leaving;
 mod pipes;
 mod play;
-mod scripts;
+mod saved_state;
 mod tail;
 mod watch;
 

@@ -6,10 +6,10 @@ use fastrand::Rng;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use crate::cluster::Cluster;
+use crate::disturbances::Disturbance;
 use crate::outsider;
 use crate::proxy::{Flow, Proxy};
-use crate::weather::Weather;
-use crate::world::World;
 
 /// A way of breaking things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,77 +126,77 @@ impl Fault {
 
     /// Whether there is such a thing to break.
     #[must_use]
-    pub fn applies(self, world: &World) -> bool {
+    pub fn is_applicable(self, cluster: &Cluster) -> bool {
         match self {
             Self::Kill | Self::Stop | Self::Drain | Self::Cut | Self::Stall | Self::Throttle => true,
-            Self::Outsider => world.file.is_some(),
-            Self::Disk => world.disk.is_some(),
-            Self::Fsync => world.fsync.is_some(),
+            Self::Outsider => cluster.file.is_some(),
+            Self::Disk => cluster.disk.is_some(),
+            Self::Fsync => cluster.fsync.is_some(),
             Self::PostgresFast
             | Self::PostgresImmediate
             | Self::PostgresStop
             | Self::PostgresCut
-            | Self::PostgresStall => world.postgres.is_some(),
+            | Self::PostgresStall => cluster.postgres.is_some(),
             Self::RedisKill
             | Self::RedisStop
             | Self::RedisFlush
             | Self::RedisDrop
             | Self::RedisCut
-            | Self::RedisStall => world.redis.is_some(),
+            | Self::RedisStall => cluster.redis.is_some(),
         }
     }
 
     /// Does it, and mends it.
-    pub async fn strike(self, world: &World, rng: &mut Rng) {
-        let node = rng.usize(..world.nodes.len());
+    pub async fn inject(self, cluster: &Cluster, rng: &mut Rng) {
+        let node = rng.usize(..cluster.nodes.len());
         let millis = Duration::from_millis(rng.u64(200..2_500));
         match self {
-            Self::Kill => world.nodes[node].kill().await,
+            Self::Kill => cluster.nodes[node].kill().await,
             Self::Stop => {
-                let _rough = world.weather.begin(Weather::Rough);
-                world.nodes[node].signal(Signal::STOP).await;
+                let _guard = cluster.disturbances.begin(Disturbance::Rough);
+                cluster.nodes[node].signal(Signal::STOP).await;
                 sleep(millis).await;
-                world.nodes[node].signal(Signal::CONT).await;
+                cluster.nodes[node].signal(Signal::CONT).await;
             }
-            Self::Drain => world.nodes[node].drain(&world.book.evidence).await,
-            Self::Cut => world.doors[node].cut(rng.u64(0..4)),
-            Self::Stall => flow(world, &world.doors[node], Flow::Still, millis).await,
-            Self::Throttle => flow(world, &world.doors[node], Flow::Slow, millis * 2).await,
-            Self::Outsider => outsider::visit(world, rng).await,
-            Self::Disk | Self::Fsync => self.storage(world, millis, rng).await,
-            Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(world, millis).await,
-            Self::PostgresCut => world.to_postgres[node].cut(rng.u64(0..4)),
-            Self::PostgresStall => flow(world, &world.to_postgres[node], Flow::Still, millis).await,
-            _ => self.redis(world, node, millis, rng).await,
+            Self::Drain => cluster.nodes[node].drain(&cluster.ledger.violations).await,
+            Self::Cut => cluster.client_proxies[node].cut(rng.u64(0..4)),
+            Self::Stall => flow(cluster, &cluster.client_proxies[node], Flow::Still, millis).await,
+            Self::Throttle => flow(cluster, &cluster.client_proxies[node], Flow::Slow, millis * 2).await,
+            Self::Outsider => outsider::visit(cluster, rng).await,
+            Self::Disk | Self::Fsync => self.storage(cluster, millis, rng).await,
+            Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(cluster, millis).await,
+            Self::PostgresCut => cluster.postgres_proxies[node].cut(rng.u64(0..4)),
+            Self::PostgresStall => flow(cluster, &cluster.postgres_proxies[node], Flow::Still, millis).await,
+            _ => self.redis(cluster, node, millis, rng).await,
         }
     }
 
-    async fn storage(self, world: &World, millis: Duration, rng: &mut Rng) {
-        let _rough = world.weather.begin(Weather::Rough);
-        forgive(world, true);
-        if let (Self::Disk, Some(disk)) = (self, &world.disk) {
+    async fn storage(self, cluster: &Cluster, millis: Duration, rng: &mut Rng) {
+        let _guard = cluster.disturbances.begin(Disturbance::Rough);
+        excuse(cluster, true);
+        if let (Self::Disk, Some(disk)) = (self, &cluster.disk) {
             disk.fill();
             sleep(millis).await;
             disk.free();
         }
-        if let (Self::Fsync, Some(fsync)) = (self, &world.fsync) {
+        if let (Self::Fsync, Some(fsync)) = (self, &cluster.fsync) {
             // Sometimes for one commit only, sometimes for long.
             fsync.fail(true);
             sleep(if rng.bool() { Duration::from_millis(rng.u64(1..40)) } else { millis }).await;
             fsync.fail(false);
         }
-        if let Some(postgres) = &world.postgres {
+        if let Some(postgres) = &cluster.postgres {
             // It gives up on EIO, and may not come back from it or from a full disk by itself.
             sleep(Duration::from_millis(200)).await;
             postgres.is_up().await;
         }
-        forgive(world, false);
+        excuse(cluster, false);
     }
 
-    async fn postgres(self, world: &World, millis: Duration) {
-        let Some(postgres) = &world.postgres else { return };
-        let _rough = world.weather.begin(Weather::Rough);
-        forgive(world, true);
+    async fn postgres(self, cluster: &Cluster, millis: Duration) {
+        let Some(postgres) = &cluster.postgres else { return };
+        let _guard = cluster.disturbances.begin(Disturbance::Rough);
+        excuse(cluster, true);
         match self {
             Self::PostgresFast => postgres.restart(Signal::INT).await,
             Self::PostgresImmediate => postgres.restart(Signal::QUIT).await,
@@ -207,12 +207,12 @@ impl Fault {
             }
         }
         postgres.is_up().await;
-        forgive(world, false);
+        excuse(cluster, false);
     }
 
-    async fn redis(self, world: &World, node: usize, millis: Duration, rng: &mut Rng) {
-        let Some(redis) = &world.redis else { return };
-        let _away = world.weather.begin(Weather::NoRedis);
+    async fn redis(self, cluster: &Cluster, node: usize, millis: Duration, rng: &mut Rng) {
+        let Some(redis) = &cluster.redis else { return };
+        let _guard = cluster.disturbances.begin(Disturbance::NoRedis);
         match self {
             Self::RedisKill => {
                 redis.end().await;
@@ -228,25 +228,25 @@ impl Fault {
             }
             Self::RedisFlush => drop(redis.say("FLUSHALL").await),
             Self::RedisDrop => drop(redis.say("CLIENT KILL TYPE pubsub").await),
-            Self::RedisCut => world.to_redis[node].cut(0),
+            Self::RedisCut => cluster.redis_proxies[node].cut(0),
             _ => {
-                world.to_redis[node].set(Flow::Still);
+                cluster.redis_proxies[node].set(Flow::Still);
                 sleep(millis).await;
-                world.to_redis[node].set(Flow::Free);
+                cluster.redis_proxies[node].set(Flow::Free);
             }
         }
     }
 }
 
-async fn flow(world: &World, proxy: &Proxy, flow: Flow, time: Duration) {
-    let _rough = world.weather.begin(Weather::Rough);
+async fn flow(cluster: &Cluster, proxy: &Proxy, flow: Flow, time: Duration) {
+    let _guard = cluster.disturbances.begin(Disturbance::Rough);
     proxy.set(flow);
     sleep(time).await;
     proxy.set(Flow::Free);
 }
 
-fn forgive(world: &World, forgiven: bool) {
-    for node in &world.nodes {
-        node.forgive(forgiven);
+fn excuse(cluster: &Cluster, excused: bool) {
+    for node in &cluster.nodes {
+        node.excuse(excused);
     }
 }

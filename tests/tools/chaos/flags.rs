@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 
 /// Breaks running Callscope servers on purpose and checks that no event is lost, doubled or reordered.
 ///
-/// Ends with 0 if the promise held, with 1 and the first evidence of each kind if not, with 2 on wrong flags.
+/// Ends with 0 if the promise held, with 1 and the first violations of each kind if not, with 2 on wrong flags.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tests/chaos")]
 pub struct Flags {
@@ -58,7 +58,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// As the flag spells it.
+    /// As the flag periods it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

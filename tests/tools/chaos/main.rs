@@ -1,39 +1,39 @@
 //! The breaking machine: breaks running servers on purpose, many times, in the middle of work, and checks afterwards that
 //! every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
 //!
-//! - [`flags`], [`table`]: what it is asked, what it says
-//! - [`plan`], [`book`]: what is said in the calls, and what was acknowledged
-//! - [`poster`], [`follower`], [`kind`], [`link`], [`track`]: the provider and the subscribers
-//! - [`lives`]: calls that are deleted and made again under the same name; [`restore`]: the database as it was before
-//! - [`schedule`], [`faults`], [`outsider`], [`weather`]: what is broken when, and what that excuses
-//! - [`stage`], [`world`], [`node`], [`services`](callscope_tests::services), [`proxy`], [`disk`]: the things that are broken
-//! - [`check`], [`evidence`]: whether the promise held
+//! - [`flags`], [`outcome`]: what it is asked, what it says
+//! - [`plan`], [`ledger`]: what is said in the calls, and what was acknowledged
+//! - [`provider`], [`follower`], [`follower_kind`], [`socket`], [`subscription`]: the provider and the subscribers
+//! - [`reused_names`]: calls that are deleted and made again under the same name; [`restore`]: the database as it was before
+//! - [`schedule`], [`faults`], [`outsider`], [`disturbances`]: what is broken when, and what that excuses
+//! - [`setup`], [`cluster`], [`node`], [`services`](callscope_tests::services), [`proxy`], [`disk`]: the things that are broken
+//! - [`check`], [`violations`]: whether the promise held
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "its outcome is what it prints; it may fail loudly")]
 
-mod book;
 mod check;
+mod cluster;
 mod disk;
-mod evidence;
+mod disturbances;
 mod faults;
 mod flags;
 mod follower;
-mod kind;
-mod link;
-mod lives;
+mod follower_kind;
+mod ledger;
 mod node;
+mod outcome;
 mod outsider;
 mod plan;
-mod poster;
+mod provider;
 mod proxy;
 mod restore;
+mod reused_names;
 mod run;
 mod schedule;
-mod stage;
-mod table;
-mod track;
-mod weather;
-mod world;
+mod setup;
+mod socket;
+mod subscription;
+mod violations;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
@@ -76,15 +76,15 @@ async fn main() -> ExitCode {
         }
     });
     // Every process that is started is a child that ends with its handle, also on a panic; in order is better.
-    let world = tokio::select! {
-        world = stage::set_up(&flags, seed, &faults, scratch.path()) => Arc::new(world),
+    let cluster = tokio::select! {
+        cluster = setup::start_cluster(&flags, seed, &faults, scratch.path()) => Arc::new(cluster),
         () = &mut ended => return ExitCode::from(130),
     };
     let outcome = tokio::select! {
-        outcome = run(&flags, seed, faults, &world) => Some(outcome),
+        outcome = run(&flags, seed, faults, &cluster) => Some(outcome),
         () = &mut ended => None,
     };
-    world.end().await;
+    cluster.end().await;
     let Some(outcome) = outcome else { return ExitCode::from(130) };
     println!("{}", if flags.json { format!("{:#}", outcome.json()) } else { outcome.table() });
     if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

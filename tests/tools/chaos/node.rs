@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use callscope_tests::process::{free_port, signal};
 
-use crate::evidence::{Evidence, Wrong};
+use crate::violations::{Violation, Violations};
 
 /// A drain ends within ten seconds; beyond this the server is taken for hung.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ const SETTLING: usize = 4_000;
 
 /// What every server process is started with.
 #[derive(Debug)]
-pub struct Recipe {
+pub struct LaunchSpec {
     /// The program.
     pub program: PathBuf,
     /// Its environment but the port.
@@ -38,7 +38,7 @@ pub struct Node {
     pub index: usize,
     /// Where it listens.
     pub address: SocketAddr,
-    recipe: Recipe,
+    launch: LaunchSpec,
     child: Mutex<Option<Child>>,
     /// Counts its lives.
     life: AtomicU64,
@@ -47,22 +47,22 @@ pub struct Node {
     /// Deliveries acknowledged in all lives.
     total: AtomicU64,
     /// Whether it may fail to start, since what it stands on is broken.
-    forgiven: AtomicBool,
+    excused: AtomicBool,
 }
 
 impl Node {
     /// Not started yet.
     #[must_use]
-    pub fn new(index: usize, recipe: Recipe) -> Self {
+    pub fn new(index: usize, launch: LaunchSpec) -> Self {
         Self {
             index,
             address: SocketAddr::from(([127, 0, 0, 1], free_port())),
-            recipe,
+            launch,
             child: Mutex::default(),
             life: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             total: AtomicU64::new(0),
-            forgiven: AtomicBool::new(false),
+            excused: AtomicBool::new(false),
         }
     }
 
@@ -75,11 +75,11 @@ impl Node {
         self.acknowledged.store(0, Ordering::SeqCst);
         self.life.fetch_add(1, Ordering::SeqCst);
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        Command::new(&self.recipe.program)
+        Command::new(&self.launch.program)
             .env_clear()
-            .envs(self.recipe.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.launch.environment.iter().map(|(key, value)| (key, value)))
             .env("CALLSCOPE_PORT", self.address.port().to_string())
-            .current_dir(&self.recipe.dir)
+            .current_dir(&self.launch.dir)
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(log)
@@ -89,7 +89,7 @@ impl Node {
     }
 
     fn log(&self) -> PathBuf {
-        self.recipe.dir.join(format!("server-{}.log", self.index))
+        self.launch.dir.join(format!("server-{}.log", self.index))
     }
 
     /// Which life this is, for [`Self::served`].
@@ -130,7 +130,7 @@ impl Node {
     /// SIGTERM, and a new life once it is gone.
     ///
     /// Only once it is serving: until it has got so far as to catch signals, SIGTERM ends it like any program.
-    pub async fn drain(&self, evidence: &Evidence) {
+    pub async fn drain(&self, violations: &Violations) {
         let mut held = self.child.lock().await;
         for _ in 0..SETTLING {
             if self.is_serving() {
@@ -149,12 +149,12 @@ impl Node {
             match timeout(DRAIN, child.wait()).await {
                 Ok(Ok(status)) if status.success() => {}
                 Ok(status) => {
-                    evidence.add(Wrong::Died, || {
+                    violations.add(Violation::Died, || {
                         format!("server {} drained with {status:?}\n{}", self.index, tail(&self.log()))
                     });
                 }
                 Err(_) => {
-                    evidence.add(Wrong::Died, || {
+                    violations.add(Violation::Died, || {
                         format!("server {} did not end within {DRAIN:?} of SIGTERM\n{}", self.index, tail(&self.log()))
                     });
                     let _ = child.kill().await;
@@ -172,12 +172,12 @@ impl Node {
         if held.is_none() || !self.is_serving() {
             return None;
         }
-        let started = Command::new(&self.recipe.program)
+        let started = Command::new(&self.launch.program)
             .args(arguments)
             .env_clear()
-            .envs(self.recipe.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.launch.environment.iter().map(|(key, value)| (key, value)))
             .env("CALLSCOPE_PORT", "0")
-            .current_dir(&self.recipe.dir)
+            .current_dir(&self.launch.dir)
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -206,24 +206,24 @@ impl Node {
     }
 
     /// Until this is taken back, it may end by itself: what it stands on is broken.
-    pub fn forgive(&self, forgiven: bool) {
-        self.forgiven.store(forgiven, Ordering::SeqCst);
+    pub fn excuse(&self, excused: bool) {
+        self.excused.store(excused, Ordering::SeqCst);
     }
 
-    /// Starts it again whenever it ends by itself, which is evidence unless it was forgiven. Runs until it is dropped.
-    pub async fn look_after(&self, evidence: &Evidence) {
-        let mut last_forgiven = Instant::now();
+    /// Starts it again whenever it ends by itself, which is violations unless it was excused. Runs until it is dropped.
+    pub async fn supervise(&self, violations: &Violations) {
+        let mut last_excused = Instant::now();
         loop {
             sleep(Duration::from_millis(50)).await;
-            if self.forgiven.load(Ordering::SeqCst) {
-                last_forgiven = Instant::now();
+            if self.excused.load(Ordering::SeqCst) {
+                last_excused = Instant::now();
             }
-            // Held for the whole of a drain: what ends meanwhile was told to.
+            // Held for the whole of a drain: what ends meanwhile was message to.
             let mut held = self.child.lock().await;
             let Some(child) = held.as_mut() else { continue };
             let Ok(Some(status)) = child.try_wait() else { continue };
-            if last_forgiven.elapsed() > Duration::from_secs(15) {
-                evidence.add(Wrong::Died, || {
+            if last_excused.elapsed() > Duration::from_secs(15) {
+                violations.add(Violation::Died, || {
                     format!("server {} ended by itself with {status}\n{}", self.index, tail(&self.log()))
                 });
             }

@@ -8,8 +8,8 @@ use fastrand::Rng;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::evidence::Wrong;
-use crate::world::World;
+use crate::cluster::Cluster;
+use crate::violations::Violation;
 
 /// For another program to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,20 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REFUSED: i32 = 2;
 
 /// One of them comes by.
-pub async fn visit(world: &World, rng: &mut Rng) {
-    let Some(file) = &world.file else { return };
+pub async fn visit(cluster: &Cluster, rng: &mut Rng) {
+    let Some(file) = &cluster.file else { return };
     match rng.u8(..6) {
         0 => drop(shell(file, "SELECT COUNT(*) FROM events").await),
         1 => drop(shell(file, "PRAGMA wal_checkpoint(TRUNCATE)").await),
         2 => drop(shell(file, "PRAGMA wal_checkpoint(PASSIVE)").await),
-        3 => back_up(world, file, rng).await,
-        4 => second(world, &[]).await,
-        _ => second(world, &["migrate"]).await,
+        3 => back_up(cluster, file, rng).await,
+        4 => second(cluster, &[]).await,
+        _ => second(cluster, &["migrate"]).await,
     }
-    guarded(world, file).await;
+    guarded(cluster, file).await;
 }
 
-/// Runs SQLite's shell; says whether it succeeded. It may be told that the database is busy.
+/// Runs SQLite's shell; says whether it succeeded. It may be message that the database is busy.
 pub(super) async fn shell(file: &Path, command: &str) -> bool {
     let mut shell = Command::new("sqlite3");
     shell.args(["-cmd", ".timeout 5000"]).arg(file).arg(command);
@@ -40,29 +40,29 @@ pub(super) async fn shell(file: &Path, command: &str) -> bool {
 }
 
 /// Makes a copy, as operators do, and keeps the newest.
-async fn back_up(world: &World, file: &Path, rng: &mut Rng) {
+async fn back_up(cluster: &Cluster, file: &Path, rng: &mut Rng) {
     let copy = file.with_extension(format!("copy{}", rng.u32(..)));
     if shell(file, &format!(".backup '{}'", copy.display())).await {
-        let before = world.copy.lock().unwrap().replace(copy);
+        let before = cluster.copy.lock().unwrap().replace(copy);
         before.map(std::fs::remove_file);
     }
 }
 
-async fn second(world: &World, arguments: &[&str]) {
-    let Some(ended) = world.nodes[0].beside(arguments).await else { return };
+async fn second(cluster: &Cluster, arguments: &[&str]) {
+    let Some(ended) = cluster.nodes[0].beside(arguments).await else { return };
     if ended.as_ref().ok().and_then(std::process::ExitStatus::code) != Some(REFUSED) {
-        world
-            .book
-            .evidence
-            .add(Wrong::Unguarded, || format!("a second server {arguments:?} was not refused: {ended:?}"));
+        cluster
+            .ledger
+            .violations
+            .add(Violation::Unguarded, || format!("a second server {arguments:?} was not refused: {ended:?}"));
     }
 }
 
 /// The serving process holds SQLite's own locks on the file: without them any other program that closes it deletes the log under
 /// the server.
-async fn guarded(world: &World, file: &Path) {
+async fn guarded(cluster: &Cluster, file: &Path) {
     use std::os::unix::fs::MetadataExt;
-    let Some(pid) = world.nodes[0].pid().await else { return };
+    let Some(pid) = cluster.nodes[0].pid().await else { return };
     let Ok(inode) = std::fs::metadata(file).map(|file| file.ino()) else { return };
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let is_held = locks.lines().any(|line| {
@@ -70,7 +70,10 @@ async fn guarded(world: &World, file: &Path) {
         fields.contains(&pid.to_string().as_str()) && fields.iter().any(|field| field.ends_with(&format!(":{inode}")))
     });
     // Only if it was the same process all the while.
-    if !is_held && world.nodes[0].pid().await == Some(pid) {
-        world.book.evidence.add(Wrong::Unguarded, || format!("process {pid} holds no lock on {}", file.display()));
+    if !is_held && cluster.nodes[0].pid().await == Some(pid) {
+        cluster
+            .ledger
+            .violations
+            .add(Violation::Unguarded, || format!("process {pid} holds no lock on {}", file.display()));
     }
 }

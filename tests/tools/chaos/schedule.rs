@@ -8,10 +8,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::evidence::Wrong;
+use crate::cluster::Cluster;
 use crate::faults::Fault;
 use crate::node::Node;
-use crate::world::World;
+use crate::violations::Violation;
 
 /// A server that gets nothing done for so long is stuck.
 const PROGRESS: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ impl Schedule {
     }
 
     /// Breaks things until it is over.
-    pub async fn run(&self, world: &Arc<World>, seed: u64) {
+    pub async fn run(&self, cluster: &Arc<Cluster>, seed: u64) {
         // Two streams of decisions, so that neither depends on how fast the other gets on.
         let (kills, others) = (Rng::with_seed(seed ^ 0x6b69_6c6c), Rng::with_seed(seed ^ 0x6f74_6865_7273));
         let time = async {
@@ -60,7 +60,7 @@ impl Schedule {
             }
         };
         let work = async {
-            tokio::join!(self.kill(world, kills), self.others(world, others, seed));
+            tokio::join!(self.kill(cluster, kills), self.others(cluster, others, seed));
         };
         tokio::pin!(work);
         tokio::select! {
@@ -79,7 +79,7 @@ impl Schedule {
         *self.done.lock().unwrap().entry(fault).or_default() += 1;
     }
 
-    async fn kill(&self, world: &World, mut rng: Rng) {
+    async fn kill(&self, cluster: &Cluster, mut rng: Rng) {
         if !self.faults.contains(&Fault::Kill) {
             while !self.is_over() {
                 sleep(Duration::from_millis(50)).await;
@@ -87,14 +87,14 @@ impl Schedule {
             return;
         }
         while !self.is_over() && self.kills.is_none_or(|kills| self.killed() < kills) {
-            let node = rng.usize(..world.nodes.len());
+            let node = rng.usize(..cluster.nodes.len());
             // At once, when everybody comes back, or in the middle of running work.
             let pause = Duration::from_millis(if rng.u8(..3) == 0 { rng.u64(0..20) } else { rng.u64(0..600) });
-            if !self.progress(world, node).await {
+            if !self.progress(cluster, node).await {
                 continue;
             }
             sleep(pause).await;
-            world.nodes[node].kill().await;
+            cluster.nodes[node].kill().await;
             self.killed.fetch_add(1, Ordering::SeqCst);
             self.count(Fault::Kill);
         }
@@ -102,14 +102,17 @@ impl Schedule {
     }
 
     /// Waits until the server got something done since it was started.
-    async fn progress(&self, world: &World, node: usize) -> bool {
+    async fn progress(&self, cluster: &Cluster, node: usize) -> bool {
         let deadline = Instant::now() + PROGRESS;
-        while !world.nodes[node].is_serving() {
+        while !cluster.nodes[node].is_serving() {
             if self.is_over() {
                 return false;
             }
             if Instant::now() > deadline {
-                world.book.evidence.add(Wrong::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
+                cluster
+                    .ledger
+                    .violations
+                    .add(Violation::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
                 return false;
             }
             sleep(Duration::from_millis(2)).await;
@@ -117,9 +120,9 @@ impl Schedule {
         true
     }
 
-    async fn others(&self, world: &Arc<World>, mut rng: Rng, seed: u64) {
+    async fn others(&self, cluster: &Arc<Cluster>, mut rng: Rng, seed: u64) {
         let faults: Vec<Fault> =
-            self.faults.iter().copied().filter(|fault| *fault != Fault::Kill && fault.applies(world)).collect();
+            self.faults.iter().copied().filter(|fault| *fault != Fault::Kill && fault.is_applicable(cluster)).collect();
         if faults.is_empty() {
             return;
         }
@@ -138,25 +141,25 @@ impl Schedule {
             let (Some(fault), false) = (bag.pop(), self.is_over()) else { continue };
             number += 1;
             // A stream of its own, so that a fault never shifts the next one's decisions.
-            fault.strike(world, &mut Rng::with_seed(seed ^ (number << 20))).await;
+            fault.inject(cluster, &mut Rng::with_seed(seed ^ (number << 20))).await;
             self.count(fault);
-            recovered(world, fault).await;
+            recovered(cluster, fault).await;
         }
     }
 }
 
 /// Once a thing is mended, every server has to take deliveries again, without anybody restarting it.
-async fn recovered(world: &World, fault: Fault) {
-    let before: Vec<u64> = world.nodes.iter().map(Node::total).collect();
+async fn recovered(cluster: &Cluster, fault: Fault) {
+    let before: Vec<u64> = cluster.nodes.iter().map(Node::total).collect();
     let deadline = Instant::now() + RECOVERY;
-    for (node, before) in world.nodes.iter().zip(before) {
-        while node.total() == before && !world.is_closing() {
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        while node.total() == before && !cluster.is_closing() {
             if Instant::now() > deadline {
                 let (name, node) = (fault.as_str(), node.index);
-                world
-                    .book
-                    .evidence
-                    .add(Wrong::Stuck, || format!("server {node} took nothing for {RECOVERY:?} after {name}"));
+                cluster
+                    .ledger
+                    .violations
+                    .add(Violation::Stuck, || format!("server {node} took nothing for {RECOVERY:?} after {name}"));
                 return;
             }
             sleep(Duration::from_millis(5)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::follower;
+use crate::recorder;
 use crate::turns::{quantile, speak};
 use callscope_tests::server::{admin_token, http};
 use callscope_tests::{Database, Engine, Process, Redis};
@@ -43,7 +43,7 @@ pub async fn run(flags: Flags) {
     for sid in &sids {
         speak(&http, &nodes[0].url, sid, "turn 0", 300).await;
         for node in &nodes {
-            gots.push((sid, follower::follow(&node.url, &token, sid, 1).await.0));
+            gots.push((sid, recorder::follow(&node.url, &token, sid, 1).await.0));
         }
     }
     println!("{:<28}{:>10}{:>10}{:>10}{:>10}", "staleness, ms", "events", "p50", "p99", "max");
@@ -74,7 +74,7 @@ pub async fn run(flags: Flags) {
 
 type Acknowledged<'s> = std::collections::HashMap<(&'s String, i64), Instant>;
 
-async fn report(name: &str, gots: &[(&String, std::sync::Arc<follower::Got>)], acknowledged: &Acknowledged<'_>) {
+async fn report(name: &str, gots: &[(&String, std::sync::Arc<recorder::Got>)], acknowledged: &Acknowledged<'_>) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let heads = |sid: &String| acknowledged.keys().filter(|(s, _)| *s == sid).map(|(_, seq)| *seq).max().unwrap_or(0);
     while gots.iter().any(|(sid, got)| got.seq.load(Ordering::SeqCst) < heads(sid)) {

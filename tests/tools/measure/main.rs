@@ -6,7 +6,7 @@
 mod blackout;
 mod deflate;
 mod drain;
-mod follower;
+mod recorder;
 mod screens;
 mod stalled;
 mod terminal;

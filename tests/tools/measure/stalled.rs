@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::follower;
+use crate::recorder;
 use crate::turns::{quantile, speak, talk};
 use callscope_tests::server::{admin_token, http};
 use callscope_tests::socket::host;
@@ -49,7 +49,7 @@ pub async fn run(flags: Flags) {
     speak(&http(), &url, CALL, "turn 0", TURN_BYTES).await;
     let (mut gots, mut tasks) = (Vec::new(), Vec::new());
     for _ in 0..flags.followers {
-        let (got, task) = follower::follow(&url, &token, CALL, 1).await;
+        let (got, task) = recorder::follow(&url, &token, CALL, 1).await;
         gots.push(got);
         tasks.push(task);
     }
@@ -83,7 +83,7 @@ pub async fn run(flags: Flags) {
 }
 
 /// How long after the first of them each event came to each follower, in microseconds.
-async fn lateness(gots: &[std::sync::Arc<follower::Got>], since: Instant, head: i64) -> Vec<u64> {
+async fn lateness(gots: &[std::sync::Arc<recorder::Got>], since: Instant, head: i64) -> Vec<u64> {
     let all = Instant::now() + Duration::from_secs(60);
     while gots.iter().any(|got| got.seq.load(std::sync::atomic::Ordering::SeqCst) < head) {
         assert!(Instant::now() < all, "events are missing");

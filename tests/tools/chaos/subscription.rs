@@ -7,9 +7,9 @@ use callscope_common::{CallId, Cursor};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::book::CallBook;
-use crate::evidence::{Evidence, Wrong};
+use crate::ledger::CallLedger;
 use crate::plan::Shape;
+use crate::violations::{Violation, Violations};
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub enum Start {
 
 /// One subscription.
 #[derive(Debug)]
-pub struct Track {
+pub struct Subscription {
     /// Of which call.
-    pub call: Arc<CallBook>,
-    /// Who follows, for the evidence.
+    pub call: Arc<CallLedger>,
+    /// Who follows, for the violations.
     pub who: String,
     /// The identifier it was first subscribed by.
     pub name: String,
@@ -60,10 +60,10 @@ pub fn fingerprint(frame: &str) -> u64 {
     hasher.finish()
 }
 
-impl Track {
+impl Subscription {
     /// Not subscribed yet.
     #[must_use]
-    pub fn new(call: Arc<CallBook>, who: &str, name: String, start: Start, waits: bool) -> Self {
+    pub fn new(call: Arc<CallLedger>, who: &str, name: String, start: Start, waits: bool) -> Self {
         Self {
             call,
             who: who.to_owned(),
@@ -106,17 +106,18 @@ impl Track {
         life: CallId,
         (head, cursor, is_new): (i64, &str, bool),
         ended: bool,
-        evidence: &Evidence,
+        violations: &Violations,
     ) {
         if self.life.is_some_and(|known| known != life) {
-            evidence.add(Wrong::Altered, || {
+            violations.add(Violation::Altered, || {
                 format!("{self}: confirmed for {life} at {head}, without a word about {:?}", self.life)
             });
             self.restart();
         }
         if head < self.last {
-            evidence
-                .add(Wrong::Missing, || format!("{self}: confirmed with the head {head}, behind what was received"));
+            violations.add(Violation::Missing, || {
+                format!("{self}: confirmed with the head {head}, behind what was received")
+            });
         }
         self.life = Some(life);
         self.confirmed = Some(Instant::now());
@@ -129,8 +130,9 @@ impl Track {
                 // Asked for once more before the end was read: what follows was received already.
                 self.replayed = Some(place);
             } else {
-                evidence
-                    .add(Wrong::Misplaced, || format!("{self}: confirmed at {cursor}, which is not where it stands"));
+                violations.add(Violation::Misplaced, || {
+                    format!("{self}: confirmed at {cursor}, which is not where it stands")
+                });
             }
         }
         self.place = Some(cursor.to_owned());
@@ -143,13 +145,13 @@ impl Track {
     }
 
     /// The server refuses a request. A subscription that was confirmed on this connection goes on: an error ends nothing but the request.
-    pub fn refuse(&mut self, code: Option<&str>, message: Option<&str>, evidence: &Evidence) {
+    pub fn refuse(&mut self, code: Option<&str>, message: Option<&str>, violations: &Violations) {
         match code {
             Some("CURSOR_INVALID") if self.call.plan.shape == Shape::TwoNames => self.restart(),
             Some("SUBSCRIPTION_FAILED") | None => {}
             Some(code) => {
-                let wrong = if code == "CALL_NOT_FOUND" { Wrong::Missing } else { Wrong::Refused };
-                evidence.add(wrong, || format!("{self}: {code} {message:?}"));
+                let violation = if code == "CALL_NOT_FOUND" { Violation::Missing } else { Violation::Refused };
+                violations.add(violation, || format!("{self}: {code} {message:?}"));
             }
         }
     }
@@ -163,37 +165,37 @@ impl Track {
     }
 
     /// An event comes; says whether it is the next one owed.
-    pub fn take(&mut self, seq: i64, frame: &str, evidence: &Evidence) -> bool {
+    pub fn take(&mut self, seq: i64, frame: &str, violations: &Violations) -> bool {
         if self.confirmed.is_none() {
-            evidence.add(Wrong::Disordered, || format!("{self}: seq {seq} before the confirmation"));
+            violations.add(Violation::Disordered, || format!("{self}: seq {seq} before the confirmation"));
         }
         if let Some(place) = self.replayed.filter(|place| *place < self.last && seq == place + 1) {
             self.replayed = Some(place + 1);
             if !self.got.contains(&(seq, fingerprint(frame))) {
-                evidence.add(Wrong::Altered, || format!("{self}: replayed otherwise: {frame:.200}"));
+                violations.add(Violation::Altered, || format!("{self}: replayed otherwise: {frame:.200}"));
             }
             return false;
         }
         let is_next = seq == self.last + 1;
         if !is_next {
-            let wrong = match self.got.iter().any(|(got, _)| *got == seq) {
-                true => Wrong::Doubled,
-                false if seq <= self.last => Wrong::Disordered,
-                false => Wrong::Lost,
+            let violation = match self.got.iter().any(|(got, _)| *got == seq) {
+                true => Violation::Doubled,
+                false if seq <= self.last => Violation::Disordered,
+                false => Violation::Lost,
             };
-            evidence.add(wrong, || format!("{self}: expected seq {}, got {seq}: {frame:.200}", self.last + 1));
+            violations.add(violation, || format!("{self}: expected seq {}, got {seq}: {frame:.200}", self.last + 1));
         }
         self.got.push((seq, fingerprint(frame)));
         self.last = self.last.max(seq);
         match Cursor::of_message(frame) {
             Some(cursor) => self.place = Some(cursor.to_owned()),
-            None => evidence.add(Wrong::Altered, || format!("{self}: an event without a cursor: {frame:.200}")),
+            None => violations.add(Violation::Altered, || format!("{self}: an event without a cursor: {frame:.200}")),
         }
         is_next
     }
 }
 
-impl std::fmt::Display for Track {
+impl std::fmt::Display for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -216,42 +218,42 @@ mod tests {
 
     #[test]
     fn every_request_that_is_still_on_its_way_may_be_answered_after_the_end() {
-        let call = Arc::new(CallBook::new(Plan::new(1, 1)));
-        let (evidence, life) = (Evidence::default(), CallId::nil());
-        let mut track = Track::new(call, "someone", "name".into(), Start::History, false);
-        track.confirm(life, (9, &format!("0.{TAG}"), true), true, &evidence);
+        let call = Arc::new(CallLedger::new(Plan::new(1, 1)));
+        let (violations, life) = (Violations::default(), CallId::nil());
+        let mut subscription = Subscription::new(call, "someone", "name".into(), Start::History, false);
+        subscription.confirm(life, (9, &format!("0.{TAG}"), true), true, &violations);
         for seq in 1..=9 {
             // Asked for at 2 and at 5; both requests are read after the last event was sent.
             if matches!(seq, 3 | 6) {
-                track.asked.push(track.last);
+                subscription.asked.push(subscription.last);
             }
-            track.take(seq, &message(seq), &evidence);
+            subscription.take(seq, &message(seq), &violations);
         }
-        track.is_over = true;
+        subscription.is_over = true;
         for place in [2, 5] {
-            track.confirm(life, (9, &format!("{place}.{TAG}"), true), true, &evidence);
+            subscription.confirm(life, (9, &format!("{place}.{TAG}"), true), true, &violations);
             for seq in place + 1..=9 {
-                track.take(seq, &message(seq), &evidence);
+                subscription.take(seq, &message(seq), &violations);
             }
         }
-        assert!(evidence.is_clean(), "{evidence:?}");
-        track.confirm(life, (9, &format!("4.{TAG}"), true), true, &evidence);
-        assert_eq!(evidence.of(Wrong::Misplaced).0, 1, "nothing was asked for at 4");
+        assert!(violations.is_clean(), "{violations:?}");
+        subscription.confirm(life, (9, &format!("4.{TAG}"), true), true, &violations);
+        assert_eq!(violations.of(Violation::Misplaced).0, 1, "nothing was asked for at 4");
     }
 
     #[test]
     fn a_subscription_goes_on_where_asking_for_it_again_was_refused() {
-        let call = Arc::new(CallBook::new(Plan::new(1, 1)));
-        let (evidence, life) = (Evidence::default(), CallId::nil());
-        let mut track = Track::new(call, "someone", "name".into(), Start::History, false);
-        track.refuse(Some("SUBSCRIPTION_FAILED"), None, &evidence);
-        track.confirm(life, (1, &format!("0.{TAG}"), true), false, &evidence);
-        track.take(1, &message(1), &evidence);
+        let call = Arc::new(CallLedger::new(Plan::new(1, 1)));
+        let (violations, life) = (Violations::default(), CallId::nil());
+        let mut subscription = Subscription::new(call, "someone", "name".into(), Start::History, false);
+        subscription.refuse(Some("SUBSCRIPTION_FAILED"), None, &violations);
+        subscription.confirm(life, (1, &format!("0.{TAG}"), true), false, &violations);
+        subscription.take(1, &message(1), &violations);
         // The database is away while it is asked for once more.
-        track.refuse(Some("SUBSCRIPTION_FAILED"), None, &evidence);
-        track.take(2, &message(2), &evidence);
-        assert!(evidence.is_clean(), "{evidence:?}");
-        track.refuse(Some("CALL_NOT_FOUND"), None, &evidence);
-        assert!(!evidence.is_clean());
+        subscription.refuse(Some("SUBSCRIPTION_FAILED"), None, &violations);
+        subscription.take(2, &message(2), &violations);
+        assert!(violations.is_clean(), "{violations:?}");
+        subscription.refuse(Some("CALL_NOT_FOUND"), None, &violations);
+        assert!(!violations.is_clean());
     }
 }

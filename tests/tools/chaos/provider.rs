@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::book::CallBook;
-use crate::evidence::Wrong;
+use crate::cluster::Cluster;
+use crate::ledger::CallLedger;
 use crate::plan::{Plan, Shape, Tag, TurnPlan};
-use crate::world::World;
+use crate::violations::Violation;
 use callscope_tests::server::{SECRET, now};
 
 /// Tries of one delivery before the run is called stuck.
@@ -34,18 +34,18 @@ struct Delivery {
 }
 
 /// Makes call after call until the run closes.
-pub async fn post_calls(world: Arc<World>, seed: u64) {
+pub async fn post_calls(cluster: Arc<Cluster>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    while !world.is_closing() {
-        let call = world.book.begin();
-        Caller { world: Arc::clone(&world), call }.speak(&mut rng).await;
+    while !cluster.is_closing() {
+        let call = cluster.ledger.begin();
+        Caller { cluster: Arc::clone(&cluster), call }.speak(&mut rng).await;
     }
 }
 
 #[derive(Clone)]
 struct Caller {
-    world: Arc<World>,
-    call: Arc<CallBook>,
+    cluster: Arc<Cluster>,
+    call: Arc<CallLedger>,
 }
 
 impl Caller {
@@ -55,7 +55,7 @@ impl Caller {
         let mut later = Vec::new();
         if plan.shape != Shape::ProviderTurns {
             for (at, turn) in plan.turns.iter().enumerate() {
-                if self.world.is_closing() && at > 0 {
+                if self.cluster.is_closing() && at > 0 {
                     break;
                 }
                 sleep(Duration::from_millis(turn.pause)).await;
@@ -92,7 +92,7 @@ impl Caller {
             let _ = self.attempt(&partial, rng).await;
         }
         if turn.copies > 1 {
-            self.world.book.counts.resent.fetch_add(turn.copies as u64 - 1, Ordering::Relaxed);
+            self.cluster.ledger.counts.resent.fetch_add(turn.copies as u64 - 1, Ordering::Relaxed);
         }
         let copies = (0..turn.copies).map(|_| {
             let mut rng = rng.fork();
@@ -107,46 +107,46 @@ impl Caller {
     }
 
     async fn again(&self, delivery: &Delivery, rng: &mut Rng) {
-        self.world.book.counts.resent.fetch_add(1, Ordering::Relaxed);
+        self.cluster.ledger.counts.resent.fetch_add(1, Ordering::Relaxed);
         self.deliver(delivery, rng).await;
     }
 
     /// Sends until it is answered 2xx; says whether it was.
     async fn deliver(&self, delivery: &Delivery, rng: &mut Rng) -> bool {
         self.call.send(&delivery.text, &delivery.name);
-        let book = &self.world.book;
+        let ledger = &self.cluster.ledger;
         for _ in 0..TRIES {
-            if self.world.has_given_up() {
+            if self.cluster.has_given_up() {
                 return false;
             }
             match self.attempt(delivery, rng).await {
                 Some((status @ 200..300, json)) => {
-                    if self.call.acknowledge(&delivery.text, status, json, &book.evidence) {
-                        book.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    if self.call.acknowledge(&delivery.text, status, json, &ledger.violations) {
+                        ledger.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
                     return true;
                 }
                 // Busy, going away, storage down; or a body that our own proxy held up.
                 Some((408 | 429 | 503, _)) => sleep(Duration::from_millis(rng.u64(20..80))).await,
                 Some((status, json)) => {
-                    book.evidence.add(Wrong::Refused, || format!("{:.60}: {status} {json}", delivery.text));
+                    ledger.violations.add(Violation::Refused, || format!("{:.60}: {status} {json}", delivery.text));
                     return false;
                 }
                 None => sleep(Duration::from_millis(rng.u64(5..25))).await,
             }
         }
-        book.evidence.add(Wrong::Stuck, || format!("{:.60}: not taken in {TRIES} tries", delivery.text));
+        ledger.violations.add(Violation::Stuck, || format!("{:.60}: not taken in {TRIES} tries", delivery.text));
         false
     }
 
     /// Sends once, to any server. `None`: no answer came, so it may have been taken or not.
     async fn attempt(&self, delivery: &Delivery, rng: &mut Rng) -> Option<(u16, Value)> {
-        let (node, base) = self.world.door(rng);
+        let (node, base) = self.cluster.pick_node(rng);
         let life = node.life();
         let at = delivery.signed_at.unwrap_or_else(now);
-        self.world.book.counts.sent.fetch_add(1, Ordering::Relaxed);
+        self.cluster.ledger.counts.sent.fetch_add(1, Ordering::Relaxed);
         let mut request = self
-            .world
+            .cluster
             .http
             .post(format!("http://{base}/webhooks/elevenlabs/{}", delivery.route))
             .header(signature::HEADER, signature::sign(SECRET.as_bytes(), at, &delivery.body))

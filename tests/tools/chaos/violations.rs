@@ -8,7 +8,7 @@ const KEPT: usize = 3;
 
 /// A way in which the promise can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wrong {
+pub enum Violation {
     /// A subscriber did not get an event, or the log has a hole.
     Lost,
     /// A subscriber got an event twice, or the log holds a delivery twice.
@@ -27,7 +27,7 @@ pub enum Wrong {
     Answer,
     /// A request was refused that should have been taken.
     Refused,
-    /// A server ended by itself, or did not end when told to.
+    /// A server ended by itself, or did not end when message to.
     Died,
     /// Another program could take itself for the only one at the database.
     Unguarded,
@@ -35,7 +35,7 @@ pub enum Wrong {
     Stuck,
 }
 
-impl Wrong {
+impl Violation {
     /// All, in the table's order.
     pub const ALL: [Self; 12] = [
         Self::Lost,
@@ -74,28 +74,28 @@ impl Wrong {
 
 /// Everything found so far.
 #[derive(Debug, Default)]
-pub struct Evidence {
-    found: Mutex<BTreeMap<Wrong, (u64, Vec<String>)>>,
+pub struct Violations {
+    found: Mutex<BTreeMap<Violation, (u64, Vec<String>)>>,
 }
 
-impl Evidence {
+impl Violations {
     /// One more case.
-    pub fn add(&self, wrong: Wrong, case: impl FnOnce() -> String) {
+    pub fn add(&self, violation: Violation, case: impl FnOnce() -> String) {
         let mut found = self.found.lock().unwrap();
-        let (count, cases) = found.entry(wrong).or_default();
+        let (count, cases) = found.entry(violation).or_default();
         *count += 1;
         if cases.len() < KEPT {
             let case = case();
             // At once, so that whoever watches can look at the logs while they are warm.
-            eprintln!("{}: {case}", wrong.as_str());
+            eprintln!("{}: {case}", violation.as_str());
             cases.push(case);
         }
     }
 
     /// How many of a kind, and the first of them.
     #[must_use]
-    pub fn of(&self, wrong: Wrong) -> (u64, Vec<String>) {
-        self.found.lock().unwrap().get(&wrong).cloned().unwrap_or_default()
+    pub fn of(&self, violation: Violation) -> (u64, Vec<String>) {
+        self.found.lock().unwrap().get(&violation).cloned().unwrap_or_default()
     }
 
     /// Whether nothing was found.

@@ -1,18 +1,18 @@
-//! Sets a world up: scratch folder, database, Redis, proxies, servers.
+//! Sets a cluster up: scratch folder, database, Redis, proxies, servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::book::Book;
+use crate::cluster::Cluster;
 use crate::disk::{Disk, Fsync};
+use crate::disturbances::Disturbances;
 use crate::faults::Fault;
 use crate::flags::{Database, Flags};
-use crate::node::{Node, Recipe};
+use crate::ledger::Ledger;
+use crate::node::{LaunchSpec, Node};
 use crate::proxy::Proxy;
-use crate::weather;
-use crate::world::World;
 use callscope_tests::server::{JWT_SECRET, SECRET, admin_token};
 use callscope_tests::{Postgres, Redis};
 
@@ -23,20 +23,20 @@ const ANSWER: Duration = Duration::from_secs(3);
 ///
 /// # Panics
 /// Something it needs is not there.
-pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> World {
+pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> Cluster {
     let engine = flags.engine().expect("the flags were checked");
     let disk = if faults.contains(&Fault::Disk) { Disk::mount(dir.join("disk")) } else { None };
     let fsync = if faults.contains(&Fault::Fsync) { Fsync::compile(dir).await } else { None };
     let storage = disk.as_ref().map_or_else(|| dir.join("data"), |disk| disk.dir.join("data"));
     let preload = fsync.as_ref().map(Fsync::environment).unwrap_or_default();
     let count = usize::from(flags.nodes);
-    let mut world = World {
-        book: Book::new(seed),
-        weather: weather::Log::default(),
+    let mut cluster = Cluster {
+        ledger: Ledger::new(seed),
+        disturbances: Disturbances::default(),
         nodes: Vec::new(),
-        doors: Vec::new(),
-        to_postgres: Vec::new(),
-        to_redis: Vec::new(),
+        client_proxies: Vec::new(),
+        postgres_proxies: Vec::new(),
+        redis_proxies: Vec::new(),
         postgres: None,
         redis: None,
         file: None,
@@ -51,21 +51,21 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
         archive: Mutex::default(),
     };
     if engine == Database::Postgres {
-        world.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
+        cluster.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
     } else {
         std::fs::create_dir_all(&storage).unwrap();
-        world.file = Some(storage.join("callscope.db"));
+        cluster.file = Some(storage.join("callscope.db"));
     }
     if count > 1 {
-        world.redis = Some(Redis::start_in(dir.to_owned()).await);
+        cluster.redis = Some(Redis::start_in(dir.to_owned()).await);
     }
     for index in 0..count {
         let mut environment = environment();
-        match &world.postgres {
+        match &cluster.postgres {
             Some(postgres) => {
                 let proxy = Proxy::start(postgres.address).await;
                 environment.push(("CALLSCOPE_DATABASE_URL".into(), postgres.url(proxy.address)));
-                world.to_postgres.push(proxy);
+                cluster.postgres_proxies.push(proxy);
             }
             None => {
                 let file = storage.join("callscope.db");
@@ -73,23 +73,23 @@ pub async fn set_up(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> W
                 environment.extend(preload.clone());
             }
         }
-        if let Some(redis) = &world.redis {
+        if let Some(redis) = &cluster.redis {
             let proxy = Proxy::start(redis.address).await;
             environment.push(("CALLSCOPE_REDIS_URL".into(), format!("redis://{}", proxy.address)));
-            world.to_redis.push(proxy);
+            cluster.redis_proxies.push(proxy);
         }
-        let node = Node::new(index, Recipe { program: program(flags), environment, dir: dir.to_owned() });
-        world.doors.push(Proxy::start(node.address).await);
+        let node = Node::new(index, LaunchSpec { program: program(flags), environment, dir: dir.to_owned() });
+        cluster.client_proxies.push(Proxy::start(node.address).await);
         node.start().await;
-        world.nodes.push(node);
+        cluster.nodes.push(node);
         // One after the other: the first one makes the tables.
-        wait_for(&world.nodes[index]).await;
+        wait_until_up(&cluster.nodes[index]).await;
     }
-    world
+    cluster
 }
 
 /// Waits until a server takes connections.
-pub async fn wait_for(node: &Node) {
+pub async fn wait_until_up(node: &Node) {
     for _ in 0..600 {
         if tokio::net::TcpStream::connect(node.address).await.is_ok() {
             return;

@@ -16,7 +16,7 @@ const SMALL_BUFFER: u32 = 8 * 1024;
 /// A message, as far as a follower reads it.
 #[derive(Debug, Deserialize)]
 #[allow(missing_docs, reason = "the protocol's own fields")]
-pub struct Told {
+pub struct ServerMessage {
     pub r#type: String,
     pub seq: Option<i64>,
     pub cursor: Option<String>,

@@ -10,31 +10,31 @@ use fastrand::Rng;
 
 use callscope_tests::{Postgres, Redis};
 
-use crate::book::Book;
 use crate::disk::{Disk, Fsync};
+use crate::disturbances::Disturbances;
+use crate::ledger::Ledger;
 use crate::node::Node;
 use crate::proxy::Proxy;
-use crate::track::Track;
-use crate::weather;
+use crate::subscription::Subscription;
 
 /// One in so many requests and connections goes through the node's proxy.
 const PROXIED: u8 = 3;
 
 /// See the module.
 #[derive(Debug)]
-pub struct World {
+pub struct Cluster {
     /// What was said.
-    pub book: Book,
+    pub ledger: Ledger,
     /// What was disturbed, and how late events came.
-    pub weather: weather::Log,
+    pub disturbances: Disturbances,
     /// The servers.
     pub nodes: Vec<Node>,
     /// For each server: what its clients' connections may go through.
-    pub doors: Vec<Proxy>,
+    pub client_proxies: Vec<Proxy>,
     /// For each server: what its connections to PostgreSQL go through.
-    pub to_postgres: Vec<Proxy>,
+    pub postgres_proxies: Vec<Proxy>,
     /// For each server: what its connections to Redis go through.
-    pub to_redis: Vec<Proxy>,
+    pub redis_proxies: Vec<Proxy>,
     /// The database, where it is one of its own.
     pub postgres: Option<Postgres>,
     /// Joins several servers.
@@ -58,10 +58,10 @@ pub struct World {
     /// The heads of all logs by the calls' numbers, once nothing is added to them any more.
     pub heads: OnceLock<HashMap<usize, i64>>,
     /// Subscriptions that came to their end.
-    pub archive: Mutex<Vec<Track>>,
+    pub archive: Mutex<Vec<Subscription>>,
 }
 
-impl World {
+impl Cluster {
     /// Whether no call begins any more.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -81,20 +81,20 @@ impl World {
     }
 
     /// A server to ask, and where: at its own port or through its proxy.
-    pub fn door(&self, rng: &mut Rng) -> (&Node, SocketAddr) {
+    pub fn pick_node(&self, rng: &mut Rng) -> (&Node, SocketAddr) {
         let at = rng.usize(..self.nodes.len());
         let proxied = rng.u8(..PROXIED) == 0;
-        (&self.nodes[at], if proxied { self.doors[at].address } else { self.nodes[at].address })
+        (&self.nodes[at], if proxied { self.client_proxies[at].address } else { self.nodes[at].address })
     }
 
     /// Where to connect to.
     pub fn socket(&self, rng: &mut Rng) -> SocketAddr {
-        self.door(rng).1
+        self.pick_node(rng).1
     }
 
     /// Keeps subscriptions for the check.
-    pub fn archive(&self, tracks: impl IntoIterator<Item = Track>) {
-        self.archive.lock().unwrap().extend(tracks);
+    pub fn archive(&self, subscriptions: impl IntoIterator<Item = Subscription>) {
+        self.archive.lock().unwrap().extend(subscriptions);
     }
 
     /// Ends every process that was started.

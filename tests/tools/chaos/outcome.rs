@@ -5,19 +5,19 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use crate::evidence::Wrong;
+use crate::cluster::Cluster;
+use crate::disturbances::Staleness;
 use crate::faults::Fault;
 use crate::flags::Flags;
 use crate::schedule::Schedule;
-use crate::weather::Staleness;
-use crate::world::World;
+use crate::violations::Violation;
 
 /// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
     /// Each line of the table: its name, and its value.
     rows: Vec<(String, Value)>,
-    evidence: Vec<(Wrong, u64, Vec<String>)>,
+    violations: Vec<(Violation, u64, Vec<String>)>,
     repeat: String,
 }
 
@@ -29,10 +29,10 @@ impl Outcome {
         seed: u64,
         seconds: (u64, u64),
         schedule: &Schedule,
-        world: &World,
+        cluster: &Cluster,
         events: usize,
     ) -> Self {
-        let counts = &world.book.counts;
+        let counts = &cluster.ledger.counts;
         let count = |counter: &std::sync::atomic::AtomicU64| json!(counter.load(Ordering::Relaxed));
         let mut rows: Vec<(String, Value)> = vec![
             ("seed".into(), json!(seed)),
@@ -45,8 +45,8 @@ impl Outcome {
         for fault in schedule.faults.iter().filter(|fault| **fault != Fault::Kill) {
             let value = match done.get(fault) {
                 Some(count) => json!(count),
-                None if fault.applies(world) => json!(0),
-                None if is_elsewhere(*fault, world) => continue,
+                None if fault.is_applicable(cluster) => json!(0),
+                None if is_elsewhere(*fault, cluster) => continue,
                 None => json!("not possible here"),
             };
             rows.push((format!("  {}", fault.as_str()), value));
@@ -54,38 +54,38 @@ impl Outcome {
         let closes: serde_json::Map<String, Value> =
             counts.closes.lock().unwrap().iter().map(|(code, count)| (code.to_string(), json!(count))).collect();
         rows.extend([
-            ("calls".into(), json!(world.book.begun().len())),
+            ("calls".into(), json!(cluster.ledger.begun().len())),
             ("requests sent".into(), count(&counts.sent)),
             ("deliveries acknowledged".into(), count(&counts.acknowledged)),
             ("  sent again on purpose".into(), count(&counts.resent)),
             ("events in the logs".into(), json!(events)),
-            ("subscriptions".into(), json!(world.archive.lock().unwrap().len())),
+            ("subscriptions".into(), json!(cluster.archive.lock().unwrap().len())),
             ("events to subscribers".into(), count(&counts.received)),
             ("connections of subscribers".into(), count(&counts.connections)),
             ("  closed with".into(), Value::Object(closes)),
             ("merges told to subscribers".into(), count(&counts.merges)),
         ]);
-        let found: Vec<_> = Wrong::ALL
+        let found: Vec<_> = Violation::ALL
             .into_iter()
-            .map(|wrong| {
-                let (count, cases) = world.book.evidence.of(wrong);
-                (wrong, count, cases)
+            .map(|violation| {
+                let (count, cases) = cluster.ledger.violations.of(violation);
+                (violation, count, cases)
             })
             .collect();
-        rows.extend(found.iter().map(|(wrong, count, _)| (wrong.as_str().to_owned(), json!(count))));
-        let (fair, no_redis) = world.weather.staleness();
+        rows.extend(found.iter().map(|(violation, count, _)| (violation.as_str().to_owned(), json!(count))));
+        let (fair, no_redis) = cluster.disturbances.staleness();
         rows.push(("staleness, ms".into(), staleness(fair)));
-        if world.redis.is_some() {
+        if cluster.redis.is_some() {
             rows.push(("  while Redis is away".into(), staleness(no_redis)));
         }
-        let evidence = found.into_iter().filter(|(_, count, _)| *count > 0).collect();
-        Self { rows, evidence, repeat: flags.repeat(seed) }
+        let violations = found.into_iter().filter(|(_, count, _)| *count > 0).collect();
+        Self { rows, violations, repeat: flags.repeat(seed) }
     }
 
     /// Whether the promise held.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.evidence.is_empty()
+        self.violations.is_empty()
     }
 
     /// As a table, with the evidence below it.
@@ -96,8 +96,8 @@ impl Outcome {
         for (name, value) in &self.rows {
             let _ = writeln!(table, "{name:width$}  {}", plain(value));
         }
-        for (wrong, count, cases) in &self.evidence {
-            let _ = writeln!(table, "\n{} ({count}):", wrong.as_str());
+        for (violation, count, cases) in &self.violations {
+            let _ = writeln!(table, "\n{} ({count}):", violation.as_str());
             for case in cases {
                 let _ = writeln!(table, "  {}", case.replace('\n', "\n    "));
             }
@@ -113,15 +113,16 @@ impl Outcome {
         let rows: serde_json::Map<String, Value> =
             self.rows.iter().map(|(name, value)| (name.trim().to_owned(), value.clone())).collect();
         let evidence: serde_json::Map<String, Value> =
-            self.evidence.iter().map(|(wrong, _, cases)| (wrong.as_str().to_owned(), json!(cases))).collect();
+            self.violations.iter().map(|(violation, _, cases)| (violation.as_str().to_owned(), json!(cases))).collect();
         json!({"good": self.is_good(), "repeat": self.repeat, "rows": rows, "evidence": evidence})
     }
 }
 
 /// Whether the fault belongs to a service that this run does without.
-fn is_elsewhere(fault: Fault, world: &World) -> bool {
+fn is_elsewhere(fault: Fault, cluster: &Cluster) -> bool {
     let name = fault.as_str();
-    (name.starts_with("postgres") && world.postgres.is_none()) || (name.starts_with("redis") && world.redis.is_none())
+    (name.starts_with("postgres") && cluster.postgres.is_none())
+        || (name.starts_with("redis") && cluster.redis.is_none())
 }
 
 fn staleness(staleness: Staleness) -> Value {

@@ -12,7 +12,7 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// A disturbance that makes events late without being the server's fault, or that the table counts apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum Disturbance {
     /// Something an event has to pass through stands still or is slow.
     Rough,
     /// Redis is away: servers hear of each other's events only by comparing heads.
@@ -21,8 +21,8 @@ pub enum Weather {
 
 /// Disturbances and samples of one run.
 #[derive(Debug, Default)]
-pub struct Log {
-    spells: Mutex<Vec<(Weather, Instant, Option<Instant>)>>,
+pub struct Disturbances {
+    periods: Mutex<Vec<(Disturbance, Instant, Option<Instant>)>>,
     samples: Mutex<Vec<(Instant, Instant)>>,
 }
 
@@ -41,23 +41,23 @@ pub struct Staleness {
 
 /// A disturbance that goes on until it is dropped.
 #[derive(Debug)]
-pub struct Spell<'l> {
-    log: &'l Log,
+pub struct DisturbanceGuard<'l> {
+    log: &'l Disturbances,
     at: usize,
 }
 
-impl Drop for Spell<'_> {
+impl Drop for DisturbanceGuard<'_> {
     fn drop(&mut self) {
-        self.log.spells.lock().unwrap()[self.at].2 = Some(Instant::now());
+        self.log.periods.lock().unwrap()[self.at].2 = Some(Instant::now());
     }
 }
 
-impl Log {
+impl Disturbances {
     /// A disturbance begins.
-    pub fn begin(&self, weather: Weather) -> Spell<'_> {
-        let mut spells = self.spells.lock().unwrap();
-        spells.push((weather, Instant::now(), None));
-        Spell { log: self, at: spells.len() - 1 }
+    pub fn begin(&self, disturbance: Disturbance) -> DisturbanceGuard<'_> {
+        let mut periods = self.periods.lock().unwrap();
+        periods.push((disturbance, Instant::now(), None));
+        DisturbanceGuard { log: self, at: periods.len() - 1 }
     }
 
     /// A connected subscriber got at `received` what was acknowledged at `acknowledged`.
@@ -68,10 +68,10 @@ impl Log {
         }
     }
 
-    /// Staleness in fair weather, and while Redis was away.
+    /// Staleness in undisturbed times, and while Redis was away.
     #[must_use]
     pub fn staleness(&self) -> (Staleness, Staleness) {
-        let (rough, away) = (self.times_of(Weather::Rough), self.times_of(Weather::NoRedis));
+        let (rough, away) = (self.times_of(Disturbance::Rough), self.times_of(Disturbance::NoRedis));
         let (mut fair, mut no_redis) = (Vec::new(), Vec::new());
         for sample in self.samples.lock().unwrap().iter() {
             let millis = sample.1.saturating_duration_since(sample.0).as_millis();
@@ -84,9 +84,9 @@ impl Log {
     }
 
     /// The times of such disturbances with what each left behind, in order, none overlapping the next.
-    fn times_of(&self, weather: Weather) -> Vec<(Instant, Instant)> {
+    fn times_of(&self, disturbance: Disturbance) -> Vec<(Instant, Instant)> {
         let mut times: Vec<(Instant, Instant)> = Vec::new();
-        for (_, begin, end) in self.spells.lock().unwrap().iter().filter(|(kind, ..)| *kind == weather) {
+        for (_, begin, end) in self.periods.lock().unwrap().iter().filter(|(kind, ..)| *kind == disturbance) {
             let end = end.unwrap_or_else(Instant::now) + AFTERMATH;
             match times.last_mut() {
                 Some(last) if *begin <= last.1 => last.1 = last.1.max(end),

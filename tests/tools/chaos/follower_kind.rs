@@ -2,7 +2,7 @@
 
 /// What a follower does with its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FollowerKind {
     /// Follows a running call.
     Live,
     /// Replays ended calls.
@@ -17,7 +17,7 @@ pub enum Kind {
     Many,
 }
 
-impl Kind {
+impl FollowerKind {
     /// The kinds, as often as they come.
     pub const MIX: [Self; 10] = [
         Self::Live,

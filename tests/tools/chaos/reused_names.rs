@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check;
-use crate::evidence::Wrong;
-use crate::link::{Told, connect, send};
-use crate::world::World;
+use crate::cluster::Cluster;
+use crate::socket::{ServerMessage, connect, send};
+use crate::violations::Violation;
 use callscope_tests::Socket;
 use callscope_tests::server::{SECRET, now};
 
@@ -27,40 +27,43 @@ const TICK: Duration = Duration::from_millis(200);
 type Last = watch::Receiver<Option<i64>>;
 
 /// Name after name until the run closes.
-pub async fn live_again(world: Arc<World>, number: usize, mut rng: Rng) {
+pub async fn reuse_names(cluster: Arc<Cluster>, number: usize, mut rng: Rng) {
     let mut count = 0;
-    while !world.is_closing() {
+    while !cluster.is_closing() {
         let name = format!("EL_again{number}_{count}");
         count += 1;
         let (tell, last) = watch::channel(None);
-        let follower = Follower::new(&world, name.clone(), rng.fork());
-        tokio::join!(speak(&world, &name, &mut rng, tell), follower.follow(last));
+        let follower = Follower::new(&cluster, name.clone(), rng.fork());
+        tokio::join!(speak(&cluster, &name, &mut rng, tell), follower.follow(last));
     }
 }
 
 /// Several lives of a name, each spoken and deleted, but for the last one.
-async fn speak(world: &World, name: &str, rng: &mut Rng, tell: watch::Sender<Option<i64>>) {
+async fn speak(cluster: &Cluster, name: &str, rng: &mut Rng, tell: watch::Sender<Option<i64>>) {
     let lives = rng.usize(2..5);
     for life in 0..lives {
         let texts: Vec<String> = (0..rng.usize(1..8)).map(|turn| format!("{name} life {life} turn {turn}")).collect();
         for text in &texts {
             sleep(Duration::from_millis(rng.u64(0..120))).await;
-            post(world, name, text, rng).await;
+            post(cluster, name, text, rng).await;
         }
         if life + 1 < lives {
-            delete(world, name, rng).await;
+            delete(cluster, name, rng).await;
             continue;
         }
-        let Some(log) = check::fetch(world, name).await else {
-            world
-                .book
-                .evidence
-                .add(Wrong::Missing, || format!("{name} has no log after its last life was acknowledged"));
+        let Some(log) = check::fetch(cluster, name).await else {
+            cluster
+                .ledger
+                .violations
+                .add(Violation::Missing, || format!("{name} has no log after its last life was acknowledged"));
             break;
         };
         for text in &texts {
             if !log.frames.iter().any(|frame| frame.contains(&format!("\"{text}\""))) {
-                world.book.evidence.add(Wrong::Missing, || format!("{name}: acknowledged and not in its log: {text}"));
+                cluster
+                    .ledger
+                    .violations
+                    .add(Violation::Missing, || format!("{name}: acknowledged and not in its log: {text}"));
             }
         }
         let _ = tell.send(i64::try_from(log.frames.len()).ok());
@@ -68,12 +71,12 @@ async fn speak(world: &World, name: &str, rng: &mut Rng, tell: watch::Sender<Opt
 }
 
 /// Says a turn until it is acknowledged.
-async fn post(world: &World, name: &str, text: &str, rng: &mut Rng) {
+async fn post(cluster: &Cluster, name: &str, text: &str, rng: &mut Rng) {
     let body = json!({"call_sid": name, "speaker": "user", "message": text, "turn_id": text}).to_string();
     loop {
-        let (node, address) = world.door(rng);
+        let (node, address) = cluster.pick_node(rng);
         let life = node.life();
-        let sent = world
+        let sent = cluster
             .http
             .post(format!("http://{address}/webhooks/elevenlabs/transcription"))
             .header(signature::HEADER, signature::sign(SECRET.as_bytes(), now(), body.as_bytes()))
@@ -82,18 +85,21 @@ async fn post(world: &World, name: &str, text: &str, rng: &mut Rng) {
         match sent.await.map(|answer| answer.status().as_u16()) {
             Ok(201) => return node.served(life),
             Ok(status) if status < 429 => {
-                return world.book.evidence.add(Wrong::Refused, || format!("{name}: {text} was answered {status}"));
+                return cluster
+                    .ledger
+                    .violations
+                    .add(Violation::Refused, || format!("{name}: {text} was answered {status}"));
             }
             _ => sleep(Duration::from_millis(rng.u64(5..60))).await,
         }
     }
 }
 
-async fn delete(world: &World, name: &str, rng: &mut Rng) {
+async fn delete(cluster: &Cluster, name: &str, rng: &mut Rng) {
     loop {
-        let (_, address) = world.door(rng);
+        let (_, address) = cluster.pick_node(rng);
         let url = format!("http://{address}/api/v1/calls/{name}");
-        let sent = world.http.request(Method::DELETE, url).bearer_auth(&world.token).send();
+        let sent = cluster.http.request(Method::DELETE, url).bearer_auth(&cluster.token).send();
         // 404: an earlier try came through, and its answer did not.
         if let Ok(204 | 404) = sent.await.map(|answer| answer.status().as_u16()) {
             return;
@@ -104,7 +110,7 @@ async fn delete(world: &World, name: &str, rng: &mut Rng) {
 
 /// Follows a name through its lives, with nothing but the last cursor it saw.
 struct Follower<'w> {
-    world: &'w World,
+    cluster: &'w Cluster,
     name: String,
     rng: Rng,
     place: Option<String>,
@@ -117,8 +123,8 @@ struct Follower<'w> {
 }
 
 impl<'w> Follower<'w> {
-    fn new(world: &'w World, name: String, rng: Rng) -> Self {
-        Self { world, name, rng, place: None, life: None, seq: 0, past: Vec::new(), is_done: false }
+    fn new(cluster: &'w Cluster, name: String, rng: Rng) -> Self {
+        Self { cluster, name, rng, place: None, life: None, seq: 0, past: Vec::new(), is_done: false }
     }
 
     async fn follow(mut self, last: Last) {
@@ -129,18 +135,18 @@ impl<'w> Follower<'w> {
                 if Instant::now() > deadline {
                     let (name, life, seq) = (&self.name, self.life, self.seq);
                     return self
-                        .world
-                        .book
-                        .evidence
-                        .add(Wrong::Lost, || format!("{name}: at seq {seq} of {life:?}, not {head}"));
+                        .cluster
+                        .ledger
+                        .violations
+                        .add(Violation::Lost, || format!("{name}: at seq {seq} of {life:?}, not {head}"));
                 }
             } else if last.has_changed().is_err() {
                 // The speaker gave up, and said why.
                 return;
             }
-            let address = self.world.socket(&mut self.rng);
-            if let Some(mut socket) = connect(address, &self.world.token, false).await {
-                self.world.book.counts.connections.fetch_add(1, Ordering::Relaxed);
+            let address = self.cluster.socket(&mut self.rng);
+            if let Some(mut socket) = connect(address, &self.cluster.token, false).await {
+                self.cluster.ledger.counts.connections.fetch_add(1, Ordering::Relaxed);
                 self.connection(&mut socket, &last).await;
             }
             sleep(Duration::from_millis(self.rng.u64(5..60))).await;
@@ -164,7 +170,7 @@ impl<'w> Follower<'w> {
             match timeout(TICK, socket.next()).await {
                 Ok(Err(_)) => return,
                 Ok(Ok(text)) => {
-                    if let Some(request) = self.told(&text) {
+                    if let Some(request) = self.receive(&text) {
                         send(socket, &request).await;
                     }
                 }
@@ -183,19 +189,21 @@ impl<'w> Follower<'w> {
     }
 
     /// Takes a message in; says what is to be asked for because of it.
-    fn told(&mut self, text: &str) -> Option<Value> {
-        let told: Told = serde_json::from_str(text).ok()?;
-        match told.r#type.as_str() {
-            "transcription" => self.event(&told, text),
-            "subscription_confirmed" => self.confirmed(&told, text),
+    fn receive(&mut self, text: &str) -> Option<Value> {
+        let message: ServerMessage = serde_json::from_str(text).ok()?;
+        match message.r#type.as_str() {
+            "transcription" => self.event(&message, text),
+            "subscription_confirmed" => self.confirmed(&message, text),
             "error" => {
                 // Deleted, or a cursor of a life that is over: from the start of what the name leads to now.
-                let is_fair =
-                    matches!(told.code.as_deref(), Some("CALL_NOT_FOUND" | "CURSOR_INVALID" | "SUBSCRIPTION_FAILED"));
+                let is_fair = matches!(
+                    message.code.as_deref(),
+                    Some("CALL_NOT_FOUND" | "CURSOR_INVALID" | "SUBSCRIPTION_FAILED")
+                );
                 if !is_fair {
-                    self.world.book.evidence.add(Wrong::Refused, || format!("{}: {text:.300}", self.name));
+                    self.cluster.ledger.violations.add(Violation::Refused, || format!("{}: {text:.300}", self.name));
                 }
-                if told.code.as_deref() != Some("SUBSCRIPTION_FAILED") {
+                if message.code.as_deref() != Some("SUBSCRIPTION_FAILED") {
                     self.place = None;
                 }
                 return Some(self.request());
@@ -207,54 +215,54 @@ impl<'w> Follower<'w> {
 
     fn begin(&mut self, life: uuid::Uuid, seq: i64) {
         if self.past.contains(&life) {
-            self.world
-                .book
-                .evidence
-                .add(Wrong::Disordered, || format!("{}: back to a life that is over: {life}", self.name));
+            self.cluster
+                .ledger
+                .violations
+                .add(Violation::Disordered, || format!("{}: back to a life that is over: {life}", self.name));
         }
         self.past.extend(self.life.replace(life));
         self.seq = seq;
     }
 
-    fn confirmed(&mut self, told: &Told, text: &str) {
-        let (Some(life), Some(cursor)) = (told.call_id, told.cursor.clone()) else { return };
+    fn confirmed(&mut self, message: &ServerMessage, text: &str) {
+        let (Some(life), Some(cursor)) = (message.call_id, message.cursor.clone()) else { return };
         let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
         if self.life != Some(life) {
             self.begin(life, place);
             if place != 0 {
-                self.world
-                    .book
-                    .evidence
-                    .add(Wrong::Lost, || format!("{}: a new life begins at {place}: {text:.300}", self.name));
+                self.cluster
+                    .ledger
+                    .violations
+                    .add(Violation::Lost, || format!("{}: a new life begins at {place}: {text:.300}", self.name));
             }
         } else if self.place.is_none() && place == 0 {
             // Asked for from the start again.
             self.seq = 0;
         } else if place != self.seq {
-            self.world
-                .book
-                .evidence
-                .add(Wrong::Misplaced, || format!("{} stands at {}: {text:.300}", self.name, self.seq));
+            self.cluster
+                .ledger
+                .violations
+                .add(Violation::Misplaced, || format!("{} stands at {}: {text:.300}", self.name, self.seq));
         }
         self.place = Some(cursor);
     }
 
-    fn event(&mut self, told: &Told, text: &str) {
-        let (Some(life), Some(seq)) = (told.call_id, told.seq) else { return };
-        self.world.book.counts.received.fetch_add(1, Ordering::Relaxed);
+    fn event(&mut self, message: &ServerMessage, text: &str) {
+        let (Some(life), Some(seq)) = (message.call_id, message.seq) else { return };
+        self.cluster.ledger.counts.received.fetch_add(1, Ordering::Relaxed);
         if self.life != Some(life) {
-            self.world
-                .book
-                .evidence
-                .add(Wrong::Alien, || format!("{} follows {:?}: {text:.300}", self.name, self.life));
+            self.cluster
+                .ledger
+                .violations
+                .add(Violation::Alien, || format!("{} follows {:?}: {text:.300}", self.name, self.life));
             self.begin(life, seq - 1);
         }
         if seq != self.seq + 1 {
-            let wrong = if seq <= self.seq { Wrong::Doubled } else { Wrong::Lost };
-            self.world
-                .book
-                .evidence
-                .add(wrong, || format!("{}: expected seq {}: {text:.300}", self.name, self.seq + 1));
+            let violation = if seq <= self.seq { Violation::Doubled } else { Violation::Lost };
+            self.cluster
+                .ledger
+                .violations
+                .add(violation, || format!("{}: expected seq {}: {text:.300}", self.name, self.seq + 1));
         }
         self.seq = seq;
         self.place = Cursor::of_message(text).map(str::to_owned);

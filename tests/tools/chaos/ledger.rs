@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::evidence::{Evidence, Wrong};
 use crate::plan::Plan;
+use crate::violations::{Violation, Violations};
 
 /// Calls that are planned ahead of those going on, so that somebody can wait for them.
 const AHEAD: usize = 6;
@@ -54,7 +54,7 @@ pub struct Sent {
 
 /// One call's page.
 #[derive(Debug)]
-pub struct CallBook {
+pub struct CallLedger {
     /// What was to be said.
     pub plan: Plan,
     /// By text; the call's result by its summary.
@@ -64,7 +64,7 @@ pub struct CallBook {
     ended: AtomicBool,
 }
 
-impl CallBook {
+impl CallLedger {
     pub(super) fn new(plan: Plan) -> Self {
         Self { plan, sent: Mutex::default(), known: Mutex::default(), ended: AtomicBool::new(false) }
     }
@@ -76,13 +76,13 @@ impl CallBook {
     }
 
     /// Notes a 2xx; says whether it was the first. A repeat must be answered like the first.
-    pub fn acknowledge(&self, text: &str, status: u16, json: Value, evidence: &Evidence) -> bool {
+    pub fn acknowledge(&self, text: &str, status: u16, json: Value, violations: &Violations) -> bool {
         let at = Instant::now();
         let mut sent = self.sent.lock().unwrap();
         let sent = sent.get_mut(text).expect("what is acknowledged was sent");
         if let Some(first) = &sent.acknowledged {
             if first.status != status || first.json != json {
-                evidence.add(Wrong::Answer, || {
+                violations.add(Violation::Answer, || {
                     format!("{:.60}: first {} {}, then {status} {json}", text, first.status, first.json)
                 });
             }
@@ -135,48 +135,48 @@ impl CallBook {
 
 /// All calls of a run.
 #[derive(Debug)]
-pub struct Book {
+pub struct Ledger {
     seed: u64,
-    calls: Mutex<Vec<Arc<CallBook>>>,
+    calls: Mutex<Vec<Arc<CallLedger>>>,
     begun: AtomicUsize,
     /// What went wrong.
-    pub evidence: Evidence,
+    pub violations: Violations,
     /// For the table.
     pub counts: Counts,
 }
 
-impl Book {
+impl Ledger {
     /// An empty one.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let calls = (0..AHEAD).map(|index| Arc::new(CallBook::new(Plan::new(seed, index)))).collect();
+        let calls = (0..AHEAD).map(|index| Arc::new(CallLedger::new(Plan::new(seed, index)))).collect();
         Self {
             seed,
             calls: Mutex::new(calls),
             begun: AtomicUsize::new(0),
-            evidence: Evidence::default(),
+            violations: Violations::default(),
             counts: Counts::default(),
         }
     }
 
     /// The next call to be made.
-    pub fn begin(&self) -> Arc<CallBook> {
+    pub fn begin(&self) -> Arc<CallLedger> {
         let mut calls = self.calls.lock().unwrap();
         let index = self.begun.fetch_add(1, Ordering::SeqCst);
         let next = calls.len();
-        calls.push(Arc::new(CallBook::new(Plan::new(self.seed, next))));
+        calls.push(Arc::new(CallLedger::new(Plan::new(self.seed, next))));
         Arc::clone(&calls[index])
     }
 
     /// Calls that were begun.
     #[must_use]
-    pub fn begun(&self) -> Vec<Arc<CallBook>> {
+    pub fn begun(&self) -> Vec<Arc<CallLedger>> {
         self.calls.lock().unwrap()[..self.begun.load(Ordering::SeqCst)].to_vec()
     }
 
     /// The newest calls, planned ones included.
     #[must_use]
-    pub fn newest(&self, count: usize) -> Vec<Arc<CallBook>> {
+    pub fn newest(&self, count: usize) -> Vec<Arc<CallLedger>> {
         let calls = self.calls.lock().unwrap();
         calls[calls.len().saturating_sub(count)..].to_vec()
     }
