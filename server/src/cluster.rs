@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::store::nodes::NodeRow;
-use crate::store::{Appender, Store};
+use crate::store::{LogWriter, Store};
 use bus::Said;
 
 /// This process among its peers; cheap to clone.
@@ -69,7 +69,7 @@ pub struct Counted {
     /// Knows the connections.
     pub hub: Hub,
     /// Knows the queue of writes.
-    pub appender: Appender,
+    pub log_writer: LogWriter,
     /// Knows who was refused.
     pub ingest: Arc<Ingest>,
 }

@@ -33,7 +33,7 @@ use crate::ingest::naming::Links;
 use crate::live::Hub;
 use crate::live::session::Timing;
 use crate::readiness::Readiness;
-use crate::store::{Appender, Store};
+use crate::store::{LogWriter, Store};
 use crate::transport::bodies::Budget;
 use crate::transport::connections::Connections;
 
@@ -45,7 +45,7 @@ pub struct App {
     /// Reads.
     pub store: Store,
     /// Writes.
-    pub appender: Appender,
+    pub log_writer: LogWriter,
     /// Takes webhooks in.
     pub ingest: Arc<Ingest>,
     /// Makes the links of registered calls.

@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::log::turn_hash;
-use crate::log::{Answer, Change, Delivery, Key, Op, Outcome, Route, Sameness, key, key_at, new_id};
-use crate::store::{Appender, StoreError};
+use crate::log::{Answer, Change, Delivery, DedupHash, Operation, Outcome, Route, DedupKey, dedup_hash, dedup_hash_at, new_id};
+use crate::store::{LogWriter, StoreError};
 use naming::Naming;
 use refusals::Refusals;
 pub use replay::Replay;
@@ -69,7 +69,7 @@ pub enum Refused {
 pub struct Ingest {
     checker: Arc<Checker>,
     naming: Arc<Naming>,
-    appender: Appender,
+    log_writer: LogWriter,
     refusals: Refusals,
     large: Semaphore,
 }
@@ -77,10 +77,10 @@ pub struct Ingest {
 impl Ingest {
     /// A way in that believes what `checker` believes, and lets calls be named as `naming` says.
     #[must_use]
-    pub fn new(checker: Checker, naming: Naming, appender: Appender) -> Self {
+    pub fn new(checker: Checker, naming: Naming, log_writer: LogWriter) -> Self {
         let checker = Arc::new(checker);
         let refusals = Refusals::new(Arc::clone(&checker));
-        Self { checker, naming: Arc::new(naming), appender, refusals, large: Semaphore::new(LARGE_AT_ONCE) }
+        Self { checker, naming: Arc::new(naming), log_writer, refusals, large: Semaphore::new(LARGE_AT_ONCE) }
     }
 
     /// The attempts that did not verify: the newest of them, and how many there were.
@@ -120,7 +120,7 @@ impl Ingest {
                 return Err(Refused::Unverified(unverified));
             }
         };
-        match self.appender.submit_in(Op::Deliver(Box::new(delivery)), room).await {
+        match self.log_writer.submit_in(Operation::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
             Ok(_) => Err(Refused::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
             Err(error) => Err(Refused::Store(error)),
@@ -159,7 +159,7 @@ pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, 
         Err(rejected) => (None, *rejected),
     };
     let body_hash = Sha256::digest(&incoming.body).into();
-    let sameness = sameness(&incoming, &change, received_at, signed_at);
+    let dedup_key = dedup_key(&incoming, &change, received_at, signed_at);
     Delivery {
         delivery_id: new_id(received_at),
         route: incoming.route,
@@ -168,19 +168,19 @@ pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, 
         headers: headers::kept(&incoming.headers),
         body_hash,
         idempotency_key: idempotency_key(&incoming, &change),
-        sameness,
+        dedup_key,
         change,
         remote_addr: incoming.remote_addr,
         body: incoming.body,
     }
 }
 
-/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other sameness, never in its place: it is
+/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other dedup_key, never in its place: it is
 /// not signed, so it cannot make two of one.
-fn idempotency_key(incoming: &Incoming, change: &Change) -> Option<Key> {
+fn idempotency_key(incoming: &Incoming, change: &Change) -> Option<DedupHash> {
     let own = incoming.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
     let is_kept = !matches!(change, Change::Rejected { .. });
-    is_kept.then(|| key(&[b"idempotency", incoming.route.as_str().as_bytes(), own.as_bytes()]))
+    is_kept.then(|| dedup_hash(&[b"idempotency", incoming.route.as_str().as_bytes(), own.as_bytes()]))
 }
 
 /// The body as JSON that a strict parser takes, where it is any.
@@ -207,26 +207,26 @@ fn said(incoming: &Incoming) -> Result<Cow<'_, str>, Box<Change>> {
     })
 }
 
-fn sameness(incoming: &Incoming, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> Sameness {
+fn dedup_key(incoming: &Incoming, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> DedupKey {
     let (route, body) = (incoming.route.as_str().as_bytes(), incoming.body.as_slice());
     match change {
-        Change::Rejected { .. } => return Sameness::None,
+        Change::Rejected { .. } => return DedupKey::None,
         Change::Turn(turn)
             if turn.is_final
                 && let Some(turn_id) = &turn.turn_id =>
         {
-            return Sameness::Turn(turn_hash(turn.speaker, turn_id));
+            return DedupKey::Turn(turn_hash(turn.speaker, turn_id));
         }
         _ => {}
     }
     match (incoming.route, signed_at) {
-        (Route::PostCall, _) => Sameness::Content(key(&[b"content", route, body])),
+        (Route::PostCall, _) => DedupKey::Content(dedup_hash(&[b"content", route, body])),
         // Equal bytes signed at the same time have an equal signature.
-        (Route::Transcription, Some(secs)) => Sameness::Content(key_at(secs, &[b"signed", route, body])),
+        (Route::Transcription, Some(secs)) => DedupKey::Content(dedup_hash_at(secs, &[b"signed", route, body])),
         (Route::Transcription, None) => {
-            let at = |secs: i64| key_at(secs, &[b"unsigned", route, body]);
+            let at = |secs: i64| dedup_hash_at(secs, &[b"unsigned", route, body]);
             let secs = received_at.as_unix_secs();
-            Sameness::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
+            DedupKey::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
         }
     }
 }

@@ -46,7 +46,7 @@ use live::Hub;
 use readiness::Readiness;
 use settings::Settings;
 use shutdown::Drain;
-use store::{Appender, Store};
+use store::{LogWriter, Store};
 use transport::connections::{Connections, Limits};
 
 /// For each of the last writes of a server that ends.
@@ -62,7 +62,7 @@ pub struct Server {
     /// Who follows what.
     pub hub: Hub,
     store: Store,
-    appender: Appender,
+    log_writer: LogWriter,
     cluster: Cluster,
     /// The task that writes; ends when everything that could submit is gone and the queue is empty.
     writer: JoinHandle<()>,
@@ -96,24 +96,24 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         None => Broker::Local(hub.clone()),
     };
     let announcer = broker.clone();
-    let on_commit = Box::new(move |wakes| announcer.announce(wakes));
-    let (appender, writer) = Appender::start(store.clone(), settings.unknown_calls, on_commit);
+    let on_commit = Box::new(move |notifications| announcer.announce(notifications));
+    let (log_writer, writer) = LogWriter::start(store.clone(), settings.unknown_calls, on_commit);
     let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
     let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
     let links = Links::new(&settings.jwt_secrets);
     let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
-    let ingest = Arc::new(Ingest::new(checker, naming, appender.clone()));
-    let counted = Counted { hub: hub.clone(), appender: appender.clone(), ingest: Arc::clone(&ingest) };
+    let ingest = Arc::new(Ingest::new(checker, naming, log_writer.clone()));
+    let counted = Counted { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), broker.bus().cloned())));
     background.push(spawn(cluster.clone().converse(said, counted.clone())));
     if matches!(store, Store::Postgres { .. }) {
-        background.push(spawn(cluster::beat(cluster.clone(), appender.clone())));
+        background.push(spawn(cluster::beat(cluster.clone(), log_writer.clone())));
     }
     if settings.retention_days > 0 {
-        background.push(spawn(retention::run(store.clone(), appender.clone(), settings.retention_days)));
+        background.push(spawn(retention::run(store.clone(), log_writer.clone(), settings.retention_days)));
     }
     if settings.deliveries_kept.is_bounded() {
-        background.push(spawn(retention::lighten(store.clone(), appender.clone(), settings.deliveries_kept)));
+        background.push(spawn(retention::lighten(store.clone(), log_writer.clone(), settings.deliveries_kept)));
     }
     let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
     let connections = Connections::new(limits(settings));
@@ -128,12 +128,12 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         answers: http::large_answers::Answers::default(),
         budget: budget.clone(),
         max_post_call: settings.max_post_call_mib << 20,
-        readiness: Readiness::new(cluster.clone(), store.clone(), appender.clone(), hub.clone()),
+        readiness: Readiness::new(cluster.clone(), store.clone(), log_writer.clone(), hub.clone()),
         counted,
         cluster: cluster.clone(),
         hub: hub.clone(),
         store: store.clone(),
-        appender: appender.clone(),
+        log_writer: log_writer.clone(),
     };
     let (bound, listening) = oneshot::channel();
     let bound = parking_lot::Mutex::new(Some(bound));
@@ -167,7 +167,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             Box::pin(async {})
         }));
     let (address, drain) = (settings.listen(), settings.drain);
-    Ok((Server { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper }, listening))
+    Ok((Server { rocket, hub, store, log_writer, cluster, writer, background, link, address, drain, reaper }, listening))
 }
 
 /// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
@@ -212,7 +212,7 @@ impl Server {
     /// # Errors
     /// The address could not be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
-        let Self { rocket, hub, store, appender, cluster, writer, background, link, address, drain, reaper } = self;
+        let Self { rocket, hub, store, log_writer, cluster, writer, background, link, address, drain, reaper } = self;
         let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
         let shutdown = rocket.shutdown();
         spawn(async move {
@@ -236,10 +236,10 @@ impl Server {
         }
         if matches!(store, Store::Postgres { .. }) {
             // Else the others take a while to see that it is gone.
-            let _ = timeout(FAREWELL, cluster.leave(&appender)).await;
+            let _ = timeout(FAREWELL, cluster.leave(&log_writer)).await;
         }
         // The last handles of the write path go with these; then the queue runs empty.
-        drop(appender);
+        drop(log_writer);
         let _ = timeout(FAREWELL, writer).await;
         if let Some((bus, task)) = link {
             let _ = timeout(FAREWELL, bus.flush()).await;

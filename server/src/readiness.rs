@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 use crate::live::Hub;
 use crate::live::probe::{CALL, Probe};
-use crate::store::{Appender, Store, StoreError};
+use crate::store::{LogWriter, Store, StoreError};
 
 /// For each check to come through.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_millis(500);
 pub struct Readiness {
     cluster: Cluster,
     store: Store,
-    appender: Appender,
+    log_writer: LogWriter,
     hub: Hub,
     /// The newest probe; at most one is under way.
     newest: Arc<Mutex<Option<Started>>>,
@@ -59,8 +59,8 @@ pub struct Report {
 impl Readiness {
     /// Checks these.
     #[must_use]
-    pub fn new(cluster: Cluster, store: Store, appender: Appender, hub: Hub) -> Self {
-        Self { cluster, store, appender, hub, newest: Arc::default() }
+    pub fn new(cluster: Cluster, store: Store, log_writer: LogWriter, hub: Hub) -> Self {
+        Self { cluster, store, log_writer, hub, newest: Arc::default() }
     }
 
     /// Checks everything, within a few seconds whatever is stuck.
@@ -76,7 +76,7 @@ impl Readiness {
         let appended = progress.appended.unwrap_or(late);
         // What was not written cannot arrive, and says nothing about the way.
         let delivered = progress.delivered.unwrap_or(if appended.is_ok() { Err("stuck") } else { Err("not tried") });
-        let (waiting, room) = self.appender.load();
+        let (waiting, room) = self.log_writer.load();
         let queue = if waiting < room * 9 / 10 { Ok(()) } else { Err("nearly full") };
         let serving = if self.hub.is_draining() { Err("the server is shutting down") } else { Ok(()) };
         let is_ready = [read, appended, delivered, queue, serving].iter().all(Result::is_ok);
@@ -111,7 +111,7 @@ impl Readiness {
     /// Starts a probe in a task of its own: should it get stuck, whoever asks does not.
     fn start(&self) -> watch::Receiver<Progress> {
         let (report, progress) = watch::channel(Progress::default());
-        let Self { cluster, appender, hub, .. } = self.clone();
+        let Self { cluster, log_writer, hub, .. } = self.clone();
         spawn(async move {
             let text = Uuid::new_v4().to_string();
             // Not on a thread that serves others: where a lock is never given back, this waits for ever.
@@ -119,7 +119,7 @@ impl Readiness {
             let probe = timeout(FOLLOW_DEADLINE, follow).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
             let followed = probe.is_some().then_some((CALL, frame));
-            let appended = cluster.sign(&appender, followed).await.map_err(|error| trouble(&error));
+            let appended = cluster.sign(&log_writer, followed).await.map_err(|error| trouble(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
                 (_, None) => Err("stuck"),
@@ -160,10 +160,10 @@ mod tests {
         let hub = Hub::default();
         let broker = Broker::Local(hub.clone());
         let announcer = broker.clone();
-        let on_commit = Box::new(move |wakes| announcer.announce(wakes));
-        let (appender, _) = Appender::start(store.clone(), UnknownCalls::Create, on_commit);
+        let on_commit = Box::new(move |notifications| announcer.announce(notifications));
+        let (log_writer, _) = LogWriter::start(store.clone(), UnknownCalls::Create, on_commit);
         let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), broker);
-        Readiness::new(cluster, store, appender, hub)
+        Readiness::new(cluster, store, log_writer, hub)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

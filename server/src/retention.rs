@@ -7,9 +7,9 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::log::{Delete, Op, Outcome};
-use crate::store::deliveries::Range;
-use crate::store::{Appender, Store, StoreError};
+use crate::log::{Delete, Operation, Outcome};
+use crate::store::deliveries::DeliveryRange;
+use crate::store::{LogWriter, Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 /// Most calls deleted at once.
@@ -23,14 +23,14 @@ const LATE_MS: u128 = 300_000;
 
 /// How much of deliveries is kept; 0 sets no bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct DeliveryRetention {
     /// For so many days.
     pub days: u32,
     /// Headers and bodies of so many megabytes (2^20 bytes), the newest.
     pub megabytes: u32,
 }
 
-impl Kept {
+impl DeliveryRetention {
     /// Whether anything is to be dropped, ever.
     #[must_use]
     pub fn is_bounded(self) -> bool {
@@ -38,10 +38,10 @@ impl Kept {
     }
 }
 
-pub(crate) async fn lighten(store: Store, appender: Appender, kept: Kept) {
+pub(crate) async fn lighten(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
     let mut light = Uuid::nil();
     loop {
-        match lighten_once(&store, &appender, kept, &mut light).await {
+        match lighten_once(&store, &log_writer, kept, &mut light).await {
             Ok(0) => {}
             Ok(steps) => {
                 info!(steps, days = kept.days, megabytes = kept.megabytes, "dropped headers and bodies of deliveries")
@@ -53,15 +53,15 @@ pub(crate) async fn lighten(store: Store, appender: Appender, kept: Kept) {
 }
 
 /// Drops what goes beyond `kept`, oldest first, and remembers up to where all is light. Says in how many transactions.
-async fn lighten_once(store: &Store, appender: &Appender, kept: Kept, light: &mut Uuid) -> Result<u64, StoreError> {
+async fn lighten_once(store: &Store, log_writer: &LogWriter, kept: DeliveryRetention, light: &mut Uuid) -> Result<u64, StoreError> {
     let end = (kept.days > 0).then(|| days_ago(kept.days));
     let bytes = (kept.megabytes > 0).then(|| i64::from(kept.megabytes) << 20);
     let Some(last) = store.last_to_lighten(end, bytes, *light).await? else { return Ok(0) };
     let mut steps = 0;
     // One that was committed late may lie below what was seen to be light: ids begin with the milliseconds of their receipt.
     let mut from = Uuid::from_u128((light.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
-    while let Some(Range { first, last }) = store.next_to_lighten(from, last).await? {
-        appender.submit(Op::Lighten(Range { first, last })).await?;
+    while let Some(DeliveryRange { first, last }) = store.next_to_lighten(from, last).await? {
+        log_writer.submit(Operation::StripDeliveries(DeliveryRange { first, last })).await?;
         (from, steps) = (last, steps + 1);
         sleep(PAUSE).await;
     }
@@ -73,9 +73,9 @@ fn days_ago(days: u32) -> Timestamp {
     Timestamp::from_system_time(SystemTime::now()).plus_secs(-i64::from(days) * 86_400)
 }
 
-pub(crate) async fn run(store: Store, appender: Appender, days: u32) {
+pub(crate) async fn run(store: Store, log_writer: LogWriter, days: u32) {
     loop {
-        match once(&store, &appender, days).await {
+        match once(&store, &log_writer, days).await {
             Ok(0) => {}
             Ok(deleted) => info!(deleted, days, "deleted calls past their retention"),
             Err(error) => warn!(%error, "cannot delete calls past their retention"),
@@ -84,7 +84,7 @@ pub(crate) async fn run(store: Store, appender: Appender, days: u32) {
     }
 }
 
-async fn once(store: &Store, appender: &Appender, days: u32) -> Result<u64, StoreError> {
+async fn once(store: &Store, log_writer: &LogWriter, days: u32) -> Result<u64, StoreError> {
     let end = days_ago(days);
     let mut deleted = 0;
     loop {
@@ -96,7 +96,7 @@ async fn once(store: &Store, appender: &Appender, days: u32) -> Result<u64, Stor
         for call_id in calls {
             // Decided again within the transaction: the call may have changed, or been merged into a live one, since it was listed.
             let delete = Delete { call_id, ended_before: Some(end) };
-            if let Outcome::Done(_) = appender.submit(Op::Delete(delete)).await? {
+            if let Outcome::Done(_) = log_writer.submit(Operation::Delete(delete)).await? {
                 done += 1;
             }
         }

@@ -15,7 +15,7 @@ pub use load::{Flags, Origin, SettingsError, Shown};
 
 use crate::live::session::Timing;
 use crate::log::UnknownCalls;
-use crate::retention::Kept;
+use crate::retention::DeliveryRetention;
 use crate::shutdown::Drain;
 use crate::transport::reaper::Patience;
 
@@ -96,7 +96,7 @@ pub struct Settings {
     /// Days that ended calls are kept; 0 keeps them.
     pub retention_days: u32,
     /// How long, and how much of it, what came in is kept.
-    pub deliveries_kept: Kept,
+    pub deliveries_kept: DeliveryRetention,
     /// What to log: `tracing`'s filter.
     pub log: String,
     /// `text` or `json`.

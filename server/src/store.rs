@@ -24,7 +24,7 @@ pub mod writer;
 pub use error::StoreError;
 pub use open::{OpenError, transport_warning};
 pub use sqlite::file::PathError;
-pub use writer::{Appender, Submitted};
+pub use writer::{LogWriter, SubmitResult};
 
 use sqlx::{PgPool, SqlitePool};
 
@@ -40,7 +40,7 @@ pub enum Store {
         /// Read-only connections.
         readers: SqlitePool,
         /// Read-only connections for what is looked up at once.
-        quick: sqlite::inline_reads::QuickReaders,
+        inline: sqlite::inline_reads::InlineReaders,
         /// Makes this process the only one that uses the file, and notices that it was deleted or replaced.
         guard: sqlite::file::FileGuard,
     },
@@ -89,8 +89,8 @@ impl Store {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers, quick, guard } => {
-                quick.close();
+            Self::Sqlite { writer, readers, inline, guard } => {
+                inline.close();
                 readers.close().await;
                 // The last one to close a SQLite database moves its log into the file.
                 let last = writer.lock().await.take();

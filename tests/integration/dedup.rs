@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallStatus, Identifier, Timestamp};
-use callscope_server::log::{Op, Patch, Register, UnknownCalls, Wake};
+use callscope_server::log::{Operation, Patch, Register, UnknownCalls, Notification};
 use callscope_server::store::events::Page;
-use callscope_server::store::{Appender, Store};
+use callscope_server::store::{LogWriter, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};
 use futures_util::future::join_all;
@@ -158,11 +158,11 @@ async fn what_is_announced_is_committed() {
         let (store, url) = (database.open().await, database.url.clone());
         let own = store.clone();
         let (announced, mut heard) = mpsc::channel(16);
-        let look = move |wakes: Vec<Wake>| {
-            let calls: Vec<_> = wakes
+        let look = move |notifications: Vec<Notification>| {
+            let calls: Vec<_> = notifications
                 .into_iter()
-                .filter_map(|wake| match wake {
-                    Wake::Events { call_id, first, events } => {
+                .filter_map(|notification| match notification {
+                    Notification::EventsAppended { call_id, first, events } => {
                         Some((call_id, first + i64::try_from(events.len()).unwrap()))
                     }
                     _ => None,
@@ -190,16 +190,16 @@ async fn what_is_announced_is_committed() {
                 announced.try_send(stood).unwrap();
             }
         };
-        let (appender, _task) = Appender::start(store, UnknownCalls::Create, Box::new(look));
+        let (log_writer, _task) = LogWriter::start(store, UnknownCalls::Create, Box::new(look));
         for i in 0..3 {
             let at = Timestamp::from_unix_secs(1_790_855_000 + i).unwrap();
             let call =
                 NewCall { call_sid: Some(Identifier::parse(&format!("EL_seen_{i}")).unwrap()), ..NewCall::default() };
             let register = Register { call_id: Uuid::new_v4(), at, call };
             let id = Identifier::parse(&register.call_id.to_string()).unwrap();
-            appender.submit(Op::Register(Box::new(register))).await.unwrap();
+            log_writer.submit(Operation::Register(Box::new(register))).await.unwrap();
             let patch = CallPatch { status: Some(CallStatus::Completed), ..CallPatch::default() };
-            appender.submit(Op::Patch(Box::new(Patch { id, patch }))).await.unwrap();
+            log_writer.submit(Operation::Patch(Box::new(Patch { id, patch }))).await.unwrap();
             assert!(heard.recv().await.unwrap(), "{engine:?}: announced before it was committed");
         }
     }

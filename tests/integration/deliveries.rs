@@ -8,8 +8,8 @@ use callscope_common::Timestamp;
 use callscope_server::auth::Role;
 use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
-use callscope_server::log::{Op, Route, UnknownCalls};
-use callscope_server::store::Appender;
+use callscope_server::log::{Operation, Route, UnknownCalls};
+use callscope_server::store::LogWriter;
 use callscope_tests::server::{forged, mint, now, on_each_engine};
 use callscope_tests::{Database, Engine, Server, Subscriber, until};
 use futures_util::future::join_all;
@@ -231,14 +231,14 @@ async fn only_unlimited_admins_see_deliveries() {
 }
 
 /// Puts a webhook into the log as if it had come at that time.
-async fn received(appender: &Appender, route: Route, body: &Value, at: Timestamp) {
+async fn received(log_writer: &LogWriter, route: Route, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let incoming = Incoming { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
     let mut delivery = read(incoming, at, Some(at.as_unix_secs()), &Naming::by_links(Links::new(&[])));
     // A process never goes back with its ids; this one is of another process, long ago.
     let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
     delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));
-    appender.submit(Op::Deliver(Box::new(delivery))).await.unwrap();
+    log_writer.submit(Operation::Deliver(Box::new(delivery))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,12 +250,12 @@ async fn old_deliveries_become_light_and_stay_what_they_were() {
         let result = completed("conv_old", "long ago");
         {
             let store = database.open().await;
-            let (appender, task) = Appender::start(store.clone(), UnknownCalls::Create, Box::new(drop));
-            received(&appender, Route::Transcription, &turn, old).await;
-            received(&appender, Route::Transcription, &turn, old).await;
-            received(&appender, Route::PostCall, &result, old).await;
-            received(&appender, Route::PostCall, &json!({"no": "type"}), old).await;
-            drop(appender);
+            let (log_writer, task) = LogWriter::start(store.clone(), UnknownCalls::Create, Box::new(drop));
+            received(&log_writer, Route::Transcription, &turn, old).await;
+            received(&log_writer, Route::Transcription, &turn, old).await;
+            received(&log_writer, Route::PostCall, &result, old).await;
+            received(&log_writer, Route::PostCall, &json!({"no": "type"}), old).await;
+            drop(log_writer);
             task.await.unwrap();
             store.close().await;
         }

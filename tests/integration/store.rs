@@ -2,8 +2,8 @@
 
 use callscope_common::Timestamp;
 use callscope_common::api::NewCall;
-use callscope_server::log::{Op, Register, UnknownCalls};
-use callscope_server::store::{Appender, Store};
+use callscope_server::log::{Operation, Register, UnknownCalls};
+use callscope_server::store::{LogWriter, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};
 use serde_json::{Value, json};
@@ -120,8 +120,8 @@ async fn a_transaction_that_was_left_open_does_not_stop_the_writing() {
     let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };
     // As a transaction is left whose rollback failed too, on a disk that is gone for a moment.
     writer.lock().await.as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (appender, _task) = Appender::start(store.clone(), UnknownCalls::Create, Box::new(|_| {}));
+    let (log_writer, _task) = LogWriter::start(store.clone(), UnknownCalls::Create, Box::new(|_| {}));
     let at = Timestamp::from_unix_secs(1_790_855_000).unwrap();
     let call = Register { call_id: Uuid::new_v4(), at, call: NewCall::default() };
-    appender.submit(Op::Register(Box::new(call))).await.unwrap();
+    log_writer.submit(Operation::Register(Box::new(call))).await.unwrap();
 }

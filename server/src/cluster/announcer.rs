@@ -5,7 +5,7 @@
 
 use super::Bus;
 use crate::live::Hub;
-use crate::log::Wake;
+use crate::log::Notification;
 
 /// How announcements travel.
 #[derive(Clone, Debug)]
@@ -18,12 +18,12 @@ pub enum Broker {
 
 impl Broker {
     /// Announces what was committed, in the order of the log. Never blocks, never fails.
-    pub fn announce(&self, wakes: Vec<Wake>) {
+    pub fn announce(&self, notifications: Vec<Notification>) {
         match self {
-            Self::Local(hub) => hub.announce(wakes),
+            Self::Local(hub) => hub.announce(notifications),
             Self::Joined(hub, bus) => {
-                hub.announce(wakes.clone());
-                bus.announce(wakes);
+                hub.announce(notifications.clone());
+                bus.announce(notifications);
             }
         }
     }

@@ -21,7 +21,7 @@ use super::message::{Body, Word, call_of, decode, encode};
 use super::redis::{OnPush, Pushed, Redis, address};
 use super::seal::{Forged, Seal};
 use crate::live::Hub;
-use crate::log::Wake;
+use crate::log::Notification;
 use crate::settings::Secret;
 use crate::telemetry::refusals;
 
@@ -98,7 +98,7 @@ pub struct Counters {
 }
 
 enum Outgoing {
-    Wakes(Vec<Wake>),
+    Wakes(Vec<Notification>),
     /// A message that is written already, and not sealed yet.
     Text(String),
 }
@@ -188,10 +188,10 @@ impl Bus {
     }
 
     /// Announces to the other processes. Never blocks; what cannot go out now is dropped.
-    pub(super) fn announce(&self, wakes: Vec<Wake>) {
+    pub(super) fn announce(&self, notifications: Vec<Notification>) {
         // A repeat changes nothing, so it leaves nothing to announce.
-        if !wakes.is_empty() {
-            self.send(Outgoing::Wakes(wakes));
+        if !notifications.is_empty() {
+            self.send(Outgoing::Wakes(notifications));
         }
     }
 
@@ -306,17 +306,17 @@ impl Shared {
     /// Puts what goes out into one message a channel and kind.
     fn write(&self, batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
         let mut messages = Vec::new();
-        let mut wakes: Vec<Vec<&Wake>> = vec![Vec::new(); channels];
+        let mut notifications: Vec<Vec<&Notification>> = vec![Vec::new(); channels];
         for outgoing in batch {
             match outgoing {
                 Outgoing::Wakes(list) => {
-                    list.iter().for_each(|wake| wakes[channel(call_of(wake), channels)].push(wake))
+                    list.iter().for_each(|notification| notifications[channel(call_of(notification), channels)].push(notification))
                 }
                 Outgoing::Text(text) => messages.push((0, text.clone())),
             }
         }
-        for (channel, wakes) in wakes.iter().enumerate().filter(|(_, wakes)| !wakes.is_empty()) {
-            if let Some(text) = encode(wakes) {
+        for (channel, notifications) in notifications.iter().enumerate().filter(|(_, notifications)| !notifications.is_empty()) {
+            if let Some(text) = encode(notifications) {
                 messages.push((channel, text));
             }
         }
@@ -472,15 +472,15 @@ mod tests {
         }
         let mut probe = Probe::new(&hubs[1]);
         let broker = Broker::Joined(hubs[0].clone(), here);
-        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
         probe.hears("a word").await.expect("the pipe stands");
         assert_eq!(there.counters().received.load(Ordering::Relaxed), 1);
         assert_eq!(stranger.counters().received.load(Ordering::Relaxed), 0);
         // Nothing to say, or nothing that may be said, is no reason to hang up.
         let too_long = format!("{:?}", "x".repeat(100_000)).into();
         broker.announce(Vec::new());
-        broker.announce(vec![Wake::Partial { call_id: CALL, frame: too_long }]);
-        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
+        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: too_long }]);
+        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
         probe.hears("another").await.expect("the pipe stands");
         assert!(broker.bus().is_some_and(Bus::is_up));
     }
@@ -524,7 +524,7 @@ mod tests {
         listener.subscribe(&channel).await.expect("subscribed");
         let mut heard = Box::pin(listener.into_on_message());
         let broker = Broker::Joined(hubs[1].clone(), there.clone());
-        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
         let said = loop {
             let message = futures_util::StreamExt::next(&mut heard).await.expect("a message");
             let payload: String = message.get_payload().expect("text");
@@ -553,7 +553,7 @@ mod tests {
                 redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
         }
         // What comes behind them in the channel shows that they were all looked at.
-        broker.announce(vec![Wake::Partial { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
+        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
         probe.hears("the next").await.expect("the true one is shown");
         assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
         assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);

@@ -8,9 +8,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::Cluster;
-use crate::log::Op;
-use crate::store::nodes::{Beat, NodeRow};
-use crate::store::{Appender, StoreError};
+use crate::log::Operation;
+use crate::store::nodes::{Heartbeat, NodeRow};
+use crate::store::{LogWriter, StoreError};
 
 /// Between two signs of life.
 const EVERY: Duration = Duration::from_secs(4);
@@ -20,12 +20,12 @@ const DEAD_AFTER: Duration = Duration::from_secs(12);
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Writes signs of life until the task is aborted.
-pub async fn beat(cluster: Cluster, appender: Appender) {
+pub async fn beat(cluster: Cluster, log_writer: LogWriter) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = cluster.sign(&appender, None).await {
+        if let Err(error) = cluster.sign(&log_writer, None).await {
             // The write path has said so already.
             debug!(%error, "no sign of life could be written");
         }
@@ -41,23 +41,23 @@ impl Cluster {
     ///
     /// # Errors
     /// The write path's.
-    pub async fn sign(&self, appender: &Appender, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
-        let beat = Beat {
+    pub async fn sign(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
+        let beat = Heartbeat {
             node: self.shared.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             address: self.address(),
             started_at: self.shared.started_at,
             probe,
         };
-        appender.submit(Op::Beat(Arc::new(beat))).await.map(drop)
+        log_writer.submit(Operation::Heartbeat(Arc::new(beat))).await.map(drop)
     }
 
     /// Takes this process off the list.
     ///
     /// # Errors
     /// The write path's.
-    pub async fn leave(&self, appender: &Appender) -> Result<(), StoreError> {
-        appender.submit(Op::Leave(self.shared.node.clone())).await.map(drop)
+    pub async fn leave(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
+        log_writer.submit(Operation::Deregister(self.shared.node.clone())).await.map(drop)
     }
 
     /// The processes that were seen lately, this one among them; as last known, where the database does not answer.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::log::Wake;
+use crate::log::Notification;
 
 /// A longer frame is not carried: the followers elsewhere read it from the database.
 const MAX_FRAME: usize = 32 * 1024;
@@ -28,7 +28,7 @@ pub(super) enum Body<'m> {
     Word(Word),
 }
 
-/// A [`Wake`] on its way.
+/// A [`Notification`] on its way.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum News<'m> {
@@ -84,35 +84,35 @@ pub enum Word {
 }
 
 /// The call whose channel an announcement takes; `None` for what is of no one call.
-pub(super) fn call_of(wake: &Wake) -> Option<CallId> {
-    match wake {
-        Wake::Events { call_id, .. }
-        | Wake::Head { call_id, .. }
-        | Wake::Partial { call_id, .. }
-        | Wake::Deleted { call_id } => Some(*call_id),
-        Wake::Merged { from, .. } => Some(*from),
-        Wake::Named { .. } => None,
+pub(super) fn call_of(notification: &Notification) -> Option<CallId> {
+    match notification {
+        Notification::EventsAppended { call_id, .. }
+        | Notification::HeadMoved { call_id, .. }
+        | Notification::PartialTurn { call_id, .. }
+        | Notification::Deleted { call_id } => Some(*call_id),
+        Notification::Merged { from, .. } => Some(*from),
+        Notification::IdentifierAssigned { .. } => None,
     }
 }
 
 /// Writes announcements as one message.
-pub(super) fn encode(wakes: &[&Wake]) -> Option<String> {
-    let mut news = Vec::with_capacity(wakes.len());
+pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
+    let mut news = Vec::with_capacity(notifications.len());
     let mut room = MAX_FRAMES;
-    for wake in wakes {
-        match wake {
-            Wake::Events { call_id, first, events } => push_events(&mut news, *call_id, *first, events, &mut room),
-            Wake::Head { call_id, head, ended } => {
+    for notification in notifications {
+        match notification {
+            Notification::EventsAppended { call_id, first, events } => push_events(&mut news, *call_id, *first, events, &mut room),
+            Notification::HeadMoved { call_id, head, ended } => {
                 news.push(News::Head { call_id: *call_id, head: *head, ended: *ended });
             }
-            Wake::Partial { call_id, frame } => match raw(frame, &mut room) {
+            Notification::PartialTurn { call_id, frame } => match raw(frame, &mut room) {
                 Some(frame) => news.push(News::Partial { call_id: *call_id, frame }),
                 // The latest wins: one that is not shown is no loss.
                 None => continue,
             },
-            Wake::Named { identifier } => news.push(News::Named { identifier: identifier.clone() }),
-            Wake::Merged { from, into } => news.push(News::Merged { from: *from, into: *into }),
-            Wake::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
+            Notification::IdentifierAssigned { identifier } => news.push(News::Named { identifier: identifier.clone() }),
+            Notification::Merged { from, into } => news.push(News::Merged { from: *from, into: *into }),
+            Notification::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
         }
     }
     serde_json::to_string(&Body::News(news)).ok()
@@ -152,32 +152,32 @@ fn raw<'m>(frame: &'m str, room: &mut usize) -> Option<&'m RawValue> {
 }
 
 /// Reads announcements; those that this version does not know are left out.
-pub(super) fn decode(news: Vec<News<'_>>) -> Vec<Wake> {
-    let wake = |news| {
+pub(super) fn decode(news: Vec<News<'_>>) -> Vec<Notification> {
+    let notification = |news| {
         Some(match news {
             News::Events { call_id, first, events } => {
                 let events = events
                     .into_iter()
                     .map(|(kind, frame)| Some((kind.parse().ok()?, frame.get().into())))
                     .collect::<Option<_>>()?;
-                Wake::Events { call_id, first, events }
+                Notification::EventsAppended { call_id, first, events }
             }
-            News::Head { call_id, head, ended } => Wake::Head { call_id, head, ended },
-            News::Partial { call_id, frame } => Wake::Partial { call_id, frame: frame.get().into() },
-            News::Named { identifier } => Wake::Named { identifier },
-            News::Merged { from, into } => Wake::Merged { from, into },
-            News::Deleted { call_id } => Wake::Deleted { call_id },
+            News::Head { call_id, head, ended } => Notification::HeadMoved { call_id, head, ended },
+            News::Partial { call_id, frame } => Notification::PartialTurn { call_id, frame: frame.get().into() },
+            News::Named { identifier } => Notification::IdentifierAssigned { identifier },
+            News::Merged { from, into } => Notification::Merged { from, into },
+            News::Deleted { call_id } => Notification::Deleted { call_id },
         })
     };
-    news.into_iter().filter_map(wake).collect()
+    news.into_iter().filter_map(notification).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn there_and_back(wakes: &[Wake]) -> Vec<Wake> {
-        let text = encode(&wakes.iter().collect::<Vec<_>>()).expect("a message");
+    fn there_and_back(notifications: &[Notification]) -> Vec<Notification> {
+        let text = encode(&notifications.iter().collect::<Vec<_>>()).expect("a message");
         let Body::News(news) = serde_json::from_str(&text).expect("readable") else { panic!("not news: {text}") };
         decode(news)
     }
@@ -186,8 +186,8 @@ mod tests {
     fn frames_arrive_byte_for_byte() {
         let frame = r#"{"type":"transcription","message_text":"a \u001b[31m \"quoted\" ü  ","seq":7,"x":1.50}"#;
         let events = vec![(EventKind::Transcription, frame.into()), (EventKind::CallCompleted, "{}".into())];
-        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 7, events }]);
-        let [Wake::Events { call_id, first: 7, events }] = &heard[..] else { panic!("{heard:?}") };
+        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 7, events }]);
+        let [Notification::EventsAppended { call_id, first: 7, events }] = &heard[..] else { panic!("{heard:?}") };
         assert_eq!((*call_id, &*events[0].1, events[1].0), (CallId::max(), frame, EventKind::CallCompleted));
     }
 
@@ -197,14 +197,14 @@ mod tests {
         let kinds = [EventKind::Transcription, EventKind::CallStatus, EventKind::CallCompleted];
         let frames = ["{}", &long, "{}"];
         let events = kinds.into_iter().zip(frames).map(|(kind, frame)| (kind, frame.into())).collect();
-        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 1, events }]);
+        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
         assert!(
             matches!(
                 &heard[..],
                 [
-                    Wake::Events { first: 1, .. },
-                    Wake::Head { head: 2, ended: false, .. },
-                    Wake::Events { first: 3, .. },
+                    Notification::EventsAppended { first: 1, .. },
+                    Notification::HeadMoved { head: 2, ended: false, .. },
+                    Notification::EventsAppended { first: 3, .. },
                 ]
             ),
             "{heard:?}"
@@ -215,10 +215,10 @@ mod tests {
     fn a_message_is_bounded_and_says_how_far_the_log_reaches() {
         let frame: std::sync::Arc<str> = format!("{:?}", "x".repeat(30_000)).into();
         let events = vec![(EventKind::Transcription, frame); 100];
-        let heard = there_and_back(&[Wake::Events { call_id: CallId::max(), first: 1, events }]);
-        let Some(Wake::Events { first: 1, events, .. }) = heard.first() else { panic!("{heard:?}") };
+        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
+        let Some(Notification::EventsAppended { first: 1, events, .. }) = heard.first() else { panic!("{heard:?}") };
         assert!(events.len() < 40);
-        assert!(matches!(heard.last(), Some(Wake::Head { head: 100, .. })), "{heard:?}");
+        assert!(matches!(heard.last(), Some(Notification::HeadMoved { head: 100, .. })), "{heard:?}");
     }
 
     #[test]
@@ -226,12 +226,12 @@ mod tests {
         let identifier = Identifier::parse("EL_a_1").expect("an identifier");
         let (from, into) = (CallId::nil(), CallId::max());
         let heard = there_and_back(&[
-            Wake::Partial { call_id: into, frame: r#"{"type":"transcription_partial"}"#.into() },
-            Wake::Named { identifier: identifier.clone() },
-            Wake::Merged { from, into },
-            Wake::Deleted { call_id: from },
+            Notification::PartialTurn { call_id: into, frame: r#"{"type":"transcription_partial"}"#.into() },
+            Notification::IdentifierAssigned { identifier: identifier.clone() },
+            Notification::Merged { from, into },
+            Notification::Deleted { call_id: from },
         ]);
-        let [Wake::Partial { .. }, Wake::Named { identifier: named }, Wake::Merged { .. }, Wake::Deleted { .. }] =
+        let [Notification::PartialTurn { .. }, Notification::IdentifierAssigned { identifier: named }, Notification::Merged { .. }, Notification::Deleted { .. }] =
             &heard[..]
         else {
             panic!("{heard:?}")

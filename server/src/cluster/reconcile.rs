@@ -16,7 +16,7 @@ use super::Bus;
 use super::bus::News;
 use crate::live::Hub;
 use crate::live::connection::Fate;
-use crate::log::Wake;
+use crate::log::Notification;
 use crate::store::events::{Page, StoredEvent};
 use crate::store::{Store, StoreError};
 
@@ -105,7 +105,7 @@ async fn sweep_feeds(store: &Store, hub: &Hub, heads: &[(CallId, Seq)]) -> Resul
             }
         }
         let ended = matches!(head.status.as_str(), "completed" | "failed");
-        hub.announce(vec![Wake::Head { call_id: head.call_id, head: head.head, ended }]);
+        hub.announce(vec![Notification::HeadMoved { call_id: head.call_id, head: head.head, ended }]);
     }
     for call_id in missing.into_keys() {
         hub.meet(call_id, Fate::Deleted);
@@ -116,6 +116,6 @@ async fn sweep_feeds(store: &Store, hub: &Hub, heads: &[(CallId, Seq)]) -> Resul
 fn announce(hub: &Hub, call_id: CallId, events: Vec<StoredEvent>) {
     if let Some(first) = events.first().map(|event| event.seq) {
         let events = events.into_iter().map(|event| (event.kind, event.frame.into())).collect();
-        hub.announce(vec![Wake::Events { call_id, first, events }]);
+        hub.announce(vec![Notification::EventsAppended { call_id, first, events }]);
     }
 }

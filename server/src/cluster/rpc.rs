@@ -158,7 +158,7 @@ impl Cluster {
             passes_direct: counters.direct.load(Relaxed),
             passes_left_to_sessions: counters.left.load(Relaxed),
             unverified_deliveries: counted.ingest.unverified().1,
-            writes_waiting: count(counted.appender.load().0),
+            writes_waiting: count(counted.log_writer.load().0),
             linked: self.is_linked(),
             published: of_bus(|counters| counters.published.load(Relaxed)),
             received: of_bus(|counters| counters.received.load(Relaxed)),

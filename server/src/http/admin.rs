@@ -119,6 +119,6 @@ async fn stats(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
         "passes_direct": sum(|stats| stats.passes_direct),
         "passes_left_to_sessions": sum(|stats| stats.passes_left_to_sessions),
         "writes_waiting": sum(|stats| stats.writes_waiting),
-        "write_queue": app.appender.load().1,
+        "write_queue": app.log_writer.load().1,
     }))
 }

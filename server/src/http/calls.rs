@@ -15,7 +15,7 @@ use super::query::{number, only, plain, time};
 use super::scope::{allow, find, identifier};
 use super::{Admin, App, Json, Viewer};
 use crate::http::error::ApiError;
-use crate::log::{Delete, Op, Outcome, Patch, Refusal, Register, new_id};
+use crate::log::{Delete, Operation, Outcome, Patch, Refusal, Register, new_id};
 use crate::store::calls::{CallFilter, CallPage};
 
 /// Longest JSON body, in bytes.
@@ -43,7 +43,7 @@ async fn register(data: Data<'_>, admin: Admin, app: &State<App>) -> Result<(Sta
     }
     let at = Timestamp::from_system_time(SystemTime::now());
     let call_id = new_id(at);
-    done(app.appender.submit(Op::Register(Box::new(Register { call_id, at, call }))).await?)?;
+    done(app.log_writer.submit(Operation::Register(Box::new(Register { call_id, at, call }))).await?)?;
     let call = call_view(app, call_id).await?;
     Ok((Status::Created, Json::of(&CallView { link: app.links.of(call_id), ..call })?))
 }
@@ -102,7 +102,7 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<App>) -> Res
         }
     }
     let id = identifier(&call.call_id.to_string())?;
-    let outcome = app.appender.submit(Op::Patch(Box::new(Patch { id, patch }))).await?;
+    let outcome = app.log_writer.submit(Operation::Patch(Box::new(Patch { id, patch }))).await?;
     let call_id = done(outcome)?;
     Json::of(&call_view(app, call_id).await?)
 }
@@ -116,7 +116,7 @@ async fn remove(id: &str, admin: Admin, app: &State<App>) -> Result<Status, ApiE
         Some(own) if !call.identifiers.iter().any(|known| known == id) => own,
         _ => call.call_id,
     };
-    done(app.appender.submit(Op::Delete(Delete { call_id, ended_before: None })).await?)?;
+    done(app.log_writer.submit(Operation::Delete(Delete { call_id, ended_before: None })).await?)?;
     Ok(Status::NoContent)
 }
 

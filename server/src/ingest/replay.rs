@@ -4,8 +4,8 @@ use callscope_common::Timestamp;
 use std::time::SystemTime;
 use uuid::Uuid;
 
-use super::{Incoming, Ingest, read, sameness};
-use crate::log::{Answer, Op, Outcome, Route, Sameness};
+use super::{Incoming, Ingest, read, dedup_key};
+use crate::log::{Answer, Operation, Outcome, Route, DedupKey};
 use crate::store::StoreError;
 
 /// Kept beside a replay's own headers: what it replays, and who asked for it.
@@ -51,16 +51,16 @@ impl Ingest {
         let now = Timestamp::from_system_time(SystemTime::now());
         let (headers, body) = (incoming.headers.clone(), incoming.body.clone());
         let mut delivery = read(incoming, now, signed_at, &self.naming);
-        delivery.sameness = if replay.as_new {
+        delivery.dedup_key = if replay.as_new {
             delivery.idempotency_key = None;
-            Sameness::None
+            DedupKey::None
         } else {
             // What made it the same as another when it came: its second of receipt counts, where no signature tells one.
             let original = Incoming { route, remote_addr: None, headers, body };
-            sameness(&original, &delivery.change, replay.received_at, signed_at)
+            dedup_key(&original, &delivery.change, replay.received_at, signed_at)
         };
         let delivery_id = delivery.delivery_id;
-        match self.appender.submit(Op::Deliver(Box::new(delivery))).await? {
+        match self.log_writer.submit(Operation::Deliver(Box::new(delivery))).await? {
             Outcome::Answered(answer) => Ok((delivery_id, answer)),
             _ => Err(StoreError::Internal("a delivery came to an outcome that is no answer")),
         }

@@ -18,7 +18,7 @@ use super::feed::{Announced, Feed, Item};
 use super::frame::text_frame;
 use super::probe;
 use super::workers::{Fanout, Turn};
-use crate::log::Wake;
+use crate::log::Notification;
 use crate::shutdown::Drain;
 
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
@@ -241,10 +241,10 @@ impl Hub {
     }
 
     /// Tells the followers in this process. Never blocks.
-    pub fn announce(&self, wakes: Vec<Wake>) {
-        for wake in wakes {
-            match wake {
-                Wake::Events { call_id, first, events } => self.tell(call_id, || {
+    pub fn announce(&self, notifications: Vec<Notification>) {
+        for notification in notifications {
+            match notification {
+                Notification::EventsAppended { call_id, first, events } => self.tell(call_id, || {
                     if call_id != probe::CALL {
                         self.shared.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
                     }
@@ -252,15 +252,15 @@ impl Hub {
                         |(seq, (kind, text)): (Seq, (_, Arc<str>))| Announced { seq, kind, frame: text_frame(&text) };
                     (first..).zip(events).map(frame).map(Item::Event).collect()
                 }),
-                Wake::Head { call_id, head, ended } => {
+                Notification::HeadMoved { call_id, head, ended } => {
                     for feed in self.feeds(call_id) {
                         self.raise(&feed, head, ended);
                     }
                 }
-                Wake::Partial { call_id, frame } => self.tell(call_id, || vec![Item::Partial(text_frame(&frame))]),
-                Wake::Named { identifier } => self.name(&identifier),
-                Wake::Merged { from, into } => self.meet(from, Fate::Merged(into)),
-                Wake::Deleted { call_id } => self.meet(call_id, Fate::Deleted),
+                Notification::PartialTurn { call_id, frame } => self.tell(call_id, || vec![Item::Partial(text_frame(&frame))]),
+                Notification::IdentifierAssigned { identifier } => self.name(&identifier),
+                Notification::Merged { from, into } => self.meet(from, Fate::Merged(into)),
+                Notification::Deleted { call_id } => self.meet(call_id, Fate::Deleted),
             }
         }
         self.shared.commits.tell();

@@ -148,7 +148,7 @@ mod tests {
     use crate::auth::{Identity, Role};
     use crate::live::connection::{Connection, Subscription};
     use crate::live::frame::text_frame;
-    use crate::log::Wake;
+    use crate::log::Notification;
 
     /// A connection that follows a call and is owed nothing; its frames come out of the pipe.
     fn follow(hub: &Hub, call_id: CallId, room: usize) -> DuplexStream {
@@ -171,9 +171,9 @@ mod tests {
         pipe
     }
 
-    fn event(call_id: CallId, seq: Seq) -> Wake {
+    fn event(call_id: CallId, seq: Seq) -> Notification {
         let events = vec![(EventKind::Transcription, format!("{seq:08}").into())];
-        Wake::Events { call_id, first: seq, events }
+        Notification::EventsAppended { call_id, first: seq, events }
     }
 
     /// Announcements come one by one while the threads are at work, so many of them in the middle of a feed's round.

@@ -23,8 +23,8 @@ use callscope_common::{CallData, CallId, CallStatus, Cursor, Identifier, Seq, Sp
 use uuid::Uuid;
 
 use super::operation::*;
-use crate::store::deliveries::Range;
-use crate::store::nodes::Beat;
+use crate::store::deliveries::DeliveryRange;
+use crate::store::nodes::Heartbeat;
 
 /// What to do with a webhook for a call nobody registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +73,13 @@ pub struct Call {
     /// Whether the batch made it.
     pub(crate) is_new: bool,
     /// What the batch changed of it.
-    pub(crate) touched: Touched,
+    pub(crate) row_change: RowChange,
 }
 
 /// How much of a call's row a batch has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Touched {
-    Nothing,
+pub(crate) enum RowChange {
+    None,
     /// Only what every turn changes: `head`, `turns`, `live`, `updated_at`. None of it stands in an index.
     Head,
     All,
@@ -102,9 +102,9 @@ pub struct NewEvent {
 
 /// What followers have to hear of, once it is committed.
 #[derive(Debug, Clone)]
-pub enum Wake {
+pub enum Notification {
     /// Events were appended, in order and without holes from `first`.
-    Events {
+    EventsAppended {
         /// Whose log.
         call_id: CallId,
         /// Seq of the first.
@@ -113,7 +113,7 @@ pub enum Wake {
         events: Vec<(EventKind, Arc<str>)>,
     },
     /// The log reaches this far; the events are to be read.
-    Head {
+    HeadMoved {
         /// Whose log.
         call_id: CallId,
         /// Seq of the newest event.
@@ -122,14 +122,14 @@ pub enum Wake {
         ended: bool,
     },
     /// A turn as it stands so far.
-    Partial {
+    PartialTurn {
         /// Whose.
         call_id: CallId,
         /// The message.
         frame: Arc<str>,
     },
     /// An identifier names a call from now on.
-    Named {
+    IdentifierAssigned {
         /// The identifier.
         identifier: Identifier,
     },
@@ -154,14 +154,14 @@ pub struct Writes {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) results: Vec<NewResult>,
     pub(crate) audio: Vec<NewAudio>,
-    pub(crate) deliveries: Vec<DeliveryRow>,
+    pub(crate) deliveries: Vec<NewDelivery>,
     pub(crate) merges: Vec<Merge>,
     pub(crate) deleted: Vec<CallId>,
-    pub(crate) beats: Vec<Arc<Beat>>,
+    pub(crate) beats: Vec<Arc<Heartbeat>>,
     pub(crate) left: Vec<String>,
-    pub(crate) lightened: Vec<Range>,
+    pub(crate) lightened: Vec<DeliveryRange>,
     /// For the followers, in the order of the log.
-    pub wakes: Vec<Wake>,
+    pub notifications: Vec<Notification>,
 }
 
 /// The calls of one batch, in memory.
@@ -172,9 +172,9 @@ pub struct Ledger {
     pub(crate) calls: HashMap<CallId, Call>,
     pub(crate) names: HashMap<Identifier, CallId>,
     pub(crate) taken_sids: HashSet<String>,
-    pub(crate) prior: HashMap<Key, Prior>,
+    pub(crate) earlier: HashMap<DedupHash, EarlierDelivery>,
     /// Whether the batch was tried before, and may have been committed.
-    pub(crate) is_again: bool,
+    pub(crate) may_be_committed: bool,
     /// Before this time turns were kept by their `turn_id` alone, whoever spoke.
     pub(crate) turn_ids_alone_before: Timestamp,
     /// Deliveries of this batch that an earlier try committed, and what they were answered.
@@ -185,11 +185,11 @@ pub struct Ledger {
 
 /// Why an operation could not be applied.
 #[derive(Debug)]
-pub enum Stop {
+pub enum ApplyError {
     /// It says that these records are one call: they must be merged first, in a transaction that starts with it.
     NeedsMerge(Vec<CallId>),
     /// More turns than ids were drawn for: a rule drew too few.
-    OutOfIds,
+    OutOfTurnIds,
 }
 
 impl Ledger {
@@ -202,8 +202,8 @@ impl Ledger {
             calls: HashMap::new(),
             names: HashMap::new(),
             taken_sids: HashSet::new(),
-            prior: HashMap::new(),
-            is_again: false,
+            earlier: HashMap::new(),
+            may_be_committed: false,
             turn_ids_alone_before: now,
             committed: HashMap::new(),
             transcription_ids: Vec::new().into_iter(),
@@ -214,36 +214,36 @@ impl Ledger {
     /// Applies one operation and says what it came to.
     ///
     /// # Errors
-    /// [`Stop`]; the ledger is then half changed and must be dropped.
-    pub fn apply(&mut self, op: &Op) -> Result<Outcome, Stop> {
+    /// [`ApplyError`]; the ledger is then half changed and must be dropped.
+    pub fn apply(&mut self, op: &Operation) -> Result<Outcome, ApplyError> {
         match op {
-            Op::Deliver(delivery) => self.deliver(delivery).map(Outcome::Answered),
-            Op::Register(register) => self.register(register),
-            Op::Patch(patch) => self.patch(patch),
-            Op::Delete(delete) => Ok(self.delete(delete)),
-            Op::Beat(beat) => Ok(self.beat(beat)),
-            Op::Leave(node) => {
+            Operation::Deliver(delivery) => self.deliver(delivery).map(Outcome::Answered),
+            Operation::Register(register) => self.register(register),
+            Operation::Patch(patch) => self.patch(patch),
+            Operation::Delete(delete) => Ok(self.delete(delete)),
+            Operation::Heartbeat(beat) => Ok(self.beat(beat)),
+            Operation::Deregister(node) => {
                 self.writes.left.push(node.clone());
                 Ok(Outcome::Noted)
             }
-            Op::Lighten(range) => {
+            Operation::StripDeliveries(range) => {
                 self.writes.lightened.push(*range);
                 Ok(Outcome::Noted)
             }
         }
     }
 
-    fn beat(&mut self, beat: &Arc<Beat>) -> Outcome {
+    fn beat(&mut self, beat: &Arc<Heartbeat>) -> Outcome {
         if let Some((call_id, frame)) = &beat.probe {
-            self.writes.wakes.push(Wake::Partial { call_id: *call_id, frame: Arc::clone(frame) });
+            self.writes.notifications.push(Notification::PartialTurn { call_id: *call_id, frame: Arc::clone(frame) });
         }
         self.writes.beats.push(Arc::clone(beat));
         Outcome::Noted
     }
 
     /// What the followers have to hear.
-    pub(crate) fn into_wakes(self) -> Vec<Wake> {
-        self.writes.wakes
+    pub(crate) fn into_notifications(self) -> Vec<Notification> {
+        self.writes.notifications
     }
 
     pub(crate) fn call(&mut self, call_id: CallId) -> &mut Call {
@@ -257,13 +257,13 @@ impl Ledger {
         call_id: CallId,
         (speaker, text, at): (Speaker, &str, Timestamp),
         delivery_id: Option<Uuid>,
-    ) -> Result<(i64, i64, Seq), Stop> {
-        let transcription_id = self.transcription_ids.next().ok_or(Stop::OutOfIds)?;
+    ) -> Result<(i64, i64, Seq), ApplyError> {
+        let transcription_id = self.transcription_ids.next().ok_or(ApplyError::OutOfTurnIds)?;
         let call = self.call(call_id);
         call.turns += 1;
         if call.status == CallStatus::Initiated {
             call.status = CallStatus::InProgress;
-            call.touched = Touched::All;
+            call.row_change = RowChange::All;
         }
         let (number, seq) = (call.turns, call.head + 1);
         let message = ServerMessage::Transcription(Transcription {
@@ -285,7 +285,7 @@ impl Ledger {
     pub(crate) fn push_status(&mut self, call_id: CallId, status: CallStatus, delivery_id: Option<Uuid>) {
         let call = self.call(call_id);
         call.status = status;
-        call.touched = Touched::All;
+        call.row_change = RowChange::All;
         let seq = call.head + 1;
         let message = ServerMessage::CallStatus(CallStatusChanged {
             conversation_id: call.conversation_id.clone(),
@@ -309,7 +309,7 @@ impl Ledger {
         let call = self.call(call_id);
         let stored: Arc<str> = serde_json::to_string(&data).expect("call data is JSON").into();
         call.result = Some(Arc::clone(&stored));
-        call.touched = Touched::All;
+        call.row_change = RowChange::All;
         let seq = call.head + 1;
         let message = ServerMessage::CallCompleted(CallCompleted {
             conversation_id: call.conversation_id.clone(),
@@ -329,13 +329,13 @@ impl Ledger {
         let call = self.call(call_id);
         call.head += 1;
         call.updated_at = now;
-        call.touched = call.touched.max(Touched::Head);
+        call.row_change = call.row_change.max(RowChange::Head);
         let seq = call.head;
-        match self.writes.wakes.last_mut() {
-            Some(Wake::Events { call_id: last, events, .. }) if *last == call_id => {
+        match self.writes.notifications.last_mut() {
+            Some(Notification::EventsAppended { call_id: last, events, .. }) if *last == call_id => {
                 events.push((kind, Arc::clone(&frame)));
             }
-            _ => self.writes.wakes.push(Wake::Events { call_id, first: seq, events: vec![(kind, Arc::clone(&frame))] }),
+            _ => self.writes.notifications.push(Notification::EventsAppended { call_id, first: seq, events: vec![(kind, Arc::clone(&frame))] }),
         }
         self.writes.events.push(NewEvent { call_id, seq, kind, frame, delivery_id });
     }

@@ -15,15 +15,15 @@ mod names;
 pub use names::turn_hash;
 pub(crate) use names::turn_hash_without_speaker;
 
-use crate::store::deliveries::Range;
-use crate::store::nodes::Beat;
+use crate::store::deliveries::DeliveryRange;
+use crate::store::nodes::Heartbeat;
 
 /// SHA-256 of what makes a delivery the same as another.
-pub type Key = [u8; 32];
+pub type DedupHash = [u8; 32];
 
 /// One operation on the log.
 #[derive(Debug)]
-pub enum Op {
+pub enum Operation {
     /// A webhook.
     Deliver(Box<Delivery>),
     /// `POST /api/v1/calls`.
@@ -33,11 +33,11 @@ pub enum Op {
     /// `DELETE /api/v1/calls/{id}`, or retention.
     Delete(Delete),
     /// A server process's sign of life.
-    Beat(Arc<Beat>),
+    Heartbeat(Arc<Heartbeat>),
     /// A server process goes away.
-    Leave(String),
+    Deregister(String),
     /// To keep no more of these deliveries than must be.
-    Lighten(Range),
+    StripDeliveries(DeliveryRange),
 }
 
 /// A webhook that verified.
@@ -58,11 +58,11 @@ pub struct Delivery {
     /// As received.
     pub body: Vec<u8>,
     /// SHA-256 of the body.
-    pub body_hash: Key,
+    pub body_hash: DedupHash,
     /// The key of its `Idempotency-Key` header, where it has one.
-    pub idempotency_key: Option<Key>,
+    pub idempotency_key: Option<DedupHash>,
     /// What else makes it the same as another.
-    pub sameness: Sameness,
+    pub dedup_key: DedupKey,
     /// What it says.
     pub change: Change,
 }
@@ -95,27 +95,27 @@ impl Route {
 
 /// What makes a delivery the same as another one of its route, beside the sender's own key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sameness {
+pub enum DedupKey {
     /// Nothing: it changes nothing, so it may come again.
     None,
     /// Equal content, or equal bytes under an equal signature.
-    Content(Key),
+    Content(DedupHash),
     /// Equal bytes without a signature, within the same second or the one before.
     Unsigned {
         /// This second's key.
-        now: Key,
+        now: DedupHash,
         /// The key of the second before.
-        before: Key,
+        before: DedupHash,
         /// The key of the second after: two that come together may be taken up in the other order.
-        after: Key,
+        after: DedupHash,
     },
     /// Equal `turn_id` of the same speaker in the same call. Holds the hash of both.
-    Turn(Key),
+    Turn(DedupHash),
 }
 
 /// Hashes `parts` so that no two different lists of parts are the same.
 #[must_use]
-pub fn key(parts: &[&[u8]]) -> Key {
+pub fn dedup_hash(parts: &[&[u8]]) -> DedupHash {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -127,24 +127,24 @@ pub fn key(parts: &[&[u8]]) -> Key {
 /// A key that begins with a time, so that the keys of one time are neighbours in the database's index: the pages there that a
 /// batch changes are few and at hand. 24 bytes of hash follow.
 #[must_use]
-pub fn key_at(unix_secs: i64, parts: &[&[u8]]) -> Key {
-    let mut key = key(parts);
-    key[..8].copy_from_slice(&unix_secs.to_be_bytes());
-    key
+pub fn dedup_hash_at(unix_secs: i64, parts: &[&[u8]]) -> DedupHash {
+    let mut hash = dedup_hash(parts);
+    hash[..8].copy_from_slice(&unix_secs.to_be_bytes());
+    hash
 }
 
-impl Sameness {
+impl DedupKey {
     /// The key under which a turn with that id takes effect in that call: the call, whose keys are neighbours like its events,
     /// and 16 bytes of hash.
     #[must_use]
-    pub fn turn_key(call_id: CallId, turn_hash: &Key) -> Key {
-        let mut key = key(&[b"turn", call_id.as_bytes(), turn_hash]);
-        key[..16].copy_from_slice(call_id.as_bytes());
-        key
+    pub fn hash_of_turn(call_id: CallId, turn_hash: &DedupHash) -> DedupHash {
+        let mut hash = dedup_hash(&[b"turn", call_id.as_bytes(), turn_hash]);
+        hash[..16].copy_from_slice(call_id.as_bytes());
+        hash
     }
 
     /// The keys to look for before the call is known.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = DedupHash> {
         let keys = match self {
             Self::None | Self::Turn(_) => [None; 3],
             Self::Content(key) => [Some(*key), None, None],
@@ -360,9 +360,9 @@ pub enum Refusal {
 
 /// A delivery that took effect earlier.
 #[derive(Debug, Clone)]
-pub struct Prior {
+pub struct EarlierDelivery {
     pub(crate) delivery_id: Uuid,
-    pub(crate) body_hash: Key,
+    pub(crate) body_hash: DedupHash,
     pub(crate) call_id: Option<CallId>,
     pub(crate) answer: Answer,
 }
@@ -395,12 +395,12 @@ impl Verdict {
 
 /// What is kept of a delivery beside its own fields. The row's other half is the [`Delivery`] at `index` in the batch.
 #[derive(Debug)]
-pub struct DeliveryRow {
+pub struct NewDelivery {
     pub(crate) delivery_id: Uuid,
     pub(crate) verdict: Verdict,
     pub(crate) reason: Option<String>,
-    pub(crate) key: Option<Key>,
-    pub(crate) idempotency_key: Option<Key>,
+    pub(crate) dedup_hash: Option<DedupHash>,
+    pub(crate) idempotency_key: Option<DedupHash>,
     pub(crate) call_id: Option<CallId>,
     pub(crate) duplicate_of: Option<Uuid>,
     pub(crate) keep_body: bool,
@@ -434,7 +434,7 @@ pub struct NewAudio {
 
 /// A record to be absorbed, with what was loaded of it.
 #[derive(Debug)]
-pub struct Absorbed {
+pub struct AbsorbedCall {
     pub(crate) call_id: CallId,
     /// The messages of its log, and what caused each.
     pub(crate) events: Vec<(ServerMessage, Option<Uuid>)>,
@@ -454,9 +454,9 @@ pub struct Merge {
 /// An operation on its way, with where its outcome goes.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub op: Op,
+    pub op: Operation,
     pub answer: oneshot::Sender<Result<Outcome, crate::store::StoreError>>,
     pub _room: Option<OwnedSemaphorePermit>,
     /// A transaction that held it may have been committed although that was not heard.
-    pub is_again: bool,
+    pub may_be_committed: bool,
 }

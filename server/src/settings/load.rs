@@ -15,7 +15,7 @@ use super::secrets::{MadeUp, make_up};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
 use crate::log::UnknownCalls;
-use crate::retention::Kept;
+use crate::retention::DeliveryRetention;
 use crate::shutdown::Drain;
 use crate::store::sqlite::file;
 use crate::transport::reaper::Patience;
@@ -146,7 +146,7 @@ impl Settings {
                 .one_of("unknown_calls", &[("create", UnknownCalls::Create), ("reject", UnknownCalls::Reject)])?,
             allowed_origins: raw.origins()?,
             retention_days: raw.parse("retention_days", "whole days")?,
-            deliveries_kept: Kept {
+            deliveries_kept: DeliveryRetention {
                 days: raw.parse("delivery_retention_days", "whole days")?,
                 megabytes: raw.parse("delivery_max_mb", "whole megabytes")?,
             },

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, Row};
 use serde_json::json;
 
 use super::{Store, StoreError, on_pool};
-use crate::log::{Call, Touched};
+use crate::log::{Call, RowChange};
 
 /// A row of `calls`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -109,7 +109,7 @@ impl TryFrom<CallRow> for Call {
             end_time: row.end_time.map(at).transpose()?,
             result: None,
             is_new: false,
-            touched: Touched::Nothing,
+            row_change: RowChange::None,
         })
     }
 }
@@ -193,7 +193,7 @@ macro_rules! asked {
 
 /// Where a followed call stands.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Head {
+pub struct CallHead {
     /// Which call.
     pub call_id: CallId,
     /// Seq of its newest event.
@@ -235,8 +235,8 @@ impl Store {
             ", i.moved FROM identifiers i JOIN calls c ON c.call_id = i.call_id WHERE i.identifier = $1"
         );
         Ok(match self {
-            Self::Sqlite { quick, .. } => {
-                quick
+            Self::Sqlite { inline, .. } => {
+                inline
                     .read(|connection| {
                         let mut statement = connection.prepare_cached(ROW)?;
                         let resolved = |row: &Row<'_>| Ok(Resolved { row: row.try_into()?, is_moved: row.get(16)? });
@@ -251,8 +251,8 @@ impl Store {
     async fn row_by_id(&self, call_id: CallId) -> Result<Option<CallRow>, StoreError> {
         const ROW: &str = call_row!("(SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = $1)");
         Ok(match self {
-            Self::Sqlite { quick, .. } => {
-                quick
+            Self::Sqlite { inline, .. } => {
+                inline
                     .read(|connection| {
                         connection.prepare_cached(ROW)?.query_row([call_id], |row| row.try_into()).optional()
                     })
@@ -477,7 +477,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn heads(&self, ids: &[CallId]) -> Result<Vec<Head>, StoreError> {
+    pub async fn heads(&self, ids: &[CallId]) -> Result<Vec<CallHead>, StoreError> {
         Ok(match self {
             Self::Sqlite { readers, .. } => sqlx::query_as(
                 "SELECT call_id, head, status, merged_into FROM calls WHERE call_id IN (SELECT unhex(value) FROM json_each($1))",

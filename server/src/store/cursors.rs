@@ -10,9 +10,9 @@ use super::{Store, StoreError};
 /// Why a cursor does not fit the log, for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; begin from the start")]
-pub struct CursorInvalid(pub String);
+pub struct InvalidCursor(pub String);
 
-impl CursorInvalid {
+impl InvalidCursor {
     fn new<T>(problem: impl Into<String>) -> Result<T, Self> {
         Err(Self(problem.into()))
     }
@@ -32,8 +32,8 @@ impl Store {
         const FRAME: &str = "SELECT frame FROM events WHERE call_id = $1 AND seq = $2";
         let marked = |frame: &str| Cursor::of_message(frame).map(ToOwned::to_owned);
         let found: Option<Option<String>> = match self {
-            Self::Sqlite { quick, .. } => {
-                quick
+            Self::Sqlite { inline, .. } => {
+                inline
                     .read(|connection| {
                         let mut statement = connection.prepare_cached(FRAME)?;
                         // Looked at where SQLite has it, and not copied.
@@ -64,9 +64,9 @@ impl Store {
         info: &CallInfo,
         from: &From,
         call_id: Option<CallId>,
-    ) -> Result<Result<Seq, CursorInvalid>, StoreError> {
+    ) -> Result<Result<Seq, InvalidCursor>, StoreError> {
         if call_id.is_some_and(|call_id| call_id != info.call_id) {
-            return Ok(CursorInvalid::new("the cursor belongs to another record of the call"));
+            return Ok(InvalidCursor::new("the cursor belongs to another record of the call"));
         }
         Ok(match from {
             From::Start => Ok(0),
@@ -74,32 +74,32 @@ impl Store {
             From::After(after) => of_seq(*after, info, call_id.is_some()),
             From::Behind(cursor) => match of_text(cursor, info) {
                 Ok(cursor) if self.cursor_at(info.call_id, cursor.seq()).await? == Some(cursor) => Ok(cursor.seq()),
-                Ok(_) => CursorInvalid::new("the event that the cursor stands behind is not in the log"),
+                Ok(_) => InvalidCursor::new("the event that the cursor stands behind is not in the log"),
                 Err(invalid) => Err(invalid),
             },
         })
     }
 }
 
-fn of_seq(after: Seq, info: &CallInfo, tells_record: bool) -> Result<Seq, CursorInvalid> {
+fn of_seq(after: Seq, info: &CallInfo, tells_record: bool) -> Result<Seq, InvalidCursor> {
     if after > info.head {
-        return CursorInvalid::new(format!("the cursor {after} lies beyond the head {}", info.head));
+        return InvalidCursor::new(format!("the cursor {after} lies beyond the head {}", info.head));
     }
     if after > 0 && info.is_moved && !tells_record {
-        return CursorInvalid::new(
+        return InvalidCursor::new(
             "a merge moved this name from another record, and a number alone does not tell which one it counts",
         );
     }
     Ok(after)
 }
 
-fn of_text(text: &str, info: &CallInfo) -> Result<Cursor, CursorInvalid> {
-    let Ok(cursor) = text.parse::<Cursor>() else { return CursorInvalid::new("this is not a cursor") };
+fn of_text(text: &str, info: &CallInfo) -> Result<Cursor, InvalidCursor> {
+    let Ok(cursor) = text.parse::<Cursor>() else { return InvalidCursor::new("this is not a cursor") };
     if !cursor.is_of(info.call_id) {
-        return CursorInvalid::new("the cursor belongs to another record of the call");
+        return InvalidCursor::new("the cursor belongs to another record of the call");
     }
     if cursor.seq() > info.head {
-        return CursorInvalid::new(format!("the cursor lies beyond the head {}", info.head));
+        return InvalidCursor::new(format!("the cursor lies beyond the head {}", info.head));
     }
     Ok(cursor)
 }

@@ -4,8 +4,8 @@
 mod follow;
 mod keep;
 
-pub use follow::{Head, Place};
-pub use keep::Range;
+pub use follow::{DeliveryHead, DeliveryCursor};
+pub use keep::DeliveryRange;
 
 use callscope_common::api::DeliveryView;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};
@@ -68,7 +68,7 @@ pub struct WholeDelivery {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct DeliveryRow {
     delivery_id: Uuid,
     route: String,
     kind: Option<String>,
@@ -83,7 +83,7 @@ struct Row {
     body_bytes: i64,
 }
 
-/// What a list shows of the deliveries `d`, in the words of [`Row`], and where from.
+/// What a list shows of the deliveries `d`, in the words of [`DeliveryRow`], and where from.
 macro_rules! facts {
     () => {
         "d.delivery_id, d.route, d.kind, d.verdict, d.reason, d.received_at, d.remote_addr, d.call_id, c.call_sid, \
@@ -144,7 +144,7 @@ impl Store {
         let before = filter.before.map_or(after_until, |before| before.min(after_until));
         macro_rules! ask {
             ($sql:expr) => {
-                sqlx::query_as::<_, Row>($sql)
+                sqlx::query_as::<_, DeliveryRow>($sql)
                     .bind(before)
                     .bind(filter.since.map_or(Uuid::nil(), first_id_at))
                     .bind(filter.since.map_or(i64::MIN, Timestamp::as_micros))
@@ -211,7 +211,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delivery_facts(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
-        let row: Option<Row> = on_pool!(self, pool => {
+        let row: Option<DeliveryRow> = on_pool!(self, pool => {
             sqlx::query_as(concat!("SELECT ", facts!(), "d.delivery_id = $1"))
                 .bind(delivery_id).fetch_optional(pool).await?
         });
@@ -265,10 +265,10 @@ fn first_id_at(at: Timestamp) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
-impl TryFrom<Row> for DeliveryView {
+impl TryFrom<DeliveryRow> for DeliveryView {
     type Error = StoreError;
 
-    fn try_from(row: Row) -> Result<Self, StoreError> {
+    fn try_from(row: DeliveryRow) -> Result<Self, StoreError> {
         Ok(Self {
             delivery_id: row.delivery_id,
             route: row.route,

@@ -46,18 +46,18 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn events(&self, call_id: CallId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
-        let Self::Sqlite { quick, .. } = self else { return self.events_in_pool(call_id, after, page).await };
-        let rows = quick
+        let Self::Sqlite { inline, .. } = self else { return self.events_in_pool(call_id, after, page).await };
+        let rows = inline
             .read(|connection| {
                 let mut statement = connection.prepare_cached(ROWS)?;
                 let mut rows = statement.query((call_id, after, page.rows))?;
-                let mut taken = Taken::new(page);
+                let mut page = PageBuilder::new(page);
                 while let Some(row) = rows.next()? {
-                    if !taken.push(row.try_into()?) {
+                    if !page.push(row.try_into()?) {
                         break;
                     }
                 }
-                Ok(taken.rows)
+                Ok(page.rows)
             })
             .await?;
         events(call_id, rows)
@@ -86,26 +86,26 @@ impl Store {
         page: Page,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let rows = if matches!(self, Self::Postgres { .. }) { page.rows.min(POSTGRES_ROWS) } else { page.rows };
-        let mut taken = Taken::new(page);
+        let mut page = PageBuilder::new(page);
         on_pool!(self, pool => {
             let mut found = sqlx::query_as::<_, Row>(ROWS).bind(call_id).bind(after).bind(rows).fetch(pool);
             while let Some(row) = found.try_next().await? {
-                if !taken.push(row) {
+                if !page.push(row) {
                     break;
                 }
             }
         });
-        events(call_id, taken.rows)
+        events(call_id, page.rows)
     }
 }
 
 /// The rows of a page so far.
-struct Taken {
+struct PageBuilder {
     rows: Vec<Row>,
     left: usize,
 }
 
-impl Taken {
+impl PageBuilder {
     fn new(page: Page) -> Self {
         Self { rows: Vec::new(), left: page.bytes }
     }

@@ -10,7 +10,7 @@ use super::{Store, StoreError, on_pool};
 
 /// A process's sign of life, as it is written.
 #[derive(Debug, Clone)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The process's name.
     pub node: String,
     /// Its version.

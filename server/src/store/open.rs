@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::Store;
 use super::sqlite::file::{self, FileGuard, FileLock, PathError};
-use super::sqlite::inline_reads::QuickReaders;
+use super::sqlite::inline_reads::InlineReaders;
 use super::sqlite::write::WriteConnection;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
@@ -149,13 +149,13 @@ impl Store {
         let writer = sqlite_writer(&path)?;
         // From here on nothing opens these files but SQLite, and they stay the same ones.
         let guard = FileGuard::of(&path, lock)?;
-        let quick = QuickReaders::new(path);
+        let inline = InlineReaders::new(path);
         let readers = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "1").pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}")))
             .await?;
-        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(WriteConnection::new(writer)))), readers, quick, guard })
+        Ok(Self::Sqlite { writer: Arc::new(Mutex::new(Some(WriteConnection::new(writer)))), readers, inline, guard })
     }
 
     /// Tries again for a while where the connection breaks off in the middle: a PostgreSQL that is just being restarted is no

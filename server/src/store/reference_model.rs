@@ -17,25 +17,25 @@ use tokio::runtime::{Builder, Runtime};
 use super::calls::CallInfo;
 use super::events::Page;
 use super::testing::{Scratch, deliver};
-use super::{Appender, Store};
+use super::{LogWriter, Store};
 use crate::log::turn_hash;
 use crate::log::{
-    CallFailure, CallResult, Change, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn,
-    UnknownCalls, key, new_id,
+    CallFailure, CallResult, Change, Ending, Names, Operation, Outcome, Patch, Refusal, Register, DedupKey, Turn,
+    UnknownCalls, dedup_hash, new_id,
 };
 
 struct World {
     runtime: Runtime,
     scratch: Scratch,
-    appender: Appender,
+    log_writer: LogWriter,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let scratch = runtime.block_on(Scratch::open());
     let _inside = runtime.enter();
-    let (appender, _) = Appender::start(scratch.store.clone(), UnknownCalls::Create, Box::new(drop));
-    World { runtime, scratch, appender }
+    let (log_writer, _) = LogWriter::start(scratch.store.clone(), UnknownCalls::Create, Box::new(drop));
+    World { runtime, scratch, log_writer }
 });
 
 static CLOCK: AtomicI64 = AtomicI64::new(1_790_000_000);
@@ -83,7 +83,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 
 /// A delivery that can be sent again: what it says, and what it was answered.
 struct Sent {
-    make: Box<dyn Fn() -> Op>,
+    make: Box<dyn Fn() -> Operation>,
     text: Option<String>,
     turn_id: Option<usize>,
     answers: Vec<(u16, String)>,
@@ -113,7 +113,7 @@ impl Case {
     }
 
     /// Keeps a delivery, and says at which place.
-    fn keep(&mut self, text: Option<String>, turn_id: Option<usize>, make: impl Fn() -> Op + 'static) -> usize {
+    fn keep(&mut self, text: Option<String>, turn_id: Option<usize>, make: impl Fn() -> Operation + 'static) -> usize {
         self.sent.push(Sent { make: Box::new(make), text, turn_id, answers: Vec::new() });
         self.sent.len() - 1
     }
@@ -126,8 +126,8 @@ impl Case {
         let (text, at) = (format!("turn {}", self.sent.len()), now());
         let id = turn_id.map(|id| format!("t{id}"));
         let same = match &id {
-            Some(id) => Sameness::Turn(turn_hash(Speaker::User, id)),
-            None => Sameness::Content(key(&[self.name.as_bytes(), text.as_bytes()])),
+            Some(id) => DedupKey::Turn(turn_hash(Speaker::User, id)),
+            None => DedupKey::Content(dedup_hash(&[self.name.as_bytes(), text.as_bytes()])),
         };
         let said = text.clone();
         self.keep(Some(text), turn_id, move || {
@@ -145,7 +145,7 @@ impl Case {
 
     fn result(&mut self, called: Called, well: bool, turns: usize) -> usize {
         let (names, at, place) = (self.names(called), now(), self.sent.len());
-        let same = Sameness::Content(key(&[self.name.as_bytes(), &place.to_le_bytes()]));
+        let same = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &place.to_le_bytes()]));
         let said = move |turn| ProviderTurn {
             speaker: Speaker::Agent,
             text: format!("provider {place} {turn}"),
@@ -162,7 +162,7 @@ impl Case {
 
     fn failure(&mut self, called: Called) -> usize {
         let (names, at) = (self.names(called), now());
-        let same = Sameness::Content(key(&[self.name.as_bytes(), &self.sent.len().to_le_bytes()]));
+        let same = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &self.sent.len().to_le_bytes()]));
         self.keep(None, None, move || {
             let data = CallData::new(CallStatus::Failed);
             let failure = CallFailure { names: names.clone(), agent_id: None, data };
@@ -186,7 +186,7 @@ impl Case {
                 Asked::Register(called) => (None, self.register(called)),
                 Asked::Merge(one, other) => (None, self.merge(one, other)),
             };
-            submitted.push((place, WORLD.runtime.spawn(async move { WORLD.appender.submit(op).await })));
+            submitted.push((place, WORLD.runtime.spawn(async move { WORLD.log_writer.submit(op).await })));
         }
         for (place, outcome) in submitted {
             let outcome = outcome.await.expect("an answer").expect("a commit");
@@ -200,21 +200,21 @@ impl Case {
         }
     }
 
-    fn delivery(&mut self, make: impl FnOnce(&mut Self) -> usize) -> (Option<usize>, Op) {
+    fn delivery(&mut self, make: impl FnOnce(&mut Self) -> usize) -> (Option<usize>, Operation) {
         let place = make(self);
         (Some(place), (self.sent[place].make)())
     }
 
-    fn register(&self, called: Called) -> Op {
+    fn register(&self, called: Called) -> Operation {
         let (at, names) = (now(), self.names(called));
         let new = NewCall { call_sid: names.call_sid, conversation_id: names.conversation_id, ..NewCall::default() };
-        Op::Register(Box::new(Register { call_id: new_id(at), at, call: new }))
+        Operation::Register(Box::new(Register { call_id: new_id(at), at, call: new }))
     }
 
-    fn merge(&self, one: usize, other: usize) -> Op {
+    fn merge(&self, one: usize, other: usize) -> Operation {
         let identifiers = vec![self.identifier("conv", other)];
         let patch = CallPatch { identifiers, merge: true, ..CallPatch::default() };
-        Op::Patch(Box::new(Patch { id: self.identifier("sid", one), patch }))
+        Operation::Patch(Box::new(Patch { id: self.identifier("sid", one), patch }))
     }
 
     fn answered(&mut self, place: usize, answer: (u16, String)) {
@@ -321,7 +321,7 @@ proptest! {
             // Everything once more: nothing changes.
             for place in 0..case.sent.len() {
                 let again = (case.sent[place].make)();
-                let Ok(Outcome::Answered(answer)) = WORLD.appender.submit(again).await else { panic!("no answer") };
+                let Ok(Outcome::Answered(answer)) = WORLD.log_writer.submit(again).await else { panic!("no answer") };
                 case.answered(place, (answer.status, answer.body.to_string()));
             }
             case.check().await;

@@ -4,7 +4,7 @@ use callscope_common::Timestamp;
 use tempfile::TempDir;
 
 use super::Store;
-use crate::log::{Change, Delivery, Op, Route, Sameness, new_id};
+use crate::log::{Change, Delivery, Operation, Route, DedupKey, new_id};
 
 /// A new SQLite database, gone with the value.
 pub(crate) struct Scratch {
@@ -23,9 +23,9 @@ impl Scratch {
 }
 
 /// A webhook that says `change`, received `at` then.
-pub(crate) fn deliver(change: Change, sameness: Sameness, at: Timestamp) -> Op {
+pub(crate) fn deliver(change: Change, dedup_key: DedupKey, at: Timestamp) -> Operation {
     let route = if matches!(change, Change::Turn(_)) { Route::Transcription } else { Route::PostCall };
-    Op::Deliver(Box::new(Delivery {
+    Operation::Deliver(Box::new(Delivery {
         delivery_id: new_id(at),
         route,
         kind: None,
@@ -35,7 +35,7 @@ pub(crate) fn deliver(change: Change, sameness: Sameness, at: Timestamp) -> Op {
         body: b"{}".to_vec(),
         body_hash: [0; 32],
         idempotency_key: None,
-        sameness,
+        dedup_key,
         change,
     }))
 }

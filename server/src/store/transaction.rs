@@ -8,12 +8,12 @@ use callscope_common::{CallId, Identifier, Timestamp};
 use uuid::Uuid;
 
 use super::calls::CallRow;
-use super::deliveries::Range;
-use super::nodes::Beat;
+use super::deliveries::DeliveryRange;
+use super::nodes::Heartbeat;
 use super::postgres::write::PostgresTx;
 use super::sqlite::write::SqliteTx;
 use super::{Store, StoreError};
-use crate::log::{Answer, Call, Delivery, DeliveryRow, Key, NameKind, NewEvent, NewResult, Sameness, Transcript};
+use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NameKind, NewEvent, NewResult, DedupKey, Transcript};
 
 /// A write transaction; rolled back where it is dropped.
 pub(super) enum Tx {
@@ -26,8 +26,8 @@ pub(super) type Result<T> = std::result::Result<T, StoreError>;
 /// A delivery that took effect.
 pub(super) struct PriorRow {
     pub delivery_id: Uuid,
-    pub key: Key,
-    pub body_hash: Key,
+    pub key: DedupHash,
+    pub body_hash: DedupHash,
     pub call_id: Option<CallId>,
     pub answer: Answer,
 }
@@ -154,8 +154,8 @@ impl Tx {
 
     /// The deliveries that took effect under one of the keys, or under one of the senders' own keys. Versions before migration 5 kept
     /// the latter among the former.
-    pub async fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
-        engine!(self.prior(keys, senders))
+    pub async fn earlier(&mut self, keys: &[DedupHash], senders: &[DedupHash]) -> Result<Vec<PriorRow>> {
+        engine!(self.earlier(keys, senders))
     }
 
     /// When the database was brought to that version; long ago where that is not known.
@@ -181,7 +181,7 @@ impl Tx {
         engine!(self.insert_calls(calls))
     }
 
-    /// Writes what a turn changes; see [`Touched::Head`](crate::log::Touched::Head).
+    /// Writes what a turn changes; see [`RowChange::Head`](crate::log::RowChange::Head).
     pub async fn update_heads(&mut self, calls: &[&Call]) -> Result<()> {
         engine!(self.update_heads(calls))
     }
@@ -201,7 +201,7 @@ impl Tx {
     }
 
     /// Says how many were new: fewer than given means that another process took one of the keys meanwhile.
-    pub async fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
+    pub async fn insert_deliveries(&mut self, rows: &[(&NewDelivery, &Delivery)]) -> Result<u64> {
         engine!(self.insert_deliveries(rows))
     }
 
@@ -291,8 +291,8 @@ impl Tx {
         let signposts = "UPDATE calls SET merged_into = $2, head = 0 WHERE call_id = $1 OR merged_into = $1";
         self.execute(signposts, &both).await?;
         for (delivery_id, turn_hash) in turns {
-            let Ok(turn_hash) = Key::try_from(turn_hash) else { return Err(StoreError::Damaged("delivery")) };
-            let key = Sameness::turn_key(into, &turn_hash);
+            let Ok(turn_hash) = DedupHash::try_from(turn_hash) else { return Err(StoreError::Damaged("delivery")) };
+            let key = DedupKey::hash_of_turn(into, &turn_hash);
             // Where both records had a turn of that id, the survivor's stays the one that repeats are answered like.
             self.execute(
                 "UPDATE deliveries SET dedup_key = $2 WHERE delivery_id = $1 \
@@ -305,7 +305,7 @@ impl Tx {
     }
 
     /// Writes a process's sign of life, and forgets the processes that gave none for an hour.
-    pub async fn put_beat(&mut self, beat: &Beat) -> Result<()> {
+    pub async fn put_beat(&mut self, beat: &Heartbeat) -> Result<()> {
         let now = engine!(self.now())?;
         let (node, version, address) = (Bind::Text(&beat.node), Bind::Text(beat.version), Bind::Text(&beat.address));
         self.execute(
@@ -323,7 +323,7 @@ impl Tx {
 
     /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
     /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
-    pub async fn lighten(&mut self, Range { first, last }: Range, now: i64) -> Result<()> {
+    pub async fn lighten(&mut self, DeliveryRange { first, last }: DeliveryRange, now: i64) -> Result<()> {
         let range = [Bind::Id(first), Bind::Id(last), Bind::Int(now)];
         self.execute(concat!(tombstones!(), without_effect!()), &range).await?;
         for sql in [

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::error::{ATTEMPTS, backoff};
 use super::transaction::Tx;
 use super::{Store, StoreError};
-use crate::log::{Ledger, Op, Outcome, Pending, Stop, UnknownCalls, Wake};
+use crate::log::{Ledger, Operation, Outcome, Pending, ApplyError, UnknownCalls, Notification};
 use parked::Parked;
 
 /// Operations that may wait. When that many do, further ones are refused as [`StoreError::Overloaded`].
@@ -59,18 +59,18 @@ const SPEAKERS_SINCE: i64 = 5;
 const ROLLING_UPGRADE_SECS: i64 = 86_400;
 
 /// Called after each commit, in the order of the log; must not block.
-pub type OnCommit = Box<dyn Fn(Vec<Wake>) + Send + Sync>;
+pub type OnCommit = Box<dyn Fn(Vec<Notification>) + Send + Sync>;
 
 /// The door to the write path; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Appender {
+pub struct LogWriter {
     queue: mpsc::Sender<Pending>,
 }
 
 /// What an operation came to, or why it did not.
-pub type Submitted = Result<Outcome, StoreError>;
+pub type SubmitResult = Result<Outcome, StoreError>;
 
-impl Appender {
+impl LogWriter {
     /// Starts what writes: a task, for SQLite on a thread of its own. It ends when the last handle is gone and the queue is empty.
     #[must_use]
     pub fn start(store: Store, unknown_calls: UnknownCalls, on_commit: OnCommit) -> (Self, JoinHandle<()>) {
@@ -86,7 +86,7 @@ impl Appender {
     /// # Errors
     /// [`StoreError::Overloaded`] where the queue is full, [`StoreError::Closing`] where the task is gone,
     /// [`StoreError::TimedOut`] where the database hangs, else what it said after several tries.
-    pub async fn submit(&self, op: Op) -> Submitted {
+    pub async fn submit(&self, op: Operation) -> SubmitResult {
         self.submit_in(op, None).await
     }
 
@@ -94,10 +94,10 @@ impl Appender {
     /// early the caller goes.
     ///
     /// # Errors
-    /// As [`Appender::submit`].
-    pub async fn submit_in(&self, op: Op, room: Option<OwnedSemaphorePermit>) -> Submitted {
+    /// As [`LogWriter::submit`].
+    pub async fn submit_in(&self, op: Operation, room: Option<OwnedSemaphorePermit>) -> SubmitResult {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Pending { op, answer, _room: room, is_again: false }).map_err(|error| match error {
+        self.queue.try_send(Pending { op, answer, _room: room, may_be_committed: false }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
         })?;
@@ -229,13 +229,13 @@ impl Writer {
             if batch.is_empty() {
                 continue;
             }
-            let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
-            let again = batch.iter().any(|(_, pending)| pending.is_again);
+            let ops: Vec<&Operation> = batch.iter().map(|(_, pending)| &pending.op).collect();
+            let again = batch.iter().any(|(_, pending)| pending.may_be_committed);
             let reached = AtomicBool::new(false);
             let committed = self.commit_with_retries(&ops, again, &reached).await;
             // Kept with each operation, however its batch is taken apart or parked.
             let reached = reached.into_inner();
-            batch.iter_mut().for_each(|(_, pending)| pending.is_again |= reached);
+            batch.iter_mut().for_each(|(_, pending)| pending.may_be_committed |= reached);
             match committed {
                 Ok(outcomes) => {
                     for ((_, pending), outcome) in batch.into_iter().zip(outcomes) {
@@ -288,7 +288,7 @@ impl Writer {
 
     /// Parks what has to wait for a row that is locked elsewhere, or behind what is parked, and returns the rest.
     async fn without_locked(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) -> Vec<(Instant, Pending)> {
-        let ops: Vec<&Op> = batch.iter().map(|(_, pending)| &pending.op).collect();
+        let ops: Vec<&Operation> = batch.iter().map(|(_, pending)| &pending.op).collect();
         let looked = timeout(COMMIT_DEADLINE, parked.look(&self.store, &ops)).await;
         // Where that cannot be found out, the batch finds out what is wrong itself.
         let Ok(Ok(looked)) = looked else { return batch };
@@ -306,7 +306,7 @@ impl Writer {
     /// `again`: a try before these may have come through unheard. `reached`: whether one of these may have.
     async fn commit_with_retries(
         &self,
-        ops: &[&Op],
+        ops: &[&Operation],
         again: bool,
         reached: &AtomicBool,
     ) -> Result<Vec<Outcome>, Failure> {
@@ -337,11 +337,11 @@ impl Writer {
 
     /// One transaction: load, apply, write, commit, wake. `again`: an earlier try may have come through unheard. `reached` is set
     /// where this one may.
-    async fn commit(&self, ops: &[&Op], again: bool, reached: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
+    async fn commit(&self, ops: &[&Operation], again: bool, reached: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
         let mut tx = Tx::begin(&self.store).await?;
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
-        ledger.is_again = again;
+        ledger.may_be_committed = again;
         ledger.turn_ids_alone_before = match self.turn_ids_alone_before.get() {
             Some(at) => *at,
             None => {
@@ -359,27 +359,27 @@ impl Writer {
         flush::write(&mut tx, &ledger, ops).await?;
         reached.store(true, Ordering::Relaxed);
         tx.commit().await?;
-        (self.on_commit)(ledger.into_wakes());
+        (self.on_commit)(ledger.into_notifications());
         Ok(outcomes)
     }
 }
 
-async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<Vec<Outcome>, Failure> {
+async fn apply(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> Result<Vec<Outcome>, Failure> {
     let mut outcomes = Vec::with_capacity(ops.len());
     for (at, op) in ops.iter().enumerate() {
         // A deletion frees names that the rest of a batch may want.
-        if matches!(op, Op::Delete(_)) && ops.len() > 1 {
+        if matches!(op, Operation::Delete(_)) && ops.len() > 1 {
             return Err(Failure::Split(at));
         }
         match ledger.apply(op) {
             Ok(outcome) => outcomes.push(outcome),
-            Err(Stop::NeedsMerge(_)) if ops.len() > 1 => return Err(Failure::Split(at)),
-            Err(Stop::NeedsMerge(records)) => {
+            Err(ApplyError::NeedsMerge(_)) if ops.len() > 1 => return Err(Failure::Split(at)),
+            Err(ApplyError::NeedsMerge(records)) => {
                 merge::merge(tx, ledger, &records, op).await?;
                 outcomes
                     .push(ledger.apply(op).map_err(|_| StoreError::Internal("a merged call has to be merged again"))?);
             }
-            Err(Stop::OutOfIds) => {
+            Err(ApplyError::OutOfTurnIds) => {
                 return Err(StoreError::Internal("more turns are appended than ids were taken for").into());
             }
         }
@@ -395,12 +395,12 @@ fn fail(batch: Vec<(Instant, Pending)>, error: StoreError) {
     }
 }
 
-fn size(op: &Op) -> usize {
+fn size(op: &Operation) -> usize {
     op.delivery().map_or(0, |delivery| delivery.body.len())
 }
 
 /// For a transaction of these operations.
-fn deadline(ops: &[&Op]) -> Duration {
+fn deadline(ops: &[&Operation]) -> Duration {
     let bytes: usize = ops.iter().map(|op| size(op)).sum();
     COMMIT_DEADLINE + Duration::from_secs((bytes / BYTES_A_SECOND) as u64)
 }

@@ -8,7 +8,7 @@ use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
 use callscope_common::{CallData, Timestamp};
 use callscope_server::ingest::naming::{Links, Naming};
 use callscope_server::ingest::{Incoming, read};
-use callscope_server::log::{Change, Names, Route, Sameness};
+use callscope_server::log::{Change, Names, Route, DedupKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let delivery = read(incoming(), at, Some(1_790_855_035), &Naming::by_links(Links::new(&[])));
     assert_eq!(delivery.body, body);
     assert!(delivery.kind.as_ref().is_none_or(|kind| kind.chars().all(|c| !c.is_control())));
-    assert_eq!(delivery.sameness == Sameness::None, matches!(delivery.change, Change::Rejected { .. }));
+    assert_eq!(delivery.dedup_key == DedupKey::None, matches!(delivery.change, Change::Rejected { .. }));
     match &delivery.change {
         Change::Turn(turn) => {
             assert!((1..=65_536).contains(&turn.text.len()) && turn.names != Names::default());

@@ -8,7 +8,7 @@ use callscope_common::{CallId, Cursor, Seq};
 use callscope_common::protocol::{From, Subscribe};
 
 use crate::live::connection::Fate;
-use crate::log::Wake;
+use crate::log::Notification;
 
 /// One record and what became of it. Its events stay here when the record is merged or deleted.
 #[derive(Debug, Default)]
@@ -115,9 +115,9 @@ impl Log {
     }
 
     /// Takes in what was committed.
-    pub fn take(&mut self, wake: &Wake) {
-        match wake {
-            Wake::Events { call_id, first, events } => {
+    pub fn take(&mut self, notification: &Notification) {
+        match notification {
+            Notification::EventsAppended { call_id, first, events } => {
                 let record = self.records.get_mut(call_id).expect("events of a call that was made");
                 assert_eq!(*first, record.head() + 1, "the log has no holes");
                 for (kind, frame) in events {
@@ -129,18 +129,18 @@ impl Log {
                     assert_eq!(before, None, "two events have the same frame: {frame}");
                 }
             }
-            Wake::Merged { from, into } => {
+            Notification::Merged { from, into } => {
                 for (call_id, _) in self.names.values_mut().filter(|(call_id, _)| call_id == from) {
                     *call_id = *into;
                 }
                 self.end(*from, Fate::Merged(*into));
             }
-            Wake::Deleted { call_id } => {
+            Notification::Deleted { call_id } => {
                 self.names.retain(|_, (named, _)| named != call_id);
                 self.end(*call_id, Fate::Deleted);
             }
             // A head without its events is only heard of from other servers.
-            Wake::Partial { .. } | Wake::Named { .. } | Wake::Head { .. } => {}
+            Notification::PartialTurn { .. } | Notification::IdentifierAssigned { .. } | Notification::HeadMoved { .. } => {}
         }
     }
 

@@ -18,7 +18,7 @@ use crate::cluster::reconcile;
 use crate::live::Hub;
 use crate::live::session::{Session, Timing};
 use crate::log::{
-    CallResult, Change, Delete, Ending, Names, Op, Outcome, Patch, Refusal, Register, Sameness, Turn, Wake, new_id,
+    CallResult, Change, Delete, Ending, Names, Operation, Outcome, Patch, Refusal, Register, DedupKey, Turn, Notification, new_id,
 };
 use crate::store::events::Page;
 use crate::store::testing::deliver;
@@ -38,7 +38,7 @@ pub(super) struct Run<'w> {
     case: String,
     clients: Vec<Client>,
     /// Committed and not announced.
-    unannounced: VecDeque<Wake>,
+    unannounced: VecDeque<Notification>,
     meanwhile: Vec<Commit>,
     step: usize,
 }
@@ -101,7 +101,7 @@ impl<'w> Run<'w> {
                 // A turn that is committed behind it would make a call that nobody here knows.
                 self.settle_commits();
                 if let Some(call_id) = self.call_id(call) {
-                    self.commit(Op::Delete(Delete { call_id, ended_before: None }));
+                    self.commit(Operation::Delete(Delete { call_id, ended_before: None }));
                 }
             }
             Step::Restore(call, back) => self.restore(call, back).await,
@@ -155,7 +155,7 @@ impl<'w> Run<'w> {
         self.log.named(&self.name((call, false)))
     }
 
-    fn commit(&mut self, op: Op) {
+    fn commit(&mut self, op: Operation) {
         let outcome = self.world.commit(op);
         assert!(!matches!(outcome, Outcome::Refused(Refusal::IdentifierTaken(_) | Refusal::Ended)), "{outcome:?}");
         self.take_commits();
@@ -171,14 +171,14 @@ impl<'w> Run<'w> {
         let (sid, conversation) = (self.identifier((call, false)), self.identifier((call, true)));
         let new = NewCall { call_sid: Some(sid), conversation_id: Some(conversation), ..NewCall::default() };
         self.log.create(call_id, &[self.name((call, false)), self.name((call, true))], self.step);
-        self.commit(Op::Register(Box::new(Register { call_id, at, call: new })));
+        self.commit(Operation::Register(Box::new(Register { call_id, at, call: new })));
     }
 
-    fn turn(&self, call: usize, len: usize, is_final: bool) -> Op {
+    fn turn(&self, call: usize, len: usize, is_final: bool) -> Operation {
         let names = Names { call_sid: Some(self.identifier((call, false))), ..Names::default() };
         let (text, turn_id) = ("x".repeat(len), None);
         let turn = Turn { names, speaker: Speaker::User, text, at: None, turn_id, is_final };
-        deliver(Change::Turn(turn), Sameness::None, self.world.now())
+        deliver(Change::Turn(turn), DedupKey::None, self.world.now())
     }
 
     fn turns(&mut self, call: usize, count: usize, len: usize) {
@@ -188,12 +188,12 @@ impl<'w> Run<'w> {
         self.take_commits();
     }
 
-    fn result(&self, call: usize) -> Op {
+    fn result(&self, call: usize) -> Operation {
         let names = Names { conversation_id: Some(self.identifier((call, true))), ..Names::default() };
         let data = CallData::new(CallStatus::Completed);
         let (agent_id, ending, transcript) = (None, Ending::Done, None);
         let result = CallResult { names, agent_id, ending, data, turns: Vec::new(), transcript };
-        deliver(Change::Result(Box::new(result)), Sameness::None, self.world.now())
+        deliver(Change::Result(Box::new(result)), DedupKey::None, self.world.now())
     }
 
     fn merge(&mut self, call: usize, other: usize) {
@@ -201,7 +201,7 @@ impl<'w> Run<'w> {
         self.make(other);
         let patch =
             CallPatch { identifiers: vec![self.identifier((other, false))], merge: true, ..CallPatch::default() };
-        self.commit(Op::Patch(Box::new(Patch { id: self.identifier((call, false)), patch })));
+        self.commit(Operation::Patch(Box::new(Patch { id: self.identifier((call, false)), patch })));
         assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
     }
 
@@ -232,9 +232,9 @@ impl<'w> Run<'w> {
     // --- announcements ---
 
     fn take_commits(&mut self) {
-        for wake in self.world.committed() {
-            self.log.take(&wake);
-            self.unannounced.push_back(wake);
+        for notification in self.world.committed() {
+            self.log.take(&notification);
+            self.unannounced.push_back(notification);
         }
     }
 
@@ -252,21 +252,21 @@ impl<'w> Run<'w> {
         if self.announcing == Announcing::Faithful {
             return self.hub.announce(self.unannounced.pop_front().into_iter().collect());
         }
-        let wake = self.unannounced.remove(at % self.unannounced.len()).expect("a wake");
-        let wakes = match how {
-            How::Once => vec![wake],
-            How::Twice => vec![wake.clone(), wake],
+        let notification = self.unannounced.remove(at % self.unannounced.len()).expect("a notification");
+        let notifications = match how {
+            How::Once => vec![notification],
+            How::Twice => vec![notification.clone(), notification],
             How::Never => Vec::new(),
-            How::InPieces => pieces(wake),
-            How::Backwards => pieces(wake).into_iter().rev().collect(),
+            How::InPieces => pieces(notification),
+            How::Backwards => pieces(notification).into_iter().rev().collect(),
             How::HeadFirst => {
-                if let Wake::Events { call_id, first, events } = &wake {
+                if let Notification::EventsAppended { call_id, first, events } = &notification {
                     self.raise(*call_id, first + Seq::try_from(events.len()).expect("a seq") - 1);
                 }
-                vec![wake]
+                vec![notification]
             }
         };
-        self.hub.announce(wakes);
+        self.hub.announce(notifications);
     }
 
     fn claim(&mut self, call: usize, back: usize) {
@@ -278,7 +278,7 @@ impl<'w> Run<'w> {
     /// As a session does that has just read the head, perhaps a while ago.
     fn raise(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
-        self.hub.announce(vec![Wake::Head { call_id, head, ended }]);
+        self.hub.announce(vec![Notification::HeadMoved { call_id, head, ended }]);
     }
 
     async fn sweep(&self) {
@@ -412,10 +412,10 @@ impl<'w> Run<'w> {
 }
 
 /// A commit's events, announced one by one.
-fn pieces(wake: Wake) -> Vec<Wake> {
-    match wake {
-        Wake::Events { call_id, first, events } => {
-            (first..).zip(events).map(|(first, event)| Wake::Events { call_id, first, events: vec![event] }).collect()
+fn pieces(notification: Notification) -> Vec<Notification> {
+    match notification {
+        Notification::EventsAppended { call_id, first, events } => {
+            (first..).zip(events).map(|(first, event)| Notification::EventsAppended { call_id, first, events: vec![event] }).collect()
         }
         other => vec![other],
     }

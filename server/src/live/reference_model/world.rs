@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use crate::log::{Op, Outcome, UnknownCalls, Wake};
+use crate::log::{Operation, Outcome, UnknownCalls, Notification};
 use crate::store::testing::Scratch;
-use crate::store::{Appender, Store, Submitted};
+use crate::store::{LogWriter, Store, SubmitResult};
 
 /// Turns of the executor after which whoever could run has run.
 const TURNS: usize = 16;
@@ -22,29 +22,29 @@ pub(super) struct World {
     pub runtime: Runtime,
     writer: Runtime,
     scratch: Scratch,
-    appender: Appender,
-    committed: Arc<Mutex<Vec<Wake>>>,
+    log_writer: LogWriter,
+    committed: Arc<Mutex<Vec<Notification>>>,
     clock: AtomicI64,
 }
 
 /// A commit under way.
-pub(super) struct Commit(Receiver<Submitted>);
+pub(super) struct Commit(Receiver<SubmitResult>);
 
 impl World {
     pub fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let writer = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let scratch = writer.block_on(Scratch::open());
-        let committed = Arc::<Mutex<Vec<Wake>>>::default();
+        let committed = Arc::<Mutex<Vec<Notification>>>::default();
         let on_commit = {
             let committed = Arc::clone(&committed);
-            Box::new(move |wakes| committed.lock().extend(wakes))
+            Box::new(move |notifications| committed.lock().extend(notifications))
         };
-        let (appender, _) = {
+        let (log_writer, _) = {
             let _inside = writer.enter();
-            Appender::start(scratch.store.clone(), UnknownCalls::Create, on_commit)
+            LogWriter::start(scratch.store.clone(), UnknownCalls::Create, on_commit)
         };
-        Self { runtime, writer, scratch, appender, committed, clock: AtomicI64::new(1_790_000_000) }
+        Self { runtime, writer, scratch, log_writer, committed, clock: AtomicI64::new(1_790_000_000) }
     }
 
     pub fn store(&self) -> &Store {
@@ -57,17 +57,17 @@ impl World {
     }
 
     /// Begins to commit an operation, in the order of the calls.
-    pub fn begin(&self, op: Op) -> Commit {
+    pub fn begin(&self, op: Operation) -> Commit {
         let (done, outcome) = sync_channel(1);
-        let appender = self.appender.clone();
+        let log_writer = self.log_writer.clone();
         self.writer.spawn(async move {
-            let _ = done.send(appender.submit(op).await);
+            let _ = done.send(log_writer.submit(op).await);
         });
         Commit(outcome)
     }
 
     /// Commits an operation while everything else stands still.
-    pub fn commit(&self, op: Op) -> Outcome {
+    pub fn commit(&self, op: Operation) -> Outcome {
         self.begin(op).wait()
     }
 
@@ -86,7 +86,7 @@ impl World {
     }
 
     /// What was committed since the last time, in the order of the log.
-    pub fn committed(&self) -> Vec<Wake> {
+    pub fn committed(&self) -> Vec<Notification> {
         std::mem::take(&mut self.committed.lock())
     }
 

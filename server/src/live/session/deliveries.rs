@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{Session, in_time};
 use crate::auth::Role;
 use crate::store::StoreError;
-use crate::store::deliveries::Place;
+use crate::store::deliveries::DeliveryCursor;
 
 /// Between two looks while commits follow each other closely.
 const LEAST: Duration = Duration::from_millis(25);
@@ -25,7 +25,7 @@ const PAGE: i64 = 128;
 
 /// A connection's interest in deliveries.
 pub(super) struct Following {
-    place: Place,
+    place: DeliveryCursor,
     /// The last look: when, at which count of commits, and whether it found all there was.
     looked: Instant,
     seen: u64,
@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Where to begin; `None` where the cursor cannot be of this database.
-    async fn first_place(&self, request: &FollowDeliveries) -> Result<Option<Place>, StoreError> {
+    async fn first_place(&self, request: &FollowDeliveries) -> Result<Option<DeliveryCursor>, StoreError> {
         let head = in_time(self.store.delivery_head()).await?;
         Ok(match &request.after {
             Some(cursor) => match cursor.parse().ok() {

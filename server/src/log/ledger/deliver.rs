@@ -9,39 +9,39 @@ use serde::Serialize;
 
 use super::identify::{Found, new_id};
 use super::{
-    Answer, CallFailure, CallResult, Change, Delivery, DeliveryRow, Ending, Key, Ledger, Names, NewAudio, Prior,
-    Sameness, Stop, Touched, Transcript, Turn, UnknownCalls, Verdict, Wake,
+    Answer, CallFailure, CallResult, Change, Delivery, NewDelivery, Ending, DedupHash, Ledger, Names, NewAudio, EarlierDelivery,
+    DedupKey, ApplyError, RowChange, Transcript, Turn, UnknownCalls, Verdict, Notification,
 };
 use crate::log::{turn_hash, turn_hash_without_speaker};
 
-/// How a delivery was taken, and its answer.
-struct Taken {
+/// How a delivery was decision, and its answer.
+struct Decision {
     verdict: Verdict,
     reason: Option<String>,
     call_id: Option<CallId>,
     /// Overrides the delivery's own key, where it depends on the call.
-    key: Option<Key>,
+    dedup_hash: Option<DedupHash>,
     answer: Answer,
 }
 
 impl Ledger {
-    pub(crate) fn deliver(&mut self, delivery: &Delivery) -> Result<Answer, Stop> {
+    pub(crate) fn deliver(&mut self, delivery: &Delivery) -> Result<Answer, ApplyError> {
         if let Some(answer) = self.committed.get(&delivery.delivery_id) {
             return Ok(answer.clone());
         }
-        if let Some(prior) = delivery.idempotency_key.and_then(|key| self.prior.get(&key)).cloned() {
-            return Ok(self.repeat(delivery, prior, true));
+        if let Some(earlier) = delivery.idempotency_key.and_then(|key| self.earlier.get(&key)).cloned() {
+            return Ok(self.repeat(delivery, earlier, true));
         }
-        if let Some(prior) = delivery.sameness.keys().find_map(|key| self.prior.get(&key)).cloned() {
-            return Ok(self.repeat(delivery, prior, false));
+        if let Some(earlier) = delivery.dedup_key.hashes().find_map(|key| self.earlier.get(&key)).cloned() {
+            return Ok(self.repeat(delivery, earlier, false));
         }
-        if let (Change::Turn(turn), Sameness::Turn(hash)) = (&delivery.change, &delivery.sameness)
+        if let (Change::Turn(turn), DedupKey::Turn(hash)) = (&delivery.change, &delivery.dedup_key)
             && let Found::One(call_id) = self.find(&turn.names)?
-            && let Some(prior) = self.prior_turn(call_id, turn, hash, Some(&delivery.body_hash))
+            && let Some(earlier) = self.earlier_turn(call_id, turn, hash, Some(&delivery.body_hash))
         {
-            return Ok(self.repeat(delivery, prior, false));
+            return Ok(self.repeat(delivery, earlier, false));
         }
-        let taken = match &delivery.change {
+        let decision = match &delivery.change {
             Change::Turn(turn) => self.turn(delivery, turn)?,
             Change::Result(result) => self.result(delivery, result)?,
             Change::Failure(failure) => self.failure(delivery, failure)?,
@@ -50,73 +50,73 @@ impl Ledger {
             Change::Rejected { status, message, details } => rejected(*status, message, details.clone()),
         };
         // A refused delivery takes no key: sent again, it may be welcome.
-        let key = match (&delivery.sameness, taken.verdict) {
+        let dedup_hash = match (&delivery.dedup_key, decision.verdict) {
             (_, Verdict::Rejected) => None,
-            (sameness, _) => taken.key.or_else(|| sameness.keys().next()),
+            (dedup_key, _) => decision.dedup_hash.or_else(|| dedup_key.hashes().next()),
         };
-        let idempotency_key = delivery.idempotency_key.filter(|_| taken.verdict != Verdict::Rejected);
-        for key in key.into_iter().chain(idempotency_key) {
-            let prior = Prior {
+        let idempotency_key = delivery.idempotency_key.filter(|_| decision.verdict != Verdict::Rejected);
+        for key in dedup_hash.into_iter().chain(idempotency_key) {
+            let earlier = EarlierDelivery {
                 delivery_id: delivery.delivery_id,
                 body_hash: delivery.body_hash,
-                call_id: taken.call_id,
-                answer: taken.answer.clone(),
+                call_id: decision.call_id,
+                answer: decision.answer.clone(),
             };
-            self.prior.insert(key, prior);
+            self.earlier.insert(key, earlier);
         }
-        self.writes.deliveries.push(DeliveryRow {
+        self.writes.deliveries.push(NewDelivery {
             delivery_id: delivery.delivery_id,
-            verdict: taken.verdict,
-            reason: taken.reason,
-            key,
+            verdict: decision.verdict,
+            reason: decision.reason,
+            dedup_hash,
             idempotency_key,
-            call_id: taken.call_id,
+            call_id: decision.call_id,
             duplicate_of: None,
             keep_body: true,
-            answer: taken.answer.clone(),
+            answer: decision.answer.clone(),
         });
-        Ok(taken.answer)
+        Ok(decision.answer)
     }
 
     /// The turn of that call that was kept under the `turn_id` of the same speaker. `body_hash`: of a turn that an earlier version
     /// kept whoever spoke, only an equal one is the same.
-    fn prior_turn(&self, call_id: CallId, turn: &Turn, hash: &Key, body_hash: Option<&Key>) -> Option<Prior> {
-        if let Some(prior) = self.prior.get(&Sameness::turn_key(call_id, hash)) {
-            return Some(prior.clone());
+    fn earlier_turn(&self, call_id: CallId, turn: &Turn, hash: &DedupHash, body_hash: Option<&DedupHash>) -> Option<EarlierDelivery> {
+        if let Some(earlier) = self.earlier.get(&DedupKey::hash_of_turn(call_id, hash)) {
+            return Some(earlier.clone());
         }
         if self.calls.get(&call_id)?.created_at >= self.turn_ids_alone_before {
             return None;
         }
         let alone = turn_hash_without_speaker(turn.turn_id.as_deref()?);
-        let prior = self.prior.get(&Sameness::turn_key(call_id, &alone))?;
-        body_hash.is_none_or(|hash| prior.body_hash == *hash).then(|| prior.clone())
+        let earlier = self.earlier.get(&DedupKey::hash_of_turn(call_id, &alone))?;
+        body_hash.is_none_or(|hash| earlier.body_hash == *hash).then(|| earlier.clone())
     }
 
     /// Answers a delivery that was received before like the first. `by_sender`: the sender's own key says so, and then the body must
     /// be the same too. A repeat takes no key of its own.
-    fn repeat(&mut self, delivery: &Delivery, prior: Prior, by_sender: bool) -> Answer {
-        let same_body = prior.body_hash == delivery.body_hash;
+    fn repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, by_sender: bool) -> Answer {
+        let same_body = earlier.body_hash == delivery.body_hash;
         let (verdict, reason, answer) = if by_sender && !same_body {
             let message = "this Idempotency-Key was used with another body";
             (Verdict::Rejected, Some(message.to_owned()), error(409, message, None, "IDEMPOTENCY_CONFLICT"))
         } else {
-            (Verdict::Duplicate, None, prior.answer)
+            (Verdict::Duplicate, None, earlier.answer)
         };
-        self.writes.deliveries.push(DeliveryRow {
+        self.writes.deliveries.push(NewDelivery {
             delivery_id: delivery.delivery_id,
             verdict,
             reason,
-            key: None,
+            dedup_hash: None,
             idempotency_key: None,
-            call_id: prior.call_id,
-            duplicate_of: Some(prior.delivery_id),
+            call_id: earlier.call_id,
+            duplicate_of: Some(earlier.delivery_id),
             keep_body: !same_body,
             answer: answer.clone(),
         });
         answer
     }
 
-    fn find_or_create(&mut self, delivery: &Delivery, names: &Names) -> Result<Option<CallId>, Stop> {
+    fn find_or_create(&mut self, delivery: &Delivery, names: &Names) -> Result<Option<CallId>, ApplyError> {
         Ok(match (self.find(names)?, self.unknown_calls) {
             (Found::One(call_id), _) => {
                 self.link(call_id, names);
@@ -130,7 +130,7 @@ impl Ledger {
         })
     }
 
-    fn turn(&mut self, delivery: &Delivery, turn: &Turn) -> Result<Taken, Stop> {
+    fn turn(&mut self, delivery: &Delivery, turn: &Turn) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &turn.names)? else { return Ok(unknown_call()) };
         let at = turn.at.unwrap_or(delivery.received_at);
         if !turn.is_final {
@@ -147,14 +147,14 @@ impl Ledger {
             seq,
             call_sid: &self.call(call_id).call_sid,
         };
-        let key = match &delivery.sameness {
-            Sameness::Turn(hash) => Some(Sameness::turn_key(call_id, hash)),
+        let dedup_hash = match &delivery.dedup_key {
+            DedupKey::Turn(hash) => Some(DedupKey::hash_of_turn(call_id, hash)),
             _ => None,
         };
-        Ok(Taken { verdict: Verdict::Accepted, reason: None, call_id: Some(call_id), key, answer: json(201, &answer) })
+        Ok(Decision { verdict: Verdict::Accepted, reason: None, call_id: Some(call_id), dedup_hash, answer: json(201, &answer) })
     }
 
-    fn partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Taken {
+    fn partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Decision {
         let call = self.call(call_id);
         let answer = PartialAnswer { status: "success", message: "partial broadcast", call_sid: &call.call_sid };
         let answer = json(200, &answer);
@@ -170,18 +170,18 @@ impl Ledger {
         let frame: Arc<str> = serde_json::to_string(&message).expect("a message is JSON").into();
         let done = turn.turn_id.as_ref().is_some_and(|turn_id| {
             let hash = turn_hash(turn.speaker, turn_id);
-            self.prior_turn(call_id, turn, &hash, None).is_some()
+            self.earlier_turn(call_id, turn, &hash, None).is_some()
         });
         let (verdict, reason) = if done {
             (Verdict::Ignored, Some("the turn is final already".to_owned()))
         } else {
-            self.writes.wakes.push(Wake::Partial { call_id, frame });
+            self.writes.notifications.push(Notification::PartialTurn { call_id, frame });
             (Verdict::Accepted, None)
         };
-        Taken { verdict, reason, call_id: Some(call_id), key: None, answer }
+        Decision { verdict, reason, call_id: Some(call_id), dedup_hash: None, answer }
     }
 
-    fn result(&mut self, delivery: &Delivery, result: &CallResult) -> Result<Taken, Stop> {
+    fn result(&mut self, delivery: &Delivery, result: &CallResult) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &result.names)? else { return Ok(unknown_call()) };
         let before = self.call(call_id).status;
         let status = match (before, result.ending) {
@@ -219,7 +219,7 @@ impl Ledger {
         })
     }
 
-    fn failure(&mut self, delivery: &Delivery, failure: &CallFailure) -> Result<Taken, Stop> {
+    fn failure(&mut self, delivery: &Delivery, failure: &CallFailure) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &failure.names)? else { return Ok(unknown_call()) };
         let conversation_id = failure.names.conversation_id.as_ref();
         let before = self.call(call_id).status;
@@ -255,20 +255,20 @@ impl Ledger {
         self.push_completed(call_id, data, transcript, Some(delivery.delivery_id));
     }
 
-    fn audio(&mut self, delivery: &Delivery, names: &Names, content_type: &'static str) -> Result<Taken, Stop> {
+    fn audio(&mut self, delivery: &Delivery, names: &Names, content_type: &'static str) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, names)? else { return Ok(unknown_call()) };
         let now = self.now;
         let call = self.call(call_id);
         call.has_audio = true;
         call.updated_at = now;
-        call.touched = Touched::All;
+        call.row_change = RowChange::All;
         self.writes.audio.push(NewAudio { call_id, content_type, delivery_id: delivery.delivery_id });
         Ok(self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Accepted))
     }
 
-    fn ignored(&mut self, names: &Names, reason: &str) -> Taken {
+    fn ignored(&mut self, names: &Names, reason: &str) -> Decision {
         let call_id = names.iter().find_map(|name| self.named(name));
-        let mut taken = match call_id {
+        let mut decision = match call_id {
             Some(call_id) => self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Ignored),
             None => {
                 let answer = PostCallAnswer {
@@ -278,11 +278,11 @@ impl Ledger {
                     call_sid: None,
                     call_status: None,
                 };
-                Taken { verdict: Verdict::Ignored, reason: None, call_id, key: None, answer: json(200, &answer) }
+                Decision { verdict: Verdict::Ignored, reason: None, call_id, dedup_hash: None, answer: json(200, &answer) }
             }
         };
-        taken.reason = Some(reason.to_owned());
-        taken
+        decision.reason = Some(reason.to_owned());
+        decision
     }
 
     fn post_call_taken(
@@ -290,7 +290,7 @@ impl Ledger {
         call_id: CallId,
         conversation_id: Option<&callscope_common::Identifier>,
         verdict: Verdict,
-    ) -> Taken {
+    ) -> Decision {
         let call = self.call(call_id);
         let (message, reason) = match verdict {
             Verdict::Accepted => ("webhook processed", None),
@@ -306,7 +306,7 @@ impl Ledger {
                 call_status: Some(call.status.as_str()),
             },
         );
-        Taken { verdict, reason, call_id: Some(call_id), key: None, answer }
+        Decision { verdict, reason, call_id: Some(call_id), dedup_hash: None, answer }
     }
 }
 
@@ -345,15 +345,15 @@ fn error(status: u16, message: &str, details: Option<String>, code: &str) -> Ans
     json(status, &ErrorBody { status: "error".into(), message, details, code })
 }
 
-fn rejected(status: u16, message: &str, details: Option<String>) -> Taken {
+fn rejected(status: u16, message: &str, details: Option<String>) -> Decision {
     let code = if status == 413 { "PAYLOAD_TOO_LARGE" } else { "INVALID_PAYLOAD" };
     let reason = Some(message.to_owned());
     let answer = error(status, message, details, code);
-    Taken { verdict: Verdict::Rejected, reason, call_id: None, key: None, answer }
+    Decision { verdict: Verdict::Rejected, reason, call_id: None, dedup_hash: None, answer }
 }
 
-fn unknown_call() -> Taken {
+fn unknown_call() -> Decision {
     let message = "no such call, and calls nobody registered are rejected here";
     let answer = error(404, message, Some("register it with POST /api/v1/calls".into()), "CALL_NOT_FOUND");
-    Taken { verdict: Verdict::Rejected, reason: Some(message.into()), call_id: None, key: None, answer }
+    Decision { verdict: Verdict::Rejected, reason: Some(message.into()), call_id: None, dedup_hash: None, answer }
 }

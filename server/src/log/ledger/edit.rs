@@ -2,10 +2,10 @@
 
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
-use super::{Delete, Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, Stop, Touched, Transcript, Wake};
+use super::{Delete, Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, ApplyError, RowChange, Transcript, Notification};
 
 impl Ledger {
-    pub(crate) fn register(&mut self, register: &Register) -> Result<Outcome, Stop> {
+    pub(crate) fn register(&mut self, register: &Register) -> Result<Outcome, ApplyError> {
         if self.calls.contains_key(&register.call_id) {
             // Its own commit, whose acknowledgement was lost.
             return Ok(Outcome::Done(register.call_id));
@@ -39,7 +39,7 @@ impl Ledger {
         by_id.or_else(by_name).or_else(by_signpost)
     }
 
-    pub(crate) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, Stop> {
+    pub(crate) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, ApplyError> {
         let Some(call_id) = self.named(id) else { return Ok(Outcome::Refused(Refusal::NotFound)) };
         let given = || patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers);
         let mut others = Vec::new();
@@ -54,7 +54,7 @@ impl Ledger {
         }
         if !others.is_empty() {
             others.insert(0, call_id);
-            return Err(Stop::NeedsMerge(others));
+            return Err(ApplyError::NeedsMerge(others));
         }
         let before = self.call(call_id).status;
         if before.is_ended() && patch.status.is_some_and(|status| !status.is_ended()) {
@@ -94,7 +94,7 @@ impl Ledger {
             call.metadata = Some(json.get().to_owned());
         }
         call.updated_at = now;
-        call.touched = Touched::All;
+        call.row_change = RowChange::All;
     }
 
     /// Sets a status by hand. An end brings its `call_completed` too, so that followers see the call through.
@@ -125,7 +125,7 @@ impl Ledger {
             return match signpost {
                 Some(into) => Outcome::Refused(Refusal::Absorbed(into)),
                 // The try before this one came through, and its acknowledgement was lost.
-                None if self.is_again => Outcome::Done(call_id),
+                None if self.may_be_committed => Outcome::Done(call_id),
                 None => Outcome::Refused(Refusal::NotFound),
             };
         };
@@ -138,7 +138,7 @@ impl Ledger {
         self.calls.remove(&call_id);
         self.names.retain(|_, named| *named != call_id);
         self.writes.deleted.push(call_id);
-        self.writes.wakes.push(Wake::Deleted { call_id });
+        self.writes.notifications.push(Notification::Deleted { call_id });
         Outcome::Done(call_id)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
 use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-use super::{Call, Ledger, NameKind, Names, Stop, Touched, Wake};
+use super::{Call, Ledger, NameKind, Names, ApplyError, RowChange, Notification};
 
 /// What a set of names means.
 pub(crate) enum Found {
@@ -18,7 +18,7 @@ impl Ledger {
     ///
     /// Two records are one call if a webhook names both, unless both already have different conversation ids: a provider's
     /// sid may be shared by two conversations of one phone call, and those stay two calls. The conversation then wins.
-    pub(crate) fn find(&self, names: &Names) -> Result<Found, Stop> {
+    pub(crate) fn find(&self, names: &Names) -> Result<Found, ApplyError> {
         let mut found: Vec<CallId> = Vec::new();
         let mut conversation = names.conversation_id.as_ref().map(Identifier::as_str);
         if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.named(id)) {
@@ -35,7 +35,7 @@ impl Ledger {
         match found[..] {
             [] => Ok(Found::Nothing),
             [one] => Ok(Found::One(one)),
-            _ => Err(Stop::NeedsMerge(found)),
+            _ => Err(ApplyError::NeedsMerge(found)),
         }
     }
 
@@ -71,7 +71,7 @@ impl Ledger {
                 end_time: None,
                 result: None,
                 is_new: true,
-                touched: Touched::All,
+                row_change: RowChange::All,
             },
         );
         self.name(call_id, &call_sid, NameKind::CallSid);
@@ -111,10 +111,10 @@ impl Ledger {
             }
             _ => {}
         }
-        call.touched = Touched::All;
+        call.row_change = RowChange::All;
         call.updated_at = now;
         self.writes.names.push((name.clone(), call_id, kind));
-        self.writes.wakes.push(Wake::Named { identifier: name.clone() });
+        self.writes.notifications.push(Notification::IdentifierAssigned { identifier: name.clone() });
     }
 
     fn make_up_sid(&mut self, prefix: String) -> Identifier {

@@ -5,7 +5,7 @@ use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
 use uuid::Uuid;
 
-use super::{Absorbed, Call, Ledger, Merge, Stop, Touched, Transcript, Wake};
+use super::{AbsorbedCall, Call, Ledger, Merge, ApplyError, RowChange, Transcript, Notification};
 
 impl Ledger {
     /// Of several records, which one survives: the one with more events, of equals the older.
@@ -19,11 +19,11 @@ impl Ledger {
     ///
     /// Result and transcript of the whole are one record's: see [`keeps_its_result`]. Where the appended events end on another status or
     /// result, the ones that stand are said once more, so that whoever reads the log to its end ends on them.
-    pub(crate) fn absorb(&mut self, into: CallId, absorbed: Absorbed) -> Result<Option<String>, Stop> {
+    pub(crate) fn absorb(&mut self, into: CallId, absorbed: AbsorbedCall) -> Result<Option<String>, ApplyError> {
         let (mine_said, other_said) = absorbed.transcripts;
         let Some(other) = self.calls.remove(&absorbed.call_id) else { return Ok(mine_said) };
         self.move_names(absorbed.call_id, into, &absorbed.names);
-        self.writes.wakes.push(Wake::Merged { from: absorbed.call_id, into });
+        self.writes.notifications.push(Notification::Merged { from: absorbed.call_id, into });
         let mine = self.call(into);
         let before = mine.status;
         let keeps = keeps_its_result(mine, &other);
@@ -34,7 +34,7 @@ impl Ledger {
         mine.agent_id = mine.agent_id.take().or(other.agent_id);
         mine.metadata = mine.metadata.take().or(other.metadata);
         mine.live |= other.live;
-        mine.touched = Touched::All;
+        mine.row_change = RowChange::All;
         let moves_audio = other.has_audio && !mine.has_audio;
         mine.has_audio |= other.has_audio;
         let said = if keeps { mine_said } else { other_said };
@@ -62,7 +62,7 @@ impl Ledger {
         for name in names {
             self.names.insert(name.clone(), into);
             // Whoever waits for a name may find its call only now.
-            self.writes.wakes.push(Wake::Named { identifier: name.clone() });
+            self.writes.notifications.push(Notification::IdentifierAssigned { identifier: name.clone() });
         }
     }
 
@@ -73,7 +73,7 @@ impl Ledger {
         mut last: CallStatus,
         events: Vec<(ServerMessage, Option<Uuid>)>,
         transcript: &Option<String>,
-    ) -> Result<(CallStatus, bool), Stop> {
+    ) -> Result<(CallStatus, bool), ApplyError> {
         let mut has_completed = false;
         for (message, delivery_id) in events {
             match message {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use callscope_common::{CallId, Identifier, Speaker};
 use smallvec::SmallVec;
 
-use crate::log::{Change, Delivery, Key, Names, Op, Sameness, key, sid_prefix};
+use crate::log::{Change, Delivery, DedupHash, Names, Operation, DedupKey, dedup_hash, sid_prefix};
 
-impl Op {
+impl Operation {
     pub(crate) fn delivery(&self) -> Option<&Delivery> {
         match self {
             Self::Deliver(delivery) => Some(delivery),
@@ -25,7 +25,7 @@ impl Op {
                     patch.patch.call_sid.iter().chain(&patch.patch.conversation_id).chain(&patch.patch.identifiers);
                 given.chain([&patch.id]).collect()
             }
-            Self::Delete(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => SmallVec::new(),
+            Self::Delete(_) | Self::Heartbeat(_) | Self::Deregister(_) | Self::StripDeliveries(_) => SmallVec::new(),
         }
     }
 
@@ -35,7 +35,7 @@ impl Op {
         match self {
             Self::Register(register) => ids.push(register.call_id),
             Self::Delete(delete) => ids.push(delete.call_id),
-            Self::Deliver(_) | Self::Patch(_) | Self::Beat(_) | Self::Leave(_) | Self::Lighten(_) => {}
+            Self::Deliver(_) | Self::Patch(_) | Self::Heartbeat(_) | Self::Deregister(_) | Self::StripDeliveries(_) => {}
         }
         ids
     }
@@ -75,9 +75,9 @@ impl Change {
 
 impl Delivery {
     /// The hash of its `turn_id`, if it has one.
-    pub(crate) fn turn_hash(&self) -> Option<&Key> {
-        match &self.sameness {
-            Sameness::Turn(hash) => Some(hash),
+    pub(crate) fn turn_hash(&self) -> Option<&DedupHash> {
+        match &self.dedup_key {
+            DedupKey::Turn(hash) => Some(hash),
             _ => None,
         }
     }
@@ -88,11 +88,11 @@ impl Delivery {
 
 /// The hash under which a speaker's `turn_id` is kept.
 #[must_use]
-pub fn turn_hash(speaker: Speaker, turn_id: &str) -> Key {
-    key(&[speaker.as_str().as_bytes(), turn_id.as_bytes()])
+pub fn turn_hash(speaker: Speaker, turn_id: &str) -> DedupHash {
+    dedup_hash(&[speaker.as_str().as_bytes(), turn_id.as_bytes()])
 }
 
 /// The hash under which versions before migration 5 kept a `turn_id`, whoever spoke.
-pub(crate) fn turn_hash_without_speaker(turn_id: &str) -> Key {
-    key(&[turn_id.as_bytes()])
+pub(crate) fn turn_hash_without_speaker(turn_id: &str) -> DedupHash {
+    dedup_hash(&[turn_id.as_bytes()])
 }

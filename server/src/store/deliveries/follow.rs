@@ -10,19 +10,19 @@ use std::str::FromStr;
 use callscope_common::api::DeliveryView;
 use uuid::Uuid;
 
-use super::{Row, facts};
+use super::{DeliveryRow, facts};
 use crate::store::{Store, StoreError, on_pool};
 
 /// A place in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct DeliveryCursor {
     /// Tells installations apart, so that a place in another one's order is not taken for one in this.
     life: u32,
     tx: i64,
     delivery_id: Uuid,
 }
 
-impl Place {
+impl DeliveryCursor {
     /// Whether it stands behind no delivery, so that none has to be there for it to be of this order.
     fn is_between(self) -> bool {
         self.delivery_id.is_nil()
@@ -31,31 +31,31 @@ impl Place {
 
 /// Where the order stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Head {
+pub struct DeliveryHead {
     /// Before all deliveries.
-    pub start: Place,
+    pub start: DeliveryCursor,
     /// Behind all deliveries that nothing at work can still come before. On PostgreSQL that may leave out some that were
     /// committed just now, while an older transaction goes on.
-    pub now: Place,
+    pub now: DeliveryCursor,
     /// No transaction has this number yet.
     end: i64,
 }
 
-impl Head {
+impl DeliveryHead {
     /// Whether a place can have been reached here.
     #[must_use]
-    pub fn has_reached(&self, place: Place) -> bool {
+    pub fn has_reached(&self, place: DeliveryCursor) -> bool {
         place.life == self.now.life && place.tx <= self.end
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeliveryCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}.{}.{}", self.life, self.tx, self.delivery_id.simple())
     }
 }
 
-impl FromStr for Place {
+impl FromStr for DeliveryCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -70,10 +70,10 @@ impl FromStr for Place {
 }
 
 #[derive(sqlx::FromRow)]
-struct Numbered {
+struct NumberedRow {
     tx: i64,
     #[sqlx(flatten)]
-    row: Row,
+    row: DeliveryRow,
 }
 
 /// The rows behind a place, `$1` and `$2`.
@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn delivery_head(&self) -> Result<Head, StoreError> {
+    pub async fn delivery_head(&self) -> Result<DeliveryHead, StoreError> {
         let (cluster, end): (Uuid, i64) = match self {
             Self::Sqlite { readers, .. } => {
                 sqlx::query_as("SELECT cluster_id, value + 1 FROM cluster, counters WHERE counters.name = 'tx'")
@@ -118,9 +118,9 @@ impl Store {
                 .await?
             }
         };
-        let place = |(tx, delivery_id)| Place { life, tx, delivery_id };
+        let place = |(tx, delivery_id)| DeliveryCursor { life, tx, delivery_id };
         let start = place((0, Uuid::nil()));
-        Ok(Head { start, now: last.map_or(start, place), end })
+        Ok(DeliveryHead { start, now: last.map_or(start, place), end })
     }
 
     /// Whether a place is of this order: not beyond its end, and behind a delivery that is there or was deleted lately. In a database
@@ -128,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn has_place(&self, head: &Head, place: Place) -> Result<bool, StoreError> {
+    pub async fn has_place(&self, head: &DeliveryHead, place: DeliveryCursor) -> Result<bool, StoreError> {
         if !head.has_reached(place) || place.is_between() {
             return Ok(head.has_reached(place));
         }
@@ -146,8 +146,8 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn deliveries_after(&self, place: Place, limit: i64) -> Result<Vec<(Place, DeliveryView)>, StoreError> {
-        let rows: Vec<Numbered> = match self {
+    pub async fn deliveries_after(&self, place: DeliveryCursor, limit: i64) -> Result<Vec<(DeliveryCursor, DeliveryView)>, StoreError> {
+        let rows: Vec<NumberedRow> = match self {
             Self::Sqlite { readers, .. } => {
                 sqlx::query_as(concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"))
                     .bind(place.tx)
@@ -171,8 +171,8 @@ impl Store {
             }
         };
         rows.into_iter()
-            .map(|Numbered { tx, row }| {
-                let place = Place { life: place.life, tx, delivery_id: row.delivery_id };
+            .map(|NumberedRow { tx, row }| {
+                let place = DeliveryCursor { life: place.life, tx, delivery_id: row.delivery_id };
                 Ok((place, row.try_into()?))
             })
             .collect()
@@ -185,11 +185,11 @@ mod tests {
 
     #[test]
     fn places_read_back_and_nothing_else_does() {
-        let place = Place { life: 0xab, tx: 7, delivery_id: Uuid::from_u128(9) };
+        let place = DeliveryCursor { life: 0xab, tx: 7, delivery_id: Uuid::from_u128(9) };
         assert_eq!(place.to_string().parse(), Ok(place));
         let id = Uuid::nil().simple();
         for wrong in ["", "1", "0.0", &format!("x.0.{id}"), &format!("0.-1.{id}"), &format!("0.0.{id}.0"), "0.0.z"] {
-            assert_eq!(wrong.parse::<Place>(), Err(()), "{wrong}");
+            assert_eq!(wrong.parse::<DeliveryCursor>(), Err(()), "{wrong}");
         }
     }
 }

@@ -14,7 +14,7 @@ const STEP_BYTES: i64 = 8 << 20;
 
 /// Deliveries from one id to another, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct DeliveryRange {
     /// The oldest.
     pub first: Uuid,
     /// The newest.
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn next_to_lighten(&self, from: Uuid, last: Uuid) -> Result<Option<Range>, StoreError> {
+    pub async fn next_to_lighten(&self, from: Uuid, last: Uuid) -> Result<Option<DeliveryRange>, StoreError> {
         let rows: Vec<(Uuid, i64)> = on_pool!(self, pool => {
             sqlx::query_as(
                 "SELECT delivery_id, body_bytes FROM deliveries WHERE delivery_id BETWEEN $1 AND $2 \
@@ -88,6 +88,6 @@ impl Store {
             }
             last = *id;
         }
-        Ok(Some(Range { first, last }))
+        Ok(Some(DeliveryRange { first, last }))
     }
 }

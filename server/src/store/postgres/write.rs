@@ -5,7 +5,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::log::{Answer, Call, Delivery, DeliveryRow, Key, NewEvent};
+use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NewEvent};
 use crate::store::StoreError;
 use crate::store::calls::CallRow;
 use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
@@ -95,9 +95,9 @@ impl PostgresTx {
         Ok(query.bind(prefix).bind(first).bind(last).fetch_all(&mut *self.tx).await?)
     }
 
-    pub async fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
+    pub async fn earlier(&mut self, keys: &[DedupHash], senders: &[DedupHash]) -> Result<Vec<PriorRow>> {
         type Stored = (Uuid, Vec<u8>, Vec<u8>, Option<Uuid>, i64, String);
-        let bytes = |keys: &[Key]| keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>();
+        let bytes = |keys: &[DedupHash]| keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>();
         let rows: Vec<Stored> = if senders.is_empty() {
             let query = sqlx::query_as(
                 "SELECT delivery_id, dedup_key, body_hash, call_id, response_status, response FROM deliveries \
@@ -113,7 +113,7 @@ impl PostgresTx {
             );
             query.bind(bytes(keys)).bind(bytes(senders)).fetch_all(&mut *self.tx).await?
         };
-        let hash = |bytes: Vec<u8>| Key::try_from(bytes).map_err(|_| StoreError::Damaged("delivery"));
+        let hash = |bytes: Vec<u8>| DedupHash::try_from(bytes).map_err(|_| StoreError::Damaged("delivery"));
         rows.into_iter()
             .map(|(delivery_id, key, body_hash, call_id, status, body)| {
                 let (key, body_hash, answer) = (hash(key)?, hash(body_hash)?, answer(status, body)?);
@@ -212,7 +212,7 @@ impl PostgresTx {
         Ok(())
     }
 
-    pub async fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
+    pub async fn insert_deliveries(&mut self, rows: &[(&NewDelivery, &Delivery)]) -> Result<u64> {
         macro_rules! column {
             ($row:ident, $delivery:ident => $value:expr) => {
                 rows.iter().map(|($row, $delivery)| $value).collect::<Vec<_>>()
@@ -233,7 +233,7 @@ impl PostgresTx {
         .bind(column!(_row, d => d.kind.as_deref()))
         .bind(column!(row, _d => row.verdict.as_str()))
         .bind(column!(row, _d => row.reason.as_deref()))
-        .bind(column!(row, _d => row.key.as_ref().map(<[u8; 32]>::as_slice)))
+        .bind(column!(row, _d => row.dedup_hash.as_ref().map(<[u8; 32]>::as_slice)))
         .bind(column!(_row, d => d.body_hash.as_slice()))
         .bind(column!(_row, d => d.turn_hash().map(<[u8; 32]>::as_slice)))
         .bind(column!(row, _d => row.call_id))

@@ -8,9 +8,9 @@ use rusqlite::{CachedStatement, Connection};
 /// How many numbers are taken at a time.
 const BLOCK: i64 = 256;
 
-/// Numbers of one kind.
+/// Sequence of one kind.
 #[derive(Debug)]
-pub(in crate::store) struct Numbers {
+pub(in crate::store) struct Sequence {
     update: &'static str,
     select: &'static str,
     /// The next one, and the last one that is taken from the table.
@@ -20,7 +20,7 @@ pub(in crate::store) struct Numbers {
     is_new: bool,
 }
 
-impl Numbers {
+impl Sequence {
     /// The `transcription_id`s.
     pub fn of_turns() -> Self {
         Self::new(
@@ -80,7 +80,7 @@ mod tests {
             .execute_batch("CREATE TABLE counters (name TEXT, value INTEGER); INSERT INTO counters VALUES ('tx', 40)")
             .unwrap();
         let run = |sql: &str| connection.execute_batch(sql).unwrap();
-        let mut numbers = Numbers::of_transactions();
+        let mut numbers = Sequence::of_transactions();
         let mut committed = Vec::new();
         for (count, is_committed) in
             [(1, false), (1, true), (3, true), (1_000, false), (2, true), (1_000, true), (1, true)]
@@ -100,6 +100,6 @@ mod tests {
         assert_eq!(committed[..4], [41, 42, 43, 44]);
         // Another process goes on behind all of them.
         run("BEGIN");
-        assert!(Numbers::of_transactions().take(&connection, 1).unwrap() > *committed.last().unwrap());
+        assert!(Sequence::of_transactions().take(&connection, 1).unwrap() > *committed.last().unwrap());
     }
 }

@@ -26,7 +26,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Read-only connections, made as they are needed. One pointer: each session has it.
 #[derive(Clone, Debug)]
-pub struct QuickReaders(Arc<Shared>);
+pub struct InlineReaders(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -36,7 +36,7 @@ struct Shared {
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
-impl QuickReaders {
+impl InlineReaders {
     pub(in crate::store) fn new(file: PathBuf) -> Self {
         let turns = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).clamp(1, IDLE));
         Self(Arc::new(Shared { file, turns: Semaphore::new(turns), idle: Mutex::new(Some(Vec::new())) }))

@@ -11,8 +11,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::counters::Numbers;
-use crate::log::{Answer, Call, Delivery, DeliveryRow, Key, NewEvent};
+use super::counters::Sequence;
+use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NewEvent};
 use crate::store::StoreError;
 use crate::store::calls::{CallRow, call_row};
 use crate::store::sqlite::file::FileGuard;
@@ -25,15 +25,15 @@ pub(in crate::store) type Writer = Arc<Mutex<Option<WriteConnection>>>;
 #[derive(Debug)]
 pub struct WriteConnection {
     connection: Connection,
-    turns: Numbers,
-    transactions: Numbers,
+    turns: Sequence,
+    transactions: Sequence,
 }
 
 impl WriteConnection {
     /// Takes a connection that is set up and on which no transaction is open.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        Self { connection, turns: Numbers::of_turns(), transactions: Numbers::of_transactions() }
+        Self { connection, turns: Sequence::of_turns(), transactions: Sequence::of_transactions() }
     }
 }
 
@@ -142,7 +142,7 @@ impl SqliteTx {
         Ok(sids.collect::<rusqlite::Result<_>>()?)
     }
 
-    pub fn prior(&mut self, keys: &[Key], senders: &[Key]) -> Result<Vec<PriorRow>> {
+    pub fn earlier(&mut self, keys: &[DedupHash], senders: &[DedupHash]) -> Result<Vec<PriorRow>> {
         const BY_KEY: &str =
             "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE dedup_key = ?1";
         const BY_SENDER: &str = "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE idempotency_key = ?1";
@@ -275,7 +275,7 @@ impl SqliteTx {
         Ok(())
     }
 
-    pub fn insert_deliveries(&mut self, rows: &[(&DeliveryRow, &Delivery)]) -> Result<u64> {
+    pub fn insert_deliveries(&mut self, rows: &[(&NewDelivery, &Delivery)]) -> Result<u64> {
         // PostgreSQL numbers its transactions by itself.
         let WriteConnection { connection, transactions, .. } = &mut *self.connection;
         let number = transactions.take(connection, 1)?;
@@ -293,9 +293,9 @@ impl SqliteTx {
                 delivery.kind,
                 row.verdict.as_str(),
                 row.reason,
-                row.key.as_ref().map(Key::as_slice),
+                row.dedup_hash.as_ref().map(DedupHash::as_slice),
                 delivery.body_hash.as_slice(),
-                delivery.turn_hash().map(Key::as_slice),
+                delivery.turn_hash().map(DedupHash::as_slice),
                 row.call_id,
                 row.duplicate_of,
                 delivery.received_at.as_micros(),
@@ -306,7 +306,7 @@ impl SqliteTx {
                 row.answer.status,
                 &*row.answer.body,
                 number,
-                row.idempotency_key.as_ref().map(Key::as_slice),
+                row.idempotency_key.as_ref().map(DedupHash::as_slice),
             ])? as u64;
         }
         Ok(new)

@@ -2,18 +2,18 @@
 
 use uuid::Uuid;
 
-use crate::log::{Change, Ledger, NewAudio, Op, Touched};
+use crate::log::{Change, Ledger, NewAudio, Operation, RowChange};
 use crate::store::StoreError;
 use crate::store::transaction::Tx;
 
-pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Op]) -> Result<(), StoreError> {
+pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
     let writes = &ledger.writes;
     for merge in &writes.merges {
         tx.merge(merge.from, merge.into, merge.moves_audio).await?;
     }
-    let changed = ledger.calls.values().filter(|call| call.touched != Touched::Nothing);
+    let changed = ledger.calls.values().filter(|call| call.row_change != RowChange::None);
     let (new, old): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
-    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.touched == Touched::Head);
+    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.row_change == RowChange::Head);
     if !new.is_empty() {
         tx.insert_calls(&new).await?;
     }

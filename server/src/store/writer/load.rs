@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use callscope_common::{CallId, Identifier};
 
-use crate::log::{Change, Key, Ledger, Op, Prior, Sameness, Turn, turn_hash, turn_hash_without_speaker};
+use crate::log::{Change, DedupHash, Ledger, Operation, EarlierDelivery, DedupKey, Turn, turn_hash, turn_hash_without_speaker};
 use crate::store::StoreError;
 use crate::store::transaction::{PriorRow, Tx};
 
 /// Loads what the operations name: calls (locked), earlier deliveries, taken sids, ids for turns.
-pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
+pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
     let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
     let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
     let mut ids: HashSet<CallId> = ops.iter().flat_map(|op| op.call_ids()).collect();
@@ -19,16 +19,16 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Resul
     }
     load_calls(tx, ledger, ids).await?;
     for op in ops {
-        if let Op::Patch(patch) = op
+        if let Operation::Patch(patch) = op
             && let Some(call_id) = ledger.named(&patch.id)
             && let Some((result, _)) = tx.result(call_id).await?
         {
             ledger.call(call_id).result = Some(result.into());
         }
     }
-    load_prior(tx, ledger, ops).await?;
+    load_earlier(tx, ledger, ops).await?;
     // Only a name that no call has yet can lead to a new call.
-    let is_new = |op: &&&Op| op.names().iter().any(|name| ledger.named(name).is_none()) || op.names().is_empty();
+    let is_new = |op: &&&Operation| op.names().iter().any(|name| ledger.named(name).is_none()) || op.names().is_empty();
     let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
     for prefix in prefixes {
         ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
@@ -67,19 +67,19 @@ async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> R
     Ok(())
 }
 
-async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(), StoreError> {
-    let mut keys: Vec<Key> = Vec::new();
-    let mut senders: Vec<Key> = Vec::new();
+async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
+    let mut keys: Vec<DedupHash> = Vec::new();
+    let mut senders: Vec<DedupHash> = Vec::new();
     for delivery in ops.iter().filter_map(|op| op.delivery()) {
         senders.extend(delivery.idempotency_key);
-        keys.extend(delivery.sameness.keys());
+        keys.extend(delivery.dedup_key.hashes());
         // Of partials too: one that comes after its turn is final is not shown.
         if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
             let hash = turn_hash(*speaker, turn_id);
             for call_id in names.iter().filter_map(|name| ledger.named(name)) {
-                keys.push(Sameness::turn_key(call_id, &hash));
+                keys.push(DedupKey::hash_of_turn(call_id, &hash));
                 if ledger.calls.get(&call_id).is_some_and(|call| call.created_at < ledger.turn_ids_alone_before) {
-                    keys.push(Sameness::turn_key(call_id, &turn_hash_without_speaker(turn_id)));
+                    keys.push(DedupKey::hash_of_turn(call_id, &turn_hash_without_speaker(turn_id)));
                 }
             }
         }
@@ -87,8 +87,8 @@ async fn load_prior(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Op]) -> Result<(),
     if keys.is_empty() && senders.is_empty() {
         return Ok(());
     }
-    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.prior(&keys, &senders).await? {
-        ledger.prior.insert(key, Prior { delivery_id, body_hash, call_id, answer });
+    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.earlier(&keys, &senders).await? {
+        ledger.earlier.insert(key, EarlierDelivery { delivery_id, body_hash, call_id, answer });
     }
     Ok(())
 }

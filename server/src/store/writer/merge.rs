@@ -3,12 +3,12 @@
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier};
 
-use crate::log::{Absorbed, Delivery, Ledger, Op, Sameness};
+use crate::log::{AbsorbedCall, Delivery, Ledger, Operation, DedupKey};
 use crate::store::StoreError;
 use crate::store::transaction::Tx;
 
 /// Takes all of `records` into the one that survives.
-pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Op) -> Result<(), StoreError> {
+pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Operation) -> Result<(), StoreError> {
     let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Internal("a merge has no survivor")) };
     let mut transcript = None;
     for call_id in records {
@@ -32,17 +32,17 @@ pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], 
         let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
         let others = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
         let spare = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
-        let absorbed = Absorbed { call_id, events, names, transcripts: (transcript, others) };
+        let absorbed = AbsorbedCall { call_id, events, names, transcripts: (transcript, others) };
         transcript = ledger
             .absorb(survivor, absorbed)
             .map_err(|_| StoreError::Internal("more turns are appended than ids were taken for"))?;
         ledger.transcription_ids = spare;
         // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
         if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)
-            && let Some(mut prior) = ledger.prior.get(&Sameness::turn_key(call_id, hash)).cloned()
+            && let Some(mut earlier) = ledger.earlier.get(&DedupKey::hash_of_turn(call_id, hash)).cloned()
         {
-            prior.call_id = Some(survivor);
-            ledger.prior.entry(Sameness::turn_key(survivor, hash)).or_insert(prior);
+            earlier.call_id = Some(survivor);
+            ledger.earlier.entry(DedupKey::hash_of_turn(survivor, hash)).or_insert(earlier);
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use callscope_common::{CallId, Identifier};
 use tracing::warn;
 
-use crate::log::{Op, Pending};
+use crate::log::{Operation, Pending};
 use crate::store::transaction::Tx;
 use crate::store::{Store, StoreError};
 
@@ -28,7 +28,7 @@ const EPISODE: Duration = Duration::from_secs(2);
 pub(super) type Concerns = HashSet<String>;
 
 /// What an operation on these `calls` concerns.
-pub(super) fn concerns(op: &Op, calls: &[CallId]) -> Concerns {
+pub(super) fn concerns(op: &Operation, calls: &[CallId]) -> Concerns {
     let names = op.names().into_iter().map(|name| name.as_str().to_owned());
     names.chain(calls.iter().map(CallId::to_string)).collect()
 }
@@ -94,12 +94,12 @@ impl Parked {
 
     /// For each operation what it concerns, and whether it has to wait: for a row that is locked elsewhere, or for an operation before
     /// it that has to. Waits for no lock itself.
-    pub async fn look(&self, store: &Store, ops: &[&Op]) -> Result<Vec<(Concerns, bool)>, StoreError> {
+    pub async fn look(&self, store: &Store, ops: &[&Operation]) -> Result<Vec<(Concerns, bool)>, StoreError> {
         let mut tx = Tx::begin(store).await?;
         let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
         let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
         let named = tx.names(&names).await?;
-        let calls_of = |op: &&Op| -> Vec<CallId> {
+        let calls_of = |op: &&Operation| -> Vec<CallId> {
             let of_name =
                 |name: &Identifier| named.iter().find(|(known, _)| known == name.as_str()).map(|(_, call_id)| *call_id);
             op.names().into_iter().filter_map(of_name).chain(op.call_ids()).collect()
@@ -138,7 +138,7 @@ mod tests {
     use crate::store::testing::Scratch;
 
     /// What a deletion of a call that is gone comes to, after it was parked.
-    async fn deleted(is_again: bool) -> Outcome {
+    async fn deleted(may_be_committed: bool) -> Outcome {
         let scratch = Scratch::open().await;
         let writer = Writer {
             store: scratch.store.clone(),
@@ -148,10 +148,10 @@ mod tests {
         };
         let (answer, outcome) = oneshot::channel();
         let call_id = new_id(Timestamp::from_micros(1).expect("a time"));
-        let op = Op::Delete(Delete { call_id, ended_before: None });
+        let op = Operation::Delete(Delete { call_id, ended_before: None });
         let concerns = concerns(&op, &[call_id]);
         let mut parked = Parked::default();
-        parked.park(Instant::now(), Pending { op, answer, _room: None, is_again }, concerns);
+        parked.park(Instant::now(), Pending { op, answer, _room: None, may_be_committed }, concerns);
         writer.commit_all(Vec::new(), &mut parked).await;
         outcome.await.expect("an answer").expect("an outcome")
     }
