@@ -24,7 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::log::turn_hash;
-use crate::log::{Answer, Change, Delivery, DedupHash, Operation, Outcome, Route, DedupKey, dedup_hash, dedup_hash_at, new_id};
+use crate::log::{
+    Answer, Change, DedupHash, DedupKey, Delivery, Operation, Outcome, Route, dedup_hash, dedup_hash_at, new_id,
+};
 use crate::store::{LogWriter, StoreError};
 use naming::Naming;
 use refusals::Refusals;

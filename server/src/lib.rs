@@ -110,10 +110,18 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
         background.push(spawn(cluster::beat(cluster.clone(), log_writer.clone())));
     }
     if settings.retention_days > 0 {
-        background.push(spawn(retention::run(store.clone(), log_writer.clone(), settings.retention_days)));
+        background.push(spawn(retention::delete_ended_calls(
+            store.clone(),
+            log_writer.clone(),
+            settings.retention_days,
+        )));
     }
     if settings.deliveries_kept.is_bounded() {
-        background.push(spawn(retention::lighten(store.clone(), log_writer.clone(), settings.deliveries_kept)));
+        background.push(spawn(retention::strip_deliveries(
+            store.clone(),
+            log_writer.clone(),
+            settings.deliveries_kept,
+        )));
     }
     let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
     let connections = Connections::new(limits(settings));
@@ -167,7 +175,10 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             Box::pin(async {})
         }));
     let (address, drain) = (settings.listen(), settings.drain);
-    Ok((Server { rocket, hub, store, log_writer, cluster, writer, background, link, address, drain, reaper }, listening))
+    Ok((
+        Server { rocket, hub, store, log_writer, cluster, writer, background, link, address, drain, reaper },
+        listening,
+    ))
 }
 
 /// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the

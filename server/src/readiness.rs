@@ -145,7 +145,7 @@ fn is_running(progress: &watch::Receiver<Progress>) -> bool {
 }
 
 fn trouble(error: &StoreError) -> &'static str {
-    error.trouble().unwrap_or("failed")
+    error.outage_reason().unwrap_or("failed")
 }
 
 #[cfg(test)]

@@ -38,10 +38,10 @@ impl DeliveryRetention {
     }
 }
 
-pub(crate) async fn lighten(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
+pub(crate) async fn strip_deliveries(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
     let mut light = Uuid::nil();
     loop {
-        match lighten_once(&store, &log_writer, kept, &mut light).await {
+        match strip_once(&store, &log_writer, kept, &mut light).await {
             Ok(0) => {}
             Ok(steps) => {
                 info!(steps, days = kept.days, megabytes = kept.megabytes, "dropped headers and bodies of deliveries")
@@ -53,14 +53,19 @@ pub(crate) async fn lighten(store: Store, log_writer: LogWriter, kept: DeliveryR
 }
 
 /// Drops what goes beyond `kept`, oldest first, and remembers up to where all is light. Says in how many transactions.
-async fn lighten_once(store: &Store, log_writer: &LogWriter, kept: DeliveryRetention, light: &mut Uuid) -> Result<u64, StoreError> {
+async fn strip_once(
+    store: &Store,
+    log_writer: &LogWriter,
+    kept: DeliveryRetention,
+    light: &mut Uuid,
+) -> Result<u64, StoreError> {
     let end = (kept.days > 0).then(|| days_ago(kept.days));
     let bytes = (kept.megabytes > 0).then(|| i64::from(kept.megabytes) << 20);
-    let Some(last) = store.last_to_lighten(end, bytes, *light).await? else { return Ok(0) };
+    let Some(last) = store.last_to_strip(end, bytes, *light).await? else { return Ok(0) };
     let mut steps = 0;
     // One that was committed late may lie below what was seen to be light: ids begin with the milliseconds of their receipt.
     let mut from = Uuid::from_u128((light.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
-    while let Some(DeliveryRange { first, last }) = store.next_to_lighten(from, last).await? {
+    while let Some(DeliveryRange { first, last }) = store.next_to_strip(from, last).await? {
         log_writer.submit(Operation::StripDeliveries(DeliveryRange { first, last })).await?;
         (from, steps) = (last, steps + 1);
         sleep(PAUSE).await;
@@ -73,9 +78,9 @@ fn days_ago(days: u32) -> Timestamp {
     Timestamp::from_system_time(SystemTime::now()).plus_secs(-i64::from(days) * 86_400)
 }
 
-pub(crate) async fn run(store: Store, log_writer: LogWriter, days: u32) {
+pub(crate) async fn delete_ended_calls(store: Store, log_writer: LogWriter, days: u32) {
     loop {
-        match once(&store, &log_writer, days).await {
+        match delete_once(&store, &log_writer, days).await {
             Ok(0) => {}
             Ok(deleted) => info!(deleted, days, "deleted calls past their retention"),
             Err(error) => warn!(%error, "cannot delete calls past their retention"),
@@ -84,7 +89,7 @@ pub(crate) async fn run(store: Store, log_writer: LogWriter, days: u32) {
     }
 }
 
-async fn once(store: &Store, log_writer: &LogWriter, days: u32) -> Result<u64, StoreError> {
+async fn delete_once(store: &Store, log_writer: &LogWriter, days: u32) -> Result<u64, StoreError> {
     let end = days_ago(days);
     let mut deleted = 0;
     loop {

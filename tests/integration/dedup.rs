@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallStatus, Identifier, Timestamp};
-use callscope_server::log::{Operation, Patch, Register, UnknownCalls, Notification};
+use callscope_server::log::{Notification, Operation, Patch, Register, UnknownCalls};
 use callscope_server::store::events::Page;
 use callscope_server::store::{LogWriter, Store};
 use callscope_tests::server::{now, on_each_engine};

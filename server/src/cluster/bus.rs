@@ -309,13 +309,15 @@ impl Shared {
         let mut notifications: Vec<Vec<&Notification>> = vec![Vec::new(); channels];
         for outgoing in batch {
             match outgoing {
-                Outgoing::Wakes(list) => {
-                    list.iter().for_each(|notification| notifications[channel(call_of(notification), channels)].push(notification))
-                }
+                Outgoing::Wakes(list) => list.iter().for_each(|notification| {
+                    notifications[channel(call_of(notification), channels)].push(notification)
+                }),
                 Outgoing::Text(text) => messages.push((0, text.clone())),
             }
         }
-        for (channel, notifications) in notifications.iter().enumerate().filter(|(_, notifications)| !notifications.is_empty()) {
+        for (channel, notifications) in
+            notifications.iter().enumerate().filter(|(_, notifications)| !notifications.is_empty())
+        {
             if let Some(text) = encode(notifications) {
                 messages.push((channel, text));
             }

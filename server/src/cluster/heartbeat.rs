@@ -42,14 +42,14 @@ impl Cluster {
     /// # Errors
     /// The write path's.
     pub async fn sign(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
-        let beat = Heartbeat {
+        let heartbeat = Heartbeat {
             node: self.shared.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             address: self.address(),
             started_at: self.shared.started_at,
             probe,
         };
-        log_writer.submit(Operation::Heartbeat(Arc::new(beat))).await.map(drop)
+        log_writer.submit(Operation::Heartbeat(Arc::new(heartbeat))).await.map(drop)
     }
 
     /// Takes this process off the list.

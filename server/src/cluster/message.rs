@@ -101,7 +101,9 @@ pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
     let mut room = MAX_FRAMES;
     for notification in notifications {
         match notification {
-            Notification::EventsAppended { call_id, first, events } => push_events(&mut news, *call_id, *first, events, &mut room),
+            Notification::EventsAppended { call_id, first, events } => {
+                push_events(&mut news, *call_id, *first, events, &mut room)
+            }
             Notification::HeadMoved { call_id, head, ended } => {
                 news.push(News::Head { call_id: *call_id, head: *head, ended: *ended });
             }
@@ -110,7 +112,9 @@ pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
                 // The latest wins: one that is not shown is no loss.
                 None => continue,
             },
-            Notification::IdentifierAssigned { identifier } => news.push(News::Named { identifier: identifier.clone() }),
+            Notification::IdentifierAssigned { identifier } => {
+                news.push(News::Named { identifier: identifier.clone() })
+            }
             Notification::Merged { from, into } => news.push(News::Merged { from: *from, into: *into }),
             Notification::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
         }
@@ -231,8 +235,12 @@ mod tests {
             Notification::Merged { from, into },
             Notification::Deleted { call_id: from },
         ]);
-        let [Notification::PartialTurn { .. }, Notification::IdentifierAssigned { identifier: named }, Notification::Merged { .. }, Notification::Deleted { .. }] =
-            &heard[..]
+        let [
+            Notification::PartialTurn { .. },
+            Notification::IdentifierAssigned { identifier: named },
+            Notification::Merged { .. },
+            Notification::Deleted { .. },
+        ] = &heard[..]
         else {
             panic!("{heard:?}")
         };

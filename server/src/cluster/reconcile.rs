@@ -78,7 +78,7 @@ pub(crate) async fn once(store: &Store, hub: &Hub) -> Result<(), StoreError> {
         sweep_feeds(store, hub, heads).await?;
     }
     for names in hub.waited_for().chunks(PAGE) {
-        for name in store.known(names).await? {
+        for name in store.existing_identifiers(names).await? {
             hub.name(&name);
         }
     }

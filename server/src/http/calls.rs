@@ -64,7 +64,7 @@ async fn list(
     only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
     let among = match &viewer.0.calls {
         // Part of the question, not a filter behind the page: what is not allowed shows in nothing, not even in where a page ends.
-        Some(allowed) => Some(app.store.named_by(allowed).await?),
+        Some(allowed) => Some(app.store.calls_named(allowed).await?),
         None => None,
     };
     let filter = CallFilter {

@@ -111,7 +111,9 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Overloaded => Self::unavailable("too much to do at once"),
             StoreError::Closing => Self::unavailable("the server is shutting down"),
-            error if error.is_of_text() => Self::bad_request("a text holds a NUL, which the database cannot keep"),
+            error if error.is_unstorable_text() => {
+                Self::bad_request("a text holds a NUL, which the database cannot keep")
+            }
             error if error.is_fault() => {
                 error!(%error, "a request failed");
                 Self::of_status(Status::InternalServerError)

@@ -163,7 +163,7 @@ async fn events(
     // Found once more by the name, which tells whether a merge moved it.
     let info = app.store.resolve(&identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
     let info = info.ok_or_else(ApiError::no_call)?;
-    let begin = app.store.begin(&info, &from, record).await?;
+    let begin = app.store.start_seq(&info, &from, record).await?;
     let begin = begin.map_err(|invalid| ApiError::new(Status::BadRequest, "CURSOR_INVALID", invalid.to_string()))?;
     // No further than the head that is told beside them.
     let end = info.head.min(begin.saturating_add(limit));

@@ -18,7 +18,7 @@ pub(super) async fn find(app: &App, identity: &Identity, id: &str) -> Result<Cal
     let id = identifier(id)?;
     match &identity.calls {
         Some(allowed) if !identity.may_name(&id) => {
-            let among = app.store.named_by(allowed).await?;
+            let among = app.store.calls_named(allowed).await?;
             app.store.call_among(&id, &among).await?.ok_or_else(not_allowed)
         }
         _ => app.store.call(&id).await?.ok_or_else(ApiError::no_call),

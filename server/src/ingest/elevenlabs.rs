@@ -155,7 +155,7 @@ fn read_result(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong> 
     let ending = match data.string("status").as_deref() {
         Some("done") => Ending::Done,
         Some("failed") => Ending::Failed,
-        _ => Ending::Unsaid,
+        _ => Ending::Unspecified,
     };
     let transcript = data.get("transcript");
     let result = CallData {
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn odd_results_are_taken() {
         let bare = result(r#"{"type":"post_call_transcription","data":{"conversation_id":"c"}}"#);
-        assert_eq!((bare.ending, bare.turns.len(), bare.data.call_successful), (Ending::Unsaid, 0, None));
+        assert_eq!((bare.ending, bare.turns.len(), bare.data.call_successful), (Ending::Unspecified, 0, None));
         let odd = result(
             r#"{"event_timestamp":"1790855035","data":{"metadata":{"cost":"74","start_time_unix_secs":"1790855000",
                 "call_duration_secs":11.9,"phone_call":{"type":"new","call_sid":"CA1"}},"status":"failed","agent_id":7,

@@ -4,8 +4,8 @@ use callscope_common::Timestamp;
 use std::time::SystemTime;
 use uuid::Uuid;
 
-use super::{Incoming, Ingest, read, dedup_key};
-use crate::log::{Answer, Operation, Outcome, Route, DedupKey};
+use super::{Incoming, Ingest, dedup_key, read};
+use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
 use crate::store::StoreError;
 
 /// Kept beside a replay's own headers: what it replays, and who asked for it.

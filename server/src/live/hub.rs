@@ -257,7 +257,9 @@ impl Hub {
                         self.raise(&feed, head, ended);
                     }
                 }
-                Notification::PartialTurn { call_id, frame } => self.tell(call_id, || vec![Item::Partial(text_frame(&frame))]),
+                Notification::PartialTurn { call_id, frame } => {
+                    self.tell(call_id, || vec![Item::Partial(text_frame(&frame))])
+                }
                 Notification::IdentifierAssigned { identifier } => self.name(&identifier),
                 Notification::Merged { from, into } => self.meet(from, Fate::Merged(into)),
                 Notification::Deleted { call_id } => self.meet(call_id, Fate::Deleted),

@@ -157,9 +157,9 @@ pub struct Writes {
     pub(crate) deliveries: Vec<NewDelivery>,
     pub(crate) merges: Vec<Merge>,
     pub(crate) deleted: Vec<CallId>,
-    pub(crate) beats: Vec<Arc<Heartbeat>>,
+    pub(crate) heartbeats: Vec<Arc<Heartbeat>>,
     pub(crate) left: Vec<String>,
-    pub(crate) lightened: Vec<DeliveryRange>,
+    pub(crate) stripped: Vec<DeliveryRange>,
     /// For the followers, in the order of the log.
     pub notifications: Vec<Notification>,
 }
@@ -176,7 +176,7 @@ pub struct Ledger {
     /// Whether the batch was tried before, and may have been committed.
     pub(crate) may_be_committed: bool,
     /// Before this time turns were kept by their `turn_id` alone, whoever spoke.
-    pub(crate) turn_ids_alone_before: Timestamp,
+    pub(crate) turn_ids_without_speaker_before: Timestamp,
     /// Deliveries of this batch that an earlier try committed, and what they were answered.
     pub(crate) committed: HashMap<Uuid, Answer>,
     pub(crate) transcription_ids: std::vec::IntoIter<i64>,
@@ -204,7 +204,7 @@ impl Ledger {
             taken_sids: HashSet::new(),
             earlier: HashMap::new(),
             may_be_committed: false,
-            turn_ids_alone_before: now,
+            turn_ids_without_speaker_before: now,
             committed: HashMap::new(),
             transcription_ids: Vec::new().into_iter(),
             writes: Writes::default(),
@@ -221,23 +221,23 @@ impl Ledger {
             Operation::Register(register) => self.register(register),
             Operation::Patch(patch) => self.patch(patch),
             Operation::Delete(delete) => Ok(self.delete(delete)),
-            Operation::Heartbeat(beat) => Ok(self.beat(beat)),
+            Operation::Heartbeat(heartbeat) => Ok(self.heartbeat(heartbeat)),
             Operation::Deregister(node) => {
                 self.writes.left.push(node.clone());
                 Ok(Outcome::Noted)
             }
             Operation::StripDeliveries(range) => {
-                self.writes.lightened.push(*range);
+                self.writes.stripped.push(*range);
                 Ok(Outcome::Noted)
             }
         }
     }
 
-    fn beat(&mut self, beat: &Arc<Heartbeat>) -> Outcome {
-        if let Some((call_id, frame)) = &beat.probe {
+    fn heartbeat(&mut self, heartbeat: &Arc<Heartbeat>) -> Outcome {
+        if let Some((call_id, frame)) = &heartbeat.probe {
             self.writes.notifications.push(Notification::PartialTurn { call_id: *call_id, frame: Arc::clone(frame) });
         }
-        self.writes.beats.push(Arc::clone(beat));
+        self.writes.heartbeats.push(Arc::clone(heartbeat));
         Outcome::Noted
     }
 
@@ -252,7 +252,7 @@ impl Ledger {
     }
 
     /// Appends a turn and returns its id, number and seq.
-    pub(crate) fn push_turn(
+    pub(crate) fn append_turn(
         &mut self,
         call_id: CallId,
         (speaker, text, at): (Speaker, &str, Timestamp),
@@ -278,11 +278,11 @@ impl Ledger {
             call_id: Some(call_id),
             cursor: Some(draw_cursor(call_id, seq)),
         });
-        self.push(call_id, EventKind::Transcription, &message, delivery_id);
+        self.append(call_id, EventKind::Transcription, &message, delivery_id);
         Ok((transcription_id, number, seq))
     }
 
-    pub(crate) fn push_status(&mut self, call_id: CallId, status: CallStatus, delivery_id: Option<Uuid>) {
+    pub(crate) fn append_status(&mut self, call_id: CallId, status: CallStatus, delivery_id: Option<Uuid>) {
         let call = self.call(call_id);
         call.status = status;
         call.row_change = RowChange::All;
@@ -296,10 +296,10 @@ impl Ledger {
             call_id: Some(call_id),
             cursor: Some(draw_cursor(call_id, seq)),
         });
-        self.push(call_id, EventKind::CallStatus, &message, delivery_id);
+        self.append(call_id, EventKind::CallStatus, &message, delivery_id);
     }
 
-    pub(crate) fn push_completed(
+    pub(crate) fn append_completed(
         &mut self,
         call_id: CallId,
         data: CallData,
@@ -319,11 +319,11 @@ impl Ledger {
             call_id: Some(call_id),
             cursor: Some(draw_cursor(call_id, seq)),
         });
-        self.push(call_id, EventKind::CallCompleted, &message, delivery_id);
+        self.append(call_id, EventKind::CallCompleted, &message, delivery_id);
         self.writes.results.push(NewResult { call_id, call_data: stored, transcript });
     }
 
-    fn push(&mut self, call_id: CallId, kind: EventKind, message: &ServerMessage, delivery_id: Option<Uuid>) {
+    fn append(&mut self, call_id: CallId, kind: EventKind, message: &ServerMessage, delivery_id: Option<Uuid>) {
         let frame: Arc<str> = serde_json::to_string(message).expect("a message is JSON").into();
         let now = self.now;
         let call = self.call(call_id);
@@ -335,7 +335,11 @@ impl Ledger {
             Some(Notification::EventsAppended { call_id: last, events, .. }) if *last == call_id => {
                 events.push((kind, Arc::clone(&frame)));
             }
-            _ => self.writes.notifications.push(Notification::EventsAppended { call_id, first: seq, events: vec![(kind, Arc::clone(&frame))] }),
+            _ => self.writes.notifications.push(Notification::EventsAppended {
+                call_id,
+                first: seq,
+                events: vec![(kind, Arc::clone(&frame))],
+            }),
         }
         self.writes.events.push(NewEvent { call_id, seq, kind, frame, delivery_id });
     }

@@ -278,7 +278,7 @@ pub enum Ending {
     /// `failed`.
     Failed,
     /// Anything else, or nothing.
-    Unsaid,
+    Unspecified,
 }
 
 /// `call_initiation_failure`.

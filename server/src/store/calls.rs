@@ -309,7 +309,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn named_by(&self, identifiers: &[Identifier]) -> Result<Vec<CallId>, StoreError> {
+    pub async fn calls_named(&self, identifiers: &[Identifier]) -> Result<Vec<CallId>, StoreError> {
         let names: Vec<&str> = identifiers.iter().map(Identifier::as_str).collect();
         let ids: Vec<CallId> = identifiers.iter().filter_map(Identifier::as_call_id).collect();
         Ok(match self {
@@ -373,14 +373,14 @@ impl Store {
             }
         };
         let limit = usize::try_from(filter.limit).unwrap_or(0);
-        let fits = self.that_fit(&rows).await?.min(limit);
+        let fits = self.count_that_fit(&rows).await?.min(limit);
         let has_more = rows.len() > fits;
         rows.truncate(fits);
         Ok(CallPage { calls: self.views(rows).await?, has_more })
     }
 
     /// How many of these calls fit into one answer: results may be large.
-    async fn that_fit(&self, rows: &[CallRow]) -> Result<usize, StoreError> {
+    async fn count_that_fit(&self, rows: &[CallRow]) -> Result<usize, StoreError> {
         let ids: Vec<CallId> = rows.iter().map(|row| row.call_id).collect();
         let sizes: Vec<(CallId, i64)> = match self {
             Self::Sqlite { readers, .. } => {
@@ -498,7 +498,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn known(&self, ids: &[Identifier]) -> Result<Vec<Identifier>, StoreError> {
+    pub async fn existing_identifiers(&self, ids: &[Identifier]) -> Result<Vec<Identifier>, StoreError> {
         let names: Vec<&str> = ids.iter().map(Identifier::as_str).collect();
         let known: Vec<String> = match self {
             Self::Sqlite { readers, .. } => {
@@ -524,7 +524,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn is_named(&self, call_id: CallId, names: &[Identifier]) -> Result<bool, StoreError> {
-        Ok(self.named_by(names).await?.contains(&call_id))
+        Ok(self.calls_named(names).await?.contains(&call_id))
     }
 
     /// The provider's transcript of a call, JSON as it came.

@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's, or that the cursor is of another record, or of another history of this one.
-    pub async fn begin(
+    pub async fn start_seq(
         &self,
         info: &CallInfo,
         from: &From,

@@ -4,7 +4,7 @@
 mod follow;
 mod keep;
 
-pub use follow::{DeliveryHead, DeliveryCursor};
+pub use follow::{DeliveryCursor, DeliveryHead};
 pub use keep::DeliveryRange;
 
 use callscope_common::api::DeliveryView;

@@ -71,32 +71,32 @@ impl StoreError {
     /// Whether the database itself is in trouble, so that no other work would fare better.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        self.trouble().is_some() && !self.is_of_one_row()
+        self.outage_reason().is_some() && !self.is_row_local()
     }
 
     /// Whether it may be one row that is in the way: one that somebody else keeps locked, or one on a damaged page.
     #[must_use]
-    pub fn is_of_one_row(&self) -> bool {
+    pub fn is_row_local(&self) -> bool {
         match self {
-            Self::Failed(error) => error.is_of_one_row(),
+            Self::Failed(error) => error.is_row_local(),
             _ => self.code().is_some_and(|code| matches!(&*code, "55P03" | "XX001" | "XX002" | "11")),
         }
     }
 
     /// Whether a lock was waited for in vain that somebody else holds on some row.
     #[must_use]
-    pub fn is_locked(&self) -> bool {
+    pub fn is_lock_timeout(&self) -> bool {
         match self {
-            Self::Failed(error) => error.is_locked(),
+            Self::Failed(error) => error.is_lock_timeout(),
             _ => self.code().is_some_and(|code| code == "55P03"),
         }
     }
 
     /// Whether the database cannot keep a text that it was given: PostgreSQL knows no NUL.
     #[must_use]
-    pub fn is_of_text(&self) -> bool {
+    pub fn is_unstorable_text(&self) -> bool {
         match self {
-            Self::Failed(error) => error.is_of_text(),
+            Self::Failed(error) => error.is_unstorable_text(),
             _ => self.code().is_some_and(|code| matches!(&*code, "22021" | "22P05")),
         }
     }
@@ -112,26 +112,26 @@ impl StoreError {
 
     /// What the database is in trouble with, in words that anyone may read; `None` where it is the work that failed.
     #[must_use]
-    pub fn trouble(&self) -> Option<&'static str> {
+    pub fn outage_reason(&self) -> Option<&'static str> {
         match self {
             Self::TimedOut => Some("no answer in time"),
             Self::Overloaded => Some("too many writes are waiting"),
             Self::Closing => Some("shutting down"),
             Self::Replaced(_) => Some("the database file was deleted or replaced"),
-            Self::Failed(error) => error.trouble(),
+            Self::Failed(error) => error.outage_reason(),
             Self::Conflict | Self::Damaged(_) | Self::Internal(_) => None,
             Self::Database(error) => match error {
                 sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some("no connection"),
                 sqlx::Error::PoolTimedOut => Some("no answer in time"),
-                _ => self.code().and_then(|code| trouble_of_code(&code)),
+                _ => self.code().and_then(|code| outage_reason_of_code(&code)),
             },
-            Self::Sqlite(_) => self.code().and_then(|code| trouble_of_code(&code)),
+            Self::Sqlite(_) => self.code().and_then(|code| outage_reason_of_code(&code)),
         }
     }
 }
 
 /// See [`is_transient_code`] for the two kinds of codes.
-fn trouble_of_code(code: &str) -> Option<&'static str> {
+fn outage_reason_of_code(code: &str) -> Option<&'static str> {
     if code.len() == 5 {
         return match code {
             "53100" => Some("disk full"),
@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_the_databases_trouble_and_a_bad_row_is_not() {
         for code in ["13", "10", "1034", "14", "8", "53100", "57P01", "08006", "58030", "25006"] {
-            assert!(trouble_of_code(code).is_some(), "{code}");
+            assert!(outage_reason_of_code(code).is_some(), "{code}");
         }
         for code in ["2067", "1", "19", "23505", "42P01", "40001", "22021"] {
-            assert!(trouble_of_code(code).is_none(), "{code}");
+            assert!(outage_reason_of_code(code).is_none(), "{code}");
         }
     }
 

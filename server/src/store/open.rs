@@ -22,7 +22,7 @@ use super::sqlite::inline_reads::InlineReaders;
 use super::sqlite::write::WriteConnection;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
-fn older_may_start(mut migrations: Migrator) -> Migrator {
+fn allow_newer_schema(mut migrations: Migrator) -> Migrator {
     migrations.set_ignore_missing(true);
     migrations
 }
@@ -144,7 +144,7 @@ impl Store {
         let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let one = one.connect_with(options.clone()).await.map_err(|error| of_file(&path, error))?;
         refuse_foreign(&one, &path).await?;
-        older_may_start(sqlx::migrate!("../migrations/sqlite")).run(&one).await?;
+        allow_newer_schema(sqlx::migrate!("../migrations/sqlite")).run(&one).await?;
         one.close().await;
         let writer = sqlite_writer(&path)?;
         // From here on nothing opens these files but SQLite, and they stay the same ones.
@@ -224,8 +224,8 @@ impl Store {
             PgConnectOptions::from_str(url).map_err(|_| OpenError::BadUrl)?.application_name("callscope-server");
         let one =
             PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
-        older_may_start(sqlx::migrate!("../migrations/postgres")).run(&one).await?;
-        begin_anew_elsewhere(&one).await?;
+        allow_newer_schema(sqlx::migrate!("../migrations/postgres")).run(&one).await?;
+        reset_tx_order_after_restore(&one).await?;
         one.close().await;
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Store {
 
 /// A dump that was restored into another PostgreSQL brings numbers of transactions along that are still to come there. Then the
 /// order of deliveries begins anew, and the database gets a name of its own: cursors of the old order are known to be of another.
-async fn begin_anew_elsewhere(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn reset_tx_order_after_restore(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     // One server at a time.
     sqlx::query("SELECT 1 FROM cluster FOR UPDATE").execute(&mut *tx).await?;

@@ -20,7 +20,7 @@ use super::testing::{Scratch, deliver};
 use super::{LogWriter, Store};
 use crate::log::turn_hash;
 use crate::log::{
-    CallFailure, CallResult, Change, Ending, Names, Operation, Outcome, Patch, Refusal, Register, DedupKey, Turn,
+    CallFailure, CallResult, Change, DedupKey, Ending, Names, Operation, Outcome, Patch, Refusal, Register, Turn,
     UnknownCalls, dedup_hash, new_id,
 };
 

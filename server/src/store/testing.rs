@@ -4,7 +4,7 @@ use callscope_common::Timestamp;
 use tempfile::TempDir;
 
 use super::Store;
-use crate::log::{Change, Delivery, Operation, Route, DedupKey, new_id};
+use crate::log::{Change, DedupKey, Delivery, Operation, Route, new_id};
 
 /// A new SQLite database, gone with the value.
 pub(crate) struct Scratch {

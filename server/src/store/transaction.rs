@@ -13,7 +13,7 @@ use super::nodes::Heartbeat;
 use super::postgres::write::PostgresTx;
 use super::sqlite::write::SqliteTx;
 use super::{Store, StoreError};
-use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NameKind, NewEvent, NewResult, DedupKey, Transcript};
+use crate::log::{Answer, Call, DedupHash, DedupKey, Delivery, NameKind, NewDelivery, NewEvent, NewResult, Transcript};
 
 /// A write transaction; rolled back where it is dropped.
 pub(super) enum Tx {
@@ -127,11 +127,11 @@ impl Tx {
     }
 
     /// Those of the calls whose rows are locked by somebody else. Waits for none of them.
-    pub async fn held_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
+    pub async fn locked_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
         match self {
             // There is one writer, which has the whole database.
             Self::Sqlite(_) => Ok(Vec::new()),
-            Self::Postgres(tx) => tx.held_elsewhere(ids).await,
+            Self::Postgres(tx) => tx.locked_elsewhere(ids).await,
         }
     }
 
@@ -305,13 +305,14 @@ impl Tx {
     }
 
     /// Writes a process's sign of life, and forgets the processes that gave none for an hour.
-    pub async fn put_beat(&mut self, beat: &Heartbeat) -> Result<()> {
+    pub async fn put_heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<()> {
         let now = engine!(self.now())?;
-        let (node, version, address) = (Bind::Text(&beat.node), Bind::Text(beat.version), Bind::Text(&beat.address));
+        let (node, version, address) =
+            (Bind::Text(&heartbeat.node), Bind::Text(heartbeat.version), Bind::Text(&heartbeat.address));
         self.execute(
             "INSERT INTO nodes (node, version, address, started_at, seen_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (node) DO UPDATE SET address = excluded.address, seen_at = excluded.seen_at",
-            &[node, version, address, Bind::Int(beat.started_at.as_micros()), Bind::Int(now)],
+            &[node, version, address, Bind::Int(heartbeat.started_at.as_micros()), Bind::Int(now)],
         )
         .await?;
         self.execute("DELETE FROM nodes WHERE seen_at < $1", &[Bind::Int(now - 3_600_000_000)]).await
@@ -323,7 +324,7 @@ impl Tx {
 
     /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
     /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
-    pub async fn lighten(&mut self, DeliveryRange { first, last }: DeliveryRange, now: i64) -> Result<()> {
+    pub async fn strip_deliveries(&mut self, DeliveryRange { first, last }: DeliveryRange, now: i64) -> Result<()> {
         let range = [Bind::Id(first), Bind::Id(last), Bind::Int(now)];
         self.execute(concat!(tombstones!(), without_effect!()), &range).await?;
         for sql in [

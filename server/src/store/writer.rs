@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::error::{ATTEMPTS, backoff};
 use super::transaction::Tx;
 use super::{Store, StoreError};
-use crate::log::{Ledger, Operation, Outcome, Pending, ApplyError, UnknownCalls, Notification};
+use crate::log::{ApplyError, Ledger, Notification, Operation, Outcome, Pending, UnknownCalls};
 use parked::Parked;
 
 /// Operations that may wait. When that many do, further ones are refused as [`StoreError::Overloaded`].
@@ -39,8 +39,8 @@ const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// How long a transaction waits for more operations, where the one before it had this many or more.
-const GATHER_FOR: Duration = Duration::from_millis(1);
-const GATHER_FROM: usize = 4;
+const COMMIT_DELAY: Duration = Duration::from_millis(1);
+const COMMIT_SIBLINGS: usize = 4;
 
 /// No transaction is tried again after this time: its callers hear that the storage is down.
 const RETRY_FOR: Duration = Duration::from_secs(4);
@@ -54,7 +54,7 @@ const BYTES_A_SECOND: usize = 4 << 20;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The version of the database since when turns are kept by `turn_id` and speaker.
-const SPEAKERS_SINCE: i64 = 5;
+const SPEAKER_HASH_VERSION: i64 = 5;
 /// Servers of the version before may go on writing for so long beside newer ones.
 const ROLLING_UPGRADE_SECS: i64 = 86_400;
 
@@ -76,7 +76,7 @@ impl LogWriter {
     pub fn start(store: Store, unknown_calls: UnknownCalls, on_commit: OnCommit) -> (Self, JoinHandle<()>) {
         let (queue, operations) = mpsc::channel(QUEUE);
         let is_sqlite = matches!(store, Store::Sqlite { .. });
-        let writer = Writer { store, unknown_calls, on_commit, turn_ids_alone_before: OnceLock::new() };
+        let writer = Writer { store, unknown_calls, on_commit, turn_ids_without_speaker_before: OnceLock::new() };
         let task = if is_sqlite { on_own_thread(writer.run(operations)) } else { spawn(writer.run(operations)) };
         (Self { queue }, task)
     }
@@ -97,10 +97,12 @@ impl LogWriter {
     /// As [`LogWriter::submit`].
     pub async fn submit_in(&self, op: Operation, room: Option<OwnedSemaphorePermit>) -> SubmitResult {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Pending { op, answer, _room: room, may_be_committed: false }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
-        })?;
+        self.queue.try_send(Pending { op, answer, _room: room, may_be_committed: false }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
+            },
+        )?;
         match timeout(ANSWER_DEADLINE, outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(StoreError::Closing)),
             Err(_) => Err(StoreError::TimedOut),
@@ -132,8 +134,8 @@ struct Writer {
     store: Store,
     unknown_calls: UnknownCalls,
     on_commit: OnCommit,
-    /// See [`Ledger::turn_ids_alone_before`]; read from the database by the first transaction.
-    turn_ids_alone_before: OnceLock<Timestamp>,
+    /// See [`Ledger::turn_ids_without_speaker_before`]; read from the database by the first transaction.
+    turn_ids_without_speaker_before: OnceLock<Timestamp>,
 }
 
 /// Why a transaction did not come about.
@@ -151,24 +153,24 @@ impl<E: Into<StoreError>> From<E> for Failure {
 
 impl Writer {
     async fn run(self, mut operations: mpsc::Receiver<Pending>) {
-        let mut held = None;
+        let mut carried_over = None;
         let mut last = 0;
         let mut parked = Parked::default();
         loop {
             if !parked.is_empty() {
                 self.retry(&mut parked).await;
             }
-            let first = match held.take() {
+            let first = match carried_over.take() {
                 Some(pending) => pending,
                 None if parked.is_empty() => match operations.recv().await {
                     Some(pending) => pending,
                     None => return,
                 },
                 // Parked operations are tried again although nothing new comes.
-                None => match timeout(parked::RETRY, operations.recv()).await {
+                None => match timeout(parked::RETRY_INTERVAL, operations.recv()).await {
                     Ok(Some(pending)) => pending,
                     Ok(None) if operations.is_closed() => {
-                        sleep(parked::RETRY).await;
+                        sleep(parked::RETRY_INTERVAL).await;
                         continue;
                     }
                     Ok(None) | Err(_) => continue,
@@ -181,7 +183,7 @@ impl Writer {
                 let Ok(next) = operations.try_recv() else { break };
                 bytes += size(&next.op);
                 if bytes > MAX_BATCH_BYTES {
-                    held = Some(next);
+                    carried_over = Some(next);
                     break;
                 }
                 batch.push(next);
@@ -202,15 +204,15 @@ impl Writer {
     /// Waits a moment for those whom the last transaction answered, who are about to ask again: else every other transaction
     /// would hold but the quickest of them. (PostgreSQL has the same as `commit_delay`.)
     async fn gather(&self, last: usize, operations: &mpsc::Receiver<Pending>) {
-        if last < GATHER_FROM {
+        if last < COMMIT_SIBLINGS {
             return;
         }
         let began = Instant::now();
-        while operations.len() + 1 < last && !operations.is_closed() && began.elapsed() < GATHER_FOR {
+        while operations.len() + 1 < last && !operations.is_closed() && began.elapsed() < COMMIT_DELAY {
             match self.store {
                 // On a thread of its own, where a sleep may be shorter than the runtime's clock can tell.
-                Store::Sqlite { .. } => std::thread::sleep(GATHER_FOR / 8),
-                Store::Postgres { .. } => sleep(GATHER_FOR).await,
+                Store::Sqlite { .. } => std::thread::sleep(COMMIT_DELAY / 8),
+                Store::Postgres { .. } => sleep(COMMIT_DELAY).await,
             }
         }
     }
@@ -223,7 +225,7 @@ impl Writer {
         whole.extend(batch);
         let mut rest = std::collections::VecDeque::from([whole]);
         while let Some(mut batch) = rest.pop_front() {
-            if parked.is_to_be_minded() {
+            if parked.needs_lock_check() {
                 batch = self.without_locked(batch, parked).await;
             }
             if batch.is_empty() {
@@ -252,8 +254,8 @@ impl Writer {
                         }
                     }
                 }
-                Err(Failure::Store(error)) if error.is_locked() => {
-                    parked.meet();
+                Err(Failure::Store(error)) if error.is_lock_timeout() => {
+                    parked.note_locked_row();
                     let before = batch.len();
                     let free = self.without_locked(batch, parked).await;
                     match (before, free.len() < before) {
@@ -272,9 +274,7 @@ impl Writer {
                 Err(Failure::Store(error))
                     if batch.len() > 1
                         && !error.is_outage()
-                        && (!error.is_transient()
-                            || error.is_of_one_row()
-                            || matches!(error, StoreError::Conflict)) =>
+                        && (!error.is_transient() || error.is_row_local() || matches!(error, StoreError::Conflict)) =>
                 {
                     warn!(%error, operations = batch.len(), "a batch failed, trying its operations one by one");
                     for pending in batch.into_iter().rev() {
@@ -289,7 +289,7 @@ impl Writer {
     /// Parks what has to wait for a row that is locked elsewhere, or behind what is parked, and returns the rest.
     async fn without_locked(&self, batch: Vec<(Instant, Pending)>, parked: &mut Parked) -> Vec<(Instant, Pending)> {
         let ops: Vec<&Operation> = batch.iter().map(|(_, pending)| &pending.op).collect();
-        let looked = timeout(COMMIT_DEADLINE, parked.look(&self.store, &ops)).await;
+        let looked = timeout(COMMIT_DEADLINE, parked.find_blocked(&self.store, &ops)).await;
         // Where that cannot be found out, the batch finds out what is wrong itself.
         let Ok(Ok(looked)) = looked else { return batch };
         let mut free = Vec::with_capacity(batch.len());
@@ -322,7 +322,7 @@ impl Writer {
             match committed {
                 Err(Failure::Store(error))
                     if error.is_transient()
-                        && !error.is_locked()
+                        && !error.is_lock_timeout()
                         && attempt + 1 < ATTEMPTS
                         && began.elapsed() < RETRY_FOR =>
                 {
@@ -342,11 +342,11 @@ impl Writer {
         let now = Timestamp::from_system_time(SystemTime::now());
         let mut ledger = Ledger::new(now, self.unknown_calls);
         ledger.may_be_committed = again;
-        ledger.turn_ids_alone_before = match self.turn_ids_alone_before.get() {
+        ledger.turn_ids_without_speaker_before = match self.turn_ids_without_speaker_before.get() {
             Some(at) => *at,
             None => {
-                let at = tx.upgraded_at(SPEAKERS_SINCE).await?.plus_secs(ROLLING_UPGRADE_SECS);
-                *self.turn_ids_alone_before.get_or_init(|| at)
+                let at = tx.upgraded_at(SPEAKER_HASH_VERSION).await?.plus_secs(ROLLING_UPGRADE_SECS);
+                *self.turn_ids_without_speaker_before.get_or_init(|| at)
             }
         };
         load::load(&mut tx, &mut ledger, ops).await?;

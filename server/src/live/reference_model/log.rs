@@ -140,7 +140,9 @@ impl Log {
                 self.end(*call_id, Fate::Deleted);
             }
             // A head without its events is only heard of from other servers.
-            Notification::PartialTurn { .. } | Notification::IdentifierAssigned { .. } | Notification::HeadMoved { .. } => {}
+            Notification::PartialTurn { .. }
+            | Notification::IdentifierAssigned { .. }
+            | Notification::HeadMoved { .. } => {}
         }
     }
 

@@ -18,7 +18,8 @@ use crate::cluster::reconcile;
 use crate::live::Hub;
 use crate::live::session::{Session, Timing};
 use crate::log::{
-    CallResult, Change, Delete, Ending, Names, Operation, Outcome, Patch, Refusal, Register, DedupKey, Turn, Notification, new_id,
+    CallResult, Change, DedupKey, Delete, Ending, Names, Notification, Operation, Outcome, Patch, Refusal, Register,
+    Turn, new_id,
 };
 use crate::store::events::Page;
 use crate::store::testing::deliver;
@@ -414,9 +415,10 @@ impl<'w> Run<'w> {
 /// A commit's events, announced one by one.
 fn pieces(notification: Notification) -> Vec<Notification> {
     match notification {
-        Notification::EventsAppended { call_id, first, events } => {
-            (first..).zip(events).map(|(first, event)| Notification::EventsAppended { call_id, first, events: vec![event] }).collect()
-        }
+        Notification::EventsAppended { call_id, first, events } => (first..)
+            .zip(events)
+            .map(|(first, event)| Notification::EventsAppended { call_id, first, events: vec![event] })
+            .collect(),
         other => vec![other],
     }
 }

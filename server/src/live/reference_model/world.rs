@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use crate::log::{Operation, Outcome, UnknownCalls, Notification};
+use crate::log::{Notification, Operation, Outcome, UnknownCalls};
 use crate::store::testing::Scratch;
 use crate::store::{LogWriter, Store, SubmitResult};
 

@@ -1,7 +1,7 @@
 //! Follows deliveries in the order of their commits.
 //!
-//! Like a subscription to a call, it holds a place and no queue: what is behind the place is read from the database, when a
-//! commit of this process or an announcement of another's prompts it, and a few times a second in any case. The place moves once
+//! Like a subscription to a call, it holds a cursor and no queue: what is behind the cursor is read from the database, when a
+//! commit of this process or an announcement of another's prompts it, and a few times a second in any case. The cursor moves once
 //! a delivery's message is in the connection's output.
 
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const PAGE: i64 = 128;
 
 /// A connection's interest in deliveries.
 pub(super) struct Following {
-    place: DeliveryCursor,
+    cursor: DeliveryCursor,
     /// The last look: when, at which count of commits, and whether it found all there was.
     looked: Instant,
     seen: u64,
@@ -54,14 +54,14 @@ impl Session {
         }
         // Told of commits first, then read: nothing falls in between.
         self.hub.commits().follow(&self.connection);
-        match self.first_place(&request).await {
-            Ok(Some(place)) => {
+        match self.first_cursor(&request).await {
+            Ok(Some(cursor)) => {
                 let now = Instant::now();
-                let following = Following { place, looked: now, seen: 0, is_through: false, failing: None };
+                let following = Following { cursor, looked: now, seen: 0, is_through: false, failing: None };
                 self.deliveries = Some(Box::new(following));
                 let message = "following deliveries".into();
                 self.send(&ServerMessage::DeliveriesConfirmed(DeliveriesConfirmed {
-                    cursor: place.to_string(),
+                    cursor: cursor.to_string(),
                     message,
                 }));
             }
@@ -79,11 +79,11 @@ impl Session {
     }
 
     /// Where to begin; `None` where the cursor cannot be of this database.
-    async fn first_place(&self, request: &FollowDeliveries) -> Result<Option<DeliveryCursor>, StoreError> {
+    async fn first_cursor(&self, request: &FollowDeliveries) -> Result<Option<DeliveryCursor>, StoreError> {
         let head = in_time(self.store.delivery_head()).await?;
         Ok(match &request.after {
             Some(cursor) => match cursor.parse().ok() {
-                Some(place) if in_time(self.store.has_place(&head, place)).await? => Some(place),
+                Some(cursor) if in_time(self.store.contains_cursor(&head, cursor)).await? => Some(cursor),
                 _ => None,
             },
             None if request.history => Some(head.start),
@@ -109,7 +109,7 @@ impl Session {
         if !self.connection.wire.lock().out.is_empty() {
             return None;
         }
-        let read = in_time(self.store.deliveries_after(following.place, PAGE)).await;
+        let read = in_time(self.store.deliveries_after(following.cursor, PAGE)).await;
         (following.looked, following.seen) = (now, commits);
         let found = match read {
             Ok(found) => found,
@@ -121,11 +121,11 @@ impl Session {
         };
         following.failing = None;
         following.is_through = i64::try_from(found.len()).is_ok_and(|count| count < PAGE);
-        if let Some((place, _)) = found.last() {
-            following.place = *place;
+        if let Some((cursor, _)) = found.last() {
+            following.cursor = *cursor;
         }
-        for (place, delivery) in found {
-            self.send(&ServerMessage::Delivery(Box::new(DeliveryMessage { cursor: place.to_string(), delivery })));
+        for (cursor, delivery) in found {
+            self.send(&ServerMessage::Delivery(Box::new(DeliveryMessage { cursor: cursor.to_string(), delivery })));
         }
         None
     }

@@ -276,7 +276,7 @@ impl Session {
             // Live from the request on: the event that made the call came after it.
             return Ok(in_time(self.store.head_at(info.call_id, since.plus_secs(-CLOCKS_DIFFER_SECS))).await?);
         }
-        let begin = in_time(self.store.begin(info, &request.from, request.call_id)).await?;
+        let begin = in_time(self.store.start_seq(info, &request.from, request.call_id)).await?;
         begin.map_err(|invalid| Refused::With(ErrorCode::CursorInvalid, invalid.to_string()))
     }
 

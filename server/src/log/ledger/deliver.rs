@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::identify::{Found, new_id};
 use super::{
-    Answer, CallFailure, CallResult, Change, Delivery, NewDelivery, Ending, DedupHash, Ledger, Names, NewAudio, EarlierDelivery,
-    DedupKey, ApplyError, RowChange, Transcript, Turn, UnknownCalls, Verdict, Notification,
+    Answer, ApplyError, CallFailure, CallResult, Change, DedupHash, DedupKey, Delivery, EarlierDelivery, Ending,
+    Ledger, Names, NewAudio, NewDelivery, Notification, RowChange, Transcript, Turn, UnknownCalls, Verdict,
 };
 use crate::log::{turn_hash, turn_hash_without_speaker};
 
@@ -36,7 +36,7 @@ impl Ledger {
             return Ok(self.repeat(delivery, earlier, false));
         }
         if let (Change::Turn(turn), DedupKey::Turn(hash)) = (&delivery.change, &delivery.dedup_key)
-            && let Found::One(call_id) = self.find(&turn.names)?
+            && let Found::One(call_id) = self.find_call(&turn.names)?
             && let Some(earlier) = self.earlier_turn(call_id, turn, hash, Some(&delivery.body_hash))
         {
             return Ok(self.repeat(delivery, earlier, false));
@@ -80,11 +80,17 @@ impl Ledger {
 
     /// The turn of that call that was kept under the `turn_id` of the same speaker. `body_hash`: of a turn that an earlier version
     /// kept whoever spoke, only an equal one is the same.
-    fn earlier_turn(&self, call_id: CallId, turn: &Turn, hash: &DedupHash, body_hash: Option<&DedupHash>) -> Option<EarlierDelivery> {
+    fn earlier_turn(
+        &self,
+        call_id: CallId,
+        turn: &Turn,
+        hash: &DedupHash,
+        body_hash: Option<&DedupHash>,
+    ) -> Option<EarlierDelivery> {
         if let Some(earlier) = self.earlier.get(&DedupKey::hash_of_turn(call_id, hash)) {
             return Some(earlier.clone());
         }
-        if self.calls.get(&call_id)?.created_at >= self.turn_ids_alone_before {
+        if self.calls.get(&call_id)?.created_at >= self.turn_ids_without_speaker_before {
             return None;
         }
         let alone = turn_hash_without_speaker(turn.turn_id.as_deref()?);
@@ -117,15 +123,15 @@ impl Ledger {
     }
 
     fn find_or_create(&mut self, delivery: &Delivery, names: &Names) -> Result<Option<CallId>, ApplyError> {
-        Ok(match (self.find(names)?, self.unknown_calls) {
+        Ok(match (self.find_call(names)?, self.unknown_calls) {
             (Found::One(call_id), _) => {
-                self.link(call_id, names);
+                self.assign_names(call_id, names);
                 Some(call_id)
             }
             (Found::Nothing, UnknownCalls::Reject) => None,
             (Found::Nothing, UnknownCalls::Create) => {
                 let at = delivery.received_at;
-                Some(self.create(new_id(at), names, (None, at), CallStatus::InProgress))
+                Some(self.create_call(new_id(at), names, (None, at), CallStatus::InProgress))
             }
         })
     }
@@ -138,7 +144,7 @@ impl Ledger {
         }
         self.call(call_id).live = true;
         let (transcription_id, sequence_number, seq) =
-            self.push_turn(call_id, (turn.speaker, &turn.text, at), Some(delivery.delivery_id))?;
+            self.append_turn(call_id, (turn.speaker, &turn.text, at), Some(delivery.delivery_id))?;
         let answer = TurnAnswer {
             status: "success",
             message: "transcription stored",
@@ -151,7 +157,13 @@ impl Ledger {
             DedupKey::Turn(hash) => Some(DedupKey::hash_of_turn(call_id, hash)),
             _ => None,
         };
-        Ok(Decision { verdict: Verdict::Accepted, reason: None, call_id: Some(call_id), dedup_hash, answer: json(201, &answer) })
+        Ok(Decision {
+            verdict: Verdict::Accepted,
+            reason: None,
+            call_id: Some(call_id),
+            dedup_hash,
+            answer: json(201, &answer),
+        })
     }
 
     fn partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Decision {
@@ -188,7 +200,7 @@ impl Ledger {
             (CallStatus::Completed, Ending::Failed) => {
                 return Ok(self.post_call_taken(call_id, result.names.conversation_id.as_ref(), Verdict::Ignored));
             }
-            (_, Ending::Failed) | (CallStatus::Failed, Ending::Unsaid) => CallStatus::Failed,
+            (_, Ending::Failed) | (CallStatus::Failed, Ending::Unspecified) => CallStatus::Failed,
             _ => CallStatus::Completed,
         };
         if self.call(call_id).turns == 0 {
@@ -196,7 +208,7 @@ impl Ledger {
             for turn in &result.turns {
                 #[allow(clippy::cast_possible_truncation)]
                 let at = start.plus_secs(turn.offset_secs.clamp(0.0, 1e9) as i64);
-                self.push_turn(call_id, (turn.speaker, &turn.text, at), Some(delivery.delivery_id))?;
+                self.append_turn(call_id, (turn.speaker, &turn.text, at), Some(delivery.delivery_id))?;
             }
         }
         let agent_id = result.agent_id.clone();
@@ -250,12 +262,17 @@ impl Ledger {
         data.subject = call.subject.clone();
         call.end_time = data.call_end_time;
         if status != before {
-            self.push_status(call_id, status, Some(delivery.delivery_id));
+            self.append_status(call_id, status, Some(delivery.delivery_id));
         }
-        self.push_completed(call_id, data, transcript, Some(delivery.delivery_id));
+        self.append_completed(call_id, data, transcript, Some(delivery.delivery_id));
     }
 
-    fn audio(&mut self, delivery: &Delivery, names: &Names, content_type: &'static str) -> Result<Decision, ApplyError> {
+    fn audio(
+        &mut self,
+        delivery: &Delivery,
+        names: &Names,
+        content_type: &'static str,
+    ) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, names)? else { return Ok(unknown_call()) };
         let now = self.now;
         let call = self.call(call_id);
@@ -267,7 +284,7 @@ impl Ledger {
     }
 
     fn ignored(&mut self, names: &Names, reason: &str) -> Decision {
-        let call_id = names.iter().find_map(|name| self.named(name));
+        let call_id = names.iter().find_map(|name| self.call_named(name));
         let mut decision = match call_id {
             Some(call_id) => self.post_call_taken(call_id, names.conversation_id.as_ref(), Verdict::Ignored),
             None => {
@@ -278,7 +295,13 @@ impl Ledger {
                     call_sid: None,
                     call_status: None,
                 };
-                Decision { verdict: Verdict::Ignored, reason: None, call_id, dedup_hash: None, answer: json(200, &answer) }
+                Decision {
+                    verdict: Verdict::Ignored,
+                    reason: None,
+                    call_id,
+                    dedup_hash: None,
+                    answer: json(200, &answer),
+                }
             }
         };
         decision.reason = Some(reason.to_owned());

@@ -2,7 +2,9 @@
 
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
-use super::{Delete, Ledger, NameKind, Names, Outcome, Patch, Refusal, Register, ApplyError, RowChange, Transcript, Notification};
+use super::{
+    ApplyError, Delete, Ledger, NameKind, Names, Notification, Outcome, Patch, Refusal, Register, RowChange, Transcript,
+};
 
 impl Ledger {
     pub(crate) fn register(&mut self, register: &Register) -> Result<Outcome, ApplyError> {
@@ -12,13 +14,13 @@ impl Ledger {
         }
         let new = &register.call;
         for name in new.call_sid.iter().chain(&new.conversation_id) {
-            if self.named(name).is_some() {
+            if self.call_named(name).is_some() {
                 return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
             }
         }
         let names =
             Names { call_sid: new.call_sid.clone(), conversation_id: new.conversation_id.clone(), ..Names::default() };
-        self.create(register.call_id, &names, (new.subject.as_deref(), register.at), CallStatus::Initiated);
+        self.create_call(register.call_id, &names, (new.subject.as_deref(), register.at), CallStatus::Initiated);
         let call = self.call(register.call_id);
         call.subject.clone_from(&new.subject);
         call.agent_id.clone_from(&new.agent_id);
@@ -28,7 +30,7 @@ impl Ledger {
 
     /// The call that `id` names. A `call_id` wins over identifiers, here as in [`Store::resolve`](crate::store::Store::resolve): an
     /// identifier that spells the id of a call, or of a record that a call absorbed, means that call.
-    pub(crate) fn named(&self, id: &Identifier) -> Option<CallId> {
+    pub(crate) fn call_named(&self, id: &Identifier) -> Option<CallId> {
         let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
         let by_name = || self.names.get(id).copied();
         // Signposts of absorbed records are kept as ids are written here; a sender may write capitals.
@@ -40,11 +42,11 @@ impl Ledger {
     }
 
     pub(crate) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, ApplyError> {
-        let Some(call_id) = self.named(id) else { return Ok(Outcome::Refused(Refusal::NotFound)) };
+        let Some(call_id) = self.call_named(id) else { return Ok(Outcome::Refused(Refusal::NotFound)) };
         let given = || patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers);
         let mut others = Vec::new();
         for name in given() {
-            match self.named(name) {
+            match self.call_named(name) {
                 Some(other) if other != call_id && !patch.merge => {
                     return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
                 }
@@ -71,16 +73,16 @@ impl Ledger {
         // An identifier that spells the call's own id names it already, and is stored as no name.
         let is_name = |id: &&Identifier| id.as_call_id() != Some(call_id);
         if let Some(sid) = patch.call_sid.as_ref().filter(is_name) {
-            self.name(call_id, sid, NameKind::CallSid);
+            self.assign_name(call_id, sid, NameKind::CallSid);
             sid.as_str().clone_into(&mut self.call(call_id).call_sid);
             self.call(call_id).sid_made_up = false;
         }
         if let Some(id) = patch.conversation_id.as_ref().filter(is_name) {
-            self.name(call_id, id, NameKind::ConversationId);
+            self.assign_name(call_id, id, NameKind::ConversationId);
             self.call(call_id).conversation_id = Some(id.as_str().to_owned());
         }
         for id in &patch.identifiers {
-            self.name(call_id, id, NameKind::Provider);
+            self.assign_name(call_id, id, NameKind::Provider);
         }
         let now = self.now;
         let call = self.call(call_id);
@@ -102,7 +104,7 @@ impl Ledger {
         let now = self.now;
         let call = self.call(call_id);
         if !status.is_ended() {
-            self.push_status(call_id, status, None);
+            self.append_status(call_id, status, None);
             return;
         }
         call.end_time = call.end_time.or(Some(now));
@@ -114,8 +116,8 @@ impl Ledger {
         data.status = status;
         data.subject = call.subject.clone();
         data.call_end_time = data.call_end_time.or(call.end_time);
-        self.push_status(call_id, status, None);
-        self.push_completed(call_id, data, Transcript::Keep, None);
+        self.append_status(call_id, status, None);
+        self.append_completed(call_id, data, Transcript::Keep, None);
     }
 
     pub(crate) fn delete(&mut self, Delete { call_id, ended_before }: &Delete) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
 use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-use super::{Call, Ledger, NameKind, Names, ApplyError, RowChange, Notification};
+use super::{ApplyError, Call, Ledger, NameKind, Names, Notification, RowChange};
 
 /// What a set of names means.
 pub(crate) enum Found {
@@ -18,13 +18,13 @@ impl Ledger {
     ///
     /// Two records are one call if a webhook names both, unless both already have different conversation ids: a provider's
     /// sid may be shared by two conversations of one phone call, and those stay two calls. The conversation then wins.
-    pub(crate) fn find(&self, names: &Names) -> Result<Found, ApplyError> {
+    pub(crate) fn find_call(&self, names: &Names) -> Result<Found, ApplyError> {
         let mut found: Vec<CallId> = Vec::new();
         let mut conversation = names.conversation_id.as_ref().map(Identifier::as_str);
-        if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.named(id)) {
+        if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.call_named(id)) {
             conversation = self.calls[&named].conversation_id.as_deref().or(conversation);
         }
-        for call_id in names.iter().filter_map(|name| self.named(name)) {
+        for call_id in names.iter().filter_map(|name| self.call_named(name)) {
             let other = self.calls[&call_id].conversation_id.as_deref();
             let conflicts = other.is_some() && conversation.is_some() && other != conversation;
             if !found.contains(&call_id) && !conflicts {
@@ -40,17 +40,17 @@ impl Ledger {
     }
 
     /// Makes a call that was first heard of `at` that time. `subject` goes into a made-up sid.
-    pub(crate) fn create(
+    pub(crate) fn create_call(
         &mut self,
         call_id: CallId,
         names: &Names,
         (subject, at): (Option<&str>, Timestamp),
         status: CallStatus,
     ) -> CallId {
-        let free = |sid: &&Identifier| self.named(sid).is_none();
+        let free = |sid: &&Identifier| self.call_named(sid).is_none();
         let given = names.call_sid.iter().find(free).or_else(|| names.others.iter().find(free)).cloned();
         let sid_made_up = given.is_none();
-        let call_sid = given.unwrap_or_else(|| self.make_up_sid(sid_prefix(subject, at)));
+        let call_sid = given.unwrap_or_else(|| self.generate_sid(sid_prefix(subject, at)));
         self.calls.insert(
             call_id,
             Call {
@@ -74,27 +74,27 @@ impl Ledger {
                 row_change: RowChange::All,
             },
         );
-        self.name(call_id, &call_sid, NameKind::CallSid);
-        self.link(call_id, names);
+        self.assign_name(call_id, &call_sid, NameKind::CallSid);
+        self.assign_names(call_id, names);
         call_id
     }
 
     /// Gives a call those of `names` that no call has yet.
-    pub(crate) fn link(&mut self, call_id: CallId, names: &Names) {
+    pub(crate) fn assign_names(&mut self, call_id: CallId, names: &Names) {
         if let Some(id) = &names.conversation_id {
-            self.name(call_id, id, NameKind::ConversationId);
+            self.assign_name(call_id, id, NameKind::ConversationId);
         }
         if let Some(sid) = &names.call_sid {
-            self.name(call_id, sid, NameKind::CallSid);
+            self.assign_name(call_id, sid, NameKind::CallSid);
         }
         for sid in &names.others {
-            self.name(call_id, sid, NameKind::Provider);
+            self.assign_name(call_id, sid, NameKind::Provider);
         }
     }
 
     /// Gives a call one name, unless a call has it already. The id of a call is never stored as a name, not even as its own.
-    pub(crate) fn name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
-        if self.named(name).is_some() {
+    pub(crate) fn assign_name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
+        if self.call_named(name).is_some() {
             return;
         }
         self.names.insert(name.clone(), call_id);
@@ -117,7 +117,7 @@ impl Ledger {
         self.writes.notifications.push(Notification::IdentifierAssigned { identifier: name.clone() });
     }
 
-    fn make_up_sid(&mut self, prefix: String) -> Identifier {
+    fn generate_sid(&mut self, prefix: String) -> Identifier {
         let taken = |sid: &str, ledger: &Self| {
             ledger.taken_sids.contains(sid) || Identifier::parse(sid).is_ok_and(|sid| ledger.names.contains_key(&sid))
         };

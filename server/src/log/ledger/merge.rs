@@ -5,7 +5,7 @@ use callscope_common::{CallData, CallId, CallStatus, Identifier};
 
 use uuid::Uuid;
 
-use super::{AbsorbedCall, Call, Ledger, Merge, ApplyError, RowChange, Transcript, Notification};
+use super::{AbsorbedCall, ApplyError, Call, Ledger, Merge, Notification, RowChange, Transcript};
 
 impl Ledger {
     /// Of several records, which one survives: the one with more events, of equals the older.
@@ -43,11 +43,11 @@ impl Ledger {
         (mine.status, mine.end_time) = (status, end_time);
         if status.is_ended() && (last != status || (keeps && has_completed)) {
             if last != status {
-                self.push_status(into, status, None);
+                self.append_status(into, status, None);
             }
             let data = result.and_then(|json| serde_json::from_str::<CallData>(&json).ok());
             let data = data.unwrap_or_else(|| CallData::new(status));
-            self.push_completed(into, data, Transcript::Replace(said.clone()), None);
+            self.append_completed(into, data, Transcript::Replace(said.clone()), None);
         }
         self.writes.merges.push(Merge { from: absorbed.call_id, into, moves_audio });
         Ok(said)
@@ -78,17 +78,17 @@ impl Ledger {
         for (message, delivery_id) in events {
             match message {
                 ServerMessage::Transcription(turn) => {
-                    self.push_turn(into, (turn.speaker_type, &turn.message_text, turn.timestamp), delivery_id)?;
+                    self.append_turn(into, (turn.speaker_type, &turn.message_text, turn.timestamp), delivery_id)?;
                 }
                 ServerMessage::CallStatus(changed) => {
                     last = changed.status;
                     let end_time = self.call(into).end_time;
                     self.call(into).end_time = changed.call_end_time.or(end_time);
-                    self.push_status(into, changed.status, delivery_id);
+                    self.append_status(into, changed.status, delivery_id);
                 }
                 ServerMessage::CallCompleted(completed) => {
                     (last, has_completed) = (completed.call_data.status, true);
-                    self.push_completed(
+                    self.append_completed(
                         into,
                         completed.call_data,
                         Transcript::Replace(transcript.clone()),

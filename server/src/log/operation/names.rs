@@ -5,7 +5,7 @@ use std::time::Duration;
 use callscope_common::{CallId, Identifier, Speaker};
 use smallvec::SmallVec;
 
-use crate::log::{Change, Delivery, DedupHash, Names, Operation, DedupKey, dedup_hash, sid_prefix};
+use crate::log::{Change, DedupHash, DedupKey, Delivery, Names, Operation, dedup_hash, sid_prefix};
 
 impl Operation {
     pub(crate) fn delivery(&self) -> Option<&Delivery> {
@@ -35,7 +35,8 @@ impl Operation {
         match self {
             Self::Register(register) => ids.push(register.call_id),
             Self::Delete(delete) => ids.push(delete.call_id),
-            Self::Deliver(_) | Self::Patch(_) | Self::Heartbeat(_) | Self::Deregister(_) | Self::StripDeliveries(_) => {}
+            Self::Deliver(_) | Self::Patch(_) | Self::Heartbeat(_) | Self::Deregister(_) | Self::StripDeliveries(_) => {
+            }
         }
         ids
     }

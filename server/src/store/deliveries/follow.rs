@@ -2,7 +2,7 @@
 //!
 //! Each row carries the number of the transaction that wrote it. On SQLite one writer counts, so numbers ascend as they become
 //! visible. PostgreSQL numbers a transaction when it begins to write, and a later one may commit first: only rows below the
-//! oldest number that is still at work are shown. So nothing can appear behind a place that was passed.
+//! oldest number that is still at work are shown. So nothing can appear behind a cursor that was passed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::{DeliveryRow, facts};
 use crate::store::{Store, StoreError, on_pool};
 
-/// A place in that order: behind a delivery, or before the first one.
+/// A cursor in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryCursor {
-    /// Tells installations apart, so that a place in another one's order is not taken for one in this.
-    life: u32,
+    /// Tells installations apart, so that a cursor in another one's order is not taken for one in this.
+    installation: u32,
     tx: i64,
     delivery_id: Uuid,
 }
@@ -42,16 +42,16 @@ pub struct DeliveryHead {
 }
 
 impl DeliveryHead {
-    /// Whether a place can have been reached here.
+    /// Whether a cursor can have been reached here.
     #[must_use]
-    pub fn has_reached(&self, place: DeliveryCursor) -> bool {
-        place.life == self.now.life && place.tx <= self.end
+    pub fn has_reached(&self, cursor: DeliveryCursor) -> bool {
+        cursor.installation == self.now.installation && cursor.tx <= self.end
     }
 }
 
 impl fmt::Display for DeliveryCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}.{}.{}", self.life, self.tx, self.delivery_id.simple())
+        write!(f, "{:08x}.{}.{}", self.installation, self.tx, self.delivery_id.simple())
     }
 }
 
@@ -60,12 +60,13 @@ impl FromStr for DeliveryCursor {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut parts = text.split('.');
-        let (Some(life), Some(tx), Some(id), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(installation), Some(tx), Some(id), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(());
         };
-        let life = u32::from_str_radix(life, 16).map_err(drop)?;
+        let installation = u32::from_str_radix(installation, 16).map_err(drop)?;
         let tx = tx.parse().ok().filter(|tx| *tx >= 0).ok_or(())?;
-        Ok(Self { life, tx, delivery_id: Uuid::parse_str(id).map_err(drop)? })
+        Ok(Self { installation, tx, delivery_id: Uuid::parse_str(id).map_err(drop)? })
     }
 }
 
@@ -76,7 +77,7 @@ struct NumberedRow {
     row: DeliveryRow,
 }
 
-/// The rows behind a place, `$1` and `$2`.
+/// The rows behind a cursor, `$1` and `$2`.
 macro_rules! behind {
     () => {
         "d.tx >= $1 AND (d.tx > $1 OR d.delivery_id > $2) "
@@ -101,8 +102,8 @@ impl Store {
                     .await?
             }
         };
-        let (life, ..) = cluster.as_fields();
-        // Behind a delivery, not between two: only that shows later whether the place is still of this order.
+        let (installation, ..) = cluster.as_fields();
+        // Behind a delivery, not between two: only that shows later whether the cursor is still of this order.
         let last: Option<(i64, Uuid)> = match self {
             Self::Sqlite { readers, .. } => {
                 sqlx::query_as("SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1")
@@ -118,40 +119,44 @@ impl Store {
                 .await?
             }
         };
-        let place = |(tx, delivery_id)| DeliveryCursor { life, tx, delivery_id };
-        let start = place((0, Uuid::nil()));
-        Ok(DeliveryHead { start, now: last.map_or(start, place), end })
+        let cursor = |(tx, delivery_id)| DeliveryCursor { installation, tx, delivery_id };
+        let start = cursor((0, Uuid::nil()));
+        Ok(DeliveryHead { start, now: last.map_or(start, cursor), end })
     }
 
-    /// Whether a place is of this order: not beyond its end, and behind a delivery that is there or was deleted lately. In a database
+    /// Whether a cursor is of this order: not beyond its end, and behind a delivery that is there or was deleted lately. In a database
     /// that was restored to an older state, or a replica that was promoted although it lagged, other deliveries have come since.
     ///
     /// # Errors
     /// The database's.
-    pub async fn has_place(&self, head: &DeliveryHead, place: DeliveryCursor) -> Result<bool, StoreError> {
-        if !head.has_reached(place) || place.is_between() {
-            return Ok(head.has_reached(place));
+    pub async fn contains_cursor(&self, head: &DeliveryHead, cursor: DeliveryCursor) -> Result<bool, StoreError> {
+        if !head.has_reached(cursor) || cursor.is_between() {
+            return Ok(head.has_reached(cursor));
         }
         let found: Option<i64> = on_pool!(self, pool => {
             sqlx::query_scalar(
                 "SELECT tx FROM deliveries WHERE delivery_id = $1 UNION ALL \
                  SELECT tx FROM delivery_tombstones WHERE delivery_id = $1 LIMIT 1",
             )
-            .bind(place.delivery_id).fetch_optional(pool).await?
+            .bind(cursor.delivery_id).fetch_optional(pool).await?
         });
-        Ok(found == Some(place.tx))
+        Ok(found == Some(cursor.tx))
     }
 
-    /// The deliveries behind `place`, each with its own place.
+    /// The deliveries behind `cursor`, each with its own cursor.
     ///
     /// # Errors
     /// The database's.
-    pub async fn deliveries_after(&self, place: DeliveryCursor, limit: i64) -> Result<Vec<(DeliveryCursor, DeliveryView)>, StoreError> {
+    pub async fn deliveries_after(
+        &self,
+        cursor: DeliveryCursor,
+        limit: i64,
+    ) -> Result<Vec<(DeliveryCursor, DeliveryView)>, StoreError> {
         let rows: Vec<NumberedRow> = match self {
             Self::Sqlite { readers, .. } => {
                 sqlx::query_as(concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"))
-                    .bind(place.tx)
-                    .bind(place.delivery_id)
+                    .bind(cursor.tx)
+                    .bind(cursor.delivery_id)
                     .bind(limit)
                     .fetch_all(readers)
                     .await?
@@ -163,8 +168,8 @@ impl Store {
                     behind!(),
                     "AND d.tx < txid_snapshot_xmin(txid_current_snapshot()) ORDER BY d.tx, d.delivery_id LIMIT $3"
                 ))
-                .bind(place.tx)
-                .bind(place.delivery_id)
+                .bind(cursor.tx)
+                .bind(cursor.delivery_id)
                 .bind(limit)
                 .fetch_all(readers)
                 .await?
@@ -172,8 +177,8 @@ impl Store {
         };
         rows.into_iter()
             .map(|NumberedRow { tx, row }| {
-                let place = DeliveryCursor { life: place.life, tx, delivery_id: row.delivery_id };
-                Ok((place, row.try_into()?))
+                let cursor = DeliveryCursor { installation: cursor.installation, tx, delivery_id: row.delivery_id };
+                Ok((cursor, row.try_into()?))
             })
             .collect()
     }
@@ -185,8 +190,8 @@ mod tests {
 
     #[test]
     fn places_read_back_and_nothing_else_does() {
-        let place = DeliveryCursor { life: 0xab, tx: 7, delivery_id: Uuid::from_u128(9) };
-        assert_eq!(place.to_string().parse(), Ok(place));
+        let cursor = DeliveryCursor { installation: 0xab, tx: 7, delivery_id: Uuid::from_u128(9) };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
         let id = Uuid::nil().simple();
         for wrong in ["", "1", "0.0", &format!("x.0.{id}"), &format!("0.-1.{id}"), &format!("0.0.{id}.0"), "0.0.z"] {
             assert_eq!(wrong.parse::<DeliveryCursor>(), Err(()), "{wrong}");

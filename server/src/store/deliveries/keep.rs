@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn last_to_lighten(
+    pub async fn last_to_strip(
         &self,
         end: Option<Timestamp>,
         bytes: Option<i64>,
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn next_to_lighten(&self, from: Uuid, last: Uuid) -> Result<Option<DeliveryRange>, StoreError> {
+    pub async fn next_to_strip(&self, from: Uuid, last: Uuid) -> Result<Option<DeliveryRange>, StoreError> {
         let rows: Vec<(Uuid, i64)> = on_pool!(self, pool => {
             sqlx::query_as(
                 "SELECT delivery_id, body_bytes FROM deliveries WHERE delivery_id BETWEEN $1 AND $2 \

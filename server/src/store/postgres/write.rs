@@ -5,7 +5,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NewEvent};
+use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
 use crate::store::calls::CallRow;
 use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
@@ -66,7 +66,7 @@ impl PostgresTx {
         Ok(query.bind(ids).fetch_all(&mut *self.tx).await?)
     }
 
-    pub async fn held_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
+    pub async fn locked_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
         let free = sqlx::query_scalar(
             "SELECT call_id FROM calls WHERE call_id = ANY($1) ORDER BY call_id FOR UPDATE SKIP LOCKED",
         );

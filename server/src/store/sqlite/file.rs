@@ -25,7 +25,7 @@ const MAX_LINKS: usize = 40;
 const MODE: u32 = 0o600;
 
 /// A check that is no older than this need not be made again.
-const LATELY: Duration = Duration::from_millis(50);
+const CHECK_VALIDITY: Duration = Duration::from_millis(50);
 
 /// What SQLite keeps beside a database while it is open.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
@@ -233,9 +233,9 @@ impl FileGuard {
     ///
     /// # Errors
     /// See there.
-    pub(in crate::store) fn check_lately(&self) -> Result<(), StoreError> {
+    pub(in crate::store) fn check_if_stale(&self) -> Result<(), StoreError> {
         let checked = *self.0.checked.lock();
-        if checked.is_some_and(|checked| checked.elapsed() < LATELY) { Ok(()) } else { self.check() }
+        if checked.is_some_and(|checked| checked.elapsed() < CHECK_VALIDITY) { Ok(()) } else { self.check() }
     }
 
     /// Lets the next process have the file.

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::counters::Sequence;
-use crate::log::{Answer, Call, Delivery, NewDelivery, DedupHash, NewEvent};
+use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
 use crate::store::calls::{CallRow, call_row};
 use crate::store::sqlite::file::FileGuard;
@@ -54,7 +54,7 @@ impl SqliteTx {
     pub async fn begin(writer: &Writer, guard: &FileGuard) -> Result<Self> {
         let connection = Arc::clone(writer).lock_owned().await;
         let connection = OwnedMutexGuard::try_map(connection, Option::as_mut).map_err(|_| StoreError::Closing)?;
-        guard.check_lately()?;
+        guard.check_if_stale()?;
         let mut tx = Self { connection, guard: guard.clone() };
         tx.connection.turns.begin();
         tx.connection.transactions.begin();

@@ -55,14 +55,14 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> R
     for call_id in &writes.deleted {
         tx.delete(*call_id, ledger.now.as_micros()).await?;
     }
-    for beat in &writes.beats {
-        tx.put_beat(beat).await?;
+    for heartbeat in &writes.heartbeats {
+        tx.put_heartbeat(heartbeat).await?;
     }
     for node in &writes.left {
         tx.remove_node(node).await?;
     }
-    for range in &writes.lightened {
-        tx.lighten(*range, ledger.now.as_micros()).await?;
+    for range in &writes.stripped {
+        tx.strip_deliveries(*range, ledger.now.as_micros()).await?;
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use callscope_common::{CallId, Identifier};
 
-use crate::log::{Change, DedupHash, Ledger, Operation, EarlierDelivery, DedupKey, Turn, turn_hash, turn_hash_without_speaker};
+use crate::log::{
+    Change, DedupHash, DedupKey, EarlierDelivery, Ledger, Operation, Turn, turn_hash, turn_hash_without_speaker,
+};
 use crate::store::StoreError;
 use crate::store::transaction::{PriorRow, Tx};
 
@@ -20,7 +22,7 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -
     load_calls(tx, ledger, ids).await?;
     for op in ops {
         if let Operation::Patch(patch) = op
-            && let Some(call_id) = ledger.named(&patch.id)
+            && let Some(call_id) = ledger.call_named(&patch.id)
             && let Some((result, _)) = tx.result(call_id).await?
         {
             ledger.call(call_id).result = Some(result.into());
@@ -28,7 +30,8 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -
     }
     load_earlier(tx, ledger, ops).await?;
     // Only a name that no call has yet can lead to a new call.
-    let is_new = |op: &&&Operation| op.names().iter().any(|name| ledger.named(name).is_none()) || op.names().is_empty();
+    let is_new =
+        |op: &&&Operation| op.names().iter().any(|name| ledger.call_named(name).is_none()) || op.names().is_empty();
     let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
     for prefix in prefixes {
         ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
@@ -76,9 +79,13 @@ async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> R
         // Of partials too: one that comes after its turn is final is not shown.
         if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
             let hash = turn_hash(*speaker, turn_id);
-            for call_id in names.iter().filter_map(|name| ledger.named(name)) {
+            for call_id in names.iter().filter_map(|name| ledger.call_named(name)) {
                 keys.push(DedupKey::hash_of_turn(call_id, &hash));
-                if ledger.calls.get(&call_id).is_some_and(|call| call.created_at < ledger.turn_ids_alone_before) {
+                if ledger
+                    .calls
+                    .get(&call_id)
+                    .is_some_and(|call| call.created_at < ledger.turn_ids_without_speaker_before)
+                {
                     keys.push(DedupKey::hash_of_turn(call_id, &turn_hash_without_speaker(turn_id)));
                 }
             }

@@ -3,12 +3,17 @@
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier};
 
-use crate::log::{AbsorbedCall, Delivery, Ledger, Operation, DedupKey};
+use crate::log::{AbsorbedCall, DedupKey, Delivery, Ledger, Operation};
 use crate::store::StoreError;
 use crate::store::transaction::Tx;
 
 /// Takes all of `records` into the one that survives.
-pub(super) async fn merge(tx: &mut Tx, ledger: &mut Ledger, records: &[CallId], op: &Operation) -> Result<(), StoreError> {
+pub(super) async fn merge(
+    tx: &mut Tx,
+    ledger: &mut Ledger,
+    records: &[CallId],
+    op: &Operation,
+) -> Result<(), StoreError> {
     let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Internal("a merge has no survivor")) };
     let mut transcript = None;
     for call_id in records {

@@ -1,7 +1,7 @@
 //! Operations on calls whose rows somebody else keeps locked.
 //!
 //! Another server that hangs in the middle of a transaction, or an admin's session, may hold a row for long. That must delay its own
-//! call alone, so what names such a call is taken out of the batch and parked. While anything is parked, each batch is looked over for
+//! call alone, so what names such a call is taken out of the batch and parked. While anything is parked, each batch is found over for
 //! locked rows first, which waits for none of them.
 
 use std::collections::HashSet;
@@ -15,14 +15,14 @@ use crate::store::transaction::Tx;
 use crate::store::{Store, StoreError};
 
 /// Between two tries of what is parked.
-pub(super) const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// For so long an operation stays parked; then its caller hears that the storage does not answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PARK_TIMEOUT: Duration = Duration::from_secs(8);
 /// Most operations that are parked at one time; further ones are refused.
-const ROOM: usize = 1_024;
+const MAX_PARKED: usize = 1_024;
 
-/// For so long after a transaction met a locked row, batches are looked over for locked rows.
-const EPISODE: Duration = Duration::from_secs(2);
+/// For so long after a transaction met a locked row, batches are found over for locked rows.
+const LOCK_WATCH: Duration = Duration::from_secs(2);
 
 /// What an operation concerns: the calls it names, and the names themselves.
 pub(super) type Concerns = HashSet<String>;
@@ -43,7 +43,7 @@ pub(super) struct Parked {
     /// When it was last tried.
     tried: Option<Instant>,
     /// When a transaction last met a locked row.
-    met: Option<Instant>,
+    locked_at: Option<Instant>,
 }
 
 impl Parked {
@@ -52,32 +52,32 @@ impl Parked {
     }
 
     /// Whether a batch may meet a locked row, or something that is parked and comes first.
-    pub fn is_to_be_minded(&self) -> bool {
-        !self.is_empty() || self.is_episode()
+    pub fn needs_lock_check(&self) -> bool {
+        !self.is_empty() || self.saw_lock_lately()
     }
 
-    fn is_episode(&self) -> bool {
-        self.met.is_some_and(|met| met.elapsed() < EPISODE)
+    fn saw_lock_lately(&self) -> bool {
+        self.locked_at.is_some_and(|at| at.elapsed() < LOCK_WATCH)
     }
 
     /// Whether it is time to try again.
     pub fn is_due(&self) -> bool {
-        !self.is_empty() && self.tried.is_none_or(|tried| tried.elapsed() >= RETRY)
+        !self.is_empty() && self.tried.is_none_or(|tried| tried.elapsed() >= RETRY_INTERVAL)
     }
 
     /// Notes that a transaction met a locked row.
-    pub fn meet(&mut self) {
-        if !self.is_episode() {
+    pub fn note_locked_row(&mut self) {
+        if !self.saw_lock_lately() {
             warn!("a call's row is locked elsewhere; what concerns that call waits, everything else goes on");
         }
-        self.met = Some(Instant::now());
+        self.locked_at = Some(Instant::now());
     }
 
     /// Parks an operation. `since`: when it was parked first.
     pub fn park(&mut self, since: Instant, pending: Pending, concerns: Concerns) {
-        if self.waiting.len() >= ROOM {
+        if self.waiting.len() >= MAX_PARKED {
             let _ = pending.answer.send(Err(StoreError::Overloaded));
-        } else if since.elapsed() > PATIENCE {
+        } else if since.elapsed() > PARK_TIMEOUT {
             let _ = pending.answer.send(Err(StoreError::TimedOut));
         } else {
             self.waiting.push((since, pending));
@@ -94,7 +94,7 @@ impl Parked {
 
     /// For each operation what it concerns, and whether it has to wait: for a row that is locked elsewhere, or for an operation before
     /// it that has to. Waits for no lock itself.
-    pub async fn look(&self, store: &Store, ops: &[&Operation]) -> Result<Vec<(Concerns, bool)>, StoreError> {
+    pub async fn find_blocked(&self, store: &Store, ops: &[&Operation]) -> Result<Vec<(Concerns, bool)>, StoreError> {
         let mut tx = Tx::begin(store).await?;
         let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
         let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
@@ -107,11 +107,11 @@ impl Parked {
         let calls: Vec<Vec<CallId>> = ops.iter().map(calls_of).collect();
         let ids: HashSet<CallId> = calls.iter().flatten().copied().collect();
         let ids: Vec<CallId> = ids.into_iter().collect();
-        let held = tx.held_elsewhere(&ids).await?;
+        let held = tx.locked_elsewhere(&ids).await?;
         // Now, and not when the connection is used again: until then the rows would be locked for other servers.
         tx.rollback().await?;
         let mut waiting = self.concerns.clone();
-        let mut looked = Vec::with_capacity(ops.len());
+        let mut found = Vec::with_capacity(ops.len());
         for (op, calls) in ops.iter().zip(calls) {
             let is_held = calls.iter().any(|call_id| held.contains(call_id));
             let concerns = concerns(op, &calls);
@@ -119,9 +119,9 @@ impl Parked {
             if waits {
                 waiting.extend(concerns.iter().cloned());
             }
-            looked.push((concerns, waits));
+            found.push((concerns, waits));
         }
-        Ok(looked)
+        Ok(found)
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
             store: scratch.store.clone(),
             unknown_calls: UnknownCalls::Create,
             on_commit: Box::new(|_| {}),
-            turn_ids_alone_before: OnceLock::new(),
+            turn_ids_without_speaker_before: OnceLock::new(),
         };
         let (answer, outcome) = oneshot::channel();
         let call_id = new_id(Timestamp::from_micros(1).expect("a time"));
