@@ -9,7 +9,7 @@ pub mod error;
 mod events;
 mod guard;
 pub mod health;
-pub mod large_answers;
+pub mod large_responses;
 #[doc(hidden)]
 pub mod query;
 pub mod request_log;
@@ -26,7 +26,7 @@ use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, r
 
 use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
-use crate::http::cors::Origins;
+use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
 use crate::ingest::Ingest;
 use crate::ingest::naming::Links;
@@ -34,14 +34,14 @@ use crate::live::Hub;
 use crate::live::session::Timing;
 use crate::readiness::Readiness;
 use crate::store::{LogWriter, Store};
-use crate::transport::bodies::Budget;
-use crate::transport::connections::Connections;
+use crate::transport::bodies::BodyBudget;
+use crate::transport::connections::ConnectionRegistry;
 
 pub use guard::{Admin, Viewer};
 
 /// What the routes work with.
 #[derive(Debug)]
-pub struct App {
+pub struct AppState {
     /// Reads.
     pub store: Store,
     /// Writes.
@@ -55,15 +55,15 @@ pub struct App {
     /// Checks tokens.
     pub tokens: Tokens,
     /// How many live connections there may be, and which connections are in use.
-    pub connections: Connections,
+    pub connections: ConnectionRegistry,
     /// Browser origins that may connect.
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
     /// How long live things may take.
     pub timing: Arc<Timing>,
     /// Bounds the memory that large answers take.
-    pub answers: large_answers::Answers,
+    pub response_memory: large_responses::ResponseMemory,
     /// Bounds the memory that bodies take while they are read.
-    pub budget: Budget,
+    pub budget: BodyBudget,
     /// Longest body of a post-call webhook, in bytes.
     pub max_post_call: u64,
     /// This process and its peers.
@@ -106,10 +106,10 @@ fn catchers() -> Vec<Catcher> {
 /// Whatever no route answered, in the API's form.
 #[catch(default)]
 fn any_error(status: Status, request: &Request<'_>) -> ApiError {
-    if let Some(error) = guard::noted(request) {
+    if let Some(error) = guard::take_guard_error(request) {
         return error;
     }
-    match (status.code, rules::other_methods(request)) {
+    match (status.code, rules::methods_served(request)) {
         (404, Some(allow)) => ApiError::method_not_allowed(allow),
         _ => ApiError::of_status(status),
     }
@@ -117,6 +117,6 @@ fn any_error(status: Status, request: &Request<'_>) -> ApiError {
 
 /// Any path answers a preflight; the CORS fairing says what is allowed.
 #[options("/<_path..>")]
-fn preflight(_path: PathBuf, _app: &State<App>) -> (Status, (ContentType, &'static str)) {
+fn preflight(_path: PathBuf, _app: &State<AppState>) -> (Status, (ContentType, &'static str)) {
     (Status::NoContent, (ContentType::Plain, ""))
 }

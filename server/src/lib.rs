@@ -37,8 +37,8 @@ use tracing::warn;
 
 use auth::Tokens;
 use cluster::{Broker, Bus, Cluster, Counted};
-use http::App;
-use http::cors::{Cors, Origins};
+use http::AppState;
+use http::cors::{AllowedOrigins, Cors};
 use ingest::Ingest;
 use ingest::naming::{Links, Naming};
 use ingest::signature::Checker;
@@ -47,7 +47,7 @@ use readiness::Readiness;
 use settings::Settings;
 use shutdown::Drain;
 use store::{LogWriter, Store};
-use transport::connections::{Connections, Limits};
+use transport::connections::{ConnectionLimits, ConnectionRegistry};
 
 /// For each of the last writes of a server that ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -123,17 +123,17 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             settings.deliveries_kept,
         )));
     }
-    let origins = Origins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
-    let connections = Connections::new(limits(settings));
-    let budget = transport::bodies::Budget::new(settings.max_post_call_mib << 20);
-    let app = App {
+    let origins = AllowedOrigins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
+    let connections = ConnectionRegistry::new(limits(settings));
+    let budget = transport::bodies::BodyBudget::new(settings.max_post_call_mib << 20);
+    let app = AppState {
         connections: connections.clone(),
         ingest,
         links,
         tokens: Tokens::of(&settings.jwt_secrets),
         origins: origins.clone(),
         timing: Arc::new(settings.timing),
-        answers: http::large_answers::Answers::default(),
+        response_memory: http::large_responses::ResponseMemory::default(),
         budget: budget.clone(),
         max_post_call: settings.max_post_call_mib << 20,
         readiness: Readiness::new(cluster.clone(), store.clone(), log_writer.clone(), hub.clone()),
@@ -147,22 +147,22 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let bound = parking_lot::Mutex::new(Some(bound));
     let here = cluster.clone();
     let reaper = Arc::new(parking_lot::Mutex::new(None));
-    let (patience, reaping) = (settings.patience, Arc::clone(&reaper));
+    let (idle_timeouts, reaping) = (settings.idle_timeouts, Arc::clone(&reaper));
     let unread = settings.timing.write_deadline;
     let rocket = http::mount(rocket::custom(config(settings)))
         .manage(app)
         // Empty: `http::protect` sets what it would, where that means something.
         .attach(Shield::new())
         .attach(http::request_log::RequestLog)
-        .attach(http::rules::Rules { origins: origins.clone(), connections: connections.clone() })
+        .attach(http::rules::RequestRules { origins: origins.clone(), connections: connections.clone() })
         .attach(Cors(origins))
         .attach(AdHoc::on_liftoff("address", move |rocket| {
             let address = SocketAddr::new(rocket.config().address, rocket.config().port);
             here.listens_on(address);
-            if let Err(error) = transport::listener::prepare(address, unread) {
+            if let Err(error) = transport::listener::set_listener_options(address, unread) {
                 warn!(%error, "the listening socket keeps the system's limits and deadlines");
             }
-            match transport::reaper::start(address, connections.clone(), budget.clone(), patience) {
+            match transport::reaper::start(address, connections.clone(), budget.clone(), idle_timeouts) {
                 Ok(reaper) => *reaping.lock() = Some(reaper),
                 Err(error) => {
                     warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")
@@ -183,14 +183,14 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
 
 /// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
 /// reserve.
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings) -> ConnectionLimits {
     let left = transport::descriptors::limit().map_or(u64::MAX, |limit| {
         limit
-            .saturating_sub(transport::connections::reserve(limit))
-            .saturating_sub(transport::descriptors::count())
+            .saturating_sub(transport::connections::descriptor_reserve(limit))
+            .saturating_sub(transport::descriptors::open_count())
             .max(1)
     });
-    Limits {
+    ConnectionLimits {
         all: settings.max_connections.unwrap_or(left),
         per_token: settings.max_connections_per_token,
         per_address: settings.max_connections_per_address,

@@ -17,7 +17,7 @@ use crate::live::session::Timing;
 use crate::log::UnknownCalls;
 use crate::retention::DeliveryRetention;
 use crate::shutdown::Drain;
-use crate::transport::reaper::Patience;
+use crate::transport::reaper::IdleTimeouts;
 
 /// A text that no log, error or `Debug` shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Settings {
     /// How long live things may take.
     pub timing: Timing,
     /// How long a connection may stay without a request.
-    pub patience: Patience,
+    pub idle_timeouts: IdleTimeouts,
     /// How clients are sent elsewhere before the server ends.
     pub drain: Drain,
     /// Where secrets that the server made up are kept; `None` where both were given.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callscope_common::signature::sign;
-use callscope_server::http::App;
+use callscope_server::http::AppState;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
 use callscope_tests::server::{SECRET, environment, forged, http, now, post_signed};
@@ -117,7 +117,7 @@ async fn slow_strangers_make_no_signed_turn_wait() {
     let settings = Settings::from(&Flags::new(), &environment).unwrap();
     let store = Store::open(settings.database_url.expose()).await.unwrap();
     let (server, listening) = callscope_server::build(&settings, store).await.unwrap();
-    let room = server.rocket.state::<App>().unwrap().budget.clone();
+    let room = server.rocket.state::<AppState>().unwrap().budget.clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
     let address = listening.await.unwrap().to_string();

@@ -9,7 +9,7 @@ use rocket::{Route, State, delete, get, routes};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Admin, App, Json};
+use super::{Admin, AppState, Json};
 use crate::cluster::{FeedView, Question};
 use crate::http::error::ApiError;
 
@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// A token limited to some calls shows only those: what concerns all calls is not for it.
-pub(super) fn unlimited(admin: &Admin) -> Result<(), ApiError> {
+pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
     match &admin.0.calls {
         Some(_) => Err(ApiError::forbidden("the token is limited to some calls")),
         None => Ok(()),
@@ -26,8 +26,8 @@ pub(super) fn unlimited(admin: &Admin) -> Result<(), ApiError> {
 }
 
 #[get("/connections")]
-async fn connections(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
+async fn connections(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
+    require_unscoped(&admin)?;
     let gathered = app.cluster.gather::<ConnectionView>(Question::Connections, &app.counted).await;
     let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
     let mut connections: Vec<_> = gathered.answers.into_iter().map(|(_, connection)| connection).collect();
@@ -36,8 +36,8 @@ async fn connections(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
 }
 
 #[delete("/connections/<connection_id>")]
-async fn kick(connection_id: &str, admin: Admin, app: &State<App>) -> Result<Status, ApiError> {
-    unlimited(&admin)?;
+async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Result<Status, ApiError> {
+    require_unscoped(&admin)?;
     let missing = || ApiError::new(Status::NotFound, "CONNECTION_NOT_FOUND", "no such connection");
     let id = Uuid::parse_str(connection_id).map_err(|_| missing())?;
     if app.hub.kick(id) {
@@ -53,8 +53,8 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<App>) -> Result<Sta
 }
 
 #[get("/subscriptions")]
-async fn subscriptions(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
+async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
+    require_unscoped(&admin)?;
     let gathered = app.cluster.gather::<FeedView>(Question::Feeds, &app.counted).await;
     let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
     let mut followers: BTreeMap<CallId, Vec<Uuid>> = BTreeMap::new();
@@ -78,8 +78,8 @@ async fn subscriptions(admin: Admin, app: &State<App>) -> Result<Json, ApiError>
 
 /// Counts over all server processes; under `cluster` each by itself.
 #[get("/stats")]
-async fn stats(admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
+async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
+    require_unscoped(&admin)?;
     let counts = |rows: Vec<(String, i64)>| rows.into_iter().collect::<BTreeMap<_, _>>();
     let gathered = app.cluster.gather::<NodeStats>(Question::Stats, &app.counted).await;
     let (nodes, silent_nodes) = (gathered.names(), gathered.silent.clone());

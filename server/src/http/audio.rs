@@ -7,18 +7,18 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 
-use super::large_answers::{PIECE, Streamed};
+use super::large_responses::{PIECE, StreamedBody};
 use crate::store::Store;
 use crate::store::recordings::Recording;
 
 /// What a request asks of a recording: its `Range` and `If-Range` headers.
-pub(super) struct Range {
+pub(super) struct RangeHeaders {
     range: Option<String>,
     if_range: Option<String>,
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Range {
+impl<'r> FromRequest<'r> for RangeHeaders {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
@@ -27,7 +27,7 @@ impl<'r> FromRequest<'r> for Range {
     }
 }
 
-impl Range {
+impl RangeHeaders {
     /// The range to answer with, of a body with that entity tag: another one's range is of no use (RFC 9110 section 13.1.5).
     fn of(&self, etag: &str) -> Option<&str> {
         let is_same = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
@@ -36,15 +36,15 @@ impl Range {
 }
 
 /// A recording on its way to a client: read from the store chunk by chunk.
-pub(super) struct Answer {
+pub(super) struct RecordingResponse {
     pub store: Store,
     pub recording: Recording,
-    pub range: Range,
+    pub range: RangeHeaders,
 }
 
 /// What part of a body is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum RequestedRange {
     Whole,
     /// First and last byte.
     Some(usize, usize),
@@ -52,23 +52,25 @@ enum Part {
 }
 
 /// Several ranges, other units and malformed headers are answered with the whole, as the RFC allows.
-fn part(range: Option<&str>, len: usize) -> Part {
+fn requested_range(range: Option<&str>, len: usize) -> RequestedRange {
     let Some((first, last)) =
         range.and_then(|range| range.trim().strip_prefix("bytes=")).and_then(|set| set.split_once('-'))
     else {
-        return Part::Whole;
+        return RequestedRange::Whole;
     };
     match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
-        (Ok(first), _) if first >= len => Part::Unsatisfiable,
-        (Ok(first), Ok(last)) if last >= first => Part::Some(first, last.min(len - 1)),
-        (Ok(first), Err(_)) if last.trim().is_empty() => Part::Some(first, len - 1),
-        (Err(_), Ok(0)) if first.trim().is_empty() => Part::Unsatisfiable,
-        (Err(_), Ok(count)) if first.trim().is_empty() && len > 0 => Part::Some(len.saturating_sub(count), len - 1),
-        _ => Part::Whole,
+        (Ok(first), _) if first >= len => RequestedRange::Unsatisfiable,
+        (Ok(first), Ok(last)) if last >= first => RequestedRange::Some(first, last.min(len - 1)),
+        (Ok(first), Err(_)) if last.trim().is_empty() => RequestedRange::Some(first, len - 1),
+        (Err(_), Ok(0)) if first.trim().is_empty() => RequestedRange::Unsatisfiable,
+        (Err(_), Ok(count)) if first.trim().is_empty() && len > 0 => {
+            RequestedRange::Some(len.saturating_sub(count), len - 1)
+        }
+        _ => RequestedRange::Whole,
     }
 }
 
-impl<'r> Responder<'r, 'static> for Answer {
+impl<'r> Responder<'r, 'static> for RecordingResponse {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let Self { store, recording, range } = self;
         let len = usize::try_from(recording.length).unwrap_or(usize::MAX);
@@ -76,13 +78,13 @@ impl<'r> Responder<'r, 'static> for Answer {
         let mut response = Response::build();
         response.raw_header("Accept-Ranges", "bytes").raw_header("Content-Type", recording.content_type.clone());
         response.raw_header("ETag", etag.clone()).max_chunk_size(PIECE);
-        match part(range.of(&etag), len) {
-            Part::Whole => response.sized_body(len, bytes(store, recording, 0, len)),
-            Part::Some(first, last) => response
+        match requested_range(range.of(&etag), len) {
+            RequestedRange::Whole => response.sized_body(len, bytes(store, recording, 0, len)),
+            RequestedRange::Some(first, last) => response
                 .status(Status::PartialContent)
                 .raw_header("Content-Range", format!("bytes {first}-{last}/{len}"))
                 .sized_body(last + 1 - first, bytes(store, recording, first, last + 1)),
-            Part::Unsatisfiable => {
+            RequestedRange::Unsatisfiable => {
                 response.status(Status::RangeNotSatisfiable).raw_header("Content-Range", format!("bytes */{len}"))
             }
         };
@@ -91,8 +93,8 @@ impl<'r> Responder<'r, 'static> for Answer {
 }
 
 /// The bytes of a recording from `from` up to and without `end`.
-fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> Streamed {
-    Streamed::new(futures_util::stream::try_unfold(from, move |at| {
+fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> StreamedBody {
+    StreamedBody::new(futures_util::stream::try_unfold(from, move |at| {
         let (store, recording) = (store.clone(), recording.clone());
         async move {
             if at >= end {
@@ -117,20 +119,20 @@ mod tests {
     #[test]
     fn ranges_are_read_as_the_rfc_says() {
         for (range, expected) in [
-            (None, Part::Whole),
-            (Some("bytes=0-3"), Part::Some(0, 3)),
-            (Some("bytes=4-"), Part::Some(4, 9)),
-            (Some("bytes=-3"), Part::Some(7, 9)),
-            (Some("bytes=-30"), Part::Some(0, 9)),
-            (Some("bytes=2-99"), Part::Some(2, 9)),
-            (Some("bytes=10-"), Part::Unsatisfiable),
-            (Some("bytes=-0"), Part::Unsatisfiable),
-            (Some("bytes=3-1"), Part::Whole),
-            (Some("bytes=0-1,3-4"), Part::Whole),
-            (Some("lines=1-2"), Part::Whole),
+            (None, RequestedRange::Whole),
+            (Some("bytes=0-3"), RequestedRange::Some(0, 3)),
+            (Some("bytes=4-"), RequestedRange::Some(4, 9)),
+            (Some("bytes=-3"), RequestedRange::Some(7, 9)),
+            (Some("bytes=-30"), RequestedRange::Some(0, 9)),
+            (Some("bytes=2-99"), RequestedRange::Some(2, 9)),
+            (Some("bytes=10-"), RequestedRange::Unsatisfiable),
+            (Some("bytes=-0"), RequestedRange::Unsatisfiable),
+            (Some("bytes=3-1"), RequestedRange::Whole),
+            (Some("bytes=0-1,3-4"), RequestedRange::Whole),
+            (Some("lines=1-2"), RequestedRange::Whole),
         ] {
-            assert_eq!(part(range, 10), expected, "{range:?}");
+            assert_eq!(requested_range(range, 10), expected, "{range:?}");
         }
-        assert_eq!(part(Some("bytes=0-"), 0), Part::Unsatisfiable);
+        assert_eq!(requested_range(Some("bytes=0-"), 0), RequestedRange::Unsatisfiable);
     }
 }

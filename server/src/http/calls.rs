@@ -11,9 +11,9 @@ use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::query::{number, only, plain, time};
-use super::scope::{allow, find, identifier};
-use super::{Admin, App, Json, Viewer};
+use super::query::{instant, known_only, number, text_without_nul};
+use super::scope::{check_scope, find_call, parse_identifier};
+use super::{Admin, AppState, Json, Viewer};
 use crate::http::error::ApiError;
 use crate::log::{Delete, Operation, Outcome, Patch, Refusal, Register, new_id};
 use crate::store::calls::{CallFilter, CallPage};
@@ -34,16 +34,16 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 #[post("/", data = "<data>")]
-async fn register(data: Data<'_>, admin: Admin, app: &State<App>) -> Result<(Status, Json), ApiError> {
-    let call: NewCall = body(data).await?;
+async fn register(data: Data<'_>, admin: Admin, app: &State<AppState>) -> Result<(Status, Json), ApiError> {
+    let call: NewCall = read_json(data).await?;
     check_subject(call.subject.as_deref(), call.call_sid.is_none())?;
-    plain("agent_id", call.agent_id.as_deref())?;
+    text_without_nul("agent_id", call.agent_id.as_deref())?;
     for identifier in call.call_sid.iter().chain(&call.conversation_id) {
-        allow(&admin.0, identifier, None)?;
+        check_scope(&admin.0, identifier, None)?;
     }
     let at = Timestamp::from_system_time(SystemTime::now());
     let call_id = new_id(at);
-    done(app.log_writer.submit(Operation::Register(Box::new(Register { call_id, at, call }))).await?)?;
+    changed_call(app.log_writer.submit(Operation::Register(Box::new(Register { call_id, at, call }))).await?)?;
     let call = call_view(app, call_id).await?;
     Ok((Status::Created, Json::of(&CallView { link: app.links.of(call_id), ..call })?))
 }
@@ -59,9 +59,9 @@ async fn list(
     cursor: Option<&str>,
     viewer: Viewer,
     uri: &Origin<'_>,
-    app: &State<App>,
+    app: &State<AppState>,
 ) -> Result<Json, ApiError> {
-    only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
+    known_only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
     let among = match &viewer.0.calls {
         // Part of the question, not a filter behind the page: what is not allowed shows in nothing, not even in where a page ends.
         Some(allowed) => Some(app.store.calls_named(allowed).await?),
@@ -71,9 +71,9 @@ async fn list(
         status: status.map(str::parse).transpose().map_err(|error: callscope_common::call::UnknownStatus| {
             ApiError::bad_request("`status` is unknown").details(error.to_string())
         })?,
-        agent_id: plain("agent_id", agent_id)?,
-        q: plain("q", q)?.filter(|q| !q.is_empty()),
-        since: since.map(time).transpose()?,
+        agent_id: text_without_nul("agent_id", agent_id)?,
+        q: text_without_nul("q", q)?.filter(|q| !q.is_empty()),
+        since: since.map(|text| instant("since", text)).transpose()?,
         before: super::query::cursor(cursor)?,
         among,
         limit: number("limit", limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
@@ -84,43 +84,43 @@ async fn list(
 }
 
 #[get("/<id>")]
-async fn show(id: &str, viewer: Viewer, uri: &Origin<'_>, app: &State<App>) -> Result<Json, ApiError> {
-    only(uri, &[])?;
-    Json::of(&find(app, &viewer.0, id).await?)
+async fn show(id: &str, viewer: Viewer, uri: &Origin<'_>, app: &State<AppState>) -> Result<Json, ApiError> {
+    known_only(uri, &[])?;
+    Json::of(&find_call(app, &viewer.0, id).await?)
 }
 
 #[patch("/<id>", data = "<data>")]
-async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<App>) -> Result<Json, ApiError> {
-    let call = find(app, &admin.0, id).await?;
-    let patch: CallPatch = body(data).await?;
+async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
+    let call = find_call(app, &admin.0, id).await?;
+    let patch: CallPatch = read_json(data).await?;
     check_subject(patch.subject.as_deref(), false)?;
-    plain("agent_id", patch.agent_id.as_deref())?;
+    text_without_nul("agent_id", patch.agent_id.as_deref())?;
     for given in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
         // A merge would hand over the other call: the token must allow that one too.
         if admin.0.calls.is_some() {
-            allow(&admin.0, given, app.store.call(given).await?.as_ref())?;
+            check_scope(&admin.0, given, app.store.call(given).await?.as_ref())?;
         }
     }
-    let id = identifier(&call.call_id.to_string())?;
+    let id = parse_identifier(&call.call_id.to_string())?;
     let outcome = app.log_writer.submit(Operation::Patch(Box::new(Patch { id, patch }))).await?;
-    let call_id = done(outcome)?;
+    let call_id = changed_call(outcome)?;
     Json::of(&call_view(app, call_id).await?)
 }
 
 #[delete("/<id>")]
-async fn remove(id: &str, admin: Admin, app: &State<App>) -> Result<Status, ApiError> {
-    let call = find(app, &admin.0, id).await?;
+async fn remove(id: &str, admin: Admin, app: &State<AppState>) -> Result<Status, ApiError> {
+    let call = find_call(app, &admin.0, id).await?;
     // A record that is named by its own id is that very record, also where it was absorbed by another.
-    let named = identifier(id)?.as_call_id();
+    let named = parse_identifier(id)?.as_call_id();
     let call_id = match named {
         Some(own) if !call.identifiers.iter().any(|known| known == id) => own,
         _ => call.call_id,
     };
-    done(app.log_writer.submit(Operation::Delete(Delete { call_id, ended_before: None })).await?)?;
+    changed_call(app.log_writer.submit(Operation::Delete(Delete { call_id, ended_before: None })).await?)?;
     Ok(Status::NoContent)
 }
 
-fn done(outcome: Outcome) -> Result<CallId, ApiError> {
+fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
     let conflict = |code, message: String| Err(ApiError::new(Status::Conflict, code, message));
     match outcome {
         Outcome::Done(call_id) => Ok(call_id),
@@ -141,14 +141,14 @@ fn done(outcome: Outcome) -> Result<CallId, ApiError> {
     }
 }
 
-async fn call_view(app: &App, call_id: CallId) -> Result<CallView, ApiError> {
-    app.store.call(&identifier(&call_id.to_string())?).await?.ok_or_else(ApiError::no_call)
+async fn call_view(app: &AppState, call_id: CallId) -> Result<CallView, ApiError> {
+    app.store.call(&parse_identifier(&call_id.to_string())?).await?.ok_or_else(ApiError::no_call)
 }
 
 /// `is_in_sid`: the subject goes into a `call_sid` that is made up.
 fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError> {
     let Some(subject) = subject else { return Ok(()) };
-    plain("subject", Some(subject))?;
+    text_without_nul("subject", Some(subject))?;
     let length = subject.chars().count();
     if length == 0 || length > MAX_SUBJECT {
         return Err(ApiError::bad_request("`subject` is not of the right length").details("1 to 200 characters"));
@@ -161,7 +161,7 @@ fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError>
     Ok(())
 }
 
-async fn body<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
+async fn read_json<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
     let read = timeout(BODY_DEADLINE, data.open(MAX_BODY.bytes()).into_bytes()).await;
     let late = |_| ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time");
     let bytes = read.map_err(late)?.map_err(|_| ApiError::bad_request("the body broke off"))?;

@@ -14,22 +14,22 @@ use super::rules;
 /// Its own one is what the `Host` header names, but only where that is a loopback address or the host of the public URL: a page
 /// that has its own name resolve to this machine (DNS rebinding) would otherwise count as ours. And it is the public URL's.
 #[derive(Debug, Clone, Default)]
-pub struct Origins {
+pub struct AllowedOrigins {
     /// Listed beside the own one; `*` is any.
     allowed: Vec<String>,
     /// By which providers and browsers reach the server.
-    public: Option<Site>,
+    public: Option<ParsedOrigin>,
 }
 
 /// An origin's parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Site {
+struct ParsedOrigin {
     scheme: String,
     host: String,
     port: u16,
 }
 
-impl Site {
+impl ParsedOrigin {
     /// Reads an origin, `http` or `https`.
     fn parse(origin: &str) -> Option<Self> {
         let (scheme, authority) = origin.trim().split_once("://")?;
@@ -60,11 +60,11 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-impl Origins {
+impl AllowedOrigins {
     /// Those of the settings.
     #[must_use]
     pub fn new(allowed: Option<Vec<String>>, public_url: Option<&Url>) -> Self {
-        let public = public_url.and_then(|url| Site::parse(&url.origin().ascii_serialization()));
+        let public = public_url.and_then(|url| ParsedOrigin::parse(&url.origin().ascii_serialization()));
         Self { allowed: allowed.unwrap_or_default(), public }
     }
 
@@ -79,7 +79,7 @@ impl Origins {
     /// Whether this `Origin` is the server's own, for a request to `host`.
     #[must_use]
     pub fn is_own(&self, origin: &str, host: Option<&str>) -> bool {
-        let Some(site) = Site::parse(origin) else { return false };
+        let Some(site) = ParsedOrigin::parse(origin) else { return false };
         if self.public.as_ref() == Some(&site) {
             return true;
         }
@@ -90,7 +90,7 @@ impl Origins {
 }
 
 /// Adds CORS headers for allowed origins, and answers preflights.
-pub struct Cors(pub Origins);
+pub struct Cors(pub AllowedOrigins);
 
 #[rocket::async_trait]
 impl Fairing for Cors {
@@ -99,7 +99,7 @@ impl Fairing for Cors {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        rules::protect(request, response);
+        rules::set_security_headers(request, response);
         let Some(origin) = request.headers().get_one("Origin") else { return };
         response.adjoin_header(Header::new("Vary", "Origin"));
         if !self.0.allows(Some(origin), request.headers().get_one("Host")) {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn only_the_own_and_the_listed_origins_pass() {
-        let own = Origins::default();
+        let own = AllowedOrigins::default();
         assert!(own.allows(None, Some("h:1")));
         for host in ["localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
             assert!(own.allows(Some(&format!("http://{host}")), Some(host)), "{host}");
@@ -148,19 +148,19 @@ mod tests {
         ] {
             assert!(!own.allows(Some(origin), Some(host)), "{origin} at {host}");
         }
-        let listed = Origins::new(Some(vec!["https://desk.example".into()]), None);
+        let listed = AllowedOrigins::new(Some(vec!["https://desk.example".into()]), None);
         assert!(listed.allows(Some("https://desk.example"), Some("h:1")));
         assert!(listed.allows(Some("http://localhost:1"), Some("localhost:1")));
         assert!(!listed.allows(Some("https://desk.example.evil"), Some("h:1")));
         assert!(!listed.allows(Some("http://desk.example"), Some("h:1")));
         assert!(!listed.is_own("https://desk.example", Some("h:1")));
-        assert!(!Origins::new(Some(vec!["*".into()]), None).is_own("https://desk.example", Some("localhost")));
+        assert!(!AllowedOrigins::new(Some(vec!["*".into()]), None).is_own("https://desk.example", Some("localhost")));
     }
 
     #[test]
     fn the_public_url_is_an_own_origin_with_its_scheme() {
         let url = Url::parse("https://calls.example:8443/base").unwrap();
-        let public = Origins::new(None, Some(&url));
+        let public = AllowedOrigins::new(None, Some(&url));
         // Whatever host a proxy passes on.
         for host in ["calls.example:8443", "calls.example", "10.0.0.1:8000"] {
             assert!(public.allows(Some("https://calls.example:8443"), Some(host)), "{host}");

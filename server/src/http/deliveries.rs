@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::admin::unlimited;
-use super::large_answers::Whole;
-use super::query::{cursor, instant, number, only, plain};
-use super::scope::identifier;
-use super::{Admin, App, Json};
+use super::admin::require_unscoped;
+use super::large_responses::BufferedResponse;
+use super::query::{cursor, instant, known_only, number, text_without_nul};
+use super::scope::parse_identifier;
+use super::{Admin, AppState, Json};
 use crate::cluster::Question;
 use crate::http::error::ApiError;
 use crate::ingest::Replay;
-use crate::store::deliveries::{DeliveryFilter, WholeDelivery as Kept};
+use crate::store::deliveries::{DeliveryFilter, WholeDelivery as StoredDelivery};
 
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// What to list, as it stands in the query.
 #[derive(Debug, FromForm)]
-struct Asked<'r> {
+struct DeliveryQuery<'r> {
     verdict: Option<&'r str>,
     call: Option<&'r str>,
     r#type: Option<&'r str>,
@@ -45,11 +45,16 @@ struct Asked<'r> {
     cursor: Option<&'r str>,
 }
 
-#[get("/deliveries?<asked..>")]
-async fn list(asked: Asked<'_>, admin: Admin, uri: &Origin<'_>, app: &State<App>) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
-    only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
-    let filter = filter(&asked, app).await?;
+#[get("/deliveries?<query..>")]
+async fn list(
+    query: DeliveryQuery<'_>,
+    admin: Admin,
+    uri: &Origin<'_>,
+    app: &State<AppState>,
+) -> Result<Json, ApiError> {
+    require_unscoped(&admin)?;
+    known_only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
+    let filter = filter(&query, app).await?;
     if filter.verdict.as_deref() == Some("unverified") {
         return attempts(&filter, app).await;
     }
@@ -58,29 +63,29 @@ async fn list(asked: Asked<'_>, admin: Admin, uri: &Origin<'_>, app: &State<App>
     Json::of(&DeliveryList { deliveries: page.deliveries, next_cursor })
 }
 
-async fn filter(asked: &Asked<'_>, app: &App) -> Result<DeliveryFilter, ApiError> {
-    if !matches!(asked.verdict, None | Some("accepted" | "duplicate" | "ignored" | "rejected" | "unverified")) {
+async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
+    if !matches!(query.verdict, None | Some("accepted" | "duplicate" | "ignored" | "rejected" | "unverified")) {
         return Err(ApiError::bad_request("`verdict` is unknown")
             .details("one of accepted, duplicate, ignored, rejected, unverified"));
     }
-    let call_id = match plain("call", asked.call)? {
-        Some(id) => Some(app.store.resolve(&identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
+    let call_id = match text_without_nul("call", query.call)? {
+        Some(id) => Some(app.store.resolve(&parse_identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
         None => None,
     };
     Ok(DeliveryFilter {
-        verdict: asked.verdict.map(str::to_owned),
-        kind: plain("type", asked.r#type)?,
+        verdict: query.verdict.map(str::to_owned),
+        kind: text_without_nul("type", query.r#type)?,
         call_id,
-        text: plain("q", asked.q)?.filter(|text| !text.is_empty()),
-        since: asked.since.map(|text| instant("since", text)).transpose()?,
-        until: asked.until.map(|text| instant("until", text)).transpose()?,
-        before: cursor(asked.cursor)?,
-        limit: number("limit", asked.limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
+        text: text_without_nul("q", query.q)?.filter(|text| !text.is_empty()),
+        since: query.since.map(|text| instant("since", text)).transpose()?,
+        until: query.until.map(|text| instant("until", text)).transpose()?,
+        before: cursor(query.cursor)?,
+        limit: number("limit", query.limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
     })
 }
 
 /// The attempts that did not verify, of all servers.
-async fn attempts(filter: &DeliveryFilter, app: &App) -> Result<Json, ApiError> {
+async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
     let gathered = app.cluster.gather::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
     let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
     let total = gathered.answers.iter().map(|(_, (count, _))| count).sum();
@@ -105,12 +110,12 @@ async fn attempts(filter: &DeliveryFilter, app: &App) -> Result<Json, ApiError> 
 }
 
 #[get("/deliveries/<id>")]
-async fn show(id: &str, admin: Admin, app: &State<App>) -> Result<Whole, ApiError> {
-    unlimited(&admin)?;
-    app.answers.whole(ContentType::JSON, whole(id, app)).await
+async fn show(id: &str, admin: Admin, app: &State<AppState>) -> Result<BufferedResponse, ApiError> {
+    require_unscoped(&admin)?;
+    app.response_memory.buffered(ContentType::JSON, whole(id, app)).await
 }
 
-async fn whole(id: &str, app: &App) -> Result<String, ApiError> {
+async fn whole(id: &str, app: &AppState) -> Result<String, ApiError> {
     let whole = find(id, app).await?;
     let damaged = |_| ApiError::of_status(Status::InternalServerError);
     let json = Json::of(&WholeDelivery {
@@ -126,7 +131,7 @@ async fn whole(id: &str, app: &App) -> Result<String, ApiError> {
     Ok(json.0)
 }
 
-async fn find(id: &str, app: &App) -> Result<Kept, ApiError> {
+async fn find(id: &str, app: &AppState) -> Result<StoredDelivery, ApiError> {
     let missing = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "no such delivery");
     let id = Uuid::parse_str(id).map_err(|_| missing())?;
     app.store.delivery(id).await?.ok_or_else(missing)
@@ -134,7 +139,7 @@ async fn find(id: &str, app: &App) -> Result<Kept, ApiError> {
 
 /// How to replay, as it stands in the body.
 #[derive(Debug, Default, Deserialize)]
-struct How {
+struct ReplayOptions {
     #[serde(default)]
     as_new: bool,
 }
@@ -146,13 +151,13 @@ async fn replay(
     data: Data<'_>,
     remote: Option<SocketAddr>,
     admin: Admin,
-    app: &State<App>,
+    app: &State<AppState>,
 ) -> Result<Json, ApiError> {
-    unlimited(&admin)?;
+    require_unscoped(&admin)?;
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let as_new = as_new.unwrap_or(false) || how(data).await?.as_new;
+    let as_new = as_new.unwrap_or(false) || replay_options(data).await?.as_new;
     let kept = find(id, app).await?;
     let replay_of = kept.view.delivery_id;
     let Some(body) = kept.body else {
@@ -175,11 +180,11 @@ async fn replay(
     Json::of(&Replayed { delivery, replay_of, as_new, response: answer.body.to_string() })
 }
 
-async fn how(data: Data<'_>) -> Result<How, ApiError> {
+async fn replay_options(data: Data<'_>) -> Result<ReplayOptions, ApiError> {
     let text = data.open(MAX_REQUEST.bytes()).into_string().await;
     let text = text.map_err(|_| ApiError::bad_request("the body cannot be read"))?;
     if text.trim().is_empty() {
-        return Ok(How::default());
+        return Ok(ReplayOptions::default());
     }
     serde_json::from_str(&text).map_err(|error| {
         ApiError::bad_request("the body takes {\"as_new\": true}, or nothing").details(error.to_string())

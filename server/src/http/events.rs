@@ -14,11 +14,11 @@ use rocket::{Route, State, get, routes};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::audio::{Answer, Range};
-use super::large_answers::{PIECE, Streamed, StreamedJson, Whole};
-use super::query::{number, only};
-use super::scope::{find, identifier};
-use super::{App, Json, Viewer};
+use super::audio::{RangeHeaders, RecordingResponse};
+use super::large_responses::{BufferedResponse, PIECE, StreamedBody, StreamedJson};
+use super::query::{known_only, number};
+use super::scope::{find_call, parse_identifier};
+use super::{AppState, Json, Viewer};
 use crate::http::error::ApiError;
 use crate::store::Store;
 use crate::store::events::Page;
@@ -41,9 +41,9 @@ async fn transcript(
     source: Option<&str>,
     viewer: Viewer,
     uri: &Origin<'_>,
-    app: &State<App>,
-) -> Result<Whole, ApiError> {
-    only(uri, &["format", "source"])?;
+    app: &State<AppState>,
+) -> Result<BufferedResponse, ApiError> {
+    known_only(uri, &["format", "source"])?;
     let utf8 = |top, sub| ContentType::new(top, sub).with_params(("charset", "utf-8"));
     let format = format.unwrap_or("json");
     let content_type = match format {
@@ -54,7 +54,7 @@ async fn transcript(
         "vtt" => utf8("text", "vtt"),
         _ => return Err(ApiError::bad_request("`format` is unknown").details("one of json, txt, md, srt, vtt")),
     };
-    let call = find(app, &viewer.0, id).await?;
+    let call = find_call(app, &viewer.0, id).await?;
     let build = async {
         let view = transcript_view(app, &call, source.unwrap_or("auto")).await?;
         Ok(match format {
@@ -65,10 +65,10 @@ async fn transcript(
             _ => Json::of(&view)?.0,
         })
     };
-    app.answers.whole(content_type, build).await
+    app.response_memory.buffered(content_type, build).await
 }
 
-async fn transcript_view(app: &App, call: &CallView, source: &str) -> Result<TranscriptView, ApiError> {
+async fn transcript_view(app: &AppState, call: &CallView, source: &str) -> Result<TranscriptView, ApiError> {
     let provider = match source {
         "live" => None,
         "auto" | "final" => app.store.provider_transcript(call.call_id).await?,
@@ -77,7 +77,7 @@ async fn transcript_view(app: &App, call: &CallView, source: &str) -> Result<Tra
     let (source, turns) = match provider {
         Some(json) if source == "final" || call.turns == 0 => {
             let turns = RawValue::from_string(json).map(|raw| elevenlabs::turns(&raw)).unwrap_or_default();
-            ("final", said(call, turns))
+            ("final", provider_turns(call, turns))
         }
         None if source == "final" => {
             let message = "the provider sent no transcript of this call";
@@ -129,7 +129,7 @@ async fn live_turns(store: &Store, call_id: CallId) -> Result<Vec<TurnView>, Api
     Ok(turns.collect())
 }
 
-fn said(call: &CallView, turns: Vec<ProviderTurn>) -> Vec<TurnView> {
+fn provider_turns(call: &CallView, turns: Vec<ProviderTurn>) -> Vec<TurnView> {
     let start = call.call_data.as_ref().and_then(|data| data.call_start_time);
     #[allow(clippy::cast_possible_truncation)]
     let at = |secs: f64| start.map(|start: Timestamp| start.plus_secs(secs as i64));
@@ -152,16 +152,16 @@ async fn events(
     call_id: Option<&str>,
     viewer: Viewer,
     uri: &Origin<'_>,
-    app: &State<App>,
+    app: &State<AppState>,
 ) -> Result<StreamedJson, ApiError> {
-    only(uri, &["after", "limit", "call_id"])?;
+    known_only(uri, &["after", "limit", "call_id"])?;
     let limit = number("limit", limit, 1, MAX_EVENTS)?.unwrap_or(EVENTS);
     let record = call_id.map(Uuid::parse_str).transpose();
     let record = record.map_err(|_| ApiError::bad_request("`call_id` is no call_id"))?;
-    let from = begin(after)?;
-    let call = find(app, &viewer.0, id).await?;
+    let from = parse_after(after)?;
+    let call = find_call(app, &viewer.0, id).await?;
     // Found once more by the name, which tells whether a merge moved it.
-    let info = app.store.resolve(&identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
+    let info = app.store.resolve(&parse_identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
     let info = info.ok_or_else(ApiError::no_call)?;
     let begin = app.store.start_seq(&info, &from, record).await?;
     let begin = begin.map_err(|invalid| ApiError::new(Status::BadRequest, "CURSOR_INVALID", invalid.to_string()))?;
@@ -171,7 +171,7 @@ async fn events(
 }
 
 /// `after` of a query: a cursor, or a seq.
-fn begin(after: Option<&str>) -> Result<From, ApiError> {
+fn parse_after(after: Option<&str>) -> Result<From, ApiError> {
     match after {
         Some(text) if text.contains('.') => Ok(From::Behind(text.to_owned())),
         after => Ok(From::After(number("after", after, 0, i64::MAX)?.unwrap_or(0))),
@@ -179,9 +179,9 @@ fn begin(after: Option<&str>) -> Result<From, ApiError> {
 }
 
 /// `{"events":[…],"head":…}` with the events behind `from` up to `end`, read while it is sent.
-fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq) -> Streamed {
+fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq) -> StreamedBody {
     let opening = Some("{\"events\":[");
-    Streamed::new(futures_util::stream::try_unfold((from, opening, false), move |(at, opening, is_over)| {
+    StreamedBody::new(futures_util::stream::try_unfold((from, opening, false), move |(at, opening, is_over)| {
         let store = store.clone();
         async move {
             if is_over {
@@ -213,10 +213,15 @@ fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq)
 }
 
 #[get("/<id>/audio")]
-async fn audio(id: &str, viewer: Viewer, range: Range, app: &State<App>) -> Result<Answer, ApiError> {
-    let call = find(app, &viewer.0, id).await?;
+async fn audio(
+    id: &str,
+    viewer: Viewer,
+    range: RangeHeaders,
+    app: &State<AppState>,
+) -> Result<RecordingResponse, ApiError> {
+    let call = find_call(app, &viewer.0, id).await?;
     match app.store.recording(call.call_id).await? {
-        Some(recording) => Ok(Answer { store: app.store.clone(), recording, range }),
+        Some(recording) => Ok(RecordingResponse { store: app.store.clone(), recording, range }),
         None => Err(ApiError::new(Status::NotFound, "NO_AUDIO", "no recording of this call was received")),
     }
 }

@@ -8,7 +8,7 @@ use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
-use super::App;
+use super::AppState;
 use crate::auth::{Identity, Role, TokenError};
 use crate::http::error::ApiError;
 
@@ -21,15 +21,15 @@ pub struct Viewer(pub Identity);
 pub struct Admin(pub Identity);
 
 /// What a guard had to say, for the catcher that answers in its place.
-struct Note(Mutex<Option<ApiError>>);
+struct GuardError(Mutex<Option<ApiError>>);
 
-pub(super) fn noted(request: &Request<'_>) -> Option<ApiError> {
-    request.local_cache(|| Note(Mutex::new(None))).0.lock().take()
+pub(super) fn take_guard_error(request: &Request<'_>) -> Option<ApiError> {
+    request.local_cache(|| GuardError(Mutex::new(None))).0.lock().take()
 }
 
 fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
     let status = error.status;
-    *request.local_cache(|| Note(Mutex::new(None))).0.lock() = Some(error);
+    *request.local_cache(|| GuardError(Mutex::new(None))).0.lock() = Some(error);
     Outcome::Error((status, ()))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn unauthenticated(error: TokenError) -> ApiError {
 }
 
 fn identify(request: &Request<'_>) -> Result<Identity, ApiError> {
-    let app = request.rocket().state::<App>().ok_or_else(|| ApiError::of_status(Status::InternalServerError))?;
+    let app = request.rocket().state::<AppState>().ok_or_else(|| ApiError::of_status(Status::InternalServerError))?;
     let token = bearer(request).ok_or(TokenError::Missing).map_err(unauthenticated)?;
     app.tokens.verify(token, Timestamp::from_system_time(SystemTime::now())).map_err(unauthenticated)
 }

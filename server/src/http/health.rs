@@ -4,7 +4,7 @@ use rocket::http::Status;
 use rocket::{State, get};
 use serde_json::json;
 
-use super::{App, Json};
+use super::{AppState, Json};
 
 /// The process is alive.
 #[get("/healthz")]
@@ -14,7 +14,7 @@ pub(super) fn healthz() -> Json {
 
 /// The process can do its work: 200, or 503 with the check that failed.
 #[get("/readyz")]
-pub(super) async fn readyz(app: &State<App>) -> (Status, Json) {
+pub(super) async fn readyz(app: &State<AppState>) -> (Status, Json) {
     let report = app.readiness.check().await;
     let word = if report.is_ready { "ready" } else { "not ready" };
     let body = json!({"status": word, "checks": report.checks, "node": app.cluster.node()});

@@ -13,7 +13,7 @@ const MAX_SHOWN: usize = 64;
 ///
 /// # Errors
 /// Names the first one.
-pub fn only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
+pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
     let Some(query) = uri.query() else { return Ok(()) };
     let unknown = query.segments().map(|(key, _)| key).find(|key| !key.is_empty() && !known.contains(key));
     match unknown {
@@ -50,19 +50,11 @@ pub fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Optio
 ///
 /// # Errors
 /// It holds one.
-pub fn plain(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
+pub fn text_without_nul(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
     match text {
         Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` holds a NUL"))),
         text => Ok(text.map(str::to_owned)),
     }
-}
-
-/// `since`; see [`instant`].
-///
-/// # Errors
-/// No time.
-pub fn time(text: &str) -> Result<Timestamp, ApiError> {
-    instant("since", text)
 }
 
 /// An instant: RFC 3339, or Unix seconds.

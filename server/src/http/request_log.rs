@@ -15,7 +15,7 @@ use crate::telemetry::{line, refusals};
 pub struct RequestLog;
 
 #[derive(Clone, Copy)]
-struct Began {
+struct RequestStart {
     at: Instant,
     id: Uuid,
 }
@@ -27,11 +27,11 @@ impl Fairing for RequestLog {
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        request.local_cache(|| Some(Began { at: Instant::now(), id: Uuid::new_v4() }));
+        request.local_cache(|| Some(RequestStart { at: Instant::now(), id: Uuid::new_v4() }));
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(began) = request.local_cache(|| None::<Began>) else { return };
+        let Some(began) = request.local_cache(|| None::<RequestStart>) else { return };
         response.set_header(Header::new("X-Request-Id", began.id.to_string()));
         let status = response.status().code;
         let is_routine = status < 400 && request.method() != rocket::http::Method::Delete;
@@ -39,7 +39,7 @@ impl Fairing for RequestLog {
             return;
         }
         // Paths hold identifiers that strangers chose: Debug escapes them. Queries may hold tokens: left out.
-        let ((method, path), micros) = (rules::asked(request), began.at.elapsed().as_micros());
+        let ((method, path), micros) = (rules::original_target(request), began.at.elapsed().as_micros());
         let path = line::path(path);
         if status >= 400
             && !refusals::may_log(|| format!("{status} {method} {:?}", path.chars().take(64).collect::<String>()))

@@ -12,32 +12,32 @@ use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
 use rocket::{Data, Request, Response, Route, route};
 
-use crate::http::cors::Origins;
+use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
-use crate::transport::connections::Connections;
+use crate::transport::connections::ConnectionRegistry;
 
 /// Where requests go that no route may see.
-const REFUSED: &str = "/-/refused";
+const REFUSED_PATH: &str = "/-/refused";
 /// Rocket looks for `_method` in so many bytes of a form.
 const PEEKED: usize = 14;
 
 /// Applies the rules to requests.
-pub struct Rules {
+pub struct RequestRules {
     /// Whose pages may post webhooks.
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
     /// Knows which requests are in progress.
-    pub connections: Connections,
+    pub connections: ConnectionRegistry,
 }
 
 /// Why a request was refused before it was routed, and what it asked for.
-struct Refused {
+struct RefusedRequest {
     error: ApiError,
     path: String,
     method: Method,
 }
 
 #[rocket::async_trait]
-impl Fairing for Rules {
+impl Fairing for RequestRules {
     fn info(&self) -> Info {
         Info { name: "rules for every request", kind: Kind::Request }
     }
@@ -45,7 +45,7 @@ impl Fairing for Rules {
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         if let Some(peer) = request.remote() {
             // Dropped with the request, when the last byte of its answer was passed on or the peer left.
-            request.local_cache(|| Some(self.connections.begin(peer)));
+            request.local_cache(|| Some(self.connections.request_started(peer)));
         }
         let is_form = request.content_type().is_some_and(|kind| kind.is_form());
         if is_form && data.peek(PEEKED).await.windows(7).any(|bytes| bytes == b"_method") {
@@ -53,16 +53,16 @@ impl Fairing for Rules {
         }
         if let Some(error) = self.refusal(request) {
             let (path, method) = (request.uri().path().to_string(), request.method());
-            request.local_cache(|| Some(Refused { error, path, method }));
+            request.local_cache(|| Some(RefusedRequest { error, path, method }));
             request.set_method(Method::Get);
-            request.set_uri(Origin::const_new(REFUSED, None));
+            request.set_uri(Origin::const_new(REFUSED_PATH, None));
         }
     }
 }
 
 /// Has no cache keep what calls said, and no browser make more of an answer than it is.
-pub(crate) fn protect(request: &Request<'_>, response: &mut Response<'_>) {
-    let (_, path) = asked(request);
+pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Response<'_>) {
+    let (_, path) = original_target(request);
     let is_webhook = is_below(path, "/webhooks");
     if is_webhook || ["/api", "/ws"].iter().any(|folder| is_below(path, folder)) {
         response.set_header(Header::new("Cache-Control", "no-store"));
@@ -75,7 +75,7 @@ pub(crate) fn protect(request: &Request<'_>, response: &mut Response<'_>) {
     }
 }
 
-impl Rules {
+impl RequestRules {
     fn refusal(&self, request: &Request<'_>) -> Option<ApiError> {
         let (mut host, mut hosts, mut is_from_page) = (None, 0, false);
         // One walk over the few that there are is cheaper than a lookup, which hashes byte by byte.
@@ -101,18 +101,18 @@ impl Rules {
 }
 
 /// The method and path that were asked for, also where the request was refused before it was routed.
-pub(crate) fn asked<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
+pub(crate) fn original_target<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
     match refused(request) {
         Some(refused) => (refused.method, &refused.path),
         None => (request.method(), request.uri().path().as_str()),
     }
 }
 
-fn refused<'r>(request: &'r Request<'_>) -> Option<&'r Refused> {
-    if request.uri().path().as_str() != REFUSED {
+fn refused<'r>(request: &'r Request<'_>) -> Option<&'r RefusedRequest> {
+    if request.uri().path().as_str() != REFUSED_PATH {
         return None;
     }
-    request.local_cache(|| None::<Refused>).as_ref()
+    request.local_cache(|| None::<RefusedRequest>).as_ref()
 }
 
 /// Whether a path lies in a folder of the server, or is it.
@@ -124,14 +124,14 @@ fn is_below(path: &str, folder: &str) -> bool {
 
 /// Answers what was refused; whoever asks for this path itself finds nothing.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![Route::new(Method::Get, REFUSED, Answer)]
+    vec![Route::new(Method::Get, REFUSED_PATH, RefusedRoute)]
 }
 
 #[derive(Clone)]
-struct Answer;
+struct RefusedRoute;
 
 #[rocket::async_trait]
-impl route::Handler for Answer {
+impl route::Handler for RefusedRoute {
     async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
         let error =
             refused(request).map_or_else(|| ApiError::of_status(Status::NotFound), |refused| refused.error.clone());
@@ -140,7 +140,7 @@ impl route::Handler for Answer {
 }
 
 /// The methods under which a path is served, where the method asked for is none of them; `Allow` lists them.
-pub(crate) fn other_methods(request: &Request<'_>) -> Option<String> {
+pub(crate) fn methods_served(request: &Request<'_>) -> Option<String> {
     let asked: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
     let is_here = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &asked);
     let mut methods: Vec<Method> = request.rocket().routes().filter(is_here).map(|route| route.method).collect();

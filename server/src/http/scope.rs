@@ -4,18 +4,18 @@ use callscope_common::Identifier;
 use callscope_common::api::CallView;
 use rocket::http::Status;
 
-use super::App;
+use super::AppState;
 use crate::auth::Identity;
 use crate::http::error::ApiError;
 
-pub(super) fn identifier(text: &str) -> Result<Identifier, ApiError> {
+pub(super) fn parse_identifier(text: &str) -> Result<Identifier, ApiError> {
     Identifier::parse(text).map_err(|error| ApiError::new(Status::BadRequest, "INVALID_IDENTIFIER", error.to_string()))
 }
 
 /// The call that `id` names, if the token allows it. For what the token does not allow, the answer and the work are the same whether
 /// there is such a call or not.
-pub(super) async fn find(app: &App, identity: &Identity, id: &str) -> Result<CallView, ApiError> {
-    let id = identifier(id)?;
+pub(super) async fn find_call(app: &AppState, identity: &Identity, id: &str) -> Result<CallView, ApiError> {
+    let id = parse_identifier(id)?;
     match &identity.calls {
         Some(allowed) if !identity.may_name(&id) => {
             let among = app.store.calls_named(allowed).await?;
@@ -26,7 +26,7 @@ pub(super) async fn find(app: &App, identity: &Identity, id: &str) -> Result<Cal
 }
 
 /// Whether the token allows naming a call so, or allows that call by another name.
-pub(super) fn allow(identity: &Identity, id: &Identifier, call: Option<&CallView>) -> Result<(), ApiError> {
+pub(super) fn check_scope(identity: &Identity, id: &Identifier, call: Option<&CallView>) -> Result<(), ApiError> {
     let by_another_name = |allowed: &Vec<Identifier>| {
         let is_allowed = |call: &CallView, name: &Identifier| {
             name.as_call_id() == Some(call.call_id) || call.identifiers.iter().any(|known| known == name.as_str())

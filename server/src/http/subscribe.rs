@@ -16,17 +16,17 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{State, get, tokio};
 
-use super::App;
+use super::AppState;
 use super::guard::{bearer, unauthenticated};
 use crate::auth::{Identity, TokenError};
 use crate::http::error::ApiError;
 use crate::live::Hub;
 use crate::live::session::{Session, Timing};
 use crate::store::Store;
-use crate::transport::connections::Permit;
+use crate::transport::connections::LivePermit;
 
 /// What the upgrade needs of the request's head.
-pub struct Knock<'r> {
+pub struct UpgradeRequest<'r> {
     /// Whether there is one key of 16 bytes (RFC 6455, 4.2.1).
     has_key: bool,
     token: Option<&'r str>,
@@ -37,7 +37,7 @@ pub struct Knock<'r> {
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Knock<'r> {
+impl<'r> FromRequest<'r> for UpgradeRequest<'r> {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
@@ -60,11 +60,15 @@ impl<'r> FromRequest<'r> for Knock<'r> {
 
 /// Upgrades to the live stream.
 #[get("/ws/calls/transcriptions")]
-pub fn websocket(ws: rocket_ws::WebSocket, knock: Knock<'_>, app: &State<App>) -> Result<Upgrade, ApiError> {
-    if !knock.has_key {
+pub fn websocket(
+    ws: rocket_ws::WebSocket,
+    upgrade: UpgradeRequest<'_>,
+    app: &State<AppState>,
+) -> Result<Upgrade, ApiError> {
+    if !upgrade.has_key {
         return Err(no_key());
     }
-    if !app.origins.allows(knock.origin, knock.host) {
+    if !app.origins.allows(upgrade.origin, upgrade.host) {
         return Err(ApiError::forbidden("this origin may not connect")
             .details("CALLSCOPE_PUBLIC_URL names the server's own, CALLSCOPE_ALLOWED_ORIGINS lists others that may"));
     }
@@ -72,15 +76,15 @@ pub fn websocket(ws: rocket_ws::WebSocket, knock: Knock<'_>, app: &State<App>) -
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     let now = Timestamp::from_system_time(SystemTime::now());
-    let token = knock.token.ok_or(TokenError::Missing).map_err(unauthenticated)?;
+    let token = upgrade.token.ok_or(TokenError::Missing).map_err(unauthenticated)?;
     let identity = app.tokens.verify(token, now).map_err(unauthenticated)?;
-    let permit = Box::new(app.connections.admit(token, knock.remote_addr)?);
+    let permit = Box::new(app.connections.admit(token, upgrade.remote_addr)?);
     Ok(Upgrade {
         permit,
         accept_key: ws.accept_key().to_owned(),
-        is_protocol_offered: knock.is_protocol_offered,
+        is_protocol_offered: upgrade.is_protocol_offered,
         identity,
-        remote_addr: knock.remote_addr,
+        remote_addr: upgrade.remote_addr,
         hub: app.hub.clone(),
         store: app.store.clone(),
         timing: Arc::clone(&app.timing),
@@ -89,8 +93,8 @@ pub fn websocket(ws: rocket_ws::WebSocket, knock: Knock<'_>, app: &State<App>) -
 
 /// Anything but a WebSocket upgrade.
 #[get("/ws/calls/transcriptions", rank = 2)]
-pub fn no_upgrade(upgrade: Upgrading, knock: Knock<'_>) -> ApiError {
-    if upgrade.0 && !knock.has_key {
+pub fn no_upgrade(asks: AsksForWebSocket, upgrade: UpgradeRequest<'_>) -> ApiError {
+    if asks.0 && !upgrade.has_key {
         return no_key();
     }
     ApiError::new(Status::UpgradeRequired, "UPGRADE_REQUIRED", "this is a WebSocket, version 13")
@@ -101,10 +105,10 @@ fn no_key() -> ApiError {
 }
 
 /// Whether the request asks for an upgrade to a WebSocket of version 13.
-pub struct Upgrading(bool);
+pub struct AsksForWebSocket(bool);
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Upgrading {
+impl<'r> FromRequest<'r> for AsksForWebSocket {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
@@ -118,7 +122,7 @@ impl<'r> FromRequest<'r> for Upgrading {
 
 /// An upgrade that was granted. The session gets a task of its own, so that Rocket can let the request go.
 pub struct Upgrade {
-    permit: Box<Permit>,
+    permit: Box<LivePermit>,
     accept_key: String,
     is_protocol_offered: bool,
     identity: Identity,

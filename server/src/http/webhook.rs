@@ -11,7 +11,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{State, post};
 
-use super::App;
+use super::AppState;
 use crate::http::error::ApiError;
 use crate::ingest::signature::Unverified;
 use crate::ingest::{Incoming, Refused};
@@ -21,14 +21,14 @@ use crate::log::{Answer, Route};
 const MAX_TURN: u64 = 1 << 20;
 
 /// What a webhook needs of the request's head.
-pub struct Head {
+pub struct WebhookHead {
     headers: Vec<(String, String)>,
     remote_addr: Option<String>,
     length: Option<u64>,
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Head {
+impl<'r> FromRequest<'r> for WebhookHead {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
@@ -47,39 +47,45 @@ impl<'r> FromRequest<'r> for Head {
 
 /// One live turn.
 #[post("/transcription", data = "<data>")]
-pub async fn transcription(head: Head, data: Data<'_>, app: &State<App>) -> Result<Answer, ApiError> {
-    take(Route::Transcription, MAX_TURN, head, data, app).await
+pub async fn transcription(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
+    receive(Route::Transcription, MAX_TURN, head, data, app).await
 }
 
 /// What the provider says after a call.
 #[post("/post-call", data = "<data>")]
-pub async fn post_call(head: Head, data: Data<'_>, app: &State<App>) -> Result<Answer, ApiError> {
-    take(Route::PostCall, app.max_post_call, head, data, app).await
+pub async fn post_call(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
+    receive(Route::PostCall, app.max_post_call, head, data, app).await
 }
 
-async fn take(route: Route, limit: u64, head: Head, data: Data<'_>, app: &App) -> Result<Answer, ApiError> {
+async fn receive(
+    route: Route,
+    limit: u64,
+    head: WebhookHead,
+    data: Data<'_>,
+    app: &AppState,
+) -> Result<Answer, ApiError> {
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let Head { headers, remote_addr, length } = head;
+    let WebhookHead { headers, remote_addr, length } = head;
     let mut incoming = Incoming { route, remote_addr, headers, body: Vec::new() };
     let claim = match app.ingest.admit(&incoming) {
         Ok(claim) => claim,
         Err(unverified) => {
             body::discard(data).await;
-            return Err(unsigned(unverified));
+            return Err(signature_error(unverified));
         }
     };
     let (body, room) = body::read(data, limit, length, &app.budget).await?;
     incoming.body = body;
     app.ingest.accept(incoming, claim, room).await.map_err(|refused| match refused {
-        Refused::Unverified(unverified) => unsigned(unverified),
+        Refused::Unverified(unverified) => signature_error(unverified),
         Refused::Store(error) => error.into(),
     })
 }
 
 /// Says which way the signature is wrong, never why.
-fn unsigned(unverified: Unverified) -> ApiError {
+fn signature_error(unverified: Unverified) -> ApiError {
     ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", unverified.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")
 }

@@ -18,7 +18,7 @@ use crate::log::UnknownCalls;
 use crate::retention::DeliveryRetention;
 use crate::shutdown::Drain;
 use crate::store::sqlite::file;
-use crate::transport::reaper::Patience;
+use crate::transport::reaper::IdleTimeouts;
 
 /// The settings file in the working directory.
 const FILE: &str = "callscope.toml";
@@ -153,7 +153,7 @@ impl Settings {
             log: raw.text("log")?,
             log_format: raw.one_of("log_format", &[("text", "text"), ("json", "json")])?.to_owned(),
             timing,
-            patience: Patience { head: raw.seconds("head_deadline")?, idle: raw.seconds("idle_timeout")? },
+            idle_timeouts: IdleTimeouts { head: raw.seconds("head_deadline")?, idle: raw.seconds("idle_timeout")? },
             drain,
             made_up: secrets.made_up.then_some(secrets.path.clone()),
             webhook_secrets: secrets.webhook_secrets,

@@ -1,6 +1,6 @@
 //! Which connections there are, and how many there may be.
 //!
-//! A *live* connection (a WebSocket, an event stream) holds a [`Permit`] as long as it lasts; there are bounds for all of them, for
+//! A *live* connection (a WebSocket, an event stream) holds a [`LivePermit`] as long as it lasts; there are bounds for all of them, for
 //! one token and for one address. What is left of the descriptors stays free for webhooks, health and the database. A plain
 //! request is known here while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its connection alone.
 
@@ -22,7 +22,7 @@ const SHARDS: usize = 16;
 
 /// Most live connections.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// In all.
     pub all: u64,
     /// Of one token.
@@ -33,18 +33,18 @@ pub struct Limits {
 
 /// Descriptors kept for what is no live connection, of `limit` that there may be: a twentieth, at least 128, at most half.
 #[must_use]
-pub fn reserve(limit: u64) -> u64 {
+pub fn descriptor_reserve(limit: u64) -> u64 {
     (limit / 20).max(128).min(limit / 2)
 }
 
 /// Handle to the registry; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Connections(Arc<Shared>);
+pub struct ConnectionRegistry(Arc<RegistryState>);
 
 #[derive(Debug)]
-struct Shared {
-    limits: Limits,
-    live: Mutex<Live>,
+struct RegistryState {
+    limits: ConnectionLimits,
+    live: Mutex<LiveCounts>,
     /// By the hash of the peer, of which there may be many: how many requests are in progress, a live connection among them.
     busy: [Mutex<HashMap<u64, u32>>; SHARDS],
     hasher: RandomState,
@@ -52,7 +52,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Live {
+struct LiveCounts {
     all: u64,
     tokens: HashMap<TokenHash, u64>,
     addresses: HashMap<IpAddr, u64>,
@@ -63,7 +63,7 @@ type TokenHash = u64;
 
 /// Why there is no room for a live connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
+pub enum LimitReached {
     /// There are as many as there may be.
     All,
     /// The token has as many as one may have.
@@ -74,24 +74,24 @@ pub enum Full {
 
 /// Room for one live connection, given back when it is dropped. There are thousands, so it is small.
 #[derive(Debug)]
-pub struct Permit {
-    shared: Arc<Shared>,
+pub struct LivePermit {
+    shared: Arc<RegistryState>,
     token: TokenHash,
     peer: Option<SocketAddr>,
 }
 
 /// A request in progress; the connection of its peer is in use as long as this is there.
 #[derive(Debug)]
-pub(crate) struct Busy {
-    shared: Arc<Shared>,
+pub(crate) struct RequestInProgress {
+    shared: Arc<RegistryState>,
     peer: u64,
 }
 
-impl Connections {
+impl ConnectionRegistry {
     /// None yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared {
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self(Arc::new(RegistryState {
             limits,
             live: Mutex::default(),
             busy: std::array::from_fn(|_| Mutex::default()),
@@ -104,20 +104,20 @@ impl Connections {
     ///
     /// # Errors
     /// There is none.
-    pub fn admit(&self, token: &str, peer: Option<SocketAddr>) -> Result<Permit, Full> {
+    pub fn admit(&self, token: &str, peer: Option<SocketAddr>) -> Result<LivePermit, LimitReached> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         let token = self.0.hasher.hash_one(token);
-        let Limits { all, per_token, per_address } = self.0.limits;
+        let ConnectionLimits { all, per_token, per_address } = self.0.limits;
         let full = {
             let mut live = self.0.live.lock();
             let of_token = live.tokens.get(&token).copied().unwrap_or(0);
             let of_address = address.and_then(|address| live.addresses.get(&address).copied()).unwrap_or(0);
             if of_token >= per_token {
-                Some((Full::Token, of_token))
+                Some((LimitReached::Token, of_token))
             } else if of_address >= per_address {
-                Some((Full::Address, of_address))
+                Some((LimitReached::Address, of_address))
             } else if live.all >= all {
-                Some((Full::All, live.all))
+                Some((LimitReached::All, live.all))
             } else {
                 live.all += 1;
                 *live.tokens.entry(token).or_default() += 1;
@@ -133,12 +133,12 @@ impl Connections {
                 if let Some(peer) = peer {
                     self.0.occupy(self.0.hasher.hash_one(peer));
                 }
-                Ok(Permit { shared: Arc::clone(&self.0), token, peer })
+                Ok(LivePermit { shared: Arc::clone(&self.0), token, peer })
             }
         }
     }
 
-    fn refuse(&self, full: Full, connections: u64, address: Option<IpAddr>) -> Full {
+    fn refuse(&self, full: LimitReached, connections: u64, address: Option<IpAddr>) -> LimitReached {
         let refused = self.0.refused[full as usize].fetch_add(1, Ordering::Relaxed) + 1;
         if refusals::may_log(|| full.as_str().to_owned()) {
             warn!(connections, ?address, refused, "{}", full.as_str());
@@ -166,14 +166,14 @@ impl Connections {
     }
 
     /// A request of this peer is in progress from now on.
-    pub(crate) fn begin(&self, peer: SocketAddr) -> Busy {
+    pub(crate) fn request_started(&self, peer: SocketAddr) -> RequestInProgress {
         let peer = self.0.hasher.hash_one(peer);
         self.0.occupy(peer);
-        Busy { shared: Arc::clone(&self.0), peer }
+        RequestInProgress { shared: Arc::clone(&self.0), peer }
     }
 }
 
-impl Shared {
+impl RegistryState {
     fn shard(&self, peer: u64) -> &Mutex<HashMap<u64, u32>> {
         &self.busy[peer as usize % SHARDS]
     }
@@ -193,13 +193,13 @@ impl Shared {
     }
 }
 
-impl Drop for Busy {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
         self.shared.vacate(self.peer);
     }
 }
 
-impl Drop for Permit {
+impl Drop for LivePermit {
     fn drop(&mut self) {
         fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
             if let Some(count) = counts.get_mut(key) {
@@ -220,7 +220,7 @@ impl Drop for Permit {
     }
 }
 
-impl Full {
+impl LimitReached {
     fn as_str(self) -> &'static str {
         match self {
             Self::All => "no room for further connections",
@@ -230,12 +230,12 @@ impl Full {
     }
 }
 
-impl From<Full> for ApiError {
-    fn from(full: Full) -> Self {
+impl From<LimitReached> for ApiError {
+    fn from(full: LimitReached) -> Self {
         let setting = match full {
-            Full::All => return Self::unavailable("no room for further connections"),
-            Full::Token => "max_connections_per_token",
-            Full::Address => "max_connections_per_address",
+            LimitReached::All => return Self::unavailable("no room for further connections"),
+            LimitReached::Token => "max_connections_per_token",
+            LimitReached::Address => "max_connections_per_address",
         };
         Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", full.as_str())
             .details(format!("the server's setting `{setting}`"))
@@ -248,15 +248,15 @@ mod tests {
 
     #[test]
     fn room_is_bounded_in_all_by_token_and_by_address_and_is_given_back() {
-        let connections = Connections::new(Limits { all: 4, per_token: 2, per_address: 3 });
+        let connections = ConnectionRegistry::new(ConnectionLimits { all: 4, per_token: 2, per_address: 3 });
         let at = |text: &str| Some(text.parse().unwrap());
         let first = connections.admit("a", at("10.0.0.1:1")).unwrap();
         let second = connections.admit("a", at("10.0.0.2:1")).unwrap();
-        assert_eq!(connections.admit("a", at("10.0.0.3:1")).map(|_| ()), Err(Full::Token));
+        assert_eq!(connections.admit("a", at("10.0.0.3:1")).map(|_| ()), Err(LimitReached::Token));
         let third = connections.admit("b", at("[::ffff:10.0.0.1]:2")).unwrap();
         let fourth = connections.admit("c", at("10.0.0.1:3")).unwrap();
-        assert_eq!(connections.admit("d", at("10.0.0.1:4")).map(|_| ()), Err(Full::Address));
-        assert_eq!(connections.admit("d", at("10.0.0.4:4")).map(|_| ()), Err(Full::All));
+        assert_eq!(connections.admit("d", at("10.0.0.1:4")).map(|_| ()), Err(LimitReached::Address));
+        assert_eq!(connections.admit("d", at("10.0.0.4:4")).map(|_| ()), Err(LimitReached::All));
         assert_eq!((connections.live(), connections.refused()), (4, [1, 1, 1]));
         drop(fourth);
         let again = connections.admit("d", at("10.0.0.1:5")).unwrap();
@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn a_peer_is_busy_as_long_as_anything_holds_it() {
-        let connections = Connections::new(Limits { all: 9, per_token: 9, per_address: 9 });
+        let connections = ConnectionRegistry::new(ConnectionLimits { all: 9, per_token: 9, per_address: 9 });
         let peer = "10.0.0.1:1".parse().unwrap();
-        let request = connections.begin(peer);
+        let request = connections.request_started(peer);
         let live = connections.admit("a", Some(peer)).unwrap();
         drop(request);
         assert!(connections.is_busy(peer));
@@ -279,6 +279,6 @@ mod tests {
 
     #[test]
     fn the_reserve_fits_the_limit() {
-        assert_eq!([64, 256, 1_024, 20_000, 1_000_000].map(reserve), [32, 128, 128, 1_000, 50_000]);
+        assert_eq!([64, 256, 1_024, 20_000, 1_000_000].map(descriptor_reserve), [32, 128, 128, 1_000, 50_000]);
     }
 }

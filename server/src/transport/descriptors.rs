@@ -6,7 +6,7 @@
 use std::io;
 
 #[cfg(target_os = "linux")]
-pub use linux::{copy_socket, copy_socket_of, count, listening, of_socket, of_sockets};
+pub use linux::{copy_socket, copy_socket_of, descriptor_of, descriptors_of, listening_inodes, open_count};
 
 /// Raises the limit of open descriptors as far as the system lets this process.
 ///
@@ -38,7 +38,7 @@ mod linux {
     /// How many descriptors this process has open. Before Linux 6.2, which does not tell, the lowest number that is free: that many
     /// at least.
     #[must_use]
-    pub fn count() -> u64 {
+    pub fn open_count() -> u64 {
         match fs::metadata("/proc/self/fd").map_or(0, |found| found.len()) {
             0 => rustix::io::dup(rustix::stdio::stderr()).map_or_else(
                 |_| super::limit().unwrap_or_default(),
@@ -52,18 +52,18 @@ mod linux {
     ///
     /// # Errors
     /// The system does not list them.
-    pub fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
+    pub fn listening_inodes(address: SocketAddr) -> io::Result<Vec<u64>> {
         let table = fs::read_to_string(if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" })?;
         let inode = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-            (*state == "0A" && parse(local)? == address).then(|| inode.parse().ok())?
+            (*state == "0A" && parse_proc_address(local)? == address).then(|| inode.parse().ok())?
         };
         Ok(table.lines().skip(1).filter_map(inode).collect())
     }
 
     /// Reads an address as the kernel lists it: words of 32 bits in the machine's order, in hexadecimal.
-    fn parse(text: &str) -> Option<SocketAddr> {
+    fn parse_proc_address(text: &str) -> Option<SocketAddr> {
         let (address, port) = text.split_once(':')?;
         let mut bytes = Vec::new();
         for at in (0..address.len()).step_by(8) {
@@ -80,15 +80,15 @@ mod linux {
     ///
     /// # Errors
     /// The system does not list them.
-    pub fn of_socket(inode: u64) -> io::Result<Option<RawFd>> {
-        Ok(of_sockets(&HashSet::from([inode]))?.remove(&inode))
+    pub fn descriptor_of(inode: u64) -> io::Result<Option<RawFd>> {
+        Ok(descriptors_of(&HashSet::from([inode]))?.remove(&inode))
     }
 
     /// The numbers of the descriptors of this process that are these sockets, by inode. Reads all descriptors' names.
     ///
     /// # Errors
     /// The system does not list them.
-    pub fn of_sockets(inodes: &HashSet<u64>) -> io::Result<HashMap<u64, RawFd>> {
+    pub fn descriptors_of(inodes: &HashSet<u64>) -> io::Result<HashMap<u64, RawFd>> {
         let mut found = HashMap::new();
         for entry in fs::read_dir("/proc/self/fd")? {
             let Ok(entry) = entry else { continue };
@@ -137,8 +137,8 @@ mod linux {
         fn a_listener_is_found_and_a_file_is_not_copied() {
             for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
                 let listener = TcpListener::bind(address).unwrap();
-                let inodes = listening(listener.local_addr().unwrap()).unwrap();
-                let found = inodes.iter().find_map(|inode| of_socket(*inode).unwrap());
+                let inodes = listening_inodes(listener.local_addr().unwrap()).unwrap();
+                let found = inodes.iter().find_map(|inode| descriptor_of(*inode).unwrap());
                 assert_eq!(found, Some(listener.as_raw_fd()), "{address}");
                 assert!(copy_socket(listener.as_raw_fd()).unwrap().is_some());
             }
@@ -148,9 +148,14 @@ mod linux {
 
         #[test]
         fn open_descriptors_are_counted() {
-            let before = count();
+            let before = open_count();
             let files: Vec<_> = (0..100).map(|_| tempfile::tempfile().unwrap()).collect();
-            assert!(count() >= before + 50, "{before} descriptors before, {} after {} more", count(), files.len());
+            assert!(
+                open_count() >= before + 50,
+                "{before} descriptors before, {} after {} more",
+                open_count(),
+                files.len()
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Connections that may wait.
 #[cfg(target_os = "linux")]
-const ROOM: i32 = 4096;
+const BACKLOG: i32 = 4096;
 
 /// Seconds for which a connection that sends nothing is kept from the server.
 #[cfg(target_os = "linux")]
@@ -33,12 +33,12 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::fro
 /// # Errors
 /// The system's. Nothing is lost by them but the room and the deadlines.
 #[cfg(target_os = "linux")]
-pub fn prepare(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
+pub fn set_listener_options(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
     use nix::sys::socket::setsockopt;
     use rustix::net::{listen, sockopt};
 
     let Some(listener) = listener(address)? else { return Ok(false) };
-    listen(&listener, ROOM)?;
+    listen(&listener, BACKLOG)?;
     sockopt::set_tcp_user_timeout(
         &listener,
         u32::try_from(USER_TIMEOUT.max(write_deadline).as_millis()).unwrap_or(u32::MAX),
@@ -76,8 +76,8 @@ mod option {
 fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
     use rustix::net::{getsockname, sockopt};
 
-    for inode in crate::transport::descriptors::listening(address)? {
-        let Some(number) = crate::transport::descriptors::of_socket(inode)? else { continue };
+    for inode in crate::transport::descriptors::listening_inodes(address)? {
+        let Some(number) = crate::transport::descriptors::descriptor_of(inode)? else { continue };
         let Some(copy) = crate::transport::descriptors::copy_socket(number)? else { continue };
         let name = getsockname(&copy).ok().and_then(|name| SocketAddr::try_from(name).ok());
         if sockopt::socket_acceptconn(&copy) == Ok(true) && name == Some(address) {
@@ -92,7 +92,7 @@ fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
 /// # Errors
 /// None.
 #[cfg(not(target_os = "linux"))]
-pub fn prepare(_: SocketAddr, _: Duration) -> io::Result<bool> {
+pub fn set_listener_options(_: SocketAddr, _: Duration) -> io::Result<bool> {
     Ok(false)
 }
 
@@ -117,12 +117,12 @@ mod tests {
             waiting.push(stream);
             assert!(waiting.len() < 10, "the kernel has room for ten where it was told one");
         }
-        assert!(prepare(address, Duration::ZERO).unwrap());
+        assert!(set_listener_options(address, Duration::ZERO).unwrap());
         for _ in 0..100 {
             waiting.push(TcpStream::connect(address).unwrap());
         }
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert!(!prepare(nobody, Duration::ZERO).unwrap());
+        assert!(!set_listener_options(nobody, Duration::ZERO).unwrap());
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
-            assert!(prepare(address, Duration::ZERO).unwrap());
+            assert!(set_listener_options(address, Duration::ZERO).unwrap());
             let _silent = TcpStream::connect(address).unwrap();
             let mut speaks = TcpStream::connect(address).unwrap();
             speaks.write_all(b"GET").unwrap();

@@ -23,26 +23,26 @@ use rustix::net::{Shutdown, getpeername, shutdown};
 use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 use tracing::{debug, warn};
 
-use crate::transport::bodies::Budget;
-use crate::transport::connections::{Connections, reserve};
+use crate::transport::bodies::BodyBudget;
+use crate::transport::connections::{ConnectionRegistry, descriptor_reserve};
 use crate::transport::descriptors;
-use sock_diag::{Diag, Seen};
+use sock_diag::{SockDiag, SocketInfo};
 
 /// Between two looks at how many descriptors are left.
-const TICK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at all sockets, at least and at most; in between, so many times what a look takes.
-const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
-const SHARE: u32 = 200;
+const SCAN_INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const SCAN_SHARE: u32 = 200;
 /// Between two lines on descriptors that run short.
-const TOLD: Duration = Duration::from_secs(5);
+const WARN_INTERVAL: Duration = Duration::from_secs(5);
 /// A connection that sent or was sent something so lately is not closed to make room.
-const FRESH: Duration = Duration::from_millis(50);
+const MIN_IDLE: Duration = Duration::from_millis(50);
 /// Descriptors held back for this thread's own work.
-const SPARE: usize = 4;
+const SPARE_DESCRIPTORS: usize = 4;
 
 /// How long a connection may hold a descriptor without a request in progress.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct IdleTimeouts {
     /// For a request's head, and the first bytes of its body.
     pub head: Duration,
     /// Between two requests.
@@ -61,7 +61,7 @@ impl Drop for Reaper {
 
 /// What is known of a connection from the looks before.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct TrackedSocket {
     peer: SocketAddr,
     /// Since when no request was in progress and no answer went out.
     since: Instant,
@@ -70,16 +70,16 @@ struct Known {
     received: u64,
 }
 
-struct Work {
-    diag: Diag,
+struct ReaperThread {
+    diag: SockDiag,
     this: OwnedFd,
     spare: Vec<OwnedFd>,
-    connections: Connections,
-    bodies: Budget,
-    patience: Patience,
+    connections: ConnectionRegistry,
+    bodies: BodyBudget,
+    idle_timeouts: IdleTimeouts,
     /// By inode.
-    known: HashMap<u64, Known>,
-    told: Option<Instant>,
+    known: HashMap<u64, TrackedSocket>,
+    warned_at: Option<Instant>,
     shed: u64,
 }
 
@@ -89,19 +89,19 @@ struct Work {
 /// The kernel does not list sockets, or there is no thread left.
 pub fn start(
     address: SocketAddr,
-    connections: Connections,
-    bodies: Budget,
-    patience: Patience,
+    connections: ConnectionRegistry,
+    bodies: BodyBudget,
+    idle_timeouts: IdleTimeouts,
 ) -> std::io::Result<Reaper> {
-    let mut work = Work {
-        diag: Diag::new(address)?,
+    let mut work = ReaperThread {
+        diag: SockDiag::new(address)?,
         this: pidfd_open(getpid(), PidfdFlags::empty())?,
         spare: Vec::new(),
         connections,
         bodies,
-        patience,
+        idle_timeouts,
         known: HashMap::new(),
-        told: None,
+        warned_at: None,
         shed: 0,
     };
     work.diag.sockets()?;
@@ -111,27 +111,27 @@ pub fn start(
     Ok(Reaper(ended))
 }
 
-impl Work {
+impl ReaperThread {
     fn run(&mut self, is_ended: &AtomicBool) {
         let mut next = Instant::now();
         while !is_ended.load(Ordering::Relaxed) {
-            thread::sleep(TICK);
-            let wanted = wanted();
+            thread::sleep(POLL_INTERVAL);
+            let wanted = descriptors_wanted();
             let began = Instant::now();
             if wanted == 0 && began < next {
                 continue;
             }
             self.spare.clear();
-            if let Err(error) = self.look(began, wanted) {
+            if let Err(error) = self.scan(began, wanted) {
                 debug!(%error, "the sockets cannot be looked at");
             }
             self.hold_spare();
-            next = Instant::now() + (began.elapsed() * SHARE).clamp(LOOK.0, LOOK.1);
+            next = Instant::now() + (began.elapsed() * SCAN_SHARE).clamp(SCAN_INTERVAL.0, SCAN_INTERVAL.1);
         }
     }
 
     fn hold_spare(&mut self) {
-        while self.spare.len() < SPARE
+        while self.spare.len() < SPARE_DESCRIPTORS
             && let Ok(spare) = self.this.try_clone()
         {
             self.spare.push(spare);
@@ -139,7 +139,7 @@ impl Work {
     }
 
     /// Looks at all sockets and closes what is to be closed, and `wanted` more if there are as many.
-    fn look(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
+    fn scan(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
         let seen = self.diag.sockets()?;
         let mut late = Vec::new();
         let mut candidates = Vec::new();
@@ -152,7 +152,7 @@ impl Work {
                 // An answer that went out is a request that was whole; a number may be given to another connection.
                 before.peer == socket.peer && before.sent == socket.sent
             });
-            let entry = before.copied().unwrap_or(Known {
+            let entry = before.copied().unwrap_or(TrackedSocket {
                 peer: socket.peer,
                 since: now,
                 sent: socket.sent,
@@ -163,7 +163,7 @@ impl Work {
                 continue;
             }
             known.insert(socket.inode, entry);
-            if wanted > 0 && socket.idle >= FRESH {
+            if wanted > 0 && socket.idle >= MIN_IDLE {
                 candidates.push(socket);
             }
         }
@@ -173,19 +173,19 @@ impl Work {
         candidates.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
         candidates.truncate(missing);
         let shed = candidates.len();
-        let given_up = self.bodies.give_up(missing - shed);
+        let evicted = self.bodies.evict(missing - shed);
         closing.extend(candidates);
         let closed = self.close(&closing)?;
-        debug!(closed, shed, given_up, connections = self.known.len(), "looked at the HTTP connections");
+        debug!(closed, shed, evicted, connections = self.known.len(), "looked at the HTTP connections");
         if wanted > 0 {
-            self.shed += (shed + given_up) as u64;
-            self.tell(now);
+            self.shed += (shed + evicted) as u64;
+            self.warn_sometimes(now);
         }
         Ok(())
     }
 
     /// Whether a connection without a request in progress has had its time.
-    fn is_over(&self, known: &Known, socket: &Seen, now: Instant) -> bool {
+    fn is_over(&self, known: &TrackedSocket, socket: &SocketInfo, now: Instant) -> bool {
         if socket.waiting > 0 {
             // An answer is still on its way; the kernel gives up on one that nobody reads.
             return false;
@@ -193,14 +193,15 @@ impl Work {
         let quiet = now.saturating_duration_since(known.since);
         // New, or with a part of a request.
         let is_begun = known.sent == 0 || socket.received > known.received;
-        (is_begun && quiet >= self.patience.head) || (quiet >= self.patience.idle && socket.idle >= self.patience.idle)
+        (is_begun && quiet >= self.idle_timeouts.head)
+            || (quiet >= self.idle_timeouts.idle && socket.idle >= self.idle_timeouts.idle)
     }
 
-    fn tell(&mut self, now: Instant) {
-        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD) {
+    fn warn_sometimes(&mut self, now: Instant) {
+        if self.warned_at.is_some_and(|warned_at| now.saturating_duration_since(warned_at) < WARN_INTERVAL) {
             return;
         }
-        let (open, limit) = (descriptors::count(), getrlimit(Resource::Nofile).current);
+        let (open, limit) = (descriptors::open_count(), getrlimit(Resource::Nofile).current);
         let (idle, live) = (self.known.len(), self.connections.live());
         warn!(
             open,
@@ -210,16 +211,16 @@ impl Work {
             closed = self.shed,
             "descriptors run short; idle and slow connections are closed"
         );
-        (self.told, self.shed) = (Some(now), 0);
+        (self.warned_at, self.shed) = (Some(now), 0);
     }
 
     /// Shuts sockets down; their tasks see it, end and close them. Says how many.
-    fn close(&mut self, sockets: &[Seen]) -> std::io::Result<usize> {
+    fn close(&mut self, sockets: &[SocketInfo]) -> std::io::Result<usize> {
         if sockets.is_empty() {
             return Ok(0);
         }
         let inodes: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
-        let numbers = descriptors::of_sockets(&inodes)?;
+        let numbers = descriptors::descriptors_of(&inodes)?;
         let mut closed = 0;
         for socket in sockets {
             let Some(number) = numbers.get(&socket.inode) else { continue };
@@ -238,9 +239,9 @@ impl Work {
 }
 
 /// How many descriptors should be set free.
-fn wanted() -> u64 {
+fn descriptors_wanted() -> u64 {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return 0 };
-    let (free, reserve) = (limit.saturating_sub(descriptors::count()), reserve(limit));
+    let (free, reserve) = (limit.saturating_sub(descriptors::open_count()), descriptor_reserve(limit));
     // Begun at half of the reserve, so that what comes and goes does not begin it; ended where some room is made.
     if free < reserve / 2 { reserve * 3 / 4 - free } else { 0 }
 }

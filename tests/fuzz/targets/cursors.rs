@@ -4,7 +4,7 @@
 
 use callscope_common::protocol::{ClientMessage, From};
 use callscope_common::{Identifier, Timestamp};
-use callscope_server::http::query::{cursor, number, plain, time};
+use callscope_server::http::query::{cursor, instant, number, text_without_nul};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -22,10 +22,10 @@ fuzz_target!(|text: &str| {
     {
         assert!(!matches!(subscribe.from, From::After(..0)));
     }
-    if let Ok(at) = time(text) {
+    if let Ok(at) = instant("after", text) {
         assert_eq!(Timestamp::parse_rfc3339(&at.to_string()), Some(at));
     }
-    if let Ok(text) = plain("q", Some(text)) {
+    if let Ok(text) = text_without_nul("q", Some(text)) {
         assert!(text.is_some_and(|text| !text.contains('\0')));
     }
     if let Ok(id) = Identifier::parse(text) {

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::http::error::ApiError;
-use crate::transport::bodies::{Budget, Due, NoRoom, Place};
+use crate::transport::bodies::{ArrivingBody, BodyBudget, NoBudget, ReadDeadline};
 
 /// By how much time a body may be behind at first,
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,27 +33,32 @@ const MAX_POLITE: u64 = 1 << 20;
 const POLITE: Duration = Duration::from_millis(100);
 
 /// A body, and the room it takes.
-pub type Whole = (Vec<u8>, Option<OwnedSemaphorePermit>);
+pub type BodyAndMemory = (Vec<u8>, Option<OwnedSemaphorePermit>);
 
 /// Reads a body, taking room as bytes arrive: an announced length costs nothing.
 ///
 /// # Errors
 /// 400 where it broke off, 408 where it is too slow, 413 where it is longer than `limit`, 503 where there is no room.
-pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budget) -> Result<Whole, ApiError> {
+pub async fn read(
+    data: Data<'_>,
+    limit: u64,
+    length: Option<u64>,
+    budget: &BodyBudget,
+) -> Result<BodyAndMemory, ApiError> {
     let began = Instant::now();
     let mut stream = data.open((limit + MAX_DISCARDED).bytes());
     let mut body = Vec::new();
-    let mut place: Option<Place> = None;
+    let mut arriving: Option<ArrivingBody> = None;
     let mut room: Option<OwnedSemaphorePermit> = None;
-    let mut due = Due::new(began, GRACE, MOST_BEHIND, MIN_SPEED);
+    let mut due = ReadDeadline::new(began, GRACE, MOST_BEHIND, MIN_SPEED);
     while length.is_none_or(|length| length <= limit) && body.len() as u64 <= limit {
         if body.len() == body.capacity() {
             let more = growth(body.capacity(), length);
             if body.capacity() > 0 {
-                let place = place.get_or_insert_with(|| budget.place(began, body.len() as u64));
-                let waited = place.waited();
-                let taken = place.take(more).await.map_err(no_room)?;
-                due.waited(place.waited() - waited);
+                let arriving = arriving.get_or_insert_with(|| budget.arriving(began, body.len() as u64));
+                let waited = arriving.waited();
+                let taken = arriving.take(more).await.map_err(no_memory)?;
+                due.waited(arriving.waited() - waited);
                 match &mut room {
                     Some(room) => room.merge(taken),
                     None => room = Some(taken),
@@ -62,35 +67,35 @@ pub async fn read(data: Data<'_>, limit: u64, length: Option<u64>, budget: &Budg
             body.reserve_exact(more);
         }
         let before = body.len();
-        let wake = if place.is_none() { due.at().min(began + QUICK) } else { due.at() };
+        let wake = if arriving.is_none() { due.at().min(began + QUICK) } else { due.at() };
         let read = select! {
             // What is there already needs no timer, and a timer wakes the runtime.
             biased;
             read = stream.read_buf(&mut body) => read.map_err(|_| ApiError::bad_request("the body broke off"))?,
-            () = sleep_until(wake) => match place {
-                Some(_) => return Err(too_slow()),
+            () = sleep_until(wake) => match arriving {
+                Some(_) => return Err(body_timeout()),
                 None => {
-                    place = Some(budget.place(began, body.len() as u64));
+                    arriving = Some(budget.arriving(began, body.len() as u64));
                     continue;
                 }
             },
-            () = given_up(place.as_ref()) => return Err(no_room(NoRoom)),
+            () = evicted(arriving.as_ref()) => return Err(no_memory(NoBudget)),
         };
         if read == 0 {
             return Ok((body, room));
         }
         due.received((body.len() - before) as u64, Instant::now());
-        if let Some(place) = &place {
-            place.received(body.len() as u64);
+        if let Some(arriving) = &arriving {
+            arriving.received(body.len() as u64);
         }
     }
     drop((body, room));
-    let place = place.unwrap_or_else(|| budget.place(began, 0));
-    place.let_go();
+    let arriving = arriving.unwrap_or_else(|| budget.arriving(began, 0));
+    arriving.release_memory();
     let mut nowhere = sink();
     select! {
         _ = timeout_at(Instant::now() + DISCARDING, copy(&mut stream, &mut nowhere)) => {}
-        () = place.given_up() => {}
+        () = arriving.evicted() => {}
     }
     Err(ApiError::of_status(Status::PayloadTooLarge).details(format!("at most {limit} bytes are taken here")))
 }
@@ -103,19 +108,19 @@ fn growth(capacity: usize, length: Option<u64>) -> usize {
     left.filter(|left| *left > 0).map_or(doubled, |left| doubled.min(left))
 }
 
-async fn given_up(place: Option<&Place>) {
-    match place {
-        Some(place) => place.given_up().await,
+async fn evicted(arriving: Option<&ArrivingBody>) {
+    match arriving {
+        Some(arriving) => arriving.evicted().await,
         None => std::future::pending().await,
     }
 }
 
-fn too_slow() -> ApiError {
+fn body_timeout() -> ApiError {
     ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time")
         .details(format!("{MIN_SPEED} bytes a second are needed, and a body may be {} seconds behind", GRACE.as_secs()))
 }
 
-fn no_room(_: NoRoom) -> ApiError {
+fn no_memory(_: NoBudget) -> ApiError {
     ApiError::unavailable("too many bodies are arriving at once, and slow ones give way")
 }
 

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 /// Speed is measured over one to two times this.
 const WINDOW: Duration = Duration::from_secs(1);
 /// A body is younger than this, and its speed not known, before it can be given up.
-const YOUNG: Duration = Duration::from_secs(1);
+const MIN_AGE: Duration = Duration::from_secs(1);
 
 /// The speed of late, not the average of its life: what was sent quickly an hour ago is no merit now.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct SpeedMeter {
     began: Instant,
     /// For how long it waited for room, which is not its sender's slowness,
     waited: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Meter {
     windows: [(Duration, u64); 2],
 }
 
-impl Meter {
+impl SpeedMeter {
     pub fn new(began: Instant, received: u64) -> Self {
         Self { began, waited: Duration::ZERO, waits: None, received, windows: [(Duration::ZERO, 0); 2] }
     }
@@ -59,7 +59,7 @@ impl Meter {
         let (began, bytes) = if active.saturating_sub(present.0) >= WINDOW { present } else { before };
         #[allow(clippy::cast_precision_loss)]
         let speed = self.received.saturating_sub(bytes) as f64 / active.saturating_sub(began).as_secs_f64().max(1e-3);
-        (now.saturating_duration_since(self.began) >= YOUNG).then_some(speed)
+        (now.saturating_duration_since(self.began) >= MIN_AGE).then_some(speed)
     }
 
     /// The time that it did not wait.
@@ -71,13 +71,13 @@ impl Meter {
 
 /// Until when the next bytes are due. Each byte buys time, up to a bound: whoever sent much at first may not stand still for long.
 #[derive(Debug, Clone, Copy)]
-pub struct Due {
+pub struct ReadDeadline {
     at: Instant,
     most: Duration,
     speed: u64,
 }
 
-impl Due {
+impl ReadDeadline {
     /// For a body that begins at `began` and needs `speed` bytes a second. It may be behind by `grace` at first, and by `most` once it
     /// was quicker than it needs to be.
     #[must_use]
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn speed_is_that_of_the_time_that_was_not_waited() {
         let began = Instant::now();
-        let meter = |waited: u64, waits: Option<u64>| Meter {
+        let meter = |waited: u64, waits: Option<u64>| SpeedMeter {
             waited: ms(waited),
             waits: waits.map(|at| began + ms(at)),
-            ..Meter::new(began, 1_000)
+            ..SpeedMeter::new(began, 1_000)
         };
         assert_eq!(meter(0, None).speed(began + ms(999)), None);
         assert_eq!(meter(0, None).speed(began + ms(1_000)), Some(1_000.0));
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_quick_beginning_does_not_make_up_for_standing_still() {
         let began = Instant::now();
-        let mut meter = Meter::new(began, 0);
+        let mut meter = SpeedMeter::new(began, 0);
         for tenth in 1..=20 {
             meter.received(tenth * 1_000_000, began + ms(tenth * 100));
         }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn bytes_buy_time_up_to_a_bound() {
         let began = Instant::now();
-        let mut due = Due::new(began, ms(10_000), ms(30_000), 1_000);
+        let mut due = ReadDeadline::new(began, ms(10_000), ms(30_000), 1_000);
         assert_eq!(due.at(), began + ms(10_000));
         due.received(100_000_000, began + ms(1_000));
         assert_eq!(due.at(), began + ms(31_000));

@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A connection that was accepted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct SocketInfo {
     pub inode: u64,
     pub peer: SocketAddr,
     /// Bytes that wait to be taken by the peer.
@@ -42,7 +42,7 @@ pub(super) struct Seen {
 }
 
 /// Lists the connections of one listening socket.
-pub(super) struct Diag {
+pub(super) struct SockDiag {
     socket: OwnedFd,
     family: u8,
     port: u16,
@@ -50,7 +50,7 @@ pub(super) struct Diag {
     asked: u32,
 }
 
-impl Diag {
+impl SockDiag {
     pub fn new(address: SocketAddr) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(DEADLINE))?;
@@ -60,7 +60,7 @@ impl Diag {
     }
 
     /// All connections of the port that some process holds.
-    pub fn sockets(&mut self) -> io::Result<Vec<Seen>> {
+    pub fn sockets(&mut self) -> io::Result<Vec<SocketInfo>> {
         self.asked = self.asked.wrapping_add(1);
         sendto(&self.socket, &self.question(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut found = Vec::new();
@@ -102,7 +102,7 @@ impl Diag {
 }
 
 /// Reads a `struct inet_diag_msg` and the attributes behind it; `None` for what no process holds any more.
-fn read(message: &[u8]) -> Option<Seen> {
+fn read(message: &[u8]) -> Option<SocketInfo> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
     let ip = match i32::from(family) {
@@ -115,7 +115,7 @@ fn read(message: &[u8]) -> Option<Seen> {
     let waiting = u32_at(message, 60)?;
     let info = attribute(message.get(MESSAGE..)?, INFO)?;
     let since = |at| u32_at(info, at).map(|ms| Duration::from_millis(ms.into()));
-    (inode != 0).then_some(Seen {
+    (inode != 0).then_some(SocketInfo {
         inode,
         peer: SocketAddr::new(ip, port),
         waiting,
@@ -160,7 +160,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let mut diag = Diag::new(listener.local_addr().unwrap()).unwrap();
+            let mut diag = SockDiag::new(listener.local_addr().unwrap()).unwrap();
             assert!(diag.sockets().unwrap().is_empty());
             let target = if address.starts_with("[::]") {
                 format!("127.0.0.1:{port}")

@@ -22,75 +22,75 @@ use crate::http::error::ApiError;
 /// Bytes read from the database, and handed to the connection, at a time.
 pub(super) const PIECE: usize = 64 << 10;
 /// Most bytes of whole answers at one time, in KiB; a larger one takes all of it.
-const ROOM_KIB: u32 = 96 << 10;
+const MEMORY_KIB: u32 = 96 << 10;
 /// Most answers that are being built at one time: their size is known only when they are.
 const BUILDERS: usize = 2;
 /// For a place among them, and for room.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds the memory that whole answers take.
 #[derive(Debug, Clone)]
-pub struct Answers {
+pub struct ResponseMemory {
     builders: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
 }
 
-impl Default for Answers {
+impl Default for ResponseMemory {
     fn default() -> Self {
-        Self { builders: Arc::new(Semaphore::new(BUILDERS)), room: Arc::new(Semaphore::new(ROOM_KIB as usize)) }
+        Self { builders: Arc::new(Semaphore::new(BUILDERS)), memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)) }
     }
 }
 
-impl Answers {
+impl ResponseMemory {
     /// Builds an answer when it is its turn, and keeps its room until it was sent or its client is gone.
     ///
     /// # Errors
     /// 503 where too many large answers are not read, or what `build` says.
-    pub async fn whole(
+    pub async fn buffered(
         &self,
         content_type: ContentType,
         build: impl Future<Output = Result<String, ApiError>>,
-    ) -> Result<Whole, ApiError> {
+    ) -> Result<BufferedResponse, ApiError> {
         let full = || ApiError::unavailable("too many large answers at once");
-        let builder = timeout(PATIENCE, Arc::clone(&self.builders).acquire_owned()).await;
+        let builder = timeout(MEMORY_TIMEOUT, Arc::clone(&self.builders).acquire_owned()).await;
         let builder = builder.map_err(|_| full())?.map_err(|_| full())?;
         let body = build.await?;
-        let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(ROOM_KIB);
-        let room = timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(kib)).await;
-        let room = room.map_err(|_| full())?.map_err(|_| full())?;
+        let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(MEMORY_KIB);
+        let memory = timeout(MEMORY_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
+        let memory = memory.map_err(|_| full())?.map_err(|_| full())?;
         drop(builder);
-        Ok(Whole { content_type, body, room })
+        Ok(BufferedResponse { content_type, body, memory })
     }
 }
 
 /// An answer that was built whole.
-pub struct Whole {
+pub struct BufferedResponse {
     content_type: ContentType,
     body: String,
-    room: OwnedSemaphorePermit,
+    memory: OwnedSemaphorePermit,
 }
 
-impl<'r> Responder<'r, 'static> for Whole {
+impl<'r> Responder<'r, 'static> for BufferedResponse {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let len = self.body.len();
-        let body = Held { bytes: Cursor::new(self.body), _room: self.room };
+        let body = BodyWithMemory { bytes: Cursor::new(self.body), _memory: self.memory };
         Response::build().header(self.content_type).sized_body(len, body).max_chunk_size(PIECE).ok()
     }
 }
 
 /// Bytes and the room they take.
-struct Held {
+struct BodyWithMemory {
     bytes: Cursor<String>,
-    _room: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Held {
+impl AsyncRead for BodyWithMemory {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.bytes).poll_read(cx, buffer)
     }
 }
 
-impl AsyncSeek for Held {
+impl AsyncSeek for BodyWithMemory {
     fn start_seek(mut self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
         Pin::new(&mut self.bytes).start_seek(position)
     }
@@ -103,19 +103,19 @@ impl AsyncSeek for Held {
 type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// An answer that is read piece by piece while it is sent. An error in the middle breaks the connection off.
-pub struct Streamed {
+pub struct StreamedBody {
     pieces: Pieces,
     current: Bytes,
 }
 
-impl Streamed {
+impl StreamedBody {
     /// Sends `pieces`, one behind the other.
     pub fn new(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self { pieces: Box::pin(pieces), current: Bytes::new() }
     }
 }
 
-impl AsyncRead for Streamed {
+impl AsyncRead for StreamedBody {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             match ready!(self.pieces.as_mut().poll_next(cx)) {
@@ -132,7 +132,7 @@ impl AsyncRead for Streamed {
 }
 
 /// Rocket asks for it where a length is told beside the body, and then does not use it.
-impl AsyncSeek for Streamed {
+impl AsyncSeek for StreamedBody {
     fn start_seek(self: Pin<&mut Self>, _: SeekFrom) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -143,7 +143,7 @@ impl AsyncSeek for Streamed {
 }
 
 /// JSON that is streamed, of a length that is not known before.
-pub struct StreamedJson(pub Streamed);
+pub struct StreamedJson(pub StreamedBody);
 
 impl<'r> Responder<'r, 'static> for StreamedJson {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
