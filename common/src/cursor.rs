@@ -103,29 +103,29 @@ impl fmt::Display for Cursor {
 /// A text that is no cursor of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
-pub struct NotACursor;
+pub struct InvalidCursor;
 
 impl FromStr for Cursor {
-    type Err = NotACursor;
+    type Err = InvalidCursor;
 
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
-        let (digits, marks) = text.split_once('.').ok_or(NotACursor)?;
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (digits, marks) = text.split_once('.').ok_or(InvalidCursor)?;
         // No sign, no leading zero: one place has one text.
         let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-        let seq: Seq = digits.parse().ok().filter(|_| is_plain).ok_or(NotACursor)?;
-        let (call, tag) = marks.split_at_checked(8).ok_or(NotACursor)?;
+        let seq: Seq = digits.parse().ok().filter(|_| is_plain).ok_or(InvalidCursor)?;
+        let (call, tag) = marks.split_at_checked(8).ok_or(InvalidCursor)?;
         let call: [u8; 6] = decode(call)?;
         let tag = if tag.is_empty() { None } else { Some(EventTag(u64::from_be_bytes(decode(tag)?))) };
         if seq == 0 && tag.is_some() {
-            return Err(NotACursor);
+            return Err(InvalidCursor);
         }
         Ok(Self { seq, call, tag })
     }
 }
 
-fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], NotACursor> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NotACursor)?;
-    bytes.try_into().map_err(|_| NotACursor)
+fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], InvalidCursor> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
+    bytes.try_into().map_err(|_| InvalidCursor)
 }
 
 #[cfg(test)]
@@ -166,7 +166,7 @@ mod tests {
             &format!("1.{}", &marks[..10]),
             &good.replace('.', ".."),
         ] {
-            assert_eq!(wrong.parse::<Cursor>(), Err(NotACursor), "{wrong:?}");
+            assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong:?}");
         }
     }
 

@@ -6,8 +6,8 @@
 use serde_json::value::RawValue;
 
 use crate::Speaker;
-use crate::forward::forward;
 use crate::json::{self, Object};
+use crate::monotonic::make_monotonic;
 
 /// One turn of the provider's transcript.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub fn turns(transcript: &RawValue) -> Vec<ProviderTurn> {
     let items: Vec<Object<'_>> = json::array(transcript).into_iter().filter_map(json::object).collect();
     // Times come rounded to seconds and now and then out of order; the order of the array is the order of the call.
     let told: Vec<f64> = items.iter().map(|item| item.float("time_in_call_secs").unwrap_or(f64::NAN)).collect();
-    for (item, offset_secs) in items.iter().zip(forward(&told)) {
+    for (item, offset_secs) in items.iter().zip(make_monotonic(&told)) {
         let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(item), text));
         let calls = item.array("tool_calls").into_iter().filter_map(|call| tool_call(&json::object(call)?));
         let results = item.array("tool_results").into_iter().filter_map(|result| tool_result(&json::object(result)?));

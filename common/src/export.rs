@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::api::{CallView, TranscriptView};
-use crate::forward::forward;
+use crate::monotonic::make_monotonic;
 use crate::transcript::clock;
 use crate::{CallData, Timestamp, text};
 
@@ -150,7 +150,7 @@ fn plain_srt(text: &str) -> String {
 fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
     let told: Vec<f64> = view.turns.iter().map(|turn| turn.offset_seconds).collect();
     #[allow(clippy::cast_possible_truncation)]
-    let starts: Vec<i64> = forward(&told).into_iter().map(|secs| (secs * 1e3).round() as i64).collect();
+    let starts: Vec<i64> = make_monotonic(&told).into_iter().map(|secs| (secs * 1e3).round() as i64).collect();
     let cue = |(place, turn): (usize, &crate::api::TurnView)| {
         let length = i64::try_from(text::one_line(&turn.message_text).chars().count()).unwrap_or(i64::MAX);
         let read = length.saturating_mul(MS_A_CHARACTER).clamp(SHORTEST_MS, LONGEST_MS);

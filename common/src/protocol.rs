@@ -48,7 +48,7 @@ pub struct Subscribe {
     /// Any identifier of the call.
     pub identifier: Identifier,
     /// Where to begin.
-    pub from: From,
+    pub from: SubscribeFrom,
     /// The record that `after` belongs to, where it is a seq.
     pub call_id: Option<CallId>,
     /// Whether to wait for a call that is not known yet.
@@ -57,7 +57,7 @@ pub struct Subscribe {
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum SubscribeFrom {
     /// With the first event of the log.
     Start,
     /// With the event after this one.
@@ -85,7 +85,7 @@ impl ClientMessage {
     /// # Errors
     /// [`ClientMessageError`] for anything but one well-formed request.
     pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
-        let fields: Fields = serde_json::from_str(text)
+        let fields: RequestFields = serde_json::from_str(text)
             .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
         let of_calls = fields.subscribe.is_some() || fields.unsubscribe.is_some() || fields.ping.is_some();
         match (fields.subscribe_deliveries, fields.unsubscribe_deliveries) {
@@ -105,10 +105,10 @@ impl ClientMessage {
                             "`after` is negative; it takes the last cursor received, or a seq",
                         ));
                     }
-                    (Some(After::Seq(after)), _) => From::After(after),
-                    (Some(After::Cursor(cursor)), _) => From::Behind(cursor),
-                    (None, Some(false)) => From::Live,
-                    (None, _) => From::Start,
+                    (Some(After::Seq(after)), _) => SubscribeFrom::After(after),
+                    (Some(After::Cursor(cursor)), _) => SubscribeFrom::Behind(cursor),
+                    (None, Some(false)) => SubscribeFrom::Live,
+                    (None, _) => SubscribeFrom::Start,
                 };
                 let identifier = identifier(id)?;
                 Ok(Self::Subscribe(Subscribe {
@@ -143,13 +143,13 @@ fn identifier(text: Cow<'_, str>) -> Result<Identifier, ClientMessageError> {
 }
 
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct RequestFields<'a> {
     #[serde(borrow, default)]
     subscribe: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     unsubscribe: Option<Cow<'a, str>>,
     // A null ping is a ping too, so presence is kept apart from the value.
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "required")]
     ping: Option<&'a RawValue>,
     #[serde(default)]
     after: Option<After>,
@@ -201,7 +201,7 @@ impl<'de> Deserialize<'de> for After {
     }
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+fn required<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -212,9 +212,9 @@ pub enum ServerMessage {
     /// A subscription stands.
     SubscriptionConfirmed(SubscriptionConfirmed),
     /// A subscription waits for its call to appear.
-    SubscriptionPending(Named),
+    SubscriptionPending(IdentifierMessage),
     /// A subscription is gone.
-    UnsubscribeConfirmed(Named),
+    UnsubscribeConfirmed(IdentifierMessage),
     /// A turn.
     Transcription(Transcription),
     /// A turn as it stands so far; not kept, the latest counts.
@@ -267,7 +267,7 @@ pub struct SubscriptionConfirmed {
 
 /// A message about one identifier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Named {
+pub struct IdentifierMessage {
     /// As the client named the call.
     pub identifier: String,
     /// The call, where it is known.
@@ -599,14 +599,14 @@ mod tests {
 
     #[test]
     fn subscriptions_say_where_they_begin() {
-        assert_eq!(subscribe(r#"{"subscribe":"a"}"#).from, From::Start);
-        assert_eq!(subscribe(r#"{"subscribe":"a","after":0}"#).from, From::After(0));
-        assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, From::Live);
+        assert_eq!(subscribe(r#"{"subscribe":"a"}"#).from, SubscribeFrom::Start);
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":0}"#).from, SubscribeFrom::After(0));
+        assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, SubscribeFrom::Live);
         assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
-        assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, From::Behind("7.x".into()));
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, SubscribeFrom::Behind("7.x".into()));
         // What is too long to be a cursor is none, and is not kept whole to be told so.
         let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
-        assert_eq!(long.from, From::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
+        assert_eq!(long.from, SubscribeFrom::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
     }
 
     #[test]

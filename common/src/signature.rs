@@ -108,8 +108,8 @@ impl SignatureHeader {
     ///
     /// # Errors
     /// [`SignatureError::TooOld`] or [`SignatureError::FromTheFuture`].
-    pub fn is_timely(&self, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
-        let mut checked = self.times.iter().map(|(_, secs)| timely(*secs, now, tolerance_secs));
+    pub fn check_time(&self, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
+        let mut checked = self.times.iter().map(|(_, secs)| check_one_time(*secs, now, tolerance_secs));
         let first = checked.next().unwrap_or(Err(SignatureError::Malformed));
         first.or_else(|error| checked.find(Result::is_ok).unwrap_or(Err(error)))
     }
@@ -139,8 +139,8 @@ impl SignatureHeader {
         now: i64,
         tolerance_secs: i64,
     ) -> Result<i64, SignatureError> {
-        self.is_timely(now, tolerance_secs)?;
-        let timely = self.times.iter().filter(|(_, secs)| timely(*secs, now, tolerance_secs).is_ok());
+        self.check_time(now, tolerance_secs)?;
+        let timely = self.times.iter().filter(|(_, secs)| check_one_time(*secs, now, tolerance_secs).is_ok());
         for (timestamp, unix_secs) in timely {
             let mut fits = Choice::from(0);
             for secret in secrets {
@@ -157,7 +157,7 @@ impl SignatureHeader {
     }
 }
 
-fn timely(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
+fn check_one_time(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
     if unix_secs < now.saturating_sub(tolerance_secs) {
         Err(SignatureError::TooOld)
     } else if unix_secs > now.saturating_add(SignatureHeader::FUTURE_SECS) {

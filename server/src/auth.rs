@@ -43,10 +43,10 @@ pub struct Claims {
     #[serde(default)]
     pub role: Role,
     /// From when, in Unix seconds. Null is no time.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub nbf: Option<serde_json::Number>,
     /// Limits it to the calls of these identifiers. Null would not say to which, so it is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub calls: Option<Vec<Identifier>>,
     /// The user's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct Claims {
 }
 
 /// Reads a claim that is there; null is none of its values.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
+fn required_non_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
     T::deserialize(claim).map(Some)
 }
 
@@ -150,7 +150,7 @@ impl Tokens {
     /// [`TokenError::Early`], [`TokenError::Expired`] or [`TokenError::Invalid`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
         let claims = self.claims(token)?;
-        if is_critical(token) {
+        if has_critical_extension(token) {
             return Err(TokenError::Invalid);
         }
         let not_before = claims.nbf.as_ref().map(|nbf| nbf.as_f64().ok_or(TokenError::Invalid)).transpose()?;
@@ -216,7 +216,7 @@ impl Tokens {
 }
 
 /// Whether a token's header demands extensions to be understood (RFC 7515, 4.1.11). None is.
-fn is_critical(token: &str) -> bool {
+fn has_critical_extension(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).ok();
     let header = header.and_then(|bytes| serde_json::from_slice::<serde_json::Map<_, serde_json::Value>>(&bytes).ok());

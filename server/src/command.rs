@@ -88,53 +88,55 @@ pub fn run(arguments: Arguments) -> ExitCode {
             rocket::async_main(serve(settings))
         }
         Command::Migrate => rocket::async_main(migrate(settings)),
-        Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls).map_err(Ending::Failed),
-        Command::Config(ConfigCommand::Show) => show(&settings).map_err(Ending::Failed),
+        Command::Token { sub, role, ttl, calls } => {
+            token(&settings, &sub, role, ttl, calls).map_err(CommandError::Failed)
+        }
+        Command::Config(ConfigCommand::Show) => show(&settings).map_err(CommandError::Failed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Ending::Refused(error)) => refuse(&error),
-        Err(Ending::Failed(problem)) => {
-            telemetry::say(&format!("callscope-server: {problem}"));
+        Err(CommandError::Refused(error)) => refuse(&error),
+        Err(CommandError::Failed(problem)) => {
+            telemetry::print_line(&format!("callscope-server: {problem}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Why a command ends before its time.
-enum Ending {
+enum CommandError {
     /// A setting is wrong.
     Refused(SettingsError),
     /// Something else is.
     Failed(String),
 }
 
-impl From<String> for Ending {
+impl From<String> for CommandError {
     fn from(problem: String) -> Self {
         Self::Failed(problem)
     }
 }
 
 fn refuse(error: &SettingsError) -> ExitCode {
-    telemetry::say(&format!("callscope-server: {error}"));
+    telemetry::print_line(&format!("callscope-server: {error}"));
     ExitCode::from(2)
 }
 
-async fn open(settings: &Settings) -> Result<Store, Ending> {
+async fn open(settings: &Settings) -> Result<Store, CommandError> {
     Store::open(settings.database_url.expose()).await.map_err(|error| match error.is_setting() {
-        true => Ending::Refused(settings.refuse("database_url", error.to_string())),
-        false => Ending::Failed(error.to_string()),
+        true => CommandError::Refused(settings.refuse("database_url", error.to_string())),
+        false => CommandError::Failed(error.to_string()),
     })
 }
 
-async fn serve(settings: Settings) -> Result<(), Ending> {
+async fn serve(settings: Settings) -> Result<(), CommandError> {
     if let Err(error) = descriptors::raise_limit() {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
     for warning in settings.warnings() {
         warn!("{warning}");
     }
-    if let Some(path) = &settings.made_up {
+    if let Some(path) = &settings.generated_secrets {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
     let mut signals = shutdown::Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
@@ -148,18 +150,18 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     });
     let drain = settings.drain;
     let stop = async move {
-        let signal = signals.caught().await;
+        let signal = signals.wait().await;
         info!(signal, "shutting down");
-        shutdown::end_at_last(drain);
+        shutdown::exit_after(drain);
     };
     server.serve(stop).await?;
     info!("stopped");
     Ok(())
 }
 
-async fn migrate(settings: Settings) -> Result<(), Ending> {
+async fn migrate(settings: Settings) -> Result<(), CommandError> {
     let store = open(&settings).await?;
-    telemetry::say(&format!("the {} database is up to date", store.engine()));
+    telemetry::print_line(&format!("the {} database is up to date", store.engine()));
     store.close().await;
     Ok(())
 }
@@ -171,8 +173,8 @@ fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identi
 }
 
 fn show(settings: &Settings) -> Result<(), String> {
-    for shown in &settings.shown {
-        print_line(&format!("{:<27} {:<32} {}", shown.key, shown.value, shown.origin))?;
+    for setting in &settings.effective {
+        print_line(&format!("{:<27} {:<32} {}", setting.key, setting.value, setting.origin))?;
     }
     Ok(())
 }

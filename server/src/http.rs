@@ -29,7 +29,7 @@ use crate::cluster::{Cluster, Counted};
 use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
 use crate::ingest::Ingest;
-use crate::ingest::naming::Links;
+use crate::ingest::naming::CallLinks;
 use crate::live::Hub;
 use crate::live::session::Timing;
 use crate::readiness::Readiness;
@@ -49,7 +49,7 @@ pub struct AppState {
     /// Takes webhooks in.
     pub ingest: Arc<Ingest>,
     /// Makes the links of registered calls.
-    pub links: Links,
+    pub links: CallLinks,
     /// Knows who follows what.
     pub hub: Hub,
     /// Checks tokens.

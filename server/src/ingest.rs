@@ -31,16 +31,16 @@ use crate::store::{LogWriter, StoreError};
 use naming::Naming;
 use refusals::Refusals;
 pub use replay::Replay;
-use signature::{Checker, Claim, Unverified};
+use signature::{ClaimedSignature, SignatureRefusal, SignatureVerifier};
 
 /// Bodies longer than this are verified and read on a thread for long work, since that takes them milliseconds and more,
 const LARGE: usize = 1 << 20;
 /// at most so many at a time: while it is read, a recording takes its bytes once more.
-const LARGE_AT_ONCE: usize = 2;
+const LARGE_CONCURRENCY: usize = 2;
 
 /// A webhook as it came, nothing read yet.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct WebhookRequest {
     /// Which webhook.
     pub route: Route,
     /// Where from.
@@ -51,7 +51,7 @@ pub struct Incoming {
     pub body: Vec<u8>,
 }
 
-impl Incoming {
+impl WebhookRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -59,9 +59,9 @@ impl Incoming {
 
 /// Why a webhook got no answer of the log.
 #[derive(Debug)]
-pub enum Refused {
+pub enum IngestError {
     /// It did not verify.
-    Unverified(Unverified),
+    Signature(SignatureRefusal),
     /// The storage could not take it.
     Store(StoreError),
 }
@@ -69,7 +69,7 @@ pub enum Refused {
 /// The way in.
 #[derive(Debug)]
 pub struct Ingest {
-    checker: Arc<Checker>,
+    verifier: Arc<SignatureVerifier>,
     naming: Arc<Naming>,
     log_writer: LogWriter,
     refusals: Refusals,
@@ -79,10 +79,10 @@ pub struct Ingest {
 impl Ingest {
     /// A way in that believes what `checker` believes, and lets calls be named as `naming` says.
     #[must_use]
-    pub fn new(checker: Checker, naming: Naming, log_writer: LogWriter) -> Self {
-        let checker = Arc::new(checker);
-        let refusals = Refusals::new(Arc::clone(&checker));
-        Self { checker, naming: Arc::new(naming), log_writer, refusals, large: Semaphore::new(LARGE_AT_ONCE) }
+    pub fn new(verifier: SignatureVerifier, naming: Naming, log_writer: LogWriter) -> Self {
+        let verifier = Arc::new(verifier);
+        let refusals = Refusals::new(Arc::clone(&verifier));
+        Self { verifier, naming: Arc::new(naming), log_writer, refusals, large: Semaphore::new(LARGE_CONCURRENCY) }
     }
 
     /// The attempts that did not verify: the newest of them, and how many there were.
@@ -94,12 +94,12 @@ impl Ingest {
     /// Decides by a webhook's headers alone, before its body is read: whoever has no signature that could fit has no body read.
     ///
     /// # Errors
-    /// [`Unverified`]; the attempt is listed then.
-    pub fn admit(&self, incoming: &Incoming) -> Result<Claim, Unverified> {
+    /// [`SignatureRefusal`]; the attempt is listed then.
+    pub fn admit(&self, webhook: &WebhookRequest) -> Result<ClaimedSignature, SignatureRefusal> {
         let now = Timestamp::from_system_time(SystemTime::now());
-        self.checker.claim(&incoming.headers, now).inspect_err(|unverified| {
-            let cause = self.checker.explain_headers(&incoming.headers, now);
-            self.refusals.by_header(incoming, now, *unverified, cause);
+        self.verifier.check_headers(&webhook.headers, now).inspect_err(|refusal| {
+            let cause = self.verifier.explain_headers(&webhook.headers, now);
+            self.refusals.by_header(webhook, now, *refusal, cause);
         })
     }
 
@@ -107,88 +107,104 @@ impl Ingest {
     /// memory for bodies.
     ///
     /// # Errors
-    /// [`Refused`]; then nothing of it took effect.
+    /// [`IngestError`]; then nothing of it took effect.
     pub async fn accept(
         &self,
-        incoming: Incoming,
-        claim: Claim,
+        webhook: WebhookRequest,
+        claim: ClaimedSignature,
         room: Option<OwnedSemaphorePermit>,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Answer, IngestError> {
         let received_at = Timestamp::from_system_time(SystemTime::now());
-        let delivery = match self.verified(incoming, claim, received_at).await? {
+        let delivery = match self.verified(webhook, claim, received_at).await? {
             Ok(delivery) => delivery,
-            Err((incoming, unverified)) => {
-                self.refusals.by_body(incoming, received_at, unverified);
-                return Err(Refused::Unverified(unverified));
+            Err((webhook, refusal)) => {
+                self.refusals.by_body(webhook, received_at, refusal);
+                return Err(IngestError::Signature(refusal));
             }
         };
         match self.log_writer.submit_in(Operation::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
-            Ok(_) => Err(Refused::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
-            Err(error) => Err(Refused::Store(error)),
+            Ok(_) => Err(IngestError::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
+            Err(error) => Err(IngestError::Store(error)),
         }
     }
 
-    async fn verified(&self, incoming: Incoming, claim: Claim, received_at: Timestamp) -> Result<Checked, Refused> {
-        if incoming.body.len() <= LARGE {
-            return Ok(check(&self.checker, &self.naming, incoming, &claim, received_at));
+    async fn verified(
+        &self,
+        webhook: WebhookRequest,
+        claim: ClaimedSignature,
+        received_at: Timestamp,
+    ) -> Result<Verified, IngestError> {
+        if webhook.body.len() <= LARGE {
+            return Ok(verify_and_read(&self.verifier, &self.naming, webhook, &claim, received_at));
         }
-        let (checker, naming) = (Arc::clone(&self.checker), Arc::clone(&self.naming));
+        let (verifier, naming) = (Arc::clone(&self.verifier), Arc::clone(&self.naming));
         let _turn = self.large.acquire().await;
-        let checked = spawn_blocking(move || check(&checker, &naming, incoming, &claim, received_at)).await;
-        checked.map_err(|_| Refused::Store(StoreError::Internal("reading a webhook panicked")))
+        let checked = spawn_blocking(move || verify_and_read(&verifier, &naming, webhook, &claim, received_at)).await;
+        checked.map_err(|_| IngestError::Store(StoreError::Internal("reading a webhook panicked")))
     }
 }
 
 /// A delivery, or what did not verify.
-type Checked = Result<Delivery, (Incoming, Unverified)>;
+type Verified = Result<Delivery, (WebhookRequest, SignatureRefusal)>;
 
-fn check(checker: &Checker, naming: &Naming, incoming: Incoming, claim: &Claim, received_at: Timestamp) -> Checked {
-    match checker.check(claim, &incoming.body, received_at) {
-        Ok(signed_at) => Ok(read(incoming, received_at, signed_at, naming)),
-        Err(unverified) => Err((incoming, unverified)),
+fn verify_and_read(
+    verifier: &SignatureVerifier,
+    naming: &Naming,
+    webhook: WebhookRequest,
+    claim: &ClaimedSignature,
+    received_at: Timestamp,
+) -> Verified {
+    match verifier.verify(claim, &webhook.body, received_at) {
+        Ok(signed_at) => Ok(read_delivery(webhook, received_at, signed_at, naming)),
+        Err(refusal) => Err((webhook, refusal)),
     }
 }
 
 /// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
 #[must_use]
-pub fn read(incoming: Incoming, received_at: Timestamp, signed_at: Option<i64>, naming: &Naming) -> Delivery {
-    let (kind, change) = match said(&incoming) {
-        Ok(text) => match incoming.route {
+pub fn read_delivery(
+    webhook: WebhookRequest,
+    received_at: Timestamp,
+    signed_at: Option<i64>,
+    naming: &Naming,
+) -> Delivery {
+    let (kind, change) = match json_text(&webhook) {
+        Ok(text) => match webhook.route {
             Route::Transcription => elevenlabs::turn(&text),
             Route::PostCall => elevenlabs::post_call(&text, naming),
         },
         Err(rejected) => (None, *rejected),
     };
-    let body_hash = Sha256::digest(&incoming.body).into();
-    let dedup_key = dedup_key(&incoming, &change, received_at, signed_at);
+    let body_hash = Sha256::digest(&webhook.body).into();
+    let dedup_key = dedup_key(&webhook, &change, received_at, signed_at);
     Delivery {
         delivery_id: new_id(received_at),
-        route: incoming.route,
+        route: webhook.route,
         kind,
         received_at,
-        headers: headers::kept(&incoming.headers),
+        headers: headers::kept(&webhook.headers),
         body_hash,
-        idempotency_key: idempotency_key(&incoming, &change),
+        idempotency_key: idempotency_key(&webhook, &change),
         dedup_key,
         change,
-        remote_addr: incoming.remote_addr,
-        body: incoming.body,
+        remote_addr: webhook.remote_addr,
+        body: webhook.body,
     }
 }
 
 /// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other dedup_key, never in its place: it is
 /// not signed, so it cannot make two of one.
-fn idempotency_key(incoming: &Incoming, change: &Change) -> Option<DedupHash> {
-    let own = incoming.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
+fn idempotency_key(webhook: &WebhookRequest, change: &Change) -> Option<DedupHash> {
+    let own = webhook.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
     let is_kept = !matches!(change, Change::Rejected { .. });
-    is_kept.then(|| dedup_hash(&[b"idempotency", incoming.route.as_str().as_bytes(), own.as_bytes()]))
+    is_kept.then(|| dedup_hash(&[b"idempotency", webhook.route.as_str().as_bytes(), own.as_bytes()]))
 }
 
 /// The body as JSON that a strict parser takes, where it is any.
-fn said(incoming: &Incoming) -> Result<Cow<'_, str>, Box<Change>> {
+fn json_text(webhook: &WebhookRequest) -> Result<Cow<'_, str>, Box<Change>> {
     let is_plain = |encoding: &str| encoding.trim().is_empty() || encoding.trim().eq_ignore_ascii_case("identity");
-    let mut encodings = incoming.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Encoding"));
+    let mut encodings = webhook.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Encoding"));
     if encodings.any(|(_, encoding)| !encoding.split(',').all(is_plain)) {
         return Err(Box::new(Change::Rejected {
             status: 415,
@@ -196,7 +212,7 @@ fn said(incoming: &Incoming) -> Result<Cow<'_, str>, Box<Change>> {
             details: Some("webhooks are taken as they were signed: send the JSON itself, not compressed".into()),
         }));
     }
-    let text = std::str::from_utf8(&incoming.body).map_err(|error| {
+    let text = std::str::from_utf8(&webhook.body).map_err(|error| {
         Box::new(Change::Rejected {
             status: 400,
             message: "the body is not JSON".into(),
@@ -209,8 +225,8 @@ fn said(incoming: &Incoming) -> Result<Cow<'_, str>, Box<Change>> {
     })
 }
 
-fn dedup_key(incoming: &Incoming, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> DedupKey {
-    let (route, body) = (incoming.route.as_str().as_bytes(), incoming.body.as_slice());
+fn dedup_key(webhook: &WebhookRequest, change: &Change, received_at: Timestamp, signed_at: Option<i64>) -> DedupKey {
+    let (route, body) = (webhook.route.as_str().as_bytes(), webhook.body.as_slice());
     match change {
         Change::Rejected { .. } => return DedupKey::None,
         Change::Turn(turn)
@@ -221,7 +237,7 @@ fn dedup_key(incoming: &Incoming, change: &Change, received_at: Timestamp, signe
         }
         _ => {}
     }
-    match (incoming.route, signed_at) {
+    match (webhook.route, signed_at) {
         (Route::PostCall, _) => DedupKey::Content(dedup_hash(&[b"content", route, body])),
         // Equal bytes signed at the same time have an equal signature.
         (Route::Transcription, Some(secs)) => DedupKey::Content(dedup_hash_at(secs, &[b"signed", route, body])),

@@ -40,20 +40,20 @@ use cluster::{Broker, Bus, Cluster, Counted};
 use http::AppState;
 use http::cors::{AllowedOrigins, Cors};
 use ingest::Ingest;
-use ingest::naming::{Links, Naming};
-use ingest::signature::Checker;
+use ingest::naming::{CallLinks, Naming};
+use ingest::signature::SignatureVerifier;
 use live::Hub;
 use readiness::Readiness;
 use settings::Settings;
-use shutdown::Drain;
+use shutdown::DrainPolicy;
 use store::{LogWriter, Store};
 use transport::connections::{ConnectionLimits, ConnectionRegistry};
 
 /// For each of the last writes of a server that ends.
-const FAREWELL: Duration = Duration::from_secs(2);
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For requests that are still under way when Rocket has ended: as long as it gives them itself.
-const LAST_REQUESTS: Duration = Duration::from_secs(3);
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A server that is wired and not yet listening.
 pub struct Server {
@@ -70,7 +70,7 @@ pub struct Server {
     /// The link to the other servers: it ends last, since the last commits are announced too.
     link: Option<(Bus, JoinHandle<()>)>,
     address: SocketAddr,
-    drain: Drain,
+    drain: DrainPolicy,
     /// Closes idle connections once the server listens; ended with the server.
     reaper: Arc<parking_lot::Mutex<Option<transport::reaper::Reaper>>>,
 }
@@ -88,7 +88,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (words, said) = mpsc::channel(cluster::bus::WORDS);
     let mut background = Vec::new();
     let mut link = None;
-    let broker = match joined(settings, &store, &node, &hub, words).await? {
+    let broker = match join_cluster(settings, &store, &node, &hub, words).await? {
         Some((bus, task)) => {
             link = Some((bus.clone(), task));
             Broker::Joined(hub.clone(), bus)
@@ -99,10 +99,11 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let on_commit = Box::new(move |notifications| announcer.announce(notifications));
     let (log_writer, writer) = LogWriter::start(store.clone(), settings.unknown_calls, on_commit);
     let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
-    let checker = Checker::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
-    let links = Links::new(&settings.jwt_secrets);
+    let verifier =
+        SignatureVerifier::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
+    let links = CallLinks::new(&settings.jwt_secrets);
     let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
-    let ingest = Arc::new(Ingest::new(checker, naming, log_writer.clone()));
+    let ingest = Arc::new(Ingest::new(verifier, naming, log_writer.clone()));
     let counted = Counted { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), broker.bus().cloned())));
     background.push(spawn(cluster.clone().converse(said, counted.clone())));
@@ -116,15 +117,15 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             settings.retention_days,
         )));
     }
-    if settings.deliveries_kept.is_bounded() {
+    if settings.delivery_retention.is_bounded() {
         background.push(spawn(retention::strip_deliveries(
             store.clone(),
             log_writer.clone(),
-            settings.deliveries_kept,
+            settings.delivery_retention,
         )));
     }
     let origins = AllowedOrigins::new(settings.allowed_origins.clone(), settings.public_url.as_ref());
-    let connections = ConnectionRegistry::new(limits(settings));
+    let connections = ConnectionRegistry::new(connection_limits(settings));
     let budget = transport::bodies::BodyBudget::new(settings.max_post_call_mib << 20);
     let app = AppState {
         connections: connections.clone(),
@@ -149,7 +150,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let reaper = Arc::new(parking_lot::Mutex::new(None));
     let (idle_timeouts, reaping) = (settings.idle_timeouts, Arc::clone(&reaper));
     let unread = settings.timing.write_deadline;
-    let rocket = http::mount(rocket::custom(config(settings)))
+    let rocket = http::mount(rocket::custom(rocket_config(settings)))
         .manage(app)
         // Empty: `http::protect` sets what it would, where that means something.
         .attach(Shield::new())
@@ -183,7 +184,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
 
 /// How many live connections there may be. Where nothing is set, what the descriptors leave beside those in use now and the
 /// reserve.
-fn limits(settings: &Settings) -> ConnectionLimits {
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
     let left = transport::descriptors::limit().map_or(u64::MAX, |limit| {
         limit
             .saturating_sub(transport::connections::descriptor_reserve(limit))
@@ -198,7 +199,7 @@ fn limits(settings: &Settings) -> ConnectionLimits {
 }
 
 /// The link to the other servers on the same database, where one is set.
-async fn joined(
+async fn join_cluster(
     settings: &Settings,
     store: &Store,
     node: &str,
@@ -224,7 +225,7 @@ impl Server {
     /// The address could not be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
         let Self { rocket, hub, store, log_writer, cluster, writer, background, link, address, drain, reaper } = self;
-        let rocket = rocket.ignite().await.map_err(|error| error_text(address, &error))?;
+        let rocket = rocket.ignite().await.map_err(|error| launch_error(address, &error))?;
         let shutdown = rocket.shutdown();
         spawn(async move {
             stop.await;
@@ -233,8 +234,8 @@ impl Server {
         });
         if let Err(error) = rocket.launch().await {
             match error.kind() {
-                ErrorKind::Shutdown(rocket, _) => last_requests(rocket).await,
-                _ => return Err(error_text(address, &error)),
+                ErrorKind::Shutdown(rocket, _) => wait_for_requests(rocket).await,
+                _ => return Err(launch_error(address, &error)),
             }
         }
         drop(reaper.lock().take());
@@ -247,13 +248,13 @@ impl Server {
         }
         if matches!(store, Store::Postgres { .. }) {
             // Else the others take a while to see that it is gone.
-            let _ = timeout(FAREWELL, cluster.leave(&log_writer)).await;
+            let _ = timeout(STEP_TIMEOUT, cluster.leave(&log_writer)).await;
         }
         // The last handles of the write path go with these; then the queue runs empty.
         drop(log_writer);
-        let _ = timeout(FAREWELL, writer).await;
+        let _ = timeout(STEP_TIMEOUT, writer).await;
         if let Some((bus, task)) = link {
-            let _ = timeout(FAREWELL, bus.flush()).await;
+            let _ = timeout(STEP_TIMEOUT, bus.flush()).await;
             task.abort();
         }
         store.close().await;
@@ -264,8 +265,8 @@ impl Server {
 /// Waits for requests that still run after Rocket ended.
 ///
 /// It waits for them itself, but not where its listener hears of the shutdown before its own loop does.
-async fn last_requests(rocket: &Arc<Rocket<Orbit>>) {
-    let deadline = Instant::now() + LAST_REQUESTS;
+async fn wait_for_requests(rocket: &Arc<Rocket<Orbit>>) {
+    let deadline = Instant::now() + REQUESTS_TIMEOUT;
     while Arc::strong_count(rocket) > 1 {
         if Instant::now() > deadline {
             warn!("requests were still under way and are cut");
@@ -275,7 +276,7 @@ async fn last_requests(rocket: &Arc<Rocket<Orbit>>) {
     }
 }
 
-fn error_text(address: SocketAddr, error: &rocket::Error) -> String {
+fn launch_error(address: SocketAddr, error: &rocket::Error) -> String {
     let text = match error.kind() {
         ErrorKind::Bind(error) => format!("cannot listen on {address}: {error}"),
         ErrorKind::Io(error) => format!("cannot serve: {error}"),
@@ -285,7 +286,7 @@ fn error_text(address: SocketAddr, error: &rocket::Error) -> String {
 }
 
 /// Rocket's own configuration comes from our settings alone, never from its files or environment.
-fn config(settings: &Settings) -> Config {
+fn rocket_config(settings: &Settings) -> Config {
     Config {
         address: settings.address,
         port: settings.port,

@@ -20,11 +20,11 @@ use crate::live::probe::{CALL, Probe};
 use crate::store::{LogWriter, Store, StoreError};
 
 /// For each check to come through.
-const DEADLINE: Duration = Duration::from_secs(3);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// For a probe to begin to follow.
-const FOLLOW_DEADLINE: Duration = Duration::from_secs(1);
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
 /// A probe's result holds for so long, so that nobody can have the disk written to by asking.
-const FRESH: Duration = Duration::from_millis(500);
+const RESULT_TTL: Duration = Duration::from_millis(500);
 
 /// Finds out.
 #[derive(Debug, Clone)]
@@ -34,22 +34,22 @@ pub struct Readiness {
     log_writer: LogWriter,
     hub: Hub,
     /// The newest probe; at most one is under way.
-    newest: Arc<Mutex<Option<Started>>>,
+    newest: Arc<Mutex<Option<RunningProbe>>>,
 }
 
 /// A probe: since when, and how far it came.
-type Started = (Instant, watch::Receiver<Progress>);
+type RunningProbe = (Instant, watch::Receiver<ProbeProgress>);
 
 /// How far a probe came.
 #[derive(Debug, Clone, Copy, Default)]
-struct Progress {
+struct ProbeProgress {
     appended: Option<Result<(), &'static str>>,
     delivered: Option<Result<(), &'static str>>,
 }
 
 /// What was found out.
 #[derive(Debug)]
-pub struct Report {
+pub struct ReadinessReport {
     /// Whether requests should come here.
     pub is_ready: bool,
     /// Each check: `ok`, or what is wrong.
@@ -64,14 +64,14 @@ impl Readiness {
     }
 
     /// Checks everything, within a few seconds whatever is stuck.
-    pub async fn check(&self) -> Report {
+    pub async fn check(&self) -> ReadinessReport {
         let read = async {
-            match timeout(DEADLINE, self.store.ping()).await {
-                Ok(result) => result.map_err(|error| trouble(&error)),
+            match timeout(CHECK_TIMEOUT, self.store.ping()).await {
+                Ok(result) => result.map_err(|error| failure(&error)),
                 Err(_) => Err("no answer in time"),
             }
         };
-        let (read, progress) = join!(read, self.probed());
+        let (read, progress) = join!(read, self.probe());
         let late = Err("no answer in time");
         let appended = progress.appended.unwrap_or(late);
         // What was not written cannot arrive, and says nothing about the way.
@@ -92,40 +92,40 @@ impl Readiness {
             // No reason to stay away: the sweep delivers without it.
             checks["redis"] = if is_linked { "ok" } else { "down; the sweep delivers" }.into();
         }
-        Report { is_ready, checks }
+        ReadinessReport { is_ready, checks }
     }
 
-    async fn probed(&self) -> Progress {
+    async fn probe(&self) -> ProbeProgress {
         let mut progress = {
             let mut newest = self.newest.lock();
             match &*newest {
-                Some((began, progress)) if is_running(progress) || began.elapsed() < FRESH => progress.clone(),
+                Some((began, progress)) if is_running(progress) || began.elapsed() < RESULT_TTL => progress.clone(),
                 _ => newest.insert((Instant::now(), self.start())).1.clone(),
             }
         };
         // In time or not: what is known by then counts.
-        let _ = timeout(DEADLINE, progress.wait_for(|progress| progress.delivered.is_some())).await;
+        let _ = timeout(CHECK_TIMEOUT, progress.wait_for(|progress| progress.delivered.is_some())).await;
         *progress.borrow()
     }
 
     /// Starts a probe in a task of its own: should it get stuck, whoever asks does not.
-    fn start(&self) -> watch::Receiver<Progress> {
-        let (report, progress) = watch::channel(Progress::default());
+    fn start(&self) -> watch::Receiver<ProbeProgress> {
+        let (report, progress) = watch::channel(ProbeProgress::default());
         let Self { cluster, log_writer, hub, .. } = self.clone();
         spawn(async move {
             let text = Uuid::new_v4().to_string();
             // Not on a thread that serves others: where a lock is never given back, this waits for ever.
             let follow = spawn_blocking(move || Probe::new(&hub));
-            let probe = timeout(FOLLOW_DEADLINE, follow).await.ok().and_then(Result::ok);
+            let probe = timeout(FOLLOW_TIMEOUT, follow).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
             let followed = probe.is_some().then_some((CALL, frame));
-            let appended = cluster.sign(&log_writer, followed).await.map_err(|error| trouble(&error));
+            let appended = cluster.sign(&log_writer, followed).await.map_err(|error| failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
                 (_, None) => Err("stuck"),
                 (Err(_), _) => Err("not tried"),
                 (Ok(()), Some(mut probe)) => {
-                    let heard = timeout(DEADLINE, probe.hears(&text)).await;
+                    let heard = timeout(CHECK_TIMEOUT, probe.hears(&text)).await;
                     spawn_blocking(move || drop(probe));
                     match heard {
                         Ok(heard) => heard.map_err(|_| "broken"),
@@ -140,11 +140,11 @@ impl Readiness {
 }
 
 /// Whether the probe's task has neither reported nor ended.
-fn is_running(progress: &watch::Receiver<Progress>) -> bool {
+fn is_running(progress: &watch::Receiver<ProbeProgress>) -> bool {
     progress.borrow().delivered.is_none() && progress.has_changed().is_ok()
 }
 
-fn trouble(error: &StoreError) -> &'static str {
+fn failure(error: &StoreError) -> &'static str {
     error.outage_reason().unwrap_or("failed")
 }
 

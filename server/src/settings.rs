@@ -11,12 +11,12 @@ use std::path::PathBuf;
 
 use url::Url;
 
-pub use load::{Flags, Origin, SettingsError, Shown};
+pub use load::{EffectiveSetting, Flags, Origin, SettingsError};
 
 use crate::live::session::Timing;
 use crate::log::UnknownCalls;
 use crate::retention::DeliveryRetention;
-use crate::shutdown::Drain;
+use crate::shutdown::DrainPolicy;
 use crate::transport::reaper::IdleTimeouts;
 
 /// A text that no log, error or `Debug` shows.
@@ -96,7 +96,7 @@ pub struct Settings {
     /// Days that ended calls are kept; 0 keeps them.
     pub retention_days: u32,
     /// How long, and how much of it, what came in is kept.
-    pub deliveries_kept: DeliveryRetention,
+    pub delivery_retention: DeliveryRetention,
     /// What to log: `tracing`'s filter.
     pub log: String,
     /// `text` or `json`.
@@ -106,15 +106,15 @@ pub struct Settings {
     /// How long a connection may stay without a request.
     pub idle_timeouts: IdleTimeouts,
     /// How clients are sent elsewhere before the server ends.
-    pub drain: Drain,
+    pub drain: DrainPolicy,
     /// Where secrets that the server made up are kept; `None` where both were given.
-    pub made_up: Option<PathBuf>,
+    pub generated_secrets: Option<PathBuf>,
     /// The settings file that was read.
     pub config_file: Option<PathBuf>,
     /// A sentence on each environment variable that looks like a setting and is none.
     pub unknown_variables: Vec<String>,
     /// Each setting with its value, secrets hidden, and where it came from.
-    pub shown: Vec<Shown>,
+    pub effective: Vec<EffectiveSetting>,
 }
 
 impl Settings {
@@ -127,7 +127,10 @@ impl Settings {
     /// Where a setting came from.
     #[must_use]
     pub fn origin(&self, key: &str) -> Origin {
-        self.shown.iter().find(|shown| shown.key == key).map_or(Origin::Default, |shown| shown.origin.clone())
+        self.effective
+            .iter()
+            .find(|setting| setting.key == key)
+            .map_or(Origin::Default, |setting| setting.origin.clone())
     }
 
     /// Tells that a setting is wrong in a way that only using it could show.
@@ -151,7 +154,7 @@ impl Settings {
                 "`off` is only allowed on a loopback address",
             ));
         }
-        if self.made_up.is_some() {
+        if self.generated_secrets.is_some() {
             return Err(SettingsError::new(
                 "address",
                 self.origin("address"),

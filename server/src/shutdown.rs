@@ -14,7 +14,7 @@ use crate::live::Hub;
 
 /// How clients are sent elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Drain {
+pub struct DrainPolicy {
     /// How many are told to leave in a second.
     pub rate: f64,
     /// When whoever is still there is closed; those whose turn would come later are told so, and wait for it elsewhere.
@@ -22,9 +22,9 @@ pub struct Drain {
 }
 
 /// For the last close frames to be answered.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For requests under way and queued writes, after the clients are gone; whatever still hangs then is cut.
-const REST: Duration = Duration::from_secs(6);
+const REST_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// SIGTERM, SIGINT and SIGHUP, caught from now on.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Signals {
     }
 
     /// Waits for one, and says which.
-    pub async fn caught(&mut self) -> &'static str {
+    pub async fn wait(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(signal) => signal.recv().await,
@@ -71,11 +71,11 @@ fn is_ignored(kind: SignalKind) -> bool {
 }
 
 /// Tells every client when to go, and waits until all are gone or their time is up.
-pub async fn drain(hub: &Hub, drain: Drain) {
+pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     let began = Instant::now();
     let before = hub.sizes().0;
     hub.drain(drain);
-    while hub.sizes().0 > 0 && began.elapsed() < drain.deadline + CLOSING {
+    while hub.sizes().0 > 0 && began.elapsed() < drain.deadline + CLOSE_TIMEOUT {
         sleep(Duration::from_millis(20)).await;
     }
     let left = hub.sizes().0;
@@ -86,9 +86,9 @@ pub async fn drain(hub: &Hub, drain: Drain) {
 }
 
 /// Ends the process, should it not have ended by itself by then.
-pub fn end_at_last(drain: Drain) {
+pub fn exit_after(drain: DrainPolicy) {
     tokio::spawn(async move {
-        sleep(drain.deadline + CLOSING + REST).await;
+        sleep(drain.deadline + CLOSE_TIMEOUT + REST_TIMEOUT).await;
         warn!("ending with work left over");
         crate::telemetry::writer::flush();
         std::process::exit(0);

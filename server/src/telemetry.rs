@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 pub fn start(filter: &str, format: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let logs =
-        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| writer::Lines);
+        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| writer::LineWriter);
     writer::use_json(format == "json");
     let started = match format {
         "json" => logs.json().flatten_event(true).try_init(),
@@ -33,6 +33,6 @@ pub fn start(filter: &str, format: &str) -> Result<(), String> {
 }
 
 /// Says something on stderr outside the log, such as why the process ends, without ever waiting for its reader.
-pub fn say(text: &str) {
+pub fn print_line(text: &str) {
     writer::write(line::bounded(text.as_bytes(), false));
 }

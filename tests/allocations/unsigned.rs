@@ -12,7 +12,7 @@ use std::net::TcpStream;
 
 use callscope_common::Timestamp;
 use callscope_common::signature::HEADER;
-use callscope_server::ingest::signature::Checker;
+use callscope_server::ingest::signature::SignatureVerifier;
 use callscope_server::settings::{Secret, WebhookAuth};
 use callscope_tests::server::{forged, now};
 use callscope_tests::{Database, Engine, Server};
@@ -104,8 +104,11 @@ fn one_request_of_a_stranger_takes_little_memory() {
     let address = callscope_tests::socket::host(&server.embedded.url).to_owned();
     // Everything that is made once is made now.
     post(&address, b"{}");
-    let checker =
-        Checker::new(WebhookAuth::Required, vec![Secret::new("one".into()), Secret::new("other".into())], 1800);
+    let verifier = SignatureVerifier::new(
+        WebhookAuth::Required,
+        vec![Secret::new("one".into()), Secret::new("other".into())],
+        1800,
+    );
     let headers = [(HEADER.to_owned(), forged())];
     let received_at = Timestamp::from_unix_secs(now()).unwrap();
     for length in [EXPLAINED, LONGEST] {
@@ -113,7 +116,7 @@ fn one_request_of_a_stranger_takes_little_memory() {
             // The server may explain it meanwhile, on a thread of its own; here it is explained in any case.
             let taken = allocated(|| {
                 post(&address, &body);
-                let cause = checker.explain(&headers, &body, received_at);
+                let cause = verifier.explain(&headers, &body, received_at);
                 assert_eq!(cause.as_deref(), (body.len() <= EXPLAINED).then_some("unexplained"), "{name}");
             });
             println!("{taken:>9} bytes taken by {} of {name}", body.len());

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
 use callscope_server::auth::Role;
-use callscope_server::ingest::naming::{Links, Naming};
-use callscope_server::ingest::{Incoming, read};
+use callscope_server::ingest::naming::{CallLinks, Naming};
+use callscope_server::ingest::{WebhookRequest, read_delivery};
 use callscope_server::log::{Operation, Route, UnknownCalls};
 use callscope_server::store::LogWriter;
 use callscope_tests::server::{forged, mint, now, on_each_engine};
@@ -233,8 +233,8 @@ async fn only_unlimited_admins_see_deliveries() {
 /// Puts a webhook into the log as if it had come at that time.
 async fn received(log_writer: &LogWriter, route: Route, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let incoming = Incoming { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
-    let mut delivery = read(incoming, at, Some(at.as_unix_secs()), &Naming::by_links(Links::new(&[])));
+    let webhook = WebhookRequest { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
+    let mut delivery = read_delivery(webhook, at, Some(at.as_unix_secs()), &Naming::by_links(CallLinks::new(&[])));
     // A process never goes back with its ids; this one is of another process, long ago.
     let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
     delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));

@@ -9,18 +9,18 @@ mod bodies;
 mod headers;
 mod keys;
 mod search;
-mod words;
+mod wording;
 
 pub use crate::json_style::{Separators, Style, Writing};
 
 use super::{HEADER, SignatureHeader};
 use bodies::Bodies;
 pub use bodies::BodyChange;
-use headers::Found;
+use headers::FoundSignature;
 pub use headers::Scheme;
 pub use keys::KeyChange;
-use search::{Attempt, Search};
-pub use words::{ExplainedCause, Explanation};
+use search::{Match, Search};
+pub use wording::{ExplainedCause, Explanation};
 
 /// A request to be explained.
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ pub enum Message {
 pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let found = headers::find(request.headers);
     if accepted(request) {
-        return Diagnosis::Accepted { remarks: found.first().map(Found::remarks).unwrap_or_default() };
+        return Diagnosis::Accepted { remarks: found.first().map(FoundSignature::remarks).unwrap_or_default() };
     }
     if found.is_empty() {
         return Diagnosis::Explained { causes: vec![missing(request.headers)] };
@@ -213,7 +213,7 @@ fn accepted(request: &Request<'_>) -> bool {
 }
 
 /// The causes that an attempt that fits shows.
-fn causes(attempt: &Attempt<'_>, request: &Request<'_>) -> Vec<Cause> {
+fn causes(attempt: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
     let found = attempt.found;
     let mut causes = found.causes();
     if attempt.message == Message::MillisDotBody {
@@ -234,7 +234,7 @@ fn causes(attempt: &Attempt<'_>, request: &Request<'_>) -> Vec<Cause> {
     causes
 }
 
-impl Found<'_> {
+impl FoundSignature<'_> {
     fn time_causes(&self, received_at: i64, tolerance_secs: i64) -> Vec<Cause> {
         let Some(timestamp) = self.timestamp else { return Vec::new() };
         let mut causes = Vec::new();

@@ -1,6 +1,6 @@
 //! Identifiers, instants, requests.
 
-use callscope_common::protocol::{ClientMessage, ErrorCode, From, ServerMessage};
+use callscope_common::protocol::{ClientMessage, ErrorCode, ServerMessage, SubscribeFrom};
 use callscope_common::{Identifier, Timestamp};
 use proptest::prelude::*;
 
@@ -54,9 +54,9 @@ proptest! {
             (Err(error), Some(..0), _) => prop_assert_eq!(error.code, ErrorCode::InvalidMessageFormat),
             (Ok(ClientMessage::Subscribe(request)), after, history) => {
                 let from = match (after, history) {
-                    (Some(after), _) => From::After(after),
-                    (None, Some(false)) => From::Live,
-                    (None, _) => From::Start,
+                    (Some(after), _) => SubscribeFrom::After(after),
+                    (None, Some(false)) => SubscribeFrom::Live,
+                    (None, _) => SubscribeFrom::Start,
                 };
                 prop_assert_eq!((request.identifier.as_str(), request.from, request.wait), (id.as_str(), from, wait));
             }

@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 use callscope_common::api::{CallView, TranscriptView, TurnView};
 use callscope_common::elevenlabs::{self, ProviderTurn};
-use callscope_common::protocol::{From, ServerMessage};
+use callscope_common::protocol::{ServerMessage, SubscribeFrom};
 use callscope_common::transcript::Transcript;
 use callscope_common::{CallId, Seq, Timestamp, export};
 use rocket::http::uri::Origin;
@@ -171,10 +171,10 @@ async fn events(
 }
 
 /// `after` of a query: a cursor, or a seq.
-fn parse_after(after: Option<&str>) -> Result<From, ApiError> {
+fn parse_after(after: Option<&str>) -> Result<SubscribeFrom, ApiError> {
     match after {
-        Some(text) if text.contains('.') => Ok(From::Behind(text.to_owned())),
-        after => Ok(From::After(number("after", after, 0, i64::MAX)?.unwrap_or(0))),
+        Some(text) if text.contains('.') => Ok(SubscribeFrom::Behind(text.to_owned())),
+        after => Ok(SubscribeFrom::After(number("after", after, 0, i64::MAX)?.unwrap_or(0))),
     }
 }
 

@@ -40,7 +40,7 @@ impl Fairing for RequestLog {
         }
         // Paths hold identifiers that strangers chose: Debug escapes them. Queries may hold tokens: left out.
         let ((method, path), micros) = (rules::original_target(request), began.at.elapsed().as_micros());
-        let path = line::path(path);
+        let path = line::shorten_path(path);
         if status >= 400
             && !refusals::may_log(|| format!("{status} {method} {:?}", path.chars().take(64).collect::<String>()))
         {

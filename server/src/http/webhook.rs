@@ -13,8 +13,8 @@ use rocket::{State, post};
 
 use super::AppState;
 use crate::http::error::ApiError;
-use crate::ingest::signature::Unverified;
-use crate::ingest::{Incoming, Refused};
+use crate::ingest::signature::SignatureRefusal;
+use crate::ingest::{IngestError, WebhookRequest};
 use crate::log::{Answer, Route};
 
 /// Longest body of a turn, in bytes.
@@ -68,25 +68,25 @@ async fn receive(
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     let WebhookHead { headers, remote_addr, length } = head;
-    let mut incoming = Incoming { route, remote_addr, headers, body: Vec::new() };
-    let claim = match app.ingest.admit(&incoming) {
+    let mut webhook = WebhookRequest { route, remote_addr, headers, body: Vec::new() };
+    let claim = match app.ingest.admit(&webhook) {
         Ok(claim) => claim,
-        Err(unverified) => {
+        Err(refusal) => {
             body::discard(data).await;
-            return Err(signature_error(unverified));
+            return Err(signature_error(refusal));
         }
     };
     let (body, room) = body::read(data, limit, length, &app.budget).await?;
-    incoming.body = body;
-    app.ingest.accept(incoming, claim, room).await.map_err(|refused| match refused {
-        Refused::Unverified(unverified) => signature_error(unverified),
-        Refused::Store(error) => error.into(),
+    webhook.body = body;
+    app.ingest.accept(webhook, claim, room).await.map_err(|refused| match refused {
+        IngestError::Signature(refusal) => signature_error(refusal),
+        IngestError::Store(error) => error.into(),
     })
 }
 
 /// Says which way the signature is wrong, never why.
-fn signature_error(unverified: Unverified) -> ApiError {
-    ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", unverified.reason())
+fn signature_error(refusal: SignatureRefusal) -> ApiError {
+    ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", refusal.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")
 }
 

@@ -18,18 +18,18 @@ const MAX_MESSAGE: usize = 65_536;
 const MAX_KIND: usize = 64;
 
 /// What was wrong, and where.
-struct Wrong {
+struct PayloadError {
     status: u16,
     message: String,
     details: Option<String>,
 }
 
-fn wrong<T>(message: &str, details: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong { status: 400, message: message.into(), details: Some(details.into()) })
+fn invalid<T>(message: &str, details: impl Into<String>) -> Result<T, PayloadError> {
+    Err(PayloadError { status: 400, message: message.into(), details: Some(details.into()) })
 }
 
-impl From<Wrong> for Change {
-    fn from(Wrong { status, message, details }: Wrong) -> Self {
+impl From<PayloadError> for Change {
+    fn from(PayloadError { status, message, details }: PayloadError) -> Self {
         Self::Rejected { status, message, details }
     }
 }
@@ -39,7 +39,7 @@ impl From<Wrong> for Change {
 pub fn turn(body: &str) -> (Option<String>, Change) {
     match read_turn(body) {
         Ok(turn) => (Some(if turn.is_final { "turn" } else { "partial" }.into()), Change::Turn(turn)),
-        Err(wrong) => (Some("turn".into()), wrong.into()),
+        Err(error) => (Some("turn".into()), error.into()),
     }
 }
 
@@ -48,15 +48,15 @@ pub fn turn(body: &str) -> (Option<String>, Change) {
 pub fn post_call(body: &str, naming: &Naming) -> (Option<String>, Change) {
     let envelope = match object(body) {
         Ok(envelope) => envelope,
-        Err(wrong) => return (None, wrong.into()),
+        Err(error) => return (None, error.into()),
     };
     let Some(kind) = envelope.string("type") else {
-        let wrong = Wrong {
+        let error = PayloadError {
             status: 400,
             message: "`type` is missing or no text".into(),
             details: Some("the envelope is {\"type\", \"event_timestamp\", \"data\"}".into()),
         };
-        return (None, wrong.into());
+        return (None, error.into());
     };
     let change = match kind.as_str() {
         "post_call_transcription" => read_result(&envelope, naming),
@@ -68,14 +68,14 @@ pub fn post_call(body: &str, naming: &Naming) -> (Option<String>, Change) {
     (Some(shown), change.unwrap_or_else(Change::from))
 }
 
-fn object(body: &str) -> Result<Object<'_>, Wrong> {
+fn object(body: &str) -> Result<Object<'_>, PayloadError> {
     Object::parse(body).or_else(|error| match serde_json::from_str::<&RawValue>(body) {
-        Ok(_) => wrong("the body is no JSON object", "expected {…}"),
-        Err(_) => wrong("the body is not JSON", error.to_string()),
+        Ok(_) => invalid("the body is no JSON object", "expected {…}"),
+        Err(_) => invalid("the body is not JSON", error.to_string()),
     })
 }
 
-fn read_turn(body: &str) -> Result<Turn, Wrong> {
+fn read_turn(body: &str) -> Result<Turn, PayloadError> {
     let fields = object(body)?;
     let names = Names {
         call_sid: name(&fields, "call_sid")?,
@@ -83,49 +83,49 @@ fn read_turn(body: &str) -> Result<Turn, Wrong> {
         ..Names::default()
     };
     if names == Names::default() {
-        return wrong(
+        return invalid(
             "neither `call_sid` nor `conversation_id` is there",
             "a turn names its call by one of them, or both",
         );
     }
     let Some(speaker) = fields.string("speaker") else {
-        return wrong("`speaker` is missing or no text", "one of agent, user, tool");
+        return invalid("`speaker` is missing or no text", "one of agent, user, tool");
     };
     let Ok(speaker) = speaker.parse::<Speaker>() else {
-        return wrong("`speaker` is unknown", "one of agent, user, tool");
+        return invalid("`speaker` is unknown", "one of agent, user, tool");
     };
     let Some(text) = fields.string("message").filter(|text| !text.is_empty()) else {
-        return wrong("`message` is missing, empty or no text", "1 to 65536 bytes of text");
+        return invalid("`message` is missing, empty or no text", "1 to 65536 bytes of text");
     };
     if text.len() > MAX_MESSAGE {
         let details = Some(format!("it has {} bytes; at most {MAX_MESSAGE} are taken", text.len()));
-        return Err(Wrong { status: 413, message: "`message` is too long".into(), details });
+        return Err(PayloadError { status: 413, message: "`message` is too long".into(), details });
     }
     let turn_id = match fields.get("turn_id") {
         // An empty one is what a template leaves where there is none.
         Some(_) if fields.array("turn_id").is_empty() && fields.object("turn_id").is_none() => {
             fields.text("turn_id").filter(|id| !id.trim().is_empty())
         }
-        Some(_) => return wrong("`turn_id` is no text", "any text that names the turn within its call"),
+        Some(_) => return invalid("`turn_id` is no text", "any text that names the turn within its call"),
         None => None,
     };
     let is_final = match fields.get("is_final").map(RawValue::get) {
         None | Some("true") => true,
         Some("false") => false,
-        Some(_) => return wrong("`is_final` is neither true nor false", "true where it is missing"),
+        Some(_) => return invalid("`is_final` is neither true nor false", "true where it is missing"),
     };
     Ok(Turn { names, speaker, text, at: timestamp(&fields)?, turn_id, is_final })
 }
 
-fn name(fields: &Object<'_>, key: &str) -> Result<Option<Identifier>, Wrong> {
+fn name(fields: &Object<'_>, key: &str) -> Result<Option<Identifier>, PayloadError> {
     let Some(value) = fields.get(key) else { return Ok(None) };
     let Some(text) = callscope_common::json::string(value) else {
-        return wrong(&format!("`{key}` is no text"), "1 to 128 visible ASCII characters");
+        return invalid(&format!("`{key}` is no text"), "1 to 128 visible ASCII characters");
     };
-    Identifier::parse(&text).map(Some).or_else(|error| wrong(&format!("`{key}` is no identifier"), error.to_string()))
+    Identifier::parse(&text).map(Some).or_else(|error| invalid(&format!("`{key}` is no identifier"), error.to_string()))
 }
 
-fn timestamp(fields: &Object<'_>) -> Result<Option<Timestamp>, Wrong> {
+fn timestamp(fields: &Object<'_>) -> Result<Option<Timestamp>, PayloadError> {
     let Some(_) = fields.get("timestamp") else { return Ok(None) };
     let spelled = fields.string("timestamp").and_then(|text| Timestamp::parse_rfc3339(text.trim()));
     let counted = || match fields.number("timestamp")?.as_i64() {
@@ -134,21 +134,23 @@ fn timestamp(fields: &Object<'_>) -> Result<Option<Timestamp>, Wrong> {
     };
     match spelled.or_else(counted) {
         Some(at) => Ok(Some(at)),
-        None => wrong("`timestamp` is no time", "RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds"),
+        None => invalid("`timestamp` is no time", "RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds"),
     }
 }
 
 /// `data`, and the conversation it is about.
-fn data<'a>(envelope: &Object<'a>) -> Result<(Object<'a>, Identifier), Wrong> {
-    let Some(data) = envelope.object("data") else { return wrong("`data` is missing or no object", "expected {…}") };
+fn data<'a>(envelope: &Object<'a>) -> Result<(Object<'a>, Identifier), PayloadError> {
+    let Some(data) = envelope.object("data") else {
+        return invalid("`data` is missing or no object", "expected {…}");
+    };
     match name(&data, "conversation_id") {
         Ok(Some(id)) => Ok((data, id)),
-        Ok(None) => wrong("`data.conversation_id` is missing", "it names the call"),
-        Err(error) => Err(Wrong { message: error.message.replace("`conv", "`data.conv"), ..error }),
+        Ok(None) => invalid("`data.conversation_id` is missing", "it names the call"),
+        Err(error) => Err(PayloadError { message: error.message.replace("`conv", "`data.conv"), ..error }),
     }
 }
 
-fn read_result(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong> {
+fn read_result(envelope: &Object<'_>, naming: &Naming) -> Result<Change, PayloadError> {
     let (data, conversation_id) = data(envelope)?;
     let metadata = data.object("metadata").unwrap_or_default();
     let analysis = data.object("analysis").unwrap_or_default();
@@ -239,7 +241,7 @@ fn sids(found: [Option<Identifier>; 2]) -> Vec<Identifier> {
     sids
 }
 
-fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong> {
+fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, PayloadError> {
     let (data, conversation_id) = data(envelope)?;
     let metadata = data.object("metadata").unwrap_or_default();
     let body = metadata.object("body").unwrap_or_default();
@@ -258,7 +260,7 @@ fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Wrong>
     })))
 }
 
-fn read_audio(envelope: &Object<'_>) -> Result<Change, Wrong> {
+fn read_audio(envelope: &Object<'_>) -> Result<Change, PayloadError> {
     let (data, conversation_id) = data(envelope)?;
     let names = Names { conversation_id: Some(conversation_id), ..Names::default() };
     Ok(match data.get("full_audio").and_then(recording::decode) {
@@ -277,7 +279,7 @@ mod tests {
     use super::*;
 
     fn naming() -> Naming {
-        Naming::by_links(super::super::naming::Links::new(&[crate::settings::Secret::new("k".repeat(32))]))
+        Naming::by_links(super::super::naming::CallLinks::new(&[crate::settings::Secret::new("k".repeat(32))]))
     }
 
     fn rejection(change: Change) -> (u16, String) {

@@ -26,15 +26,15 @@ const ID_LEN: usize = 16;
 ///
 /// A link is the `call_id` and an HMAC-SHA256 of it, cut to 16 bytes, in URL-safe base64: 43 characters.
 #[derive(Clone)]
-pub struct Links(Vec<Secret>);
+pub struct CallLinks(Vec<Secret>);
 
-impl std::fmt::Debug for Links {
+impl std::fmt::Debug for CallLinks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Links")
     }
 }
 
-impl Links {
+impl CallLinks {
     /// Links by the keys that tokens are signed with: the first makes them, any reads them.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
@@ -74,7 +74,7 @@ fn mac(secret: &Secret, call_id: CallId) -> [u8; MAC_LEN] {
 #[derive(Debug, Clone)]
 pub struct Naming {
     /// Reads links.
-    pub links: Links,
+    pub links: CallLinks,
     /// The variable that only the operator's own backend sets, where one is declared.
     pub trusted_variable: Option<String>,
 }
@@ -82,7 +82,7 @@ pub struct Naming {
 impl Naming {
     /// Names by links alone.
     #[must_use]
-    pub fn by_links(links: Links) -> Self {
+    pub fn by_links(links: CallLinks) -> Self {
         Self { links, trusted_variable: None }
     }
 
@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    fn links(secrets: &[&str]) -> Links {
-        Links::new(&secrets.iter().map(|secret| Secret::new((*secret).to_owned())).collect::<Vec<_>>())
+    fn links(secrets: &[&str]) -> CallLinks {
+        CallLinks::new(&secrets.iter().map(|secret| Secret::new((*secret).to_owned())).collect::<Vec<_>>())
     }
 
     #[test]

@@ -9,19 +9,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::naming::{Links, Naming};
-use super::{Incoming, read};
+use super::naming::{CallLinks, Naming};
+use super::{WebhookRequest, read_delivery};
 use crate::log::{Change, Delivery, Route};
 
 /// A JSON value that keeps the order and the repetitions of its keys, and numbers as they are spelled.
 #[derive(Debug, Clone)]
-enum Json {
+enum JsonTree {
     Raw(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    List(Vec<JsonTree>),
+    Object(Vec<(String, JsonTree)>),
 }
 
-impl Json {
+impl JsonTree {
     fn of(value: &serde_json::Value) -> Self {
         match value {
             serde_json::Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
@@ -72,7 +72,7 @@ impl Json {
 }
 
 /// Anything that JSON's grammar allows, and what encoders make of it.
-fn json() -> impl Strategy<Value = Json> {
+fn json() -> impl Strategy<Value = JsonTree> {
     let odd = vec![
         "null",
         "NaN",
@@ -103,14 +103,17 @@ fn json() -> impl Strategy<Value = Json> {
         "\"unknown\"",
     ];
     let leaf = prop_oneof![
-        3 => select(odd).prop_map(|raw| Json::Raw(raw.to_owned())),
-        1 => any::<String>().prop_map(|text| Json::Raw(serde_json::json!(text).to_string())),
-        1 => any::<f64>().prop_filter("a number", |float| float.is_finite()).prop_map(|float| Json::Raw(float.to_string())),
-        1 => any::<i64>().prop_map(|int| Json::Raw(int.to_string())),
+        3 => select(odd).prop_map(|raw| JsonTree::Raw(raw.to_owned())),
+        1 => any::<String>().prop_map(|text| JsonTree::Raw(serde_json::json!(text).to_string())),
+        1 => any::<f64>().prop_filter("a number", |float| float.is_finite()).prop_map(|float| JsonTree::Raw(float.to_string())),
+        1 => any::<i64>().prop_map(|int| JsonTree::Raw(int.to_string())),
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
         let key = prop_oneof![3 => select(KEYS).prop_map(String::from), 1 => any::<String>()];
-        prop_oneof![vec(inner.clone(), 0..5).prop_map(Json::List), vec((key, inner), 0..6).prop_map(Json::Object),]
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(JsonTree::List),
+            vec((key, inner), 0..6).prop_map(JsonTree::Object),
+        ]
     })
 }
 
@@ -158,15 +161,15 @@ const KEYS: &[&str] = &[
     "is_final",
 ];
 
-fn fixtures() -> &'static [Json] {
-    static FIXTURES: LazyLock<Vec<Json>> = LazyLock::new(|| {
+fn fixtures() -> &'static [JsonTree] {
+    static FIXTURES: LazyLock<Vec<JsonTree>> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/post_call");
         let read = |entry: std::io::Result<std::fs::DirEntry>| {
             let text = std::fs::read_to_string(entry.expect("a fixture").path()).expect("text");
             let text = callscope_common::json::replace_lone_surrogates(&text).into_owned();
-            serde_json::from_str(&text).ok().map(|value| Json::of(&value))
+            serde_json::from_str(&text).ok().map(|value| JsonTree::of(&value))
         };
-        let mut found: Vec<(String, Json)> =
+        let mut found: Vec<(String, JsonTree)> =
             std::fs::read_dir(folder).expect("fixtures").filter_map(read).map(|json| (json.text(), json)).collect();
         found.retain(|(text, _)| text.len() < 20_000);
         found.sort_by(|one, other| one.0.cmp(&other.0));
@@ -179,10 +182,10 @@ fn fixtures() -> &'static [Json] {
 /// One change to a value somewhere inside.
 #[derive(Debug, Clone)]
 enum Mutation {
-    Replace(Index, Json),
+    Replace(Index, JsonTree),
     Drop(Index, Index),
-    Double(Index, Index, Json),
-    Add(Index, String, Json),
+    Double(Index, Index, JsonTree),
+    Add(Index, String, JsonTree),
     Wrap(Index, usize),
 }
 
@@ -197,17 +200,17 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-fn mutate(json: &mut Json, mutation: Mutation) {
+fn mutate(json: &mut JsonTree, mutation: Mutation) {
     let count = json.count();
     match mutation {
         Mutation::Replace(at, new) => *json.at(at.index(count)) = new,
         Mutation::Drop(at, field) => match json.at(at.index(count)) {
-            Json::Object(fields) if !fields.is_empty() => drop(fields.remove(field.index(fields.len()))),
-            Json::List(items) if !items.is_empty() => drop(items.remove(field.index(items.len()))),
+            JsonTree::Object(fields) if !fields.is_empty() => drop(fields.remove(field.index(fields.len()))),
+            JsonTree::List(items) if !items.is_empty() => drop(items.remove(field.index(items.len()))),
             _ => {}
         },
         Mutation::Double(at, field, new) => {
-            if let Json::Object(fields) = json.at(at.index(count))
+            if let JsonTree::Object(fields) = json.at(at.index(count))
                 && !fields.is_empty()
             {
                 let key = fields[field.index(fields.len())].0.clone();
@@ -215,25 +218,25 @@ fn mutate(json: &mut Json, mutation: Mutation) {
             }
         }
         Mutation::Add(at, key, new) => {
-            if let Json::Object(fields) = json.at(at.index(count)) {
+            if let JsonTree::Object(fields) = json.at(at.index(count)) {
                 fields.insert(0, (key, new));
             }
         }
         Mutation::Wrap(at, depth) => {
             let value = json.at(at.index(count));
-            *value = Json::Raw(format!("{}{}{}", "[".repeat(depth), value.text(), "]".repeat(depth)));
+            *value = JsonTree::Raw(format!("{}{}{}", "[".repeat(depth), value.text(), "]".repeat(depth)));
         }
     }
 }
 
 fn naming() -> Naming {
-    Naming::by_links(Links::new(&[]))
+    Naming::by_links(CallLinks::new(&[]))
 }
 
 fn post_call(route: Route, body: &str) -> Delivery {
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
-    read(
-        Incoming { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() },
+    read_delivery(
+        WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() },
         at,
         Some(0),
         &naming(),
@@ -282,7 +285,7 @@ proptest! {
     fn any_bytes_are_taken_or_refused(body in vec(any::<u8>(), 0..200), route in any::<bool>()) {
         let at = Timestamp::from_unix_secs(0).expect("a time");
         let route = if route { Route::PostCall } else { Route::Transcription };
-        let delivery = read(Incoming { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None, &naming());
+        let delivery = read_delivery(WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None, &naming());
         prop_assert_eq!(delivery.body, body);
     }
 
@@ -308,22 +311,22 @@ proptest! {
         metadata in json(),
         summary in "[a-z ]{1,20}",
     ) {
-        let turn = |text: &String| Json::Object(vec![
-            ("role".into(), Json::Raw("\"user\"".into())),
-            ("message".into(), Json::Raw(serde_json::json!(text).to_string())),
+        let turn = |text: &String| JsonTree::Object(vec![
+            ("role".into(), JsonTree::Raw("\"user\"".into())),
+            ("message".into(), JsonTree::Raw(serde_json::json!(text).to_string())),
         ]);
         let is_known = |key: &str| ["conversation_id", "transcript", "analysis", "metadata", "status", "type", "data"].contains(&key);
         let mut data = vec![
-            ("conversation_id".to_owned(), Json::Raw("\"conv_x\"".into())),
-            ("transcript".to_owned(), Json::List(texts.iter().map(turn).collect())),
+            ("conversation_id".to_owned(), JsonTree::Raw("\"conv_x\"".into())),
+            ("transcript".to_owned(), JsonTree::List(texts.iter().map(turn).collect())),
             ("metadata".to_owned(), metadata.clone()),
-            ("analysis".to_owned(), Json::Object(vec![("transcript_summary".into(), Json::Raw(format!("\"{summary}\""))), ("odd".into(), analysis)])),
+            ("analysis".to_owned(), JsonTree::Object(vec![("transcript_summary".into(), JsonTree::Raw(format!("\"{summary}\""))), ("odd".into(), analysis)])),
         ];
         data.extend(odd.into_iter().filter(|(key, _)| !is_known(key)));
         let analysis = data[3].1.text();
-        let envelope = Json::Object(vec![
-            ("data".into(), Json::Object(data)),
-            ("type".into(), Json::Raw("\"post_call_transcription\"".into())),
+        let envelope = JsonTree::Object(vec![
+            ("data".into(), JsonTree::Object(data)),
+            ("type".into(), JsonTree::Raw("\"post_call_transcription\"".into())),
         ]);
         let body = envelope.text();
         let Change::Result(result) = post_call(Route::PostCall, &body).change else { panic!("refused: {body}") };
@@ -346,12 +349,12 @@ proptest! {
     #[test]
     fn a_turns_text_survives_among_the_odd(text in any::<String>(), odd in vec(("[a-z]{1,3}", json()), 0..5)) {
         let mut fields = vec![
-            ("call_sid".to_owned(), Json::Raw("\"sid\"".into())),
-            ("speaker".to_owned(), Json::Raw("\"user\"".into())),
-            ("message".to_owned(), Json::Raw(serde_json::json!(text).to_string())),
+            ("call_sid".to_owned(), JsonTree::Raw("\"sid\"".into())),
+            ("speaker".to_owned(), JsonTree::Raw("\"user\"".into())),
+            ("message".to_owned(), JsonTree::Raw(serde_json::json!(text).to_string())),
         ];
         fields.extend(odd);
-        match post_call(Route::Transcription, &Json::Object(fields).text()).change {
+        match post_call(Route::Transcription, &JsonTree::Object(fields).text()).change {
             Change::Turn(turn) => prop_assert_eq!(turn.text, text),
             Change::Rejected { .. } => prop_assert!(text.is_empty()),
             other => prop_assert!(false, "{other:?}"),
@@ -381,7 +384,13 @@ fn an_encoded_body_is_refused_for_that() {
         let headers = encodings.iter().map(|value| ("content-encoding".to_owned(), (*value).to_owned())).collect();
         let body = br#"{"call_sid":"a","speaker":"user","message":"m"}"#.to_vec();
         let at = Timestamp::from_unix_secs(0).expect("a time");
-        read(Incoming { route: Route::Transcription, remote_addr: None, headers, body }, at, None, &naming()).change
+        read_delivery(
+            WebhookRequest { route: Route::Transcription, remote_addr: None, headers, body },
+            at,
+            None,
+            &naming(),
+        )
+        .change
     };
     for plain in [&[][..], &[""], &["identity"], &[" Identity "], &["identity, identity"]] {
         assert!(matches!(read_with(plain), Change::Turn(_)), "{plain:?}");

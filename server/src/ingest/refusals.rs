@@ -13,8 +13,8 @@ use callscope_common::api::Attempt;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::Incoming;
-use super::signature::{Checker, Unverified};
+use super::WebhookRequest;
+use super::signature::{SignatureRefusal, SignatureVerifier};
 
 /// Most refused attempts remembered; the oldest are forgotten first.
 const MAX_ATTEMPTS: usize = 1_000;
@@ -30,22 +30,22 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Remembers what was refused.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    shared: Arc<Shared>,
+    shared: Arc<RefusalState>,
     /// `None` where no thread could be started: then nothing is explained.
-    queue: Option<SyncSender<Job>>,
+    queue: Option<SyncSender<Explanation>>,
     /// What is left of the explanations, and since when.
     explanations: Mutex<(f64, Instant)>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    list: Mutex<List>,
-    lines: Mutex<Lines>,
+struct RefusalState {
+    list: Mutex<RecentAttempts>,
+    lines: Mutex<LineLimit>,
 }
 
 /// The newest attempts. Their numbers follow one another.
 #[derive(Debug, Default)]
-struct List {
+struct RecentAttempts {
     attempts: VecDeque<Attempt>,
     /// How many there were in all: the number of the next one.
     total: u64,
@@ -53,21 +53,22 @@ struct List {
 
 /// A refusal whose cause is to be found.
 #[derive(Debug)]
-struct Job {
+struct Explanation {
     number: u64,
-    incoming: Incoming,
+    webhook: WebhookRequest,
     at: Timestamp,
-    unverified: Unverified,
+    refusal: SignatureRefusal,
 }
 
 impl Refusals {
     /// Remembers nothing yet. The thread that explains ends when this is dropped.
-    pub fn new(checker: Arc<Checker>) -> Self {
-        let shared = Arc::new(Shared { list: Mutex::default(), lines: Mutex::new(Lines::new(Instant::now())) });
-        let (queue, jobs) = sync_channel(QUEUE);
+    pub fn new(verifier: Arc<SignatureVerifier>) -> Self {
+        let shared =
+            Arc::new(RefusalState { list: Mutex::default(), lines: Mutex::new(LineLimit::new(Instant::now())) });
+        let (queue, explanations_due) = sync_channel(QUEUE);
         let explainer = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("diagnosis".into());
-        let started = thread.spawn(move || explainer.explain(&checker, &jobs));
+        let started = thread.spawn(move || explainer.explain(&verifier, &explanations_due));
         if let Err(error) = &started {
             warn!(%error, "the causes of refused webhooks are not looked for");
         }
@@ -82,25 +83,25 @@ impl Refusals {
     }
 
     /// Lists a refusal for what its headers alone tell.
-    pub fn by_header(&self, incoming: &Incoming, at: Timestamp, unverified: Unverified, cause: Option<String>) {
-        self.shared.list.lock().add(incoming, at, unverified, cause.clone());
-        self.shared.log(incoming, unverified, cause.as_deref());
+    pub fn by_header(&self, webhook: &WebhookRequest, at: Timestamp, refusal: SignatureRefusal, cause: Option<String>) {
+        self.shared.list.lock().add(webhook, at, refusal, cause.clone());
+        self.shared.log(webhook, refusal, cause.as_deref());
     }
 
     /// Lists a refusal for a signature that does not fit the body, and has its cause looked for.
-    pub fn by_body(&self, incoming: Incoming, at: Timestamp, unverified: Unverified) {
-        let number = self.shared.list.lock().add(&incoming, at, unverified, None);
-        let job = Job { number, incoming, at, unverified };
+    pub fn by_body(&self, webhook: WebhookRequest, at: Timestamp, refusal: SignatureRefusal) {
+        let number = self.shared.list.lock().add(&webhook, at, refusal, None);
+        let explanation = Explanation { number, webhook, at, refusal };
         let left = match &self.queue {
-            Some(queue) if Checker::may_explain(&job.incoming.body) && self.may_explain() => {
-                match queue.try_send(job) {
+            Some(queue) if SignatureVerifier::may_explain(&explanation.webhook.body) && self.may_explain() => {
+                match queue.try_send(explanation) {
                     Ok(()) => return,
-                    Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
+                    Err(TrySendError::Full(explanation) | TrySendError::Disconnected(explanation)) => explanation,
                 }
             }
-            _ => job,
+            _ => explanation,
         };
-        self.shared.log(&left.incoming, unverified, None);
+        self.shared.log(&left.webhook, refusal, None);
     }
 
     fn may_explain(&self) -> bool {
@@ -115,17 +116,23 @@ impl Refusals {
     }
 }
 
-impl List {
+impl RecentAttempts {
     /// Adds one; returns its number.
-    fn add(&mut self, incoming: &Incoming, at: Timestamp, unverified: Unverified, diagnosis: Option<String>) -> u64 {
+    fn add(
+        &mut self,
+        webhook: &WebhookRequest,
+        at: Timestamp,
+        refusal: SignatureRefusal,
+        diagnosis: Option<String>,
+    ) -> u64 {
         if self.attempts.len() >= MAX_ATTEMPTS {
             self.attempts.pop_front();
         }
         self.attempts.push_back(Attempt {
             at,
-            route: incoming.route.as_str().into(),
-            remote_addr: incoming.remote_addr.clone(),
-            reason: unverified.reason().into(),
+            route: webhook.route.as_str().into(),
+            remote_addr: webhook.remote_addr.clone(),
+            reason: refusal.reason().into(),
             diagnosis,
             node: String::new(),
         });
@@ -139,44 +146,44 @@ impl List {
     }
 }
 
-impl Shared {
+impl RefusalState {
     /// Explains what comes until nobody can send any more.
-    fn explain(&self, checker: &Checker, jobs: &Receiver<Job>) {
+    fn explain(&self, verifier: &SignatureVerifier, explanations_due: &Receiver<Explanation>) {
         loop {
-            let job = match jobs.recv_timeout(SECOND) {
-                Ok(job) => job,
+            let explanation = match explanations_due.recv_timeout(SECOND) {
+                Ok(explanation) => explanation,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.say_what_was_left_out();
+                    self.log_suppressed();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let cause = checker.explain(&job.incoming.headers, &job.incoming.body, job.at);
-            if let Some(attempt) = self.list.lock().get_mut(job.number) {
+            let cause = verifier.explain(&explanation.webhook.headers, &explanation.webhook.body, explanation.at);
+            if let Some(attempt) = self.list.lock().get_mut(explanation.number) {
                 attempt.diagnosis.clone_from(&cause);
             }
-            self.log(&job.incoming, job.unverified, cause.as_deref());
+            self.log(&explanation.webhook, explanation.refusal, cause.as_deref());
         }
     }
 
     /// One line, of nothing that the sender chose.
-    fn log(&self, incoming: &Incoming, unverified: Unverified, cause: Option<&str>) {
-        let (may, left_out) = self.lines.lock().take(Instant::now());
-        note_left_out(left_out);
+    fn log(&self, webhook: &WebhookRequest, refusal: SignatureRefusal, cause: Option<&str>) {
+        let (may, suppressed) = self.lines.lock().admit(Instant::now());
+        log_suppressed_count(suppressed);
         if may {
-            let (route, reason) = (incoming.route.as_str(), unverified.reason());
-            let remote_addr = incoming.remote_addr.as_deref().unwrap_or("unknown");
+            let (route, reason) = (webhook.route.as_str(), refusal.reason());
+            let remote_addr = webhook.remote_addr.as_deref().unwrap_or("unknown");
             warn!(route, remote_addr, reason, cause = cause.unwrap_or("not looked for"), "a webhook was refused");
         }
     }
 
-    fn say_what_was_left_out(&self) {
-        let left_out = self.lines.lock().turn(Instant::now());
-        note_left_out(left_out);
+    fn log_suppressed(&self) {
+        let suppressed = self.lines.lock().next_second(Instant::now());
+        log_suppressed_count(suppressed);
     }
 }
 
-fn note_left_out(count: u64) {
+fn log_suppressed_count(count: u64) {
     if count > 0 {
         warn!(count, "more webhooks were refused, which are counted and not logged one by one");
     }
@@ -184,35 +191,35 @@ fn note_left_out(count: u64) {
 
 /// Bounds the lines of a second.
 #[derive(Debug)]
-struct Lines {
+struct LineLimit {
     since: Instant,
     written: u64,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Lines {
+impl LineLimit {
     fn new(now: Instant) -> Self {
-        Self { since: now, written: 0, left_out: 0 }
+        Self { since: now, written: 0, suppressed: 0 }
     }
 
     /// Whether a line may be written, and how many were left out in the second that ended.
-    fn take(&mut self, now: Instant) -> (bool, u64) {
-        let left_out = self.turn(now);
+    fn admit(&mut self, now: Instant) -> (bool, u64) {
+        let suppressed = self.next_second(now);
         let may = self.written < LOGGED_A_SECOND;
         if may {
             self.written += 1;
         } else {
-            self.left_out += 1;
+            self.suppressed += 1;
         }
-        (may, left_out)
+        (may, suppressed)
     }
 
     /// Begins another second where the last one is over; returns how many lines were left out in it.
-    fn turn(&mut self, now: Instant) -> u64 {
+    fn next_second(&mut self, now: Instant) -> u64 {
         if now.saturating_duration_since(self.since) < SECOND {
             return 0;
         }
-        std::mem::replace(self, Self::new(now)).left_out
+        std::mem::replace(self, Self::new(now)).suppressed
     }
 }
 
@@ -221,27 +228,27 @@ mod tests {
     use super::*;
     use crate::log::Route;
 
-    fn incoming() -> Incoming {
-        Incoming { route: Route::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }
+    fn webhook() -> WebhookRequest {
+        WebhookRequest { route: Route::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }
     }
 
     #[test]
     fn the_lines_of_a_second_are_bounded_and_the_others_counted() {
         let start = Instant::now();
-        let mut lines = Lines::new(start);
-        let written = (0..1_000).filter(|_| lines.take(start).0).count();
+        let mut lines = LineLimit::new(start);
+        let written = (0..1_000).filter(|_| lines.admit(start).0).count();
         assert_eq!(written, 50);
-        assert_eq!(lines.turn(start), 0);
-        assert_eq!(lines.take(start + SECOND), (true, 950));
-        assert_eq!(lines.turn(start + SECOND * 2), 0);
+        assert_eq!(lines.next_second(start), 0);
+        assert_eq!(lines.admit(start + SECOND), (true, 950));
+        assert_eq!(lines.next_second(start + SECOND * 2), 0);
     }
 
     #[test]
     fn the_list_is_bounded_and_a_forgotten_attempt_is_not_filled_in() {
-        let mut list = List::default();
+        let mut list = RecentAttempts::default();
         let at = Timestamp::from_unix_secs(1).expect("a time");
         for _ in 0..1_500 {
-            list.add(&incoming(), at, Unverified::Wrong, None);
+            list.add(&webhook(), at, SignatureRefusal::Wrong, None);
         }
         assert_eq!((list.attempts.len(), list.total), (MAX_ATTEMPTS, 1_500));
         assert!(list.get_mut(499).is_none() && list.get_mut(1_500).is_none());

@@ -4,7 +4,7 @@ use callscope_common::Timestamp;
 use std::time::SystemTime;
 use uuid::Uuid;
 
-use super::{Incoming, Ingest, dedup_key, read};
+use super::{Ingest, WebhookRequest, dedup_key, read_delivery};
 use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
 use crate::store::StoreError;
 
@@ -46,17 +46,17 @@ impl Ingest {
         headers.retain(|(name, _)| ![REPLAY_OF, REPLAY_BY].iter().any(|own| name.eq_ignore_ascii_case(own)));
         headers.push((REPLAY_OF.into(), replay.replay_of.to_string()));
         headers.push((REPLAY_BY.into(), replay.by));
-        let incoming = Incoming { route, remote_addr: replay.remote_addr, headers, body: replay.body };
-        let signed_at = self.checker.signed_at(&incoming.headers, &incoming.body);
+        let webhook = WebhookRequest { route, remote_addr: replay.remote_addr, headers, body: replay.body };
+        let signed_at = self.verifier.signed_at(&webhook.headers, &webhook.body);
         let now = Timestamp::from_system_time(SystemTime::now());
-        let (headers, body) = (incoming.headers.clone(), incoming.body.clone());
-        let mut delivery = read(incoming, now, signed_at, &self.naming);
+        let (headers, body) = (webhook.headers.clone(), webhook.body.clone());
+        let mut delivery = read_delivery(webhook, now, signed_at, &self.naming);
         delivery.dedup_key = if replay.as_new {
             delivery.idempotency_key = None;
             DedupKey::None
         } else {
             // What made it the same as another when it came: its second of receipt counts, where no signature tells one.
-            let original = Incoming { route, remote_addr: None, headers, body };
+            let original = WebhookRequest { route, remote_addr: None, headers, body };
             dedup_key(&original, &delivery.change, replay.received_at, signed_at)
         };
         let delivery_id = delivery.delivery_id;

@@ -8,7 +8,7 @@ use crate::settings::{Secret, WebhookAuth};
 
 /// Checks signatures against the secrets in force.
 #[derive(Debug)]
-pub struct Checker {
+pub struct SignatureVerifier {
     auth: WebhookAuth,
     secrets: Vec<Secret>,
     tolerance_secs: i64,
@@ -21,7 +21,7 @@ const BUDGET: u64 = 4 << 20;
 
 /// What was wrong with an attempt. The sender hears no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unverified {
+pub enum SignatureRefusal {
     /// There was no header.
     Missing,
     /// The header is malformed, or no digest fits.
@@ -32,9 +32,9 @@ pub enum Unverified {
 
 /// The signature that a request's headers claim to have, which no body has confirmed yet; none where none is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Claim(Option<SignatureHeader>);
+pub struct ClaimedSignature(Option<SignatureHeader>);
 
-impl Unverified {
+impl SignatureRefusal {
     /// For the sender and the list of attempts.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -46,7 +46,7 @@ impl Unverified {
     }
 }
 
-impl Checker {
+impl SignatureVerifier {
     /// A checker of these settings.
     #[must_use]
     pub fn new(auth: WebhookAuth, secrets: Vec<Secret>, tolerance_secs: i64) -> Self {
@@ -56,26 +56,35 @@ impl Checker {
     /// Checks what needs no body: whether there is a signature, whether it can be read, and its time.
     ///
     /// # Errors
-    /// [`Unverified`].
-    pub fn claim(&self, headers: &[(String, String)], now: Timestamp) -> Result<Claim, Unverified> {
+    /// [`SignatureRefusal`].
+    pub fn check_headers(
+        &self,
+        headers: &[(String, String)],
+        now: Timestamp,
+    ) -> Result<ClaimedSignature, SignatureRefusal> {
         if self.auth == WebhookAuth::Off {
-            return Ok(Claim(signature(headers).ok()));
+            return Ok(ClaimedSignature(signature(headers).ok()));
         }
         let signature = signature(headers)?;
-        signature.is_timely(now.as_unix_secs(), self.tolerance_secs)?;
-        Ok(Claim(Some(signature)))
+        signature.check_time(now.as_unix_secs(), self.tolerance_secs)?;
+        Ok(ClaimedSignature(Some(signature)))
     }
 
     /// Checks the signature over the raw body; returns the signed time, `None` where none is needed.
     ///
     /// # Errors
-    /// [`Unverified`].
-    pub fn check(&self, claim: &Claim, body: &[u8], now: Timestamp) -> Result<Option<i64>, Unverified> {
+    /// [`SignatureRefusal`].
+    pub fn verify(
+        &self,
+        claim: &ClaimedSignature,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<i64>, SignatureRefusal> {
         if self.auth == WebhookAuth::Off {
             // Where one stands, its time still tells two deliveries apart.
             return Ok(claim.0.as_ref().map(SignatureHeader::unix_secs));
         }
-        let signature = claim.0.as_ref().ok_or(Unverified::Missing)?;
+        let signature = claim.0.as_ref().ok_or(SignatureRefusal::Missing)?;
         Ok(Some(signature.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs)?))
     }
 
@@ -130,12 +139,12 @@ fn names(diagnosis: &Diagnosis) -> String {
     }
 }
 
-fn signature(headers: &[(String, String)]) -> Result<SignatureHeader, Unverified> {
+fn signature(headers: &[(String, String)]) -> Result<SignatureHeader, SignatureRefusal> {
     let is_there = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(HEADER));
-    SignatureHeader::of(headers).map_err(|_| if is_there { Unverified::Wrong } else { Unverified::Missing })
+    SignatureHeader::of(headers).map_err(|_| if is_there { SignatureRefusal::Wrong } else { SignatureRefusal::Missing })
 }
 
-impl From<SignatureError> for Unverified {
+impl From<SignatureError> for SignatureRefusal {
     fn from(error: SignatureError) -> Self {
         match error {
             SignatureError::TooOld | SignatureError::FromTheFuture => Self::OutOfTime,
@@ -156,23 +165,23 @@ mod tests {
 
     #[test]
     fn says_which_and_no_more() {
-        let checker = Checker::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
+        let verifier = SignatureVerifier::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
         let check = |lines: &[&str]| {
             let headers = headers(lines);
-            let claim = checker.claim(&headers, now);
+            let claim = verifier.check_headers(&headers, now);
             (
                 claim.as_ref().map(drop).map_err(|error| *error),
-                claim.and_then(|claim| checker.check(&claim, b"{}", now)),
+                claim.and_then(|claim| verifier.verify(&claim, b"{}", now)),
             )
         };
-        let refused = |unverified| (Err(unverified), Err(unverified));
-        assert_eq!(check(&[]), refused(Unverified::Missing));
-        assert_eq!(check(&["nonsense"]), refused(Unverified::Wrong));
-        assert_eq!(check(&[&sign(b"s", 1, b"{}")]), refused(Unverified::OutOfTime));
-        assert_eq!(check(&[&sign(b"s", 20_000, b"{}")]), refused(Unverified::OutOfTime));
+        let refused = |refusal| (Err(refusal), Err(refusal));
+        assert_eq!(check(&[]), refused(SignatureRefusal::Missing));
+        assert_eq!(check(&["nonsense"]), refused(SignatureRefusal::Wrong));
+        assert_eq!(check(&[&sign(b"s", 1, b"{}")]), refused(SignatureRefusal::OutOfTime));
+        assert_eq!(check(&[&sign(b"s", 20_000, b"{}")]), refused(SignatureRefusal::OutOfTime));
         // What needs the body is not told by the header.
-        assert_eq!(check(&[&sign(b"x", 10_000, b"{}")]), (Ok(()), Err(Unverified::Wrong)));
+        assert_eq!(check(&[&sign(b"x", 10_000, b"{}")]), (Ok(()), Err(SignatureRefusal::Wrong)));
         let signed = sign(b"s", 9_999, b"{}");
         assert_eq!(check(&[&signed]), (Ok(()), Ok(Some(9_999))));
         let (time, digest) = signed.split_once(',').expect("two parts");
@@ -180,18 +189,18 @@ mod tests {
         assert_eq!(check(&[&sign(b"x", 10_000, b"{}"), &signed]), (Ok(()), Ok(Some(9_999))));
         // However long ago: a delivery that is kept was verified when it came.
         let old = [&sign(b"x", 5, b"{}")[..], &sign(b"s", 7, b"{}")];
-        assert_eq!(checker.signed_at(&headers(&old), b"{}"), Some(7));
-        assert_eq!(checker.signed_at(&headers(&old[..1]), b"{}"), Some(5));
-        assert_eq!(checker.signed_at(&headers(&[]), b"{}"), None);
+        assert_eq!(verifier.signed_at(&headers(&old), b"{}"), Some(7));
+        assert_eq!(verifier.signed_at(&headers(&old[..1]), b"{}"), Some(5));
+        assert_eq!(verifier.signed_at(&headers(&[]), b"{}"), None);
     }
 
     #[test]
     fn the_cause_of_a_refusal_is_named_and_nothing_of_it_kept() {
-        let checker = Checker::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
+        let verifier = SignatureVerifier::new(WebhookAuth::Required, vec![Secret::new("s".into())], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
         let explain = |header: Option<String>, body: &[u8]| {
             let headers: Vec<_> = header.into_iter().map(|value| ("elevenlabs-signature".into(), value)).collect();
-            checker.explain(&headers, body, now)
+            verifier.explain(&headers, body, now)
         };
         let signed = |at, body: &[u8]| Some(sign(b"s", at, body));
         assert_eq!(explain(None, b"{}").as_deref(), Some("no_signature"));
@@ -204,9 +213,9 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_for_where_it_is_off() {
-        let checker = Checker::new(WebhookAuth::Off, vec![], 1800);
+        let verifier = SignatureVerifier::new(WebhookAuth::Off, vec![], 1800);
         let now = Timestamp::from_unix_secs(10_000).expect("a time");
-        let claim = checker.claim(&[], now).expect("a claim");
-        assert_eq!(checker.check(&claim, b"{}", now), Ok(None));
+        let claim = verifier.check_headers(&[], now).expect("a claim");
+        assert_eq!(verifier.verify(&claim, b"{}", now), Ok(None));
     }
 }

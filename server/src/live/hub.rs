@@ -19,7 +19,7 @@ use super::frame::text_frame;
 use super::probe;
 use super::workers::{Fanout, Turn};
 use crate::log::Notification;
-use crate::shutdown::Drain;
+use crate::shutdown::DrainPolicy;
 
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;
@@ -329,7 +329,7 @@ impl Hub {
     }
 
     /// Refuses new connections from now on, and tells every connection when to leave, at the drain's rate.
-    pub fn drain(&self, drain: Drain) {
+    pub fn drain(&self, drain: DrainPolicy) {
         self.shared.draining.store(true, Ordering::SeqCst);
         let now = Instant::now();
         for (at, connection) in self.connections().iter().enumerate() {

@@ -2,7 +2,7 @@
 
 /// A setting.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
+pub(super) struct SettingKey {
     /// Its key in the file.
     pub name: &'static str,
     /// What counts where nothing is set.
@@ -11,16 +11,16 @@ pub(super) struct Key {
     pub is_secret: bool,
 }
 
-const fn key(name: &'static str, default: &'static str) -> Key {
-    Key { name, default, is_secret: false }
+const fn key(name: &'static str, default: &'static str) -> SettingKey {
+    SettingKey { name, default, is_secret: false }
 }
 
-const fn secret(name: &'static str, default: &'static str) -> Key {
-    Key { name, default, is_secret: true }
+const fn secret(name: &'static str, default: &'static str) -> SettingKey {
+    SettingKey { name, default, is_secret: true }
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[SettingKey] = &[
     key("address", "127.0.0.1"),
     key("port", "8000"),
     key("public_url", ""),
@@ -56,11 +56,11 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const PREFIX: &str = "CALLSCOPE_";
 
 /// Variables with our prefix that are no settings of the server: which file it reads, and what the client and the tests go by.
-const OTHERS: [&str; 6] = ["CONFIG", "SERVER", "TOKEN", "WEBHOOK_SECRET", "COMPLETE", "REHEARSE"];
+const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "TOKEN", "WEBHOOK_SECRET", "COMPLETE", "REHEARSE"];
 const OTHER_PREFIXES: [&str; 3] = ["TEST_", "LOAD_", "CHAOS_"];
 
 /// Keys further apart than this share of their length are not taken for a slip of the pen.
-const NEAR: f64 = 0.6;
+const MIN_LIKENESS: f64 = 0.6;
 
 /// The variable that holds a setting.
 pub(super) fn variable(key: &str) -> String {
@@ -71,16 +71,16 @@ pub(super) fn variable(key: &str) -> String {
 pub(super) fn is_unknown(variable: &str) -> bool {
     let Some(name) = variable.strip_prefix(PREFIX) else { return false };
     !KEYS.iter().any(|key| key.name.eq_ignore_ascii_case(name) && name == name.to_uppercase())
-        && !OTHERS.contains(&name)
+        && !OTHER_VARIABLES.contains(&name)
         && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The setting whose key is written most like `name`, and whether it is so alike that a slip of the pen is likely.
 pub(super) fn nearest(name: &str) -> (&'static str, bool) {
     let name: String = name.to_lowercase().chars().take(64).collect();
-    let likeness = |key: &Key| strsim::normalized_damerau_levenshtein(&name, key.name);
+    let likeness = |key: &SettingKey| strsim::normalized_damerau_levenshtein(&name, key.name);
     let best = KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    best.map_or(("", false), |key| (key.name, likeness(key) >= NEAR))
+    best.map_or(("", false), |key| (key.name, likeness(key) >= MIN_LIKENESS))
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use figment::value::Value;
 use figment::{Figment, Source};
 use url::Url;
 
-use super::keys::{KEYS, Key, PREFIX, is_unknown, nearest, variable};
-use super::secrets::{MadeUp, make_up};
+use super::keys::{KEYS, PREFIX, SettingKey, is_unknown, nearest, variable};
+use super::secrets::{GeneratedSecrets, fill_in};
 use super::{Secret, Settings, WebhookAuth};
 use crate::live::session::Timing;
 use crate::log::UnknownCalls;
 use crate::retention::DeliveryRetention;
-use crate::shutdown::Drain;
+use crate::shutdown::DrainPolicy;
 use crate::store::sqlite::file;
 use crate::transport::reaper::IdleTimeouts;
 
@@ -36,7 +36,7 @@ pub enum Origin {
     /// A file.
     File(PathBuf),
     /// Made up by the server and kept in this file.
-    MadeUp(PathBuf),
+    Generated(PathBuf),
     /// Nobody set it.
     Default,
 }
@@ -47,7 +47,7 @@ impl fmt::Display for Origin {
             Self::Flag(key) => write!(f, "flag --{}", key.replace('_', "-")),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
-            Self::MadeUp(path) => write!(f, "made up, kept in {}", path.display()),
+            Self::Generated(path) => write!(f, "made up, kept in {}", path.display()),
             Self::Default => f.write_str("default"),
         }
     }
@@ -55,7 +55,7 @@ impl fmt::Display for Origin {
 
 /// A setting as `config show` prints it.
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub struct EffectiveSetting {
     /// Its key.
     pub key: &'static str,
     /// Its value; secrets hidden.
@@ -116,7 +116,7 @@ impl Settings {
     }
 
     fn read(flags: &Flags, environment: &[(String, String)], file: Option<&Path>) -> Result<Self, SettingsError> {
-        let (raw, config_file) = Raw::gather(flags, environment, file)?;
+        let (raw, config_file) = RawSettings::gather(flags, environment, file)?;
         let database_url = raw.database_url()?;
         let secrets = raw.secrets(&database_url)?;
         let timing = Timing {
@@ -125,7 +125,7 @@ impl Settings {
             write_deadline: raw.seconds("write_deadline")?,
             storage_deadline: raw.seconds("storage_deadline")?,
         };
-        let drain = Drain { rate: raw.rate("drain_rate")?, deadline: raw.seconds("drain_deadline")? };
+        let drain = DrainPolicy { rate: raw.rate("drain_rate")?, deadline: raw.seconds("drain_deadline")? };
         let mut settings = Self {
             address: raw.address()?,
             port: raw.parse("port", "a port, 0 to 65535")?,
@@ -138,15 +138,15 @@ impl Settings {
             trusted_variable: raw.optional("trusted_variable")?.map(|name| name.trim().to_owned()),
             max_connections: raw
                 .optional("max_connections")?
-                .map(|_| raw.number("max_connections", 1, MOST))
+                .map(|_| raw.number("max_connections", 1, MAX_CONNECTIONS))
                 .transpose()?,
-            max_connections_per_token: raw.number("max_connections_per_token", 1, MOST)?,
-            max_connections_per_address: raw.number("max_connections_per_address", 1, MOST)?,
+            max_connections_per_token: raw.number("max_connections_per_token", 1, MAX_CONNECTIONS)?,
+            max_connections_per_address: raw.number("max_connections_per_address", 1, MAX_CONNECTIONS)?,
             unknown_calls: raw
                 .one_of("unknown_calls", &[("create", UnknownCalls::Create), ("reject", UnknownCalls::Reject)])?,
             allowed_origins: raw.origins()?,
             retention_days: raw.parse("retention_days", "whole days")?,
-            deliveries_kept: DeliveryRetention {
+            delivery_retention: DeliveryRetention {
                 days: raw.parse("delivery_retention_days", "whole days")?,
                 megabytes: raw.parse("delivery_max_mb", "whole megabytes")?,
             },
@@ -155,26 +155,26 @@ impl Settings {
             timing,
             idle_timeouts: IdleTimeouts { head: raw.seconds("head_deadline")?, idle: raw.seconds("idle_timeout")? },
             drain,
-            made_up: secrets.made_up.then_some(secrets.path.clone()),
+            generated_secrets: secrets.is_generated.then_some(secrets.path.clone()),
             webhook_secrets: secrets.webhook_secrets,
             jwt_secrets: secrets.jwt_secrets,
             database_url,
             config_file,
-            unknown_variables: unknown_variables(environment, secrets.made_up),
-            shown: Vec::new(),
+            unknown_variables: unknown_variables(environment, secrets.is_generated),
+            effective: Vec::new(),
         };
-        settings.shown = raw.shown(&secrets.origins)?;
+        settings.effective = raw.effective(&secrets.origins)?;
         Ok(settings)
     }
 }
 
 /// Most connections that can be asked for.
-const MOST: u64 = 10_000_000;
+const MAX_CONNECTIONS: u64 = 10_000_000;
 
 /// A sentence on each variable that looks like a setting and is none.
-fn unknown_variables(environment: &[(String, String)], made_up: bool) -> Vec<String> {
+fn unknown_variables(environment: &[(String, String)], is_generated: bool) -> Vec<String> {
     // What signs the client's webhooks verifies nothing here: worth a word where the server made up secrets of its own.
-    let is_clients = |name: &str| made_up && name == "CALLSCOPE_WEBHOOK_SECRET";
+    let is_clients = |name: &str| is_generated && name == "CALLSCOPE_WEBHOOK_SECRET";
     let told = environment.iter().map(|(name, _)| name.as_str()).filter(|name| is_unknown(name) || is_clients(name));
     told.map(|name| {
         let shown: String = one_line(name).chars().take(64).collect();
@@ -185,11 +185,11 @@ fn unknown_variables(environment: &[(String, String)], made_up: bool) -> Vec<Str
 }
 
 /// The settings as given, before they mean anything.
-struct Raw {
+struct RawSettings {
     figment: Figment,
 }
 
-impl Raw {
+impl RawSettings {
     /// Also says which file was read.
     fn gather(
         flags: &Flags,
@@ -216,11 +216,11 @@ impl Raw {
             let name = variable(key.name);
             if let Some(value) = given(&name) {
                 // As text, whatever it looks like: a secret of digits is no number.
-                figment = figment.merge(Named { name, key: key.name, value });
+                figment = figment.merge(SingleValue { name, key: key.name, value });
             }
         }
         for (key, value) in flags {
-            figment = figment.merge(Named { name: format!("--{key}"), key, value: value.clone() });
+            figment = figment.merge(SingleValue { name: format!("--{key}"), key, value: value.clone() });
         }
         Ok((Self { figment }, path))
     }
@@ -268,7 +268,7 @@ impl Raw {
     /// The value as text; lists of the file are joined by commas.
     fn text(&self, key: &str) -> Result<String, SettingsError> {
         let value = self.figment.find_value(key).map_err(|_| self.wrong(key, "a value"))?;
-        spell(&value).ok_or_else(|| self.wrong(key, "a text, a number or a list of texts"))
+        value_text(&value).ok_or_else(|| self.wrong(key, "a text, a number or a list of texts"))
     }
 
     fn optional(&self, key: &str) -> Result<Option<String>, SettingsError> {
@@ -369,40 +369,40 @@ impl Raw {
         }
     }
 
-    fn secrets(&self, database_url: &Secret) -> Result<MadeUp, SettingsError> {
+    fn secrets(&self, database_url: &Secret) -> Result<GeneratedSecrets, SettingsError> {
         let webhook_secrets: Vec<Secret> = self.list("webhook_secrets")?.into_iter().map(Secret::new).collect();
         let jwt_secrets: Vec<Secret> = self.list("jwt_secret")?.into_iter().map(Secret::new).collect();
         if jwt_secrets.iter().any(|secret| secret.expose().len() < 32) {
             return Err(self.wrong("jwt_secret", "keys of at least 32 bytes each, separated by commas"));
         }
-        make_up(webhook_secrets, jwt_secrets, database_url)
+        fill_in(webhook_secrets, jwt_secrets, database_url)
             .map_err(|(path, problem)| SettingsError::new("secrets", Origin::File(path), problem))
     }
 
-    fn shown(&self, made_up: &[(&'static str, Origin)]) -> Result<Vec<Shown>, SettingsError> {
+    fn effective(&self, generated: &[(&'static str, Origin)]) -> Result<Vec<EffectiveSetting>, SettingsError> {
         KEYS.iter()
-            .map(|&Key { name: key, is_secret, .. }| {
-                let origin = made_up.iter().find(|(name, _)| *name == key).map(|(_, origin)| origin.clone());
+            .map(|&SettingKey { name: key, is_secret, .. }| {
+                let origin = generated.iter().find(|(name, _)| *name == key).map(|(_, origin)| origin.clone());
                 let value = self.text(key)?;
                 let value = match (is_secret, origin.is_some() || !value.is_empty()) {
                     (true, true) if key == "database_url" => hide_password(&value),
                     (true, true) => "[secret]".to_owned(),
                     _ => one_line(&value),
                 };
-                Ok(Shown { key, value, origin: origin.unwrap_or_else(|| self.origin(key)) })
+                Ok(EffectiveSetting { key, value, origin: origin.unwrap_or_else(|| self.origin(key)) })
             })
             .collect()
     }
 }
 
 /// A value from the environment or the command line.
-struct Named {
+struct SingleValue {
     name: String,
     key: &'static str,
     value: String,
 }
 
-impl figment::Provider for Named {
+impl figment::Provider for SingleValue {
     fn metadata(&self) -> figment::Metadata {
         figment::Metadata::named(self.name.clone())
     }
@@ -413,7 +413,7 @@ impl figment::Provider for Named {
     }
 }
 
-fn spell(value: &Value) -> Option<String> {
+fn value_text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),
         Value::Num(_, number) => number
@@ -423,7 +423,7 @@ fn spell(value: &Value) -> Option<String> {
             .or_else(|| number.to_f64().map(|n| n.to_string())),
         Value::Bool(_, flag) => Some(flag.to_string()),
         Value::Array(_, items) => {
-            let parts: Option<Vec<String>> = items.iter().map(spell).collect();
+            let parts: Option<Vec<String>> = items.iter().map(value_text).collect();
             Some(parts?.join(","))
         }
         _ => None,
@@ -463,7 +463,7 @@ mod tests {
         let settings = load(&[("CALLSCOPE_PORT", "0"), ("CALLSCOPE_WEBHOOK_SECRETS", "123, 456")]).expect("settings");
         assert_eq!(settings.port, 0);
         assert_eq!(settings.webhook_secrets, [Secret::new("123".into()), Secret::new("456".into())]);
-        let port = settings.shown.iter().find(|shown| shown.key == "port").expect("shown");
+        let port = settings.effective.iter().find(|setting| setting.key == "port").expect("shown");
         assert_eq!(port.origin.to_string(), "environment CALLSCOPE_PORT");
     }
 
@@ -471,7 +471,7 @@ mod tests {
     fn a_flag_beats_the_environment() {
         let environment = [("CALLSCOPE_PORT".to_owned(), "1".to_owned())];
         let flags = vec![("port", "2".to_owned())];
-        let (raw, _) = Raw::gather(&flags, &environment, None).unwrap_or_else(|error| panic!("{error}"));
+        let (raw, _) = RawSettings::gather(&flags, &environment, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(raw.text("port").ok().as_deref(), Some("2"));
         assert_eq!(raw.origin("port").to_string(), "flag --port");
     }
@@ -573,7 +573,7 @@ mod tests {
         let second = Settings::from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(first.jwt_secrets, second.jwt_secrets);
         assert_eq!(first.webhook_secrets, second.webhook_secrets);
-        assert!(first.made_up.is_some() && first.check_exposure().is_ok());
+        assert!(first.generated_secrets.is_some() && first.check_exposure().is_ok());
         let exposed = Settings { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ..first };
         assert!(exposed.check_exposure().is_err());
         use std::os::unix::fs::PermissionsExt;

@@ -15,17 +15,17 @@ use crate::store::sqlite::file;
 const FILE: &str = "callscope.secrets.toml";
 
 /// The secrets in force.
-pub(super) struct MadeUp {
+pub(super) struct GeneratedSecrets {
     pub webhook_secrets: Vec<Secret>,
     pub jwt_secrets: Vec<Secret>,
     /// Whether at least one is made up.
-    pub made_up: bool,
+    pub is_generated: bool,
     pub path: PathBuf,
     pub origins: Vec<(&'static str, Origin)>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct SecretsFile {
     webhook_secrets: Vec<String>,
     jwt_secret: String,
 }
@@ -34,23 +34,23 @@ struct Kept {
 ///
 /// # Errors
 /// The file's path, and what is wrong with it.
-pub(super) fn make_up(
+pub(super) fn fill_in(
     webhook_secrets: Vec<Secret>,
     jwt_secrets: Vec<Secret>,
     database_url: &Secret,
-) -> Result<MadeUp, (PathBuf, String)> {
+) -> Result<GeneratedSecrets, (PathBuf, String)> {
     let path = folder(database_url.expose()).join(FILE);
-    let made_up = webhook_secrets.is_empty() || jwt_secrets.is_empty();
+    let is_generated = webhook_secrets.is_empty() || jwt_secrets.is_empty();
     let mut origins = Vec::new();
-    if !made_up {
-        return Ok(MadeUp { webhook_secrets, jwt_secrets, made_up, path, origins });
+    if !is_generated {
+        return Ok(GeneratedSecrets { webhook_secrets, jwt_secrets, is_generated, path, origins });
     }
-    let kept = read_or_make(&path).map_err(|problem| (path.clone(), problem))?;
+    let kept = read_or_generate(&path).map_err(|problem| (path.clone(), problem))?;
     if webhook_secrets.is_empty() {
-        origins.push(("webhook_secrets", Origin::MadeUp(path.clone())));
+        origins.push(("webhook_secrets", Origin::Generated(path.clone())));
     }
     if jwt_secrets.is_empty() {
-        origins.push(("jwt_secret", Origin::MadeUp(path.clone())));
+        origins.push(("jwt_secret", Origin::Generated(path.clone())));
     }
     let webhook_secrets = match webhook_secrets.is_empty() {
         true => kept.webhook_secrets.into_iter().map(Secret::new).collect(),
@@ -60,7 +60,7 @@ pub(super) fn make_up(
         true => vec![Secret::new(kept.jwt_secret)],
         false => jwt_secrets,
     };
-    Ok(MadeUp { webhook_secrets, jwt_secrets, made_up, path, origins })
+    Ok(GeneratedSecrets { webhook_secrets, jwt_secrets, is_generated, path, origins })
 }
 
 /// The SQLite file's folder; the working directory for anything else.
@@ -74,8 +74,8 @@ fn folder(database_url: &str) -> PathBuf {
     }
 }
 
-fn read_or_make(path: &Path) -> Result<Kept, String> {
-    let made = Kept { webhook_secrets: vec![format!("wsec_{}", random()?)], jwt_secret: random()? };
+fn read_or_generate(path: &Path) -> Result<SecretsFile, String> {
+    let made = SecretsFile { webhook_secrets: vec![format!("wsec_{}", random()?)], jwt_secret: random()? };
     let text = toml::to_string(&made).map_err(|error| error.to_string())?;
     let note = "# Made by callscope-server, since no secrets were set. Keep it: tokens and signatures depend on it.\n";
     // create_new: of two servers that start at once, one makes the file and the other reads it.
@@ -89,7 +89,7 @@ fn read_or_make(path: &Path) -> Result<Kept, String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
             // The parser's words would quote the file.
-            let kept: Kept = toml::from_str(&text)
+            let kept: SecretsFile = toml::from_str(&text)
                 .map_err(|_| "is not a file of secrets: expected webhook_secrets and jwt_secret")?;
             match kept.jwt_secret.len() >= 32 && !kept.webhook_secrets.is_empty() {
                 true => Ok(kept),

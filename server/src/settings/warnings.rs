@@ -16,11 +16,11 @@ impl Settings {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unknown_variables.clone();
-        warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Whose::Ours)));
-        warnings.extend(self.made_up.as_deref().and_then(|path| exposed(path, Whose::Ours)));
+        warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
+        warnings.extend(self.generated_secrets.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
         if let Ok(path) = file::path(self.database_url.expose()) {
             let path = file::resolve(&path).unwrap_or(path);
-            warnings.extend(file::companions(&path).iter().filter_map(|path| exposed(path, Whose::Anybodys)));
+            warnings.extend(file::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
         }
         if self.database_url.expose().starts_with("postgres") {
             warnings.extend(transport_warning(self.database_url.expose()));
@@ -37,21 +37,21 @@ impl Settings {
 
 /// Whether it matters to whom a file belongs: what is believed must not come from others.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Ours,
-    Anybodys,
+enum Ownership {
+    MustBeOurs,
+    AnyUser,
 }
 
-fn exposed(path: &Path, whose: Whose) -> Option<String> {
+fn exposed(path: &Path, whose: Ownership) -> Option<String> {
     let found = fs::metadata(path).ok()?;
-    let (mode, shown) = (found.mode() & 0o777, path.display());
+    let (mode, effective) = (found.mode() & 0o777, path.display());
     if mode & 0o077 != 0 {
-        return Some(format!("{shown} has mode {mode:04o}: other users may get at it; chmod 600 keeps it private"));
+        return Some(format!("{effective} has mode {mode:04o}: other users may get at it; chmod 600 keeps it private"));
     }
     let us = rustix::process::geteuid().as_raw();
     // What root wrote is root's word on any machine.
-    (whose == Whose::Ours && ![us, 0].contains(&found.uid())).then(|| {
-        format!("{shown} belongs to another user (uid {}), who may change what the server believes", found.uid())
+    (whose == Ownership::MustBeOurs && ![us, 0].contains(&found.uid())).then(|| {
+        format!("{effective} belongs to another user (uid {}), who may change what the server believes", found.uid())
     })
 }
 
@@ -68,10 +68,10 @@ mod tests {
         fs::write(&path, "").unwrap();
         for (mode, is_told) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o602, true)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let warning = exposed(&path, Whose::Ours);
+            let warning = exposed(&path, Ownership::MustBeOurs);
             assert_eq!(warning.is_some(), is_told, "{mode:o}");
             assert!(warning.is_none_or(|text| text.contains("x.db") && text.contains(&format!("{mode:04o}"))));
         }
-        assert_eq!(exposed(&dir.path().join("missing"), Whose::Ours), None);
+        assert_eq!(exposed(&dir.path().join("missing"), Ownership::MustBeOurs), None);
     }
 }

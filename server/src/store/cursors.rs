@@ -1,6 +1,6 @@
 //! Where a reader begins in a log, and whether what it asks for fits that log.
 
-use callscope_common::protocol::From;
+use callscope_common::protocol::SubscribeFrom;
 use callscope_common::{CallId, Cursor, Seq};
 use rusqlite::OptionalExtension;
 
@@ -62,17 +62,17 @@ impl Store {
     pub async fn start_seq(
         &self,
         info: &CallInfo,
-        from: &From,
+        from: &SubscribeFrom,
         call_id: Option<CallId>,
     ) -> Result<Result<Seq, InvalidCursor>, StoreError> {
         if call_id.is_some_and(|call_id| call_id != info.call_id) {
             return Ok(InvalidCursor::new("the cursor belongs to another record of the call"));
         }
         Ok(match from {
-            From::Start => Ok(0),
-            From::Live => Ok(info.head),
-            From::After(after) => of_seq(*after, info, call_id.is_some()),
-            From::Behind(cursor) => match of_text(cursor, info) {
+            SubscribeFrom::Start => Ok(0),
+            SubscribeFrom::Live => Ok(info.head),
+            SubscribeFrom::After(after) => of_seq(*after, info, call_id.is_some()),
+            SubscribeFrom::Behind(cursor) => match of_text(cursor, info) {
                 Ok(cursor) if self.cursor_at(info.call_id, cursor.seq()).await? == Some(cursor) => Ok(cursor.seq()),
                 Ok(_) => InvalidCursor::new("the event that the cursor stands behind is not in the log"),
                 Err(invalid) => Err(invalid),

@@ -5,20 +5,20 @@ use serde_json::{Map, Value};
 use callscope_common::text::one_line;
 
 /// Longest line, its line feed included, in bytes.
-const LONGEST: usize = 2 << 10;
+const MAX_LINE: usize = 2 << 10;
 /// What stands at the end of a text that was cut.
 const MARK: &str = "… [cut]";
 /// Longest path that is logged, in characters.
-const PATH: usize = 200;
+const MAX_PATH: usize = 200;
 
 /// The line without anything that a terminal would act on, cut where it is too long; JSON stays JSON. Ends with a line feed.
 pub(super) fn bounded(line: &[u8], is_json: bool) -> Vec<u8> {
     let text = String::from_utf8_lossy(line);
     let text = one_line(text.trim_end_matches('\n'));
-    let mut line = match text.len() < LONGEST {
+    let mut line = match text.len() < MAX_LINE {
         true => text.into_owned(),
         false if is_json => shortened(&text),
-        false => cut(&text, LONGEST - 1),
+        false => cut(&text, MAX_LINE - 1),
     };
     line.push('\n');
     line.into_bytes()
@@ -41,14 +41,14 @@ fn shortened(text: &str) -> String {
     loop {
         let line = Value::Object(fields);
         let written = line.to_string();
-        if written.len() < LONGEST {
+        if written.len() < MAX_LINE {
             return written;
         }
         let Value::Object(map) = line else { return r#"{"cut":true}"#.into() };
         fields = map;
         let longest: Option<(String, usize)> =
             fields.iter().map(|(key, value)| (key.clone(), size(value))).max_by_key(|(_, size)| *size);
-        shorten(&mut fields, longest, written.len() - LONGEST + 1);
+        shorten(&mut fields, longest, written.len() - MAX_LINE + 1);
     }
 }
 
@@ -68,8 +68,8 @@ fn shorten(fields: &mut Map<String, Value>, field: Option<(String, usize)>, exce
 }
 
 /// A path as it is logged.
-pub fn path(path: &str) -> std::borrow::Cow<'_, str> {
-    match path.char_indices().nth(PATH) {
+pub fn shorten_path(path: &str) -> std::borrow::Cow<'_, str> {
+    match path.char_indices().nth(MAX_PATH) {
         Some((end, _)) => format!("{}…", &path[..end]).into(),
         None => path.into(),
     }
@@ -84,7 +84,7 @@ mod tests {
         for text in ["x".repeat(100_000), "ü".repeat(50_000), "👩‍👩‍👧".repeat(9_000), "\u{1b}[31m".repeat(9_000)]
         {
             let line = String::from_utf8(bounded(format!("{text}\n").as_bytes(), false)).unwrap();
-            assert!(line.len() <= LONGEST && line.ends_with("… [cut]\n"), "{} bytes", line.len());
+            assert!(line.len() <= MAX_LINE && line.ends_with("… [cut]\n"), "{} bytes", line.len());
             assert!(!line.contains('\u{1b}'));
         }
         assert_eq!(bounded(b"short\n", false), b"short\n");
@@ -97,18 +97,18 @@ mod tests {
         for text in ["x".repeat(100_000), "\u{1}\"\\ü".repeat(5_000), "ü".repeat(2_000)] {
             let fields = serde_json::json!({"level": "INFO", "path": text, "error": text, "list": [1, 2]});
             let line = bounded(format!("{fields}\n").as_bytes(), true);
-            assert!(line.len() <= LONGEST, "{} bytes", line.len());
+            assert!(line.len() <= MAX_LINE, "{} bytes", line.len());
             let read: Value = serde_json::from_slice(&line).unwrap();
             assert_eq!((&read["level"], &read["cut"]), (&Value::from("INFO"), &Value::from(true)));
         }
         let many: Map<String, Value> = (0..500).map(|n| (format!("key{n}"), Value::from(n))).collect();
         let line = bounded(Value::Object(many).to_string().as_bytes(), true);
-        assert!(line.len() <= LONGEST && serde_json::from_slice::<Value>(&line).is_ok());
+        assert!(line.len() <= MAX_LINE && serde_json::from_slice::<Value>(&line).is_ok());
     }
 
     #[test]
     fn a_path_is_cut_at_a_character() {
-        assert_eq!(path("/short"), "/short");
-        assert_eq!(path(&"ü".repeat(300)).chars().count(), PATH + 1);
+        assert_eq!(shorten_path("/short"), "/short");
+        assert_eq!(shorten_path(&"ü".repeat(300)).chars().count(), MAX_PATH + 1);
     }
 }

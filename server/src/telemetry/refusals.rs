@@ -6,12 +6,12 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 /// Lines in a window.
-const LINES: u32 = 50;
+const MAX_LINES: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Kinds that are counted apart; the rest together.
-const KINDS: usize = 8;
+const MAX_KINDS: usize = 8;
 
-struct Window {
+struct RefusalWindow {
     began: Option<Instant>,
     logged: u32,
     /// What was not logged, by kind.
@@ -19,7 +19,8 @@ struct Window {
     others: u64,
 }
 
-static WINDOW_NOW: Mutex<Window> = Mutex::new(Window { began: None, logged: 0, counted: Vec::new(), others: 0 });
+static CURRENT: Mutex<RefusalWindow> =
+    Mutex::new(RefusalWindow { began: None, logged: 0, counted: Vec::new(), others: 0 });
 
 /// What a window counted without logging it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,20 +29,20 @@ struct Summary {
     kinds: String,
 }
 
-impl Window {
+impl RefusalWindow {
     fn admit(&mut self, now: Instant, kind: impl FnOnce() -> String) -> (bool, Option<Summary>) {
         let summary = self.turn(now);
         if self.began.is_none() {
             self.began = Some(now);
         }
-        if self.logged < LINES {
+        if self.logged < MAX_LINES {
             self.logged += 1;
             return (true, summary);
         }
         let kind = kind();
         match self.counted.iter().position(|(known, _)| *known == kind) {
             Some(at) => self.counted[at].1 += 1,
-            None if self.counted.len() < KINDS => self.counted.push((kind, 1)),
+            None if self.counted.len() < MAX_KINDS => self.counted.push((kind, 1)),
             None => self.others += 1,
         }
         (false, summary)
@@ -68,24 +69,24 @@ impl Window {
 
 /// Whether a refusal of this kind may be logged now; else it is counted, and the count is logged within seconds.
 pub fn may_log(kind: impl FnOnce() -> String) -> bool {
-    let (may, summary) = WINDOW_NOW.lock().admit(Instant::now(), kind);
-    tell(summary);
+    let (may, summary) = CURRENT.lock().admit(Instant::now(), kind);
+    log_summary(summary);
     may
 }
 
 /// Tells of what was counted, where a window is over.
 pub(super) fn tick() {
-    let summary = WINDOW_NOW.lock().turn(Instant::now());
-    tell(summary);
+    let summary = CURRENT.lock().turn(Instant::now());
+    log_summary(summary);
 }
 
 /// Tells of what was counted so far: the process ends.
 pub(super) fn finish() {
-    let summary = WINDOW_NOW.lock().sum_up();
-    tell(summary);
+    let summary = CURRENT.lock().sum_up();
+    log_summary(summary);
 }
 
-fn tell(summary: Option<Summary>) {
+fn log_summary(summary: Option<Summary>) {
     if let Some(Summary { refusals, kinds }) = summary {
         warn!(refusals, %kinds, "further refusals, counted and not listed");
     }
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn beyond_fifty_a_second_equal_refusals_are_counted() {
-        let mut window = Window { began: None, logged: 0, counted: Vec::new(), others: 0 };
+        let mut window = RefusalWindow { began: None, logged: 0, counted: Vec::new(), others: 0 };
         let began = Instant::now();
         let logged = (0..1_000).filter(|_| window.admit(began, || "401 POST /a".into()).0).count();
         assert_eq!(logged, 50);

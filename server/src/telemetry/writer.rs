@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// For the last lines of a process that ends.
 const FLUSH: Duration = Duration::from_millis(250);
 
-struct Log {
+struct LogQueue {
     queue: Option<SyncSender<Vec<u8>>>,
     is_json: AtomicBool,
     accepted: AtomicU64,
@@ -30,13 +30,13 @@ struct Log {
     dropped: AtomicU64,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<LogQueue> = OnceLock::new();
 
-fn log() -> &'static Log {
+fn log() -> &'static LogQueue {
     LOG.get_or_init(|| {
         let (queue, lines) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || run(&lines));
-        Log {
+        LogQueue {
             queue: thread.is_ok().then_some(queue),
             is_json: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
@@ -51,11 +51,11 @@ pub(super) fn write(line: Vec<u8>) {
     let log = log();
     log.accepted.fetch_add(1, Ordering::Relaxed);
     if log.queue.as_ref().is_none_or(|queue| queue.try_send(line).is_err()) {
-        give_up(log);
+        drop_line(log);
     }
 }
 
-fn give_up(log: &Log) {
+fn drop_line(log: &LogQueue) {
     log.dropped.fetch_add(1, Ordering::Relaxed);
     log.done.fetch_add(1, Ordering::Relaxed);
 }
@@ -99,19 +99,19 @@ fn run(lines: &Receiver<Vec<u8>>) {
         };
         let log = log();
         // A line that broke off is ended first, so that the next one stands by itself.
-        let written = if is_broken { put(b"\n") } else { Ok(()) }.and_then(|()| put(&line));
+        let written = if is_broken { write_all(b"\n") } else { Ok(()) }.and_then(|()| write_all(&line));
         match written {
             Ok(()) => {
                 is_broken = false;
                 log.done.fetch_add(1, Ordering::Relaxed);
                 let dropped = log.dropped.load(Ordering::Relaxed);
-                if dropped > told && put(notice(dropped - told, is_json()).as_bytes()).is_ok() {
+                if dropped > told && write_all(notice(dropped - told, is_json()).as_bytes()).is_ok() {
                     told = dropped;
                 }
             }
             Err(written) => {
                 is_broken |= written > 0;
-                give_up(log);
+                drop_line(log);
             }
         }
         refusals::tick();
@@ -135,7 +135,7 @@ fn notice(lines: u64, is_json: bool) -> String {
 ///
 /// # Errors
 /// How many bytes went out before it failed.
-fn put(mut bytes: &[u8]) -> Result<(), usize> {
+fn write_all(mut bytes: &[u8]) -> Result<(), usize> {
     let stderr = rustix::stdio::stderr();
     let whole = bytes.len();
     while !bytes.is_empty() {
@@ -155,9 +155,9 @@ fn put(mut bytes: &[u8]) -> Result<(), usize> {
 
 /// Where `tracing` writes its lines.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lines;
+pub(super) struct LineWriter;
 
-impl std::io::Write for Lines {
+impl std::io::Write for LineWriter {
     /// Takes one whole line: the formatter writes each with one call.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         write(line::bounded(bytes, is_json()));

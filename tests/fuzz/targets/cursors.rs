@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use callscope_common::protocol::{ClientMessage, From};
+use callscope_common::protocol::{ClientMessage, SubscribeFrom};
 use callscope_common::{Identifier, Timestamp};
 use callscope_server::http::query::{cursor, instant, number, text_without_nul};
 use libfuzzer_sys::fuzz_target;
@@ -16,11 +16,11 @@ fuzz_target!(|text: &str| {
         assert!(number >= 0);
         let asked = format!(r#"{{"subscribe":"a","after":{number}}}"#);
         let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&asked) else { panic!("{asked}") };
-        assert_eq!(subscribe.from, From::After(number));
+        assert_eq!(subscribe.from, SubscribeFrom::After(number));
     }
     if let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&format!(r#"{{"subscribe":"a","after":{text}}}"#))
     {
-        assert!(!matches!(subscribe.from, From::After(..0)));
+        assert!(!matches!(subscribe.from, SubscribeFrom::After(..0)));
     }
     if let Ok(at) = instant("after", text) {
         assert_eq!(Timestamp::parse_rfc3339(&at.to_string()), Some(at));

@@ -9,7 +9,7 @@
 use callscope_common::Timestamp;
 use callscope_common::json_style::{all, write};
 use callscope_common::signature::{HEADER, sign};
-use callscope_server::ingest::signature::Checker;
+use callscope_server::ingest::signature::SignatureVerifier;
 use callscope_server::settings::{Secret, WebhookAuth};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,29 +20,29 @@ fuzz_target!(|input: &[u8]| {
     let (header, body) = (&input[..at], input.get(at + 1..).unwrap_or_default());
     let Ok(header) = std::str::from_utf8(header) else { return };
     let now = Timestamp::from_unix_secs(NOW).expect("a time");
-    let checker = Checker::new(WebhookAuth::Required, vec![Secret::new("old".into()), Secret::new("new".into())], 1800);
+    let verifier = SignatureVerifier::new(WebhookAuth::Required, vec![Secret::new("old".into()), Secret::new("new".into())], 1800);
     let signed = sign(b"new", NOW, body);
     let digest = signed.rsplit('=').next().expect("a digest");
     let value = header.replace('%', digest);
     let headers: Vec<(String, String)> = value.split('|').map(|line| (HEADER.to_owned(), line.to_owned())).collect();
-    let off = Checker::new(WebhookAuth::Off, Vec::new(), 1800);
-    assert!(off.claim(&headers, now).is_ok_and(|claim| off.check(&claim, body, now).is_ok()));
-    let Ok(claim) = checker.claim(&headers, now) else { return explains(&checker, &headers, body, now) };
-    match checker.check(&claim, body, now) {
+    let off = SignatureVerifier::new(WebhookAuth::Off, Vec::new(), 1800);
+    assert!(off.check_headers(&headers, now).is_ok_and(|claim| off.check(&claim, body, now).is_ok()));
+    let Ok(claim) = verifier.check_headers(&headers, now) else { return explains(&verifier, &headers, body, now) };
+    match verifier.verify(&claim, body, now) {
         Ok(at) => {
             assert!(value.to_lowercase().contains(digest), "{value} verified");
             assert_eq!(at, Some(NOW), "{value} verified for another time");
-            assert!(checker.check(&claim, &[body, b" "].concat(), now).is_err(), "{value} verifies another body");
+            assert!(verifier.verify(&claim, &[body, b" "].concat(), now).is_err(), "{value} verifies another body");
             let late = now.plus_secs(1801);
-            assert!(checker.check(&claim, body, late).is_err(), "{value} verifies too late");
+            assert!(verifier.verify(&claim, body, late).is_err(), "{value} verifies too late");
         }
-        Err(_) => explains(&checker, &headers, body, now),
+        Err(_) => explains(&verifier, &headers, body, now),
     }
 });
 
 /// The cause is a name of ours, of nothing that the sender wrote.
-fn explains(checker: &Checker, headers: &[(String, String)], body: &[u8], now: Timestamp) {
-    let causes = [checker.explain(headers, body, now), checker.explain_headers(headers, now)];
+fn explains(verifier: &SignatureVerifier, headers: &[(String, String)], body: &[u8], now: Timestamp) {
+    let causes = [verifier.explain(headers, body, now), verifier.explain_headers(headers, now)];
     for cause in causes.into_iter().flatten() {
         assert!(!cause.is_empty() && cause.bytes().all(|byte| byte.is_ascii_lowercase() || b"_ +0123456789".contains(&byte)));
     }

@@ -6,8 +6,8 @@
 
 use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
 use callscope_common::{CallData, Timestamp};
-use callscope_server::ingest::naming::{Links, Naming};
-use callscope_server::ingest::{Incoming, read};
+use callscope_server::ingest::naming::{CallLinks, Naming};
+use callscope_server::ingest::{WebhookRequest, read_delivery};
 use callscope_server::log::{Change, Names, Route, DedupKey};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,8 +15,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((route, body)) = input.split_first() else { return };
     let route = if route % 2 == 0 { Route::Transcription } else { Route::PostCall };
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
-    let incoming = || Incoming { route, remote_addr: None, headers: Vec::new(), body: body.to_vec() };
-    let delivery = read(incoming(), at, Some(1_790_855_035), &Naming::by_links(Links::new(&[])));
+    let webhook = || WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.to_vec() };
+    let delivery = read_delivery(webhook(), at, Some(1_790_855_035), &Naming::by_links(CallLinks::new(&[])));
     assert_eq!(delivery.body, body);
     assert!(delivery.kind.as_ref().is_none_or(|kind| kind.chars().all(|c| !c.is_control())));
     assert_eq!(delivery.dedup_key == DedupKey::None, matches!(delivery.change, Change::Rejected { .. }));

@@ -8,7 +8,7 @@ mod floats;
 
 use serde::de::IgnoredAny;
 
-use super::headers::Found;
+use super::headers::FoundSignature;
 use crate::json;
 use crate::json_style::{self, Full, Sink, Style, Writing};
 use crate::signature::HEADER;
@@ -251,9 +251,9 @@ fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
 }
 
 /// Notices the first difference from a text that is known.
-struct Differs<'t>(&'t [u8]);
+struct FirstDifference<'t>(&'t [u8]);
 
-impl Sink for Differs<'_> {
+impl Sink for FirstDifference<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.0 = self.0.strip_prefix(bytes).ok_or(Full)?;
         Ok(())
@@ -261,12 +261,12 @@ impl Sink for Differs<'_> {
 }
 
 /// What is odd about a request that no cause explains.
-pub(super) fn hints(bodies: &Bodies<'_>, found: &[Found<'_>]) -> Vec<&'static str> {
+pub(super) fn hints(bodies: &Bodies<'_>, found: &[FoundSignature<'_>]) -> Vec<&'static str> {
     let mut hints = Vec::new();
     if bodies.body.is_empty() {
         hints.push("the body is empty: something may have read it before");
     } else if let Some(text) = bodies.json {
-        let mut differs = Differs(text.as_bytes());
+        let mut differs = FirstDifference(text.as_bytes());
         if json_style::write_to(text, json_style::WIRE, &mut differs).is_err() || !differs.0.is_empty() {
             hints.push(
                 "the body is not written as ElevenLabs writes it (Python's json.dumps: a blank behind each comma and colon, \

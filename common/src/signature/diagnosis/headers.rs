@@ -47,7 +47,7 @@ impl Scheme {
 
 /// A header that may hold a signature.
 #[derive(Debug)]
-pub(super) struct Found<'r> {
+pub(super) struct FoundSignature<'r> {
     pub name: &'r str,
     /// Its value; of our own header, the lines that belong together.
     values: Vec<&'r str>,
@@ -59,7 +59,7 @@ pub(super) struct Found<'r> {
     base64: bool,
 }
 
-impl<'r> Found<'r> {
+impl<'r> FoundSignature<'r> {
     /// What may have been signed under this header.
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![self.scheme.message()];
@@ -132,7 +132,7 @@ impl<'r> Found<'r> {
 }
 
 /// Everything in `headers` that may be a signature, ours first.
-pub(super) fn find(headers: &[(String, String)]) -> Vec<Found<'_>> {
+pub(super) fn find(headers: &[(String, String)]) -> Vec<FoundSignature<'_>> {
     let is_ours = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(HEADER);
     let ours: Vec<&str> = headers.iter().filter(is_ours).map(|(_, value)| value.as_str()).collect();
     // Lines with a time of their own are signatures of their own; others are one list in several lines.
@@ -148,7 +148,7 @@ pub(super) fn find(headers: &[(String, String)]) -> Vec<Found<'_>> {
     found
 }
 
-fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>) -> Option<Found<'r>> {
+fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>) -> Option<FoundSignature<'r>> {
     let lower = name.to_ascii_lowercase();
     // Proxies and frameworks rename headers (X-…, HTTP_ELEVENLABS_SIGNATURE), so the value counts as much as the name.
     if !lower.contains("signature") && !lower.contains("hmac") && !values.iter().any(|value| value.contains("v0=")) {
@@ -163,7 +163,7 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>
         "x-slack-signature" => Scheme::Slack,
         _ => Scheme::ElevenLabs,
     };
-    let mut found = Found::new(name, values, scheme);
+    let mut found = FoundSignature::new(name, values, scheme);
     for part in found.values.clone().into_iter().flat_map(|value| value.split(',')) {
         let Some((key, text)) = part.split_once('=') else {
             found.take(None, part.trim());
@@ -190,8 +190,13 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>
     (!found.digests.is_empty()).then_some(found)
 }
 
-fn standard<'r>(headers: &'r [(String, String)], name: &'r str, value: &'r str, prefix: &str) -> Option<Found<'r>> {
-    let mut found = Found::new(name, vec![value], Scheme::StandardWebhooks);
+fn standard<'r>(
+    headers: &'r [(String, String)],
+    name: &'r str,
+    value: &'r str,
+    prefix: &str,
+) -> Option<FoundSignature<'r>> {
+    let mut found = FoundSignature::new(name, vec![value], Scheme::StandardWebhooks);
     found.id = get(headers, &format!("{prefix}-id"));
     found.timestamp = get(headers, &format!("{prefix}-timestamp"));
     for signature in value.split(' ') {

@@ -32,7 +32,7 @@ pub enum KeyChange {
     /// or missing, in JavaScript,
     Undefined,
     /// or missing, in Python.
-    NoneWord,
+    NoneText,
 }
 
 /// The secret in every form worth trying; equal forms once.
@@ -55,7 +55,7 @@ pub(super) fn variants(secret: &[u8]) -> Vec<(KeyChange, Vec<u8>)> {
         (KeyChange::HexDecoded, hex(cut.unwrap_or(trimmed)).or_else(|| hex(trimmed))),
         (KeyChange::Empty, Some(Vec::new())),
         (KeyChange::Undefined, Some(b"undefined".to_vec())),
-        (KeyChange::NoneWord, Some(b"None".to_vec())),
+        (KeyChange::NoneText, Some(b"None".to_vec())),
     ];
     let mut variants: Vec<(KeyChange, Vec<u8>)> = Vec::new();
     for (change, form) in forms {

@@ -7,15 +7,15 @@ use hmac::Mac;
 use subtle::ConstantTimeEq;
 
 use super::bodies::{Bodies, BodyChange};
-use super::headers::Found;
+use super::headers::FoundSignature;
 use super::keys::{self, KeyChange};
 use super::{KnownSecret, Message, Request};
 use crate::json_style::{Full, Sink};
 use crate::signature::HmacSha256;
 
 /// What fits: the less was changed, the likelier it is.
-pub(super) struct Attempt<'r> {
-    pub found: &'r Found<'r>,
+pub(super) struct Match<'r> {
+    pub found: &'r FoundSignature<'r>,
     pub message: Message,
     pub body: Option<BodyChange>,
     pub known: &'r KnownSecret<'r>,
@@ -25,19 +25,19 @@ pub(super) struct Attempt<'r> {
 /// Most changes from what the scheme itself does, the header's own aside.
 const MAX_CHANGES: usize = 2;
 /// What a candidate costs apart from its bytes: a block of the hash and two for the keys.
-const CANDIDATE: u64 = 192;
+const CANDIDATE_COST: u64 = 192;
 /// What a piece costs apart from its bytes, so that bodies of many small ones cost what they take.
-const PIECE: u64 = 16;
+const PIECE_COST: u64 = 16;
 /// Bytes gathered before they are hashed.
-const GATHERED: usize = 4 << 10;
+const BUFFER: usize = 4 << 10;
 /// How many times as long as the body a changed one may become, and what it may have at least: indented ones grow with the
 /// square of their depth.
 const MAX_GROWTH: u64 = 8;
-const MIN_GROWN: u64 = 4 << 10;
+const MIN_EXPANDED: u64 = 4 << 10;
 
 /// A way of signing, without the body.
 struct Candidate<'r> {
-    found: &'r Found<'r>,
+    found: &'r FoundSignature<'r>,
     message: Message,
     known: &'r KnownSecret<'r>,
     key: KeyChange,
@@ -47,16 +47,16 @@ struct Candidate<'r> {
 }
 
 /// A known secret in one form.
-pub(super) struct Key<'r> {
+pub(super) struct CandidateKey<'r> {
     known: &'r KnownSecret<'r>,
     change: KeyChange,
     secret: Vec<u8>,
 }
 
 /// Every known secret in every form.
-pub(super) fn keys<'r>(secrets: &'r [KnownSecret<'r>]) -> Vec<Key<'r>> {
+pub(super) fn keys<'r>(secrets: &'r [KnownSecret<'r>]) -> Vec<CandidateKey<'r>> {
     let of = |known: &'r KnownSecret<'r>| {
-        keys::variants(known.secret).into_iter().map(move |(change, secret)| Key { known, change, secret })
+        keys::variants(known.secret).into_iter().map(move |(change, secret)| CandidateKey { known, change, secret })
     };
     secrets.iter().flat_map(of).collect()
 }
@@ -71,7 +71,12 @@ pub(super) struct Search<'r> {
 }
 
 impl<'r> Search<'r> {
-    pub fn new(request: &Request<'r>, found: &'r [Found<'r>], keys: &'r [Key<'r>], bodies: &'r Bodies<'r>) -> Self {
+    pub fn new(
+        request: &Request<'r>,
+        found: &'r [FoundSignature<'r>],
+        keys: &'r [CandidateKey<'r>],
+        bodies: &'r Bodies<'r>,
+    ) -> Self {
         let mut candidates = Vec::new();
         for found in found {
             for message in found.messages() {
@@ -91,7 +96,7 @@ impl<'r> Search<'r> {
     }
 
     /// The attempt with the fewest changes that fits.
-    pub fn run(&mut self) -> Option<Attempt<'r>> {
+    pub fn run(&mut self) -> Option<Match<'r>> {
         let bodies = self.bodies;
         let changes = bodies.changes();
         for level in 0..=MAX_CHANGES {
@@ -108,7 +113,7 @@ impl<'r> Search<'r> {
     }
 
     /// Tries further sets of fields whose fractions may have been lost.
-    fn fractions(&mut self) -> Option<Attempt<'r>> {
+    fn fractions(&mut self) -> Option<Match<'r>> {
         let floats = self.bodies.floats();
         let (json, style) = (self.bodies.json()?, floats.styles().next()?);
         for set in floats.others() {
@@ -129,25 +134,25 @@ impl<'r> Search<'r> {
         changes: usize,
         body: Option<BodyChange>,
         write: impl FnOnce(&mut Digests) -> Result<(), Full>,
-    ) -> Option<Attempt<'r>> {
+    ) -> Option<Match<'r>> {
         let matching = |candidate: &&Candidate<'r>| candidate.changes == changes;
         let count = self.candidates.iter().filter(matching).count() as u64;
         if count == 0 {
             return None;
         }
-        let Some(left) = self.left.checked_sub(count * CANDIDATE).filter(|left| *left > 0) else {
+        let Some(left) = self.left.checked_sub(count * CANDIDATE_COST).filter(|left| *left > 0) else {
             self.left = 0;
             self.unfinished = true;
             return None;
         };
-        let grown = match body {
+        let expandable = match body {
             // What a body expands to is told by nothing but trying.
             Some(BodyChange::Compressed) => u64::MAX,
-            _ => self.length.saturating_mul(MAX_GROWTH).max(MIN_GROWN),
+            _ => self.length.saturating_mul(MAX_GROWTH).max(MIN_EXPANDED),
         };
         let candidates: Vec<&Candidate<'r>> = self.candidates.iter().filter(matching).collect();
         let macs = candidates.iter().filter_map(|candidate| candidate.begin()).collect();
-        let mut digests = Digests { macs, gathered: Vec::with_capacity(GATHERED), left, grown };
+        let mut digests = Digests { macs, buffer: Vec::with_capacity(BUFFER), left, expandable };
         let written = write(&mut digests);
         digests.flush();
         self.left = digests.left;
@@ -197,41 +202,41 @@ impl<'r> Candidate<'r> {
         self.found.digests.iter().any(|digest| bool::from(expected.ct_eq(digest)))
     }
 
-    fn attempt(&self, body: Option<BodyChange>) -> Attempt<'r> {
-        Attempt { found: self.found, message: self.message, body, known: self.known, key: self.key }
+    fn attempt(&self, body: Option<BodyChange>) -> Match<'r> {
+        Match { found: self.found, message: self.message, body, known: self.known, key: self.key }
     }
 }
 
 /// Digests that one body is written into.
 struct Digests {
     macs: Vec<HmacSha256>,
-    gathered: Vec<u8>,
+    buffer: Vec<u8>,
     /// What is left of the search's budget,
     left: u64,
     /// and of what this body may become.
-    grown: u64,
+    expandable: u64,
 }
 
 impl Sink for Digests {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let length = bytes.len() as u64;
         // Writing a byte costs about what hashing it does.
-        let cost = length.saturating_mul(1 + self.macs.len() as u64).saturating_add(PIECE);
-        match (self.left.checked_sub(cost), self.grown.checked_sub(length)) {
-            (Some(left), Some(grown)) => (self.left, self.grown) = (left, grown),
+        let cost = length.saturating_mul(1 + self.macs.len() as u64).saturating_add(PIECE_COST);
+        match (self.left.checked_sub(cost), self.expandable.checked_sub(length)) {
+            (Some(left), Some(expandable)) => (self.left, self.expandable) = (left, expandable),
             (None, _) => {
                 self.left = 0;
                 return Err(Full);
             }
             (_, None) => return Err(Full),
         }
-        if self.gathered.len() + bytes.len() > GATHERED {
+        if self.buffer.len() + bytes.len() > BUFFER {
             self.flush();
         }
-        if bytes.len() >= GATHERED {
+        if bytes.len() >= BUFFER {
             self.macs.iter_mut().for_each(|mac| mac.update(bytes));
         } else {
-            self.gathered.extend_from_slice(bytes);
+            self.buffer.extend_from_slice(bytes);
         }
         Ok(())
     }
@@ -239,7 +244,7 @@ impl Sink for Digests {
 
 impl Digests {
     fn flush(&mut self) {
-        self.macs.iter_mut().for_each(|mac| mac.update(&self.gathered));
-        self.gathered.clear();
+        self.macs.iter_mut().for_each(|mac| mac.update(&self.buffer));
+        self.buffer.clear();
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use callscope_common::protocol::{
-    CallMerged, ErrorCode, ErrorMessage, Named, ServerMessage, Subscribe, SubscriptionConfirmed,
+    CallMerged, ErrorCode, ErrorMessage, IdentifierMessage, ServerMessage, Subscribe, SubscriptionConfirmed,
 };
-use callscope_common::protocol::{ClientMessage, From};
+use callscope_common::protocol::{ClientMessage, SubscribeFrom};
 use callscope_common::{CallId, Cursor, Seq};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
@@ -195,8 +195,9 @@ impl Client {
         match ServerMessage::parse(text).expect("a message") {
             ServerMessage::SubscriptionConfirmed(confirmed) => self.on_confirmed(&confirmed, log),
             // Said again where the call came and went meanwhile.
-            ServerMessage::SubscriptionPending(Named { identifier, .. }) if self.pending.contains_key(&identifier) => {}
-            ServerMessage::SubscriptionPending(Named { identifier, .. }) => {
+            ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. })
+                if self.pending.contains_key(&identifier) => {}
+            ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. }) => {
                 let (request, step) = self.answered(&identifier);
                 assert!(request.wait && !log.was_known(&identifier, step), "waits for a known call: {identifier}");
                 self.pending.insert(identifier, request);
@@ -235,12 +236,12 @@ impl Client {
             let is_running = confirmed.message.starts_with("already");
             match request.from {
                 _ if is_running => {}
-                From::Start => assert_eq!(begin, 0, "{confirmed:?}"),
-                From::After(after) => assert_eq!(begin, after, "{confirmed:?}"),
+                SubscribeFrom::Start => assert_eq!(begin, 0, "{confirmed:?}"),
+                SubscribeFrom::After(after) => assert_eq!(begin, after, "{confirmed:?}"),
                 // Everything that came after the request: the call itself did.
-                From::Live if has_waited => assert_eq!(begin, 0, "{confirmed:?}"),
-                From::Live => assert!(begin <= confirmed.seq, "{confirmed:?}"),
-                From::Behind(cursor) => assert_eq!(cursor, place, "{confirmed:?}"),
+                SubscribeFrom::Live if has_waited => assert_eq!(begin, 0, "{confirmed:?}"),
+                SubscribeFrom::Live => assert!(begin <= confirmed.seq, "{confirmed:?}"),
+                SubscribeFrom::Behind(cursor) => assert_eq!(cursor, place, "{confirmed:?}"),
             }
             self.release(name, call_id);
         }
@@ -283,7 +284,7 @@ impl Client {
         self.follows.retain(|follow| !follow.names.is_empty());
     }
 
-    fn on_unsubscribed(&mut self, Named { identifier, message, .. }: &Named, log: &Log) {
+    fn on_unsubscribed(&mut self, IdentifierMessage { identifier, message, .. }: &IdentifierMessage, log: &Log) {
         let asked = self.asked.get_mut(identifier).and_then(VecDeque::pop_front);
         assert!(matches!(asked, Some(Asked::Unsubscribe)), "unsubscribed from {identifier}, asked {asked:?}");
         self.pending.remove(identifier);

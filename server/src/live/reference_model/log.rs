@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Cursor, Seq};
 
-use callscope_common::protocol::{From, Subscribe};
+use callscope_common::protocol::{Subscribe, SubscribeFrom};
 
 use crate::live::connection::Fate;
 use crate::log::Notification;
@@ -76,9 +76,9 @@ impl Log {
         let Some(record) = self.named(name).map(|call_id| (call_id, &self.records[&call_id])) else { return false };
         let (call_id, record) = record;
         match &request.from {
-            From::Behind(cursor) => self.place(call_id, cursor).is_some() && record.fate.is_none(),
+            SubscribeFrom::Behind(cursor) => self.place(call_id, cursor).is_some() && record.fate.is_none(),
             // Refused where it lay beyond the head, which may have grown since.
-            From::After(after) if request.call_id.is_none() => *after == 0,
+            SubscribeFrom::After(after) if request.call_id.is_none() => *after == 0,
             _ => request.call_id.is_none_or(|asked| asked == call_id),
         }
     }

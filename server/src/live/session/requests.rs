@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use callscope_common::protocol::{
-    ClientMessage, CloseReason, ErrorCode, From, MAX_SUBSCRIPTIONS, Named, Pong, ServerMessage, Subscribe,
-    SubscriptionConfirmed,
+    ClientMessage, CloseReason, ErrorCode, IdentifierMessage, MAX_SUBSCRIPTIONS, Pong, ServerMessage, Subscribe,
+    SubscribeFrom, SubscriptionConfirmed,
 };
 use callscope_common::{CallId, Cursor, Identifier, Seq, Timestamp};
 use tracing::warn;
@@ -36,7 +36,7 @@ enum Refused {
     Store(StoreError),
 }
 
-impl std::convert::From<StoreError> for Refused {
+impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -152,7 +152,7 @@ impl Session {
             self.hub.wait_for(identifier, &self.connection);
         }
         self.pending.insert(identifier.clone(), Pending { request: request.clone(), since });
-        self.send(&ServerMessage::SubscriptionPending(Named {
+        self.send(&ServerMessage::SubscriptionPending(IdentifierMessage {
             identifier: identifier.to_string(),
             call_id: None,
             message: "no such call yet; the subscription begins when it appears".into(),
@@ -272,7 +272,7 @@ impl Session {
 
     /// The seq to begin behind.
     async fn begin(&self, Asked { request, since }: &Asked, info: &CallInfo) -> Result<Seq, Refused> {
-        if let (From::Live, Some(since)) = (&request.from, since) {
+        if let (SubscribeFrom::Live, Some(since)) = (&request.from, since) {
             // Live from the request on: the event that made the call came after it.
             return Ok(in_time(self.store.head_at(info.call_id, since.plus_secs(-CLOCKS_DIFFER_SECS))).await?);
         }
@@ -313,7 +313,7 @@ impl Session {
             self.hub.leave(&s.feed, s.member);
         }
         let message = if ended.is_some() { "unsubscribed" } else { "was not subscribed" };
-        self.send(&ServerMessage::UnsubscribeConfirmed(Named {
+        self.send(&ServerMessage::UnsubscribeConfirmed(IdentifierMessage {
             identifier: identifier.to_string(),
             call_id: ended.as_ref().map(|s| s.feed.call_id),
             message: message.into(),

@@ -4,17 +4,17 @@
 ///
 /// A single odd time (`1e12`, or 0 in the middle) must not move all that follow, so a longest run of times that never go back is
 /// taken for sound, and the others become the sound time before them.
-pub(crate) fn forward(times: &[f64]) -> Vec<f64> {
+pub(crate) fn make_monotonic(times: &[f64]) -> Vec<f64> {
     let mut is_sound = vec![false; times.len()];
     longest_run(times).into_iter().for_each(|place| is_sound[place] = true);
     let mut latest = 0.0;
-    let forward = times.iter().zip(is_sound).map(|(at, is_sound)| {
+    let monotonic = times.iter().zip(is_sound).map(|(at, is_sound)| {
         if is_sound {
             latest = *at;
         }
         latest
     });
-    forward.collect()
+    monotonic.collect()
 }
 
 /// The places of a longest run of times that never go back; they need not be neighbours.
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn check(times: &[f64], expected: &[f64]) {
-        assert_eq!(forward(times), expected, "{times:?}");
+        assert_eq!(make_monotonic(times), expected, "{times:?}");
     }
 
     #[test]

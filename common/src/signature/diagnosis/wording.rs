@@ -198,7 +198,7 @@ fn body_code(change: BodyChange) -> &'static str {
 }
 
 fn body_words(change: BodyChange) -> String {
-    let words = match change {
+    let wording = match change {
         BodyChange::Reserialised(style) => {
             return format!("the body was parsed and written anew: the signature fits it {}", style_words(style));
         }
@@ -232,7 +232,7 @@ fn body_words(change: BodyChange) -> String {
         BodyChange::FormField => "the body is a form; the value of one of its fields was signed",
         BodyChange::Empty => "an empty body was signed",
     };
-    words.into()
+    wording.into()
 }
 
 fn style_words(style: Style) -> String {
@@ -259,7 +259,7 @@ fn key_code(change: KeyChange) -> &'static str {
         KeyChange::Quoted | KeyChange::Unquoted => "secret_with_quotes",
         KeyChange::PrefixCut => "secret_without_prefix",
         KeyChange::Base64Decoded | KeyChange::HexDecoded => "secret_decoded",
-        KeyChange::Empty | KeyChange::Undefined | KeyChange::NoneWord => "secret_unset",
+        KeyChange::Empty | KeyChange::Undefined | KeyChange::NoneText => "secret_unset",
     }
 }
 
@@ -277,7 +277,7 @@ fn key_words(change: KeyChange) -> &'static str {
         KeyChange::HexDecoded => "the secret decoded as hex",
         KeyChange::Empty => "an empty secret: the sender's setting is not set",
         KeyChange::Undefined => "the word undefined: the sender's setting is not set",
-        KeyChange::NoneWord => "the word None: the sender's setting is not set",
+        KeyChange::NoneText => "the word None: the sender's setting is not set",
     }
 }
 
