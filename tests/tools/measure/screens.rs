@@ -48,7 +48,8 @@ pub async fn run(flags: &Flags) {
     }
     register(&server.url).await;
     let token = admin_token("measure");
-    let environment = [("CALLSCOPE_SERVER", server.url.as_str()), ("CALLSCOPE_TOKEN", token.as_str())];
+    let url = server.url.clone();
+    let environment = [("CALLSCOPE_SERVER", url.as_str()), ("CALLSCOPE_TOKEN", token.as_str())];
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = Pty::start((80, 24), &program("callscope"), &["tail", CALL], &environment, folder.path());
     for said in &TURNS[..KILLED] {
@@ -78,6 +79,9 @@ pub async fn run(flags: &Flags) {
     terminal.press(key::ENTER);
     terminal.until_text("of 3 found");
     draw(&terminal, &flags.folder, "search");
+    let top = Pty::start((80, 24), &program("callscope"), &["top"], &environment, folder.path());
+    top.until_text("EL_harbour");
+    draw(&top, &flags.folder, "top");
     terminal.press("/");
     terminal.press(key::ENTER);
     terminal.press("G");
