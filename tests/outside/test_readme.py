@@ -47,7 +47,7 @@ def free_port():
 def adapted(commands, folder, ports):
     """The commands as the test can run them; `ports` maps the README's ports to free ones."""
     replacements = [
-        (r"^cd callscope\n|^cargo build .*\n", ""),
+        (r"^git clone .*\n|^cargo build .*\n", ""),
         (r"^cargo run --release --bin (\S+) -- demo$", r"\1 demo --speed 20x"),
         (r"\$PWD/target/release", str(BIN)),
         (r"postgres://callscope@\S+", database_url("postgres", folder) if "postgres://" in commands else ""),
