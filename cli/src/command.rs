@@ -91,7 +91,7 @@ pub enum Command {
     Logout(Logout),
     /// Who the server takes you for
     Whoami,
-    /// Create, list, inspect and revoke access tokens
+    /// Inspect access tokens
     #[command(subcommand)]
     Token(Token),
     /// Check the way to the server, the token and the terminal
@@ -119,7 +119,7 @@ pub async fn run(args: Args) -> Result {
             tokio::select! {
                 done = short(&settings, other, &args.global) => done,
                 _ = signals.next() => {
-                    // A password may have been asked for.
+                    // A token may have been asked for.
                     let _ = crossterm::terminal::disable_raw_mode();
                     settings.console.progress("");
                     Ok(Exit::Interrupted)
@@ -144,7 +144,7 @@ async fn short(settings: &Settings, command: Command, global: &Global) -> Result
         Command::Login(args) => login::login(settings, args).await,
         Command::Logout(args) => login::logout(settings, args),
         Command::Whoami => login::whoami(settings).await,
-        Command::Token(args) => token::run(settings, args).await,
+        Command::Token(args) => token::run(settings, args),
         Command::Doctor(args) => doctor::run(settings, args).await,
         Command::Completions(args) => man::completions(settings, &args),
         Command::Man(args) => man::man(settings, &args),

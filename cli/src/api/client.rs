@@ -63,39 +63,14 @@ impl Client {
         self.get(path, query).await
     }
 
-    /// POSTs without a body, for JSON as it came.
-    pub async fn post_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
-        let body = self.request(Method::POST, path, query).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| Failure::error(format!("the server answered with no JSON: {error}")))
+    /// POSTs without a body, for JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+        parsed(&self.request(Method::POST, path, query).await?, path)
     }
 
     /// DELETEs.
     pub async fn delete(&self, path: &[&str]) -> Result<()> {
         self.request(Method::DELETE, path, &[]).await.map(drop)
-    }
-
-    /// Asks a route that not every server has: `None` where this one has it not.
-    pub async fn ask<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &[&str],
-        body: Option<&serde_json::Value>,
-    ) -> Result<Option<T>> {
-        let mut request = self.prepare(method, path)?;
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let body = match self.answer(request, LONGEST).await? {
-            Answer::Body(body) => body,
-            Answer::TooLong(path) => return Err(too_long(&format!("the answer of {path}"), LONGEST)),
-            Answer::Refused(refused) if refused.is_missing() => return Ok(None),
-            Answer::Refused(refused) => return Err(self.refusal(&refused).await),
-        };
-        let body: &[u8] = if body.trim_ascii().is_empty() { b"null" } else { &body };
-        serde_json::from_slice(body).map(Some).map_err(|error| {
-            Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
-        })
     }
 
     fn prepare(&self, method: Method, path: &[&str]) -> Result<reqwest::RequestBuilder> {
@@ -170,15 +145,6 @@ impl Refused {
     /// What a Callscope server said.
     fn words(&self) -> Option<ErrorBody> {
         serde_json::from_slice(&self.body).ok()
-    }
-
-    /// Whether it means that there is no such route, rather than no such thing behind it.
-    fn is_missing(&self) -> bool {
-        match self.status {
-            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => true,
-            StatusCode::NOT_FOUND => self.words().is_none_or(|body| matches!(body.code.as_str(), "" | "NOT_FOUND")),
-            _ => false,
-        }
     }
 
     fn failure(&self) -> Failure {

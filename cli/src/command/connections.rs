@@ -1,6 +1,6 @@
 //! `connections`: the server's live connections.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use callscope_common::api::ConnectionView;
 use clap::Subcommand;
@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::api::{Client, checked, items};
 use crate::exit::{Exit, Failure, Result};
+use crate::prompt;
 use crate::render::{Format, moment};
 use crate::settings::Settings;
 
@@ -122,14 +123,7 @@ async fn agreed(chosen: &[&ConnectionView]) -> Result<bool> {
         let line = format!("{}  {}  {}", connection.connection_id, connection.username, connection.remote_addr);
         let _ = writeln!(stderr, "{}", callscope_common::text::one_line(&line));
     }
-    let _ = write!(stderr, "kick? [y/N] ");
-    let _ = stderr.flush();
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    });
-    let answer = answer.await.map_err(|error| Failure::error(error.to_string()))?;
-    Ok(matches!(answer.unwrap_or_default().trim(), "y" | "Y" | "yes"))
+    prompt::confirm("kick?").await
 }
 
 fn row(connection: &ConnectionView) -> Vec<String> {

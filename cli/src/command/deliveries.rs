@@ -242,7 +242,7 @@ async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bo
     for id in ids {
         let path = [PATH[0], PATH[1], PATH[2], PATH[3], id.as_str(), "replay"];
         let query: &[_] = if as_new { &[("as_new", "true".to_owned())] } else { &[] };
-        let raw = client.post_raw(&path, query).await.map_err(with_hint)?;
+        let raw: Box<RawValue> = client.post(&path, query).await.map_err(with_hint)?;
         let view = read(&raw)?;
         let said: Said = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
         let fields = [

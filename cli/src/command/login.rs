@@ -1,12 +1,9 @@
 //! `login`, `logout` and `whoami`.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::time::SystemTime;
 
 use callscope_common::Timestamp;
 use clap::Args as ClapArgs;
-use reqwest::Method;
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -14,8 +11,9 @@ use super::context::checked;
 use crate::api::{Client, TOKEN_HINT};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
-use crate::net::{self, shown};
-use crate::render::{Format, behind};
+use crate::net::shown;
+use crate::prompt;
+use crate::render::Format;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
@@ -23,15 +21,12 @@ use crate::token::Claims;
 /// `login`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The password is asked for on a terminal, else read from stdin; never give it as an argument.\nA token that \
-    somebody gave you: callscope login --with-token < token.txt"
+    after_help = "To make a token, on the server's machine: callscope-server token --sub NAME --ttl 8h > token.txt\n\
+    To keep it here: callscope login --with-token < token.txt"
 )]
 pub struct Login {
-    /// Your name at the server; asked for where it is missing
-    #[arg(long, value_name = "NAME", conflicts_with = "with_token")]
-    pub username: Option<String>,
-    /// Keep a token that is read from stdin, instead of asking the server for one
-    #[arg(long)]
+    /// Keep a token that is read from stdin, or asked for on a terminal
+    #[arg(long, required = true)]
     pub with_token: bool,
     /// Keep it under this name [default: the context in force, else the server's host]
     #[arg(long, value_name = "NAME")]
@@ -46,21 +41,13 @@ pub struct Logout {
     pub name: Option<String>,
 }
 
-/// Longest password or token taken from stdin, in bytes.
-const LONGEST: u64 = 64 << 10;
-
 /// Runs `login`.
 pub async fn login(settings: &Settings, args: Login) -> Result {
     let name = match &args.save_as {
         Some(name) => checked(name)?.to_owned(),
         None => default_name(settings),
     };
-    let token = if args.with_token {
-        let token = if io::stdin().is_terminal() { prompt("token: ").await? } else { piped("a token").await? };
-        Secret::new(token.trim())
-    } else {
-        ask_server(settings, args.username).await?
-    };
+    let token = Secret::new(prompt::secret("token").await?.trim());
     let claims = Claims::of(&token)?;
     // What the server refuses is not worth keeping.
     accepted(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
@@ -109,13 +96,8 @@ pub fn logout(settings: &Settings, args: Logout) -> Result {
     let now = Timestamp::from_system_time(SystemTime::now());
     if let Ok(claims) = Claims::of(&token)
         && !claims.is_expired(now)
-        && let Some(jti) = &claims.jti
     {
-        let left = claims.left_in_words(now);
-        settings.console.say(format!(
-            "whoever copied it can use it {left}; an admin ends it: callscope token revoke {}",
-            behind(jti)
-        ));
+        settings.console.say(format!("a copy of it still works {}", claims.left_in_words(now)));
     }
     Ok(Exit::Ok)
 }
@@ -165,117 +147,4 @@ fn default_name(settings: &Settings) -> String {
         let name: String = name.trim_matches('-').chars().take(64).collect();
         if name.is_empty() { "server".into() } else { name }
     })
-}
-
-/// Gives name and password to the server, for a token.
-async fn ask_server(settings: &Settings, username: Option<String>) -> Result<Secret> {
-    #[derive(Deserialize)]
-    struct Answer {
-        access_token: String,
-    }
-    let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let username = match username {
-        Some(username) => username,
-        None if terminal => line("user name: ").await?,
-        None => {
-            return Err(Failure::usage("as whom? there is nobody to ask here")
-                .hint("callscope login --username NAME < password.txt, or: callscope login --with-token < token.txt"));
-        }
-    };
-    let password = if terminal { prompt("password: ").await? } else { piped("a password").await? };
-    net::warn_if_plain(&settings.server, "the password", settings.console);
-    // A token of before is no part of this question.
-    let client = Client::new(&Settings { token: None, ..settings.clone() })?;
-    let body = json!({"username": username, "password": password.trim_end_matches(['\r', '\n'])});
-    let answer: Option<Answer> =
-        client.ask(Method::POST, &["api", "v1", "auth", "login"], Some(&body)).await.map_err(|failure| {
-            if failure.exit == Exit::NotAllowed {
-                Failure::new(Exit::NotAllowed, format!("{} did not take name and password", shown(&settings.server)))
-                    .hint("try again; users are kept by: callscope-server user ls")
-            } else {
-                failure
-            }
-        })?;
-    let answer = answer.ok_or_else(|| {
-        Failure::error(format!("{} has no logins with a password", shown(&settings.server))).hint(
-            "mint a token on the server's machine: callscope-server token --sub NAME --ttl 8h > token.txt, then: \
-             callscope login --with-token < token.txt",
-        )
-    })?;
-    Ok(Secret::new(&answer.access_token))
-}
-
-/// Reads what was piped in.
-async fn piped(what: &'static str) -> Result<String> {
-    let read = tokio::task::spawn_blocking(|| {
-        let mut text = String::new();
-        io::stdin().lock().take(LONGEST).read_to_string(&mut text).map(|_| text)
-    });
-    let text = read.await.map_err(|error| Failure::error(error.to_string()))?;
-    let text = text.map_err(|error| Failure::error(format!("cannot read stdin: {error}")))?;
-    if text.trim().is_empty() {
-        return Err(Failure::usage(format!("stdin is empty; it should hold {what}")));
-    }
-    Ok(text)
-}
-
-/// Asks for a line on the terminal.
-async fn line(question: &'static str) -> Result<String> {
-    let read = tokio::task::spawn_blocking(move || {
-        let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
-        let mut line = String::new();
-        io::stdin().read_line(&mut line).map(|_| line.trim().to_owned())
-    });
-    answered(read.await.map_err(|error| Failure::error(error.to_string()))?)
-}
-
-/// Asks for a secret on the terminal, which does not show it.
-async fn prompt(question: &'static str) -> Result<String> {
-    let read = tokio::task::spawn_blocking(move || {
-        let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
-        hidden()
-    });
-    answered(read.await.map_err(|error| Failure::error(error.to_string()))?)
-}
-
-fn answered(read: io::Result<String>) -> Result<String> {
-    match read {
-        Ok(text) if !text.is_empty() => Ok(text),
-        Ok(_) => Err(Failure::usage("nothing was entered")),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::new(Exit::Interrupted, "")),
-        Err(error) => Err(Failure::error(format!("cannot read the terminal: {error}"))),
-    }
-}
-
-/// Reads a line in raw mode, key by key, and gives the terminal back whatever happens.
-fn hidden() -> io::Result<String> {
-    use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, read};
-    struct Raw;
-    impl Drop for Raw {
-        fn drop(&mut self) {
-            let _ = crossterm::terminal::disable_raw_mode();
-            let _ = writeln!(io::stderr());
-        }
-    }
-    crossterm::terminal::enable_raw_mode()?;
-    let _raw = Raw;
-    let mut text = String::new();
-    loop {
-        let Event::Key(key) = read()? else { continue };
-        if key.kind == KeyEventKind::Release {
-            continue;
-        }
-        match key.code {
-            KeyCode::Enter => return Ok(text),
-            KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => text.clear(),
-            KeyCode::Char(c) => text.push(c),
-            KeyCode::Backspace => {
-                text.pop();
-            }
-            _ => {}
-        }
-    }
 }

@@ -1,12 +1,13 @@
 //! Choosing a call where none was named.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, Write as _};
 
 use callscope_common::api::CallView;
 use callscope_common::{Identifier, Timestamp, text};
 
 use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::prompt;
 use crate::render::{cut, moment};
 use crate::settings::Settings;
 
@@ -33,16 +34,9 @@ async fn ask(calls: &[CallView]) -> Result<usize> {
         let _ = writeln!(stderr, "{}", cut(&line(number + 1, call), Some(width)));
     }
     loop {
-        let _ = write!(stderr, "which call? 1 to {}: ", calls.len());
-        let _ = stderr.flush();
-        // Waited for beside the signals' default, so that Ctrl-C still ends the program here.
-        let answer = tokio::task::spawn_blocking(|| {
-            let mut answer = String::new();
-            io::stdin().lock().read_line(&mut answer).map(|read| (read > 0).then_some(answer))
-        });
-        let answer = answer.await.map_err(|error| Failure::error(error.to_string()))?;
-        let Ok(Some(answer)) = answer else { return Err(Failure::new(Exit::Interrupted, "no call was chosen")) };
-        match answer.trim().parse::<usize>() {
+        let answer = prompt::line(&format!("which call? 1 to {}: ", calls.len())).await?;
+        let Some(answer) = answer else { return Err(Failure::new(Exit::Interrupted, "no call was chosen")) };
+        match answer.parse::<usize>() {
             Ok(number) if (1..=calls.len()).contains(&number) => return Ok(number - 1),
             _ => continue,
         }

@@ -1,6 +1,7 @@
 //! A line that is being typed.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Longest line taken, in characters.
 const LONGEST: usize = 1000;
@@ -9,7 +10,7 @@ const LONGEST: usize = 1000;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Line {
     text: String,
-    /// In bytes, at a character's beginning.
+    /// In bytes, at the beginning of a grapheme: of what a person takes for one character.
     cursor: usize,
 }
 
@@ -43,16 +44,15 @@ impl Line {
             KeyCode::Char('w') if control => self.delete_word(),
             KeyCode::Char(c) if !control && !key.modifiers.contains(KeyModifiers::ALT) => self.insert(c),
             KeyCode::Backspace => {
-                if let Some(c) = self.before().chars().next_back() {
-                    self.cursor -= c.len_utf8();
-                    self.text.remove(self.cursor);
-                }
+                let end = self.cursor;
+                self.cursor = self.previous();
+                self.text.drain(self.cursor..end);
             }
             KeyCode::Delete if self.cursor < self.text.len() => {
-                self.text.remove(self.cursor);
+                self.text.drain(self.cursor..self.next());
             }
-            KeyCode::Left => self.cursor -= self.before().chars().next_back().map_or(0, char::len_utf8),
-            KeyCode::Right => self.cursor += self.text[self.cursor..].chars().next().map_or(0, char::len_utf8),
+            KeyCode::Left => self.cursor = self.previous(),
+            KeyCode::Right => self.cursor = self.next(),
             KeyCode::Home => self.cursor = 0,
             KeyCode::End => self.cursor = self.text.len(),
             _ => return false,
@@ -63,6 +63,16 @@ impl Line {
     /// Takes pasted text in, on one line.
     pub fn paste(&mut self, text: &str) {
         callscope_common::text::one_line(text).chars().for_each(|c| self.insert(c));
+    }
+
+    /// Where the grapheme before the cursor begins.
+    fn previous(&self) -> usize {
+        self.cursor - self.before().graphemes(true).next_back().map_or(0, str::len)
+    }
+
+    /// Where the grapheme behind the cursor ends.
+    fn next(&self) -> usize {
+        self.cursor + self.text[self.cursor..].graphemes(true).next().map_or(0, str::len)
     }
 
     fn insert(&mut self, c: char) {
@@ -98,6 +108,18 @@ mod tests {
         assert_eq!((line.text(), line.before()), ("ß東", ""));
         typed(&mut line, &[KeyCode::End, KeyCode::Right, KeyCode::Delete, KeyCode::Char('x')]);
         assert_eq!(line.text(), "ß東x");
+    }
+
+    #[test]
+    fn letters_with_marks_and_joined_emoji_are_one_character() {
+        let mut line = Line::new("aनमस्ते👩\u{200d}🚒");
+        typed(&mut line, &[KeyCode::Backspace, KeyCode::Backspace]);
+        assert_eq!(line.text(), "aनम");
+        let mut line = Line::new("e\u{301}x");
+        typed(&mut line, &[KeyCode::Home, KeyCode::Right]);
+        assert_eq!(line.before(), "e\u{301}");
+        typed(&mut line, &[KeyCode::Left, KeyCode::Delete]);
+        assert_eq!(line.text(), "x");
     }
 
     #[test]

@@ -21,7 +21,6 @@ fn what_is_no_identifier_is_a_usage_error() {
             &["connections", "show"],
             &["connections", "kick", "--yes"],
             &["subscriptions", "show"],
-            &["token", "revoke"],
         ] {
             let ran = server.run(&[words, &["--", id]].concat());
             assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{words:?} {id:?}: {ran:?}");

@@ -95,13 +95,10 @@ fn cases(command: &str, known: &Known) -> Option<Vec<Case>> {
         "context ls" | "context use" | "context rm" => {
             vec![case("context ls"), case("context use desk"), case("context rm nowhere")]
         }
-        "login" => vec![with_stdin("login --username ada", "hunter2\n")],
+        "login" => vec![with_stdin("login --with-token", "hunter2\n")],
         "logout" => vec![case("logout desk")],
         "whoami" => vec![case("whoami"), case("whoami -o json")],
-        "token create" => vec![case("token create --sub ada"), case("token create --sub ada -o json")],
-        "token ls" => vec![case("token ls"), case("token ls -o json")],
         "token inspect" => vec![case("token inspect")],
-        "token revoke" => vec![case("token revoke some-id")],
         "doctor" => vec![case("doctor"), case("doctor -o json"), case("doctor -o text")],
         _ => return None,
     })

@@ -121,16 +121,7 @@ fn a_redirect_is_told_and_not_followed() {
     let server = server();
     let redirect = Between::redirect(server.url.clone());
     let url = format!("http://{}", redirect.address);
-    for args in [
-        BOTH[0],
-        BOTH[1],
-        &["listen"],
-        &["calls", "watch"],
-        &["whoami"],
-        &["deliveries", "ls"],
-        &["token", "ls"],
-        &["top"],
-    ] {
+    for args in [BOTH[0], BOTH[1], &["listen"], &["calls", "watch"], &["whoami"], &["deliveries", "ls"], &["top"]] {
         let ran = run(&server, &url, &[], args);
         assert_eq!(ran.code, 1, "{args:?}: {ran:?}");
         assert!(ran.stderr.contains("redirects to"), "{args:?}: {}", ran.stderr);
@@ -217,7 +208,7 @@ fn answers_without_end_are_refused_with_a_clear_error() {
         [(Mode::Endless(200), "64 MiB"), (Mode::Endless(500), "64 KiB"), (Mode::Endless(404), "64 KiB")]
     {
         let hostile = Hostile::start(&server.url, mode);
-        for args in [BOTH[0], &["calls", "show", TOW], &["whoami"], &["token", "ls"], &["deliveries", "ls"]] {
+        for args in [BOTH[0], &["calls", "show", TOW], &["whoami"], &["deliveries", "ls"]] {
             let ran = run(&server, &hostile.url, &[], args);
             assert_eq!(ran.code, 1, "{mode:?} {args:?}: {ran:?}");
             assert!(ran.stderr.contains(limit), "{mode:?} {args:?}: {}", ran.stderr);
