@@ -19,11 +19,11 @@ mod redis;
 mod rpc;
 mod seal;
 
-pub use announcer::Broker;
+pub use announcer::Announcer;
 pub use bus::Bus;
-pub use heartbeat::beat;
+pub use heartbeat::heartbeat_loop;
 pub use redis::address;
-pub use rpc::{FeedView, Gathered, Question};
+pub use rpc::{FeedView, Question, Replies};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::store::nodes::NodeRow;
 use crate::store::{LogWriter, Store};
-use bus::Said;
+use bus::Incoming;
 
 /// This process among its peers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,11 +54,11 @@ struct Shared {
     started: Instant,
     hub: Hub,
     store: Store,
-    broker: Broker,
+    announcer: Announcer,
     /// Where this process listens, once it does.
     address: OnceLock<String>,
     /// Where the parts of an answer go, by the question's id.
-    asked: Mutex<HashMap<Uuid, mpsc::Sender<Said>>>,
+    open_questions: Mutex<HashMap<Uuid, mpsc::Sender<Incoming>>>,
     /// The peers as last read.
     peers: Mutex<Vec<NodeRow>>,
 }
@@ -76,23 +76,23 @@ pub struct Counted {
 
 /// Draws a name for this process.
 #[must_use]
-pub fn draw_name() -> String {
+pub fn random_node_name() -> String {
     Uuid::new_v4().simple().to_string()[..12].to_owned()
 }
 
 impl Cluster {
     /// This process, called `node`.
     #[must_use]
-    pub fn new(node: String, hub: Hub, store: Store, broker: Broker) -> Self {
+    pub fn new(node: String, hub: Hub, store: Store, announcer: Announcer) -> Self {
         let shared = Shared {
             node,
             started_at: Timestamp::from_system_time(SystemTime::now()),
             started: Instant::now(),
             hub,
             store,
-            broker,
+            announcer,
             address: OnceLock::new(),
-            asked: Mutex::default(),
+            open_questions: Mutex::default(),
             peers: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -117,6 +117,6 @@ impl Cluster {
     /// Whether the link to the others works; `None` where there is none.
     #[must_use]
     pub fn is_linked(&self) -> Option<bool> {
-        self.shared.broker.bus().map(Bus::is_up)
+        self.shared.announcer.bus().map(Bus::is_up)
     }
 }

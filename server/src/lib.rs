@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use auth::Tokens;
-use cluster::{Broker, Bus, Cluster, Counted};
+use cluster::{Announcer, Bus, Cluster, Counted};
 use http::AppState;
 use http::cors::{AllowedOrigins, Cors};
 use ingest::Ingest;
@@ -84,31 +84,31 @@ pub type Listening = oneshot::Receiver<SocketAddr>;
 /// The database does not say which cluster it belongs to, the Redis URL cannot be read, or there is no thread left.
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), String> {
     let hub = Hub::start(&Handle::current()).map_err(|error| format!("cannot start threads: {error}"))?;
-    let node = cluster::draw_name();
-    let (words, said) = mpsc::channel(cluster::bus::WORDS);
+    let node = cluster::random_node_name();
+    let (rpcs, incoming) = mpsc::channel(cluster::bus::RPC_QUEUE);
     let mut background = Vec::new();
     let mut link = None;
-    let broker = match join_cluster(settings, &store, &node, &hub, words).await? {
+    let announcer = match join_cluster(settings, &store, &node, &hub, rpcs).await? {
         Some((bus, task)) => {
             link = Some((bus.clone(), task));
-            Broker::Joined(hub.clone(), bus)
+            Announcer::Joined(hub.clone(), bus)
         }
-        None => Broker::Local(hub.clone()),
+        None => Announcer::Local(hub.clone()),
     };
-    let announcer = broker.clone();
-    let on_commit = Box::new(move |notifications| announcer.announce(notifications));
+    let publisher = announcer.clone();
+    let on_commit = Box::new(move |notifications| publisher.publish(notifications));
     let (log_writer, writer) = LogWriter::start(store.clone(), settings.unknown_calls, on_commit);
-    let cluster = Cluster::new(node, hub.clone(), store.clone(), broker.clone());
+    let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer.clone());
     let verifier =
         SignatureVerifier::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
     let links = CallLinks::new(&settings.jwt_secrets);
     let naming = Naming { links: links.clone(), trusted_variable: settings.trusted_variable.clone() };
     let ingest = Arc::new(Ingest::new(verifier, naming, log_writer.clone()));
     let counted = Counted { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
-    background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), broker.bus().cloned())));
-    background.push(spawn(cluster.clone().converse(said, counted.clone())));
+    background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), announcer.bus().cloned())));
+    background.push(spawn(cluster.clone().serve_rpc(incoming, counted.clone())));
     if matches!(store, Store::Postgres { .. }) {
-        background.push(spawn(cluster::beat(cluster.clone(), log_writer.clone())));
+        background.push(spawn(cluster::heartbeat_loop(cluster.clone(), log_writer.clone())));
     }
     if settings.retention_days > 0 {
         background.push(spawn(retention::delete_ended_calls(
@@ -204,7 +204,7 @@ async fn join_cluster(
     store: &Store,
     node: &str,
     hub: &Hub,
-    words: mpsc::Sender<cluster::bus::Said>,
+    rpcs: mpsc::Sender<cluster::bus::Incoming>,
 ) -> Result<Option<(Bus, JoinHandle<()>)>, String> {
     let Some(url) = &settings.redis_url else { return Ok(None) };
     if matches!(store, Store::Sqlite { .. }) {
@@ -214,7 +214,7 @@ async fn join_cluster(
         return Ok(None);
     }
     let name = store.cluster_id().await.map_err(|error| error.to_string())?.simple().to_string();
-    let bus = Bus::start(url, &settings.jwt_secrets, &name, node, hub.clone(), words);
+    let bus = Bus::start(url, &settings.jwt_secrets, &name, node, hub.clone(), rpcs);
     bus.map(Some).map_err(|problem| format!("redis_url takes {problem}"))
 }
 
@@ -248,7 +248,7 @@ impl Server {
         }
         if matches!(store, Store::Postgres { .. }) {
             // Else the others take a while to see that it is gone.
-            let _ = timeout(STEP_TIMEOUT, cluster.leave(&log_writer)).await;
+            let _ = timeout(STEP_TIMEOUT, cluster.deregister(&log_writer)).await;
         }
         // The last handles of the write path go with these; then the queue runs empty.
         drop(log_writer);

@@ -119,13 +119,13 @@ impl Readiness {
             let probe = timeout(FOLLOW_TIMEOUT, follow).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
             let followed = probe.is_some().then_some((CALL, frame));
-            let appended = cluster.sign(&log_writer, followed).await.map_err(|error| failure(&error));
+            let appended = cluster.heartbeat(&log_writer, followed).await.map_err(|error| failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
                 (_, None) => Err("stuck"),
                 (Err(_), _) => Err("not tried"),
                 (Ok(()), Some(mut probe)) => {
-                    let heard = timeout(CHECK_TIMEOUT, probe.hears(&text)).await;
+                    let heard = timeout(CHECK_TIMEOUT, probe.receives(&text)).await;
                     spawn_blocking(move || drop(probe));
                     match heard {
                         Ok(heard) => heard.map_err(|_| "broken"),
@@ -151,18 +151,18 @@ fn failure(error: &StoreError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Broker;
+    use crate::cluster::Announcer;
     use crate::log::UnknownCalls;
 
     async fn readiness(dir: &std::path::Path) -> Readiness {
         let url = format!("sqlite://{}", dir.join("log.db").display());
         let store = Store::open(&url).await.expect("a database");
         let hub = Hub::default();
-        let broker = Broker::Local(hub.clone());
-        let announcer = broker.clone();
-        let on_commit = Box::new(move |notifications| announcer.announce(notifications));
+        let announcer = Announcer::Local(hub.clone());
+        let publisher = announcer.clone();
+        let on_commit = Box::new(move |notifications| publisher.publish(notifications));
         let (log_writer, _) = LogWriter::start(store.clone(), UnknownCalls::Create, on_commit);
-        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), broker);
+        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer);
         Readiness::new(cluster, store, log_writer, hub)
     }
 

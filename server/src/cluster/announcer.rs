@@ -9,21 +9,21 @@ use crate::log::Notification;
 
 /// How announcements travel.
 #[derive(Clone, Debug)]
-pub enum Broker {
+pub enum Announcer {
     /// Followers in this process only.
     Local(Hub),
     /// And in the processes that the bus joins.
     Joined(Hub, Bus),
 }
 
-impl Broker {
+impl Announcer {
     /// Announces what was committed, in the order of the log. Never blocks, never fails.
-    pub fn announce(&self, notifications: Vec<Notification>) {
+    pub fn publish(&self, notifications: Vec<Notification>) {
         match self {
-            Self::Local(hub) => hub.announce(notifications),
+            Self::Local(hub) => hub.publish(notifications),
             Self::Joined(hub, bus) => {
-                hub.announce(notifications.clone());
-                bus.announce(notifications);
+                hub.publish(notifications.clone());
+                bus.publish(notifications);
             }
         }
     }

@@ -17,45 +17,45 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio::{select, spawn};
 use tracing::{debug, info, warn};
 
-use super::message::{Body, Word, call_of, decode, encode};
+use super::message::{Body, Rpc, call_of, decode, encode};
 use super::redis::{OnPush, Pushed, Redis, address};
-use super::seal::{Forged, Seal};
+use super::seal::{Seal, SealError};
 use crate::live::Hub;
 use crate::log::Notification;
 use crate::settings::Secret;
 use crate::telemetry::refusals;
 
 /// Between two beats.
-const BEAT: Duration = Duration::from_millis(200);
+const ECHO_INTERVAL: Duration = Duration::from_millis(200);
 /// Without a beat that came back, the link is down.
-const SILENCE: Duration = Duration::from_millis(600);
+const ECHO_TIMEOUT: Duration = Duration::from_millis(600);
 /// Without one for so long, the connection is given up and made anew.
-const GIVE_UP: Duration = Duration::from_secs(3);
+const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 /// For what is sent to be taken.
 const SEND_DEADLINE: Duration = Duration::from_millis(500);
 /// Between two tries to connect, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Announcements that wait for Redis. Beyond that they are dropped: the sweep of the others finds what they said.
 const QUEUE: usize = 1_024;
 /// Most of them written at once.
-const BATCH: usize = 64;
+const MAX_BATCH: usize = 64;
 /// Questions and answers that wait to be read; beyond that they are dropped, and their askers told of no answer.
-pub const WORDS: usize = 1_024;
+pub const RPC_QUEUE: usize = 1_024;
 
 /// Handle to the link; cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
-    shared: Arc<Shared>,
+    link: Arc<Link>,
 }
 
-struct Shared {
+struct Link {
     node: String,
     seal: Seal,
     hub: Hub,
     queue: mpsc::Sender<Outgoing>,
-    words: mpsc::Sender<Said>,
+    rpcs: mpsc::Sender<Incoming>,
     is_up: AtomicBool,
-    news: watch::Sender<News>,
+    health: watch::Sender<LinkHealth>,
     peers: Mutex<Peers>,
     /// Announcements were dropped, and the others were not told yet.
     has_dropped: AtomicBool,
@@ -63,7 +63,7 @@ struct Shared {
     began: Instant,
     /// When each channel last brought a beat back, in microseconds since `began`; 0 for not yet.
     echoes: RwLock<Vec<AtomicU64>>,
-    counters: Counters,
+    counters: BusCounters,
 }
 
 /// The other processes.
@@ -72,21 +72,21 @@ struct Peers {
     /// Those that are alive, by the database.
     alive: Vec<String>,
     /// When each was last heard of.
-    heard: HashMap<String, Instant>,
+    last_heard: HashMap<String, Instant>,
 }
 
 /// How far the others' announcements can be relied on. Each change is a reason to compare heads at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct News {
+pub struct LinkHealth {
     /// Whether the link is up and all who are alive are heard of.
-    pub is_whole: bool,
+    pub is_complete: bool,
     /// How often another process said that it had dropped announcements.
     pub gaps: u64,
 }
 
 /// Since the process began.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct BusCounters {
     /// Messages given to Redis.
     pub published: AtomicU64,
     /// Messages of other processes taken in.
@@ -98,29 +98,29 @@ pub struct Counters {
 }
 
 enum Outgoing {
-    Wakes(Vec<Notification>),
+    Notifications(Vec<Notification>),
     /// A message that is written already, and not sealed yet.
     Text(String),
 }
 
 /// What another process asks or answers.
 #[derive(Debug)]
-pub struct Said {
+pub struct Incoming {
     /// Which process.
     pub from: String,
     /// What it says.
-    pub word: Word,
+    pub rpc: Rpc,
 }
 
 impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bus").field("node", &self.shared.node).field("is_up", &self.is_up()).finish()
+        f.debug_struct("Bus").field("node", &self.link.node).field("is_up", &self.is_up()).finish()
     }
 }
 
 impl Bus {
     /// Links this process, called `node`, to all that use the same `name` at the Redis of `url`. What others announce goes
-    /// to `hub`, what they ask and answer to `words`. Only those are believed that know one of `secrets`. Redis need not be there: it is looked for until the task is aborted.
+    /// to `hub`, what they ask and answer to `rpcs`. Only those are believed that know one of `secrets`. Redis need not be there: it is looked for until the task is aborted.
     ///
     /// # Errors
     /// What is wrong with the URL.
@@ -130,147 +130,142 @@ impl Bus {
         name: &str,
         node: &str,
         hub: Hub,
-        words: mpsc::Sender<Said>,
+        rpcs: mpsc::Sender<Incoming>,
     ) -> Result<(Self, JoinHandle<()>), &'static str> {
         let address = address(url.expose())?;
         let (queue, outgoing) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared {
+        let link = Arc::new(Link {
             node: node.to_owned(),
             seal: Seal::new(secrets, name, node),
             hub,
             queue,
-            words,
+            rpcs,
             is_up: AtomicBool::new(false),
-            news: watch::Sender::new(News::default()),
+            health: watch::Sender::new(LinkHealth::default()),
             peers: Mutex::default(),
             has_dropped: AtomicBool::new(false),
             lost: Notify::new(),
             began: Instant::now(),
             echoes: RwLock::default(),
-            counters: Counters::default(),
+            counters: BusCounters::default(),
         });
-        let task = spawn(run(Arc::clone(&shared), address, name.to_owned(), outgoing));
-        Ok((Self { shared }, task))
+        let task = spawn(run(Arc::clone(&link), address, name.to_owned(), outgoing));
+        Ok((Self { link }, task))
     }
 
     /// Whether announcements reach the others, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.shared.is_up()
+        self.link.is_up()
     }
 
     /// Follows how far the others' announcements can be relied on.
     #[must_use]
-    pub fn news(&self) -> watch::Receiver<News> {
-        self.shared.news.subscribe()
+    pub fn health(&self) -> watch::Receiver<LinkHealth> {
+        self.link.health.subscribe()
     }
 
     /// Says which other processes are alive, and so must be heard of.
-    pub fn expect(&self, alive: Vec<String>) {
-        let mut peers = self.shared.peers.lock();
-        peers.heard.retain(|peer, _| alive.contains(peer));
+    pub fn set_expected_peers(&self, alive: Vec<String>) {
+        let mut peers = self.link.peers.lock();
+        peers.last_heard.retain(|peer, _| alive.contains(peer));
         peers.alive = alive;
         drop(peers);
-        self.shared.take_stock();
+        self.link.refresh_health();
     }
 
     /// Waits until everything announced so far is on its way.
     pub async fn flush(&self) {
-        while self.is_up() && self.shared.queue.capacity() < QUEUE {
-            sleep(BEAT / 10).await;
+        while self.is_up() && self.link.queue.capacity() < QUEUE {
+            sleep(ECHO_INTERVAL / 10).await;
         }
     }
 
-    /// Counters since the process began.
+    /// BusCounters since the process began.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+    pub fn counters(&self) -> &BusCounters {
+        &self.link.counters
     }
 
     /// Announces to the other processes. Never blocks; what cannot go out now is dropped.
-    pub(super) fn announce(&self, notifications: Vec<Notification>) {
+    pub(super) fn publish(&self, notifications: Vec<Notification>) {
         // A repeat changes nothing, so it leaves nothing to announce.
         if !notifications.is_empty() {
-            self.send(Outgoing::Wakes(notifications));
+            self.enqueue(Outgoing::Notifications(notifications));
         }
     }
 
     /// Asks all other processes, or answers one of them.
-    pub fn say(&self, word: Word) {
-        if let Ok(text) = serde_json::to_string(&Body::Word(word)) {
-            self.send(Outgoing::Text(text));
+    pub fn send(&self, rpc: Rpc) {
+        if let Ok(text) = serde_json::to_string(&Body::Rpc(rpc)) {
+            self.enqueue(Outgoing::Text(text));
         }
     }
 
-    fn send(&self, outgoing: Outgoing) {
-        if !self.is_up() || self.shared.queue.try_send(outgoing).is_err() {
-            self.shared.drop_one();
+    fn enqueue(&self, outgoing: Outgoing) {
+        if !self.is_up() || self.link.queue.try_send(outgoing).is_err() {
+            self.link.count_dropped();
         }
     }
 }
 
 /// Connects and serves, again and again.
-async fn run(
-    shared: Arc<Shared>,
-    address: redis::ConnectionInfo,
-    name: String,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-) {
-    let mut wait = RETRY.0;
-    let mut has_said = false;
+async fn run(link: Arc<Link>, address: redis::ConnectionInfo, name: String, mut outgoing: mpsc::Receiver<Outgoing>) {
+    let mut wait = RETRY_DELAYS.0;
+    let mut has_warned = false;
     loop {
         let on_push: OnPush = {
-            let shared = Arc::clone(&shared);
-            Arc::new(move |pushed| shared.on_push(pushed))
+            let link = Arc::clone(&link);
+            Arc::new(move |pushed| link.on_push(pushed))
         };
         // Whatever an earlier connection said of its end is past.
-        let _ = futures_util::FutureExt::now_or_never(shared.lost.notified());
+        let _ = futures_util::FutureExt::now_or_never(link.lost.notified());
         let ended = match Redis::connect(&address, &name, on_push).await {
             Ok(redis) => {
-                let ended = shared.serve(redis, &mut outgoing).await;
-                if shared.oldest_echo() > Duration::ZERO {
-                    (wait, has_said) = (RETRY.0, false);
+                let ended = link.serve(redis, &mut outgoing).await;
+                if link.oldest_echo() > Duration::ZERO {
+                    (wait, has_warned) = (RETRY_DELAYS.0, false);
                 }
                 ended
             }
             Err(error) => error.to_string(),
         };
-        shared.is_up.store(false, Ordering::SeqCst);
-        shared.take_stock();
-        shared.echoes.write().clear();
+        link.is_up.store(false, Ordering::SeqCst);
+        link.refresh_health();
+        link.echoes.write().clear();
         while outgoing.try_recv().is_ok() {
-            shared.drop_one();
+            link.count_dropped();
         }
-        if !std::mem::replace(&mut has_said, true) {
+        if !std::mem::replace(&mut has_warned, true) {
             warn!(why = ?ended, "no link to the other servers; the sweep finds their events");
         }
         debug!(why = ?ended, ?wait, "connecting to Redis again");
         sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        wait = (wait * 2).min(RETRY_DELAYS.1);
     }
 }
 
-impl Shared {
+impl Link {
     /// Until the connection is of no use any more; says why.
     async fn serve(&self, mut redis: Redis, outgoing: &mut mpsc::Receiver<Outgoing>) -> String {
         *self.echoes.write() = (0..redis.channels()).map(|_| AtomicU64::new(0)).collect();
         let connected = self.began.elapsed();
-        let mut beats = interval(BEAT);
+        let mut beats = interval(ECHO_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let own = |body: Body<'_>| serde_json::to_string(&body).unwrap_or_default();
-        let (beat, gap) = (own(Body::Beat), own(Body::Gap));
+        let (beat, gap) = (own(Body::Echo), own(Body::Gap));
         loop {
             let messages = select! {
                 () = self.lost.notified() => return "the connection broke".into(),
                 _ = beats.tick() => {
                     let silence = self.began.elapsed().saturating_sub(self.oldest_echo().max(connected));
-                    if silence > GIVE_UP {
+                    if silence > RECONNECT_AFTER {
                         return "what is sent does not come back".into();
                     }
-                    if silence > SILENCE && self.is_up.swap(false, Ordering::SeqCst) {
+                    if silence > ECHO_TIMEOUT && self.is_up.swap(false, Ordering::SeqCst) {
                         warn!("what is sent to Redis does not come back; the sweep finds the other servers' events");
                     }
-                    self.take_stock();
+                    self.refresh_health();
                     let mut messages: Vec<_> =
                         (0..redis.channels()).map(|channel| (channel, beat.clone())).collect();
                     if self.is_up() && self.has_dropped.swap(false, Ordering::SeqCst) {
@@ -280,10 +275,10 @@ impl Shared {
                 }
                 first = outgoing.recv() => {
                     let mut batch = vec![first.expect("the queue's other end is in `self`")];
-                    while batch.len() < BATCH && let Ok(next) = outgoing.try_recv() {
+                    while batch.len() < MAX_BATCH && let Ok(next) = outgoing.try_recv() {
                         batch.push(next);
                     }
-                    self.write(&batch, redis.channels())
+                    self.encode_batch(&batch, redis.channels())
                 }
             };
             // Sealed as they go out: each channel's counters rise.
@@ -296,7 +291,7 @@ impl Shared {
             match timeout(SEND_DEADLINE, redis.publish(&messages)).await {
                 Ok(Ok(())) => {}
                 failed => {
-                    self.drop_one();
+                    self.count_dropped();
                     return failed.map_or("Redis takes nothing in".into(), |error| format!("{error:?}"));
                 }
             }
@@ -304,12 +299,12 @@ impl Shared {
     }
 
     /// Puts what goes out into one message a channel and kind.
-    fn write(&self, batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
+    fn encode_batch(&self, batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
         let mut messages = Vec::new();
         let mut notifications: Vec<Vec<&Notification>> = vec![Vec::new(); channels];
         for outgoing in batch {
             match outgoing {
-                Outgoing::Wakes(list) => list.iter().for_each(|notification| {
+                Outgoing::Notifications(list) => list.iter().for_each(|notification| {
                     notifications[channel(call_of(notification), channels)].push(notification)
                 }),
                 Outgoing::Text(text) => messages.push((0, text.clone())),
@@ -346,26 +341,26 @@ impl Shared {
         };
         let is_own = opened.from == self.node;
         if !is_own {
-            self.hear_of(&opened.from);
+            self.mark_alive(&opened.from);
         }
         let body = match serde_json::from_str(opened.body) {
             Ok(body) => body,
             Err(error) => return debug!(%error, "another server's message cannot be read"),
         };
         match body {
-            Body::Beat if is_own => self.on_echo(channel),
-            Body::News(news) if !is_own => {
+            Body::Echo if is_own => self.on_echo(channel),
+            Body::Notifications(news) if !is_own => {
                 self.counters.received.fetch_add(1, Ordering::Relaxed);
-                self.hub.announce(decode(news));
+                self.hub.publish(decode(news));
             }
-            Body::Gap if !is_own => self.news.send_modify(|news| news.gaps += 1),
+            Body::Gap if !is_own => self.health.send_modify(|health| health.gaps += 1),
             // Full: the asker hears of no answer in time.
-            Body::Word(word) if !is_own => drop(self.words.try_send(Said { from: opened.from.into_owned(), word })),
+            Body::Rpc(rpc) if !is_own => drop(self.rpcs.try_send(Incoming { from: opened.from.into_owned(), rpc })),
             _ => {}
         }
     }
 
-    fn refuse(&self, forged: Forged) {
+    fn refuse(&self, forged: SealError) {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         let why = forged.as_str();
         if refusals::may_log(|| format!("message over Redis: {why}")) {
@@ -378,36 +373,37 @@ impl Shared {
         if let Some(echo) = self.echoes.read().get(channel) {
             echo.store(now, Ordering::Relaxed);
         }
-        let is_whole = self.began.elapsed().saturating_sub(self.oldest_echo()) <= SILENCE;
-        if is_whole && !self.is_up.swap(true, Ordering::SeqCst) {
+        let is_complete = self.began.elapsed().saturating_sub(self.oldest_echo()) <= ECHO_TIMEOUT;
+        if is_complete && !self.is_up.swap(true, Ordering::SeqCst) {
             info!("linked to the other servers");
-            self.take_stock();
+            self.refresh_health();
         }
     }
 
-    fn hear_of(&self, peer: &str) {
+    fn mark_alive(&self, peer: &str) {
         let mut peers = self.peers.lock();
-        match peers.heard.get_mut(peer) {
+        match peers.last_heard.get_mut(peer) {
             Some(heard) => *heard = Instant::now(),
             None => {
-                peers.heard.insert(peer.to_owned(), Instant::now());
+                peers.last_heard.insert(peer.to_owned(), Instant::now());
             }
         }
     }
 
-    fn drop_one(&self) {
+    fn count_dropped(&self) {
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         self.has_dropped.store(true, Ordering::SeqCst);
     }
 
     /// Finds out whether the news is whole.
-    fn take_stock(&self) {
-        let is_whole = self.is_up() && {
+    fn refresh_health(&self) {
+        let is_complete = self.is_up() && {
             let peers = self.peers.lock();
-            let is_heard = |peer| peers.heard.get(peer).is_some_and(|heard: &Instant| heard.elapsed() < SILENCE);
+            let is_heard =
+                |peer| peers.last_heard.get(peer).is_some_and(|heard: &Instant| heard.elapsed() < ECHO_TIMEOUT);
             peers.alive.iter().all(is_heard)
         };
-        self.news.send_if_modified(|news| std::mem::replace(&mut news.is_whole, is_whole) != is_whole);
+        self.health.send_if_modified(|health| std::mem::replace(&mut health.is_complete, is_complete) != is_complete);
     }
 }
 
@@ -423,23 +419,23 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::cluster::Broker;
+    use crate::cluster::Announcer;
     use crate::live::probe::{CALL, Probe};
 
     fn secrets() -> [Secret; 1] {
         [Secret::new("0123456789abcdef0123456789abcdef".into())]
     }
 
-    fn bus(node: &str, name: &str, hub: &Hub) -> (Bus, mpsc::Receiver<Said>) {
+    fn bus(node: &str, name: &str, hub: &Hub) -> (Bus, mpsc::Receiver<Incoming>) {
         let url = std::env::var("CALLSCOPE_TEST_REDIS")
             .expect("CALLSCOPE_TEST_REDIS names no Redis; tests/run starts one and sets it");
-        let (words, said) = mpsc::channel(WORDS);
-        let (bus, _) = Bus::start(&Secret::new(url), &secrets(), name, node, hub.clone(), words).expect("a URL");
+        let (rpcs, said) = mpsc::channel(RPC_QUEUE);
+        let (bus, _) = Bus::start(&Secret::new(url), &secrets(), name, node, hub.clone(), rpcs).expect("a URL");
         (bus, said)
     }
 
     async fn up(bus: &Bus) {
-        bus.news().wait_for(|news| news.is_whole).await.expect("the link comes about");
+        bus.health().wait_for(|health| health.is_complete).await.expect("the link comes about");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -447,18 +443,18 @@ mod tests {
         let name = Uuid::new_v4().to_string();
         let (here, _here) = bus("here", &name, &Hub::default());
         let url = Secret::new(std::env::var("CALLSCOPE_TEST_REDIS").expect("set"));
-        let (words, _said) = mpsc::channel(WORDS);
-        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::default(), words).expect("a URL");
+        let (rpcs, _said) = mpsc::channel(RPC_QUEUE);
+        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::default(), rpcs).expect("a URL");
         up(&here).await;
         up(&there).await;
-        here.expect(vec!["there".into()]);
+        here.set_expected_peers(vec!["there".into()]);
         up(&here).await;
-        there.shared.drop_one();
-        here.news().wait_for(|news| news.gaps == 1).await.expect("it says so");
+        there.link.count_dropped();
+        here.health().wait_for(|health| health.gaps == 1).await.expect("it says so");
         task.abort();
-        here.news().wait_for(|news| !news.is_whole).await.expect("its silence is noticed");
+        here.health().wait_for(|health| !health.is_complete).await.expect("its silence is noticed");
         assert!(here.is_up());
-        here.expect(Vec::new());
+        here.set_expected_peers(Vec::new());
         up(&here).await;
     }
 
@@ -473,18 +469,18 @@ mod tests {
             up(bus).await;
         }
         let mut probe = Probe::new(&hubs[1]);
-        let broker = Broker::Joined(hubs[0].clone(), here);
-        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
-        probe.hears("a word").await.expect("the pipe stands");
+        let announcer = Announcer::Joined(hubs[0].clone(), here);
+        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        probe.receives("a word").await.expect("the pipe stands");
         assert_eq!(there.counters().received.load(Ordering::Relaxed), 1);
         assert_eq!(stranger.counters().received.load(Ordering::Relaxed), 0);
         // Nothing to say, or nothing that may be said, is no reason to hang up.
         let too_long = format!("{:?}", "x".repeat(100_000)).into();
-        broker.announce(Vec::new());
-        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: too_long }]);
-        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
-        probe.hears("another").await.expect("the pipe stands");
-        assert!(broker.bus().is_some_and(Bus::is_up));
+        announcer.publish(Vec::new());
+        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: too_long }]);
+        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
+        probe.receives("another").await.expect("the pipe stands");
+        assert!(announcer.bus().is_some_and(Bus::is_up));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -496,13 +492,13 @@ mod tests {
         up(&there).await;
         let id = Uuid::new_v4();
         let text = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
-        here.say(Word::Ask { id, question: text("\"how many\"") });
-        let Some(Said { from, word: Word::Ask { id: heard, question } }) = said.recv().await else {
+        here.send(Rpc::Ask { id, question: text("\"how many\"") });
+        let Some(Incoming { from, rpc: Rpc::Ask { id: heard, question } }) = said.recv().await else {
             panic!("no question")
         };
         assert_eq!((&*from, heard, question.get()), ("here", id, "\"how many\""));
-        there.say(Word::Answer { id, part: text("[3]"), is_last: true });
-        let Some(Said { from, word: Word::Answer { part, is_last: true, .. } }) = asked.recv().await else {
+        there.send(Rpc::Reply { id, part: text("[3]"), is_last: true });
+        let Some(Incoming { from, rpc: Rpc::Reply { part, is_last: true, .. } }) = asked.recv().await else {
             panic!("no answer")
         };
         assert_eq!((&*from, part.get()), ("there", "[3]"));
@@ -525,8 +521,8 @@ mod tests {
         let mut listener = client.get_async_pubsub().await.expect("Redis");
         listener.subscribe(&channel).await.expect("subscribed");
         let mut heard = Box::pin(listener.into_on_message());
-        let broker = Broker::Joined(hubs[1].clone(), there.clone());
-        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        let announcer = Announcer::Joined(hubs[1].clone(), there.clone());
+        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
         let said = loop {
             let message = futures_util::StreamExt::next(&mut heard).await.expect("a message");
             let payload: String = message.get_payload().expect("text");
@@ -534,7 +530,7 @@ mod tests {
                 break payload;
             }
         };
-        probe.hears("a word").await.expect("the true one is shown");
+        probe.receives("a word").await.expect("the true one is shown");
         let received = here.counters().received.load(Ordering::Relaxed);
         let refused = here.counters().refused.load(Ordering::Relaxed);
         let id = Uuid::new_v4();
@@ -555,11 +551,11 @@ mod tests {
                 redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
         }
         // What comes behind them in the channel shows that they were all looked at.
-        broker.announce(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
-        probe.hears("the next").await.expect("the true one is shown");
+        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
+        probe.receives("the next").await.expect("the true one is shown");
         assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
         assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);
-        assert_eq!(here.news().borrow().gaps, 0);
+        assert_eq!(here.health().borrow().gaps, 0);
         assert!(asked.try_recv().is_err(), "nothing is asked or answered");
     }
 }

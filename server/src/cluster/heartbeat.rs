@@ -13,25 +13,25 @@ use crate::store::nodes::{Heartbeat, NodeRow};
 use crate::store::{LogWriter, StoreError};
 
 /// Between two signs of life.
-const EVERY: Duration = Duration::from_secs(4);
+const INTERVAL: Duration = Duration::from_secs(4);
 /// A process that gave none for so long is taken for dead.
 const DEAD_AFTER: Duration = Duration::from_secs(12);
 /// For the list of processes to be read.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Writes signs of life until the task is aborted.
-pub async fn beat(cluster: Cluster, log_writer: LogWriter) {
-    let mut ticks = interval(EVERY);
+pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
+    let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = cluster.sign(&log_writer, None).await {
+        if let Err(error) = cluster.heartbeat(&log_writer, None).await {
             // The write path has said so already.
             debug!(%error, "no sign of life could be written");
         }
-        if let Some(bus) = cluster.shared.broker.bus() {
+        if let Some(bus) = cluster.shared.announcer.bus() {
             let others = cluster.nodes().await.into_iter().map(|row| row.node);
-            bus.expect(others.filter(|node| node != cluster.node()).collect());
+            bus.set_expected_peers(others.filter(|node| node != cluster.node()).collect());
         }
     }
 }
@@ -41,7 +41,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The write path's.
-    pub async fn sign(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
         let heartbeat = Heartbeat {
             node: self.shared.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -56,7 +56,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The write path's.
-    pub async fn leave(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
+    pub async fn deregister(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
         log_writer.submit(Operation::Deregister(self.shared.node.clone())).await.map(drop)
     }
 

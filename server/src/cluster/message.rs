@@ -20,18 +20,20 @@ const MAX_FRAMES: usize = 1 << 20;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body<'m> {
     /// Comes back to its sender: what proves the way there and back.
-    Beat,
+    #[serde(rename = "beat")]
+    Echo,
     /// Announcements were dropped: heads are to be compared.
     Gap,
-    #[serde(borrow)]
-    News(Vec<News<'m>>),
-    Word(Word),
+    #[serde(borrow, rename = "news")]
+    Notifications(Vec<EncodedNotification<'m>>),
+    #[serde(rename = "word")]
+    Rpc(Rpc),
 }
 
 /// A [`Notification`] on its way.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum News<'m> {
+pub(super) enum EncodedNotification<'m> {
     Events {
         call_id: CallId,
         first: Seq,
@@ -64,7 +66,7 @@ pub(super) enum News<'m> {
 /// A question to all processes, or an answer to one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+pub enum Rpc {
     /// It wants to know.
     Ask {
         /// Which question an answer belongs to.
@@ -73,7 +75,8 @@ pub enum Word {
         question: Box<RawValue>,
     },
     /// It answers a question.
-    Answer {
+    #[serde(rename = "answer")]
+    Reply {
         /// Which question.
         id: Uuid,
         /// A part of the answer.
@@ -105,25 +108,25 @@ pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
                 push_events(&mut news, *call_id, *first, events, &mut room)
             }
             Notification::HeadMoved { call_id, head, ended } => {
-                news.push(News::Head { call_id: *call_id, head: *head, ended: *ended });
+                news.push(EncodedNotification::Head { call_id: *call_id, head: *head, ended: *ended });
             }
             Notification::PartialTurn { call_id, frame } => match raw(frame, &mut room) {
-                Some(frame) => news.push(News::Partial { call_id: *call_id, frame }),
+                Some(frame) => news.push(EncodedNotification::Partial { call_id: *call_id, frame }),
                 // The latest wins: one that is not shown is no loss.
                 None => continue,
             },
             Notification::IdentifierAssigned { identifier } => {
-                news.push(News::Named { identifier: identifier.clone() })
+                news.push(EncodedNotification::Named { identifier: identifier.clone() })
             }
-            Notification::Merged { from, into } => news.push(News::Merged { from: *from, into: *into }),
-            Notification::Deleted { call_id } => news.push(News::Deleted { call_id: *call_id }),
+            Notification::Merged { from, into } => news.push(EncodedNotification::Merged { from: *from, into: *into }),
+            Notification::Deleted { call_id } => news.push(EncodedNotification::Deleted { call_id: *call_id }),
         }
     }
-    serde_json::to_string(&Body::News(news)).ok()
+    serde_json::to_string(&Body::Notifications(news)).ok()
 }
 
 fn push_events<'m>(
-    news: &mut Vec<News<'m>>,
+    news: &mut Vec<EncodedNotification<'m>>,
     call_id: CallId,
     first: Seq,
     events: &'m [(EventKind, std::sync::Arc<str>)],
@@ -137,13 +140,13 @@ fn push_events<'m>(
             continue;
         }
         if !run.is_empty() {
-            news.push(News::Events { call_id, first: start, events: std::mem::take(&mut run) });
+            news.push(EncodedNotification::Events { call_id, first: start, events: std::mem::take(&mut run) });
         }
-        news.push(News::Head { call_id, head: seq, ended: *kind == EventKind::CallCompleted });
+        news.push(EncodedNotification::Head { call_id, head: seq, ended: *kind == EventKind::CallCompleted });
         start = seq + 1;
     }
     if !run.is_empty() {
-        news.push(News::Events { call_id, first: start, events: run });
+        news.push(EncodedNotification::Events { call_id, first: start, events: run });
     }
 }
 
@@ -156,21 +159,23 @@ fn raw<'m>(frame: &'m str, room: &mut usize) -> Option<&'m RawValue> {
 }
 
 /// Reads announcements; those that this version does not know are left out.
-pub(super) fn decode(news: Vec<News<'_>>) -> Vec<Notification> {
+pub(super) fn decode(news: Vec<EncodedNotification<'_>>) -> Vec<Notification> {
     let notification = |news| {
         Some(match news {
-            News::Events { call_id, first, events } => {
+            EncodedNotification::Events { call_id, first, events } => {
                 let events = events
                     .into_iter()
                     .map(|(kind, frame)| Some((kind.parse().ok()?, frame.get().into())))
                     .collect::<Option<_>>()?;
                 Notification::EventsAppended { call_id, first, events }
             }
-            News::Head { call_id, head, ended } => Notification::HeadMoved { call_id, head, ended },
-            News::Partial { call_id, frame } => Notification::PartialTurn { call_id, frame: frame.get().into() },
-            News::Named { identifier } => Notification::IdentifierAssigned { identifier },
-            News::Merged { from, into } => Notification::Merged { from, into },
-            News::Deleted { call_id } => Notification::Deleted { call_id },
+            EncodedNotification::Head { call_id, head, ended } => Notification::HeadMoved { call_id, head, ended },
+            EncodedNotification::Partial { call_id, frame } => {
+                Notification::PartialTurn { call_id, frame: frame.get().into() }
+            }
+            EncodedNotification::Named { identifier } => Notification::IdentifierAssigned { identifier },
+            EncodedNotification::Merged { from, into } => Notification::Merged { from, into },
+            EncodedNotification::Deleted { call_id } => Notification::Deleted { call_id },
         })
     };
     news.into_iter().filter_map(notification).collect()
@@ -182,7 +187,9 @@ mod tests {
 
     fn there_and_back(notifications: &[Notification]) -> Vec<Notification> {
         let text = encode(&notifications.iter().collect::<Vec<_>>()).expect("a message");
-        let Body::News(news) = serde_json::from_str(&text).expect("readable") else { panic!("not news: {text}") };
+        let Body::Notifications(news) = serde_json::from_str(&text).expect("readable") else {
+            panic!("not news: {text}")
+        };
         decode(news)
     }
 

@@ -18,7 +18,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_millis(1_000);
 /// For a connection to come about.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2_000);
 /// How many channels share the load of a Redis Cluster: each lies in a slot of its own.
-const SHARDS: usize = 8;
+const SHARD_CHANNELS: usize = 8;
 
 /// What comes from Redis by itself. Called where the connection is read, so it must not block.
 pub(super) type OnPush = Arc<dyn Fn(Pushed<'_>) + Send + Sync>;
@@ -63,7 +63,7 @@ impl Redis {
             connection.subscribe(&one).await?;
             return Ok(Self::One(connection, one));
         }
-        let channels: Vec<String> = (0..SHARDS).map(|shard| format!("callscope:{name}:{shard}")).collect();
+        let channels: Vec<String> = (0..SHARD_CHANNELS).map(|shard| format!("callscope:{name}:{shard}")).collect();
         let client = ClusterClientBuilder::new([address.clone()])
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(CONNECT_DEADLINE)
@@ -108,7 +108,7 @@ impl Redis {
 fn pusher(
     channels: Vec<String>,
     on_push: OnPush,
-    tells_loss: bool,
+    reports_loss: bool,
 ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> + Send + Sync {
     move |push| {
         match (push.kind, &push.data[..]) {
@@ -117,7 +117,7 @@ fn pusher(
                     on_push(Pushed::Message { channel, payload });
                 }
             }
-            (PushKind::Disconnection, _) if tells_loss => on_push(Pushed::Lost),
+            (PushKind::Disconnection, _) if reports_loss => on_push(Pushed::Lost),
             _ => {}
         }
         Ok(())

@@ -14,18 +14,18 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::{Cluster, Counted};
-use crate::cluster::bus::Said;
-use crate::cluster::message::Word;
+use crate::cluster::bus::Incoming;
+use crate::cluster::message::Rpc;
 use crate::store::nodes::NodeRow;
 
 /// For the others to answer.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Most entries of a list in one part of an answer.
-const PART: usize = 256;
+const MAX_ENTRIES: usize = 256;
 /// Parts of answers that wait to be read; beyond that they are dropped, and their sender counts as silent.
-const PARTS: usize = 1_024;
+const PART_QUEUE: usize = 1_024;
 
-/// What can be asked of a process. Each answer is a list.
+/// What can be open of a process. Each answer is a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
@@ -46,9 +46,9 @@ pub type FeedView = (CallId, Vec<Uuid>);
 
 /// What all processes answered.
 #[derive(Debug)]
-pub struct Gathered<T> {
+pub struct Replies<T> {
     /// Each answer, and whose it is.
-    pub answers: Vec<(String, T)>,
+    pub entries: Vec<(String, T)>,
     /// Every process that was seen lately.
     pub nodes: Vec<NodeRow>,
     /// Those of them that did not answer in time.
@@ -57,57 +57,57 @@ pub struct Gathered<T> {
 
 impl Cluster {
     /// Asks every process, this one included.
-    pub async fn gather<T: DeserializeOwned>(&self, question: Question, counted: &Counted) -> Gathered<T> {
+    pub async fn ask_all<T: DeserializeOwned>(&self, question: Question, counted: &Counted) -> Replies<T> {
         let nodes = self.nodes().await;
-        let mut gathered = Gathered { answers: Vec::new(), nodes, silent: Vec::new() };
+        let mut replies = Replies { entries: Vec::new(), nodes, silent: Vec::new() };
         for part in self.answer(question, counted) {
-            gathered.take(&self.shared.node, &part);
+            replies.take(&self.shared.node, &part);
         }
-        let mut awaited: HashSet<String> = gathered.nodes.iter().map(|row| row.node.clone()).collect();
+        let mut awaited: HashSet<String> = replies.nodes.iter().map(|row| row.node.clone()).collect();
         awaited.remove(&self.shared.node);
-        if let (false, Some(bus)) = (awaited.is_empty(), self.shared.broker.bus().filter(|bus| bus.is_up())) {
-            let (parts, mut answers) = mpsc::channel(PARTS);
-            let asked = Asked::new(self, parts);
+        if let (false, Some(bus)) = (awaited.is_empty(), self.shared.announcer.bus().filter(|bus| bus.is_up())) {
+            let (parts, mut answers) = mpsc::channel(PART_QUEUE);
+            let open = OpenQuestion::new(self, parts);
             if let Ok(question) = serde_json::value::to_raw_value(&question) {
-                bus.say(Word::Ask { id: asked.id, question });
+                bus.send(Rpc::Ask { id: open.id, question });
             }
             let deadline = Instant::now() + DEADLINE;
             while !awaited.is_empty() {
-                let Ok(Some(said)) = timeout_at(deadline, answers.recv()).await else { break };
-                let Said { from, word: Word::Answer { part, is_last, .. } } = said else { continue };
-                gathered.take(&from, &part);
+                let Ok(Some(incoming)) = timeout_at(deadline, answers.recv()).await else { break };
+                let Incoming { from, rpc: Rpc::Reply { part, is_last, .. } } = incoming else { continue };
+                replies.take(&from, &part);
                 if is_last {
                     awaited.remove(&from);
                 }
             }
         }
-        gathered.silent = awaited.into_iter().collect();
-        gathered.silent.sort();
-        gathered
+        replies.silent = awaited.into_iter().collect();
+        replies.silent.sort();
+        replies
     }
 
     /// Answers the others' questions and passes on their answers, until the task is aborted.
-    pub async fn converse(self, mut words: mpsc::Receiver<Said>, counted: Counted) {
-        while let Some(said) = words.recv().await {
-            match &said.word {
-                Word::Ask { id, question } => {
-                    let Some(bus) = self.shared.broker.bus() else { continue };
+    pub async fn serve_rpc(self, mut rpcs: mpsc::Receiver<Incoming>, counted: Counted) {
+        while let Some(incoming) = rpcs.recv().await {
+            match &incoming.rpc {
+                Rpc::Ask { id, question } => {
+                    let Some(bus) = self.shared.announcer.bus() else { continue };
                     let Ok(question) = serde_json::from_str(question.get()) else {
                         // A newer version asks it, and hears of no answer.
-                        debug!(said.from, "a question this version does not know");
+                        debug!(incoming.from, "a question this version does not know");
                         continue;
                     };
                     let parts = self.answer(question, &counted);
                     let last = parts.len() - 1;
                     for (at, part) in parts.into_iter().enumerate() {
-                        bus.say(Word::Answer { id: *id, part, is_last: at == last });
+                        bus.send(Rpc::Reply { id: *id, part, is_last: at == last });
                     }
                 }
-                Word::Answer { id, .. } => {
-                    let asker = self.shared.asked.lock().get(id).cloned();
+                Rpc::Reply { id, .. } => {
+                    let asker = self.shared.open_questions.lock().get(id).cloned();
                     if let Some(asker) = asker {
                         // Full, or not waiting any more.
-                        let _ = asker.try_send(said);
+                        let _ = asker.try_send(incoming);
                     }
                 }
             }
@@ -128,7 +128,7 @@ impl Cluster {
             Question::Stats => parts(vec![self.stats(counted)]),
             Question::Unverified => {
                 let (attempts, total) = counted.ingest.unverified();
-                let mut lists: Vec<(u64, &[_])> = attempts.chunks(PART).map(|chunk| (0, chunk)).collect();
+                let mut lists: Vec<(u64, &[_])> = attempts.chunks(MAX_ENTRIES).map(|chunk| (0, chunk)).collect();
                 match lists.first_mut() {
                     Some((count, _)) => *count = total,
                     None => lists.push((total, &[])),
@@ -146,8 +146,8 @@ impl Cluster {
         let (connections, feeds, waiting) = counted.hub.sizes();
         let counters = counted.hub.counters();
         let count = |n: usize| n as u64;
-        let bus = self.shared.broker.bus();
-        let of_bus = |read: fn(&crate::cluster::bus::Counters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
+        let bus = self.shared.announcer.bus();
+        let of_bus = |read: fn(&crate::cluster::bus::BusCounters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
         NodeStats {
             uptime_seconds: self.shared.started.elapsed().as_secs(),
             connections: count(connections),
@@ -168,10 +168,10 @@ impl Cluster {
     }
 }
 
-impl<T: DeserializeOwned> Gathered<T> {
+impl<T: DeserializeOwned> Replies<T> {
     fn take(&mut self, from: &str, part: &RawValue) {
         match serde_json::from_str::<Vec<T>>(part.get()) {
-            Ok(entries) => self.answers.extend(entries.into_iter().map(|entry| (from.to_owned(), entry))),
+            Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (from.to_owned(), entry))),
             Err(error) => debug!(from, %error, "an answer cannot be read"),
         }
     }
@@ -183,29 +183,29 @@ impl<T: DeserializeOwned> Gathered<T> {
     }
 }
 
-/// A question that is being asked; forgotten with its handle.
-struct Asked<'c> {
+/// A question that is being open; forgotten with its handle.
+struct OpenQuestion<'c> {
     cluster: &'c Cluster,
     id: Uuid,
 }
 
-impl<'c> Asked<'c> {
-    fn new(cluster: &'c Cluster, parts: mpsc::Sender<Said>) -> Self {
+impl<'c> OpenQuestion<'c> {
+    fn new(cluster: &'c Cluster, parts: mpsc::Sender<Incoming>) -> Self {
         let id = Uuid::new_v4();
-        cluster.shared.asked.lock().insert(id, parts);
+        cluster.shared.open_questions.lock().insert(id, parts);
         Self { cluster, id }
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for OpenQuestion<'_> {
     fn drop(&mut self) {
-        self.cluster.shared.asked.lock().remove(&self.id);
+        self.cluster.shared.open_questions.lock().remove(&self.id);
     }
 }
 
 fn parts<T: Serialize>(entries: Vec<T>) -> Vec<Box<RawValue>> {
     let mut parts: Vec<Box<RawValue>> =
-        entries.chunks(PART).filter_map(|chunk| serde_json::value::to_raw_value(chunk).ok()).collect();
+        entries.chunks(MAX_ENTRIES).filter_map(|chunk| serde_json::value::to_raw_value(chunk).ok()).collect();
     if parts.is_empty() {
         parts.extend(RawValue::from_string("[]".into()).ok());
     }

@@ -21,13 +21,13 @@ use sha2::Sha256;
 use crate::settings::Secret;
 
 /// What the key is derived for: another use of the same secret has another key.
-const PURPOSE: &[u8] = b"callscope: messages between servers, version 1";
+const KEY_PURPOSE: &[u8] = b"callscope: messages between servers, version 1";
 /// The code, in base64.
-const CODE: usize = 43;
+const MAC_LEN: usize = 43;
 /// An older message is not believed, nor one from so far ahead, in milliseconds. The servers' clocks must agree that far.
-const LATE_MS: u64 = 60_000;
+const MAX_AGE_MS: u64 = 60_000;
 /// Senders whose last message is remembered, a channel each; those too old to be repeated are forgotten first.
-const SENDERS: usize = 4_096;
+const MAX_SENDERS: usize = 4_096;
 
 /// Seals and opens messages.
 pub(super) struct Seal {
@@ -60,20 +60,20 @@ pub(super) struct Opened<'m> {
 
 /// Why a message is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forged {
+pub(super) enum SealError {
     /// It carries no code, or one that no key makes of it.
-    Code,
+    Mac,
     /// It was sent too long ago, or is of the future.
-    Time,
+    Expired,
     /// It came before, or after a later one of its sender.
     Repeated,
 }
 
-impl Forged {
+impl SealError {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Code => "it is not signed by a server with the same jwt_secret",
-            Self::Time => "it is more than 60 seconds old, or the servers' clocks differ by as much",
+            Self::Mac => "it is not signed by a server with the same jwt_secret",
+            Self::Expired => "it is more than 60 seconds old, or the servers' clocks differ by as much",
             Self::Repeated => "it came before",
         }
     }
@@ -84,7 +84,7 @@ impl Seal {
     pub fn new(secrets: &[Secret], cluster: &str, node: &str) -> Self {
         let derive = |secret: &Secret| {
             let mut key = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
-            key.update(PURPOSE);
+            key.update(KEY_PURPOSE);
             Hmac::new_from_slice(&key.finalize().into_bytes()).ok()
         };
         Self {
@@ -105,48 +105,48 @@ impl Seal {
             body: serde_json::from_str(body).ok()?,
         };
         let json = serde_json::to_string(&envelope).ok()?;
-        let code = self.code(self.keys.first()?, channel, json.as_bytes()).finalize().into_bytes();
-        let mut sealed = String::with_capacity(CODE + json.len());
-        BASE64_URL_SAFE_NO_PAD.encode_string(code, &mut sealed);
+        let mac = self.mac(self.keys.first()?, channel, json.as_bytes()).finalize().into_bytes();
+        let mut sealed = String::with_capacity(MAC_LEN + json.len());
+        BASE64_URL_SAFE_NO_PAD.encode_string(mac, &mut sealed);
         sealed.push_str(&json);
         Some(sealed)
     }
 
     /// Opens what came in a channel.
-    pub fn open<'m>(&self, channel: usize, sealed: &'m [u8]) -> Result<Opened<'m>, Forged> {
-        let (code, json) = sealed.split_at_checked(CODE).ok_or(Forged::Code)?;
-        let code = BASE64_URL_SAFE_NO_PAD.decode(code).map_err(|_| Forged::Code)?;
-        let fits = |key| self.code(key, channel, json).verify_slice(&code).is_ok();
+    pub fn open<'m>(&self, channel: usize, sealed: &'m [u8]) -> Result<Opened<'m>, SealError> {
+        let (mac, json) = sealed.split_at_checked(MAC_LEN).ok_or(SealError::Mac)?;
+        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).map_err(|_| SealError::Mac)?;
+        let fits = |key| self.mac(key, channel, json).verify_slice(&mac).is_ok();
         if !self.keys.iter().any(fits) {
-            return Err(Forged::Code);
+            return Err(SealError::Mac);
         }
-        let envelope: Envelope<'m> = serde_json::from_slice(json).map_err(|_| Forged::Code)?;
+        let envelope: Envelope<'m> = serde_json::from_slice(json).map_err(|_| SealError::Mac)?;
         self.admit(channel, &envelope, now_ms())?;
         Ok(Opened { from: envelope.from, body: envelope.body.get() })
     }
 
-    fn code(&self, key: &Hmac<Sha256>, channel: usize, json: &[u8]) -> Hmac<Sha256> {
-        let mut code = key.clone();
-        code.update(&(self.cluster.len() as u64).to_be_bytes());
-        code.update(self.cluster.as_bytes());
-        code.update(&(channel as u64).to_be_bytes());
-        code.update(json);
-        code
+    fn mac(&self, key: &Hmac<Sha256>, channel: usize, json: &[u8]) -> Hmac<Sha256> {
+        let mut mac = key.clone();
+        mac.update(&(self.cluster.len() as u64).to_be_bytes());
+        mac.update(self.cluster.as_bytes());
+        mac.update(&(channel as u64).to_be_bytes());
+        mac.update(json);
+        mac
     }
 
     /// Remembers a message, unless it is late or came before.
-    fn admit(&self, channel: usize, envelope: &Envelope<'_>, now: u64) -> Result<(), Forged> {
-        if now.abs_diff(envelope.at_ms) > LATE_MS {
-            return Err(Forged::Time);
+    fn admit(&self, channel: usize, envelope: &Envelope<'_>, now: u64) -> Result<(), SealError> {
+        if now.abs_diff(envelope.at_ms) > MAX_AGE_MS {
+            return Err(SealError::Expired);
         }
         let mut seen = self.seen.lock();
-        if seen.len() >= SENDERS {
+        if seen.len() >= MAX_SENDERS {
             // A message of theirs would be too old by now.
-            seen.retain(|_, (_, at)| now.abs_diff(*at) <= 2 * LATE_MS);
+            seen.retain(|_, (_, at)| now.abs_diff(*at) <= 2 * MAX_AGE_MS);
         }
         let last = seen.entry((channel, envelope.from.clone().into_owned())).or_default();
         if envelope.count <= last.0 {
-            return Err(Forged::Repeated);
+            return Err(SealError::Repeated);
         }
         *last = (envelope.count, envelope.at_ms);
         Ok(())
@@ -167,7 +167,7 @@ mod tests {
         Seal::new(&secrets, cluster, node)
     }
 
-    fn opened(seal: &Seal, channel: usize, sealed: &str) -> Result<(String, String), Forged> {
+    fn opened(seal: &Seal, channel: usize, sealed: &str) -> Result<(String, String), SealError> {
         seal.open(channel, sealed.as_bytes()).map(|opened| (opened.from.into_owned(), opened.body.to_owned()))
     }
 
@@ -177,10 +177,10 @@ mod tests {
         let body = r#"{"x":1.50, "y":"\u001b"}"#;
         let sealed = here.seal(3, body).unwrap();
         assert_eq!(opened(&there, 3, &sealed), Ok(("here".into(), body.into())));
-        assert_eq!(opened(&there, 3, &sealed), Err(Forged::Repeated));
+        assert_eq!(opened(&there, 3, &sealed), Err(SealError::Repeated));
         let (first, second) = (here.seal(3, body).unwrap(), here.seal(3, body).unwrap());
         assert!(opened(&there, 3, &second).is_ok());
-        assert_eq!(opened(&there, 3, &first), Err(Forged::Repeated));
+        assert_eq!(opened(&there, 3, &first), Err(SealError::Repeated));
         // Each channel by itself: they may overtake each other.
         assert!(opened(&there, 4, &here.seal(4, body).unwrap()).is_ok());
     }
@@ -192,13 +192,13 @@ mod tests {
         for (at, byte) in sealed.bytes().enumerate() {
             let mut altered = sealed.clone().into_bytes();
             altered[at] = if byte == b'0' { b'1' } else { b'0' };
-            assert_eq!(there.open(0, &altered).map(|_| ()), Err(Forged::Code), "byte {at}");
+            assert_eq!(there.open(0, &altered).map(|_| ()), Err(SealError::Mac), "byte {at}");
         }
-        assert_eq!(opened(&there, 1, &sealed), Err(Forged::Code));
-        assert_eq!(opened(&seal(&["k1"], "d", "there"), 0, &sealed), Err(Forged::Code));
-        assert_eq!(opened(&seal(&["k2"], "c", "there"), 0, &sealed), Err(Forged::Code));
-        assert_eq!(opened(&there, 0, r#"{"from":"here","body":"beat"}"#), Err(Forged::Code));
-        assert_eq!(opened(&there, 0, ""), Err(Forged::Code));
+        assert_eq!(opened(&there, 1, &sealed), Err(SealError::Mac));
+        assert_eq!(opened(&seal(&["k1"], "d", "there"), 0, &sealed), Err(SealError::Mac));
+        assert_eq!(opened(&seal(&["k2"], "c", "there"), 0, &sealed), Err(SealError::Mac));
+        assert_eq!(opened(&there, 0, r#"{"from":"here","body":"beat"}"#), Err(SealError::Mac));
+        assert_eq!(opened(&there, 0, ""), Err(SealError::Mac));
         assert!(opened(&there, 0, &sealed).is_ok());
     }
 
@@ -208,7 +208,7 @@ mod tests {
         assert!(opened(&both, 0, &old.seal(0, "1").unwrap()).is_ok());
         assert!(opened(&new, 0, &both.seal(0, "1").unwrap()).is_ok());
         assert!(opened(&both, 0, &new.seal(0, "1").unwrap()).is_ok());
-        assert_eq!(opened(&new, 0, &old.seal(0, "1").unwrap()), Err(Forged::Code));
+        assert_eq!(opened(&new, 0, &old.seal(0, "1").unwrap()), Err(SealError::Mac));
     }
 
     #[test]
@@ -216,8 +216,8 @@ mod tests {
         let seal = seal(&["k"], "c", "there");
         let body = serde_json::from_str("1").unwrap();
         let at = |at_ms, count| Envelope { from: "here".into(), count, at_ms, body };
-        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + LATE_MS + 1), Err(Forged::Time));
-        assert_eq!(seal.admit(0, &at(100_000 + LATE_MS + 1, 1), 100_000), Err(Forged::Time));
-        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + LATE_MS), Ok(()));
+        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + MAX_AGE_MS + 1), Err(SealError::Expired));
+        assert_eq!(seal.admit(0, &at(100_000 + MAX_AGE_MS + 1, 1), 100_000), Err(SealError::Expired));
+        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + MAX_AGE_MS), Ok(()));
     }
 }

@@ -28,9 +28,9 @@ pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
 #[get("/connections")]
 async fn connections(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let gathered = app.cluster.gather::<ConnectionView>(Question::Connections, &app.counted).await;
-    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
-    let mut connections: Vec<_> = gathered.answers.into_iter().map(|(_, connection)| connection).collect();
+    let replies = app.cluster.ask_all::<ConnectionView>(Question::Connections, &app.counted).await;
+    let (nodes, silent_nodes) = (replies.names(), replies.silent);
+    let mut connections: Vec<_> = replies.entries.into_iter().map(|(_, connection)| connection).collect();
     connections.sort_by_key(|connection| (connection.connected_at, connection.connection_id));
     Json::of(&ConnectionList { connections, nodes, silent_nodes })
 }
@@ -43,8 +43,8 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
     if app.hub.kick(id) {
         return Ok(Status::NoContent);
     }
-    let gathered = app.cluster.gather::<bool>(Question::Kick(id), &app.counted).await;
-    match (gathered.answers.is_empty(), &gathered.silent[..]) {
+    let replies = app.cluster.ask_all::<bool>(Question::Kick(id), &app.counted).await;
+    match (replies.entries.is_empty(), &replies.silent[..]) {
         (false, _) => Ok(Status::NoContent),
         (true, []) => Err(missing()),
         (true, silent) => Err(ApiError::unavailable("a server that may hold the connection did not answer")
@@ -55,10 +55,10 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
 #[get("/subscriptions")]
 async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let gathered = app.cluster.gather::<FeedView>(Question::Feeds, &app.counted).await;
-    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
+    let replies = app.cluster.ask_all::<FeedView>(Question::Feeds, &app.counted).await;
+    let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let mut followers: BTreeMap<CallId, Vec<Uuid>> = BTreeMap::new();
-    for (_, (call_id, connection_ids)) in gathered.answers {
+    for (_, (call_id, connection_ids)) in replies.entries {
         followers.entry(call_id).or_default().extend(connection_ids);
     }
     let mut subscriptions = Vec::new();
@@ -81,13 +81,13 @@ async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiE
 async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
     let counts = |rows: Vec<(String, i64)>| rows.into_iter().collect::<BTreeMap<_, _>>();
-    let gathered = app.cluster.gather::<NodeStats>(Question::Stats, &app.counted).await;
-    let (nodes, silent_nodes) = (gathered.names(), gathered.silent.clone());
-    let all: BTreeMap<String, NodeStats> = gathered.answers.into_iter().collect();
+    let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.counted).await;
+    let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
+    let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
     let sum = |of: fn(&NodeStats) -> u64| all.values().map(of).sum::<u64>();
     // Each process's own rate: they have not counted for equally long.
     let rate = |stats: &NodeStats| stats.events_broadcast as f64 / stats.uptime_seconds.max(1) as f64;
-    let cluster: Vec<NodeView> = gathered
+    let cluster: Vec<NodeView> = replies
         .nodes
         .into_iter()
         .map(|row| NodeView {

@@ -86,13 +86,13 @@ async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFil
 
 /// The attempts that did not verify, of all servers.
 async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
-    let gathered = app.cluster.gather::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
-    let (nodes, silent_nodes) = (gathered.names(), gathered.silent);
-    let total = gathered.answers.iter().map(|(_, (count, _))| count).sum();
+    let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
+    let (nodes, silent_nodes) = (replies.names(), replies.silent);
+    let total = replies.entries.iter().map(|(_, (count, _))| count).sum();
     let of_node = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {
         attempts.into_iter().map(move |attempt| Attempt { node: node.clone(), ..attempt })
     };
-    let mut unverified: Vec<Attempt> = gathered.answers.into_iter().flat_map(of_node).collect();
+    let mut unverified: Vec<Attempt> = replies.entries.into_iter().flat_map(of_node).collect();
     let words = filter.text.as_ref().map(|text| text.to_lowercase());
     let says = |attempt: &Attempt, words: &str| {
         let parts = [Some(&attempt.reason), attempt.remote_addr.as_ref(), attempt.diagnosis.as_ref()];

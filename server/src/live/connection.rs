@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
-use super::feed::{Feed, Pass};
+use super::feed::{Feed, FrameBatch};
 use super::frame::Bytes;
 use super::socket::Socket;
 use crate::auth::Identity;
@@ -50,11 +50,11 @@ pub(super) struct Wire {
     pub out: VecDeque<Bytes>,
     pub subscriptions: Vec<Subscription>,
     /// Identifiers waited for that name a call now.
-    pub named: Vec<Identifier>,
+    pub appeared: Vec<Identifier>,
     /// Why somebody else wants the connection closed.
     pub close: Option<CloseReason>,
     /// When the client shall leave, once a drain began and until it is told.
-    pub leave: Option<Box<Leave>>,
+    pub drain_notice: Option<Box<DrainNotice>>,
     /// The socket failed.
     pub broken: bool,
     /// Bytes that went into the socket from `out`: shows whether a slow peer reads at all.
@@ -82,21 +82,21 @@ pub(super) struct Subscription {
     /// The log's head as the client was told it: the subscription does not end before.
     pub confirmed: Seq,
     /// Owed nothing as far as is known: the feed may write to it.
-    pub settled: bool,
+    pub caught_up: bool,
     /// What became of the call itself.
-    pub fate: Option<Fate>,
+    pub end_reason: Option<EndReason>,
 }
 
 /// When a client shall leave for another server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Leave {
+pub(super) struct DrainNotice {
     /// So long after it is told.
     pub after: Duration,
     /// If it has not left by then, the connection is closed.
     pub until: Instant,
 }
 
-impl Leave {
+impl DrainNotice {
     /// For a client whose turn has come to be gone by itself.
     pub const GRACE: Duration = Duration::from_secs(1);
 }
@@ -106,14 +106,14 @@ impl Subscription {
     pub fn confirm(&mut self, head: Seq) {
         if head > self.confirmed {
             self.confirmed = head;
-            self.settled = false;
+            self.caught_up = false;
         }
     }
 }
 
 /// What may end a subscription from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum EndReason {
     /// Its record was absorbed by this one.
     Merged(CallId),
     /// Its call was deleted.
@@ -122,15 +122,15 @@ pub enum Fate {
 
 /// What became of a feed's offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offered {
+pub(super) enum WriteOutcome {
     /// Written straight into the socket.
-    Direct,
+    Written,
     /// Written, and the subscription is over with it.
     Ended,
     /// Left to the session.
-    Left,
+    LeftToSession,
     /// Not for this subscription any more, or nothing new to it.
-    Nothing,
+    Skipped,
 }
 
 impl Connection {
@@ -166,86 +166,86 @@ impl Connection {
     }
 
     /// Has the session tell the client to leave.
-    pub(super) fn leave(&self, leave: Leave) {
-        self.wire.lock().leave.get_or_insert_with(|| Box::new(leave));
+    pub(super) fn notify_drain(&self, notice: DrainNotice) {
+        self.wire.lock().drain_notice.get_or_insert_with(|| Box::new(notice));
         self.wake();
     }
 
-    pub(super) fn named(&self, identifier: Identifier) {
-        self.wire.lock().named.push(identifier);
+    pub(super) fn call_appeared(&self, identifier: Identifier) {
+        self.wire.lock().appeared.push(identifier);
         self.wake();
     }
 
     /// Tells a subscription what became of its call.
-    pub(super) fn meet(&self, id: u64, fate: Fate) {
+    pub(super) fn end_subscription(&self, id: u64, reason: EndReason) {
         if let Some(subscription) = self.wire.lock().subscriptions.iter_mut().find(|s| s.id == id) {
-            subscription.fate = Some(fate);
-            subscription.settled = false;
+            subscription.end_reason = Some(reason);
+            subscription.caught_up = false;
         }
         self.wake();
     }
 
     /// Has the session look at a subscription itself.
-    pub(super) fn unsettle(&self, id: u64) {
+    pub(super) fn require_catch_up(&self, id: u64) {
         if let Some(subscription) = self.wire.lock().subscriptions.iter_mut().find(|s| s.id == id) {
-            subscription.settled = false;
+            subscription.caught_up = false;
         }
         self.wake();
     }
 
-    /// Takes a feed's pass: writes it straight into the socket where the subscription stands right before it and owes
+    /// Takes a feed's batch: writes it straight into the socket where the subscription stands right before it and owes
     /// nothing, else leaves it to the session.
-    pub(super) fn offer(&self, id: u64, feed: &Arc<Feed>, pass: &Pass) -> Offered {
+    pub(super) fn try_write(&self, id: u64, feed: &Arc<Feed>, batch: &FrameBatch) -> WriteOutcome {
         let mut wire = self.wire.lock();
         let wire = &mut *wire;
-        let Some(at) = wire.subscriptions.iter().position(|s| s.id == id) else { return Offered::Nothing };
+        let Some(at) = wire.subscriptions.iter().position(|s| s.id == id) else { return WriteOutcome::Skipped };
         let subscription = &mut wire.subscriptions[at];
-        if !subscription.settled || !Arc::ptr_eq(&subscription.feed, feed) {
+        if !subscription.caught_up || !Arc::ptr_eq(&subscription.feed, feed) {
             // Its session is about to look at the head itself.
-            return Offered::Left;
+            return WriteOutcome::LeftToSession;
         }
-        let behind = subscription.cursor < pass.head;
-        // Who read ahead of the feed is owed nothing by this pass, but may hear from it that the call is over.
-        if !behind && pass.events > 0 && !pass.ended {
-            return Offered::Nothing;
+        let behind = subscription.cursor < batch.head;
+        // Who read ahead of the feed is owed nothing by this batch, but may hear from it that the call is over.
+        if !behind && batch.events > 0 && !batch.ended {
+            return WriteOutcome::Skipped;
         }
-        let fits = subscription.cursor == pass.from && wire.out.is_empty() && !wire.broken;
-        let (Some(bytes), true, Some(io)) = (&pass.bytes, fits, &mut wire.io) else {
-            if behind || pass.ended {
-                subscription.settled = false;
+        let fits = subscription.cursor == batch.from && wire.out.is_empty() && !wire.broken;
+        let (Some(bytes), true, Some(io)) = (&batch.bytes, fits, &mut wire.io) else {
+            if behind || batch.ended {
+                subscription.caught_up = false;
                 self.wake();
-                return Offered::Left;
+                return WriteOutcome::LeftToSession;
             }
             // Only a partial: the latest wins, so missing one is no loss.
-            return Offered::Nothing;
+            return WriteOutcome::Skipped;
         };
         match write(io, bytes) {
-            Ok(0) if !behind => Offered::Nothing,
+            Ok(0) if !behind => WriteOutcome::Skipped,
             Ok(0) => {
-                subscription.settled = false;
+                subscription.caught_up = false;
                 self.wake();
-                Offered::Left
+                WriteOutcome::LeftToSession
             }
             Ok(written) => {
-                subscription.cursor = pass.head;
-                self.sent.fetch_add(pass.events, Ordering::Relaxed);
+                subscription.cursor = batch.head;
+                self.sent.fetch_add(batch.events, Ordering::Relaxed);
                 if written < bytes.len() {
                     wire.out.push_back(bytes.slice(written..));
-                    subscription.settled = false;
+                    subscription.caught_up = false;
                     self.wake();
-                    return Offered::Left;
+                    return WriteOutcome::LeftToSession;
                 }
-                if pass.ended {
+                if batch.ended {
                     wire.subscriptions.swap_remove(at);
-                    return Offered::Ended;
+                    return WriteOutcome::Ended;
                 }
-                Offered::Direct
+                WriteOutcome::Written
             }
             Err(_) => {
                 wire.broken = true;
-                subscription.settled = false;
+                subscription.caught_up = false;
                 self.wake();
-                Offered::Left
+                WriteOutcome::LeftToSession
             }
         }
     }
@@ -286,9 +286,9 @@ impl Wire {
             io: Some(io),
             out: VecDeque::new(),
             subscriptions: Vec::new(),
-            named: Vec::new(),
+            appeared: Vec::new(),
             close: None,
-            leave: None,
+            drain_notice: None,
             broken: false,
             written: 0,
         }
@@ -319,7 +319,7 @@ impl Wire {
     }
 
     /// Bytes that wait.
-    pub fn waiting(&self) -> usize {
+    pub fn unsent_bytes(&self) -> usize {
         self.out.iter().map(Bytes::len).sum()
     }
 }

@@ -9,42 +9,42 @@ use super::connection::Connection;
 
 /// Counts announcements, each of which is a commit that deliveries may have come with. Costs two atomics while nobody follows.
 #[derive(Debug, Default)]
-pub(super) struct Commits {
-    count: AtomicU64,
-    is_followed: AtomicBool,
-    followers: Mutex<Vec<Arc<Connection>>>,
+pub(super) struct DeliveryWatchers {
+    commits: AtomicU64,
+    is_watched: AtomicBool,
+    watchers: Mutex<Vec<Arc<Connection>>>,
 }
 
-impl Commits {
+impl DeliveryWatchers {
     /// Something was committed.
-    pub fn tell(&self) {
-        self.count.fetch_add(1, Ordering::SeqCst);
-        if self.is_followed.load(Ordering::SeqCst) {
-            self.followers.lock().iter().for_each(|follower| follower.wake());
+    pub fn notify(&self) {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        if self.is_watched.load(Ordering::SeqCst) {
+            self.watchers.lock().iter().for_each(|watcher| watcher.wake());
         }
     }
 
     /// How many were told; whoever follows looks when it changes.
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::SeqCst)
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
     }
 
     /// Has a connection woken after each from now on.
-    pub fn follow(&self, connection: &Arc<Connection>) {
-        self.change(|followers| {
-            if !followers.iter().any(|follower| Arc::ptr_eq(follower, connection)) {
-                followers.push(Arc::clone(connection));
+    pub fn add(&self, connection: &Arc<Connection>) {
+        self.change(|watchers| {
+            if !watchers.iter().any(|watcher| Arc::ptr_eq(watcher, connection)) {
+                watchers.push(Arc::clone(connection));
             }
         });
     }
 
-    pub fn unfollow(&self, connection: &Arc<Connection>) {
-        self.change(|followers| followers.retain(|follower| !Arc::ptr_eq(follower, connection)));
+    pub fn remove(&self, connection: &Arc<Connection>) {
+        self.change(|watchers| watchers.retain(|watcher| !Arc::ptr_eq(watcher, connection)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Connection>>)) {
-        let mut followers = self.followers.lock();
-        change(&mut followers);
-        self.is_followed.store(!followers.is_empty(), Ordering::SeqCst);
+        let mut watchers = self.watchers.lock();
+        change(&mut watchers);
+        self.is_watched.store(!watchers.is_empty(), Ordering::SeqCst);
     }
 }

@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::task;
 use tracing::debug;
 
-use super::connection::{Connection, Fate, Offered};
+use super::connection::{Connection, EndReason, WriteOutcome};
 use super::frame::{Bytes, join};
 use super::hub::Hub;
 use super::probe;
@@ -27,15 +27,15 @@ use ring::Ring;
 pub(super) const JOINED_BYTES: usize = 32 * 1024;
 /// Sockets written before whoever wants to join or leave gets a chance. (In tests after each, so that few followers are enough
 /// to get in between.)
-const SLICE: usize = if cfg!(test) { 1 } else { 250 };
+const SOCKETS_PER_SLICE: usize = if cfg!(test) { 1 } else { 250 };
 
 /// A followed call.
 #[derive(Debug)]
 pub struct Feed {
     /// Which call.
     pub call_id: CallId,
-    /// Which of the [`fanout`](super::workers)'s lanes runs it.
-    pub(super) lane: usize,
+    /// Which of the [`workers`](super::workers)'s workers runs it.
+    pub(super) worker: usize,
     head: AtomicI64,
     ended: AtomicBool,
     ring: Mutex<Ring>,
@@ -54,7 +54,7 @@ struct Member {
 
 /// An announced event.
 #[derive(Debug, Clone)]
-pub(super) struct Announced {
+pub(super) struct EventFrame {
     pub seq: Seq,
     pub kind: EventKind,
     pub frame: Bytes,
@@ -62,25 +62,25 @@ pub(super) struct Announced {
 
 /// What a feed is told.
 #[derive(Debug, Clone)]
-pub(super) enum Item {
-    Event(Announced),
+pub(super) enum FeedMessage {
+    Event(EventFrame),
     Partial(Bytes),
     /// The log is known to reach this far, and whether the call is over.
     Head(Seq, bool),
-    Fate(Fate),
+    End(EndReason),
 }
 
 /// How far the log is said to reach. Believed only when the events at hand do not lead there by themselves: often they are
 /// right behind in the inbox.
 #[derive(Debug, Default, Clone, Copy)]
-struct Claim {
+struct ReportedHead {
     head: Seq,
     ended: bool,
 }
 
 /// One round of a feed over its followers.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct FrameBatch {
     /// The head before it.
     pub from: Seq,
     /// The head from now on.
@@ -94,10 +94,10 @@ pub(super) struct Pass {
 }
 
 impl Feed {
-    pub(super) fn new(call_id: CallId, lane: usize) -> Self {
+    pub(super) fn new(call_id: CallId, worker: usize) -> Self {
         Self {
             call_id,
-            lane,
+            worker,
             head: AtomicI64::new(0),
             ended: AtomicBool::new(false),
             ring: Mutex::default(),
@@ -151,7 +151,7 @@ impl Feed {
     }
 
     /// Takes in what it is told and sees to it that it is worked on. Never blocks.
-    pub(super) fn tell(self: &Arc<Self>, hub: &Hub, items: impl IntoIterator<Item = Item>) {
+    pub(super) fn enqueue(self: &Arc<Self>, hub: &Hub, items: impl IntoIterator<Item = FeedMessage>) {
         let is_new = {
             let mut inbox = self.inbox.lock();
             for item in items {
@@ -165,7 +165,7 @@ impl Feed {
     }
 
     /// Works on all it was told up to now; says whether there is more already, and another round to be run.
-    pub(super) async fn round(self: &Arc<Self>, hub: &Hub) -> bool {
+    pub(super) async fn run_once(self: &Arc<Self>, hub: &Hub) -> bool {
         let items = self.inbox.lock().take();
         if AssertUnwindSafe(self.work(hub, items)).catch_unwind().await.is_err() {
             self.recover();
@@ -183,14 +183,14 @@ impl Feed {
         false
     }
 
-    async fn work(self: &Arc<Self>, hub: &Hub, items: VecDeque<Item>) {
+    async fn work(self: &Arc<Self>, hub: &Hub, items: VecDeque<FeedMessage>) {
         let mut items = items.into_iter().peekable();
-        let mut claim = Claim::default();
+        let mut reported = ReportedHead::default();
         loop {
-            if let Some(fate) = self.next_fate(&mut items) {
-                self.for_all(|member| member.connection.meet(member.subscription, fate));
-            } else if let Some(pass) = self.next_pass(&mut items, &mut claim) {
-                self.deliver(hub, &pass).await;
+            if let Some(reason) = self.next_end(&mut items) {
+                self.for_all(|member| member.connection.end_subscription(member.subscription, reason));
+            } else if let Some(batch) = self.next_batch(&mut items, &mut reported) {
+                self.deliver(hub, &batch).await;
             } else if items.peek().is_none() {
                 break;
             }
@@ -200,77 +200,79 @@ impl Feed {
     /// After a panic: has every session look for itself.
     fn recover(&self) {
         tracing::error!(call_id = %self.call_id, "a feed failed; its followers catch up by themselves");
-        self.for_all(|member| member.connection.unsettle(member.subscription));
+        self.for_all(|member| member.connection.require_catch_up(member.subscription));
     }
 
-    fn next_fate(&self, items: &mut std::iter::Peekable<impl Iterator<Item = Item>>) -> Option<Fate> {
-        match items.next_if(|item| matches!(item, Item::Fate(_))) {
-            Some(Item::Fate(fate)) => Some(fate),
+    fn next_end(&self, items: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>) -> Option<EndReason> {
+        match items.next_if(|item| matches!(item, FeedMessage::End(_))) {
+            Some(FeedMessage::End(reason)) => Some(reason),
             _ => None,
         }
     }
 
     /// Takes as many items as make one write, moves the head, and says what followers get.
-    fn next_pass(
+    fn next_batch(
         &self,
-        items: &mut std::iter::Peekable<impl Iterator<Item = Item>>,
-        claim: &mut Claim,
-    ) -> Option<Pass> {
+        items: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>,
+        reported: &mut ReportedHead,
+    ) -> Option<FrameBatch> {
         let from = self.head();
         let was_ended = self.ended();
-        let mut pass = Pass { from, head: from, bytes: None, events: 0, ended: was_ended };
+        let mut batch = FrameBatch { from, head: from, bytes: None, events: 0, ended: was_ended };
         let mut frames: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
         let mut has_hole = false;
-        while let Some(item) = items.next_if(|item| !matches!(item, Item::Fate(_)) && bytes < JOINED_BYTES) {
+        while let Some(item) = items.next_if(|item| !matches!(item, FeedMessage::End(_)) && bytes < JOINED_BYTES) {
             match item {
-                Item::Event(event) if event.seq > pass.head => {
-                    has_hole |= event.seq != pass.head + 1;
-                    pass.head = event.seq;
-                    pass.events += 1;
-                    pass.ended |= event.kind == EventKind::CallCompleted;
+                FeedMessage::Event(event) if event.seq > batch.head => {
+                    has_hole |= event.seq != batch.head + 1;
+                    batch.head = event.seq;
+                    batch.events += 1;
+                    batch.ended |= event.kind == EventKind::CallCompleted;
                     bytes += event.frame.len();
                     frames.push(event.frame.clone());
                     self.ring.lock().push(event);
                 }
-                Item::Partial(frame) => {
+                FeedMessage::Partial(frame) => {
                     bytes += frame.len();
                     frames.push(frame);
                 }
-                Item::Head(head, ended) => *claim = Claim { head: claim.head.max(head), ended: claim.ended | ended },
-                Item::Event(_) | Item::Fate(_) => {}
+                FeedMessage::Head(head, ended) => {
+                    *reported = ReportedHead { head: reported.head.max(head), ended: reported.ended | ended }
+                }
+                FeedMessage::Event(_) | FeedMessage::End(_) => {}
             }
         }
         if items.peek().is_none() {
-            has_hole |= claim.head > pass.head;
-            pass.head = pass.head.max(claim.head);
-            pass.ended |= claim.ended;
+            has_hole |= reported.head > batch.head;
+            batch.head = batch.head.max(reported.head);
+            batch.ended |= reported.ended;
         }
         // Head before end: who sees the end sees a head that holds it.
-        self.head.store(pass.head, Ordering::SeqCst);
-        self.ended.store(pass.ended, Ordering::SeqCst);
+        self.head.store(batch.head, Ordering::SeqCst);
+        self.ended.store(batch.ended, Ordering::SeqCst);
         if !has_hole && !frames.is_empty() {
-            pass.bytes = Some(join(&frames));
+            batch.bytes = Some(join(&frames));
         }
-        let news = pass.head > from || pass.ended != was_ended || pass.bytes.is_some();
-        news.then_some(pass)
+        let news = batch.head > from || batch.ended != was_ended || batch.bytes.is_some();
+        news.then_some(batch)
     }
 
-    async fn deliver(self: &Arc<Self>, hub: &Hub, pass: &Pass) {
+    async fn deliver(self: &Arc<Self>, hub: &Hub, batch: &FrameBatch) {
         let (mut direct, mut left, mut removed, mut recipients) = (0_u64, 0_u64, 0_u64, 0_u64);
         let mut next = 0;
         loop {
             {
                 let mut members = self.members.lock();
-                let end = members.capacity().min(next + SLICE);
+                let end = members.capacity().min(next + SOCKETS_PER_SLICE);
                 for at in next..end {
                     let Some(member) = members.get(at) else { continue };
                     recipients += 1;
-                    match member.connection.offer(member.subscription, self, pass) {
-                        Offered::Direct => direct += 1,
-                        Offered::Left => left += 1,
-                        Offered::Nothing => {}
-                        Offered::Ended => {
+                    match member.connection.try_write(member.subscription, self, batch) {
+                        WriteOutcome::Written => direct += 1,
+                        WriteOutcome::LeftToSession => left += 1,
+                        WriteOutcome::Skipped => {}
+                        WriteOutcome::Ended => {
                             direct += 1;
                             removed += 1;
                             members.remove(at);
@@ -288,7 +290,7 @@ impl Feed {
         if self.call_id != probe::CALL {
             hub.count(direct, left);
         }
-        debug!(call_id = %self.call_id, seq = pass.head, events = pass.events, recipients, direct, left, removed, "broadcast");
+        debug!(call_id = %self.call_id, seq = batch.head, events = batch.events, recipients, direct, left, removed, "broadcast");
     }
 
     fn for_all(&self, act: impl Fn(&Member)) {
@@ -303,8 +305,8 @@ mod tests {
     use super::*;
     use crate::live::frame::text_frame;
 
-    fn event(seq: Seq) -> Announced {
-        Announced { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
+    fn event(seq: Seq) -> EventFrame {
+        EventFrame { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
     }
 
     fn frames(seqs: impl IntoIterator<Item = Seq>) -> Bytes {
@@ -312,27 +314,27 @@ mod tests {
     }
 
     /// All passes that a sequence of items makes.
-    fn passes(feed: &Feed, items: Vec<Item>) -> Vec<Pass> {
+    fn batches(feed: &Feed, items: Vec<FeedMessage>) -> Vec<FrameBatch> {
         let mut items = items.into_iter().peekable();
-        let mut claim = Claim::default();
-        std::iter::from_fn(|| feed.next_pass(&mut items, &mut claim)).collect()
+        let mut reported = ReportedHead::default();
+        std::iter::from_fn(|| feed.next_batch(&mut items, &mut reported)).collect()
     }
 
     #[test]
     fn a_head_that_runs_ahead_of_its_events_makes_no_hole() {
         let feed = Feed::new(CallId::nil(), 0);
-        let items = vec![Item::Head(2, false), Item::Event(event(1)), Item::Event(event(2))];
-        let passes = passes(&feed, items);
-        assert_eq!(passes.len(), 1);
-        assert_eq!((passes[0].from, passes[0].head, passes[0].bytes.clone()), (0, 2, Some(frames([1, 2]))));
+        let items = vec![FeedMessage::Head(2, false), FeedMessage::Event(event(1)), FeedMessage::Event(event(2))];
+        let batches = batches(&feed, items);
+        assert_eq!(batches.len(), 1);
+        assert_eq!((batches[0].from, batches[0].head, batches[0].bytes.clone()), (0, 2, Some(frames([1, 2]))));
     }
 
     #[test]
     fn a_head_without_its_events_leaves_them_to_the_sessions() {
         let feed = Feed::new(CallId::nil(), 0);
-        let first = passes(&feed, vec![Item::Event(event(1)), Item::Head(3, false)]);
+        let first = batches(&feed, vec![FeedMessage::Event(event(1)), FeedMessage::Head(3, false)]);
         assert_eq!((first[0].head, first[0].bytes.clone()), (3, None));
-        let next = passes(&feed, vec![Item::Event(event(4))]);
+        let next = batches(&feed, vec![FeedMessage::Event(event(4))]);
         assert_eq!((next[0].from, next[0].head, next[0].bytes.clone()), (3, 4, Some(frames([4]))));
         // The ring must not lead from 1 to 4.
         assert_eq!(feed.frames_after(1), None);

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 /// The WebSocket frame (RFC 6455 section 5.2: FIN, text, unmasked) that carries `text`.
 ///
-/// Encoded once and shared by all receivers, since a server's frames are not masked.
+/// Encoded once and registry by all receivers, since a server's frames are not masked.
 pub(super) fn text_frame(text: &str) -> Bytes {
     let len = text.len();
     let mut frame = BytesMut::with_capacity(len + 10);

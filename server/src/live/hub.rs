@@ -12,22 +12,22 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::connection::{Connection, Fate, Leave};
-use super::delivery_watchers::Commits;
-use super::feed::{Announced, Feed, Item};
+use super::connection::{Connection, DrainNotice, EndReason};
+use super::delivery_watchers::DeliveryWatchers;
+use super::feed::{EventFrame, Feed, FeedMessage};
 use super::frame::text_frame;
 use super::probe;
-use super::workers::{Fanout, Turn};
+use super::workers::{RoundRobin, Workers};
 use crate::log::Notification;
 use crate::shutdown::DrainPolicy;
 
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;
 
-/// Followers of one feed. A call with more has further feeds, as many as there are lanes to run them side by side. So many are
+/// Followers of one feed. A call with more has further feeds, as many as there are workers to run them side by side. So many are
 /// written to in a few milliseconds; with fewer a core, a write costs more than it gains. (In tests a few, so that a call has
 /// several soon.)
-const FOLLOWERS: usize = if cfg!(test) { 2 } else { 2048 };
+const FOLLOWERS_PER_FEED: usize = if cfg!(test) { 2 } else { 2048 };
 
 /// A followed call: its feeds, each with followers of its own. Rarely more than one.
 type Followed = Vec<Arc<Feed>>;
@@ -37,24 +37,24 @@ type Followed = Vec<Arc<Feed>>;
 /// Lock order: feeds, then a feed's members, then a connection's wire. No lock is held across an `.await`.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Arc<Registry>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     feeds: RwLock<HashMap<CallId, Followed>>,
-    pub(super) fanout: Fanout,
-    lane: Turn,
+    pub(super) workers: Workers,
+    next_worker: RoundRobin,
     waiting: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
     draining: AtomicBool,
-    counters: Counters,
-    commits: Commits,
+    counters: HubCounters,
+    delivery_watchers: DeliveryWatchers,
 }
 
 /// Since the process began.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct HubCounters {
     /// Events announced to followers, each counted once however many follow.
     pub events: AtomicU64,
     /// Passes written straight into a socket.
@@ -68,28 +68,28 @@ pub struct Counters {
 /// A hub without threads of its own: feeds run as tasks.
 impl Default for Hub {
     fn default() -> Self {
-        Self { shared: Arc::new(Shared::new(Fanout::Tasks)) }
+        Self { registry: Arc::new(Registry::new(Workers::Tasks)) }
     }
 }
 
-impl Shared {
-    fn new(fanout: Fanout) -> Self {
+impl Registry {
+    fn new(workers: Workers) -> Self {
         Self {
             connections: Mutex::default(),
             feeds: RwLock::default(),
-            fanout,
-            lane: Turn::default(),
+            workers,
+            next_worker: RoundRobin::default(),
             waiting: Mutex::default(),
             draining: AtomicBool::default(),
-            counters: Counters::default(),
-            commits: Commits::default(),
+            counters: HubCounters::default(),
+            delivery_watchers: DeliveryWatchers::default(),
         }
     }
 }
 
-impl Drop for Shared {
+impl Drop for Registry {
     fn drop(&mut self) {
-        self.fanout.end();
+        self.workers.end();
     }
 }
 
@@ -100,47 +100,47 @@ impl Hub {
     /// The system has no thread left.
     pub fn start(runtime: &Handle) -> io::Result<Self> {
         let mut failed = Ok(());
-        let shared = Arc::new_cyclic(|shared| {
-            Shared::new(Fanout::start(shared, runtime).unwrap_or_else(|error| {
+        let registry = Arc::new_cyclic(|registry| {
+            Registry::new(Workers::start(registry, runtime).unwrap_or_else(|error| {
                 failed = Err(error);
-                Fanout::Tasks
+                Workers::Tasks
             }))
         });
-        failed.map(|()| Self { shared })
+        failed.map(|()| Self { registry })
     }
 
-    pub(super) fn of(shared: &Weak<Shared>) -> Option<Self> {
-        shared.upgrade().map(|shared| Self { shared })
+    pub(super) fn of(registry: &Weak<Registry>) -> Option<Self> {
+        registry.upgrade().map(|registry| Self { registry })
     }
 
     pub(super) fn schedule(&self, feed: &Arc<Feed>) {
-        self.shared.fanout.schedule(self, Arc::clone(feed));
+        self.registry.workers.schedule(self, Arc::clone(feed));
     }
 
     /// Counters since the process began.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+    pub fn counters(&self) -> &HubCounters {
+        &self.registry.counters
     }
 
     pub(super) fn count(&self, direct: u64, left: u64) {
-        self.shared.counters.direct.fetch_add(direct, Ordering::Relaxed);
-        self.shared.counters.left.fetch_add(left, Ordering::Relaxed);
+        self.registry.counters.direct.fetch_add(direct, Ordering::Relaxed);
+        self.registry.counters.left.fetch_add(left, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, connection: Arc<Connection>) {
-        self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.shared.connections.lock().insert(connection.connection_id, connection);
+        self.registry.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.registry.connections.lock().insert(connection.connection_id, connection);
     }
 
     pub(super) fn remove(&self, connection_id: Uuid) {
-        self.shared.connections.lock().remove(&connection_id);
+        self.registry.connections.lock().remove(&connection_id);
     }
 
     /// Every connection, oldest first.
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        let mut all: Vec<_> = self.shared.connections.lock().values().cloned().collect();
+        let mut all: Vec<_> = self.registry.connections.lock().values().cloned().collect();
         all.sort_by_key(|connection| (connection.connected_at, connection.connection_id));
         all
     }
@@ -148,21 +148,21 @@ impl Hub {
     /// How many connections, followed calls and identifiers waited for there are.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize, usize) {
-        let connections = self.shared.connections.lock().len();
-        (connections, self.shared.feeds.read().len(), self.shared.waiting.lock().len())
+        let connections = self.registry.connections.lock().len();
+        (connections, self.registry.feeds.read().len(), self.registry.waiting.lock().len())
     }
 
     /// Ends a connection; says whether there was one.
     #[must_use]
     pub fn kick(&self, connection_id: Uuid) -> bool {
-        let connection = self.shared.connections.lock().get(&connection_id).cloned();
+        let connection = self.registry.connections.lock().get(&connection_id).cloned();
         connection.inspect(|connection| connection.close(CloseReason::Kicked)).is_some()
     }
 
     /// Every followed call, and how far its log reaches for all its followers.
     #[must_use]
     pub fn heads(&self) -> Vec<(CallId, Seq)> {
-        let feeds = self.shared.feeds.read();
+        let feeds = self.registry.feeds.read();
         let followed = feeds.iter().filter(|(call_id, _)| **call_id != probe::CALL);
         followed.map(|(call_id, feeds)| (*call_id, feeds.iter().map(|feed| feed.head()).min().unwrap_or(0))).collect()
     }
@@ -170,15 +170,15 @@ impl Hub {
     /// Every followed call, and the connections that follow it.
     #[must_use]
     pub fn followers(&self) -> Vec<(CallId, Vec<Uuid>)> {
-        let feeds = self.shared.feeds.read();
+        let feeds = self.registry.feeds.read();
         let followed = feeds.iter().filter(|(call_id, _)| **call_id != probe::CALL);
         followed.map(|(call_id, feeds)| (*call_id, feeds.iter().flat_map(|feed| feed.followers()).collect())).collect()
     }
 
     /// Every identifier waited for.
     #[must_use]
-    pub fn waited_for(&self) -> Vec<Identifier> {
-        self.shared.waiting.lock().keys().cloned().collect()
+    pub fn awaited_identifiers(&self) -> Vec<Identifier> {
+        self.registry.waiting.lock().keys().cloned().collect()
     }
 
     /// Adds a follower to a call; returns the call's feed and the follower's place in it.
@@ -197,16 +197,16 @@ impl Hub {
     }
 
     fn feed_with_room(&self, call_id: CallId) -> Arc<Feed> {
-        let mut all = self.shared.feeds.write();
+        let mut all = self.registry.feeds.write();
         let feeds = all.entry(call_id).or_default();
         let emptiest = feeds.iter().min_by_key(|feed| feed.size());
         if let Some(feed) = emptiest
-            && (feed.size() < FOLLOWERS || feeds.len() >= self.shared.fanout.lanes())
+            && (feed.size() < FOLLOWERS_PER_FEED || feeds.len() >= self.registry.workers.count())
         {
             return Arc::clone(feed);
         }
-        let lane = feeds.first().map_or_else(|| self.shared.lane.next(), |first| first.lane + feeds.len());
-        let feed = Arc::new(Feed::new(call_id, lane));
+        let worker = feeds.first().map_or_else(|| self.registry.next_worker.next(), |first| first.worker + feeds.len());
+        let feed = Arc::new(Feed::new(call_id, worker));
         feeds.push(Arc::clone(&feed));
         feed
     }
@@ -218,7 +218,7 @@ impl Hub {
     }
 
     pub(super) fn forget_if_unfollowed(&self, feed: &Arc<Feed>) {
-        let mut all = self.shared.feeds.write();
+        let mut all = self.registry.feeds.write();
         let Some(feeds) = all.get_mut(&feed.call_id) else { return };
         feeds.retain(|other| !Arc::ptr_eq(other, feed) || feed.size() > 0);
         if feeds.is_empty() {
@@ -226,12 +226,12 @@ impl Hub {
         }
     }
 
-    pub(super) fn wait_for(&self, identifier: &Identifier, connection: &Arc<Connection>) {
-        self.shared.waiting.lock().entry(identifier.clone()).or_default().push(Arc::clone(connection));
+    pub(super) fn add_waiter(&self, identifier: &Identifier, connection: &Arc<Connection>) {
+        self.registry.waiting.lock().entry(identifier.clone()).or_default().push(Arc::clone(connection));
     }
 
-    pub(super) fn wait_no_more(&self, identifier: &Identifier, connection: &Arc<Connection>) {
-        let mut waiting = self.shared.waiting.lock();
+    pub(super) fn remove_waiter(&self, identifier: &Identifier, connection: &Arc<Connection>) {
+        let mut waiting = self.registry.waiting.lock();
         if let Some(waiters) = waiting.get_mut(identifier) {
             waiters.retain(|waiter| !Arc::ptr_eq(waiter, connection));
             if waiters.is_empty() {
@@ -241,67 +241,67 @@ impl Hub {
     }
 
     /// Tells the followers in this process. Never blocks.
-    pub fn announce(&self, notifications: Vec<Notification>) {
+    pub fn publish(&self, notifications: Vec<Notification>) {
         for notification in notifications {
             match notification {
-                Notification::EventsAppended { call_id, first, events } => self.tell(call_id, || {
+                Notification::EventsAppended { call_id, first, events } => self.enqueue(call_id, || {
                     if call_id != probe::CALL {
-                        self.shared.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+                        self.registry.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
                     }
                     let frame =
-                        |(seq, (kind, text)): (Seq, (_, Arc<str>))| Announced { seq, kind, frame: text_frame(&text) };
-                    (first..).zip(events).map(frame).map(Item::Event).collect()
+                        |(seq, (kind, text)): (Seq, (_, Arc<str>))| EventFrame { seq, kind, frame: text_frame(&text) };
+                    (first..).zip(events).map(frame).map(FeedMessage::Event).collect()
                 }),
                 Notification::HeadMoved { call_id, head, ended } => {
                     for feed in self.feeds(call_id) {
-                        self.raise(&feed, head, ended);
+                        self.advance_head(&feed, head, ended);
                     }
                 }
                 Notification::PartialTurn { call_id, frame } => {
-                    self.tell(call_id, || vec![Item::Partial(text_frame(&frame))])
+                    self.enqueue(call_id, || vec![FeedMessage::Partial(text_frame(&frame))])
                 }
-                Notification::IdentifierAssigned { identifier } => self.name(&identifier),
-                Notification::Merged { from, into } => self.meet(from, Fate::Merged(into)),
-                Notification::Deleted { call_id } => self.meet(call_id, Fate::Deleted),
+                Notification::IdentifierAssigned { identifier } => self.call_appeared(&identifier),
+                Notification::Merged { from, into } => self.end(from, EndReason::Merged(into)),
+                Notification::Deleted { call_id } => self.end(call_id, EndReason::Deleted),
             }
         }
-        self.shared.commits.tell();
+        self.registry.delivery_watchers.notify();
     }
 
     /// What those who follow deliveries go by.
-    pub(super) fn commits(&self) -> &Commits {
-        &self.shared.commits
+    pub(super) fn delivery_watchers(&self) -> &DeliveryWatchers {
+        &self.registry.delivery_watchers
     }
 
     /// Tells all feeds of a call, if it has any.
-    fn tell(&self, call_id: CallId, items: impl FnOnce() -> Vec<Item>) {
+    fn enqueue(&self, call_id: CallId, items: impl FnOnce() -> Vec<FeedMessage>) {
         let feeds = self.feeds(call_id);
         let Some((last, others)) = feeds.split_last() else { return };
         let items = items();
         for feed in others {
-            feed.tell(self, items.iter().cloned());
+            feed.enqueue(self, items.iter().cloned());
         }
-        last.tell(self, items);
+        last.enqueue(self, items);
     }
 
     /// Tells a call's followers how far its log reaches.
-    pub fn raise(&self, feed: &Arc<Feed>, head: Seq, ended: bool) {
+    pub fn advance_head(&self, feed: &Arc<Feed>, head: Seq, ended: bool) {
         if head > feed.head() || (ended && !feed.ended()) {
-            feed.tell(self, [Item::Head(head, ended)]);
+            feed.enqueue(self, [FeedMessage::Head(head, ended)]);
         }
     }
 
     /// Tells whoever waits for `identifier` that it names a call.
-    pub fn name(&self, identifier: &Identifier) {
-        let waiters = self.shared.waiting.lock().remove(identifier).unwrap_or_default();
+    pub fn call_appeared(&self, identifier: &Identifier) {
+        let waiters = self.registry.waiting.lock().remove(identifier).unwrap_or_default();
         for waiter in waiters {
-            waiter.named(identifier.clone());
+            waiter.call_appeared(identifier.clone());
         }
     }
 
     /// Tells a call's followers what became of it.
-    pub fn meet(&self, call_id: CallId, fate: Fate) {
-        self.tell(call_id, || vec![Item::Fate(fate)]);
+    pub fn end(&self, call_id: CallId, reason: EndReason) {
+        self.enqueue(call_id, || vec![FeedMessage::End(reason)]);
     }
 
     /// Holds the registry's lock, from a thread of its own, until the sender is dropped.
@@ -310,7 +310,7 @@ impl Hub {
         let (held, is_held) = std::sync::mpsc::sync_channel(1);
         let (release, released) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || {
-            let _feeds = self.shared.feeds.write();
+            let _feeds = self.registry.feeds.write();
             let _ = held.send(());
             let _ = released.recv();
         });
@@ -319,22 +319,23 @@ impl Hub {
     }
 
     fn feeds(&self, call_id: CallId) -> Followed {
-        self.shared.feeds.read().get(&call_id).cloned().unwrap_or_default()
+        self.registry.feeds.read().get(&call_id).cloned().unwrap_or_default()
     }
 
     /// Whether the server is about to go away.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::SeqCst)
+        self.registry.draining.load(Ordering::SeqCst)
     }
 
     /// Refuses new connections from now on, and tells every connection when to leave, at the drain's rate.
     pub fn drain(&self, drain: DrainPolicy) {
-        self.shared.draining.store(true, Ordering::SeqCst);
+        self.registry.draining.store(true, Ordering::SeqCst);
         let now = Instant::now();
         for (at, connection) in self.connections().iter().enumerate() {
             let after = Duration::from_secs_f64(at as f64 * SLACK / drain.rate);
-            connection.leave(Leave { after, until: now + (after + Leave::GRACE).min(drain.deadline) });
+            connection
+                .notify_drain(DrainNotice { after, until: now + (after + DrainNotice::GRACE).min(drain.deadline) });
         }
     }
 }

@@ -46,8 +46,8 @@ impl Probe {
             call_sid: String::new(),
             cursor: feed.head(),
             confirmed: 0,
-            settled: true,
-            fate: None,
+            caught_up: true,
+            end_reason: None,
         });
         Self { hub: hub.clone(), feed, member, pipe }
     }
@@ -56,7 +56,7 @@ impl Probe {
     ///
     /// # Errors
     /// The pipe broke.
-    pub async fn hears(&mut self, text: &str) -> io::Result<()> {
+    pub async fn receives(&mut self, text: &str) -> io::Result<()> {
         let mut heard = Vec::new();
         while !heard.windows(text.len()).any(|window| window == text.as_bytes()) {
             if self.pipe.read_buf(&mut heard).await? == 0 {

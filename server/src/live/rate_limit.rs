@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A token bucket.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(super) struct RateLimit {
     tokens: f64,
     filled_at: Instant,
     /// First and last message over the rate, on end.
@@ -22,33 +22,33 @@ pub(super) struct Limit {
 
 /// What a message may expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Allowed {
-    Yes,
-    No,
+pub(super) enum RateDecision {
+    Allow,
+    Drop,
     /// Over the rate for too long.
-    Never,
+    Disconnect,
 }
 
-impl Limit {
+impl RateLimit {
     pub fn new(now: Instant) -> Self {
         Self { tokens: BURST, filled_at: now, over: None }
     }
 
     /// Counts a message.
-    pub fn take(&mut self, now: Instant) -> Allowed {
+    pub fn take(&mut self, now: Instant) -> RateDecision {
         let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * RATE).min(BURST);
         self.filled_at = now;
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
-            return Allowed::Yes;
+            return RateDecision::Allow;
         }
         let first = match self.over.as_deref() {
             Some(&(first, last)) if now.saturating_duration_since(last) < PAUSE => first,
             _ => now,
         };
         self.over = Some(Box::new((first, now)));
-        if now.saturating_duration_since(first) >= PATIENCE { Allowed::Never } else { Allowed::No }
+        if now.saturating_duration_since(first) >= PATIENCE { RateDecision::Disconnect } else { RateDecision::Drop }
     }
 }
 
@@ -56,37 +56,37 @@ impl Limit {
 mod tests {
     use super::*;
 
-    fn flood(per_second: u32, seconds: u32) -> Vec<Allowed> {
+    fn flood(per_second: u32, seconds: u32) -> Vec<RateDecision> {
         let start = Instant::now();
-        let mut limit = Limit::new(start);
+        let mut limit = RateLimit::new(start);
         (0..per_second * seconds).map(|i| limit.take(start + Duration::from_secs(1) * i / per_second)).collect()
     }
 
     #[test]
     fn a_burst_and_the_rate_are_allowed() {
-        assert!(flood(50, 60).iter().all(|allowed| *allowed == Allowed::Yes));
+        assert!(flood(50, 60).iter().all(|allowed| *allowed == RateDecision::Allow));
         let now = Instant::now();
-        let mut limit = Limit::new(now);
-        assert!((0..200).all(|_| limit.take(now) == Allowed::Yes));
-        assert_eq!(limit.take(now), Allowed::No);
+        let mut limit = RateLimit::new(now);
+        assert!((0..200).all(|_| limit.take(now) == RateDecision::Allow));
+        assert_eq!(limit.take(now), RateDecision::Drop);
     }
 
     #[test]
     fn who_stays_over_the_rate_is_cut_off_after_ten_seconds() {
         let allowed = flood(100, 20);
-        let first = allowed.iter().position(|allowed| *allowed == Allowed::No).expect("over the rate");
-        let never = allowed.iter().position(|allowed| *allowed == Allowed::Never).expect("cut off");
+        let first = allowed.iter().position(|allowed| *allowed == RateDecision::Drop).expect("over the rate");
+        let never = allowed.iter().position(|allowed| *allowed == RateDecision::Disconnect).expect("cut off");
         assert!((990..=1_010).contains(&(never - first)), "{first} {never}");
     }
 
     #[test]
     fn a_pause_forgives() {
         let start = Instant::now();
-        let mut limit = Limit::new(start);
+        let mut limit = RateLimit::new(start);
         for second in 0..30 {
             // Every other second a burst over the rate, never two on end.
             let now = start + Duration::from_secs(second * 3);
-            assert!((0..220).all(|_| limit.take(now) != Allowed::Never));
+            assert!((0..220).all(|_| limit.take(now) != RateDecision::Disconnect));
         }
     }
 }

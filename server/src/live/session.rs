@@ -4,15 +4,15 @@
 //! WebSocket library.
 
 mod catch_up;
-mod chores;
 mod codec;
 mod deliveries;
 pub mod echo;
 #[doc(hidden)]
 pub mod frames;
 mod io;
-mod outages;
+mod read_retries;
 mod requests;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,15 +27,15 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::info;
 use tungstenite::Message;
 
-use super::connection::{Connection, Leave, Subscription};
+use super::connection::{Connection, DrainNotice, Subscription};
 use super::feed::Feed;
 use super::hub::Hub;
-use super::rate_limit::Limit;
+use super::rate_limit::RateLimit;
 use super::socket::Socket;
 use crate::auth::Identity;
 use crate::store::{Store, StoreError};
-use codec::{Codec, Next};
-use outages::{Outages, Reader};
+use codec::{Codec, SessionEvent};
+use read_retries::{ReadRetries, Reader};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -68,12 +68,12 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Read buffer of an idle connection, in bytes; it grows with the frames that come.
 const READ_BUFFER: usize = 128;
 /// Writes to the socket before a session looks at everything else.
-const ROUNDS: usize = 32;
+const MAX_WRITES_IN_A_ROW: usize = 32;
 /// No further request is read while more bytes than this wait to be sent.
-const MAX_WAITING: usize = 64 * 1024;
+const MAX_UNSENT_BYTES: usize = 64 * 1024;
 
 /// A subscription that waits for its call to appear.
-struct Pending {
+struct PendingSubscription {
     request: Subscribe,
     /// When it was asked for: one without history begins there.
     since: Timestamp,
@@ -87,16 +87,16 @@ pub struct Session {
     timing: Arc<Timing>,
     codec: Codec,
     /// Subscriptions that wait for their call to appear.
-    pending: BTreeMap<Identifier, Pending>,
+    pending: BTreeMap<Identifier, PendingSubscription>,
     next_subscription: u64,
-    limit: Limit,
+    limit: RateLimit,
     last_pong: Instant,
     next_ping: Instant,
     expires: Option<Instant>,
     /// Readers whose reads fail, at most one for each subscription.
-    outages: Outages,
+    read_retries: ReadRetries,
     /// When the connection is closed, should the client not have left for another server.
-    leave_until: Option<Instant>,
+    drain_deadline: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     /// Events to read from the database at once, by the size of the last ones.
     page: u16,
@@ -105,7 +105,7 @@ pub struct Session {
     /// More is owed, and the socket may take it: after a look at everything else.
     has_more: bool,
     /// The interest in deliveries, where there is one.
-    deliveries: Option<Box<deliveries::Following>>,
+    deliveries: Option<Box<deliveries::DeliveriesSubscription>>,
 }
 
 impl Session {
@@ -128,7 +128,7 @@ impl Session {
         hub.add(Arc::clone(&connection));
         if hub.is_draining() {
             // Upgraded while the drain began: nobody else will tell it.
-            connection.leave(Leave { after: Duration::ZERO, until: now + Leave::GRACE });
+            connection.notify_drain(DrainNotice { after: Duration::ZERO, until: now + DrainNotice::GRACE });
         }
         Self {
             connection,
@@ -138,12 +138,12 @@ impl Session {
             codec: Codec::new(MAX_CLIENT_MESSAGE),
             pending: BTreeMap::new(),
             next_subscription: 0,
-            limit: Limit::new(now),
+            limit: RateLimit::new(now),
             last_pong: now,
             next_ping,
             expires,
-            outages: Outages::default(),
-            leave_until: None,
+            read_retries: ReadRetries::default(),
+            drain_deadline: None,
             timer: Box::pin(sleep_until(next_ping.into())),
             page: 64,
             round: 0,
@@ -161,7 +161,7 @@ impl Session {
         info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");
         let reason = self.serve().await;
         if let Some(reason) = reason {
-            Box::pin(self.shut(reason)).await;
+            Box::pin(self.close(reason)).await;
         }
         let sent = self.connection.sent.load(Ordering::Relaxed);
         info!(connection_id = %id, sent, close = ?reason.map(CloseReason::code), "disconnected");
@@ -170,40 +170,40 @@ impl Session {
     /// Until the peer is gone (`None`) or the connection is to be closed.
     async fn serve(&mut self) -> Option<CloseReason> {
         loop {
-            if let Some(reason) = self.chores().await {
+            if let Some(reason) = self.handle_signals().await {
                 return Some(reason);
             }
             if self.deliveries.is_some()
-                && let Some(reason) = Box::pin(self.pump_deliveries()).await
+                && let Some(reason) = Box::pin(self.send_deliveries()).await
             {
                 return Some(reason);
             }
-            if self.pump().await.is_err() {
+            if self.catch_up().await.is_err() {
                 return None;
             }
             let now = Instant::now();
-            if self.leave_until.is_some_and(|until| until <= now) {
+            if self.drain_deadline.is_some_and(|until| until <= now) {
                 return Some(CloseReason::GoingAway);
             }
             self.set_timer(now);
             match self.next().await {
-                Next::Work => {}
-                Next::Timer => {
-                    if let Some(reason) = self.on_time(Instant::now()) {
+                SessionEvent::Work => {}
+                SessionEvent::Timer => {
+                    if let Some(reason) = self.on_timer(Instant::now()) {
                         return Some(reason);
                     }
                 }
-                Next::Message(Message::Close(_)) => {
-                    Box::pin(self.flush_close()).await;
+                SessionEvent::Message(Message::Close(_)) => {
+                    Box::pin(self.answer_close()).await;
                     return None;
                 }
-                Next::Message(message) => {
+                SessionEvent::Message(message) => {
                     if let Some(reason) = Box::pin(self.on_message(message)).await {
                         return Some(reason);
                     }
                 }
-                Next::Gone => return None,
-                Next::Close(reason) => return Some(reason),
+                SessionEvent::Gone => return None,
+                SessionEvent::Close(reason) => return Some(reason),
             }
         }
     }
@@ -221,8 +221,8 @@ impl Session {
             call_sid,
             cursor,
             confirmed: 0,
-            settled: false,
-            fate: None,
+            caught_up: false,
+            end_reason: None,
         };
         let mut wire = self.connection.wire.lock();
         // Most connections have one, and a vector would take room for four.
@@ -247,8 +247,8 @@ impl Session {
             Some(self.last_pong + self.timing.pong_timeout),
             self.expires,
             self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
-            self.outages.next(now),
-            self.leave_until,
+            self.read_retries.next(now),
+            self.drain_deadline,
             self.next_look(now),
         ]
         .into_iter()
@@ -260,7 +260,7 @@ impl Session {
         }
     }
 
-    fn on_time(&mut self, now: Instant) -> Option<CloseReason> {
+    fn on_timer(&mut self, now: Instant) -> Option<CloseReason> {
         let written = self.connection.wire.lock().written;
         if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != written) {
             // It took something since.
@@ -282,7 +282,7 @@ impl Session {
         if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
             return Some(CloseReason::TooSlow);
         }
-        if self.outages.longest(now) >= self.timing.storage_deadline {
+        if self.read_retries.longest_failure(now) >= self.timing.storage_deadline {
             return Some(CloseReason::StorageDown);
         }
         if now >= self.next_ping {
@@ -311,7 +311,7 @@ impl Drop for Session {
             self.hub.leave(&subscription.feed, subscription.member);
         }
         for identifier in self.pending.keys() {
-            self.hub.wait_no_more(identifier, &self.connection);
+            self.hub.remove_waiter(identifier, &self.connection);
         }
         if self.deliveries.is_some() {
             self.end_deliveries();

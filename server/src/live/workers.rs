@@ -1,9 +1,9 @@
 //! Who runs the feeds: threads of their own, so that what is written to followers keeps no request waiting and no task of the
 //! runtime is woken for it.
 //!
-//! A feed belongs to one lane, a queue of feeds that have something to do and the thread that takes them in turn. A call with
-//! many followers has a feed on each lane ([`Hub::join`](super::Hub)). A feed that has more to do after a round goes to the
-//! end of its lane's queue, so that a busy call keeps no other one waiting for longer than a round.
+//! A feed belongs to one worker, a queue of feeds that have something to do and the thread that takes them in turn. A call with
+//! many followers has a feed on each worker ([`Hub::join`](super::Hub)). A feed that has more to do after a round goes to the
+//! end of its worker's queue, so that a busy call keeps no other one waiting for longer than a round.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,68 +16,68 @@ use tokio::sync::Notify;
 use tokio::task;
 
 use super::feed::Feed;
-use super::hub::{Hub, Shared};
+use super::hub::{Hub, Registry};
 
 /// More threads than this only get in each other's way.
-const MOST_LANES: usize = 8;
+const MAX_WORKERS: usize = 8;
 /// Lanes of a hub without threads.
-const LANES_OF_TASKS: usize = 2;
+const WORKERS_OF_TASKS: usize = 2;
 
-/// The lanes of a hub.
+/// The workers of a hub.
 #[derive(Debug)]
-pub(super) enum Fanout {
+pub(super) enum Workers {
     /// Each round is a task of the runtime that the feed is told something on.
     Tasks,
-    /// A thread for each lane.
-    Threads(Vec<Arc<Lane>>),
+    /// A thread for each worker.
+    Threads(Vec<Arc<Worker>>),
 }
 
 /// A queue of feeds that have something to do. It holds each feed once at most, so it is as long as the list of feeds at most.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct Worker {
     feeds: Mutex<VecDeque<Arc<Feed>>>,
     is_over: AtomicBool,
     called: Notify,
 }
 
-/// Gives each new feed the next lane.
+/// Gives each new feed the next worker.
 #[derive(Debug, Default)]
-pub(super) struct Turn(AtomicUsize);
+pub(super) struct RoundRobin(AtomicUsize);
 
-impl Turn {
+impl RoundRobin {
     pub fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-impl Fanout {
+impl Workers {
     /// Starts a thread for each core; they end with the hub. The sockets they write to are those of `runtime`.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(hub: &Weak<Shared>, runtime: &Handle) -> io::Result<Self> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES);
-        let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Arc::default()).collect();
-        let fanout = Self::Threads(lanes.clone());
-        for lane in lanes {
+    pub fn start(hub: &Weak<Registry>, runtime: &Handle) -> io::Result<Self> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let workers: Vec<Arc<Worker>> = (0..count).map(|_| Arc::default()).collect();
+        let started = Self::Threads(workers.clone());
+        for worker in workers {
             let (hub, runtime) = (Weak::clone(hub), runtime.clone());
-            let started = std::thread::Builder::new()
+            let spawned = std::thread::Builder::new()
                 .name("callscope-feeds".into())
                 // Unconstrained: the runtime's budget would make writable sockets look full.
-                .spawn(move || runtime.block_on(task::unconstrained(lane.run(&hub))));
-            if let Err(error) = started {
-                fanout.end();
+                .spawn(move || runtime.block_on(task::unconstrained(worker.run(&hub))));
+            if let Err(error) = spawned {
+                started.end();
                 return Err(error);
             }
         }
-        Ok(fanout)
+        Ok(started)
     }
 
     /// How many feeds of one call can be at work at the same time.
-    pub fn lanes(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
-            Self::Tasks => LANES_OF_TASKS,
-            Self::Threads(lanes) => lanes.len(),
+            Self::Tasks => WORKERS_OF_TASKS,
+            Self::Threads(workers) => workers.len(),
         }
     }
 
@@ -87,27 +87,27 @@ impl Fanout {
             Self::Tasks => {
                 let hub = hub.clone();
                 task::spawn(task::unconstrained(async move {
-                    while feed.round(&hub).await {
+                    while feed.run_once(&hub).await {
                         task::yield_now().await;
                     }
                 }));
             }
-            Self::Threads(lanes) => lanes[feed.lane % lanes.len()].push(feed),
+            Self::Threads(workers) => workers[feed.worker % workers.len()].push(feed),
         }
     }
 
     /// Lets the threads end.
     pub fn end(&self) {
-        if let Self::Threads(lanes) = self {
-            for lane in lanes {
-                lane.is_over.store(true, Ordering::SeqCst);
-                lane.called.notify_one();
+        if let Self::Threads(workers) = self {
+            for worker in workers {
+                worker.is_over.store(true, Ordering::SeqCst);
+                worker.called.notify_one();
             }
         }
     }
 }
 
-impl Lane {
+impl Worker {
     fn push(&self, feed: Arc<Feed>) {
         let was_empty = {
             let mut feeds = self.feeds.lock();
@@ -119,7 +119,7 @@ impl Lane {
         }
     }
 
-    async fn run(self: Arc<Self>, hub: &Weak<Shared>) {
+    async fn run(self: Arc<Self>, hub: &Weak<Registry>) {
         while !self.is_over.load(Ordering::SeqCst) {
             let next = self.feeds.lock().pop_front();
             let Some(feed) = next else {
@@ -127,7 +127,7 @@ impl Lane {
                 continue;
             };
             let Some(hub) = Hub::of(hub) else { return };
-            if feed.round(&hub).await {
+            if feed.run_once(&hub).await {
                 self.feeds.lock().push_back(feed);
             }
         }
@@ -165,8 +165,8 @@ mod tests {
             call_sid: String::new(),
             cursor: 0,
             confirmed: 0,
-            settled: true,
-            fate: None,
+            caught_up: true,
+            end_reason: None,
         });
         pipe
     }
@@ -186,7 +186,7 @@ mod tests {
         // Never more at once than a feed's inbox takes: there are no sessions here to read what it leaves out.
         for first in (1..2_000).step_by(16) {
             for seq in first..first + 16 {
-                hub.announce(calls.iter().map(|call_id| event(*call_id, seq)).collect());
+                hub.publish(calls.iter().map(|call_id| event(*call_id, seq)).collect());
             }
             let frames: Vec<u8> =
                 (first..first + 16).flat_map(|seq| text_frame(&format!("{seq:08}")).to_vec()).collect();
@@ -202,10 +202,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_threads_end_with_the_hub() {
         let hub = Hub::start(&Handle::current()).expect("threads");
-        let Fanout::Threads(lanes) = &hub.shared.fanout else { panic!("a hub with threads") };
-        let lanes: Vec<_> = lanes.iter().map(Arc::downgrade).collect();
+        let Workers::Threads(workers) = &hub.registry.workers else { panic!("a hub with threads") };
+        let workers: Vec<_> = workers.iter().map(Arc::downgrade).collect();
         drop(hub);
-        while lanes.iter().any(|lane| lane.strong_count() > 0) {
+        while workers.iter().any(|worker| worker.strong_count() > 0) {
             task::yield_now().await;
         }
     }

@@ -5,13 +5,13 @@
 #![no_main]
 
 use callscope_common::protocol::{ClientMessage, Pong, ServerMessage};
-use callscope_server::live::session::frames::hear;
+use callscope_server::live::session::frames::decode;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some((piece, bytes)) = input.split_first() else { return };
-    let whole = hear(bytes, usize::MAX);
-    assert_eq!(whole, hear(bytes, usize::from(*piece) % 32 + 1), "pieces make a difference");
+    let whole = decode(bytes, usize::MAX);
+    assert_eq!(whole, decode(bytes, usize::from(*piece) % 32 + 1), "pieces make a difference");
     for text in &whole.texts {
         read(text);
     }

@@ -10,7 +10,7 @@ use crate::auth::Role;
 
 const FRAME: &[u8] = b"a frame";
 
-/// A connection over a pipe of `room` bytes, of which `full` are taken, with a settled subscription at seq 3.
+/// A connection over a pipe of `room` bytes, of which `full` are taken, with a caught-up subscription at seq 3.
 fn follow(room: usize, full: usize) -> (Connection, Arc<Feed>, DuplexStream) {
     let (mut near, far) = duplex(room);
     let mut cx = Context::from_waker(Waker::noop());
@@ -30,40 +30,40 @@ fn follow(room: usize, full: usize) -> (Connection, Arc<Feed>, DuplexStream) {
         call_sid: String::new(),
         cursor: 3,
         confirmed: 0,
-        settled: true,
-        fate: None,
+        caught_up: true,
+        end_reason: None,
     });
     (connection, feed, far)
 }
 
-fn pass(ended: bool) -> Pass {
-    Pass { from: 3, head: 4, bytes: Some(FRAME.into()), events: 1, ended }
+fn batch(ended: bool) -> FrameBatch {
+    FrameBatch { from: 3, head: 4, bytes: Some(FRAME.into()), events: 1, ended }
 }
 
 /// The only subscription's cursor, whether it is owed nothing, and the bytes that wait.
 fn state(connection: &Connection) -> (Seq, bool, usize) {
     let wire = connection.wire.lock();
-    (wire.subscriptions[0].cursor, wire.subscriptions[0].settled, wire.waiting())
+    (wire.subscriptions[0].cursor, wire.subscriptions[0].caught_up, wire.unsent_bytes())
 }
 
 #[test]
 fn a_socket_with_room_gets_the_frames_and_owes_nothing() {
     let (connection, feed, _far) = follow(64, 0);
-    assert_eq!(connection.offer(0, &feed, &pass(false)), Offered::Direct);
+    assert_eq!(connection.try_write(0, &feed, &batch(false)), WriteOutcome::Written);
     assert_eq!(state(&connection), (4, true, 0));
 }
 
 #[test]
 fn a_socket_that_takes_nothing_is_still_owed_the_events() {
     let (connection, feed, _far) = follow(64, 64);
-    assert_eq!(connection.offer(0, &feed, &pass(false)), Offered::Left);
+    assert_eq!(connection.try_write(0, &feed, &batch(false)), WriteOutcome::LeftToSession);
     assert_eq!(state(&connection), (3, false, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_socket_that_takes_a_part_gets_the_rest_before_anything_else() {
     let (connection, feed, mut far) = follow(64, 60);
-    assert_eq!(connection.offer(0, &feed, &pass(false)), Offered::Left);
+    assert_eq!(connection.try_write(0, &feed, &batch(false)), WriteOutcome::LeftToSession);
     assert_eq!(state(&connection), (4, false, FRAME.len() - 4));
     let mut read = vec![0; 64];
     far.read_exact(&mut read).await.expect("what is in the pipe");
@@ -77,8 +77,8 @@ async fn a_socket_that_takes_a_part_gets_the_rest_before_anything_else() {
 #[test]
 fn what_does_not_follow_the_cursor_is_left_to_the_session() {
     let (connection, feed, _far) = follow(64, 0);
-    let later = Pass { from: 4, head: 5, ..pass(false) };
-    assert_eq!(connection.offer(0, &feed, &later), Offered::Left);
+    let later = FrameBatch { from: 4, head: 5, ..batch(false) };
+    assert_eq!(connection.try_write(0, &feed, &later), WriteOutcome::LeftToSession);
     assert_eq!(state(&connection), (3, false, 0));
 }
 
@@ -86,16 +86,16 @@ fn what_does_not_follow_the_cursor_is_left_to_the_session() {
 fn who_has_read_ahead_of_the_feed_is_written_nothing() {
     let (connection, feed, _far) = follow(64, 0);
     connection.wire.lock().subscriptions[0].cursor = 4;
-    assert_eq!(connection.offer(0, &feed, &pass(false)), Offered::Nothing);
+    assert_eq!(connection.try_write(0, &feed, &batch(false)), WriteOutcome::Skipped);
     assert_eq!(state(&connection), (4, true, 0));
 }
 
 #[test]
 fn the_end_ends_the_subscription_only_with_its_last_byte() {
     let (connection, feed, _far) = follow(64, 0);
-    assert_eq!(connection.offer(0, &feed, &pass(true)), Offered::Ended);
+    assert_eq!(connection.try_write(0, &feed, &batch(true)), WriteOutcome::Ended);
     assert!(connection.wire.lock().subscriptions.is_empty());
     let (connection, feed, _far) = follow(64, 60);
-    assert_eq!(connection.offer(0, &feed, &pass(true)), Offered::Left);
+    assert_eq!(connection.try_write(0, &feed, &batch(true)), WriteOutcome::LeftToSession);
     assert_eq!(state(&connection), (4, false, FRAME.len() - 4));
 }

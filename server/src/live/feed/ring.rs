@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use callscope_common::Seq;
 
-use super::{Announced, JOINED_BYTES};
+use super::{EventFrame, JOINED_BYTES};
 use crate::live::frame::{Bytes, join};
 
 /// Most frames a feed keeps for those who are a little behind; older ones are in the database.
@@ -14,13 +14,13 @@ const RING_BYTES: usize = 256 * 1024;
 /// The newest frames, without holes.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    events: VecDeque<Announced>,
+    events: VecDeque<EventFrame>,
     bytes: usize,
 }
 
 impl Ring {
     /// Takes in the newest event. Where it does not follow the last one, what was there is of no use any more.
-    pub fn push(&mut self, event: Announced) {
+    pub fn push(&mut self, event: EventFrame) {
         if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
             self.events.clear();
             self.bytes = 0;
@@ -57,8 +57,8 @@ mod tests {
     use super::*;
     use crate::live::frame::text_frame;
 
-    fn event(seq: Seq) -> Announced {
-        Announced { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
+    fn event(seq: Seq) -> EventFrame {
+        EventFrame { seq, kind: EventKind::Transcription, frame: text_frame(&seq.to_string()) }
     }
 
     fn ring(seqs: impl IntoIterator<Item = Seq>) -> Ring {

@@ -13,7 +13,7 @@ use callscope_common::{CallId, Cursor, Seq};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::log::Log;
-use crate::live::connection::{Connection, Fate};
+use crate::live::connection::{Connection, EndReason};
 
 /// A request that is not answered yet, and the step it was made in.
 #[derive(Debug, Clone)]
@@ -72,13 +72,13 @@ impl Follow {
     /// Whether nothing is missing, where nothing more comes.
     fn is_complete(&self, log: &Log) -> bool {
         let record = &log.records[&self.call_id];
-        self.may_be_gone || (self.cursor >= self.must_reach(log) && (record.fate.is_none() || record.is_ended()))
+        self.may_be_gone || (self.cursor >= self.must_reach(log) && (record.end_reason.is_none() || record.is_ended()))
     }
 
     /// Whether the server must still count it.
     pub fn stands(&self, log: &Log) -> bool {
         let record = &log.records[&self.call_id];
-        record.fate.is_none() && !record.is_ended()
+        record.end_reason.is_none() && !record.is_ended()
     }
 }
 
@@ -298,7 +298,7 @@ impl Client {
                 [] => {
                     // The name meant a record that is no more.
                     let mut lost =
-                        self.follows.iter_mut().filter(|f| log.records[&f.call_id].fate.is_some()).peekable();
+                        self.follows.iter_mut().filter(|f| log.records[&f.call_id].end_reason.is_some()).peekable();
                     assert!(lost.peek().is_some(), "{identifier} was not followed");
                     lost.for_each(|follow| follow.may_be_gone = true);
                 }
@@ -313,8 +313,8 @@ impl Client {
     }
 
     fn on_merged(&mut self, merged: &CallMerged, log: &Log) {
-        let fate = log.records[&merged.from_call_id].fate;
-        assert!(matches!(fate, Some(Fate::Merged(_))), "{merged:?} of a record that is {fate:?}");
+        let end_reason = log.records[&merged.from_call_id].end_reason;
+        assert!(matches!(end_reason, Some(EndReason::Merged(_))), "{merged:?} of a record that is {end_reason:?}");
         let at = self.follows.iter().position(|follow| follow.call_id == merged.from_call_id);
         let at = at.unwrap_or_else(|| panic!("{merged:?} of a record that is not followed"));
         let follow = &mut self.follows[at];
@@ -329,7 +329,7 @@ impl Client {
     fn on_error(&mut self, error: &ErrorMessage, log: &Log) {
         let name = error.identifier.clone().unwrap_or_else(|| panic!("{error:?}"));
         if error.message == "the call was deleted" {
-            let is_gone = |f: &Follow| log.records[&f.call_id].fate.is_some() && f.names.contains(&name);
+            let is_gone = |f: &Follow| log.records[&f.call_id].end_reason.is_some() && f.names.contains(&name);
             let at = self.follows.iter().position(is_gone).unwrap_or_else(|| panic!("{error:?} of no such call"));
             self.follows[at].names.retain(|own| *own != name);
             if self.follows[at].names.is_empty() {
@@ -372,7 +372,7 @@ impl Client {
     pub fn misses(&self, log: &Log) -> Option<String> {
         if let Some(follow) = self.follows.iter().find(|follow| !follow.is_complete(log)) {
             let record = &log.records[&follow.call_id];
-            return Some(format!("{follow:?} of a log that ends at {} {:?}", record.head(), record.fate));
+            return Some(format!("{follow:?} of a log that ends at {} {:?}", record.head(), record.end_reason));
         }
         let unanswered: Vec<_> = self.asked.iter().filter(|(_, asked)| !asked.is_empty()).collect();
         let named: Vec<_> = self.pending.keys().filter(|name| log.named(name).is_some()).collect();

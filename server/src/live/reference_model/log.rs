@@ -7,14 +7,14 @@ use callscope_common::{CallId, Cursor, Seq};
 
 use callscope_common::protocol::{Subscribe, SubscribeFrom};
 
-use crate::live::connection::Fate;
+use crate::live::connection::EndReason;
 use crate::log::Notification;
 
 /// One record and what became of it. Its events stay here when the record is merged or deleted.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub events: Vec<(EventKind, String)>,
-    pub fate: Option<Fate>,
+    pub end_reason: Option<EndReason>,
 }
 
 #[derive(Debug, Default)]
@@ -58,10 +58,10 @@ impl Log {
 
     /// The record that this one is a part of now; `None` where it was deleted.
     pub fn survivor(&self, call_id: CallId) -> Option<CallId> {
-        match self.records[&call_id].fate {
+        match self.records[&call_id].end_reason {
             None => Some(call_id),
-            Some(Fate::Merged(into)) => self.survivor(into),
-            Some(Fate::Deleted) => None,
+            Some(EndReason::Merged(into)) => self.survivor(into),
+            Some(EndReason::Deleted) => None,
         }
     }
 
@@ -76,7 +76,7 @@ impl Log {
         let Some(record) = self.named(name).map(|call_id| (call_id, &self.records[&call_id])) else { return false };
         let (call_id, record) = record;
         match &request.from {
-            SubscribeFrom::Behind(cursor) => self.place(call_id, cursor).is_some() && record.fate.is_none(),
+            SubscribeFrom::Behind(cursor) => self.place(call_id, cursor).is_some() && record.end_reason.is_none(),
             // Refused where it lay beyond the head, which may have grown since.
             SubscribeFrom::After(after) if request.call_id.is_none() => *after == 0,
             _ => request.call_id.is_none_or(|asked| asked == call_id),
@@ -133,11 +133,11 @@ impl Log {
                 for (call_id, _) in self.names.values_mut().filter(|(call_id, _)| call_id == from) {
                     *call_id = *into;
                 }
-                self.end(*from, Fate::Merged(*into));
+                self.end(*from, EndReason::Merged(*into));
             }
             Notification::Deleted { call_id } => {
                 self.names.retain(|_, (named, _)| named != call_id);
-                self.end(*call_id, Fate::Deleted);
+                self.end(*call_id, EndReason::Deleted);
             }
             // A head without its events is only heard of from other servers.
             Notification::PartialTurn { .. }
@@ -146,8 +146,8 @@ impl Log {
         }
     }
 
-    fn end(&mut self, call_id: CallId, fate: Fate) {
-        self.records.get_mut(&call_id).expect("a record").fate = Some(fate);
+    fn end(&mut self, call_id: CallId, end_reason: EndReason) {
+        self.records.get_mut(&call_id).expect("a record").end_reason = Some(end_reason);
         self.upheavals += 1;
     }
 }

@@ -81,7 +81,7 @@ impl<'w> Run<'w> {
             Step::Turns(call, count, len) => self.turns(call, count, len),
             Step::Say(call) => {
                 self.turns(call, 1, 8);
-                self.hub.announce(self.unannounced.drain(..).collect());
+                self.hub.publish(self.unannounced.drain(..).collect());
             }
             Step::TurnsMeanwhile(call, count) => {
                 self.make(call);
@@ -107,7 +107,7 @@ impl<'w> Run<'w> {
             }
             Step::Restore(call, back) => self.restore(call, back).await,
             Step::Announce(at, how) => self.announce(at, how),
-            Step::AnnounceAll => self.hub.announce(self.unannounced.drain(..).collect()),
+            Step::AnnounceAll => self.hub.publish(self.unannounced.drain(..).collect()),
             Step::Claim(call, back) => self.claim(call, back),
             Step::Sweep => self.sweep().await,
             Step::Subscribe(at, name, begin) => self.subscribe(at, name, begin),
@@ -128,7 +128,7 @@ impl<'w> Run<'w> {
             Step::Fill(at) => {
                 self.world.rest().await;
                 let at = at % self.clients.len();
-                let waiting = self.clients[at].connection.wire.lock().waiting();
+                let waiting = self.clients[at].connection.wire.lock().unsent_bytes();
                 self.read(at, waiting);
                 self.world.rest().await;
             }
@@ -251,7 +251,7 @@ impl<'w> Run<'w> {
             return;
         }
         if self.announcing == Announcing::Faithful {
-            return self.hub.announce(self.unannounced.pop_front().into_iter().collect());
+            return self.hub.publish(self.unannounced.pop_front().into_iter().collect());
         }
         let notification = self.unannounced.remove(at % self.unannounced.len()).expect("a notification");
         let notifications = match how {
@@ -267,7 +267,7 @@ impl<'w> Run<'w> {
                 vec![notification]
             }
         };
-        self.hub.announce(notifications);
+        self.hub.publish(notifications);
     }
 
     fn claim(&mut self, call: usize, back: usize) {
@@ -279,11 +279,11 @@ impl<'w> Run<'w> {
     /// As a session does that has just read the head, perhaps a while ago.
     fn raise(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
-        self.hub.announce(vec![Notification::HeadMoved { call_id, head, ended }]);
+        self.hub.publish(vec![Notification::HeadMoved { call_id, head, ended }]);
     }
 
     async fn sweep(&self) {
-        reconcile::once(self.world.store(), &self.hub).await.expect("a sweep");
+        reconcile::reconcile(self.world.store(), &self.hub).await.expect("a sweep");
     }
 
     // --- clients ---
@@ -340,7 +340,7 @@ impl<'w> Run<'w> {
     async fn end(mut self) {
         self.settle_commits();
         match self.announcing {
-            Announcing::Faithful => self.hub.announce(self.unannounced.drain(..).collect()),
+            Announcing::Faithful => self.hub.publish(self.unannounced.drain(..).collect()),
             Announcing::Unreliable => self.sweep().await,
         }
         self.until(Self::misses).await;
@@ -403,7 +403,7 @@ impl<'w> Run<'w> {
 
     /// What was announced is what is stored.
     async fn check_log(&self) {
-        for (call_id, record) in self.log.records.iter().filter(|(_, record)| record.fate.is_none()) {
+        for (call_id, record) in self.log.records.iter().filter(|(_, record)| record.end_reason.is_none()) {
             let stored = self.world.store().events(*call_id, 0, Page::ALL).await.expect("events");
             let stored: Vec<_> = stored.into_iter().map(|event| (event.kind, event.frame)).collect();
             assert!(stored == record.events, "the log of {call_id} is another one");

@@ -10,16 +10,16 @@ use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
 use tracing::debug;
 
-use super::{ROUNDS, Reader, Session, in_time};
-use crate::live::connection::Fate;
+use super::{MAX_WRITES_IN_A_ROW, Reader, Session, in_time};
+use crate::live::connection::EndReason;
 use crate::live::feed::{Feed, JOINED_BYTES};
 use crate::live::frame::{join, text_frame};
 use crate::store::StoreError;
 use crate::store::events::Page;
 
 impl Session {
-    /// Gives every unsettled subscription what it is owed, until the socket is full or all are settled.
-    pub(super) async fn pump(&mut self) -> std::io::Result<()> {
+    /// Gives every unsettled subscription what it is owed, until the socket is full or all are caught up.
+    pub(super) async fn catch_up(&mut self) -> std::io::Result<()> {
         let mut rounds = 0;
         loop {
             let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
@@ -29,7 +29,7 @@ impl Session {
             }
             let Some((id, feed, cursor)) = self.next_owed() else { return Ok(()) };
             rounds += 1;
-            if rounds > ROUNDS {
+            if rounds > MAX_WRITES_IN_A_ROW {
                 // Others are waiting too: requests, deadlines, whoever wants this connection closed.
                 self.has_more = true;
                 return Ok(());
@@ -40,12 +40,12 @@ impl Session {
             };
             let failed = match found {
                 Ok(Some((bytes, last))) => {
-                    self.take_owed(id, cursor, bytes, last);
+                    self.push_owed(id, cursor, bytes, last);
                     continue;
                 }
-                Ok(None) => match Box::pin(self.fate_of(feed.call_id)).await {
-                    Ok(Some(fate)) => {
-                        self.connection.meet(id, fate);
+                Ok(None) => match Box::pin(self.end_reason_of(feed.call_id)).await {
+                    Ok(Some(reason)) => {
+                        self.connection.end_subscription(id, reason);
                         return Ok(());
                     }
                     // Announced and not readable: to be tried again.
@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Puts events that a subscription is owed into the output, unless it moved on meanwhile.
-    fn take_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
+    fn push_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
         {
             let mut wire = self.connection.wire.lock();
             if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
@@ -71,7 +71,7 @@ impl Session {
                 wire.out.push_back(bytes);
             }
         }
-        self.outages.is_over(Reader::Subscription(id));
+        self.read_retries.succeeded(Reader::Subscription(id));
     }
 
     /// Settles or ends subscriptions that are owed nothing; returns one that is.
@@ -80,14 +80,14 @@ impl Session {
         let mut owed = Vec::new();
         let now = Instant::now();
         {
-            let outages = &mut self.outages;
+            let read_retries = &mut self.read_retries;
             let mut wire = self.connection.wire.lock();
             wire.subscriptions.retain_mut(|s| {
-                if s.settled || s.fate.is_some() {
+                if s.caught_up || s.end_reason.is_some() {
                     return true;
                 }
                 let reader = Reader::Subscription(s.id);
-                if !outages.may_read(reader, now) {
+                if !read_retries.may_read(reader, now) {
                     return true;
                 }
                 // In this order: a head read after the end holds the end.
@@ -97,12 +97,12 @@ impl Session {
                     owed.push((s.id, Arc::clone(&s.feed), s.cursor));
                 } else if is_over {
                     ended.push((Arc::clone(&s.feed), s.member));
-                    outages.is_over(reader);
+                    read_retries.succeeded(reader);
                     return false;
                 } else {
                     // What could not be read is not owed any more.
-                    outages.is_over(reader);
-                    s.settled = true;
+                    read_retries.succeeded(reader);
+                    s.caught_up = true;
                 }
                 true
             });
@@ -138,7 +138,7 @@ impl Session {
             return Ok(None);
         }
         if has_end {
-            self.hub.raise(feed, last, true);
+            self.hub.advance_head(feed, last, true);
         }
         let average = (bytes / frames.len()).max(1);
         self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
@@ -146,15 +146,15 @@ impl Session {
     }
 
     /// What became of a call whose log holds less than was announced.
-    async fn fate_of(&self, call_id: CallId) -> Result<Option<Fate>, StoreError> {
+    async fn end_reason_of(&self, call_id: CallId) -> Result<Option<EndReason>, StoreError> {
         Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
-            None => Some(Fate::Deleted),
-            Some(head) => head.merged_into.map(Fate::Merged),
+            None => Some(EndReason::Deleted),
+            Some(head) => head.merged_into.map(EndReason::Merged),
         })
     }
 
     pub(super) fn storage_failed(&mut self, reader: Reader, error: &StoreError) {
         debug!(connection_id = %self.connection.connection_id, %error, ?reader, "cannot read what is owed");
-        self.outages.failed(reader, Instant::now());
+        self.read_retries.failed(reader, Instant::now());
     }
 }

@@ -18,12 +18,12 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
-use super::{CLOSE_GRACE, MAX_WAITING, READ_BUFFER};
+use super::{CLOSE_GRACE, MAX_UNSENT_BYTES, READ_BUFFER};
 use crate::live::connection::Wire;
 use crate::live::frame::read_into;
 
 /// What a session waits for.
-pub(super) enum Next {
+pub(super) enum SessionEvent {
     /// A feed or an admin left work, or the socket took what was waiting.
     Work,
     /// A deadline passed. Comes from the session's own timer only.
@@ -86,7 +86,7 @@ impl Codec {
     }
 
     /// Sends what waits and reads a message. With `has_more` it is never pending while the socket takes all there is.
-    pub fn poll_next(&mut self, wire: &mut Wire, cx: &mut Context<'_>, mut has_more: bool) -> Poll<Next> {
+    pub fn poll_next(&mut self, wire: &mut Wire, cx: &mut Context<'_>, mut has_more: bool) -> Poll<SessionEvent> {
         if wire.out.is_empty() {
             self.blocked = None;
         } else {
@@ -95,40 +95,40 @@ impl Codec {
                     self.blocked = None;
                     has_more = true;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Next::Gone),
+                Poll::Ready(Err(_)) => return Poll::Ready(SessionEvent::Gone),
                 Poll::Pending => {
                     let written = wire.written;
                     if self.blocked.is_none_or(|(_, before)| before != written) {
                         self.blocked = Some((Instant::now(), written));
                         // Once more, so that the timer is set by the new deadline.
                         cx.waker().wake_by_ref();
-                        return Poll::Ready(Next::Work);
+                        return Poll::Ready(SessionEvent::Work);
                     }
                 }
             }
         }
-        if wire.waiting() > MAX_WAITING {
+        if wire.unsent_bytes() > MAX_UNSENT_BYTES {
             return Poll::Pending;
         }
         match self.ws.read(&mut Adapter { wire, cx, taken: &mut self.taken }) {
             Ok(message) => {
                 self.taken = 0;
-                Poll::Ready(Next::Message(message))
+                Poll::Ready(SessionEvent::Message(message))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match wire.out.is_empty() {
-                true if has_more => Poll::Ready(Next::Work),
+                true if has_more => Poll::Ready(SessionEvent::Work),
                 true => Poll::Pending,
                 false if self.blocked.is_some() => Poll::Pending,
-                false => Poll::Ready(Next::Work),
+                false => Poll::Ready(SessionEvent::Work),
             },
             Err(error) => {
                 self.is_unreadable = true;
-                Poll::Ready(close_reason(&error).map_or(Next::Gone, Next::Close))
+                Poll::Ready(close_reason(&error).map_or(SessionEvent::Gone, SessionEvent::Close))
             }
         }
     }
 
-    pub async fn next(&mut self, wire: &Mutex<Wire>) -> Next {
+    pub async fn next(&mut self, wire: &Mutex<Wire>) -> SessionEvent {
         poll_fn(|cx| self.poll_next(&mut wire.lock(), cx, false)).await
     }
 
@@ -158,14 +158,14 @@ impl Codec {
     }
 
     /// Answers the peer's close and lets the socket go.
-    pub async fn flush_close(&mut self, wire: &Mutex<Wire>) {
+    pub async fn answer_close(&mut self, wire: &Mutex<Wire>) {
         self.flush_control(wire);
         let _ = timeout(CLOSE_GRACE, poll_fn(|cx| wire.lock().poll_flush(cx))).await;
         shutdown(wire).await;
     }
 
     /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
-    pub async fn shut(&mut self, wire: &Mutex<Wire>, reason: CloseReason) {
+    pub async fn close(&mut self, wire: &Mutex<Wire>, reason: CloseReason) {
         let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
         self.with_adapter(wire, |ws, adapter| ws.close(adapter, Some(frame)));
         let closing = async {
@@ -173,7 +173,7 @@ impl Codec {
                 return;
             }
             // Closing a socket with unread bytes in it resets it, and the peer would lose the close frame.
-            while !self.is_unreadable && !matches!(self.next(wire).await, Next::Gone) {}
+            while !self.is_unreadable && !matches!(self.next(wire).await, SessionEvent::Gone) {}
             if self.is_unreadable {
                 discard(wire).await;
             }

@@ -17,14 +17,14 @@ use crate::store::StoreError;
 use crate::store::deliveries::DeliveryCursor;
 
 /// Between two looks while commits follow each other closely.
-const LEAST: Duration = Duration::from_millis(25);
+const MIN_INTERVAL: Duration = Duration::from_millis(25);
 /// Between two looks that nothing prompts: other processes' commits, and those that waited for an older one.
-const IDLE: Duration = Duration::from_millis(250);
+const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Most deliveries read at once.
 const PAGE: i64 = 128;
 
 /// A connection's interest in deliveries.
-pub(super) struct Following {
+pub(super) struct DeliveriesSubscription {
     cursor: DeliveryCursor,
     /// The last look: when, at which count of commits, and whether it found all there was.
     looked: Instant,
@@ -34,13 +34,13 @@ pub(super) struct Following {
     failing: Option<Instant>,
 }
 
-impl Following {
+impl DeliveriesSubscription {
     /// When to look again, where so many commits were counted.
     pub fn due(&self, commits: u64) -> Instant {
         match (self.failing.is_some(), self.is_through) {
             (false, false) => self.looked,
-            (false, true) if commits != self.seen => self.looked + LEAST,
-            _ => self.looked + IDLE,
+            (false, true) if commits != self.seen => self.looked + MIN_INTERVAL,
+            _ => self.looked + IDLE_INTERVAL,
         }
     }
 }
@@ -53,11 +53,12 @@ impl Session {
             return self.send_error(ErrorCode::Forbidden, message, None);
         }
         // Told of commits first, then read: nothing falls in between.
-        self.hub.commits().follow(&self.connection);
+        self.hub.delivery_watchers().add(&self.connection);
         match self.first_cursor(&request).await {
             Ok(Some(cursor)) => {
                 let now = Instant::now();
-                let following = Following { cursor, looked: now, seen: 0, is_through: false, failing: None };
+                let following =
+                    DeliveriesSubscription { cursor, looked: now, seen: 0, is_through: false, failing: None };
                 self.deliveries = Some(Box::new(following));
                 let message = "following deliveries".into();
                 self.send(&ServerMessage::DeliveriesConfirmed(DeliveriesConfirmed {
@@ -99,12 +100,12 @@ impl Session {
 
     pub(super) fn end_deliveries(&mut self) {
         self.deliveries = None;
-        self.hub.commits().unfollow(&self.connection);
+        self.hub.delivery_watchers().remove(&self.connection);
     }
 
     /// Sends the next deliveries, where it is time to look and the client has taken everything before.
-    pub(super) async fn pump_deliveries(&mut self) -> Option<CloseReason> {
-        let (now, commits) = (Instant::now(), self.hub.commits().count());
+    pub(super) async fn send_deliveries(&mut self) -> Option<CloseReason> {
+        let (now, commits) = (Instant::now(), self.hub.delivery_watchers().commits());
         let following = self.deliveries.as_mut().filter(|following| following.due(commits) <= now)?;
         if !self.connection.wire.lock().out.is_empty() {
             return None;
@@ -130,9 +131,11 @@ impl Session {
         None
     }
 
-    /// When the timer has to ring for [`pump_deliveries`](Self::pump_deliveries): never at once, since what keeps it from being done
+    /// When the timer has to ring for [`send_deliveries`](Self::send_deliveries): never at once, since what keeps it from being done
     /// now may last.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.deliveries.as_ref().map(|following| following.due(self.hub.commits().count()).max(now + LEAST))
+        self.deliveries
+            .as_ref()
+            .map(|following| following.due(self.hub.delivery_watchers().commits()).max(now + MIN_INTERVAL))
     }
 }

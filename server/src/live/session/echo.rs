@@ -6,7 +6,7 @@
 use parking_lot::Mutex;
 use tungstenite::Message;
 
-use super::codec::{Codec, Next};
+use super::codec::{Codec, SessionEvent};
 use crate::live::connection::Wire;
 use crate::live::frame::text_frame;
 use crate::live::socket::Socket;
@@ -17,14 +17,14 @@ pub async fn run(io: impl Into<Socket>, limit: usize) {
     let mut codec = Codec::new(limit);
     loop {
         match codec.next(&wire).await {
-            Next::Message(Message::Text(text)) => wire.lock().out.push_back(text_frame(&text)),
+            SessionEvent::Message(Message::Text(text)) => wire.lock().out.push_back(text_frame(&text)),
             // Sessions send none, so this one frame is the library's.
-            Next::Message(message @ Message::Binary(_)) => codec.write(&wire, message),
-            Next::Message(Message::Ping(_)) => codec.flush_control(&wire),
-            Next::Message(Message::Close(_)) => return codec.flush_close(&wire).await,
-            Next::Message(Message::Pong(_) | Message::Frame(_)) | Next::Work | Next::Timer => {}
-            Next::Close(reason) => return codec.shut(&wire, reason).await,
-            Next::Gone => return,
+            SessionEvent::Message(message @ Message::Binary(_)) => codec.write(&wire, message),
+            SessionEvent::Message(Message::Ping(_)) => codec.flush_control(&wire),
+            SessionEvent::Message(Message::Close(_)) => return codec.answer_close(&wire).await,
+            SessionEvent::Message(Message::Pong(_) | Message::Frame(_)) | SessionEvent::Work | SessionEvent::Timer => {}
+            SessionEvent::Close(reason) => return codec.close(&wire, reason).await,
+            SessionEvent::Gone => return,
         }
     }
 }

@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tungstenite::Message;
 
-use super::codec::{Codec, Next};
+use super::codec::{Codec, SessionEvent};
 use crate::live::connection::Wire;
 
 /// What came of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct Decoded {
     /// Text frames, in their order.
     pub texts: Vec<String>,
     /// Binary frames.
@@ -29,39 +29,43 @@ pub struct Heard {
 /// # Panics
 /// Where the framing breaks its own rules.
 #[must_use]
-pub fn hear(bytes: &[u8], piece: usize) -> Heard {
+pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
     let cx = &mut Context::from_waker(Waker::noop());
     let (mut near, far) = duplex(1 << 20);
     let wire = Mutex::new(Wire::new(far.into()));
     let mut codec = Codec::new(MAX_CLIENT_MESSAGE);
-    let mut heard = Heard { texts: Vec::new(), binaries: 0, sent: Vec::new(), close: None };
+    let mut decoded = Decoded { texts: Vec::new(), binaries: 0, sent: Vec::new(), close: None };
     'parts: for part in bytes.chunks(piece.max(1)) {
         let written = Pin::new(&mut near).poll_write(cx, part);
         assert!(matches!(written, Poll::Ready(Ok(len)) if len == part.len()), "the pipe is large enough");
         loop {
-            heard.sent.extend(drain(&mut near));
+            decoded.sent.extend(drain(&mut near));
             let next = codec.poll_next(&mut wire.lock(), cx, false);
             match next {
                 Poll::Pending => break,
-                Poll::Ready(Next::Work | Next::Timer | Next::Message(Message::Pong(_) | Message::Frame(_))) => {}
-                Poll::Ready(Next::Message(Message::Text(text))) => heard.texts.push(text.to_string()),
-                Poll::Ready(Next::Message(Message::Binary(_))) => heard.binaries += 1,
-                Poll::Ready(Next::Message(Message::Ping(_))) => codec.flush_control(&wire),
-                Poll::Ready(Next::Message(Message::Close(_))) => {
+                Poll::Ready(
+                    SessionEvent::Work
+                    | SessionEvent::Timer
+                    | SessionEvent::Message(Message::Pong(_) | Message::Frame(_)),
+                ) => {}
+                Poll::Ready(SessionEvent::Message(Message::Text(text))) => decoded.texts.push(text.to_string()),
+                Poll::Ready(SessionEvent::Message(Message::Binary(_))) => decoded.binaries += 1,
+                Poll::Ready(SessionEvent::Message(Message::Ping(_))) => codec.flush_control(&wire),
+                Poll::Ready(SessionEvent::Message(Message::Close(_))) => {
                     codec.flush_control(&wire);
                     break 'parts;
                 }
-                Poll::Ready(Next::Gone) => break 'parts,
-                Poll::Ready(Next::Close(reason)) => {
-                    heard.close = Some(reason);
+                Poll::Ready(SessionEvent::Gone) => break 'parts,
+                Poll::Ready(SessionEvent::Close(reason)) => {
+                    decoded.close = Some(reason);
                     break 'parts;
                 }
             }
         }
     }
     let _ = wire.lock().poll_flush(cx);
-    heard.sent.extend(drain(&mut near));
-    heard
+    decoded.sent.extend(drain(&mut near));
+    decoded
 }
 
 fn drain(near: &mut tokio::io::DuplexStream) -> Vec<u8> {

@@ -7,30 +7,30 @@ use std::time::Instant;
 use callscope_common::protocol::{CloseReason, ErrorCode, ErrorMessage, ServerMessage};
 
 use super::Session;
-use super::codec::Next;
+use super::codec::SessionEvent;
 use crate::live::frame::text_frame;
-use crate::live::rate_limit::Allowed;
+use crate::live::rate_limit::RateDecision;
 
 /// Bytes without a whole message among them that count as one.
-const PIECES: usize = 8 * 1024;
+const BYTES_PER_MESSAGE: usize = 8 * 1024;
 
 impl Session {
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> SessionEvent {
         poll_fn(|cx| {
             if self.connection.poll_work(cx) {
-                return Poll::Ready(Next::Work);
+                return Poll::Ready(SessionEvent::Work);
             }
             if self.timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Next::Timer);
+                return Poll::Ready(SessionEvent::Timer);
             }
             // A request that is there already goes first, so that a stream that never pauses does not keep it waiting.
             let has_more = std::mem::take(&mut self.has_more);
             let next = self.codec.poll_next(&mut self.connection.wire.lock(), cx, has_more);
             // Bytes that become no message count too: an endless message in pieces would cost its sender nothing.
-            while self.codec.taken >= PIECES {
-                self.codec.taken -= PIECES;
-                if self.limit.take(Instant::now()) == Allowed::Never {
-                    return Poll::Ready(Next::Close(CloseReason::RateExceeded));
+            while self.codec.taken >= BYTES_PER_MESSAGE {
+                self.codec.taken -= BYTES_PER_MESSAGE;
+                if self.limit.take(Instant::now()) == RateDecision::Disconnect {
+                    return Poll::Ready(SessionEvent::Close(CloseReason::RateExceeded));
                 }
             }
             next
@@ -59,15 +59,15 @@ impl Session {
     }
 
     /// Answers the peer's close and lets the socket go.
-    pub(super) async fn flush_close(&mut self) {
+    pub(super) async fn answer_close(&mut self) {
         self.leave_all();
-        self.codec.flush_close(&self.connection.wire).await;
+        self.codec.answer_close(&self.connection.wire).await;
     }
 
     /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
-    pub(super) async fn shut(&mut self, reason: CloseReason) {
+    pub(super) async fn close(&mut self, reason: CloseReason) {
         self.leave_all();
-        self.codec.shut(&self.connection.wire, reason).await;
+        self.codec.close(&self.connection.wire, reason).await;
     }
 
     /// Ends every subscription, so that no feed writes behind the close frame.

@@ -11,9 +11,9 @@ use callscope_common::{CallId, Cursor, Identifier, Seq, Timestamp};
 use tracing::warn;
 use tungstenite::Message;
 
-use super::{Pending, Session, in_time};
+use super::{PendingSubscription, Session, in_time};
 use crate::live::connection::Subscription;
-use crate::live::rate_limit::Allowed;
+use crate::live::rate_limit::RateDecision;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
@@ -24,37 +24,37 @@ const TRIES: usize = 4;
 const CLOCKS_DIFFER_SECS: i64 = 5;
 
 /// A subscription that is asked for.
-struct Asked {
+struct SubscribeAttempt {
     request: Subscribe,
     /// Since when it waited for its call.
     since: Option<Timestamp>,
 }
 
 /// Why a subscription is refused.
-enum Refused {
-    With(ErrorCode, String),
+enum SubscribeError {
+    Rejected(ErrorCode, String),
     Store(StoreError),
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for SubscribeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused::With(code, message.into()))
+fn reject<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, SubscribeError> {
+    Err(SubscribeError::Rejected(code, message.into()))
 }
 
 impl Session {
     pub(super) async fn on_message(&mut self, message: Message) -> Option<CloseReason> {
         let allowed = self.limit.take(Instant::now());
-        if allowed == Allowed::Never {
+        if allowed == RateDecision::Disconnect {
             return Some(CloseReason::RateExceeded);
         }
         match message {
             Message::Pong(_) => self.last_pong = Instant::now(),
-            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if allowed == Allowed::No => {
+            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if allowed == RateDecision::Drop => {
                 self.send_error(ErrorCode::RateLimited, "more than 50 messages a second; this one was dropped", None);
             }
             Message::Ping(_) => self.flush_control(),
@@ -84,11 +84,11 @@ impl Session {
 
     async fn subscribe(&mut self, request: Subscribe) {
         let identifier = request.identifier.clone();
-        let mut asked = Asked { request, since: None };
-        if let Err(refused) = self.try_subscribe(&mut asked).await {
+        let mut attempt = SubscribeAttempt { request, since: None };
+        if let Err(refused) = self.try_subscribe(&mut attempt).await {
             let (code, message) = match refused {
-                Refused::With(code, message) => (code, message),
-                Refused::Store(error) => {
+                SubscribeError::Rejected(code, message) => (code, message),
+                SubscribeError::Store(error) => {
                     warn!(connection_id = %self.connection.connection_id, %error, "cannot subscribe");
                     (ErrorCode::SubscriptionFailed, "the storage does not answer; try again".into())
                 }
@@ -98,60 +98,63 @@ impl Session {
     }
 
     /// Subscribes to a call that was waited for and appeared. Where the storage fails, the wait is given back, to be tried again.
-    pub(super) async fn subscribe_pending(&mut self, pending: Pending) -> Result<(), (Pending, StoreError)> {
-        let Pending { request, since } = pending;
-        let mut asked = Asked { request, since: Some(since) };
-        match self.try_subscribe(&mut asked).await {
+    pub(super) async fn subscribe_pending(
+        &mut self,
+        pending: PendingSubscription,
+    ) -> Result<(), (PendingSubscription, StoreError)> {
+        let PendingSubscription { request, since } = pending;
+        let mut attempt = SubscribeAttempt { request, since: Some(since) };
+        match self.try_subscribe(&mut attempt).await {
             Ok(()) => Ok(()),
-            Err(Refused::With(code, message)) => {
-                self.send_error(code, message, Some(asked.request.identifier.to_string()));
+            Err(SubscribeError::Rejected(code, message)) => {
+                self.send_error(code, message, Some(attempt.request.identifier.to_string()));
                 Ok(())
             }
-            Err(Refused::Store(error)) => Err((Pending { request: asked.request, since }, error)),
+            Err(SubscribeError::Store(error)) => Err((PendingSubscription { request: attempt.request, since }, error)),
         }
     }
 
-    async fn try_subscribe(&mut self, asked: &mut Asked) -> Result<(), Refused> {
+    async fn try_subscribe(&mut self, attempt: &mut SubscribeAttempt) -> Result<(), SubscribeError> {
         for _ in 0..TRIES {
-            let request = &asked.request;
+            let request = &attempt.request;
             let Some(info) = in_time(self.store.resolve(&request.identifier)).await? else {
-                let since = asked.since.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
+                let since = attempt.since.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
                 if self.await_call(request, since)? && in_time(self.store.resolve(&request.identifier)).await?.is_some()
                 {
                     // It appeared in between: whoever announced it may have found nobody waiting.
-                    asked.since = Some(since);
+                    attempt.since = Some(since);
                     continue;
                 }
                 return Ok(());
             };
             if !self.may_follow(&request.identifier, info.call_id).await? {
-                return refuse(ErrorCode::Forbidden, "the token does not allow this call");
+                return reject(ErrorCode::Forbidden, "the token does not allow this call");
             }
             self.release_name(&request.identifier, Some(info.call_id));
-            if self.confirm_again(asked, &info).await? || self.join(asked, info.call_id).await? {
+            if self.confirm_again(attempt, &info).await? || self.join(attempt, info.call_id).await? {
                 self.forget_pending(&request.identifier);
                 return Ok(());
             }
         }
-        refuse(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again")
+        reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again")
     }
 
     /// Waits for a call that is not known yet, where the client wants to; says whether it began to.
-    fn await_call(&mut self, request: &Subscribe, since: Timestamp) -> Result<bool, Refused> {
+    fn await_call(&mut self, request: &Subscribe, since: Timestamp) -> Result<bool, SubscribeError> {
         let identifier = &request.identifier;
         if !self.connection.identity.may_name(identifier) {
-            return refuse(ErrorCode::Forbidden, "the token does not allow this call");
+            return reject(ErrorCode::Forbidden, "the token does not allow this call");
         }
         if !request.wait {
-            return refuse(ErrorCode::CallNotFound, "no such call; `wait: true` waits for it");
+            return reject(ErrorCode::CallNotFound, "no such call; `wait: true` waits for it");
         }
         self.release_name(identifier, None);
         let is_new = !self.pending.contains_key(identifier);
         if is_new {
             self.check_limit()?;
-            self.hub.wait_for(identifier, &self.connection);
+            self.hub.add_waiter(identifier, &self.connection);
         }
-        self.pending.insert(identifier.clone(), Pending { request: request.clone(), since });
+        self.pending.insert(identifier.clone(), PendingSubscription { request: request.clone(), since });
         self.send(&ServerMessage::SubscriptionPending(IdentifierMessage {
             identifier: identifier.to_string(),
             call_id: None,
@@ -162,7 +165,7 @@ impl Session {
 
     fn forget_pending(&mut self, identifier: &Identifier) {
         if self.pending.remove(identifier).is_some() {
-            self.hub.wait_no_more(identifier, &self.connection);
+            self.hub.remove_waiter(identifier, &self.connection);
         }
     }
 
@@ -183,13 +186,13 @@ impl Session {
     }
 
     /// A subscription that was waited for has its place already.
-    fn check_limit_for(&self, request: &Subscribe) -> Result<(), Refused> {
+    fn check_limit_for(&self, request: &Subscribe) -> Result<(), SubscribeError> {
         if self.pending.contains_key(&request.identifier) { Ok(()) } else { self.check_limit() }
     }
 
-    fn check_limit(&self) -> Result<(), Refused> {
+    fn check_limit(&self) -> Result<(), SubscribeError> {
         if self.connection.wire.lock().subscriptions.len() + self.pending.len() >= MAX_SUBSCRIPTIONS {
-            return refuse(ErrorCode::SubscriptionLimit, format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
+            return reject(ErrorCode::SubscriptionLimit, format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
         }
         Ok(())
     }
@@ -203,13 +206,13 @@ impl Session {
     }
 
     /// Confirms a subscription that stands already, at the place where it is; says whether one does.
-    async fn confirm_again(&mut self, asked: &Asked, info: &CallInfo) -> Result<bool, Refused> {
-        let request = &asked.request;
+    async fn confirm_again(&mut self, attempt: &SubscribeAttempt, info: &CallInfo) -> Result<bool, SubscribeError> {
+        let request = &attempt.request;
         let is_it = |s: &Subscription| s.feed.call_id == info.call_id;
         if !self.connection.wire.lock().subscriptions.iter().any(is_it) {
             return Ok(false);
         }
-        self.begin(asked, info).await?;
+        self.begin(attempt, info).await?;
         let standing = {
             let mut wire = self.connection.wire.lock();
             wire.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
@@ -217,13 +220,13 @@ impl Session {
                     s.names.push(request.identifier.clone());
                 }
                 // From here on only this task writes to it, so that its place stays what it is until it is confirmed.
-                s.settled = false;
+                s.caught_up = false;
                 (Arc::clone(&s.feed), s.cursor)
             })
         };
         let Some((feed, place)) = standing else { return Ok(false) };
         let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
-            return refuse(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
+            return reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
         };
         // What was sent meanwhile may be newer than the head that was read before.
         let info = &CallInfo { head: info.head.max(place), ..info.clone() };
@@ -231,17 +234,17 @@ impl Session {
         if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
             s.confirm(info.head);
         }
-        self.hub.raise(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&feed, info.head, info.status.is_ended());
         Ok(true)
     }
 
     /// Joins the call's feed, then reads its head, then confirms; says whether the call was still the same.
-    async fn join(&mut self, asked: &Asked, call_id: CallId) -> Result<bool, Refused> {
-        let request = &asked.request;
+    async fn join(&mut self, attempt: &SubscribeAttempt, call_id: CallId) -> Result<bool, SubscribeError> {
+        let request = &attempt.request;
         self.check_limit_for(request)?;
         let (id, feed) =
             (self.next_subscription, self.follow(call_id, vec![request.identifier.clone()], String::new(), Seq::MAX));
-        let begun = self.begin_at_head(asked, call_id).await;
+        let begun = self.begin_at_head(attempt, call_id).await;
         let Ok(Some((info, cursor))) = begun else {
             if let Some(s) = self.take(|s| s.id == id) {
                 self.hub.leave(&s.feed, s.member);
@@ -256,28 +259,36 @@ impl Session {
             s.confirmed = info.head;
             s.call_sid.clone_from(&info.call_sid);
         }
-        self.hub.raise(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&feed, info.head, info.status.is_ended());
         Ok(true)
     }
 
     /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` where the name leads elsewhere by now.
-    async fn begin_at_head(&self, asked: &Asked, call_id: CallId) -> Result<Option<(CallInfo, Cursor)>, Refused> {
-        let Some(info) = in_time(self.store.resolve(&asked.request.identifier)).await? else { return Ok(None) };
+    async fn begin_at_head(
+        &self,
+        attempt: &SubscribeAttempt,
+        call_id: CallId,
+    ) -> Result<Option<(CallInfo, Cursor)>, SubscribeError> {
+        let Some(info) = in_time(self.store.resolve(&attempt.request.identifier)).await? else { return Ok(None) };
         if info.call_id != call_id {
             return Ok(None);
         }
-        let begin = self.begin(asked, &info).await?;
+        let begin = self.begin(attempt, &info).await?;
         Ok(in_time(self.store.cursor_at(call_id, begin)).await?.map(|cursor| (info, cursor)))
     }
 
     /// The seq to begin behind.
-    async fn begin(&self, Asked { request, since }: &Asked, info: &CallInfo) -> Result<Seq, Refused> {
+    async fn begin(
+        &self,
+        SubscribeAttempt { request, since }: &SubscribeAttempt,
+        info: &CallInfo,
+    ) -> Result<Seq, SubscribeError> {
         if let (SubscribeFrom::Live, Some(since)) = (&request.from, since) {
             // Live from the request on: the event that made the call came after it.
             return Ok(in_time(self.store.head_at(info.call_id, since.plus_secs(-CLOCKS_DIFFER_SECS))).await?);
         }
         let begin = in_time(self.store.start_seq(info, &request.from, request.call_id)).await?;
-        begin.map_err(|invalid| Refused::With(ErrorCode::CursorInvalid, invalid.to_string()))
+        begin.map_err(|invalid| SubscribeError::Rejected(ErrorCode::CursorInvalid, invalid.to_string()))
     }
 
     pub(super) fn confirm(&self, identifier: &Identifier, info: &CallInfo, cursor: Option<Cursor>, message: &str) {

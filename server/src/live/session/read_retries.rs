@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Between two tries of a failing read.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What of a session reads the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +11,10 @@ pub(super) enum Reader {
     /// A subscription that is owed events, or whose call was merged or deleted.
     Subscription(u64),
     /// Calls that were waited for and appeared.
-    Promotions,
+    Appeared,
 }
 
-struct Outage {
+struct FailedRead {
     reader: Reader,
     since: Instant,
     /// When it is tried again.
@@ -23,31 +23,31 @@ struct Outage {
 
 /// The readers whose last read failed, each once. One pointer while there are none, as nearly always.
 #[derive(Default)]
-pub(super) struct Outages(Option<Box<List>>);
+pub(super) struct ReadRetries(Option<Box<List>>);
 
 #[derive(Default)]
-struct List(Vec<Outage>);
+struct List(Vec<FailedRead>);
 
-impl Outages {
+impl ReadRetries {
     /// A read failed: it is tried again in a moment.
     pub fn failed(&mut self, reader: Reader, now: Instant) {
         let List(list) = &mut **self.0.get_or_insert_default();
-        let again = now + RETRY;
-        match list.iter_mut().find(|outage| outage.reader == reader) {
-            Some(outage) => outage.again = again,
-            None => list.push(Outage { reader, since: now, again }),
+        let again = now + RETRY_DELAY;
+        match list.iter_mut().find(|failed| failed.reader == reader) {
+            Some(failed) => failed.again = again,
+            None => list.push(FailedRead { reader, since: now, again }),
         }
     }
 
     /// A read succeeded, or is not needed any more. What another reader cannot read stays unread.
-    pub fn is_over(&mut self, reader: Reader) {
+    pub fn succeeded(&mut self, reader: Reader) {
         self.retain(|other| other != reader);
     }
 
     /// Forgets the readers that are no more.
     pub fn retain(&mut self, keep: impl Fn(Reader) -> bool) {
         if let Some(list) = &mut self.0 {
-            list.0.retain(|outage| keep(outage.reader));
+            list.0.retain(|failed| keep(failed.reader));
             if list.0.is_empty() {
                 self.0 = None;
             }
@@ -56,24 +56,24 @@ impl Outages {
 
     /// Whether a reader may read: its last read succeeded, or failed long enough ago to be tried again.
     pub fn may_read(&self, reader: Reader, now: Instant) -> bool {
-        self.iter().all(|outage| outage.reader != reader || outage.again <= now)
+        self.iter().all(|failed| failed.reader != reader || failed.again <= now)
     }
 
     /// When the next of them that has to wait may read.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.iter().map(|outage| outage.again).filter(|again| *again > now).min()
+        self.iter().map(|failed| failed.again).filter(|again| *again > now).min()
     }
 
     /// For how long the storage has not answered one of them.
-    pub fn longest(&self, now: Instant) -> Duration {
-        self.iter().map(|outage| now.saturating_duration_since(outage.since)).max().unwrap_or_default()
+    pub fn longest_failure(&self, now: Instant) -> Duration {
+        self.iter().map(|failed| now.saturating_duration_since(failed.since)).max().unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Outage> {
+    fn iter(&self) -> impl Iterator<Item = &FailedRead> {
         self.0.iter().flat_map(|list| &list.0)
     }
 }
@@ -86,15 +86,15 @@ mod tests {
     fn one_that_fails_is_not_forgiven_by_another_that_works() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let (one, other) = (Reader::Subscription(1), Reader::Subscription(2));
-        let mut outages = Outages::default();
-        outages.failed(one, start);
-        outages.failed(one, start + second);
-        outages.is_over(other);
-        assert_eq!(outages.longest(start + second), second);
-        assert!(!outages.may_read(one, start + second) && outages.may_read(other, start + second));
-        assert!(outages.may_read(one, start + second + RETRY));
-        assert_eq!(outages.next(start + second), Some(start + second + RETRY));
-        outages.is_over(one);
-        assert!(outages.is_empty() && outages.longest(start + second) == Duration::ZERO);
+        let mut read_retries = ReadRetries::default();
+        read_retries.failed(one, start);
+        read_retries.failed(one, start + second);
+        read_retries.succeeded(other);
+        assert_eq!(read_retries.longest_failure(start + second), second);
+        assert!(!read_retries.may_read(one, start + second) && read_retries.may_read(other, start + second));
+        assert!(read_retries.may_read(one, start + second + RETRY_DELAY));
+        assert_eq!(read_retries.next(start + second), Some(start + second + RETRY_DELAY));
+        read_retries.succeeded(one);
+        assert!(read_retries.is_empty() && read_retries.longest_failure(start + second) == Duration::ZERO);
     }
 }

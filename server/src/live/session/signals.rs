@@ -7,85 +7,85 @@ use callscope_common::protocol::{CallMerged, CloseReason, ErrorCode, ErrorMessag
 use callscope_common::{Cursor, Identifier};
 
 use super::{Reader, Session, in_time};
-use crate::live::connection::{Fate, Leave};
+use crate::live::connection::{DrainNotice, EndReason};
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
 /// Subscriptions that begin before the connection is looked after again.
-const PROMOTED_AT_ONCE: usize = 4;
+const MAX_SUBSCRIBED_AT_ONCE: usize = 4;
 
 impl Session {
     /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
-    pub(super) async fn chores(&mut self) -> Option<CloseReason> {
+    pub(super) async fn handle_signals(&mut self) -> Option<CloseReason> {
         let now = Instant::now();
         self.forget_outages();
-        let (leave, fates) = {
+        let (notice, ended) = {
             let mut wire = self.connection.wire.lock();
             if wire.close.is_some() || wire.broken {
                 return wire.close.or(Some(CloseReason::Normal));
             }
-            let fates = wire.subscriptions.iter().filter_map(|s| Some((s.id, s.fate?)));
-            let fates: Vec<(u64, Fate)> =
-                fates.filter(|(id, _)| self.outages.may_read(Reader::Subscription(*id), now)).collect();
-            (wire.leave.take(), fates)
+            let ended = wire.subscriptions.iter().filter_map(|s| Some((s.id, s.end_reason?)));
+            let ended: Vec<(u64, EndReason)> =
+                ended.filter(|(id, _)| self.read_retries.may_read(Reader::Subscription(*id), now)).collect();
+            (wire.drain_notice.take(), ended)
         };
-        if let (Some(leave), None) = (leave, self.leave_until) {
-            let Leave { after, until } = *leave;
-            self.leave_until = Some(until);
+        if let (Some(notice), None) = (notice, self.drain_deadline) {
+            let DrainNotice { after, until } = *notice;
+            self.drain_deadline = Some(until);
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
         }
-        for (id, fate) in fates {
-            match Box::pin(self.meet(id, fate)).await {
-                Ok(()) => self.outages.is_over(Reader::Subscription(id)),
+        for (id, reason) in ended {
+            match Box::pin(self.end_subscription(id, reason)).await {
+                Ok(()) => self.read_retries.succeeded(Reader::Subscription(id)),
                 Err(error) => self.storage_failed(Reader::Subscription(id), &error),
             }
         }
-        Box::pin(self.promote(now)).await;
+        Box::pin(self.subscribe_appeared(now)).await;
         None
     }
 
     /// Subscribes to calls that were waited for and appeared: a few at a time, since each reads the storage, and everything else of the
     /// connection waits meanwhile. A storage that does not answer leaves them waiting, to be tried again.
-    async fn promote(&mut self, now: Instant) {
-        for _ in 0..PROMOTED_AT_ONCE {
-            if !self.outages.may_read(Reader::Promotions, now) {
+    async fn subscribe_appeared(&mut self, now: Instant) {
+        for _ in 0..MAX_SUBSCRIBED_AT_ONCE {
+            if !self.read_retries.may_read(Reader::Appeared, now) {
                 return;
             }
-            let next = self.connection.wire.lock().named.pop();
-            let Some(identifier) = next else { return self.outages.is_over(Reader::Promotions) };
+            let next = self.connection.wire.lock().appeared.pop();
+            let Some(identifier) = next else { return self.read_retries.succeeded(Reader::Appeared) };
             let Some(pending) = self.pending.remove(&identifier) else { continue };
             match self.subscribe_pending(pending).await {
-                Ok(()) => self.outages.is_over(Reader::Promotions),
+                Ok(()) => self.read_retries.succeeded(Reader::Appeared),
                 Err((pending, error)) => {
-                    self.storage_failed(Reader::Promotions, &error);
+                    self.storage_failed(Reader::Appeared, &error);
                     self.pending.insert(identifier.clone(), pending);
-                    self.connection.wire.lock().named.push(identifier);
+                    self.connection.wire.lock().appeared.push(identifier);
                 }
             }
         }
-        self.has_more |= !self.connection.wire.lock().named.is_empty();
+        self.has_more |= !self.connection.wire.lock().appeared.is_empty();
     }
 
     /// Forgets failed reads of what is there no more.
     fn forget_outages(&mut self) {
-        if self.outages.is_empty() {
+        if self.read_retries.is_empty() {
             return;
         }
         let wire = self.connection.wire.lock();
-        self.outages.retain(|reader| match reader {
+        self.read_retries.retain(|reader| match reader {
             Reader::Subscription(id) => wire.subscriptions.iter().any(|s| s.id == id),
-            Reader::Promotions => !wire.named.is_empty(),
+            Reader::Appeared => !wire.appeared.is_empty(),
         });
     }
 
     /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its start.
     ///
     /// A failing storage leaves everything as it was, to be tried again.
-    async fn meet(&mut self, id: u64, fate: Fate) -> Result<(), StoreError> {
-        let survivor = match fate {
-            Fate::Merged(into) => in_time(self.store.call_info(into)).await?,
-            Fate::Deleted => None,
+    async fn end_subscription(&mut self, id: u64, reason: EndReason) -> Result<(), StoreError> {
+        let survivor = match reason {
+            EndReason::Merged(into) => in_time(self.store.call_info(into)).await?,
+            EndReason::Deleted => None,
         };
         let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
         self.hub.leave(&gone.feed, gone.member);
@@ -121,7 +121,7 @@ impl Session {
                 let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
                 other.names.extend(new);
                 // Only its session writes to it until it was confirmed, so that its place is known.
-                other.settled = false;
+                other.caught_up = false;
                 (Arc::clone(&other.feed), other.cursor)
             })
         };
@@ -141,6 +141,6 @@ impl Session {
         if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
             s.confirm(info.head);
         }
-        self.hub.raise(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&feed, info.head, info.status.is_ended());
     }
 }
