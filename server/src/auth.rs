@@ -1,14 +1,13 @@
 //! Who somebody is: JSON Web Tokens, HS256.
 
-use std::time::SystemTime;
-
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use callscope_common::{Identifier, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::settings::Secret;
+use crate::clock;
+use crate::secret::Secret;
 
 /// What a token's holder may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -202,7 +201,7 @@ impl Tokens {
         ttl_secs: i64,
         calls: Option<Vec<Identifier>>,
     ) -> Result<String, jsonwebtoken::errors::Error> {
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         self.mint(&Claims {
             sub: sub.to_owned(),
             exp: now.plus_secs(ttl_secs).as_unix_secs().into(),
@@ -249,7 +248,7 @@ mod tests {
     #[test]
     fn extensions_that_must_be_understood_are_refused() {
         use hmac::{Hmac, Mac};
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let signed = |header: &str| {
             let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
             let text = format!("{}.{}", encode(header), encode(r#"{"sub":"a","exp":4102444800}"#));
@@ -268,7 +267,7 @@ mod tests {
     #[test]
     fn any_key_verifies_and_the_first_one_signs() {
         let (old, new) = (Secret::new("o".repeat(32)), Secret::new("n".repeat(32)));
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let before = Tokens::new(&old).mint_for("ada", Role::Viewer, 60, None).expect("a token");
         let during = Tokens::of(&[new.clone(), old.clone()]);
         assert!(during.verify(&before, now).is_ok());
@@ -298,7 +297,7 @@ mod tests {
     }
 
     fn check(json: &str) -> Result<Identity, TokenError> {
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         tokens(&"k".repeat(32)).verify(&signed(json, Algorithm::HS256), now)
     }
 
@@ -306,7 +305,7 @@ mod tests {
     fn a_minted_token_verifies() {
         let tokens = tokens(&"k".repeat(32));
         let token = tokens.mint_for("ada", Role::Admin, 60, None).expect("a token");
-        let identity = tokens.verify(&token, Timestamp::from_system_time(SystemTime::now())).expect("valid");
+        let identity = tokens.verify(&token, clock::now()).expect("valid");
         assert_eq!((identity.username.as_str(), identity.role), ("ada", Role::Admin));
         assert_eq!(tokens.verify(&token, identity.expires).map(|_| ()), Err(TokenError::Expired));
     }
@@ -323,7 +322,7 @@ mod tests {
 
     #[test]
     fn other_keys_and_algorithms_are_refused() {
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let json = r#"{"sub":"a","exp":4102444800}"#;
         let good = tokens(&"k".repeat(32));
         assert!(good.verify(&signed(json, Algorithm::HS256), now).is_ok());

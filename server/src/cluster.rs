@@ -28,13 +28,14 @@ pub use rpc::{FeedView, Question, Replies};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use callscope_common::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::store::nodes::NodeRow;
@@ -86,7 +87,7 @@ impl Cluster {
     pub fn new(node: String, hub: Hub, store: Store, announcer: Announcer) -> Self {
         let shared = Shared {
             node,
-            started_at: Timestamp::from_system_time(SystemTime::now()),
+            started_at: clock::now(),
             started: Instant::now(),
             hub,
             store,

@@ -31,7 +31,7 @@ use crate::http::error::ApiError;
 use crate::ingest::Ingest;
 use crate::ingest::naming::CallLinks;
 use crate::live::Hub;
-use crate::live::session::Timing;
+use crate::policy::Timing;
 use crate::readiness::Readiness;
 use crate::store::{LogWriter, Store};
 use crate::transport::bodies::BodyBudget;

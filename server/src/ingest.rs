@@ -15,7 +15,6 @@ pub mod signature;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use callscope_common::api::Attempt;
 use callscope_common::{Timestamp, json};
@@ -23,6 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use crate::clock;
 use crate::log::turn_hash;
 use crate::log::{
     Answer, Change, DedupHash, DedupKey, Delivery, Operation, Outcome, Route, dedup_hash, dedup_hash_at, new_id,
@@ -96,7 +96,7 @@ impl Ingest {
     /// # Errors
     /// [`SignatureRefusal`]; the attempt is listed then.
     pub fn admit(&self, webhook: &WebhookRequest) -> Result<ClaimedSignature, SignatureRefusal> {
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         self.verifier.check_headers(&webhook.headers, now).inspect_err(|refusal| {
             let cause = self.verifier.explain_headers(&webhook.headers, now);
             self.refusals.by_header(webhook, now, *refusal, cause);
@@ -114,7 +114,7 @@ impl Ingest {
         claim: ClaimedSignature,
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<Answer, IngestError> {
-        let received_at = Timestamp::from_system_time(SystemTime::now());
+        let received_at = clock::now();
         let delivery = match self.verified(webhook, claim, received_at).await? {
             Ok(delivery) => delivery,
             Err((webhook, refusal)) => {

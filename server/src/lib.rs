@@ -5,14 +5,17 @@
 //! the [`live::session`] of each follower writes it. Below the routes, [`transport`] bounds connections and bodies.
 
 pub mod auth;
+pub mod clock;
 pub mod cluster;
 pub mod embedded;
 pub mod http;
 pub mod ingest;
 pub mod live;
 pub mod log;
+pub mod policy;
 pub mod readiness;
 pub mod retention;
+pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod store;
@@ -43,9 +46,9 @@ use ingest::Ingest;
 use ingest::naming::{CallLinks, Naming};
 use ingest::signature::SignatureVerifier;
 use live::Hub;
+use policy::DrainPolicy;
 use readiness::Readiness;
 use settings::Settings;
-use shutdown::DrainPolicy;
 use store::{LogWriter, Store};
 use transport::connections::{ConnectionLimits, ConnectionRegistry};
 

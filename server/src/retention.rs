@@ -1,13 +1,15 @@
 //! Deletes ended calls that are older than the setting, whole, and lightens deliveries (docs/adr/0008).
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use callscope_common::Timestamp;
 use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::clock;
 use crate::log::{Delete, Operation, Outcome};
+use crate::policy::DeliveryRetention;
 use crate::store::deliveries::DeliveryRange;
 use crate::store::{LogWriter, Store, StoreError};
 
@@ -20,23 +22,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// No delivery is committed so long after its receipt.
 const LATE_MS: u128 = 300_000;
-
-/// How much of deliveries is kept; 0 sets no bound.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeliveryRetention {
-    /// For so many days.
-    pub days: u32,
-    /// Headers and bodies of so many megabytes (2^20 bytes), the newest.
-    pub megabytes: u32,
-}
-
-impl DeliveryRetention {
-    /// Whether anything is to be dropped, ever.
-    #[must_use]
-    pub fn is_bounded(self) -> bool {
-        self != Self::default()
-    }
-}
 
 pub(crate) async fn strip_deliveries(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
     let mut light = Uuid::nil();
@@ -75,7 +60,7 @@ async fn strip_once(
 }
 
 fn days_ago(days: u32) -> Timestamp {
-    Timestamp::from_system_time(SystemTime::now()).plus_secs(-i64::from(days) * 86_400)
+    clock::now().plus_secs(-i64::from(days) * 86_400)
 }
 
 pub(crate) async fn delete_ended_calls(store: Store, log_writer: LogWriter, days: u32) {

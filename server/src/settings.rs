@@ -5,7 +5,6 @@ mod load;
 mod secrets;
 mod warnings;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -13,50 +12,9 @@ use url::Url;
 
 pub use load::{EffectiveSetting, Flags, Origin, SettingsError};
 
-use crate::live::session::Timing;
 use crate::log::UnknownCalls;
-use crate::retention::DeliveryRetention;
-use crate::shutdown::DrainPolicy;
-use crate::transport::reaper::IdleTimeouts;
-
-/// A text that no log, error or `Debug` shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<[u8]> for Secret {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-/// Whether webhooks must be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookAuth {
-    /// They must.
-    Required,
-    /// Unsigned ones are taken; only on loopback.
-    Off,
-}
+use crate::policy::{DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
+use crate::secret::Secret;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]

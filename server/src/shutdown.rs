@@ -11,15 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::live::Hub;
-
-/// How clients are sent elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DrainPolicy {
-    /// How many are told to leave in a second.
-    pub rate: f64,
-    /// When whoever is still there is closed; those whose turn would come later are told so, and wait for it elsewhere.
-    pub deadline: Duration,
-}
+use crate::policy::DrainPolicy;
 
 /// For the last close frames to be answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

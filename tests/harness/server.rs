@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use callscope_common::signature;
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::embedded::Embedded;
-use callscope_server::settings::{Flags, Secret, Settings};
+use callscope_server::secret::Secret;
+use callscope_server::settings::{Flags, Settings};
 use reqwest::Method;
 use serde_json::Value;
 

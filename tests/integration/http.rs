@@ -1,7 +1,7 @@
 //! What a request may say in its head, and what an answer says in its own.
 
 use callscope_server::auth::{Role, Tokens};
-use callscope_server::settings::Secret;
+use callscope_server::secret::Secret;
 use callscope_tests::server::JWT_SECRET;
 use callscope_tests::{Database, Engine, PATIENCE, Server};
 use reqwest::Method;

@@ -22,7 +22,7 @@ use super::redis::{OnPush, Pushed, Redis, address};
 use super::seal::{Seal, SealError};
 use crate::live::Hub;
 use crate::log::Notification;
-use crate::settings::Secret;
+use crate::secret::Secret;
 use crate::telemetry::refusals;
 
 /// Between two beats.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use crate::settings::Secret;
+use crate::secret::Secret;
 
 /// What the key is derived for: another use of the same secret has another key.
 const KEY_PURPOSE: &[u8] = b"callscope: messages between servers, version 1";

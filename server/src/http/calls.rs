@@ -1,9 +1,9 @@
 //! `/api/v1/calls`: registering, listing, showing, changing and deleting calls.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use callscope_common::api::{CallList, CallPatch, CallView, NewCall};
-use callscope_common::{CallId, Timestamp, id};
+use callscope_common::{CallId, id};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
 use rocket::http::uri::Origin;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::query::{instant, known_only, number, text_without_nul};
 use super::scope::{check_scope, find_call, parse_identifier};
 use super::{Admin, AppState, Json, Viewer};
+use crate::clock;
 use crate::http::error::ApiError;
 use crate::log::{Delete, Operation, Outcome, Patch, Refusal, Register, new_id};
 use crate::store::calls::{CallFilter, CallPage};
@@ -41,7 +42,7 @@ async fn register(data: Data<'_>, admin: Admin, app: &State<AppState>) -> Result
     for identifier in call.call_sid.iter().chain(&call.conversation_id) {
         check_scope(&admin.0, identifier, None)?;
     }
-    let at = Timestamp::from_system_time(SystemTime::now());
+    let at = clock::now();
     let call_id = new_id(at);
     changed_call(app.log_writer.submit(Operation::Register(Box::new(Register { call_id, at, call }))).await?)?;
     let call = call_view(app, call_id).await?;

@@ -1,8 +1,5 @@
 //! Who may use a route.
 
-use std::time::SystemTime;
-
-use callscope_common::Timestamp;
 use parking_lot::Mutex;
 use rocket::Request;
 use rocket::http::Status;
@@ -10,6 +7,7 @@ use rocket::request::{FromRequest, Outcome};
 
 use super::AppState;
 use crate::auth::{Identity, Role, TokenError};
+use crate::clock;
 use crate::http::error::ApiError;
 
 /// Whoever holds a valid token.
@@ -47,7 +45,7 @@ pub(super) fn unauthenticated(error: TokenError) -> ApiError {
 fn identify(request: &Request<'_>) -> Result<Identity, ApiError> {
     let app = request.rocket().state::<AppState>().ok_or_else(|| ApiError::of_status(Status::InternalServerError))?;
     let token = bearer(request).ok_or(TokenError::Missing).map_err(unauthenticated)?;
-    app.tokens.verify(token, Timestamp::from_system_time(SystemTime::now())).map_err(unauthenticated)
+    app.tokens.verify(token, clock::now()).map_err(unauthenticated)
 }
 
 #[rocket::async_trait]

@@ -4,11 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use callscope_common::Timestamp;
 use callscope_common::protocol::{BEARER_PROTOCOL_PREFIX, SUBPROTOCOL};
 use rocket::data::{IoHandler, IoStream};
 use rocket::http::Status;
@@ -19,9 +17,11 @@ use rocket::{State, get, tokio};
 use super::AppState;
 use super::guard::{bearer, unauthenticated};
 use crate::auth::{Identity, TokenError};
+use crate::clock;
 use crate::http::error::ApiError;
 use crate::live::Hub;
-use crate::live::session::{Session, Timing};
+use crate::live::session::Session;
+use crate::policy::Timing;
 use crate::store::Store;
 use crate::transport::connections::LivePermit;
 
@@ -75,7 +75,7 @@ pub fn websocket(
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let token = upgrade.token.ok_or(TokenError::Missing).map_err(unauthenticated)?;
     let identity = app.tokens.verify(token, now).map_err(unauthenticated)?;
     let permit = Box::new(app.connections.admit(token, upgrade.remote_addr)?);

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     fn naming() -> Naming {
-        Naming::by_links(super::super::naming::CallLinks::new(&[crate::settings::Secret::new("k".repeat(32))]))
+        Naming::by_links(super::super::naming::CallLinks::new(&[crate::secret::Secret::new("k".repeat(32))]))
     }
 
     fn rejection(change: Change) -> (u16, String) {

@@ -13,7 +13,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::settings::Secret;
+use crate::secret::Secret;
 
 /// The dynamic variable that holds a link.
 pub const LINK_VARIABLE: &str = "callscope_link";

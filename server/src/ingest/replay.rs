@@ -1,10 +1,10 @@
 //! A delivery that is kept, taken up once more.
 
 use callscope_common::Timestamp;
-use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::{Ingest, WebhookRequest, dedup_key, read_delivery};
+use crate::clock;
 use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
 use crate::store::StoreError;
 
@@ -48,7 +48,7 @@ impl Ingest {
         headers.push((REPLAY_BY.into(), replay.by));
         let webhook = WebhookRequest { route, remote_addr: replay.remote_addr, headers, body: replay.body };
         let signed_at = self.verifier.signed_at(&webhook.headers, &webhook.body);
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let (headers, body) = (webhook.headers.clone(), webhook.body.clone());
         let mut delivery = read_delivery(webhook, now, signed_at, &self.naming);
         delivery.dedup_key = if replay.as_new {

@@ -4,7 +4,8 @@ use callscope_common::Timestamp;
 use callscope_common::signature::diagnosis::{Cause, Diagnosis, KnownSecret, Request, diagnose, diagnose_headers};
 use callscope_common::signature::{HEADER, SignatureError, SignatureHeader};
 
-use crate::settings::{Secret, WebhookAuth};
+use crate::policy::WebhookAuth;
+use crate::secret::Secret;
 
 /// Checks signatures against the secrets in force.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use super::frame::text_frame;
 use super::probe;
 use super::workers::{RoundRobin, Workers};
 use crate::log::Notification;
-use crate::shutdown::DrainPolicy;
+use crate::policy::DrainPolicy;
 
 /// Clients are not quite punctual: told to leave a quarter slower than the rate, they do not arrive faster even where some are late.
 const SLACK: f64 = 1.25;

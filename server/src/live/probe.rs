@@ -3,15 +3,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use callscope_common::{CallId, Timestamp};
+use callscope_common::CallId;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::Hub;
 use super::connection::{Connection, Subscription};
 use super::feed::Feed;
 use crate::auth::{Identity, Role};
+use crate::clock;
 
 /// The call that only probes follow; it is in no database.
 pub const CALL: CallId = CallId::nil();
@@ -33,7 +33,7 @@ impl Probe {
     #[must_use]
     pub fn new(hub: &Hub) -> Self {
         let (near, pipe) = duplex(PIPE);
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let identity =
             Identity { username: "probe".into(), uid: None, role: Role::Viewer, calls: Some(Vec::new()), expires: now };
         let connection = Arc::new(Connection::new(identity, None, now, near.into()));

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE, Subscribe};
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
@@ -33,33 +33,11 @@ use super::hub::Hub;
 use super::rate_limit::RateLimit;
 use super::socket::Socket;
 use crate::auth::Identity;
+use crate::clock;
+use crate::policy::Timing;
 use crate::store::{Store, StoreError};
 use codec::{Codec, SessionEvent};
 use read_retries::{ReadRetries, Reader};
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// Between two pings.
-    pub ping_interval: Duration,
-    /// Without a pong, then 4201.
-    pub pong_timeout: Duration,
-    /// Without a byte taken by the peer while some wait, then 4101.
-    pub write_deadline: Duration,
-    /// Without an answer of the storage while events are owed, then 4104.
-    pub storage_deadline: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            ping_interval: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(60),
-            write_deadline: Duration::from_secs(10),
-            storage_deadline: Duration::from_secs(60),
-        }
-    }
-}
 
 /// For the peer to take the close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -121,7 +99,7 @@ impl Session {
     ) -> Self {
         let now = Instant::now();
         let next_ping = now + timing.ping_interval;
-        let clock = Timestamp::from_system_time(SystemTime::now());
+        let clock = clock::now();
         let left = identity.expires.as_micros().saturating_sub(clock.as_micros());
         let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
         let connection = Arc::new(Connection::new(identity, remote_addr, clock, io.into()));
@@ -267,7 +245,7 @@ impl Session {
             *blocked = (now, written);
         }
         // The monotonic clock stands still while the machine sleeps; the wall clock may have been set.
-        let clock = Timestamp::from_system_time(SystemTime::now());
+        let clock = clock::now();
         if self.expires.is_some_and(|expires| expires <= now) || self.connection.identity.expires <= clock {
             return Some(CloseReason::TokenExpired);
         }

@@ -136,10 +136,10 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use callscope_common::event::EventKind;
-    use callscope_common::{CallId, Seq, Timestamp};
+    use callscope_common::{CallId, Seq};
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio::time::timeout;
     use uuid::Uuid;
@@ -153,7 +153,7 @@ mod tests {
     /// A connection that follows a call and is owed nothing; its frames come out of the pipe.
     fn follow(hub: &Hub, call_id: CallId, room: usize) -> DuplexStream {
         let (near, pipe) = duplex(room);
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = crate::clock::now();
         let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
         let connection = Arc::new(Connection::new(identity, None, now, near.into()));
         let (feed, member) = hub.join(call_id, &connection, 0);

@@ -10,15 +10,13 @@ use figment::value::Value;
 use figment::{Figment, Source};
 use url::Url;
 
+use super::Settings;
 use super::keys::{KEYS, PREFIX, SettingKey, is_unknown, nearest, variable};
 use super::secrets::{GeneratedSecrets, fill_in};
-use super::{Secret, Settings, WebhookAuth};
-use crate::live::session::Timing;
 use crate::log::UnknownCalls;
-use crate::retention::DeliveryRetention;
-use crate::shutdown::DrainPolicy;
+use crate::policy::{DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
+use crate::secret::Secret;
 use crate::store::sqlite::file;
-use crate::transport::reaper::IdleTimeouts;
 
 /// The settings file in the working directory.
 const FILE: &str = "callscope.toml";

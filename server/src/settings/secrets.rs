@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, Secret};
+use super::Origin;
+use crate::secret::Secret;
 use crate::store::sqlite::file;
 
 const FILE: &str = "callscope.secrets.toml";

@@ -13,7 +13,7 @@ mod parked;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use callscope_common::Timestamp;
 use futures_util::FutureExt;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::error::{ATTEMPTS, backoff};
 use super::transaction::Tx;
 use super::{Store, StoreError};
+use crate::clock;
 use crate::log::{ApplyError, Ledger, Notification, Operation, Outcome, Pending, UnknownCalls};
 use parked::Parked;
 
@@ -339,7 +340,7 @@ impl Writer {
     /// where this one may.
     async fn commit(&self, ops: &[&Operation], again: bool, reached: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
         let mut tx = Tx::begin(&self.store).await?;
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         let mut ledger = Ledger::new(now, self.unknown_calls);
         ledger.may_be_committed = again;
         ledger.turn_ids_without_speaker_before = match self.turn_ids_without_speaker_before.get() {

@@ -6,13 +6,13 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use callscope_common::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::{line, refusals};
+use crate::clock;
 
 /// Lines that wait to be written, of at most 2 KiB each. Further ones are dropped and counted.
 const QUEUE: usize = 2_048;
@@ -119,7 +119,7 @@ fn run(lines: &Receiver<Vec<u8>>) {
 }
 
 fn notice(lines: u64, is_json: bool) -> String {
-    let at = Timestamp::from_system_time(SystemTime::now());
+    let at = clock::now();
     let text = "log lines were dropped, since nobody took them";
     let target = module_path!();
     match is_json {

@@ -23,6 +23,7 @@ use rustix::net::{Shutdown, getpeername, shutdown};
 use rustix::process::{PidfdFlags, Resource, getpid, getrlimit, pidfd_open};
 use tracing::{debug, warn};
 
+use crate::policy::IdleTimeouts;
 use crate::transport::bodies::BodyBudget;
 use crate::transport::connections::{ConnectionRegistry, descriptor_reserve};
 use crate::transport::descriptors;
@@ -39,15 +40,6 @@ const WARN_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_IDLE: Duration = Duration::from_millis(50);
 /// Descriptors held back for this thread's own work.
 const SPARE_DESCRIPTORS: usize = 4;
-
-/// How long a connection may hold a descriptor without a request in progress.
-#[derive(Debug, Clone, Copy)]
-pub struct IdleTimeouts {
-    /// For a request's head, and the first bytes of its body.
-    pub head: Duration,
-    /// Between two requests.
-    pub idle: Duration,
-}
 
 /// The running thread; ended with its handle.
 #[derive(Debug)]

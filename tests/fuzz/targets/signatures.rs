@@ -10,7 +10,8 @@ use callscope_common::Timestamp;
 use callscope_common::json_style::{all, write};
 use callscope_common::signature::{HEADER, sign};
 use callscope_server::ingest::signature::SignatureVerifier;
-use callscope_server::settings::{Secret, WebhookAuth};
+use callscope_server::policy::WebhookAuth;
+use callscope_server::secret::Secret;
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_790_855_035;

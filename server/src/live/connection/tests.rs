@@ -1,12 +1,11 @@
 //! What a feed's offer leaves behind, by how much room the socket has.
 
-use std::time::SystemTime;
-
 use callscope_common::CallId;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::auth::Role;
+use crate::clock;
 
 const FRAME: &[u8] = b"a frame";
 
@@ -18,7 +17,7 @@ fn follow(room: usize, full: usize) -> (Connection, Arc<Feed>, DuplexStream) {
         let filled = Pin::new(&mut near).poll_write(&mut cx, &vec![b'-'; full]);
         assert!(matches!(filled, Poll::Ready(Ok(written)) if written == full), "{filled:?}");
     }
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
     let connection = Connection::new(identity, None, now, near.into());
     let feed = Arc::new(Feed::new(CallId::nil(), 0));

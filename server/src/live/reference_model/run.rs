@@ -16,11 +16,12 @@ use super::world::{Commit, World};
 use crate::auth::{Identity, Role};
 use crate::cluster::reconcile;
 use crate::live::Hub;
-use crate::live::session::{Session, Timing};
+use crate::live::session::Session;
 use crate::log::{
     CallResult, Change, DedupKey, Delete, Ending, Names, Notification, Operation, Outcome, Patch, Refusal, Register,
     Turn, new_id,
 };
+use crate::policy::Timing;
 use crate::store::events::Page;
 use crate::store::testing::deliver;
 

@@ -1,7 +1,7 @@
 //! What a client may ask for, and the answers.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use callscope_common::protocol::{
     ClientMessage, CloseReason, ErrorCode, IdentifierMessage, MAX_SUBSCRIPTIONS, Pong, ServerMessage, Subscribe,
@@ -12,6 +12,7 @@ use tracing::warn;
 use tungstenite::Message;
 
 use super::{PendingSubscription, Session, in_time};
+use crate::clock;
 use crate::live::connection::Subscription;
 use crate::live::rate_limit::RateDecision;
 use crate::store::StoreError;
@@ -118,7 +119,7 @@ impl Session {
         for _ in 0..TRIES {
             let request = &attempt.request;
             let Some(info) = in_time(self.store.resolve(&request.identifier)).await? else {
-                let since = attempt.since.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
+                let since = attempt.since.unwrap_or_else(clock::now);
                 if self.await_call(request, since)? && in_time(self.store.resolve(&request.identifier)).await?.is_some()
                 {
                     // It appeared in between: whoever announced it may have found nobody waiting.

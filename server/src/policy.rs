@@ -1,0 +1,72 @@
+//! What the settings decide and other modules act on: deadlines, rates and bounds, as plain values.
+
+use std::time::Duration;
+
+/// Whether webhooks must be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookAuth {
+    /// A webhook without a valid signature is refused.
+    Required,
+    /// Unsigned webhooks are accepted, which is allowed only on a loopback address.
+    Off,
+}
+
+/// The deadlines of a live connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Time between two pings.
+    pub ping_interval: Duration,
+    /// Time without a pong after which the connection is closed with 4201.
+    pub pong_timeout: Duration,
+    /// Time in which the peer takes no byte, although some wait for it, after which the connection is closed with 4101.
+    pub write_deadline: Duration,
+    /// Time without an answer of the storage, while events are owed, after which the connection is closed with 4104.
+    pub storage_deadline: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(60),
+            write_deadline: Duration::from_secs(10),
+            storage_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How long an HTTP connection may hold a descriptor while no request is in progress.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleTimeouts {
+    /// Time for the head of a request and the first bytes of its body to arrive.
+    pub head: Duration,
+    /// Time between two requests.
+    pub idle: Duration,
+}
+
+/// How live connections are sent to other servers before this one ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DrainPolicy {
+    /// How many connections are told to leave in a second.
+    pub rate: f64,
+    /// Time after which every remaining connection is closed. A client whose turn would come later is told so and waits for its
+    /// turn after it has disconnected.
+    pub deadline: Duration,
+}
+
+/// How much of each delivery is kept, and for how long; 0 sets no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryRetention {
+    /// Days for which headers and bodies are kept.
+    pub days: u32,
+    /// Megabytes (2^20 bytes) of headers and bodies that are kept, the newest first.
+    pub megabytes: u32,
+}
+
+impl DeliveryRetention {
+    /// Whether anything is ever dropped.
+    #[must_use]
+    pub fn is_bounded(self) -> bool {
+        self != Self::default()
+    }
+}
