@@ -1,4 +1,4 @@
-"""The README's shell blocks, pasted one after the other into one shell in an empty home.
+"""The README's shell blocks, pasted one after the other into one shell in an empty home; the links of every page.
 
 Only what a test cannot have is replaced: cloning and building (the built programs are in PATH), the ports, and the
 addresses of PostgreSQL and Redis. A `text` block is the output of the `sh` block before it; `…` stands for anything.
@@ -11,6 +11,7 @@ import socket
 import subprocess
 
 import pytest
+from markdown_it import MarkdownIt
 
 from client import BIN, ROOT, clean_env
 from conftest import database_url
@@ -111,3 +112,32 @@ def test_a_block_of_the_readme_works_as_pasted(printed, number):
     if shown:
         assert re.search("^" + as_pattern(shown), outputs[number] + "\n", re.M), \
             f"the README shows\n{shown}\nand the programs print\n{outputs[number]}"
+
+
+PAGES = sorted(page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "migrations/README.md"])
+
+
+def links_and_anchors(page):
+    """The targets of a page's links, and the fragments that lead to its headings."""
+    links, anchors, heading = [], set(), False
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
+        if token.type == "inline":
+            for child in token.children:
+                links += [child.attrs.get("href") or child.attrs.get("src")] if child.type in ("link_open", "image") else []
+            if heading:
+                text = "".join(child.content for child in token.children).lower()
+                anchors.add("".join(c for c in text if c.isalnum() or c in " -_").replace(" ", "-"))
+        heading = token.type == "heading_open"
+    return links, anchors
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_link_of_a_page_leads_somewhere(page):
+    for link in links_and_anchors(page)[0]:
+        if link.startswith("http"):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads to no file"
+        if fragment:
+            assert fragment in links_and_anchors(target)[1], f"{link} leads to no heading"
