@@ -122,8 +122,8 @@ def links_and_anchors(page):
     links, anchors, heading = [], set(), False
     for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
         if token.type == "inline":
-            for child in token.children:
-                links += [child.attrs.get("href") or child.attrs.get("src")] if child.type in ("link_open", "image") else []
+            targets = (child.attrs.get("href") or child.attrs.get("src") for child in token.children)
+            links += [target for target in targets if target]
             if heading:
                 text = "".join(child.content for child in token.children).lower()
                 anchors.add("".join(c for c in text if c.isalnum() or c in " -_").replace(" ", "-"))
