@@ -1,9 +1,11 @@
-"""The README's shell blocks, pasted one after the other into one shell in an empty home; the links of every page.
+"""The README's shell blocks, pasted one after the other into one shell in an empty home; the links of every page; what
+docs/webhooks.md quotes.
 
 Only what a test cannot have is replaced: cloning and building (the built programs are in PATH), the ports, and the
 addresses of PostgreSQL and Redis. A `text` block is the output of the `sh` block before it; `…` stands for anything.
 """
 
+import json
 import os
 import re
 import signal
@@ -13,7 +15,7 @@ import subprocess
 import pytest
 from markdown_it import MarkdownIt
 
-from client import BIN, ROOT, clean_env
+from client import BIN, JWT_SECRET, ROOT, SECRET, clean_env
 from conftest import database_url
 
 README = (ROOT / "README.md").read_text()
@@ -141,3 +143,36 @@ def test_every_link_of_a_page_leads_somewhere(page):
         assert target.exists(), f"{link} leads to no file"
         if fragment:
             assert fragment in links_and_anchors(target)[1], f"{link} leads to no heading"
+
+
+def test_the_workbench_page_quotes_what_the_program_says(tmp_path):
+    page = (ROOT / "docs/webhooks.md").read_text()
+    for name, text in (("callscope.secrets.toml", f'webhook_secrets = ["{SECRET}"]\njwt_secret = "{JWT_SECRET}"\n'),
+                       ("secret.txt", "another secret")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    body = {"call_sid": "EL_desk_1", "speaker": "user", "message": "My engine died."}
+    (tmp_path / "body.json").write_text(json.dumps(body))
+    (tmp_path / "parsed.json").write_text(json.dumps(body, separators=(",", ":")))
+
+    def said(*arguments):
+        ran = subprocess.run([BIN / "callscope", *arguments], cwd=tmp_path, env=clean_env(HOME=str(tmp_path)),
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return [*ran.stdout.splitlines(), *ran.stderr.splitlines()]
+
+    value = said("webhook", "sign", "body.json")[0]
+    other_header = ["--header", f"X-Webhook-Signature: {value}", "--secret-file", "secret.txt"]
+    quoted = [
+        *said("webhook", "verify", "parsed.json", "--header", value),
+        *said("webhook", "verify", "parsed.json", "--header", value, "--explain"),
+        *said("webhook", "verify", "body.json", *other_header, "--explain"),
+        *said("webhook", "verify", "body.json", "--header", f"t=1790855035,v0={'ab' * 32}", "--explain"),
+        *said("samples", "new", "tow-truck", "mine.json"),
+    ]
+    mine = json.loads((tmp_path / "mine.json").read_text())
+    mine["data"]["transcript"][1].update(time_in_call_secs="3", mood="calm")
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    quoted += said("samples", "validate", "mine.json")
+    assert len(quoted) > 15
+    for line in quoted:
+        assert line in page, f"docs/webhooks.md does not show: {line}"
