@@ -1,15 +1,15 @@
-//! The engine of every full-screen view.
+//! The engine of every full-screen view. It knows none of the views.
 //!
-//! [`stage`] joins a state with the terminal, and [`screen`] keeps the promise to give it back; [`palette`], [`mod@line`], [`glyph`] and
-//! [`mod@draw`] are the pieces that views are drawn of.
+//! [`event_loop`] joins a state with the terminal, and [`screen`] restores the terminal on every way out. [`palette`], [`text_input`],
+//! [`mod@drawable`] and [`mod@draw`] are the pieces that views are drawn of.
 
+pub mod backend;
 pub mod draw;
-pub mod glyph;
-pub mod line;
+pub mod drawable;
+pub mod event_loop;
 pub mod palette;
-pub mod rows;
 pub mod screen;
 mod signals;
-pub mod stage;
+pub mod text_input;
 
-pub use draw::{ends, put, too_small};
+pub use draw::{draw_if_too_small, put_ends, put_text};

@@ -12,8 +12,8 @@ use crate::exit::{Exit, Failure, Result};
 use crate::net::shown;
 use crate::render::Format;
 use crate::settings::Settings;
+use crate::term::event_loop::{self, ExitReason};
 use crate::term::screen::Screen;
-use crate::term::stage::{self, Left};
 use crate::top::{self, Poller, Stats};
 
 /// `top`.
@@ -61,9 +61,9 @@ pub async fn run(settings: &Settings, args: Top) -> Result {
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
     let screen = Screen::enter()?;
     let mut poller = Poller::start(client, args.tab, Duration::from_secs(args.interval));
-    Ok(match stage::run(screen, &mut top, &mut poller).await? {
-        Left::Quit => Exit::Ok,
-        Left::Interrupted => Exit::Interrupted,
+    Ok(match event_loop::run(screen, &mut top, &mut poller).await? {
+        ExitReason::Quit => Exit::Ok,
+        ExitReason::Interrupted => Exit::Interrupted,
     })
 }
 

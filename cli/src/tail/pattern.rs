@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::term::glyph::composed;
+use crate::term::drawable::normalized;
 
 /// A regular expression; the ways to write a letter with its marks are the same (NFC). One that was typed to search for
 /// ([`Pattern::new`]) is the text itself where it is no expression, and upper and lower case are the same in it unless an upper-case
@@ -22,7 +22,7 @@ impl Pattern {
         if text.is_empty() {
             return None;
         }
-        let composed = composed(text);
+        let composed = normalized(text);
         let ignore_case = |expression: &str| Self::build(text, expression, !has_capital(expression));
         ignore_case(&composed).or_else(|_| ignore_case(&regex::escape(&composed))).ok()
     }
@@ -39,7 +39,7 @@ impl Pattern {
 
     /// Whether it occurs in `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.regex.is_match(&composed(text))
+        self.regex.is_match(&normalized(text))
     }
 
     /// Where it occurs in `text`, which is composed already.
@@ -53,7 +53,7 @@ impl FromStr for Pattern {
     type Err = regex::Error;
 
     fn from_str(text: &str) -> Result<Self, regex::Error> {
-        Self::build(text, &composed(text), false)
+        Self::build(text, &normalized(text), false)
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_letter_is_found_however_it_is_written() {
-        assert_eq!(composed("ｶﾞｷﾞﾊﾟ ｱﾞ"), "ガギパ ｱﾞ");
+        assert_eq!(normalized("ｶﾞｷﾞﾊﾟ ｱﾞ"), "ガギパ ｱﾞ");
         for text in ["한국어", "Grün aus Zürich", "điện thoại", "Ελλάδα"] {
             let (composed, apart): (String, String) = (text.nfc().collect(), text.nfd().collect());
             for (typed, said) in [(&composed, &apart), (&apart, &composed), (&apart, &apart)] {

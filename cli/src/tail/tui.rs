@@ -26,9 +26,9 @@ use crate::play::{Player, Recording};
 use crate::settings::Settings;
 use crate::speed::Speed;
 use crate::tail::Streams;
+use crate::term::event_loop::ExitReason;
 use crate::term::screen::Screen;
-use crate::term::stage::Left;
-use app::{App, Source};
+use app::{App, Origin};
 use world::{Played, Watch};
 
 pub use keys::HELP;
@@ -36,10 +36,10 @@ pub use keys::HELP;
 /// Shows the streams until the user leaves.
 pub async fn run(settings: &Settings, streams: &mut Streams, options: &crate::command::tail::Tail) -> Result {
     let identifiers = streams.requests.iter().map(|request| request.identifier.to_string()).collect();
-    let source = Source::Server(crate::net::shown(&settings.server).to_owned());
-    let mut app = App::new(source, identifiers, options.active, settings.color, now());
+    let origin = Origin::Server(crate::net::shown(&settings.server).to_owned());
+    let mut app = App::new(origin, identifiers, options.active, settings.color, now());
     let mut watch = Watch::new(streams, Client::new(settings)?);
-    let left = crate::term::stage::run(Screen::enter()?, &mut app, &mut watch).await;
+    let left = crate::term::event_loop::run(Screen::enter()?, &mut app, &mut watch).await;
     for command in streams.resume_commands() {
         settings.console.say(command);
     }
@@ -47,20 +47,20 @@ pub async fn run(settings: &Settings, streams: &mut Streams, options: &crate::co
     let left = left?;
     saved?;
     match left {
-        Left::Interrupted => Ok(Exit::Interrupted),
-        Left::Quit => streams.exit(options.exit_status),
+        ExitReason::Interrupted => Ok(Exit::Interrupted),
+        ExitReason::Quit => streams.exit(options.exit_status),
     }
 }
 
 /// Plays a recording until the user leaves.
 pub async fn play(settings: &Settings, recording: Recording, file: &Path, speed: Speed) -> Result {
     let identifiers = recording.identifiers.iter().map(ToString::to_string).collect();
-    let source = Source::Recording { file: file.to_string_lossy().into_owned(), speed: speed.to_string() };
+    let origin = Origin::Recording { file: file.to_string_lossy().into_owned(), speed: speed.to_string() };
     let mut played = Played::new(Player::new(recording, speed, Instant::now()));
-    let mut app = App::new(source, identifiers, false, settings.color, now());
-    match crate::term::stage::run(Screen::enter()?, &mut app, &mut played).await? {
-        Left::Interrupted => Ok(Exit::Interrupted),
-        Left::Quit => Ok(Exit::Ok),
+    let mut app = App::new(origin, identifiers, false, settings.color, now());
+    match crate::term::event_loop::run(Screen::enter()?, &mut app, &mut played).await? {
+        ExitReason::Interrupted => Ok(Exit::Interrupted),
+        ExitReason::Quit => Ok(Exit::Ok),
     }
 }
 

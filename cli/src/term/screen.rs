@@ -19,32 +19,32 @@ use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal};
 use tokio::sync::Notify;
 
-use super::rows::Rows;
+use super::backend::RowBackend;
 use crate::exit::{Failure, Result};
 
 /// How long giving the terminal back waits for a write to it that hangs.
-const PATIENCE: Duration = Duration::from_millis(200);
+const RESTORE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Whether the terminal is ours now.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 /// Held by whoever writes to the terminal, so that a frame never lands on a screen that was just given back.
-static WRITING: Mutex<()> = Mutex::new(());
+static WRITE_LOCK: Mutex<()> = Mutex::new(());
 static PANICKED: Notify = Notify::const_new();
 
 /// The terminal in raw mode and on its alternate screen. Given back when dropped.
 pub struct Screen {
-    terminal: Terminal<Rows<Frames>>,
+    terminal: Terminal<RowBackend<FrameWriter>>,
 }
 
 impl Screen {
     /// Takes the terminal.
     pub fn enter() -> Result<Self> {
         restore_on_panic();
-        take()
-            .and_then(|()| Terminal::new(Rows::new(Frames::default(), size)))
+        enter()
+            .and_then(|()| Terminal::new(RowBackend::new(FrameWriter::default(), size)))
             .map(|terminal| Self { terminal })
             .map_err(|error| {
-                give_back();
+                restore();
                 Failure::error(format!("cannot use the terminal: {error}"))
                     .hint("plain lines need none: callscope tail --plain ID")
             })
@@ -61,7 +61,7 @@ impl Screen {
     }
 
     /// The next drawing draws every cell: whatever something else wrote over it is gone then.
-    pub fn forget(&mut self) -> Result<()> {
+    pub fn invalidate(&mut self) -> Result<()> {
         let (width, height) = self.size();
         // Not `clear`, which asks the terminal where its cursor is and waits for the answer among the keys.
         self.terminal.resize(Rect::new(0, 0, width, height)).map_err(|error| Failure::output(&error))
@@ -69,15 +69,15 @@ impl Screen {
 
     /// Gives the terminal back.
     pub fn leave(&mut self) {
-        give_back();
+        restore();
     }
 
     /// Takes the terminal again, after [`Screen::leave`] or after something else had it.
-    pub fn take_again(&mut self) -> Result<()> {
+    pub fn enter_again(&mut self) -> Result<()> {
         // What another program did to it meanwhile is undone as well.
-        give_back();
-        take().map_err(|error| Failure::output(&error))?;
-        self.forget()
+        restore();
+        enter().map_err(|error| Failure::output(&error))?;
+        self.invalidate()
     }
 
     /// Puts `text` into the terminal's clipboard (OSC 52), where it has one; there is no answer to tell.
@@ -85,23 +85,23 @@ impl Screen {
         use base64::Engine as _;
         let encoded = base64::engine::general_purpose::STANDARD.encode(text);
         let sequence = format!("\x1b]52;c;{encoded}\x1b\\");
-        write_if_ours(sequence.as_bytes()).map_err(|error| Failure::output(&error))
+        write_if_entered(sequence.as_bytes()).map_err(|error| Failure::output(&error))
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
 /// Collects a frame, and writes it at once when it is flushed. Nothing is drawn on a terminal that was given back.
 #[derive(Default)]
-pub struct Frames {
+pub struct FrameWriter {
     bytes: Vec<u8>,
 }
 
-impl Write for Frames {
+impl Write for FrameWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes.is_empty() {
             queue!(self.bytes, BeginSynchronizedUpdate)?;
@@ -115,7 +115,7 @@ impl Write for Frames {
             return Ok(());
         }
         queue!(self.bytes, EndSynchronizedUpdate)?;
-        let written = write_if_ours(&self.bytes);
+        let written = write_if_entered(&self.bytes);
         self.bytes.clear();
         written
     }
@@ -123,11 +123,11 @@ impl Write for Frames {
 
 /// Columns and rows of the terminal. One that says it has none does not know, as on a serial line.
 pub fn size() -> (u16, u16) {
-    known(terminal::size().unwrap_or_default())
+    or_default_size(terminal::size().unwrap_or_default())
 }
 
 /// A size that a terminal told; 80 by 24 for what it does not know.
-pub fn known((width, height): (u16, u16)) -> (u16, u16) {
+pub fn or_default_size((width, height): (u16, u16)) -> (u16, u16) {
     (if width == 0 { 80 } else { width }, if height == 0 { 24 } else { height })
 }
 
@@ -136,8 +136,8 @@ pub async fn panicked() {
     PANICKED.notified().await;
 }
 
-fn write_if_ours(bytes: &[u8]) -> io::Result<()> {
-    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+fn write_if_entered(bytes: &[u8]) -> io::Result<()> {
+    let _writing = WRITE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     if !ENTERED.load(Ordering::Acquire) {
         return Ok(());
     }
@@ -145,7 +145,7 @@ fn write_if_ours(bytes: &[u8]) -> io::Result<()> {
     stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
-fn take() -> io::Result<()> {
+fn enter() -> io::Result<()> {
     ENTERED.store(true, Ordering::Release);
     terminal::enable_raw_mode()?;
     // A character that is wider than counted must not run over into the next row.
@@ -153,11 +153,11 @@ fn take() -> io::Result<()> {
 }
 
 /// Gives the terminal back, where it is ours. Nothing more can be done where that fails: the terminal is gone.
-fn give_back() {
+fn restore() {
     if !ENTERED.swap(false, Ordering::AcqRel) {
         return;
     }
-    let writing = patiently();
+    let writing = lock_for_restore();
     let _ = terminal::disable_raw_mode();
     // A write that hangs would hang this one as well.
     if writing.is_some() {
@@ -174,10 +174,10 @@ fn give_back() {
 }
 
 /// The right to write, unless whoever has it does not let go of it in time.
-fn patiently() -> Option<MutexGuard<'static, ()>> {
+fn lock_for_restore() -> Option<MutexGuard<'static, ()>> {
     const STEP: Duration = Duration::from_millis(5);
-    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
-        match WRITING.try_lock() {
+    for _ in 0..RESTORE_TIMEOUT.as_millis() / STEP.as_millis() {
+        match WRITE_LOCK.try_lock() {
             Ok(guard) => return Some(guard),
             Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
             Err(TryLockError::WouldBlock) => thread::sleep(STEP),
@@ -191,7 +191,7 @@ fn restore_on_panic() {
     ONCE.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            give_back();
+            restore();
             previous(info);
             PANICKED.notify_one();
         }));

@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::signals::{is_hangup_ignored, next_of};
 
 /// Signals closer together than this are one.
-const TOGETHER: Duration = Duration::from_millis(300);
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum ScreenSignal {
 
 /// Takes the signals over from their default, which would leave the terminal as it is.
 pub struct ScreenSignals {
-    ends: Ends,
+    ends: EndSignals,
     stop: unix::Signal,
     continued: unix::Signal,
 }
@@ -32,15 +32,15 @@ pub struct ScreenSignals {
 impl ScreenSignals {
     /// Begins to listen. A second request to end ends the process even where it is stuck in a write to its terminal.
     pub fn listen() -> Result<Self> {
-        let mut impatient = Ends::open()?;
+        let mut repeated = EndSignals::open()?;
         tokio::spawn(async move {
-            impatient.next().await;
-            while tokio::time::timeout(TOGETHER, impatient.next()).await.is_ok() {}
-            impatient.next().await;
+            repeated.next().await;
+            while tokio::time::timeout(SAME_REQUEST, repeated.next()).await.is_ok() {}
+            repeated.next().await;
             let _ = crossterm::terminal::disable_raw_mode();
             std::process::exit(i32::from(Exit::Interrupted as u8));
         });
-        Ok(Self { ends: Ends::open()?, stop: open(Signal::TSTP)?, continued: open(Signal::CONT)? })
+        Ok(Self { ends: EndSignals::open()?, stop: open(Signal::TSTP)?, continued: open(Signal::CONT)? })
     }
 
     /// The next signal.
@@ -54,9 +54,9 @@ impl ScreenSignals {
 }
 
 /// SIGINT, SIGTERM and SIGQUIT, and SIGHUP unless it came in ignored.
-struct Ends([unix::Signal; 3], Option<unix::Signal>);
+struct EndSignals([unix::Signal; 3], Option<unix::Signal>);
 
-impl Ends {
+impl EndSignals {
     fn open() -> Result<Self> {
         let hangup = if is_hangup_ignored() { None } else { Some(open(Signal::HUP)?) };
         Ok(Self([open(Signal::INT)?, open(Signal::TERM)?, open(Signal::QUIT)?], hangup))
@@ -80,12 +80,12 @@ fn open(signal: Signal) -> Result<unix::Signal> {
 
 /// Whether a shell is there to wake this process again: then it runs in a process group of its own, as jobs do, and not in
 /// that of its session's leader. A program that a terminal runs in place of a shell would stop for good.
-pub fn can_be_woken() -> bool {
+pub fn has_job_control() -> bool {
     process::getsid(None).is_ok_and(|session| session != process::getpgrp())
 }
 
 /// Stops this process and those it was started together with, as Ctrl-Z does elsewhere. May return before it takes effect.
-pub fn stop() {
+pub fn suspend() {
     // SIGTSTP is taken over, so it would change nothing.
     let _ = process::kill_current_process_group(Signal::STOP);
 }

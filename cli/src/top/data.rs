@@ -148,7 +148,7 @@ pub enum Heard {
 
 /// What is wanted of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum Request {
     /// Look at this tab from now on, and at once.
     Look(Tab),
     /// All there is of the row with this key.

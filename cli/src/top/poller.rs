@@ -9,12 +9,12 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::data::{Deed, Errors, Heard, List, Stats, Unverified, Wish};
+use super::data::{Deed, Errors, Heard, List, Request, Stats, Unverified};
 use super::details;
 use crate::api::Client;
 use crate::command::top::Tab;
 use crate::exit::{Exit, Result};
-use crate::term::stage::World;
+use crate::term::event_loop::Source;
 
 const ADMIN: [&str; 3] = ["api", "v1", "admin"];
 /// How many rows of an endless list are looked at.
@@ -47,9 +47,9 @@ impl Drop for Poller {
     }
 }
 
-impl World for Poller {
+impl Source for Poller {
     type Message = Heard;
-    type Wish = Wish;
+    type Request = Request;
 
     async fn next(&mut self) -> Result<Heard> {
         match self.heard.recv().await {
@@ -58,13 +58,13 @@ impl World for Poller {
         }
     }
 
-    fn grant(&mut self, wish: Wish) -> Result<()> {
+    fn handle(&mut self, request: Request) -> Result<()> {
         let (client, out) = (self.client.clone(), self.out.clone());
-        match wish {
-            Wish::Look(tab) => {
+        match request {
+            Request::Look(tab) => {
                 self.tab.send_replace(tab);
             }
-            Wish::Detail(tab, key) => {
+            Request::Detail(tab, key) => {
                 tokio::spawn(async move {
                     let lines = detail(&client, tab, &key)
                         .await
@@ -72,7 +72,7 @@ impl World for Poller {
                     let _ = out.send(Ok(Heard::Detail(tab, key, lines))).await;
                 });
             }
-            Wish::Do(deed) => {
+            Request::Do(deed) => {
                 let tab = self.tab.clone();
                 tokio::spawn(async move {
                     let done = carry_out(&client, &deed).await.map_err(|failure| failure.message);

@@ -10,7 +10,7 @@ use super::data::{Deed, Errors, List, Stats};
 use super::rates::Rates;
 use super::rows::{Row, Value, columns, rows};
 use crate::command::top::Tab;
-use crate::term::line::Line;
+use crate::term::text_input::TextInput;
 
 /// Rows that are not the list's: three of header, the tabs, the columns' names, the footer.
 pub const FRAME_ROWS: u16 = 6;
@@ -68,7 +68,7 @@ pub enum Over {
     /// The filter is being typed.
     Filter {
         /// As far as it was typed.
-        line: Line,
+        line: TextInput,
         /// What it was before.
         before: String,
     },

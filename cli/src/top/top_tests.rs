@@ -5,10 +5,10 @@ use callscope_common::api::{CallView, ConnectionView, DeliveryView};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
-use super::data::{Deed, Errors, Heard, List, Stats, Wish};
+use super::data::{Deed, Errors, Heard, List, Request, Stats};
 use super::state::{Link, Over, Top};
 use crate::command::top::Tab;
-use crate::term::stage::{Effect, Input, Model as _};
+use crate::term::event_loop::{Effect, Input, Model as _};
 
 pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_856_000 + secs).unwrap()
@@ -64,10 +64,10 @@ pub(super) fn hear(top: &mut Top, list: List) {
 }
 
 fn look(top: &mut Top, list: List, secs: i64) {
-    top.update(Input::World(Heard::Look(Box::default(), list)), at(secs));
+    top.update(Input::Message(Heard::Look(Box::default(), list)), at(secs));
 }
 
-pub(super) fn press(top: &mut Top, keys: &str) -> Vec<Effect<Wish>> {
+pub(super) fn press(top: &mut Top, keys: &str) -> Vec<Effect<Request>> {
     let code = |key: char| match key {
         '↓' => KeyCode::Down,
         '↑' => KeyCode::Up,
@@ -205,7 +205,7 @@ fn a_kick_is_asked_about_and_goes_to_the_one_that_was_asked_about() {
     assert_eq!(top.over, Over::Confirm(deed.clone()));
     // Others come and go meanwhile, and hers is the one that goes.
     hear(&mut top, List::Connections(vec![connection("eve", 0), connection("bob", 3)]));
-    assert_eq!(press(&mut top, "y"), [Effect::Draw, Effect::Wish(Wish::Do(deed))]);
+    assert_eq!(press(&mut top, "y"), [Effect::Draw, Effect::Request(Request::Do(deed))]);
     assert_eq!(top.over, Over::Nothing);
 }
 
@@ -234,7 +234,7 @@ fn a_delivery_is_replayed_from_either_of_its_tabs() {
         assert_eq!(top.over, Over::Nothing, "there is nobody to kick");
         press(&mut top, "R");
         let effects = press(&mut top, "y");
-        assert!(matches!(effects.as_slice(), [_, Effect::Wish(Wish::Do(Deed::Replay { .. }))]), "{effects:?}");
+        assert!(matches!(effects.as_slice(), [_, Effect::Request(Request::Do(Deed::Replay { .. }))]), "{effects:?}");
     }
 }
 
@@ -249,7 +249,10 @@ fn read_only_changes_nothing_whatever_is_pressed() {
         hear(&mut top, list);
         for keys in ["Ky", "Ry", "⏎Ky", "⎋/K⏎Ry"] {
             let effects = press(&mut top, keys);
-            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Wish(Wish::Do(_)))), "{keys}: {effects:?}");
+            assert!(
+                !effects.iter().any(|effect| matches!(effect, Effect::Request(Request::Do(_)))),
+                "{keys}: {effects:?}"
+            );
             assert!(!matches!(top.over, Over::Confirm(_)));
         }
     }
@@ -271,7 +274,7 @@ fn another_tab_is_looked_at_at_once_and_keeps_its_own_filter_and_order() {
     let mut top = top(Tab::Calls);
     hear(&mut top, List::Calls(three_calls()));
     press(&mut top, "/a⏎>");
-    assert_eq!(press(&mut top, "2"), [Effect::Draw, Effect::Wish(Wish::Look(Tab::Connections))]);
+    assert_eq!(press(&mut top, "2"), [Effect::Draw, Effect::Request(Request::Look(Tab::Connections))]);
     assert_eq!((top.page().filter.as_str(), top.page().sort), ("", 0));
     press(&mut top, "1");
     assert_eq!((top.page().filter.as_str(), top.page().sort), ("a", 1));
@@ -284,14 +287,14 @@ fn a_call_is_asked_for_and_an_answer_that_comes_late_is_left_out() {
     let mut top = top(Tab::Calls);
     hear(&mut top, List::Calls(three_calls()));
     let effects = press(&mut top, "⏎");
-    let [_, Effect::Wish(Wish::Detail(Tab::Calls, key))] = effects.as_slice() else { panic!("{effects:?}") };
+    let [_, Effect::Request(Request::Detail(Tab::Calls, key))] = effects.as_slice() else { panic!("{effects:?}") };
     let lines = vec![("call".to_owned(), "c".to_owned())];
-    top.update(Input::World(Heard::Detail(Tab::Calls, "another".into(), Vec::new())), at(1));
+    top.update(Input::Message(Heard::Detail(Tab::Calls, "another".into(), Vec::new())), at(1));
     assert!(matches!(&top.over, Over::Detail(detail) if detail.lines.is_none()));
-    top.update(Input::World(Heard::Detail(Tab::Calls, key.clone(), lines.clone())), at(1));
+    top.update(Input::Message(Heard::Detail(Tab::Calls, key.clone(), lines.clone())), at(1));
     assert!(matches!(&top.over, Over::Detail(detail) if detail.lines.as_ref() == Some(&lines)));
     press(&mut top, "q");
-    top.update(Input::World(Heard::Detail(Tab::Calls, key.clone(), lines)), at(2));
+    top.update(Input::Message(Heard::Detail(Tab::Calls, key.clone(), lines)), at(2));
     assert_eq!(top.over, Over::Nothing);
 }
 
@@ -299,8 +302,8 @@ fn a_call_is_asked_for_and_an_answer_that_comes_late_is_left_out() {
 fn a_server_that_is_silent_is_said_so_and_what_it_said_last_stays() {
     let mut top = top(Tab::Calls);
     hear(&mut top, List::Calls(three_calls()));
-    top.update(Input::World(Heard::Silence("no answer".into())), at(5));
-    top.update(Input::World(Heard::Silence("still none".into())), at(9));
+    top.update(Input::Message(Heard::Silence("no answer".into())), at(5));
+    top.update(Input::Message(Heard::Silence("still none".into())), at(9));
     assert_eq!(top.link, Link::Lost(at(5), "still none".into()), "since the first silence");
     assert_eq!(top.rows().len(), 3);
     look(&mut top, List::Calls(three_calls()), 12);
@@ -312,7 +315,7 @@ fn rates_are_what_was_counted_over_what_went_by() {
     let mut top = top(Tab::Calls);
     for (secs, events) in [(0, 100), (2, 110), (4, 150)] {
         let stats = Stats { events_broadcast: events, ..Stats::default() };
-        top.update(Input::World(Heard::Look(Box::new(stats), List::Calls(Vec::new()))), at(secs));
+        top.update(Input::Message(Heard::Look(Box::new(stats), List::Calls(Vec::new()))), at(secs));
     }
     assert_eq!(top.rates.events.last(9).collect::<Vec<_>>(), [5.0, 20.0]);
 }

@@ -4,20 +4,20 @@ use callscope_common::Timestamp;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Frame;
 
-use super::data::{Deed, Heard, List, Stats, Wish};
+use super::data::{Deed, Heard, List, Request, Stats};
 use super::keys::{self, Action};
 use super::rows::{Row, columns};
 use super::state::{Detail, Link, Notice, Over, Top, place_of, tabs};
 use super::{details, view};
 use crate::command::top::Tab;
-use crate::term::line::Line;
-use crate::term::stage::{self, Input, Model};
+use crate::term::event_loop::{self, Input, Model};
+use crate::term::text_input::TextInput;
 
-type Effect = stage::Effect<Wish>;
+type Effect = event_loop::Effect<Request>;
 
 impl Model for Top {
     type Message = Heard;
-    type Wish = Wish;
+    type Request = Request;
 
     fn update(&mut self, input: Input<Heard>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
@@ -33,7 +33,7 @@ impl Model for Top {
                 self.settle();
                 vec![Effect::Draw]
             }
-            Input::World(heard) => {
+            Input::Message(heard) => {
                 self.heard(heard);
                 vec![Effect::Draw]
             }
@@ -47,7 +47,7 @@ impl Model for Top {
         }
     }
 
-    fn moves(&self) -> bool {
+    fn needs_ticks(&self) -> bool {
         // Everything has an age.
         true
     }
@@ -117,7 +117,7 @@ impl Top {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let effects = match key.code {
             KeyCode::Char('c') if control => return vec![Effect::Interrupt],
-            KeyCode::Char('y') if !control => vec![Effect::Draw, Effect::Wish(Wish::Do(deed))],
+            KeyCode::Char('y') if !control => vec![Effect::Draw, Effect::Request(Request::Do(deed))],
             KeyCode::Char('n' | 'q') | KeyCode::Esc => vec![Effect::Draw],
             _ => return Vec::new(),
         };
@@ -137,7 +137,7 @@ impl Top {
             }
             KeyCode::Up => self.step(-1),
             KeyCode::Down => self.step(1),
-            _ if line.key(key) => self.filter_as_typed(),
+            _ if line.handle_key(key) => self.filter_as_typed(),
             _ => return Vec::new(),
         }
         self.settle();
@@ -191,7 +191,7 @@ impl Top {
             }
             Action::Filter => {
                 let before = self.page().filter.clone();
-                self.over = Over::Filter { line: Line::new(before.clone()), before };
+                self.over = Over::Filter { line: TextInput::new(before.clone()), before };
             }
             Action::Open => return self.open(),
             Action::Kick => return self.ask(|deed| matches!(deed, Deed::Kick { .. })),
@@ -206,7 +206,7 @@ impl Top {
     fn turn_to(&mut self, tab: Tab) -> Vec<Effect> {
         self.tab = tab;
         self.settle();
-        vec![Effect::Draw, Effect::Wish(Wish::Look(tab))]
+        vec![Effect::Draw, Effect::Request(Request::Look(tab))]
     }
 
     fn open(&mut self) -> Vec<Effect> {
@@ -217,7 +217,7 @@ impl Top {
         // What is not in the list is asked for.
         let is_asked = known.is_none();
         self.over = Over::Detail(Detail { key: key.clone(), lines: known, top: 0 });
-        let ask = is_asked.then_some(Effect::Wish(Wish::Detail(self.tab, key)));
+        let ask = is_asked.then_some(Effect::Request(Request::Detail(self.tab, key)));
         [Effect::Draw].into_iter().chain(ask).collect()
     }
 

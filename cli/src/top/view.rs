@@ -11,9 +11,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::state::{FRAME_ROWS, Link, Over, Top};
 use crate::render::{Tint, cut};
-use crate::term::glyph::drawable;
+use crate::term::draw_if_too_small;
+use crate::term::drawable::drawable;
 use crate::term::palette::Palette;
-use crate::term::too_small;
 
 pub use over::detail_rows;
 
@@ -22,7 +22,7 @@ pub const SMALLEST: (u16, u16) = (40, 12);
 
 /// Draws everything.
 pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
-    if too_small(area, SMALLEST, buffer) {
+    if draw_if_too_small(area, SMALLEST, buffer) {
         return;
     }
     header::draw(top, Rect { height: 4, ..area }, buffer);

@@ -10,7 +10,7 @@ use super::state::Top;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
 use super::view::draw;
 use crate::command::top::Tab;
-use crate::term::stage::{Input, Model as _};
+use crate::term::event_loop::{Input, Model as _};
 
 fn drawn(top: &mut Top, width: u16, height: u16) -> Buffer {
     let now = top.now;
@@ -59,8 +59,8 @@ fn busy() -> Top {
         call("EL_desk_1790840000", "failed", 200_000, 0),
     ];
     let before = Stats { events_broadcast: 50, ..stats() };
-    top.update(Input::World(Heard::Look(Box::new(before), List::Calls(Vec::new()))), at(-2));
-    top.update(Input::World(Heard::Look(Box::new(stats()), List::Calls(calls))), at(0));
+    top.update(Input::Message(Heard::Look(Box::new(before), List::Calls(Vec::new()))), at(-2));
+    top.update(Input::Message(Heard::Look(Box::new(stats()), List::Calls(calls))), at(0));
     top
 }
 
@@ -204,8 +204,8 @@ fn nothing_of_a_call_reaches_the_terminal_raw() {
                 _ => String::new(),
             };
             let lines = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
-            top.update(Input::World(Heard::Detail(tab, key, lines)), at(0));
-            top.update(Input::World(Heard::Done(Err(HOSTILE.into()))), at(0));
+            top.update(Input::Message(Heard::Detail(tab, key, lines)), at(0));
+            top.update(Input::Message(Heard::Done(Err(HOSTILE.into()))), at(0));
             for (width, height) in [(40, 12), (120, 40)] {
                 let buffer = drawn(&mut top, width, height);
                 for cell in buffer.content() {
@@ -243,7 +243,7 @@ fn what_is_wrong_is_listed_with_its_reason() {
     };
     let stats = Stats { silent_nodes: vec!["n2".into()], ..stats() };
     let list = List::Errors(Errors { rejected: Vec::new(), unverified: vec![attempt] });
-    top.update(Input::World(Heard::Look(Box::new(stats), list)), at(0));
+    top.update(Input::Message(Heard::Look(Box::new(stats), list)), at(0));
     let rows = rows(&drawn(&mut top, 80, 24));
     assert_eq!(rows[5], "0s       silent      n2            this server process does not answer");
     assert_eq!(rows[6], "3s       unverified  10.0.0.6:99   post-call: signature_mismatch");

@@ -15,12 +15,12 @@ use super::picker::{Picked, Picker};
 use super::raw::Raw;
 use super::tab::{Link, Tab};
 use super::view;
-use crate::term::line::Line;
+use crate::term::event_loop::{self, Input, Model};
 use crate::term::palette::Palette;
-use crate::term::stage::{self, Input, Model};
+use crate::term::text_input::TextInput;
 
 pub use act::write;
-pub use message::{Asked, Live, Message, Piece, Scan, Wish};
+pub use message::{Asked, Live, Message, Piece, Request, Scan};
 
 /// The smallest screen that is drawn on.
 pub const SMALLEST: (u16, u16) = (40, 12);
@@ -32,11 +32,11 @@ pub const HELD: usize = 32 << 20;
 const LIST_EVERY: u32 = 2;
 
 /// What is to be done.
-pub type Effect = stage::Effect<Wish>;
+pub type Effect = event_loop::Effect<Request>;
 
 /// Where what is shown comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Origin {
     /// A server, at this address.
     Server(String),
     /// A recording.
@@ -76,7 +76,7 @@ pub enum Ask {
 #[derive(Debug)]
 pub struct App {
     /// Where it comes from.
-    pub source: Source,
+    pub origin: Origin,
     /// The followed calls.
     pub tabs: Vec<Tab>,
     /// Which of them is shown.
@@ -84,7 +84,7 @@ pub struct App {
     /// What lies over it.
     pub overlay: Overlay,
     /// A question in the last row.
-    pub prompt: Option<(Ask, Line)>,
+    pub prompt: Option<(Ask, TextInput)>,
     /// Something to be told until the next key.
     pub notice: Option<(Tone, String)>,
     /// Columns and rows of the screen.
@@ -103,10 +103,10 @@ pub struct App {
 
 impl App {
     /// Before anything came. Without identifiers it begins with a choice, or waits for calls where it is to be `active`.
-    pub fn new(source: Source, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
+    pub fn new(origin: Origin, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
         let choose = identifiers.is_empty() && !active;
         Self {
-            source,
+            origin,
             tabs: identifiers.into_iter().enumerate().map(|(call, identifier)| Tab::new(call, identifier)).collect(),
             current: 0,
             overlay: if choose { Overlay::Picker(Picker::default(), 0) } else { Overlay::None },
@@ -139,9 +139,9 @@ impl App {
 
     /// A call's state in words, and whether it is good.
     pub fn state(&self, tab: &Tab) -> (String, Tone) {
-        match (&self.source, &tab.link) {
-            (Source::Recording { .. }, Link::Live | Link::Connecting) if self.paused => ("PAUSED".into(), Tone::Warn),
-            (Source::Recording { speed, .. }, Link::Live | Link::Connecting) => {
+        match (&self.origin, &tab.link) {
+            (Origin::Recording { .. }, Link::Live | Link::Connecting) if self.paused => ("PAUSED".into(), Tone::Warn),
+            (Origin::Recording { speed, .. }, Link::Live | Link::Connecting) => {
                 (format!("PLAYING {speed}"), Tone::Good)
             }
             _ => tab.state(self.now),
@@ -185,10 +185,10 @@ impl App {
             self.current = place;
             return Vec::new();
         }
-        vec![Effect::Wish(Wish::Open(sid))]
+        vec![Effect::Request(Request::Open(sid))]
     }
 
-    fn world(&mut self, message: Message) -> Vec<Effect> {
+    fn message(&mut self, message: Message) -> Vec<Effect> {
         match message {
             Message::Live(news) => return self.live(news),
             Message::Opened { call, identifier, wanted } => return self.opened(call, identifier, wanted),
@@ -212,35 +212,35 @@ impl App {
     }
 
     fn live(&mut self, news: Vec<Live>) -> Vec<Effect> {
-        let mut wishes = Vec::new();
+        let mut requests = Vec::new();
         for Live { call, shown, start, place } in news {
             // A tab that was closed may still be spoken of.
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
             tab.start = start;
             tab.place = place;
             for update in &shown {
-                if tab.live(update, self.now) && matches!(self.source, Source::Server(_)) {
-                    wishes.push(Effect::Wish(Wish::Describe(call, tab.identifier.clone())));
+                if tab.live(update, self.now) && matches!(self.origin, Origin::Server(_)) {
+                    requests.push(Effect::Request(Request::Describe(call, tab.identifier.clone())));
                 }
             }
         }
-        wishes
+        requests
     }
 
     fn opened(&mut self, call: usize, identifier: String, wanted: bool) -> Vec<Effect> {
-        let mut wishes = Vec::new();
+        let mut requests = Vec::new();
         if self.tabs.len() >= MOST_TABS
             && let Some(oldest) =
                 (0..self.tabs.len()).find(|place| *place != self.current && self.tabs[*place].is_over())
         {
-            wishes.push(Effect::Wish(Wish::Close(self.tabs.remove(oldest).call)));
+            requests.push(Effect::Request(Request::Close(self.tabs.remove(oldest).call)));
             self.current -= usize::from(oldest < self.current);
         }
         self.tabs.push(Tab::new(call, identifier));
         if wanted {
             self.current = self.tabs.len() - 1;
         }
-        wishes
+        requests
     }
 
     /// An only live call needs no question.
@@ -259,14 +259,14 @@ impl App {
     fn tick(&mut self) -> Vec<Effect> {
         let Overlay::Picker(_, ticks) = &mut self.overlay else { return Vec::new() };
         *ticks += 1;
-        if ticks.is_multiple_of(LIST_EVERY) { vec![Effect::Wish(Wish::List)] } else { Vec::new() }
+        if ticks.is_multiple_of(LIST_EVERY) { vec![Effect::Request(Request::List)] } else { Vec::new() }
     }
 
     fn resize(&mut self, width: u16, height: u16) -> Vec<Effect> {
         self.size = (width, height);
         match &mut self.overlay {
             Overlay::Raw(raw) => raw.wrap(width.into()),
-            Overlay::Picker(picker, _) if !picker.loaded => return vec![Effect::Wish(Wish::List)],
+            Overlay::Picker(picker, _) if !picker.loaded => return vec![Effect::Request(Request::List)],
             _ => {}
         }
         Vec::new()
@@ -286,7 +286,7 @@ impl App {
 
 impl Model for App {
     type Message = Message;
-    type Wish = Wish;
+    type Request = Request;
 
     fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
@@ -297,7 +297,7 @@ impl Model for App {
                 Vec::new()
             }
             Input::Resize(width, height) => self.resize(width, height),
-            Input::World(message) => self.world(message),
+            Input::Message(message) => self.message(message),
             Input::Tick => self.tick(),
         };
         effects.extend(self.lay_out());
@@ -309,7 +309,7 @@ impl Model for App {
         view::draw(self, frame);
     }
 
-    fn moves(&self) -> bool {
+    fn needs_ticks(&self) -> bool {
         let moving = |tab: &Tab| matches!(tab.link, Link::Live | Link::Retry { .. }) && !self.paused;
         matches!(self.overlay, Overlay::Picker(..)) || self.tabs.iter().any(moving)
     }

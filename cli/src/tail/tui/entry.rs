@@ -8,8 +8,8 @@ use ratatui::buffer::CellWidth as _;
 use textwrap::{WordSeparator, WrapAlgorithm};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use crate::term::glyph::drawable;
-use crate::term::rows;
+use crate::term::backend;
+use crate::term::drawable::drawable;
 
 /// A turn, a note or a part of the result.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl Entry {
     /// Makes `text` safe to draw.
     pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
         let text = drawable(text);
-        let disputed = !text.is_ascii() && !text.chars().all(rows::is_agreed);
+        let disputed = !text.is_ascii() && !text.chars().all(backend::has_certain_width);
         let (text, raw) = (text.into(), raw.map(Into::into));
         Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, gone: false, disputed }
     }

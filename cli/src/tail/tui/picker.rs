@@ -5,13 +5,13 @@ use callscope_common::{CallId, CallStatus};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::render::moment;
-use crate::term::line::Line;
+use crate::term::text_input::TextInput;
 
 /// The picker's state.
 #[derive(Debug, Default)]
 pub struct Picker {
     /// What was typed.
-    pub line: Line,
+    pub line: TextInput,
     /// Why the newest list could not be had.
     pub error: Option<String>,
     /// Whether a list came at all.
@@ -107,7 +107,7 @@ impl Picker {
                 return shown.get(self.place(&shown)).map_or(Picked::Nothing, |call| Picked::Call(call.sid.clone()));
             }
             KeyCode::Esc if self.line.text().is_empty() => return Picked::Close,
-            KeyCode::Esc => self.type_in(|line| *line = Line::default()),
+            KeyCode::Esc => self.type_in(|line| *line = TextInput::default()),
             KeyCode::Char('q') if self.line.text().is_empty() && !control => return Picked::Close,
             KeyCode::Up => self.step(-1),
             KeyCode::Down => self.step(1),
@@ -116,7 +116,7 @@ impl Picker {
             KeyCode::PageUp => self.step(-10),
             KeyCode::PageDown => self.step(10),
             _ => self.type_in(|line| {
-                line.key(key);
+                line.handle_key(key);
             }),
         }
         Picked::Nothing
@@ -128,7 +128,7 @@ impl Picker {
     }
 
     /// What is typed anew selects the best match anew.
-    fn type_in(&mut self, change: impl FnOnce(&mut Line)) {
+    fn type_in(&mut self, change: impl FnOnce(&mut TextInput)) {
         let before = self.line.text().to_owned();
         change(&mut self.line);
         if self.line.text() != before {

@@ -33,9 +33,9 @@ impl Raw {
         let wrapped = |line: &String| {
             let indent = " ".repeat((line.len() - line.trim_start().len()).min(width / 4));
             let options = options.clone().initial_indent(&indent).subsequent_indent(&indent);
-            let drawn = crate::term::glyph::drawable(line.trim_start()).into_owned();
+            let drawn = crate::term::drawable::drawable(line.trim_start()).into_owned();
             // The rules of Unicode know no words of some scripts.
-            let options = match drawn.chars().all(crate::term::rows::is_agreed) {
+            let options = match drawn.chars().all(crate::term::backend::has_certain_width) {
                 true => options,
                 false => options.word_separator(textwrap::WordSeparator::AsciiSpace),
             };

@@ -5,7 +5,7 @@ use callscope_common::Timestamp;
 
 use super::*;
 
-/// A small source of chance, so that a failure can be walked again.
+/// A small origin of chance, so that a failure can be walked again.
 struct Chance(u64);
 
 impl Chance {

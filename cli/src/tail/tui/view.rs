@@ -12,13 +12,13 @@ use ratatui::style::Style;
 
 use super::app::{App, Overlay, SMALLEST};
 use super::entry::Tone;
+use crate::term::draw_if_too_small;
 use crate::term::palette::Palette;
-use crate::term::too_small;
 
 /// Draws everything.
 pub fn draw(app: &App, frame: &mut Frame<'_>) {
     let area = frame.area();
-    if too_small(area, SMALLEST, frame.buffer_mut()) {
+    if draw_if_too_small(area, SMALLEST, frame.buffer_mut()) {
         return;
     }
     let buffer = frame.buffer_mut();

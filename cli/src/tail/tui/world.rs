@@ -10,7 +10,7 @@ use callscope_common::{Identifier, Seq, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::app::{self, Asked, Live, Message, Piece, Wish};
+use super::app::{self, Asked, Live, Message, Piece, Request};
 use super::entry::Columns;
 use super::events;
 use super::older::{self, Pages};
@@ -21,9 +21,9 @@ use crate::state_file::folder_of;
 use crate::stream::Update;
 use crate::tail::pattern::Pattern;
 use crate::tail::{Next, Shown, Streams};
-use crate::term::stage::World;
+use crate::term::event_loop::Source;
 
-/// How many messages may wait for the view; whoever answers a wish waits then.
+/// How many messages may wait for the view; whoever answers a request waits then.
 const QUEUE: usize = 64;
 /// Most updates taken in between two looks at the keys.
 const BATCH: usize = 512;
@@ -116,9 +116,9 @@ impl<'s> Watch<'s> {
     }
 }
 
-impl World for Watch<'_> {
+impl Source for Watch<'_> {
     type Message = Message;
-    type Wish = Wish;
+    type Request = Request;
 
     async fn next(&mut self) -> Result<Message> {
         if let Some(message) = self.first.pop_front() {
@@ -136,11 +136,11 @@ impl World for Watch<'_> {
         self.gather(next)
     }
 
-    fn grant(&mut self, wish: Wish) -> Result<()> {
-        match wish {
-            Wish::Open(id) => self.open(&id)?,
-            Wish::Close(call) => self.streams.close(call),
-            Wish::Describe(call, id) => {
+    fn handle(&mut self, request: Request) -> Result<()> {
+        match request {
+            Request::Open(id) => self.open(&id)?,
+            Request::Close(call) => self.streams.close(call),
+            Request::Describe(call, id) => {
                 let client = self.client.clone();
                 // Without it only the agent's name is missing.
                 drop(self.answer(async move {
@@ -148,18 +148,18 @@ impl World for Watch<'_> {
                     Some(Message::Described(call, Box::new(view)))
                 }));
             }
-            Wish::List if self.listing.as_ref().is_some_and(|listing| !listing.is_finished()) => {}
-            Wish::List => {
+            Request::List if self.listing.as_ref().is_some_and(|listing| !listing.is_finished()) => {}
+            Request::List => {
                 let client = self.client.clone();
                 self.listing = Some(self.answer(async move {
                     Some(Message::Calls(recent_calls(&client).await.map_err(|failure| failure.message)))
                 }));
             }
-            Wish::Save { path, id, pieces, text } => {
+            Request::Save { path, id, pieces, text } => {
                 drop(self.answer(save(Some(self.client.clone()), path, id, pieces, text)));
             }
-            Wish::Load(asked, ranges) => self.load(asked, ranges),
-            Wish::Scan(asked, scan, ranges) => {
+            Request::Load(asked, ranges) => self.load(asked, ranges),
+            Request::Scan(asked, scan, ranges) => {
                 let client = self.client.clone();
                 drop(self.answer(async move {
                     let pattern = Pattern::new(&scan.text)?;
@@ -167,7 +167,7 @@ impl World for Watch<'_> {
                     Some(Message::Scanned(asked, scan, found.map_err(|failure| failure.message)))
                 }));
             }
-            Wish::Pause => {}
+            Request::Pause => {}
         }
         Ok(())
     }
@@ -236,9 +236,9 @@ impl Played {
     }
 }
 
-impl World for Played {
+impl Source for Played {
     type Message = Message;
-    type Wish = Wish;
+    type Request = Request;
 
     async fn next(&mut self) -> Result<Message> {
         let first = tokio::select! {
@@ -255,22 +255,27 @@ impl World for Played {
         Ok(Message::Live(std::iter::once(first).chain(rest).take(BATCH).map(live).collect()))
     }
 
-    fn grant(&mut self, wish: Wish) -> Result<()> {
+    fn handle(&mut self, request: Request) -> Result<()> {
         let sender = self.sender.clone();
-        match wish {
-            Wish::Pause => {
+        match request {
+            Request::Pause => {
                 self.player.pause(Instant::now());
                 let paused = self.player.is_paused();
                 tokio::spawn(async move { sender.send(Message::Paused(paused)).await });
             }
-            Wish::Save { path, id, pieces, text } => {
+            Request::Save { path, id, pieces, text } => {
                 tokio::spawn(async move {
                     if let Some(message) = save(None, path, id, pieces, text).await {
                         let _ = sender.send(message).await;
                     }
                 });
             }
-            Wish::Open(_) | Wish::Close(_) | Wish::Describe(..) | Wish::List | Wish::Load(..) | Wish::Scan(..) => {}
+            Request::Open(_)
+            | Request::Close(_)
+            | Request::Describe(..)
+            | Request::List
+            | Request::Load(..)
+            | Request::Scan(..) => {}
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::super::data::Deed;
 use super::super::keys;
 use super::super::state::{Detail, Top};
 use super::{palette, put};
-use crate::term::glyph::drawable;
+use crate::term::drawable::drawable;
 
 /// Where the texts of a detail begin.
 const INDENT: usize = 14;

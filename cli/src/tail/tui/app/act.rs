@@ -6,7 +6,7 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{App, Ask, Effect, Overlay, Piece, Source, Wish};
+use super::{App, Ask, Effect, Origin, Overlay, Piece, Request};
 use crate::render::Safe;
 use crate::tail::pattern::Pattern;
 use crate::tail::tui::entry::{Columns, Entry, Tone};
@@ -14,7 +14,7 @@ use crate::tail::tui::keys::{Action, HELP};
 use crate::tail::tui::picker::Picker;
 use crate::tail::tui::raw::Raw;
 use crate::tail::tui::tab::Tab;
-use crate::term::line::Line;
+use crate::term::text_input::TextInput;
 
 impl App {
     /// Does what a key asks for.
@@ -76,7 +76,7 @@ impl App {
     }
 
     fn ask(&mut self, ask: Ask, before: &str) {
-        self.prompt = Some((ask, Line::new(before)));
+        self.prompt = Some((ask, TextInput::new(before)));
     }
 
     pub(super) fn paste(&mut self, text: &str) {
@@ -93,7 +93,7 @@ impl App {
             KeyCode::Esc => {}
             KeyCode::Enter => return self.answer(ask, line.text()),
             _ => {
-                line.key(key);
+                line.handle_key(key);
                 self.prompt = Some((ask, line));
             }
         }
@@ -122,7 +122,7 @@ impl App {
             Ask::Save => {
                 let columns = text.ends_with(".txt").then_some(*tab.transcript.columns());
                 let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
-                return vec![Effect::Wish(Wish::Save {
+                return vec![Effect::Request(Request::Save {
                     path: text.to_owned(),
                     id,
                     pieces: pieces(tab, columns),
@@ -134,9 +134,9 @@ impl App {
     }
 
     fn pause(&mut self) -> Vec<Effect> {
-        match (&self.source, self.tabs.get_mut(self.current)) {
-            (Source::Recording { .. }, _) => return vec![Effect::Wish(Wish::Pause)],
-            (Source::Server(_), Some(tab)) => tab.transcript.page(true),
+        match (&self.origin, self.tabs.get_mut(self.current)) {
+            (Origin::Recording { .. }, _) => return vec![Effect::Request(Request::Pause)],
+            (Origin::Server(_), Some(tab)) => tab.transcript.page(true),
             _ => {}
         }
         Vec::new()
@@ -149,12 +149,12 @@ impl App {
     }
 
     fn open_picker(&mut self) -> Vec<Effect> {
-        if matches!(self.source, Source::Recording { .. }) {
+        if matches!(self.origin, Origin::Recording { .. }) {
             self.notice = Some((Tone::Plain, "a recording has no other calls".into()));
             return Vec::new();
         }
         self.overlay = Overlay::Picker(Picker::default(), 0);
-        vec![Effect::Wish(Wish::List)]
+        vec![Effect::Request(Request::List)]
     }
 
     fn close_tab(&mut self) -> Vec<Effect> {
@@ -162,7 +162,7 @@ impl App {
             self.notice = Some((Tone::Plain, "the only call stays open; q quits".into()));
             return Vec::new();
         }
-        vec![Effect::Wish(Wish::Close(self.tabs.remove(self.current).call))]
+        vec![Effect::Request(Request::Close(self.tabs.remove(self.current).call))]
     }
 
     fn copy(&mut self) -> Vec<Effect> {

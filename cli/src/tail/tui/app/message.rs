@@ -1,4 +1,4 @@
-//! What the world tells the full-screen `tail`, and what that wishes of it.
+//! What the world tells the full-screen `tail`, and what that requests of it.
 
 use callscope_common::api::CallView;
 use callscope_common::{Seq, Timestamp};
@@ -79,7 +79,7 @@ pub enum Piece {
 
 /// What is wanted of the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum Request {
     /// Follow another call.
     Open(String),
     /// No longer follow a call.

@@ -1,6 +1,6 @@
 //! What is not held of a call: asked for when it comes into sight, is searched or is filtered.
 
-use super::{App, Asked, Effect, Scan, Source, Wish};
+use super::{App, Asked, Effect, Origin, Request, Scan};
 use crate::tail::pattern::Pattern;
 use crate::tail::tui::entry::Tone;
 use crate::tail::tui::events;
@@ -10,7 +10,7 @@ use crate::tail::tui::transcript::Found;
 impl App {
     /// Shares what may be held among the calls. A recording has no server to be read from again.
     pub(super) fn share(&mut self) {
-        if matches!(self.source, Source::Recording { .. }) {
+        if matches!(self.origin, Origin::Recording { .. }) {
             return;
         }
         let limit = self.held / self.tabs.len().max(1);
@@ -26,7 +26,7 @@ impl App {
         let missing = tab.transcript.missing();
         let asked = asked(tab).filter(|_| !missing.is_empty())?;
         tab.older.loading = true;
-        Some(Effect::Wish(Wish::Load(asked, missing)))
+        Some(Effect::Request(Request::Load(asked, missing)))
     }
 
     /// Takes in what was read again.
@@ -58,7 +58,7 @@ impl App {
         let ranges = tab.transcript.gone();
         let Some(asked) = asked(tab).filter(|_| !ranges.is_empty() && !text.is_empty()) else { return Vec::new() };
         tab.older.scans += 1;
-        vec![Effect::Wish(Wish::Scan(asked, Scan { filters, text: text.to_owned() }, ranges))]
+        vec![Effect::Request(Request::Scan(asked, Scan { filters, text: text.to_owned() }, ranges))]
     }
 
     /// Takes in the matches, unless something else is searched for by now.

@@ -169,7 +169,7 @@ fn a_stream_that_stopped_says_why_and_what_to_do() {
     test.confirmed().live(Update::Ended(ending));
     assert_eq!(test.state(), "STOPPED");
     assert_eq!(test.body(), ["-- an admin ended the connection", "-- ask them"]);
-    assert!(!test.app.moves(), "nothing moves any more");
+    assert!(!test.app.needs_ticks(), "nothing moves any more");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.confirmed().turns(2).result().keys("s");
     assert!(test.footer().contains("save as: callscope-EL_dispatch_1790855035.ndjson"));
     test.keys("⏎");
-    let Some(Wish::Save { path, pieces, .. }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let Some(Request::Save { path, pieces, .. }) = test.requests.pop() else { panic!("nothing is saved") };
     let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
     assert_eq!(path, "callscope-EL_dispatch_1790855035.ndjson");
     let kinds: Vec<String> = content
@@ -262,10 +262,10 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.keys("s");
     test.put(Input::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
     test.keys("x.txt⏎");
-    let Some(Wish::Save { pieces, .. }) = test.wishes.pop() else { panic!("nothing is saved") };
+    let Some(Request::Save { pieces, .. }) = test.requests.pop() else { panic!("nothing is saved") };
     let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
     assert!(content.starts_with("00:00 agent  turn 0\n00:04 agent  turn 1\n-- call completed"), "{content}");
-    test.put(Input::World(Message::Saved(Err("not saved: File exists".into()))));
+    test.put(Input::Message(Message::Saved(Err("not saved: File exists".into()))));
     assert!(test.footer().starts_with("not saved: File exists"));
 }
 
@@ -281,17 +281,17 @@ fn a_paste_is_no_row_of_keys() {
 
 #[test]
 fn a_recording_says_so_and_can_be_held() {
-    let source = Source::Recording { file: "saved.ndjson".into(), speed: "4x".into() };
+    let origin = Origin::Recording { file: "saved.ndjson".into(), speed: "4x".into() };
     let mut test = Test::new(80, 12);
-    test.app = App::new(source, vec!["EL_a_1".into()], false, false, at(0));
+    test.app = App::new(origin, vec!["EL_a_1".into()], false, false, at(0));
     test.put(Input::Resize(80, 12));
     test.confirmed().turns(1);
     assert_eq!(test.state(), "PLAYING 4x");
     assert!(test.screen()[1].starts_with("recording saved.ndjson"));
     test.keys(" ");
-    assert_eq!(test.wishes, [Wish::Pause], "nor is a server asked for anything");
-    test.put(Input::World(Message::Paused(true)));
-    assert_eq!((test.state().as_str(), test.app.moves()), ("PAUSED", false));
+    assert_eq!(test.requests, [Request::Pause], "nor is a server asked for anything");
+    test.put(Input::Message(Message::Paused(true)));
+    assert_eq!((test.state().as_str(), test.app.needs_ticks()), ("PAUSED", false));
     test.keys("c");
     assert!(test.footer().starts_with("a recording has no other calls"));
 }

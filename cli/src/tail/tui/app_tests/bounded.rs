@@ -52,21 +52,21 @@ impl Long {
     }
 
     fn serve(&mut self) {
-        while let Some(wish) = self.test.wishes.pop() {
-            match wish {
-                Wish::Load(asked, ranges) => {
+        while let Some(request) = self.test.requests.pop() {
+            match request {
+                Request::Load(asked, ranges) => {
                     self.asked += 1;
                     for range in ranges {
                         let events = self.events(range).map(|raw| raw.as_str().into()).collect();
-                        self.test.put(Input::World(Message::Older(asked.clone(), Ok(events))));
+                        self.test.put(Input::Message(Message::Older(asked.clone(), Ok(events))));
                     }
-                    self.test.put(Input::World(Message::Older(asked, Ok(Vec::new()))));
+                    self.test.put(Input::Message(Message::Older(asked, Ok(Vec::new()))));
                 }
-                Wish::Scan(asked, scan, ranges) => {
+                Request::Scan(asked, scan, ranges) => {
                     let pattern = crate::tail::pattern::Pattern::new(&scan.text).unwrap();
                     let events = ranges.into_iter().flat_map(|range| self.events(range));
                     let found = events.flat_map(|raw| older::matching(raw, &pattern)).collect();
-                    self.test.put(Input::World(Message::Scanned(asked, scan, Ok(found))));
+                    self.test.put(Input::Message(Message::Scanned(asked, scan, Ok(found))));
                 }
                 _ => {}
             }
@@ -153,8 +153,8 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
     long.keys("⏎Gg");
     assert!(long.test.body().len() >= folded && long.test.app.tabs[0].transcript.entries()[2].open);
     long.test.keys("s⏎");
-    let Some(Wish::Save { pieces, id, .. }) =
-        long.test.wishes.iter().rev().find(|wish| matches!(wish, Wish::Save { .. })).cloned()
+    let Some(Request::Save { pieces, id, .. }) =
+        long.test.requests.iter().rev().find(|request| matches!(request, Request::Save { .. })).cloned()
     else {
         panic!("nothing is saved")
     };
@@ -174,17 +174,17 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
 fn what_cannot_be_read_again_is_said_and_tried_with_the_next_key() {
     let mut long = Long::new(300);
     long.test.keys("g");
-    let Some(Wish::Load(asked, _)) = long.test.wishes.pop() else { panic!("nothing is asked for") };
-    long.test.put(Input::World(Message::Older(asked.clone(), Err("connection refused".into()))));
+    let Some(Request::Load(asked, _)) = long.test.requests.pop() else { panic!("nothing is asked for") };
+    long.test.put(Input::Message(Message::Older(asked.clone(), Err("connection refused".into()))));
     assert!(long.test.footer().starts_with("not read again: connection refused"), "{}", long.test.footer());
-    let again = long.test.wishes.iter().any(|wish| matches!(wish, Wish::Load(..)));
+    let again = long.test.requests.iter().any(|request| matches!(request, Request::Load(..)));
     assert!(!again, "not again and again");
     assert!(long.test.body()[0].ends_with('…'), "{:?}", long.test.body());
     long.keys("k");
     assert_eq!(long.shown()[0], 0);
     // An answer to what a transcript asked that has begun anew since is of no use.
     long.test.live(Update::Gap(Gap::CursorInvalid { after: 300 }));
-    long.test.put(Input::World(Message::Older(asked, Ok(vec![long.log[0].as_str().into()]))));
+    long.test.put(Input::Message(Message::Older(asked, Ok(vec![long.log[0].as_str().into()]))));
     assert!(!long.test.body().concat().contains("turn 0"), "{:?}", long.test.body());
 }
 

@@ -69,9 +69,9 @@ fn nothing_raw_is_drawn_at_any_size() {
 fn nothing_raw_comes_from_names_reasons_lists_and_files() {
     for text in worst() {
         let json = serde_json::to_string(&text).unwrap();
-        let source = Source::Server(text.clone());
+        let origin = Origin::Server(text.clone());
         let mut test = Test::new(80, 24);
-        test.app = App::new(source, vec![text.clone(), text.clone()], false, true, at(0));
+        test.app = App::new(origin, vec![text.clone(), text.clone()], false, true, at(0));
         test.put(Input::Resize(80, 24));
         test.confirmed();
         let reason = text.clone();
@@ -82,21 +82,21 @@ fn nothing_raw_comes_from_names_reasons_lists_and_files() {
             {{"result":{json},"rationale":{json}}}}},"data_collection_results":{{{json}:{{"value":{json}}}}}}}}}}}"#
         ));
         assert_harmless(&test);
-        test.put(Input::World(Message::Saved(Err(text.clone()))));
+        test.put(Input::Message(Message::Saved(Err(text.clone()))));
         assert_harmless(&test);
         test.keys("/");
         test.put(Input::Paste(text.clone()));
         assert_harmless(&test);
         test.key(KeyCode::Esc);
         test.keys("c");
-        test.put(Input::World(Message::Calls(Err(text.clone()))));
+        test.put(Input::Message(Message::Calls(Err(text.clone()))));
         assert_harmless(&test);
         let view = format!(
             r#"{{"call_id":"{CALL}","call_sid":{json},"conversation_id":{json},"identifiers":[],"status":"in_progress","subject":{json},
             "agent_id":{json},"metadata":null,"created_at":"2026-10-01T14:00:00Z","updated_at":"2026-10-01T14:00:00Z",
             "call_end_time":null,"seq":1,"turns":1,"has_audio":false,"call_data":null}}"#
         );
-        test.put(Input::World(Message::Calls(Ok(vec![serde_json::from_str(&view).unwrap()]))));
+        test.put(Input::Message(Message::Calls(Ok(vec![serde_json::from_str(&view).unwrap()]))));
         assert_harmless(&test);
     }
 }

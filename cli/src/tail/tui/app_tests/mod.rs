@@ -32,7 +32,7 @@ struct Test {
     /// Which call is spoken of.
     call: usize,
     clock: i64,
-    wishes: Vec<Wish>,
+    requests: Vec<Request>,
     /// The newest message.
     said: String,
 }
@@ -48,17 +48,17 @@ impl Test {
 
     fn of(identifiers: &[&str], width: u16, height: u16) -> Self {
         let names: Vec<String> = identifiers.iter().map(|name| (*name).to_owned()).collect();
-        let source = Source::Server("http://127.0.0.1:8000".into());
-        let app = App::new(source, names, false, true, at(0));
-        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, wishes: Vec::new(), said: String::new() };
+        let origin = Origin::Server("http://127.0.0.1:8000".into());
+        let app = App::new(origin, names, false, true, at(0));
+        let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, requests: Vec::new(), said: String::new() };
         test.put(Input::Resize(width, height));
         test
     }
 
     fn put(&mut self, input: Input<Message>) -> Vec<Effect> {
         let effects = self.app.update(input, at(self.clock));
-        self.wishes.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Wish(wish) => Some(wish.clone()),
+        self.requests.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Request(request) => Some(request.clone()),
             _ => None,
         }));
         effects
@@ -67,7 +67,7 @@ impl Test {
     fn live(&mut self, update: Update) -> &mut Self {
         let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
         let live = Live { call: self.call, shown: vec![update], start: Some(at(0)), place };
-        self.put(Input::World(Message::Live(vec![live])));
+        self.put(Input::Message(Message::Live(vec![live])));
         self
     }
 

@@ -87,7 +87,7 @@ fn picker() {
             view(3, "EL_bakery_1790855099", "in_progress", "two rye loaves"),
             view(41, "EL_port_1790855100", "completed", "gate 4"),
         ];
-        test.put(Input::World(Message::Calls(Ok(calls))));
+        test.put(Input::Message(Message::Calls(Ok(calls))));
         test.key(KeyCode::Down);
         test
     });

@@ -53,27 +53,27 @@ fn closing_a_tab_leaves_its_call() {
     let mut test = Test::of(&["EL_a_1", "EL_b_2"], 80, 14);
     test.key(KeyCode::Tab);
     test.keys("x");
-    assert_eq!(test.wishes, [Wish::Close(1)]);
+    assert_eq!(test.requests, [Request::Close(1)]);
     assert!(test.screen()[0].starts_with("EL_a_1"));
     test.call = 1;
     test.turn("agent", "said after it was closed");
     assert_eq!(test.app.tabs.len(), 1);
     test.keys("x");
-    assert_eq!(test.wishes.len(), 1, "the only one stays");
+    assert_eq!(test.requests.len(), 1, "the only one stays");
 }
 
 #[test]
 fn without_a_name_a_call_is_picked() {
     let mut test = Test::of(&[], 80, 14);
-    assert_eq!(test.wishes, [Wish::List]);
+    assert_eq!(test.requests, [Request::List]);
     assert!(test.body()[1].starts_with("asking the server"));
     let calls =
         vec![view(1, "EL_a_1", "in_progress"), view(2, "EL_b_2", "in_progress"), view(3, "EL_c_3", "completed")];
-    test.put(Input::World(Message::Calls(Ok(calls))));
+    test.put(Input::Message(Message::Calls(Ok(calls))));
     assert_eq!(test.body()[1], "live       10-01 14:00    12 turns  EL_a_1  tow truck agent_7");
     test.keys("b2⏎");
-    assert_eq!(test.wishes.pop(), Some(Wish::Open("EL_b_2".into())));
-    test.put(Input::World(Message::Opened { call: 0, identifier: "EL_b_2".into(), wanted: true }));
+    assert_eq!(test.requests.pop(), Some(Request::Open("EL_b_2".into())));
+    test.put(Input::Message(Message::Opened { call: 0, identifier: "EL_b_2".into(), wanted: true }));
     assert!(test.screen()[0].starts_with("EL_b_2"));
 }
 
@@ -81,27 +81,27 @@ fn without_a_name_a_call_is_picked() {
 fn an_only_live_call_needs_no_question() {
     let mut test = Test::of(&[], 80, 14);
     let calls = vec![view(1, "EL_a_1", "completed"), view(2, "EL_b_2", "initiated")];
-    test.put(Input::World(Message::Calls(Ok(calls))));
-    assert_eq!(test.wishes.pop(), Some(Wish::Open("EL_b_2".into())));
+    test.put(Input::Message(Message::Calls(Ok(calls))));
+    assert_eq!(test.requests.pop(), Some(Request::Open("EL_b_2".into())));
 }
 
 #[test]
 fn the_picker_asks_again_and_leads_to_a_tab_that_is_there() {
     let mut test = Test::of(&["EL_a_1", "EL_b_2"], 80, 14);
     test.keys("c");
-    test.put(Input::World(Message::Calls(Err("no answer".into()))));
+    test.put(Input::Message(Message::Calls(Err("no answer".into()))));
     assert!(test.body()[1].starts_with("no answer"), "{:?}", test.body());
-    test.wishes.clear();
+    test.requests.clear();
     test.later(1).later(1);
-    assert_eq!(test.wishes, [Wish::List]);
-    test.put(Input::World(Message::Calls(Ok(vec![view(2, "EL_b_2", "in_progress")]))));
+    assert_eq!(test.requests, [Request::List]);
+    test.put(Input::Message(Message::Calls(Ok(vec![view(2, "EL_b_2", "in_progress")]))));
     assert_eq!(test.app.tabs.len(), 2, "with calls open, an only one is still asked for");
     test.keys("⏎");
     assert!(test.screen()[0].starts_with("EL_b_2"));
-    assert_eq!(test.wishes.len(), 1, "it is followed already");
-    test.put(Input::World(Message::Described(0, Box::new(view(9, "EL_other_name", "in_progress")))));
+    assert_eq!(test.requests.len(), 1, "it is followed already");
+    test.put(Input::Message(Message::Described(0, Box::new(view(9, "EL_other_name", "in_progress")))));
     test.keys("c");
-    test.put(Input::World(Message::Calls(Ok(vec![view(9, "EL_other_name", "in_progress")]))));
+    test.put(Input::Message(Message::Calls(Ok(vec![view(9, "EL_other_name", "in_progress")]))));
     test.keys("⏎");
     assert!(test.screen()[0].starts_with("EL_a_1"), "also under another of its names");
 }
@@ -117,19 +117,19 @@ fn a_picker_with_nothing_behind_it_is_left_by_q_and_not_by_esc() {
 #[test]
 fn calls_that_come_by_themselves_get_tabs_and_the_oldest_that_is_over_goes() {
     let mut test = Test::of(&[], 80, 14);
-    test.app = App::new(Source::Server("s".into()), Vec::new(), true, false, at(0));
+    test.app = App::new(Origin::Server("s".into()), Vec::new(), true, false, at(0));
     test.put(Input::Resize(80, 14));
     assert_eq!(test.body(), ["waiting for a call"]);
     for call in 0..MOST_TABS {
-        test.put(Input::World(Message::Opened { call, identifier: format!("EL_{call}"), wanted: false }));
+        test.put(Input::Message(Message::Opened { call, identifier: format!("EL_{call}"), wanted: false }));
         assert_eq!(test.app.current, 0, "what is looked at stays");
     }
     for call in [0, 5] {
         test.call = call;
         test.ended();
     }
-    test.put(Input::World(Message::Opened { call: MOST_TABS, identifier: "EL_new".into(), wanted: false }));
-    assert_eq!(test.wishes.pop(), Some(Wish::Close(5)), "the first is being looked at");
+    test.put(Input::Message(Message::Opened { call: MOST_TABS, identifier: "EL_new".into(), wanted: false }));
+    assert_eq!(test.requests.pop(), Some(Request::Close(5)), "the first is being looked at");
     assert_eq!(test.app.tabs.len(), MOST_TABS);
     assert_eq!(test.app.tab().unwrap().identifier, "EL_0");
 }
@@ -138,8 +138,8 @@ fn calls_that_come_by_themselves_get_tabs_and_the_oldest_that_is_over_goes() {
 fn the_agents_name_is_asked_for_and_shown() {
     let mut test = Test::new(80, 14);
     test.confirmed();
-    assert_eq!(test.wishes, [Wish::Describe(0, "EL_dispatch_1790855035".into())]);
-    test.put(Input::World(Message::Described(0, Box::new(view(1, "EL_a_1", "in_progress")))));
+    assert_eq!(test.requests, [Request::Describe(0, "EL_dispatch_1790855035".into())]);
+    test.put(Input::Message(Message::Described(0, Box::new(view(1, "EL_a_1", "in_progress")))));
     assert!(test.screen()[1].starts_with("http://127.0.0.1:8000  agent_7"));
 }
 

@@ -5,13 +5,13 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::Modifier;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::{App, Ask, Overlay, Source};
+use super::super::app::{App, Ask, Origin, Overlay};
 use super::super::entry::Tone;
 use super::super::tab::Tab;
 use super::tone;
-use crate::term::glyph::drawable;
-use crate::term::line::Line;
-use crate::term::{ends, put};
+use crate::term::drawable::drawable;
+use crate::term::text_input::TextInput;
+use crate::term::{put_ends, put_text};
 
 /// Draws the row; gives the cursor's place, where something is asked.
 pub fn draw(app: &App, row: Rect, buffer: &mut Buffer) -> Option<Position> {
@@ -29,7 +29,7 @@ pub fn draw(app: &App, row: Rect, buffer: &mut Buffer) -> Option<Position> {
             (text, if tone_of == Tone::Plain { palette.dim() } else { palette.warn().add_modifier(Modifier::BOLD) })
         }
     };
-    ends(buffer, row, (&drawable(&left), style), (keys(app, row.width < 60), palette.dim()));
+    put_ends(buffer, row, (&drawable(&left), style), (keys(app, row.width < 60), palette.dim()));
     None
 }
 
@@ -61,28 +61,28 @@ fn stand(tab: &Tab) -> (String, Tone) {
 }
 
 fn keys(app: &App, narrow: bool) -> &'static str {
-    match (&app.overlay, &app.source, narrow) {
+    match (&app.overlay, &app.origin, narrow) {
         (Overlay::Picker(..), ..) if app.tabs.is_empty() => "Enter open  q quit",
         (Overlay::Picker(..), ..) => "Enter open  Esc back",
         (Overlay::Help(_) | Overlay::Raw(_), ..) => "↑↓ scroll  q back",
         (Overlay::None, _, true) => "? help  q quit",
-        (Overlay::None, Source::Recording { .. }, false) => "Space pause  / search  ? help  q quit",
-        (Overlay::None, Source::Server(_), false) => "↑↓ scroll  / search  ? help  q quit",
+        (Overlay::None, Origin::Recording { .. }, false) => "Space pause  / search  ? help  q quit",
+        (Overlay::None, Origin::Server(_), false) => "↑↓ scroll  / search  ? help  q quit",
     }
 }
 
-fn prompt(ask: Ask, line: &Line, row: Rect, buffer: &mut Buffer) -> Position {
+fn prompt(ask: Ask, line: &TextInput, row: Rect, buffer: &mut Buffer) -> Position {
     let label = match ask {
         Ask::Search => "/",
         Ask::Filter => "show only: ",
         Ask::Save => "save as: ",
     };
-    put(buffer, row, 0, label, ratatui::style::Style::new().add_modifier(Modifier::BOLD));
+    put_text(buffer, row, 0, label, ratatui::style::Style::new().add_modifier(Modifier::BOLD));
     typed(line, label.width(), row, buffer)
 }
 
 /// A line being typed, from a column on, with its cursor in sight; gives the cursor's place.
-pub fn typed(line: &Line, column: usize, row: Rect, buffer: &mut Buffer) -> Position {
+pub fn typed(line: &TextInput, column: usize, row: Rect, buffer: &mut Buffer) -> Position {
     let room = usize::from(row.width).saturating_sub(column + 1);
     let before = drawable(line.before());
     let mut skipped = 0;
@@ -96,7 +96,7 @@ pub fn typed(line: &Line, column: usize, row: Rect, buffer: &mut Buffer) -> Posi
         skipped += c.len_utf8();
     }
     let whole = drawable(line.text());
-    put(buffer, row, column, whole.get(skipped..).unwrap_or_default(), ratatui::style::Style::new());
+    put_text(buffer, row, column, whole.get(skipped..).unwrap_or_default(), ratatui::style::Style::new());
     let x = u16::try_from(column + shown).unwrap_or(u16::MAX).min(row.width.saturating_sub(1));
     Position { x: row.x + x, y: row.y }
 }

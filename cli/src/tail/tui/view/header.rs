@@ -6,13 +6,13 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::{App, Source};
+use super::super::app::{App, Origin};
 use super::super::entry::Tone;
 use super::super::tab::Tab;
 use super::tone;
 use crate::render::cut;
-use crate::term::glyph::drawable;
-use crate::term::{ends, put};
+use crate::term::drawable::drawable;
+use crate::term::{put_ends, put_text};
 
 /// Widest name of a call in the row of tabs.
 const NAME: usize = 24;
@@ -26,19 +26,19 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         None => ("no call yet".into(), (String::new(), Tone::Plain)),
     };
     let state_style = tone(palette, state_tone).add_modifier(Modifier::BOLD);
-    ends(buffer, row(0), (&drawable(&name), palette.strong()), (&state, state_style));
-    ends(buffer, row(1), (&drawable(&origin(app)), palette.dim()), (&progress(app), Style::new()));
+    put_ends(buffer, row(0), (&drawable(&name), palette.strong()), (&state, state_style));
+    put_ends(buffer, row(1), (&drawable(&origin(app)), palette.dim()), (&progress(app), Style::new()));
     if app.tabs.len() > 1 {
         tabs(app, row(2), buffer);
     }
     let rule = Rect { y: area.bottom() - 1, height: 1, ..area };
-    put(buffer, rule, 0, &"─".repeat(area.width.into()), palette.dim());
+    put_text(buffer, rule, 0, &"─".repeat(area.width.into()), palette.dim());
 }
 
 fn origin(app: &App) -> String {
-    let place = match &app.source {
-        Source::Server(address) => address.clone(),
-        Source::Recording { file, .. } => format!("recording {file}"),
+    let place = match &app.origin {
+        Origin::Server(address) => address.clone(),
+        Origin::Recording { file, .. } => format!("recording {file}"),
     };
     match app.tab().and_then(|tab| tab.agent.as_deref()) {
         Some(agent) => format!("{place}  {agent}"),
@@ -68,7 +68,7 @@ fn tabs(app: &App, row: Rect, buffer: &mut Buffer) {
             false if over => app.palette.dim(),
             false => Style::new(),
         };
-        put(buffer, row, column, label, style);
+        put_text(buffer, row, column, label, style);
         column += label.width() + 1;
     }
 }

@@ -7,20 +7,20 @@ use ratatui::style::Style;
 use super::super::app::App;
 use super::super::keys::HELP;
 use super::super::raw::Raw;
-use crate::term::put;
+use crate::term::put_text;
 
 /// The keys, from a row on.
 pub fn help(app: &App, top: usize, area: Rect, buffer: &mut Buffer) {
     for (y, (keys, what)) in (area.y..area.bottom()).zip(HELP.iter().skip(top)) {
         let row = Rect { y, height: 1, ..area };
-        put(buffer, row, 1, keys, app.palette.strong());
-        put(buffer, row, 12, what, Style::new());
+        put_text(buffer, row, 1, keys, app.palette.strong());
+        put_text(buffer, row, 12, what, Style::new());
     }
 }
 
 /// A message.
 pub fn raw(raw: &Raw, area: Rect, buffer: &mut Buffer) {
     for (y, text) in (area.y..area.bottom()).zip(raw.rows().iter().skip(raw.top)) {
-        put(buffer, Rect { y, height: 1, ..area }, 0, text, Style::new());
+        put_text(buffer, Rect { y, height: 1, ..area }, 0, text, Style::new());
     }
 }

@@ -7,15 +7,15 @@ use ratatui::style::Style;
 use super::super::app::App;
 use super::super::picker::{Choice, Picker};
 use super::footer;
-use crate::term::glyph::drawable;
-use crate::term::put;
+use crate::term::drawable::drawable;
+use crate::term::put_text;
 
 /// What is typed, and below it the calls around the selected one. Gives the cursor's place.
 pub fn draw(app: &App, picker: &Picker, area: Rect, buffer: &mut Buffer) -> Position {
     let palette = app.palette;
     let shown = picker.shown();
     let first = Rect { height: 1, ..area };
-    put(buffer, first, 0, "find: ", palette.strong());
+    put_text(buffer, first, 0, "find: ", palette.strong());
     let cursor = footer::typed(&picker.line, 6, first, buffer);
     let list = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let place = picker.place(&shown);
@@ -30,10 +30,10 @@ pub fn draw(app: &App, picker: &Picker, area: Rect, buffer: &mut Buffer) -> Posi
         if index == place {
             buffer.set_style(row, style);
         }
-        put(buffer, row, 0, &drawable(&line(call, row.width)), style);
+        put_text(buffer, row, 0, &drawable(&line(call, row.width)), style);
         if call.live {
             let live = if index == place { style } else { palette.good() };
-            put(buffer, row, 0, "live", live);
+            put_text(buffer, row, 0, "live", live);
         }
     }
     let word = match (&picker.error, picker.loaded, shown.is_empty()) {
@@ -47,7 +47,7 @@ pub fn draw(app: &App, picker: &Picker, area: Rect, buffer: &mut Buffer) -> Posi
     };
     if let Some((word, style)) = word {
         let y = (list.y + u16::try_from(shown.len()).unwrap_or(u16::MAX)).min(list.bottom().saturating_sub(1));
-        put(buffer, Rect { y, height: 1, ..list }, 0, &drawable(&word), style);
+        put_text(buffer, Rect { y, height: 1, ..list }, 0, &drawable(&word), style);
     }
     cursor
 }

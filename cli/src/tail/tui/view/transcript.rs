@@ -11,16 +11,16 @@ use super::super::entry::{Entry, Kind, row as row_text};
 use super::super::tab::{Link, Tab};
 use super::super::transcript::Row;
 use super::tone;
-use crate::term::put;
+use crate::term::put_text;
 
 /// Draws them.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let Some(tab) = app.tab() else {
-        return put(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
+        return put_text(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
     };
     if tab.transcript.rows().is_empty() {
         let row = Rect { height: 1, ..area };
-        return put(buffer, row, 0, empty(tab), app.palette.dim());
+        return put_text(buffer, row, 0, empty(tab), app.palette.dim());
     }
     for (y, row) in (area.y..area.bottom()).zip(tab.transcript.rows()) {
         if let Some(entry) = tab.transcript.entry(row.position) {
@@ -43,20 +43,20 @@ fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: 
         let mark = |style: Style| if selected { style.patch(palette.selected()) } else { style };
         match entry.kind.speaker() {
             Some(speaker) => {
-                put(buffer, area, 0, &columns.time(entry), mark(palette.dim()));
-                put(buffer, area, columns.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
+                put_text(buffer, area, 0, &columns.time(entry), mark(palette.dim()));
+                put_text(buffer, area, columns.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
             }
-            None => put(buffer, area, 0, "--", mark(style)),
+            None => put_text(buffer, area, 0, "--", mark(style)),
         }
     }
     let column = columns.text(entry);
     if entry.is_gone() {
-        return put(buffer, area, column, "…", palette.dim());
+        return put_text(buffer, area, column, "…", palette.dim());
     }
     let text = row_text(entry, &row.span);
     let room = usize::from(area.width).saturating_sub(column);
     let text = crate::render::cut(text, Some(room));
-    put(buffer, area, column, &text, style);
+    put_text(buffer, area, column, &text, style);
     if let Some(search) = tab.transcript.search() {
         for found in search.ranges(&text) {
             // A letter is marked with all that belongs to it, since it stands in one cell.
@@ -66,7 +66,7 @@ fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: 
             let start = starts.take_while(|start| *start <= found.start).last().unwrap_or(found.start);
             let found = start..end;
             let at = column + text[..found.start].width();
-            put(buffer, area, at, &text[found], palette.found());
+            put_text(buffer, area, at, &text[found], palette.found());
         }
     }
 }

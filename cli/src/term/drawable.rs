@@ -7,7 +7,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization as _};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Most marks on one character; a stack of them would run over the lines above.
-const MARKS: usize = 4;
+const MAX_MARKS: usize = 4;
 
 /// `text` safe to draw: on one line, and without the sequences whose width terminals don't agree on. Flags become their
 /// letters, joined emoji their first part, and skin tones and variation selectors are dropped.
@@ -17,7 +17,7 @@ pub fn drawable(text: &str) -> Cow<'_, str> {
         return safe;
     }
     // Composed, so that it is found however it was typed.
-    Cow::Owned(composed(&safe).graphemes(true).flat_map(reduce).collect())
+    Cow::Owned(normalized(&safe).graphemes(true).flat_map(reduce).collect())
 }
 
 fn reduce(grapheme: &str) -> Vec<char> {
@@ -26,7 +26,7 @@ fn reduce(grapheme: &str) -> Vec<char> {
     grapheme
         .chars()
         .enumerate()
-        .take_while(|(place, _)| if joined { *place < 1 } else { *place <= MARKS * 2 })
+        .take_while(|(place, _)| if joined { *place < 1 } else { *place <= MAX_MARKS * 2 })
         .filter_map(|(_, c)| match c {
             '\u{1f1e6}'..='\u{1f1ff}' => char::from_u32(u32::from(c) - 0x1f1e6 + u32::from('A')),
             '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}' => None,
@@ -37,7 +37,7 @@ fn reduce(grapheme: &str) -> Vec<char> {
 
 /// `text` with every letter and its marks written in one way: composed (NFC), and a half-width kana with its sound mark as the one
 /// character that both are, which every terminal draws as wide as the two.
-pub fn composed(text: &str) -> Cow<'_, str> {
+pub fn normalized(text: &str) -> Cow<'_, str> {
     let is_mark = |c: char| matches!(c, '\u{ff9e}' | '\u{ff9f}');
     if unicode_normalization::is_nfc_quick(text.chars()) == IsNormalized::Yes && !text.contains(is_mark) {
         return Cow::Borrowed(text);

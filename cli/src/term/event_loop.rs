@@ -1,9 +1,9 @@
-//! The one event loop of every full-screen view.
+//! The one event loop of every full-screen view, in the style of Elm.
 //!
-//! A [`Model`] is the state: [`Model::update`] takes an [`Input`] and the time, changes the state and says with [`Effect`]s
-//! what is to be done; [`Model::draw`] shows it. Neither touches a clock, a terminal or a socket. A [`World`] is where
-//! messages come from, and what grants the wishes that are not the terminal's. [`run`] joins both with the terminal: at most
-//! 30 drawings a second, none while nothing changed, and no wake-up while nothing moves.
+//! A [`Model`] is the state: [`Model::update`] takes an [`Input`] and the time, changes the state and returns the [`Effect`]s to carry
+//! out; [`Model::draw`] shows the state. Neither touches a clock, a terminal or a socket. A [`Source`] brings messages and handles the
+//! requests of the model. [`run`] joins both with the terminal: it draws at most 30 times a second and only after a change, and it
+//! does not wake up while nothing changes.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,10 +31,10 @@ pub enum Input<M> {
     Paste(String),
     /// The screen's new columns and rows.
     Resize(u16, u16),
-    /// A second went by; only while [`Model::moves`].
+    /// A second went by; only while [`Model::needs_ticks`].
     Tick,
-    /// Something came from the [`World`].
-    World(M),
+    /// Something came from the [`Source`].
+    Message(M),
 }
 
 /// What is to be done.
@@ -52,39 +52,39 @@ pub enum Effect<W> {
     Suspend,
     /// Put this into the terminal's clipboard.
     Copy(String),
-    /// Something of the world.
-    Wish(W),
+    /// Something of the source.
+    Request(W),
 }
 
 /// The state of a full-screen view.
 pub trait Model {
-    /// What comes from the world.
+    /// What comes from the source.
     type Message;
-    /// What is wanted of the world.
-    type Wish;
+    /// What is wanted of the source.
+    type Request;
 
     /// Takes an input in at the time `now`.
-    fn update(&mut self, input: Input<Self::Message>, now: Timestamp) -> Vec<Effect<Self::Wish>>;
+    fn update(&mut self, input: Input<Self::Message>, now: Timestamp) -> Vec<Effect<Self::Request>>;
 
     /// Shows the state.
     fn draw(&self, frame: &mut Frame<'_>);
 
     /// Whether what is shown changes with time alone.
-    fn moves(&self) -> bool;
+    fn needs_ticks(&self) -> bool;
 }
 
 /// What a full-screen view looks at.
-pub trait World {
+pub trait Source {
     /// See [`Model::Message`].
     type Message;
-    /// See [`Model::Wish`].
-    type Wish;
+    /// See [`Model::Request`].
+    type Request;
 
     /// The next message; never, where there will be none. Dropped at any `.await`, so it must lose nothing there.
     async fn next(&mut self) -> Result<Self::Message>;
 
     /// Begins what is wished; what comes of it comes as a message. Does not wait.
-    fn grant(&mut self, wish: Self::Wish) -> Result<()>;
+    fn handle(&mut self, request: Self::Request) -> Result<()>;
 
     /// The time it is there.
     fn now(&self) -> Timestamp {
@@ -94,7 +94,7 @@ pub trait World {
 
 /// How a view was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum ExitReason {
     /// By the user.
     Quit,
     /// By Ctrl-C, a signal, or a terminal that went away.
@@ -102,35 +102,35 @@ pub enum Left {
 }
 
 /// Shows `model` on `screen` until it is left. The terminal is given back on every way out.
-pub async fn run<M, W>(mut screen: Screen, model: &mut M, world: &mut W) -> Result<Left>
+pub async fn run<M, W>(mut screen: Screen, model: &mut M, source: &mut W) -> Result<ExitReason>
 where
     M: Model,
-    W: World<Message = M::Message, Wish = M::Wish>,
+    W: Source<Message = M::Message, Request = M::Request>,
 {
     let (width, height) = screen.size();
-    let mut stage = Stage { screen: &mut screen, model, world, drawn: None, changed: true };
-    let left = match stage.tell(Input::Resize(width, height))? {
+    let mut event_loop = EventLoop { screen: &mut screen, model, source, drawn: None, changed: true };
+    let left = match event_loop.update(Input::Resize(width, height))? {
         Some(left) => Ok(left),
-        None => stage.run().await,
+        None => event_loop.run().await,
     };
     screen.leave();
     left
 }
 
-struct Stage<'s, M, W> {
+struct EventLoop<'s, M, W> {
     screen: &'s mut Screen,
     model: &'s mut M,
-    world: &'s mut W,
+    source: &'s mut W,
     drawn: Option<Instant>,
     changed: bool,
 }
 
-impl<M, W> Stage<'_, M, W>
+impl<M, W> EventLoop<'_, M, W>
 where
     M: Model,
-    W: World<Message = M::Message, Wish = M::Wish>,
+    W: Source<Message = M::Message, Request = M::Request>,
 {
-    async fn run(&mut self) -> Result<Left> {
+    async fn run(&mut self) -> Result<ExitReason> {
         let mut terminal = EventStream::new();
         let mut signals = ScreenSignals::listen()?;
         let mut tick = Instant::now() + TICK;
@@ -152,51 +152,51 @@ where
                     }
                     Some(Ok(Event::Paste(text))) => Input::Paste(text),
                     Some(Ok(Event::Resize(width, height))) => {
-                        let (width, height) = screen::known((width, height));
+                        let (width, height) = screen::or_default_size((width, height));
                         Input::Resize(width, height)
                     }
                     Some(Ok(_)) => continue,
                     // The terminal is gone.
-                    Some(Err(_)) | None => return Ok(Left::Interrupted),
+                    Some(Err(_)) | None => return Ok(ExitReason::Interrupted),
                 },
-                message = self.world.next() => Input::World(message?),
-                () = sleep_until(tick), if self.model.moves() => {
+                message = self.source.next() => Input::Message(message?),
+                () = sleep_until(tick), if self.model.needs_ticks() => {
                     tick = Instant::now() + TICK;
                     Input::Tick
                 }
                 signal = signals.next() => match signal {
-                    ScreenSignal::End => return Ok(Left::Interrupted),
+                    ScreenSignal::End => return Ok(ExitReason::Interrupted),
                     ScreenSignal::Stop => {
-                        self.stop()?;
+                        self.suspend()?;
                         continue;
                     }
                     ScreenSignal::Continued => {
-                        self.screen.take_again()?;
+                        self.screen.enter_again()?;
                         let (width, height) = self.screen.size();
                         Input::Resize(width, height)
                     }
                 },
             };
-            if let Some(left) = self.tell(input)? {
+            if let Some(left) = self.update(input)? {
                 return Ok(left);
             }
         }
     }
 
     /// Tells the model, and does what it asks for.
-    fn tell(&mut self, input: Input<M::Message>) -> Result<Option<Left>> {
-        for effect in self.model.update(input, self.world.now()) {
+    fn update(&mut self, input: Input<M::Message>) -> Result<Option<ExitReason>> {
+        for effect in self.model.update(input, self.source.now()) {
             match effect {
                 Effect::Draw => self.changed = true,
                 Effect::Redraw => {
-                    self.screen.forget()?;
+                    self.screen.invalidate()?;
                     self.changed = true;
                 }
-                Effect::Quit => return Ok(Some(Left::Quit)),
-                Effect::Interrupt => return Ok(Some(Left::Interrupted)),
-                Effect::Suspend => self.stop()?,
+                Effect::Quit => return Ok(Some(ExitReason::Quit)),
+                Effect::Interrupt => return Ok(Some(ExitReason::Interrupted)),
+                Effect::Suspend => self.suspend()?,
                 Effect::Copy(text) => self.screen.copy(&text)?,
-                Effect::Wish(wish) => self.world.grant(wish)?,
+                Effect::Request(request) => self.source.handle(request)?,
             }
         }
         Ok(None)
@@ -210,10 +210,10 @@ where
     }
 
     /// Gives the terminal back and stops the process. It goes on with the signal that says so.
-    fn stop(&mut self) -> Result<()> {
-        if super::signals::can_be_woken() {
+    fn suspend(&mut self) -> Result<()> {
+        if super::signals::has_job_control() {
             self.screen.leave();
-            super::signals::stop();
+            super::signals::suspend();
         }
         Ok(())
     }

@@ -4,17 +4,17 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Longest line taken, in characters.
-const LONGEST: usize = 1000;
+const MAX_CHARS: usize = 1000;
 
 /// The text and the place of the cursor in it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct TextInput {
     text: String,
     /// In bytes, at the beginning of a grapheme: of what a person takes for one character.
     cursor: usize,
 }
 
-impl Line {
+impl TextInput {
     /// With the cursor behind `text`.
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
@@ -32,7 +32,7 @@ impl Line {
     }
 
     /// Takes a key in; says whether it was one for a line.
-    pub fn key(&mut self, key: KeyEvent) -> bool {
+    pub fn handle_key(&mut self, key: KeyEvent) -> bool {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('a') if control => self.cursor = 0,
@@ -76,7 +76,7 @@ impl Line {
     }
 
     fn insert(&mut self, c: char) {
-        if !c.is_control() && self.text.chars().count() < LONGEST {
+        if !c.is_control() && self.text.chars().count() < MAX_CHARS {
             self.text.insert(self.cursor, c);
             self.cursor += c.len_utf8();
         }
@@ -93,15 +93,15 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn typed(line: &mut Line, keys: &[KeyCode]) {
+    fn typed(line: &mut TextInput, keys: &[KeyCode]) {
         for key in keys {
-            line.key((*key).into());
+            line.handle_key((*key).into());
         }
     }
 
     #[test]
     fn characters_of_any_length_are_edited() {
-        let mut line = Line::new("aé東");
+        let mut line = TextInput::new("aé東");
         typed(&mut line, &[KeyCode::Left, KeyCode::Backspace, KeyCode::Char('ß')]);
         assert_eq!((line.text(), line.before()), ("aß東", "aß"));
         typed(&mut line, &[KeyCode::Home, KeyCode::Left, KeyCode::Backspace, KeyCode::Delete]);
@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn letters_with_marks_and_joined_emoji_are_one_character() {
-        let mut line = Line::new("aनमस्ते👩\u{200d}🚒");
+        let mut line = TextInput::new("aनमस्ते👩\u{200d}🚒");
         typed(&mut line, &[KeyCode::Backspace, KeyCode::Backspace]);
         assert_eq!(line.text(), "aनम");
-        let mut line = Line::new("e\u{301}x");
+        let mut line = TextInput::new("e\u{301}x");
         typed(&mut line, &[KeyCode::Home, KeyCode::Right]);
         assert_eq!(line.before(), "e\u{301}");
         typed(&mut line, &[KeyCode::Left, KeyCode::Delete]);
@@ -124,12 +124,12 @@ mod tests {
 
     #[test]
     fn words_and_lines_go_at_once_and_a_paste_is_one_line() {
-        let mut line = Line::new("tow truck ");
-        line.key(KeyEvent::new(KeyCode::Char('w'), KeyModifiers::CONTROL));
+        let mut line = TextInput::new("tow truck ");
+        line.handle_key(KeyEvent::new(KeyCode::Char('w'), KeyModifiers::CONTROL));
         assert_eq!(line.text(), "tow ");
         line.paste("a\nb\x1b[2J");
         assert_eq!(line.text(), "tow a b\u{fffd}");
-        line.key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
-        assert_eq!(line, Line::default());
+        line.handle_key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
+        assert_eq!(line, TextInput::default());
     }
 }

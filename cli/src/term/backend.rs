@@ -15,23 +15,23 @@ use ratatui::buffer::{Cell, CellWidth as _};
 use ratatui::layout::{Position, Size};
 
 /// A terminal behind `W`. It remembers what is on its screen.
-pub struct Rows<W: Write> {
+pub struct RowBackend<W: Write> {
     inner: CrosstermBackend<W>,
     size: fn() -> (u16, u16),
     width: u16,
-    rows: Vec<Row>,
+    rows: Vec<RowState>,
 }
 
 /// A row on the screen.
 #[derive(Clone)]
-struct Row {
+struct RowState {
     cells: Vec<Cell>,
     /// Whether the terminal may show it otherwise than `cells` say.
-    disputed: bool,
+    ambiguous: bool,
     changed: bool,
 }
 
-impl<W: Write> Rows<W> {
+impl<W: Write> RowBackend<W> {
     /// With an empty screen of the size that `size` gives.
     pub fn new(writer: W, size: fn() -> (u16, u16)) -> Self {
         let mut rows = Self { inner: CrosstermBackend::new(writer), size, width: 0, rows: Vec::new() };
@@ -42,7 +42,7 @@ impl<W: Write> Rows<W> {
     fn forget(&mut self) {
         let (width, height) = (self.size)();
         self.width = width;
-        let row = Row { cells: vec![Cell::default(); width.into()], disputed: false, changed: false };
+        let row = RowState { cells: vec![Cell::default(); width.into()], ambiguous: false, changed: false };
         self.rows = vec![row; height.into()];
     }
 
@@ -84,11 +84,11 @@ impl<W: Write> Rows<W> {
 /// Whether all terminals draw a cell as wide as it is counted.
 fn is_plain(symbol: &str) -> bool {
     let mut chars = symbol.chars();
-    matches!((chars.next(), chars.next()), (Some(c), None) if is_agreed(c))
+    matches!((chars.next(), chars.next()), (Some(c), None) if has_certain_width(c))
 }
 
 /// Whether all terminals give a character the width that is counted: those of scripts without marks and joining.
-pub fn is_agreed(c: char) -> bool {
+pub fn has_certain_width(c: char) -> bool {
     matches!(c,
         ' '..='~'
         | '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{2ff}'
@@ -100,7 +100,7 @@ pub fn is_agreed(c: char) -> bool {
         | '\u{fffd}')
 }
 
-impl<W: Write> Backend for Rows<W> {
+impl<W: Write> Backend for RowBackend<W> {
     type Error = io::Error;
 
     fn draw<'a, I: Iterator<Item = (u16, u16, &'a Cell)>>(&mut self, content: I) -> io::Result<()> {
@@ -113,8 +113,8 @@ impl<W: Write> Backend for Rows<W> {
         let mut whole = Vec::new();
         for (y, row) in (0..).zip(&mut self.rows) {
             if std::mem::take(&mut row.changed) {
-                let disputed = row.cells.iter().any(|cell| !is_plain(cell.symbol()));
-                if std::mem::replace(&mut row.disputed, disputed) || disputed {
+                let ambiguous = row.cells.iter().any(|cell| !is_plain(cell.symbol()));
+                if std::mem::replace(&mut row.ambiguous, ambiguous) || ambiguous {
                     whole.push(y);
                 }
             }
@@ -166,5 +166,5 @@ impl<W: Write> Backend for Rows<W> {
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
+#[path = "backend_tests.rs"]
 mod tests;

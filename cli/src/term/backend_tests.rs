@@ -1,4 +1,4 @@
-//! Tests of [`super::Rows`] on a terminal that counts widths in a way of its own.
+//! Tests of [`super::RowBackend`] on a terminal that counts widths in a way of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
@@ -12,7 +12,7 @@ use super::*;
 
 const SIZE: (u16, u16) = (40, 6);
 
-/// What each disputed script looks like.
+/// What each ambiguous script looks like.
 const TEXTS: [&str; 12] = [
     "नमस्ते, आपकी गाड़ी कहाँ है?",
     "বাংলা ভাষায় কথা বলুন",
@@ -110,18 +110,24 @@ impl Write for Line {
     }
 }
 
-fn terminal(count: fn(char) -> usize) -> (Terminal<Rows<Line>>, Rc<RefCell<Odd>>) {
+fn terminal(count: fn(char) -> usize) -> (Terminal<RowBackend<Line>>, Rc<RefCell<Odd>>) {
     let row = vec![" ".to_owned(); SIZE.0.into()];
     let odd = Odd { count, cells: vec![row; SIZE.1.into()], at: (0, 0), pending: Vec::new() };
     let odd = Rc::new(RefCell::new(odd));
-    (Terminal::new(Rows::new(Line(Rc::clone(&odd)), || SIZE)).unwrap(), odd)
+    (Terminal::new(RowBackend::new(Line(Rc::clone(&odd)), || SIZE)).unwrap(), odd)
 }
 
-fn draw(terminal: &mut Terminal<Rows<Line>>, rows: &[&str]) {
+fn draw(terminal: &mut Terminal<RowBackend<Line>>, rows: &[&str]) {
     terminal
         .draw(|frame| {
             for (y, row) in (0..SIZE.1).zip(rows) {
-                frame.buffer_mut().set_stringn(0, y, super::super::glyph::drawable(row), SIZE.0.into(), Style::new());
+                frame.buffer_mut().set_stringn(
+                    0,
+                    y,
+                    super::super::drawable::drawable(row),
+                    SIZE.0.into(),
+                    Style::new(),
+                );
             }
         })
         .unwrap();
