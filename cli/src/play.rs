@@ -2,7 +2,7 @@
 //! the updates it was made of, and played at the pace they came at.
 
 mod player;
-mod recording;
+mod saved_tail;
 
 pub use player::{Played, Player};
-pub use recording::{Came, Recording, Step};
+pub use saved_tail::{LineContent, SavedLine, SavedTail};

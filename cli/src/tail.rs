@@ -1,11 +1,11 @@
 //! What `tail` does with the streams of calls: select, print, save, remember the place.
 
+mod choose;
 mod cursor_file;
 mod ndjson;
 pub mod pattern;
-mod picker;
 mod plain;
-mod save;
+mod save_file;
 mod select;
 mod streams;
 pub mod tui;
@@ -20,13 +20,13 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stream::Update;
 
+pub use choose::choose_live_call;
 pub use cursor_file::CursorFile;
-pub use ndjson::{Ndjson, VERSION};
-pub use picker::pick;
-pub use plain::{Plain, gap_words, resumed_words};
-pub use save::Save;
+pub use ndjson::{NdjsonWriter, VERSION};
+pub use plain::{PlainWriter, describe_gap, describe_resume};
+pub use save_file::SaveFile;
 pub use select::{Selection, Selector};
-pub use streams::{Next, Shown, Streams};
+pub use streams::{Shown, StreamEvent, Streams};
 
 /// Where updates are shown.
 pub trait Sink {
@@ -41,14 +41,19 @@ pub trait Sink {
 }
 
 /// Shows the streams in `sink` until all are over, or the user or a signal ends it.
-pub async fn drain(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
-    let shown = drain_all(streams, sink, settings, exit_status).await;
+pub async fn write_updates(
+    streams: &mut Streams,
+    sink: &mut dyn Sink,
+    settings: &Settings,
+    exit_status: bool,
+) -> Result {
+    let shown = write_until_end(streams, sink, settings, exit_status).await;
     // What came is kept, however it ended; why it ended is told first.
     let saved = streams.finish();
     shown.and_then(|exit| saved.map(|()| exit))
 }
 
-async fn drain_all(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
+async fn write_until_end(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
     let mut signals = Signals::listen()?;
     let mut reader = Reader::watch();
     loop {
@@ -67,15 +72,15 @@ async fn drain_all(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settin
             }
         };
         match next {
-            Next::Opened(call) => {
+            StreamEvent::Opened(call) => {
                 let identifier = &streams.requests[call].identifier;
                 sink.opened(identifier).map_err(|error| Failure::output(&error))?;
             }
-            Next::Shown(Shown { call, updates, start, .. }) => {
+            StreamEvent::Updates(Shown { call, updates, start, .. }) => {
                 for update in &updates {
                     sink.update(call, update, start).map_err(|error| Failure::output(&error))?;
                 }
-                streams.keep(call, &updates, start)?;
+                streams.persist(call, &updates, start)?;
             }
         }
     }

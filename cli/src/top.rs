@@ -1,6 +1,6 @@
 //! The full-screen view of the whole server.
 //!
-//! [`Top`] is the state and [`update`] how inputs change it: pure, with the time passed in. [`rows`] makes the rows of a tab
+//! [`TopApp`] is the state and [`update`] how inputs change it: pure, with the time passed in. [`rows`] makes the rows of a tab
 //! of what the server said, [`view`] draws them. The [`Poller`] asks the server and carries out what was confirmed.
 
 mod data;
@@ -20,4 +20,4 @@ mod view_tests;
 pub use data::Stats;
 pub use keys::HELP;
 pub use poller::Poller;
-pub use state::Top;
+pub use state::TopApp;

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::tail::{View, view};
 use crate::exit::{Exit, Failure, Result};
-use crate::play::{Played, Player, Recording};
+use crate::play::{Played, Player, SavedTail};
 use crate::render::Reader;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::Speed;
-use crate::tail::{Ndjson, Plain, Sink, tui};
+use crate::tail::{NdjsonWriter, PlainWriter, Sink, tui};
 
 /// `play`.
 #[derive(Debug, ClapArgs)]
@@ -35,18 +35,22 @@ pub struct Play {
 /// Runs it.
 pub async fn run(settings: &Settings, args: Play) -> Result {
     let view = view(settings, &crate::command::tail::Tail { plain: args.plain, ..Default::default() })?;
-    let recording = Recording::open(&args.file)?;
+    let recording = SavedTail::open(&args.file)?;
     let speed = |default: &str| args.speed.map_or_else(|| default.parse().map_err(Failure::usage), Ok);
     let identifiers = recording.identifiers.clone();
     match view {
         View::Screen => tui::play(settings, recording, &args.file, speed("1x")?).await,
         View::Lines => {
-            let mut plain = Plain::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
+            let mut plain =
+                PlainWriter::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
             drain(Player::new(recording, speed("max")?, Instant::now()), &mut plain).await
         }
         View::Ndjson => {
-            drain(Player::new(recording, speed("max")?, Instant::now()), &mut Ndjson::new(io::stdout(), identifiers))
-                .await
+            drain(
+                Player::new(recording, speed("max")?, Instant::now()),
+                &mut NdjsonWriter::new(io::stdout(), identifiers),
+            )
+            .await
         }
     }
 }

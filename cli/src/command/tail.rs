@@ -12,7 +12,7 @@ use crate::render::Format;
 use crate::settings::Settings;
 use crate::stream::{Place, Request, Start};
 use crate::tail::pattern::Pattern;
-use crate::tail::{self, CursorFile, Ndjson, Plain, Streams, tui};
+use crate::tail::{self, CursorFile, NdjsonWriter, PlainWriter, Streams, tui};
 
 /// `tail`.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -89,7 +89,7 @@ pub async fn run(settings: &Settings, args: Tail) -> Result {
     } else if args.active || view == View::Screen {
         Vec::new()
     } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
-        tail::pick(settings).await?
+        tail::choose_live_call(settings).await?
     } else {
         return Err(Failure::usage("which call? there is nobody to ask here").hint(
             "name one or more: callscope tail ID; or follow all that are live: callscope tail --active; \
@@ -123,12 +123,13 @@ pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view
             if args.active {
                 settings.console.say("following every live call; Ctrl-C ends it");
             }
-            let mut plain = Plain::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
-            tail::drain(&mut streams, &mut plain, settings, args.exit_status).await
+            let mut plain =
+                PlainWriter::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
+            tail::write_updates(&mut streams, &mut plain, settings, args.exit_status).await
         }
         View::Ndjson => {
-            let mut ndjson = Ndjson::new(io::stdout(), identifiers);
-            tail::drain(&mut streams, &mut ndjson, settings, args.exit_status).await
+            let mut ndjson = NdjsonWriter::new(io::stdout(), identifiers);
+            tail::write_updates(&mut streams, &mut ndjson, settings, args.exit_status).await
         }
     }
 }

@@ -57,7 +57,7 @@ pub async fn run(settings: &Settings, args: Top) -> Result {
     // A server that is away or says no is an error of the command, not a screen that says so.
     client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
     let now = Timestamp::from_system_time(SystemTime::now());
-    let mut top = top::Top::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
+    let mut top = top::TopApp::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
     let screen = Screen::enter()?;
     let mut poller = Poller::start(client, args.tab, Duration::from_secs(args.interval));

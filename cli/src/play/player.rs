@@ -6,18 +6,18 @@ use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{Came, Recording, Step};
+use super::{LineContent, SavedLine, SavedTail};
 use crate::speed::Speed;
 use crate::stream::{Gap, Incoming, Place, Update};
 
 /// Longest silence that is waited for, in the recording's seconds; the rest of a longer one is left out.
-const LONGEST_WAIT: f64 = 60.0;
+const MAX_WAIT_SECS: f64 = 60.0;
 
 /// A recording being played.
 pub struct Player {
-    steps: std::iter::Peekable<std::vec::IntoIter<Step>>,
+    lines: std::iter::Peekable<std::vec::IntoIter<SavedLine>>,
     speed: Speed,
-    clock: Clock,
+    clock: PlaybackClock,
     /// Since when there is no connection, by the recording's own clock.
     broke: Option<Timestamp>,
     calls: Vec<Progress>,
@@ -32,7 +32,7 @@ struct Progress {
 
 /// The recording's time.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct PlaybackClock {
     /// The time it shows at `since`,
     shows: Timestamp,
     /// unless it is stopped: then it shows it always.
@@ -53,12 +53,12 @@ pub struct Played {
 
 impl Player {
     /// Before the first step.
-    pub fn new(recording: Recording, speed: Speed, at: Instant) -> Self {
-        let first = recording.steps.iter().find_map(spoken);
+    pub fn new(recording: SavedTail, speed: Speed, at: Instant) -> Self {
+        let first = recording.lines.iter().find_map(spoken);
         let shows = first.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
         let calls = vec![Progress::default(); recording.identifiers.len()];
-        let clock = Clock { shows, since: Some(at) };
-        Self { steps: recording.steps.into_iter().peekable(), speed, clock, broke: None, calls }
+        let clock = PlaybackClock { shows, since: Some(at) };
+        Self { lines: recording.lines.into_iter().peekable(), speed, clock, broke: None, calls }
     }
 
     /// The recording's time.
@@ -74,9 +74,9 @@ impl Player {
     }
 
     /// Holds it, or lets it go on.
-    pub fn pause(&mut self, at: Instant) {
+    pub fn toggle_pause(&mut self, at: Instant) {
         let shows = self.now(at);
-        self.clock = Clock { shows, since: if self.is_paused() { Some(at) } else { None } };
+        self.clock = PlaybackClock { shows, since: if self.is_paused() { Some(at) } else { None } };
     }
 
     /// How long until the next step; `None` at the end, and while it is held.
@@ -84,7 +84,7 @@ impl Player {
         let due = self.due()?;
         let since = self.clock.since?;
         let Some(factor) = self.speed.factor() else { return Some(Duration::ZERO) };
-        let wait = due.secs_since(self.clock.shows).clamp(0.0, LONGEST_WAIT) / factor;
+        let wait = due.secs_since(self.clock.shows).clamp(0.0, MAX_WAIT_SECS) / factor;
         Some((since + Duration::from_secs_f64(wait)).saturating_duration_since(at))
     }
 
@@ -97,21 +97,22 @@ impl Player {
             Some(wait) => sleep(wait).await,
             None => std::future::pending().await,
         }
-        self.take(Instant::now())
+        self.advance(Instant::now())
     }
 
     /// The next step, where its time has come already.
-    pub fn ready(&mut self) -> Option<Played> {
+    pub fn try_next(&mut self) -> Option<Played> {
         let at = Instant::now();
-        if self.wait(at)?.is_zero() { self.take(at) } else { None }
+        if self.wait(at)?.is_zero() { self.advance(at) } else { None }
     }
 
     /// When the next step is due. What was said has the server's time, and what happened to the connection has the saving
     /// program's, which may be days later: of that only the length of a break counts.
     fn due(&mut self) -> Option<Timestamp> {
         let (shows, broke) = (self.clock.shows, self.broke);
-        let step = self.steps.peek()?;
-        let resumed = matches!(&step.came, Came::Own(update) if matches!(**update, Update::Resumed { .. }));
+        let step = self.lines.peek()?;
+        let resumed =
+            matches!(&step.content, LineContent::Client(update) if matches!(**update, Update::Resumed { .. }));
         Some(match (broke, step.at) {
             (Some(broke), Some(at)) if resumed => later(shows, at.secs_since(broke).max(0.0)),
             _ => spoken(step).unwrap_or(shows),
@@ -119,11 +120,11 @@ impl Player {
     }
 
     /// The next step, at `at`.
-    fn take(&mut self, at: Instant) -> Option<Played> {
+    fn advance(&mut self, at: Instant) -> Option<Played> {
         let due = self.due()?;
-        let Step { call, came, at: written } = self.steps.next()?;
-        let update = came.into_update();
-        self.clock = Clock { shows: self.now(at).max(due), since: self.clock.since.map(|_| at) };
+        let SavedLine { call, content, at: written } = self.lines.next()?;
+        let update = content.into_update();
+        self.clock = PlaybackClock { shows: self.now(at).max(due), since: self.clock.since.map(|_| at) };
         match &update {
             Update::Reconnecting { .. } => self.broke = self.broke.or(written),
             Update::Resumed { .. } => self.broke = None,
@@ -149,10 +150,10 @@ impl Progress {
 }
 
 /// When something was said, by the server's clock.
-fn spoken(step: &Step) -> Option<Timestamp> {
-    match step.came {
-        Came::Said(_) => step.at,
-        Came::Own(_) => None,
+fn spoken(step: &SavedLine) -> Option<Timestamp> {
+    match step.content {
+        LineContent::Message(_) => step.at,
+        LineContent::Client(_) => None,
     }
 }
 

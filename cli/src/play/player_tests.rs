@@ -10,32 +10,32 @@ fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_855_000 + secs).unwrap()
 }
 
-fn turn(seq: i64, secs: i64) -> Step {
+fn turn(seq: i64, secs: i64) -> SavedLine {
     let raw = format!(
         r#"{{"type":"transcription","conversation_id":null,"call_sid":"a","transcription_id":1,"sequence_number":1,
         "speaker_type":"user","message_text":"hi","timestamp":"{}","seq":{seq}}}"#,
         at(secs)
     );
-    Step { call: 0, came: Came::Said(raw.into()), at: Some(at(secs)) }
+    SavedLine { call: 0, content: LineContent::Message(raw.into()), at: Some(at(secs)) }
 }
 
-fn step(update: Update, at: Option<Timestamp>) -> Step {
-    Step { call: 0, came: Came::Own(Box::new(update)), at }
+fn step(update: Update, at: Option<Timestamp>) -> SavedLine {
+    SavedLine { call: 0, content: LineContent::Client(Box::new(update)), at }
 }
 
-fn player(steps: Vec<Step>, speed: &str, begin: Instant) -> Player {
-    let recording = Recording { identifiers: vec![Identifier::parse("a").unwrap()], steps };
+fn player(lines: Vec<SavedLine>, speed: &str, begin: Instant) -> Player {
+    let recording = SavedTail { identifiers: vec![Identifier::parse("a").unwrap()], lines };
     Player::new(recording, speed.parse().unwrap(), begin)
 }
 
 /// The second, on the test's clock and the recording's, at which each step comes.
-fn told(steps: Vec<Step>, speed: &str) -> Vec<(u64, i64)> {
+fn told(lines: Vec<SavedLine>, speed: &str) -> Vec<(u64, i64)> {
     let begin = Instant::now();
-    let mut player = player(steps, speed, begin);
+    let mut player = player(lines, speed, begin);
     let (mut told, mut clock) = (Vec::new(), begin);
     while let Some(wait) = player.wait(clock) {
         clock += wait;
-        player.take(clock).unwrap();
+        player.advance(clock).unwrap();
         told.push(((clock - begin).as_secs(), player.now(clock).as_unix_secs() - at(0).as_unix_secs()));
     }
     told
@@ -43,16 +43,16 @@ fn told(steps: Vec<Step>, speed: &str) -> Vec<(u64, i64)> {
 
 #[test]
 fn turns_come_at_the_calls_own_pace() {
-    let steps = || vec![turn(1, 0), turn(2, 4), turn(3, 20)];
-    assert_eq!(told(steps(), "1x"), [(0, 0), (4, 4), (20, 20)]);
-    assert_eq!(told(steps(), "4x"), [(0, 0), (1, 4), (5, 20)]);
-    assert_eq!(told(steps(), "max"), [(0, 0), (0, 4), (0, 20)]);
+    let lines = || vec![turn(1, 0), turn(2, 4), turn(3, 20)];
+    assert_eq!(told(lines(), "1x"), [(0, 0), (4, 4), (20, 20)]);
+    assert_eq!(told(lines(), "4x"), [(0, 0), (1, 4), (5, 20)]);
+    assert_eq!(told(lines(), "max"), [(0, 0), (0, 4), (0, 20)]);
 }
 
 #[test]
 fn a_long_silence_is_cut_and_what_follows_keeps_its_pace() {
-    let steps = vec![turn(1, 0), turn(2, 4000), turn(3, 4002)];
-    assert_eq!(told(steps, "1x"), [(0, 0), (60, 4000), (62, 4002)]);
+    let lines = vec![turn(1, 0), turn(2, 4000), turn(3, 4002)];
+    assert_eq!(told(lines, "1x"), [(0, 0), (60, 4000), (62, 4002)]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_break_takes_as_long_as_it_took_whenever_it_was_saved() {
     let place = Place::after(1);
     let gone = Update::Reconnecting { attempt: 1, delay: Duration::from_secs(1), reason: "gone".into(), broke: true };
     let days_later = 500_000;
-    let steps = vec![
+    let lines = vec![
         step(Update::Ready(Place::default()), Some(at(days_later - 9))),
         turn(1, 0),
         step(gone, Some(at(days_later))),
@@ -68,8 +68,8 @@ fn a_break_takes_as_long_as_it_took_whenever_it_was_saved() {
         turn(2, 3),
         turn(3, 9),
     ];
-    let came: Vec<u64> = told(steps, "1x").into_iter().map(|(secs, _)| secs).collect();
-    assert_eq!(came, [0, 0, 0, 7, 7, 9]);
+    let content: Vec<u64> = told(lines, "1x").into_iter().map(|(secs, _)| secs).collect();
+    assert_eq!(content, [0, 0, 0, 7, 7, 9]);
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn a_held_recording_goes_on_where_it_was() {
     let begin = Instant::now();
     let secs = |secs| begin + Duration::from_secs(secs);
     let mut player = player(vec![turn(1, 0), turn(2, 10)], "1x", begin);
-    assert!(player.take(begin).is_some());
-    player.pause(secs(4));
+    assert!(player.advance(begin).is_some());
+    player.toggle_pause(secs(4));
     assert_eq!((player.is_paused(), player.wait(secs(100)), player.now(secs(100))), (true, None, at(4)));
-    player.pause(secs(104));
+    player.toggle_pause(secs(104));
     assert_eq!(player.wait(secs(104)), Some(Duration::from_secs(6)));
     assert_eq!(player.wait(secs(200)), Some(Duration::ZERO));
 }
@@ -90,5 +90,5 @@ async fn the_end_is_the_end() {
     let ending = Ending { reason: EndReason::CaughtUp, status: None, place: Place::default() };
     let mut player = player(vec![step(Update::Ended(ending), None)], "1x", Instant::now());
     assert!(matches!(player.next().await.unwrap().update, Update::Ended(_)));
-    assert!(player.next().await.is_none() && player.ready().is_none());
+    assert!(player.next().await.is_none() && player.try_next().is_none());
 }

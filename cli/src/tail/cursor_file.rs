@@ -14,13 +14,13 @@ use crate::stream::{CursorText, Place};
 #[derive(Debug)]
 pub struct CursorFile {
     path: PathBuf,
-    places: BTreeMap<String, Kept>,
+    places: BTreeMap<String, SavedPlace>,
     changed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct SavedPlace {
     seq: Seq,
     /// Written by versions without cursors too, and for servers without them.
     #[serde(default)]
@@ -38,14 +38,14 @@ impl CursorFile {
 
     /// How far the call was read.
     pub fn place(&self, identifier: &Identifier) -> Option<Place> {
-        let Kept { seq, call_id, cursor } = *self.places.get(identifier.as_str())?;
+        let SavedPlace { seq, call_id, cursor } = *self.places.get(identifier.as_str())?;
         Some(Place { seq: seq.max(0), call_id, cursor })
     }
 
     /// Notes how far it was read now.
-    pub fn reached(&mut self, identifier: &Identifier, place: Place) {
+    pub fn record(&mut self, identifier: &Identifier, place: Place) {
         let Place { seq, call_id, cursor } = place;
-        let kept = Kept { seq, call_id, cursor };
+        let kept = SavedPlace { seq, call_id, cursor };
         if call_id.is_some() && self.places.get(identifier.as_str()) != Some(&kept) {
             self.places.insert(identifier.to_string(), kept);
             self.changed = true;
@@ -76,7 +76,7 @@ mod tests {
         let place =
             Place { seq: 12, call_id: Some(CallId::from_u128(7)), cursor: "12.AAAAAAAHxxxxxxxxxxx".parse().ok() };
         let mut file = CursorFile::open(&path).unwrap();
-        file.reached(&a, place);
+        file.record(&a, place);
         file.write().unwrap();
         let file = CursorFile::open(&path).unwrap();
         assert_eq!((file.place(&a), file.place(&b)), (Some(place), None));

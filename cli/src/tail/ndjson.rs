@@ -14,7 +14,7 @@ use crate::stream::{CursorText, EndReason, Ending, Gap, Place, Update};
 pub const VERSION: u32 = 1;
 
 /// Writes one JSON document a line, each flushed.
-pub struct Ndjson<W> {
+pub struct NdjsonWriter<W> {
     writer: W,
     clock: fn() -> Timestamp,
     identifiers: Vec<Identifier>,
@@ -22,7 +22,7 @@ pub struct Ndjson<W> {
     over: Vec<bool>,
 }
 
-impl<W: Write> Ndjson<W> {
+impl<W: Write> NdjsonWriter<W> {
     /// For the calls named by `identifiers`. Characters that a terminal might act on are escaped, wherever the lines go.
     pub fn new(writer: W, identifiers: Vec<Identifier>) -> Self {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
@@ -40,33 +40,33 @@ impl<W: Write> Ndjson<W> {
         self.writer.flush()
     }
 
-    fn own(&mut self, own: Own<'_>) -> io::Result<()> {
-        self.line(&serde_json::to_string(&Dated { own, at: (self.clock)() })?)
+    fn own(&mut self, own: ClientLine<'_>) -> io::Result<()> {
+        self.line(&serde_json::to_string(&Timestamped { own, at: (self.clock)() })?)
     }
 }
 
 /// A line of our own, and when it was written.
 #[derive(Serialize)]
-struct Dated<'a> {
+struct Timestamped<'a> {
     #[serde(flatten)]
-    own: Own<'a>,
+    own: ClientLine<'a>,
     at: Timestamp,
 }
 
 /// What this program says beside the server's messages.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Own<'a> {
+enum ClientLine<'a> {
     Ready {
         version: u32,
         identifier: &'a Identifier,
         #[serde(flatten)]
-        place: OwnPlace,
+        place: PlaceFields,
     },
     Resumed {
         identifier: &'a Identifier,
         #[serde(flatten)]
-        place: OwnPlace,
+        place: PlaceFields,
         proven: bool,
     },
     Reconnecting {
@@ -78,24 +78,24 @@ enum Own<'a> {
     Gap {
         identifier: &'a Identifier,
         #[serde(flatten)]
-        gap: OwnGap,
+        gap: GapFields,
     },
     End {
         identifier: &'a Identifier,
         #[serde(flatten)]
-        end: OwnEnd<'a>,
+        end: EndFields<'a>,
     },
 }
 
 #[derive(Serialize)]
-struct OwnPlace {
+struct PlaceFields {
     after: Seq,
     call_id: Option<CallId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<CursorText>,
 }
 
-impl From<&Place> for OwnPlace {
+impl From<&Place> for PlaceFields {
     fn from(place: &Place) -> Self {
         Self { after: place.seq, call_id: place.call_id, cursor: place.cursor }
     }
@@ -103,14 +103,14 @@ impl From<&Place> for OwnPlace {
 
 #[derive(Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
-enum OwnGap {
+enum GapFields {
     CursorInvalid { after: Seq },
     Missing { expected: Seq, found: Seq },
     Merged { call_id: CallId },
 }
 
 #[derive(Serialize)]
-struct OwnEnd<'a> {
+struct EndFields<'a> {
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
@@ -121,7 +121,7 @@ struct OwnEnd<'a> {
     cursor: Option<CursorText>,
 }
 
-impl From<&Gap> for OwnGap {
+impl From<&Gap> for GapFields {
     fn from(gap: &Gap) -> Self {
         match *gap {
             Gap::CursorInvalid { after } => Self::CursorInvalid { after },
@@ -131,7 +131,7 @@ impl From<&Gap> for OwnGap {
     }
 }
 
-impl<'a> From<&'a Ending> for OwnEnd<'a> {
+impl<'a> From<&'a Ending> for EndFields<'a> {
     fn from(ending: &'a Ending) -> Self {
         let (reason, message) = match &ending.reason {
             EndReason::CallEnded => ("call_ended", None),
@@ -143,7 +143,7 @@ impl<'a> From<&'a Ending> for OwnEnd<'a> {
     }
 }
 
-impl<W: Write> Sink for Ndjson<W> {
+impl<W: Write> Sink for NdjsonWriter<W> {
     fn opened(&mut self, identifier: &Identifier) -> io::Result<()> {
         self.identifiers.push(identifier.clone());
         self.places.push(Place::default());
@@ -156,17 +156,19 @@ impl<W: Write> Sink for Ndjson<W> {
         let identifier = &self.identifiers[call].clone();
         let own = match update {
             Update::Message(incoming) => return self.line(&incoming.raw),
-            Update::Ready(place) => Own::Ready { version: VERSION, identifier, place: place.into() },
-            Update::Resumed { place, proven } => Own::Resumed { identifier, place: place.into(), proven: *proven },
+            Update::Ready(place) => ClientLine::Ready { version: VERSION, identifier, place: place.into() },
+            Update::Resumed { place, proven } => {
+                ClientLine::Resumed { identifier, place: place.into(), proven: *proven }
+            }
             Update::Reconnecting { attempt, delay, reason, .. } => {
-                Own::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
+                ClientLine::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
             }
             // Whether anything is heard is the view's concern: no event is missing yet.
             Update::Quiet { .. } | Update::Heard => return Ok(()),
-            Update::Gap(gap) => Own::Gap { identifier, gap: gap.into() },
+            Update::Gap(gap) => ClientLine::Gap { identifier, gap: gap.into() },
             Update::Ended(ending) => {
                 self.over[call] = true;
-                Own::End { identifier, end: ending.into() }
+                ClientLine::End { identifier, end: ending.into() }
             }
         };
         self.own(own)
@@ -176,8 +178,8 @@ impl<W: Write> Sink for Ndjson<W> {
         for call in 0..self.identifiers.len() {
             if !self.over[call] {
                 let Place { seq, call_id, cursor } = self.places[call];
-                let end = OwnEnd { reason: "interrupted", message: None, status: None, seq, call_id, cursor };
-                self.own(Own::End { identifier: &self.identifiers[call].clone(), end })?;
+                let end = EndFields { reason: "interrupted", message: None, status: None, seq, call_id, cursor };
+                self.own(ClientLine::End { identifier: &self.identifiers[call].clone(), end })?;
             }
         }
         Ok(())
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn messages_pass_as_they_came_and_every_line_is_one_document() {
         let mut bytes = Vec::new();
-        let mut ndjson = Ndjson::new(&mut bytes, Vec::new());
+        let mut ndjson = NdjsonWriter::new(&mut bytes, Vec::new());
         ndjson.opened(&Identifier::parse("EL_a_1").unwrap()).unwrap();
         ndjson.clock = || Timestamp::from_unix_secs(0).unwrap();
         let raw = "{\"type\":\"new\",\n \"x\": 1e400,\"seq\":7,\"cursor\":\"7.AAAAAAAH\"}".to_owned();

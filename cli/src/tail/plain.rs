@@ -11,7 +11,7 @@ use crate::render::{Console, moment, parts};
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
 
 /// Writes turns as `MM:SS speaker  text`.
-pub struct Plain<W> {
+pub struct PlainWriter<W> {
     writer: W,
     console: Console,
     identifiers: Vec<Identifier>,
@@ -22,7 +22,7 @@ pub struct Plain<W> {
     timestamps: bool,
 }
 
-impl<W: Write> Plain<W> {
+impl<W: Write> PlainWriter<W> {
     /// For the calls named by `identifiers`; lines say which unless it begins with exactly one.
     pub fn new(writer: W, console: Console, identifiers: Vec<Identifier>, color: bool, timestamps: bool) -> Self {
         let (told, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
@@ -97,7 +97,7 @@ impl<W: Write> Plain<W> {
     }
 }
 
-impl<W: Write> Sink for Plain<W> {
+impl<W: Write> Sink for PlainWriter<W> {
     fn opened(&mut self, identifier: &Identifier) -> io::Result<()> {
         self.console.say(format!("following {identifier}"));
         self.several |= !self.identifiers.is_empty();
@@ -119,9 +119,9 @@ impl<W: Write> Sink for Plain<W> {
                 if *attempt == 1 { self.console.say(line) } else { self.console.debug(line) }
             }
             Update::Resumed { place, proven } => {
-                self.console.say(format!("{prefix}connected again{}", resumed_words(place, *proven)));
+                self.console.say(format!("{prefix}connected again{}", describe_resume(place, *proven)));
             }
-            Update::Gap(gap) => self.console.warn(format!("{prefix}{}", gap_words(gap))),
+            Update::Gap(gap) => self.console.warn(format!("{prefix}{}", describe_gap(gap))),
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl<W: Write> Sink for Plain<W> {
 }
 
 /// Where a stream goes on, for people; that nothing was missed only where that is proven.
-pub fn resumed_words(place: &Place, proven: bool) -> String {
+pub fn describe_resume(place: &Place, proven: bool) -> String {
     match (place.call_id, proven) {
         (None, _) => String::new(),
         (Some(_), true) => format!("; resumed after seq {}, nothing missed", place.seq),
@@ -141,7 +141,7 @@ pub fn resumed_words(place: &Place, proven: bool) -> String {
 }
 
 /// A gap, for people.
-pub fn gap_words(gap: &Gap) -> String {
+pub fn describe_gap(gap: &Gap) -> String {
     match gap {
         Gap::CursorInvalid { after } => {
             format!(
@@ -174,7 +174,7 @@ mod tests {
     fn shown(identifiers: &[&str], messages: &[&str]) -> String {
         let mut bytes = Vec::new();
         let identifiers = identifiers.iter().map(|id| Identifier::parse(id).unwrap()).collect();
-        let mut plain = Plain::new(&mut bytes, Console::silent(), identifiers, false, false);
+        let mut plain = PlainWriter::new(&mut bytes, Console::silent(), identifiers, false, false);
         let start = Timestamp::parse_rfc3339("2026-10-01T14:00:00Z");
         for raw in messages {
             let incoming = Incoming::read((*raw).to_owned()).unwrap();

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{CursorFile, Save, Selection, Selector};
+use super::{CursorFile, SaveFile, Selection, Selector};
 use crate::api::{Client, live_calls};
 use crate::exit::{Exit, Result};
 use crate::render::behind;
@@ -18,11 +18,11 @@ use crate::settings::Settings;
 use crate::stream::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
 
 /// How many calls that began may wait to be followed.
-const QUEUE: usize = 256;
+const DISCOVER_QUEUE: usize = 256;
 /// How often at least the cursor file is written while updates keep coming.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often new calls are asked for, where all live calls are followed.
-const DISCOVER: Duration = Duration::from_secs(2);
+const DISCOVER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The streams.
 pub struct Streams {
@@ -35,7 +35,7 @@ pub struct Streams {
     pub requests: Vec<Request>,
     selection: Selection,
     selectors: Vec<Selector>,
-    save: Option<Save>,
+    save: Option<SaveFile>,
     cursors: Option<CursorFile>,
     /// When the cursor file was written last.
     written: Instant,
@@ -50,11 +50,11 @@ pub struct Streams {
 }
 
 /// What comes next.
-pub enum Next {
+pub enum StreamEvent {
     /// Another call is followed.
     Opened(usize),
     /// Something to show.
-    Shown(Shown),
+    Updates(Shown),
 }
 
 /// Updates of one call.
@@ -76,7 +76,7 @@ impl Streams {
         requests: Vec<Request>,
         options: &crate::command::tail::Tail,
     ) -> Result<Self> {
-        let save = options.save.as_deref().map(|path| Save::new(path, options.force)).transpose()?;
+        let save = options.save.as_deref().map(|path| SaveFile::new(path, options.force)).transpose()?;
         let (sender, receiver) = stream::queue();
         let mut streams = Self {
             endpoint: Endpoint::new(settings),
@@ -97,14 +97,14 @@ impl Streams {
             reconnect: !options.no_reconnect,
         };
         for request in requests {
-            let start = if request.start == Start::First { None } else { first_turn(settings, &request).await };
+            let start = if request.start == Start::First { None } else { first_turn_time(settings, &request).await };
             streams.follow(request, start)?;
         }
         if options.active {
             let client = Client::new(settings)?;
             // A server that cannot be asked at all is told at once.
             let live = live_calls(&client).await?;
-            let (sender, found) = mpsc::channel(QUEUE);
+            let (sender, found) = mpsc::channel(DISCOVER_QUEUE);
             tokio::spawn(discover(client, live, sender));
             streams.found = Some(found);
         }
@@ -127,7 +127,7 @@ impl Streams {
     }
 
     /// Begins to follow a call from its start, or from where the cursor file says.
-    pub fn follow_whole(&mut self, identifier: Identifier) -> Result<usize> {
+    pub fn follow_from_start(&mut self, identifier: Identifier) -> Result<usize> {
         let place = self.cursors.as_ref().and_then(|cursors| cursors.place(&identifier));
         let start = place.map_or(Start::First, Start::After);
         let (follow, reconnect) = (self.follow, self.reconnect);
@@ -146,10 +146,10 @@ impl Streams {
     }
 
     /// What comes next; `None` when every stream has ended and no other will begin. Loses nothing where it is dropped.
-    pub async fn next(&mut self) -> Option<Next> {
+    pub async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             if self.running == 0 && self.found.is_none() {
-                return self.ready();
+                return self.try_next();
             }
             tokio::select! {
                 item = self.receiver.next() => return item.map(|item| self.take(item)),
@@ -163,12 +163,12 @@ impl Streams {
     }
 
     /// What came already.
-    pub fn ready(&mut self) -> Option<Next> {
+    pub fn try_next(&mut self) -> Option<StreamEvent> {
         let item = self.receiver.ready()?;
         Some(self.take(item))
     }
 
-    fn take(&mut self, (call, update): (usize, Update)) -> Next {
+    fn take(&mut self, (call, update): (usize, Update)) -> StreamEvent {
         if let Update::Ended(ending) = &update
             && self.endings[call].is_none()
         {
@@ -177,10 +177,10 @@ impl Streams {
         }
         let selector = &mut self.selectors[call];
         let updates = selector.take(update);
-        Next::Shown(Shown { call, updates, start: selector.start(), place: selector.place() })
+        StreamEvent::Updates(Shown { call, updates, start: selector.start(), place: selector.place() })
     }
 
-    fn found(&mut self, view: &CallView) -> Option<Next> {
+    fn found(&mut self, view: &CallView) -> Option<StreamEvent> {
         let named = |request: &Request| {
             let name = request.identifier.as_str();
             name == view.call_sid || view.identifiers.iter().any(|identifier| identifier == name)
@@ -189,20 +189,20 @@ impl Streams {
             return None;
         }
         let identifier = Identifier::parse(&view.call_sid).ok()?;
-        self.follow_whole(identifier).ok().map(Next::Opened)
+        self.follow_from_start(identifier).ok().map(StreamEvent::Opened)
     }
 
     /// Keeps what was shown: in the saved stream and as the place to go on from.
-    pub fn keep(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
+    pub fn persist(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
         if let Some(save) = &mut self.save {
             for update in shown {
                 save.update(call, update, start)?;
             }
         }
         if let Some(cursors) = &mut self.cursors {
-            cursors.reached(&self.requests[call].identifier, self.selectors[call].place());
+            cursors.record(&self.requests[call].identifier, self.selectors[call].place());
             // While more is waiting, a later round writes it.
-            if self.receiver.is_empty() || self.written.elapsed() >= WRITE_EVERY {
+            if self.receiver.is_empty() || self.written.elapsed() >= WRITE_INTERVAL {
                 self.written = Instant::now();
                 cursors.write()?;
             }
@@ -213,7 +213,7 @@ impl Streams {
     /// Writes how far each call was shown, and puts the saved stream in its place; for the end, however it came.
     pub fn finish(&mut self) -> Result<()> {
         let written = self.cursors.as_mut().map_or(Ok(()), CursorFile::write);
-        written.and(self.save.take().map_or(Ok(()), Save::finish))
+        written.and(self.save.take().map_or(Ok(()), SaveFile::finish))
     }
 
     /// The exit code once the streams are over: that of the first that failed, else that of the calls.
@@ -267,7 +267,7 @@ async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<Cal
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(DISCOVER) => {}
+            () = tokio::time::sleep(DISCOVER_INTERVAL) => {}
             () = out.closed() => return,
         }
         live = live_calls(&client).await.unwrap_or_default();
@@ -276,7 +276,7 @@ async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<Cal
 
 /// When the first turn of a call was spoken, for streams that do not begin there. Only the times shown depend on it, so a
 /// server that does not say is no failure.
-async fn first_turn(settings: &Settings, request: &Request) -> Option<Timestamp> {
+async fn first_turn_time(settings: &Settings, request: &Request) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Events {
         events: Vec<Event>,

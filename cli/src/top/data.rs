@@ -116,7 +116,7 @@ pub struct Unverified {
 
 /// Something that changes the server, and is asked about first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
+pub enum AdminAction {
     /// Close a connection.
     Kick {
         /// Which.
@@ -135,24 +135,24 @@ pub enum Deed {
 
 /// What the server said.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Message {
     /// What it counts, and the list of a tab.
-    Look(Box<Stats>, List),
+    Polled(Box<Stats>, List),
     /// It did not answer, or said no; in words.
-    Silence(String),
+    Unreachable(String),
     /// All there is of a row, as lines of a name and a text.
     Detail(Tab, String, Vec<(String, String)>),
-    /// How a deed went, in words.
-    Done(std::result::Result<String, String>),
+    /// How an action went, in words.
+    Executed(std::result::Result<String, String>),
 }
 
 /// What is wanted of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Look at this tab from now on, and at once.
-    Look(Tab),
+    Poll(Tab),
     /// All there is of the row with this key.
     Detail(Tab, String),
     /// This was confirmed.
-    Do(Deed),
+    Execute(AdminAction),
 }

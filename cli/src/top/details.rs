@@ -4,17 +4,17 @@ use callscope_common::api::{CallView, ConnectionView, SubscriptionView};
 use serde_json::Value;
 
 use super::data::List;
-use super::rows::{Row, columns};
-use super::state::Top;
+use super::rows::{TableRow, columns};
+use super::state::TopApp;
 use crate::command::top::Tab;
 use crate::render::{moment, outcome};
 
 /// Names and texts.
-pub type Lines = Vec<(String, String)>;
+pub type Details = Vec<(String, String)>;
 
 /// What the list alone tells of a row; `None` where the server knows more.
-pub fn known(top: &Top, row: &Row) -> Option<Lines> {
-    match (&top.page().list, top.tab) {
+pub fn known(top: &TopApp, row: &TableRow) -> Option<Details> {
+    match (&top.tab_state().list, top.tab) {
         (Some(List::Calls(_) | List::Deliveries(_)), _) => None,
         (Some(List::Errors(errors)), Tab::Errors) => {
             let is_delivery = errors.rejected.iter().any(|view| view.delivery_id.to_string() == row.key);
@@ -30,16 +30,16 @@ pub fn known(top: &Top, row: &Row) -> Option<Lines> {
     }
 }
 
-fn cells(tab: Tab, row: &Row) -> Lines {
+fn cells(tab: Tab, row: &TableRow) -> Details {
     let names = columns(tab).iter().map(|column| column.title.to_lowercase());
     names.zip(row.cells.iter().map(|cell| cell.text.clone())).collect()
 }
 
-fn lines<const N: usize>(lines: [(&str, String); N]) -> Lines {
+fn lines<const N: usize>(lines: [(&str, String); N]) -> Details {
     lines.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), text)).collect()
 }
 
-fn connection(view: &ConnectionView) -> Lines {
+fn connection(view: &ConnectionView) -> Details {
     lines([
         ("connection", view.connection_id.to_string()),
         ("user", view.username.clone()),
@@ -54,7 +54,7 @@ fn connection(view: &ConnectionView) -> Lines {
     ])
 }
 
-fn subscription(view: &SubscriptionView) -> Lines {
+fn subscription(view: &SubscriptionView) -> Details {
     let connections: Vec<_> = view.connection_ids.iter().map(ToString::to_string).collect();
     lines([
         ("call", view.call_sid.clone()),
@@ -67,7 +67,7 @@ fn subscription(view: &SubscriptionView) -> Lines {
 }
 
 /// A call, with the end of what was said in it.
-pub fn call(view: &CallView, said: &str) -> Lines {
+pub fn call(view: &CallView, said: &str) -> Details {
     let (result, summary) = view.call_data.as_ref().map(outcome).unwrap_or_default();
     lines([
         ("call", view.call_sid.clone()),
@@ -89,7 +89,7 @@ pub fn call(view: &CallView, said: &str) -> Lines {
 }
 
 /// A delivery, whole.
-pub fn delivery(whole: &Value) -> Lines {
+pub fn delivery(whole: &Value) -> Details {
     let text = |key: &str| match &whole[key] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::data::{Deed, Errors, Heard, List, Request, Stats, Unverified};
+use super::data::{AdminAction, Errors, List, Message, Request, Stats, Unverified};
 use super::details;
 use crate::api::Client;
 use crate::command::top::Tab;
@@ -18,42 +18,42 @@ use crate::term::event_loop::Source;
 
 const ADMIN: [&str; 3] = ["api", "v1", "admin"];
 /// How many rows of an endless list are looked at.
-const NEWEST: &str = "200";
+const LIST_LIMIT: &str = "200";
 /// How much of what was said last is shown.
-const SAID: usize = 20;
+const LAST_TURNS: usize = 20;
 
 /// Looks at the server.
 pub struct Poller {
     client: Client,
     tab: watch::Sender<Tab>,
-    out: mpsc::Sender<Result<Heard>>,
-    heard: mpsc::Receiver<Result<Heard>>,
-    looking: JoinHandle<()>,
+    out: mpsc::Sender<Result<Message>>,
+    messages: mpsc::Receiver<Result<Message>>,
+    polling: JoinHandle<()>,
 }
 
 impl Poller {
     /// Begins to look at `tab`, every `interval`.
     pub fn start(client: Client, tab: Tab, interval: Duration) -> Self {
-        let (out, heard) = mpsc::channel(16);
+        let (out, messages) = mpsc::channel(16);
         let (tab, tabs) = watch::channel(tab);
-        let looking = tokio::spawn(look_on(client.clone(), tabs, interval, out.clone()));
-        Self { client, tab, out, heard, looking }
+        let polling = tokio::spawn(poll_loop(client.clone(), tabs, interval, out.clone()));
+        Self { client, tab, out, messages, polling }
     }
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        self.looking.abort();
+        self.polling.abort();
     }
 }
 
 impl Source for Poller {
-    type Message = Heard;
+    type Message = Message;
     type Request = Request;
 
-    async fn next(&mut self) -> Result<Heard> {
-        match self.heard.recv().await {
-            Some(heard) => heard,
+    async fn next(&mut self) -> Result<Message> {
+        match self.messages.recv().await {
+            Some(message) => message,
             None => std::future::pending().await,
         }
     }
@@ -61,7 +61,7 @@ impl Source for Poller {
     fn handle(&mut self, request: Request) -> Result<()> {
         let (client, out) = (self.client.clone(), self.out.clone());
         match request {
-            Request::Look(tab) => {
+            Request::Poll(tab) => {
                 self.tab.send_replace(tab);
             }
             Request::Detail(tab, key) => {
@@ -69,14 +69,14 @@ impl Source for Poller {
                     let lines = detail(&client, tab, &key)
                         .await
                         .unwrap_or_else(|failure| vec![("error".into(), failure.message)]);
-                    let _ = out.send(Ok(Heard::Detail(tab, key, lines))).await;
+                    let _ = out.send(Ok(Message::Detail(tab, key, lines))).await;
                 });
             }
-            Request::Do(deed) => {
+            Request::Execute(action) => {
                 let tab = self.tab.clone();
                 tokio::spawn(async move {
-                    let done = carry_out(&client, &deed).await.map_err(|failure| failure.message);
-                    let _ = out.send(Ok(Heard::Done(done))).await;
+                    let done = execute(&client, &action).await.map_err(|failure| failure.message);
+                    let _ = out.send(Ok(Message::Executed(done))).await;
                     // What came of it is looked at at once.
                     tab.send_modify(|_| {});
                 });
@@ -87,19 +87,26 @@ impl Source for Poller {
 }
 
 /// Looks until nobody listens any more. A server that answers once may be away later; one that says no ends it.
-async fn look_on(client: Client, mut tabs: watch::Receiver<Tab>, interval: Duration, out: mpsc::Sender<Result<Heard>>) {
+async fn poll_loop(
+    client: Client,
+    mut tabs: watch::Receiver<Tab>,
+    interval: Duration,
+    out: mpsc::Sender<Result<Message>>,
+) {
     let mut has_answered = false;
     loop {
         let tab = *tabs.borrow_and_update();
-        let heard = match look(&client, tab).await {
+        let message = match poll(&client, tab).await {
             Ok((stats, list)) => {
                 has_answered = true;
-                Ok(Heard::Look(Box::new(stats), list))
+                Ok(Message::Polled(Box::new(stats), list))
             }
-            Err(failure) if has_answered && failure.exit != Exit::NotAllowed => Ok(Heard::Silence(failure.message)),
+            Err(failure) if has_answered && failure.exit != Exit::NotAllowed => {
+                Ok(Message::Unreachable(failure.message))
+            }
             Err(failure) => Err(failure),
         };
-        if out.send(heard).await.is_err() {
+        if out.send(message).await.is_err() {
             return;
         }
         tokio::select! {
@@ -110,9 +117,9 @@ async fn look_on(client: Client, mut tabs: watch::Receiver<Tab>, interval: Durat
 }
 
 /// One look: what the server counts, and the list of a tab.
-pub async fn look(client: &Client, tab: Tab) -> Result<(Stats, List)> {
+pub async fn poll(client: &Client, tab: Tab) -> Result<(Stats, List)> {
     let stats: Stats = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "stats"], &[]).await?;
-    let newest = || ("limit", NEWEST.to_owned());
+    let newest = || ("limit", LIST_LIMIT.to_owned());
     let list = match tab {
         Tab::Calls => {
             let list: CallList = client.get(&["api", "v1", "calls"], &[newest()]).await?;
@@ -148,14 +155,14 @@ async fn errors(client: &Client) -> Result<Errors> {
     Ok(Errors { rejected: rejected.deliveries, unverified: attempts.unverified })
 }
 
-async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Lines> {
+async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Details> {
     if tab != Tab::Calls {
         let whole: serde_json::Value = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "deliveries", key], &[]).await?;
         return Ok(details::delivery(&whole));
     }
     let call: CallView = client.get(&["api", "v1", "calls", key], &[]).await?;
     let said: TranscriptView = client.get(&["api", "v1", "calls", key, "transcript"], &[]).await?;
-    let turns = said.turns.iter().skip(said.turns.len().saturating_sub(SAID));
+    let turns = said.turns.iter().skip(said.turns.len().saturating_sub(LAST_TURNS));
     let turns: Vec<String> = turns
         .map(|turn| {
             let said = text::one_line(&turn.message_text);
@@ -165,13 +172,13 @@ async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Lines> 
     Ok(details::call(&call, &turns.join("\n")))
 }
 
-async fn carry_out(client: &Client, deed: &Deed) -> Result<String> {
-    match deed {
-        Deed::Kick { connection, who } => {
+async fn execute(client: &Client, action: &AdminAction) -> Result<String> {
+    match action {
+        AdminAction::Kick { connection, who } => {
             client.delete(&[ADMIN[0], ADMIN[1], ADMIN[2], "connections", &connection.to_string()]).await?;
             Ok(format!("kicked {who}"))
         }
-        Deed::Replay { delivery, what } => {
+        AdminAction::Replay { delivery, what } => {
             let path = [ADMIN[0], ADMIN[1], ADMIN[2], "deliveries", &delivery.to_string(), "replay"];
             let answer: serde_json::Value = client.post(&path, &[]).await?;
             let verdict = answer["verdict"].as_str().map_or(String::new(), |verdict| format!(": {verdict}"));

@@ -7,7 +7,7 @@ use callscope_common::Timestamp;
 use super::data::Stats;
 
 /// How many rates are kept: as many as the widest sparkline shows.
-const KEPT: usize = 120;
+const MAX_RATES: usize = 120;
 
 /// The rates of one counter, newest last.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +31,7 @@ impl Rate {
         // A counter that went back is one of a server that was started again: what it did before that is not known.
         let grown = now.saturating_sub(before);
         self.history.push_back(grown as f64 / secs);
-        if self.history.len() > KEPT {
+        if self.history.len() > MAX_RATES {
             self.history.pop_front();
         }
     }

@@ -75,7 +75,7 @@ const ERRORS: &[Column] = &[column("AGE", 7, 0), column("WHAT", 10, 0), wide("FR
 
 /// A value that rows are sorted by.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum SortKey {
     /// Larger first.
     Number(f64),
     /// By the alphabet.
@@ -84,26 +84,26 @@ pub enum Value {
 
 /// A cell: what is shown, and what it is sorted by.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub struct TableCell {
     /// As it came: untrusted.
     pub text: String,
-    /// See [`Value`].
-    pub value: Value,
+    /// See [`SortKey`].
+    pub value: SortKey,
     /// What it means.
     pub tint: Tint,
 }
 
 /// A row.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct TableRow {
     /// Tells it apart, from one look to the next.
     pub key: String,
     /// One for each of the tab's columns.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<TableCell>,
 }
 
 /// Makes the rows of `list` at `now`.
-pub fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
+pub fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRow> {
     match list {
         List::Calls(calls) => calls.iter().map(|view| call(view, now)).collect(),
         List::Connections(views) => views.iter().map(|view| connection(view, now)).collect(),
@@ -113,33 +113,33 @@ pub fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
     }
 }
 
-fn text(text: impl Into<String>) -> Cell {
+fn text(text: impl Into<String>) -> TableCell {
     let text = text.into();
-    Cell { value: Value::Text(text.to_lowercase()), text, tint: Tint::Plain }
+    TableCell { value: SortKey::Text(text.to_lowercase()), text, tint: Tint::Plain }
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn number(number: i64) -> Cell {
-    Cell { text: number.to_string(), value: Value::Number(number as f64), tint: Tint::Plain }
+fn number(number: i64) -> TableCell {
+    TableCell { text: number.to_string(), value: SortKey::Number(number as f64), tint: Tint::Plain }
 }
 
-fn count(count: u64) -> Cell {
+fn count(count: u64) -> TableCell {
     number(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// How long ago; sorted so that the newest come first.
-fn age(at: Timestamp, now: Timestamp) -> Cell {
+fn age(at: Timestamp, now: Timestamp) -> TableCell {
     let secs = now.secs_since(at);
     let short = span(secs).split(' ').next().unwrap_or_default().to_owned();
     let shown = if secs < 60.0 { short } else { span(secs) };
-    Cell { text: shown, value: Value::Number(at.secs_since(now)), tint: Tint::Plain }
+    TableCell { text: shown, value: SortKey::Number(at.secs_since(now)), tint: Tint::Plain }
 }
 
-fn tinted(cell: Cell, tint: Tint) -> Cell {
-    Cell { tint, ..cell }
+fn tinted(cell: TableCell, tint: Tint) -> TableCell {
+    TableCell { tint, ..cell }
 }
 
-fn status(status: CallStatus) -> Cell {
+fn status(status: CallStatus) -> TableCell {
     let tint = match status {
         CallStatus::InProgress => Tint::Good,
         CallStatus::Failed => Tint::Bad,
@@ -150,12 +150,15 @@ fn status(status: CallStatus) -> Cell {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn call(view: &CallView, now: Timestamp) -> Row {
+fn call(view: &CallView, now: Timestamp) -> TableRow {
     let told = view.call_data.as_ref().and_then(|data| data.duration_seconds).map(|secs| secs as f64);
     let secs = if view.status.is_ended() { told } else { Some(now.secs_since(view.created_at).max(0.0)) };
-    let length =
-        Cell { text: secs.map_or(String::new(), clock), value: Value::Number(secs.unwrap_or(-1.0)), tint: Tint::Plain };
-    Row {
+    let length = TableCell {
+        text: secs.map_or(String::new(), clock),
+        value: SortKey::Number(secs.unwrap_or(-1.0)),
+        tint: Tint::Plain,
+    };
+    TableRow {
         key: view.call_id.to_string(),
         cells: vec![
             age(view.created_at, now),
@@ -169,13 +172,13 @@ fn call(view: &CallView, now: Timestamp) -> Row {
     }
 }
 
-fn connection(view: &ConnectionView, now: Timestamp) -> Row {
+fn connection(view: &ConnectionView, now: Timestamp) -> TableRow {
     let lag = match view.lag {
         0 => Tint::Plain,
         1..=99 => Tint::Odd,
         _ => Tint::Bad,
     };
-    Row {
+    TableRow {
         key: view.connection_id.to_string(),
         cells: vec![
             age(view.connected_at, now),
@@ -190,8 +193,8 @@ fn connection(view: &ConnectionView, now: Timestamp) -> Row {
     }
 }
 
-fn subscription(view: &SubscriptionView) -> Row {
-    Row {
+fn subscription(view: &SubscriptionView) -> TableRow {
+    TableRow {
         key: view.call_id.to_string(),
         cells: vec![
             count(u64::try_from(view.connection_ids.len()).unwrap_or(u64::MAX)),
@@ -202,7 +205,7 @@ fn subscription(view: &SubscriptionView) -> Row {
     }
 }
 
-fn delivery(view: &DeliveryView, now: Timestamp) -> Row {
+fn delivery(view: &DeliveryView, now: Timestamp) -> TableRow {
     let verdict = match view.verdict.as_str() {
         "accepted" => Tint::Good,
         "rejected" => Tint::Bad,
@@ -210,7 +213,7 @@ fn delivery(view: &DeliveryView, now: Timestamp) -> Row {
         _ => Tint::Plain,
     };
     let answer = if view.response_status >= 400 { Tint::Bad } else { Tint::Plain };
-    Row {
+    TableRow {
         key: view.delivery_id.to_string(),
         cells: vec![
             age(view.received_at, now),
@@ -224,15 +227,15 @@ fn delivery(view: &DeliveryView, now: Timestamp) -> Row {
     }
 }
 
-fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
+fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRow> {
     let bad = |what: &str| tinted(text(what), Tint::Bad);
-    let silent = stats.into_iter().flat_map(|stats| &stats.silent_nodes).map(|node| Row {
+    let silent = stats.into_iter().flat_map(|stats| &stats.silent_nodes).map(|node| TableRow {
         key: format!("node:{node}"),
         cells: vec![age(now, now), bad("silent"), text(node.clone()), text("this server process does not answer")],
     });
     let unlinked = stats.into_iter().flat_map(|stats| &stats.cluster).filter_map(|node| {
         let is_unlinked = node.stats.as_ref().is_some_and(|stats| stats.linked == Some(false));
-        is_unlinked.then(|| Row {
+        is_unlinked.then(|| TableRow {
             key: format!("link:{}", node.node),
             cells: vec![
                 age(now, now),
@@ -242,7 +245,7 @@ fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
             ],
         })
     });
-    let rejected = errors.rejected.iter().map(|view| Row {
+    let rejected = errors.rejected.iter().map(|view| TableRow {
         key: view.delivery_id.to_string(),
         cells: vec![
             age(view.received_at, now),
@@ -251,7 +254,7 @@ fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<Row> {
             text(view.reason.clone().unwrap_or_else(|| view.kind.clone().unwrap_or_default())),
         ],
     });
-    let unverified = errors.unverified.iter().map(|attempt| Row {
+    let unverified = errors.unverified.iter().map(|attempt| TableRow {
         key: format!("unverified:{}:{}", attempt.at.as_micros(), attempt.remote_addr.as_deref().unwrap_or_default()),
         cells: vec![
             age(attempt.at, now),

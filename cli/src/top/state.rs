@@ -6,9 +6,9 @@ use callscope_common::Timestamp;
 use clap::ValueEnum as _;
 use uuid::Uuid;
 
-use super::data::{Deed, Errors, List, Stats};
+use super::data::{AdminAction, Errors, List, Stats};
 use super::rates::Rates;
-use super::rows::{Row, Value, columns, rows};
+use super::rows::{SortKey, TableRow, columns, rows};
 use crate::command::top::Tab;
 use crate::term::text_input::TextInput;
 
@@ -17,7 +17,7 @@ pub const FRAME_ROWS: u16 = 6;
 
 /// Everything `top` shows.
 #[derive(Debug)]
-pub struct Top {
+pub struct TopApp {
     /// The server's address.
     pub server: String,
     /// The context that named it.
@@ -33,7 +33,7 @@ pub struct Top {
     /// The time.
     pub now: Timestamp,
     /// How the server answers.
-    pub link: Link,
+    pub server_state: ServerState,
     /// What it counts, and when it said so.
     pub stats: Option<(Stats, Timestamp)>,
     /// How fast that grows.
@@ -41,15 +41,15 @@ pub struct Top {
     /// The tab that is shown.
     pub tab: Tab,
     /// What lies over the list.
-    pub over: Over,
+    pub overlay: Overlay,
     /// What was last done, in words, and when.
     pub notice: Option<Notice>,
-    pages: [Page; 5],
+    tab_states: [TabState; 5],
 }
 
 /// How the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
+pub enum ServerState {
     /// It was not heard yet.
     Connecting,
     /// It answered last at this time.
@@ -60,9 +60,9 @@ pub enum Link {
 
 /// What lies over the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Over {
+pub enum Overlay {
     /// Nothing.
-    Nothing,
+    None,
     /// The keys, from this line on.
     Help(usize),
     /// The filter is being typed.
@@ -73,14 +73,14 @@ pub enum Over {
         before: String,
     },
     /// All there is of a row.
-    Detail(Detail),
+    Detail(DetailView),
     /// Is this really to be done?
-    Confirm(Deed),
+    Confirm(AdminAction),
 }
 
 /// All there is of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Detail {
+pub struct DetailView {
     /// The row's key.
     pub key: String,
     /// Names and texts; `None` until the server has answered.
@@ -102,7 +102,7 @@ pub struct Notice {
 
 /// A tab's list, and how it is looked at.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct TabState {
     /// What the server said.
     pub list: Option<List>,
     /// The key of the selected row. `None`: the first, whichever it is.
@@ -119,7 +119,7 @@ pub struct Page {
     pub filter: String,
 }
 
-impl Top {
+impl TopApp {
     /// Before the server said anything.
     pub fn new(server: String, context: Option<String>, tab: Tab, now: Timestamp) -> Self {
         Self {
@@ -130,29 +130,29 @@ impl Top {
             interval: 2,
             size: (80, 24),
             now,
-            link: Link::Connecting,
+            server_state: ServerState::Connecting,
             stats: None,
             rates: Rates::default(),
             tab,
-            over: Over::Nothing,
+            overlay: Overlay::None,
             notice: None,
-            pages: Default::default(),
+            tab_states: Default::default(),
         }
     }
 
     /// The tab that is shown.
-    pub fn page(&self) -> &Page {
-        &self.pages[place_of(self.tab)]
+    pub fn tab_state(&self) -> &TabState {
+        &self.tab_states[tab_index(self.tab)]
     }
 
     /// The tab that is shown, to change it.
-    pub fn page_mut(&mut self) -> &mut Page {
-        &mut self.pages[place_of(self.tab)]
+    pub fn tab_state_mut(&mut self) -> &mut TabState {
+        &mut self.tab_states[tab_index(self.tab)]
     }
 
     /// Another tab, to change it.
-    pub fn page_of(&mut self, tab: Tab) -> &mut Page {
-        &mut self.pages[place_of(tab)]
+    pub fn tab_state_of(&mut self, tab: Tab) -> &mut TabState {
+        &mut self.tab_states[tab_index(tab)]
     }
 
     /// Rows of the list on the screen.
@@ -161,8 +161,8 @@ impl Top {
     }
 
     /// The rows of the shown tab: those that the filter lets through, in order.
-    pub fn rows(&self) -> Vec<Row> {
-        let page = self.page();
+    pub fn rows(&self) -> Vec<TableRow> {
+        let page = self.tab_state();
         let Some(list) = &page.list else { return Vec::new() };
         let needle = page.filter.to_lowercase();
         let mut rows = rows(list, self.stats.as_ref().map(|(stats, _)| stats), self.now);
@@ -182,8 +182,8 @@ impl Top {
     }
 
     /// Where the selected row stands among `rows`: its own place, else, when it is gone, the nearest to where it was.
-    pub fn selection(&self, rows: &[Row]) -> usize {
-        let page = self.page();
+    pub fn selection(&self, rows: &[TableRow]) -> usize {
+        let page = self.tab_state();
         let found = page.selected.as_ref().map(|key| rows.iter().position(|row| row.key == *key));
         match found {
             None => 0,
@@ -193,22 +193,25 @@ impl Top {
     }
 
     /// What the upper-case key of this tab would do to the selected row.
-    pub fn deed(&self) -> Option<Deed> {
+    pub fn admin_action(&self) -> Option<AdminAction> {
         if self.read_only {
             return None;
         }
         let rows = self.rows();
         let key = &rows.get(self.selection(&rows))?.key;
-        match (&self.page().list, self.tab) {
+        match (&self.tab_state().list, self.tab) {
             (Some(List::Connections(views)), Tab::Connections) => {
                 let view = views.iter().find(|view| view.connection_id.to_string() == *key)?;
                 let who = format!("{} ({})", view.username, view.remote_addr);
-                Some(Deed::Kick { connection: view.connection_id, who })
+                Some(AdminAction::Kick { connection: view.connection_id, who })
             }
             (Some(List::Deliveries(views) | List::Errors(Errors { rejected: views, .. })), _) => {
                 let view = views.iter().find(|view| view.delivery_id.to_string() == *key)?;
                 let kind = view.kind.as_deref().unwrap_or(&view.route);
-                Some(Deed::Replay { delivery: view.delivery_id, what: format!("{kind} ({})", short(view.delivery_id)) })
+                Some(AdminAction::Replay {
+                    delivery: view.delivery_id,
+                    what: format!("{kind} ({})", short(view.delivery_id)),
+                })
             }
             _ => None,
         }
@@ -228,16 +231,16 @@ pub fn tabs() -> &'static [Tab] {
 }
 
 /// A tab's place.
-pub fn place_of(tab: Tab) -> usize {
+pub fn tab_index(tab: Tab) -> usize {
     tabs().iter().position(|known| *known == tab).unwrap_or(0)
 }
 
 /// Numbers from the largest, texts by the alphabet with the empty ones last.
-fn compare(a: &Value, b: &Value) -> Ordering {
+fn compare(a: &SortKey, b: &SortKey) -> Ordering {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => b.total_cmp(a),
-        (Value::Text(a), Value::Text(b)) => (a.is_empty(), a).cmp(&(b.is_empty(), b)),
-        (Value::Number(_), Value::Text(_)) => Ordering::Less,
-        (Value::Text(_), Value::Number(_)) => Ordering::Greater,
+        (SortKey::Number(a), SortKey::Number(b)) => b.total_cmp(a),
+        (SortKey::Text(a), SortKey::Text(b)) => (a.is_empty(), a).cmp(&(b.is_empty(), b)),
+        (SortKey::Number(_), SortKey::Text(_)) => Ordering::Less,
+        (SortKey::Text(_), SortKey::Number(_)) => Ordering::Greater,
     }
 }

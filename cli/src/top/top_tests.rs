@@ -5,8 +5,8 @@ use callscope_common::api::{CallView, ConnectionView, DeliveryView};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
-use super::data::{Deed, Errors, Heard, List, Request, Stats};
-use super::state::{Link, Over, Top};
+use super::data::{AdminAction, Errors, List, Message, Request, Stats};
+use super::state::{Overlay, ServerState, TopApp};
 use crate::command::top::Tab;
 use crate::term::event_loop::{Effect, Input, Model as _};
 
@@ -14,8 +14,8 @@ pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_856_000 + secs).unwrap()
 }
 
-pub(super) fn top(tab: Tab) -> Top {
-    Top::new("http://calls.example".into(), None, tab, at(0))
+pub(super) fn top(tab: Tab) -> TopApp {
+    TopApp::new("http://calls.example".into(), None, tab, at(0))
 }
 
 pub(super) fn call(sid: &str, status: &str, age: i64, turns: i64) -> CallView {
@@ -59,15 +59,15 @@ impl OfName for uuid::Uuid {
     }
 }
 
-pub(super) fn hear(top: &mut Top, list: List) {
+pub(super) fn hear(top: &mut TopApp, list: List) {
     look(top, list, 0);
 }
 
-fn look(top: &mut Top, list: List, secs: i64) {
-    top.update(Input::Message(Heard::Look(Box::default(), list)), at(secs));
+fn look(top: &mut TopApp, list: List, secs: i64) {
+    top.update(Input::Message(Message::Polled(Box::default(), list)), at(secs));
 }
 
-pub(super) fn press(top: &mut Top, keys: &str) -> Vec<Effect<Request>> {
+pub(super) fn press(top: &mut TopApp, keys: &str) -> Vec<Effect<Request>> {
     let code = |key: char| match key {
         '↓' => KeyCode::Down,
         '↑' => KeyCode::Up,
@@ -80,11 +80,11 @@ pub(super) fn press(top: &mut Top, keys: &str) -> Vec<Effect<Request>> {
 }
 
 /// The texts of a column, from the first row to the last.
-fn column(top: &Top, index: usize) -> Vec<String> {
+fn column(top: &TopApp, index: usize) -> Vec<String> {
     top.rows().iter().map(|row| row.cells[index].text.clone()).collect()
 }
 
-fn selected(top: &Top, index: usize) -> String {
+fn selected(top: &TopApp, index: usize) -> String {
     let rows = top.rows();
     rows[top.selection(&rows)].cells[index].text.clone()
 }
@@ -108,7 +108,7 @@ fn the_newest_come_first_until_another_column_is_chosen() {
     press(&mut top, ">>");
     assert_eq!(column(&top, CALL), ["a", "b", "c"], "another column begins the right way round");
     press(&mut top, "<<<<<");
-    assert_eq!(top.page().sort, 6, "behind the first comes the last");
+    assert_eq!(top.tab_state().sort, 6, "behind the first comes the last");
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn a_filter_is_typed_kept_undone_and_removed() {
     assert_eq!(column(&top, CALL), ["a"], "whatever the case, in any column");
     // Letters are text here, not keys.
     press(&mut top, "q");
-    assert_eq!((top.page().filter.as_str(), column(&top, CALL).len()), ("FAILq", 0));
+    assert_eq!((top.tab_state().filter.as_str(), column(&top, CALL).len()), ("FAILq", 0));
     press(&mut top, "⎋");
-    assert_eq!((top.page().filter.as_str(), column(&top, CALL).len()), ("", 3));
+    assert_eq!((top.tab_state().filter.as_str(), column(&top, CALL).len()), ("", 3));
     press(&mut top, "/comp⏎");
-    assert_eq!((column(&top, CALL), &top.over), (vec!["b".to_owned()], &Over::Nothing));
+    assert_eq!((column(&top, CALL), &top.overlay), (vec!["b".to_owned()], &Overlay::None));
     press(&mut top, "⎋");
     assert_eq!(column(&top, CALL).len(), 3);
 }
@@ -133,10 +133,10 @@ fn what_is_pasted_is_a_filter_and_never_a_key() {
     let mut top = top(Tab::Connections);
     hear(&mut top, List::Connections(vec![connection("ada", 0)]));
     assert!(top.update(Input::Paste("Kyq".into()), at(0)).is_empty());
-    assert_eq!(top.over, Over::Nothing);
+    assert_eq!(top.overlay, Overlay::None);
     press(&mut top, "/");
     top.update(Input::Paste("a\x1b[2Jd\n".into()), at(0));
-    assert_eq!(top.page().filter, "a\u{fffd}d ");
+    assert_eq!(top.tab_state().filter, "a\u{fffd}d ");
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn the_selected_row_is_always_on_the_screen() {
     let mut top = top(Tab::Calls);
     let calls: Vec<_> = (0..100).map(|n| call(&format!("c{n:02}"), "completed", n, n)).collect();
     hear(&mut top, List::Calls(calls));
-    let is_on_screen = |top: &Top| {
+    let is_on_screen = |top: &TopApp| {
         let place = top.selection(&top.rows());
-        (top.page().offset..top.page().offset + top.body()).contains(&place)
+        (top.tab_state().offset..top.tab_state().offset + top.body()).contains(&place)
     };
     for (keys, expected) in [("G", 99), ("g", 0), (" ", 18), ("↓↓", 20), ("↑", 19)] {
         press(&mut top, keys);
@@ -201,12 +201,12 @@ fn a_kick_is_asked_about_and_goes_to_the_one_that_was_asked_about() {
     hear(&mut top, List::Connections(connections));
     let keys = if selected(&top, USER) == "ada" { "K" } else { "↓K" };
     assert!(press(&mut top, keys).iter().all(|effect| *effect == Effect::Draw), "nothing is done before the answer");
-    let deed = Deed::Kick { connection: ada, who: "ada (10.0.0.7:1234)".into() };
-    assert_eq!(top.over, Over::Confirm(deed.clone()));
+    let action = AdminAction::Kick { connection: ada, who: "ada (10.0.0.7:1234)".into() };
+    assert_eq!(top.overlay, Overlay::Confirm(action.clone()));
     // Others come and go meanwhile, and hers is the one that goes.
     hear(&mut top, List::Connections(vec![connection("eve", 0), connection("bob", 3)]));
-    assert_eq!(press(&mut top, "y"), [Effect::Draw, Effect::Request(Request::Do(deed))]);
-    assert_eq!(top.over, Over::Nothing);
+    assert_eq!(press(&mut top, "y"), [Effect::Draw, Effect::Request(Request::Execute(action))]);
+    assert_eq!(top.overlay, Overlay::None);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn only_y_is_a_yes() {
         press(&mut top, "K");
         let effects = press(&mut top, keys);
         assert!(effects.iter().all(|effect| *effect == Effect::Draw), "{keys}: {effects:?}");
-        let is_open = matches!(top.over, Over::Confirm(_));
+        let is_open = matches!(top.overlay, Overlay::Confirm(_));
         assert_eq!(is_open, !matches!(keys, "n" | "q" | "⎋"), "{keys}");
     }
 }
@@ -231,10 +231,13 @@ fn a_delivery_is_replayed_from_either_of_its_tabs() {
         let mut top = top(tab);
         hear(&mut top, list);
         press(&mut top, "K");
-        assert_eq!(top.over, Over::Nothing, "there is nobody to kick");
+        assert_eq!(top.overlay, Overlay::None, "there is nobody to kick");
         press(&mut top, "R");
         let effects = press(&mut top, "y");
-        assert!(matches!(effects.as_slice(), [_, Effect::Request(Request::Do(Deed::Replay { .. }))]), "{effects:?}");
+        assert!(
+            matches!(effects.as_slice(), [_, Effect::Request(Request::Execute(AdminAction::Replay { .. }))]),
+            "{effects:?}"
+        );
     }
 }
 
@@ -250,10 +253,10 @@ fn read_only_changes_nothing_whatever_is_pressed() {
         for keys in ["Ky", "Ry", "⏎Ky", "⎋/K⏎Ry"] {
             let effects = press(&mut top, keys);
             assert!(
-                !effects.iter().any(|effect| matches!(effect, Effect::Request(Request::Do(_)))),
+                !effects.iter().any(|effect| matches!(effect, Effect::Request(Request::Execute(_)))),
                 "{keys}: {effects:?}"
             );
-            assert!(!matches!(top.over, Over::Confirm(_)));
+            assert!(!matches!(top.overlay, Overlay::Confirm(_)));
         }
     }
 }
@@ -263,7 +266,7 @@ fn q_closes_what_is_open_before_it_quits_and_escape_never_quits() {
     let mut top = top(Tab::Connections);
     hear(&mut top, List::Connections(vec![connection("ada", 0)]));
     press(&mut top, "⏎");
-    assert!(matches!(&top.over, Over::Detail(detail) if detail.lines.is_some()));
+    assert!(matches!(&top.overlay, Overlay::Detail(detail) if detail.lines.is_some()));
     assert_eq!(press(&mut top, "q"), [Effect::Draw]);
     assert_eq!(press(&mut top, "⎋⎋?⎋"), vec![Effect::Draw; 4]);
     assert_eq!(press(&mut top, "q"), [Effect::Quit]);
@@ -274,10 +277,10 @@ fn another_tab_is_looked_at_at_once_and_keeps_its_own_filter_and_order() {
     let mut top = top(Tab::Calls);
     hear(&mut top, List::Calls(three_calls()));
     press(&mut top, "/a⏎>");
-    assert_eq!(press(&mut top, "2"), [Effect::Draw, Effect::Request(Request::Look(Tab::Connections))]);
-    assert_eq!((top.page().filter.as_str(), top.page().sort), ("", 0));
+    assert_eq!(press(&mut top, "2"), [Effect::Draw, Effect::Request(Request::Poll(Tab::Connections))]);
+    assert_eq!((top.tab_state().filter.as_str(), top.tab_state().sort), ("", 0));
     press(&mut top, "1");
-    assert_eq!((top.page().filter.as_str(), top.page().sort), ("a", 1));
+    assert_eq!((top.tab_state().filter.as_str(), top.tab_state().sort), ("a", 1));
     press(&mut top, "h");
     assert_eq!(top.tab, Tab::Errors, "before the first tab comes the last");
 }
@@ -289,25 +292,25 @@ fn a_call_is_asked_for_and_an_answer_that_comes_late_is_left_out() {
     let effects = press(&mut top, "⏎");
     let [_, Effect::Request(Request::Detail(Tab::Calls, key))] = effects.as_slice() else { panic!("{effects:?}") };
     let lines = vec![("call".to_owned(), "c".to_owned())];
-    top.update(Input::Message(Heard::Detail(Tab::Calls, "another".into(), Vec::new())), at(1));
-    assert!(matches!(&top.over, Over::Detail(detail) if detail.lines.is_none()));
-    top.update(Input::Message(Heard::Detail(Tab::Calls, key.clone(), lines.clone())), at(1));
-    assert!(matches!(&top.over, Over::Detail(detail) if detail.lines.as_ref() == Some(&lines)));
+    top.update(Input::Message(Message::Detail(Tab::Calls, "another".into(), Vec::new())), at(1));
+    assert!(matches!(&top.overlay, Overlay::Detail(detail) if detail.lines.is_none()));
+    top.update(Input::Message(Message::Detail(Tab::Calls, key.clone(), lines.clone())), at(1));
+    assert!(matches!(&top.overlay, Overlay::Detail(detail) if detail.lines.as_ref() == Some(&lines)));
     press(&mut top, "q");
-    top.update(Input::Message(Heard::Detail(Tab::Calls, key.clone(), lines)), at(2));
-    assert_eq!(top.over, Over::Nothing);
+    top.update(Input::Message(Message::Detail(Tab::Calls, key.clone(), lines)), at(2));
+    assert_eq!(top.overlay, Overlay::None);
 }
 
 #[test]
 fn a_server_that_is_silent_is_said_so_and_what_it_said_last_stays() {
     let mut top = top(Tab::Calls);
     hear(&mut top, List::Calls(three_calls()));
-    top.update(Input::Message(Heard::Silence("no answer".into())), at(5));
-    top.update(Input::Message(Heard::Silence("still none".into())), at(9));
-    assert_eq!(top.link, Link::Lost(at(5), "still none".into()), "since the first silence");
+    top.update(Input::Message(Message::Unreachable("no answer".into())), at(5));
+    top.update(Input::Message(Message::Unreachable("still none".into())), at(9));
+    assert_eq!(top.server_state, ServerState::Lost(at(5), "still none".into()), "since the first silence");
     assert_eq!(top.rows().len(), 3);
     look(&mut top, List::Calls(three_calls()), 12);
-    assert_eq!(top.link, Link::Live(at(12)));
+    assert_eq!(top.server_state, ServerState::Live(at(12)));
 }
 
 #[test]
@@ -315,7 +318,7 @@ fn rates_are_what_was_counted_over_what_went_by() {
     let mut top = top(Tab::Calls);
     for (secs, events) in [(0, 100), (2, 110), (4, 150)] {
         let stats = Stats { events_broadcast: events, ..Stats::default() };
-        top.update(Input::Message(Heard::Look(Box::new(stats), List::Calls(Vec::new()))), at(secs));
+        top.update(Input::Message(Message::Polled(Box::new(stats), List::Calls(Vec::new()))), at(secs));
     }
     assert_eq!(top.rates.events.last(9).collect::<Vec<_>>(), [5.0, 20.0]);
 }

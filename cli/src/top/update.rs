@@ -4,10 +4,10 @@ use callscope_common::Timestamp;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Frame;
 
-use super::data::{Deed, Heard, List, Request, Stats};
+use super::data::{AdminAction, List, Message, Request, Stats};
 use super::keys::{self, Action};
-use super::rows::{Row, columns};
-use super::state::{Detail, Link, Notice, Over, Top, place_of, tabs};
+use super::rows::{TableRow, columns};
+use super::state::{DetailView, Notice, Overlay, ServerState, TopApp, tab_index, tabs};
 use super::{details, view};
 use crate::command::top::Tab;
 use crate::term::event_loop::{self, Input, Model};
@@ -15,26 +15,26 @@ use crate::term::text_input::TextInput;
 
 type Effect = event_loop::Effect<Request>;
 
-impl Model for Top {
-    type Message = Heard;
+impl Model for TopApp {
+    type Message = Message;
     type Request = Request;
 
-    fn update(&mut self, input: Input<Heard>, now: Timestamp) -> Vec<Effect> {
+    fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
         match input {
             Input::Key(key) => self.key(key),
             Input::Paste(text) => self.pasted(&text),
             Input::Resize(width, height) => {
                 self.size = (width, height);
-                self.settle();
+                self.clamp();
                 vec![Effect::Draw]
             }
             Input::Tick => {
-                self.settle();
+                self.clamp();
                 vec![Effect::Draw]
             }
-            Input::Message(heard) => {
-                self.heard(heard);
+            Input::Message(message) => {
+                self.message(message);
                 vec![Effect::Draw]
             }
         }
@@ -53,26 +53,26 @@ impl Model for Top {
     }
 }
 
-impl Top {
-    fn heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Look(stats, list) => self.look(*stats, list),
-            Heard::Silence(why) => {
-                let since = match self.link {
-                    Link::Lost(since, _) => since,
-                    Link::Connecting | Link::Live(_) => self.now,
+impl TopApp {
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Polled(stats, list) => self.polled(*stats, list),
+            Message::Unreachable(why) => {
+                let since = match self.server_state {
+                    ServerState::Lost(since, _) => since,
+                    ServerState::Connecting | ServerState::Live(_) => self.now,
                 };
-                self.link = Link::Lost(since, why);
+                self.server_state = ServerState::Lost(since, why);
             }
-            Heard::Detail(tab, key, lines) => {
-                if let Over::Detail(detail) = &mut self.over
+            Message::Detail(tab, key, lines) => {
+                if let Overlay::Detail(detail) = &mut self.overlay
                     && tab == self.tab
                     && detail.key == key
                 {
                     detail.lines = Some(lines);
                 }
             }
-            Heard::Done(done) => {
+            Message::Executed(done) => {
                 let (text, is_good) = match done {
                     Ok(text) => (text, true),
                     Err(text) => (text, false),
@@ -82,81 +82,81 @@ impl Top {
         }
     }
 
-    fn look(&mut self, stats: Stats, list: List) {
+    fn polled(&mut self, stats: Stats, list: List) {
         if let Some((before, then)) = &self.stats {
             self.rates.push((before, *then), (&stats, self.now));
         }
         self.stats = Some((stats, self.now));
-        self.link = Link::Live(self.now);
+        self.server_state = ServerState::Live(self.now);
         let tab = list.tab();
-        self.page_of(tab).list = Some(list);
-        self.settle();
+        self.tab_state_of(tab).list = Some(list);
+        self.clamp();
     }
 
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
-        match &self.over {
-            Over::Filter { .. } => self.filter_key(key),
-            Over::Confirm(deed) => {
-                let deed = deed.clone();
-                self.confirm_key(key, deed)
+        match &self.overlay {
+            Overlay::Filter { .. } => self.filter_key(key),
+            Overlay::Confirm(action) => {
+                let action = action.clone();
+                self.confirm_key(key, action)
             }
-            Over::Detail(_) | Over::Help(_) => match keys::action(key) {
+            Overlay::Detail(_) | Overlay::Help(_) => match keys::action(key) {
                 Some(Action::Quit | Action::Close | Action::Open | Action::Help) => {
-                    self.over = Over::Nothing;
+                    self.overlay = Overlay::None;
                     vec![Effect::Draw]
                 }
                 Some(action) => self.scroll(action),
                 None => Vec::new(),
             },
-            Over::Nothing => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
+            Overlay::None => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
         }
     }
 
     /// Only `y` is a yes: a key that was meant for the list must never be one.
-    fn confirm_key(&mut self, key: KeyEvent, deed: Deed) -> Vec<Effect> {
+    fn confirm_key(&mut self, key: KeyEvent, action: AdminAction) -> Vec<Effect> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let effects = match key.code {
             KeyCode::Char('c') if control => return vec![Effect::Interrupt],
-            KeyCode::Char('y') if !control => vec![Effect::Draw, Effect::Request(Request::Do(deed))],
+            KeyCode::Char('y') if !control => vec![Effect::Draw, Effect::Request(Request::Execute(action))],
             KeyCode::Char('n' | 'q') | KeyCode::Esc => vec![Effect::Draw],
             _ => return Vec::new(),
         };
-        self.over = Over::Nothing;
+        self.overlay = Overlay::None;
         effects
     }
 
     fn filter_key(&mut self, key: KeyEvent) -> Vec<Effect> {
-        let Over::Filter { line, before } = &mut self.over else { return Vec::new() };
+        let Overlay::Filter { line, before } = &mut self.overlay else { return Vec::new() };
         match key.code {
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return vec![Effect::Interrupt],
-            KeyCode::Enter => self.over = Over::Nothing,
+            KeyCode::Enter => self.overlay = Overlay::None,
             KeyCode::Esc => {
                 let before = std::mem::take(before);
-                self.over = Over::Nothing;
-                self.page_mut().filter = before;
+                self.overlay = Overlay::None;
+                self.tab_state_mut().filter = before;
             }
             KeyCode::Up => self.step(-1),
             KeyCode::Down => self.step(1),
             _ if line.handle_key(key) => self.filter_as_typed(),
             _ => return Vec::new(),
         }
-        self.settle();
+        self.clamp();
         vec![Effect::Draw]
     }
 
     fn pasted(&mut self, text: &str) -> Vec<Effect> {
-        let Over::Filter { line, .. } = &mut self.over else { return Vec::new() };
+        let Overlay::Filter { line, .. } = &mut self.overlay else { return Vec::new() };
         line.paste(text);
         self.filter_as_typed();
-        self.settle();
+        self.clamp();
         vec![Effect::Draw]
     }
 
     /// What is typed filters at once.
     fn filter_as_typed(&mut self) {
-        if let Over::Filter { line, .. } = &self.over {
+        if let Overlay::Filter { line, .. } = &self.overlay {
             let text = line.text().to_owned();
-            self.page_mut().filter = text;
+            self.tab_state_mut().filter = text;
         }
     }
 
@@ -169,44 +169,44 @@ impl Top {
             Action::Move(rows) => self.step(rows),
             Action::Pages(pages) => self.step(pages * self.body().max(1).cast_signed()),
             Action::First => {
-                let page = self.page_mut();
+                let page = self.tab_state_mut();
                 (page.selected, page.place, page.offset) = (None, 0, 0);
             }
             Action::Last => self.step(isize::MAX),
-            Action::Tab(place) => return self.turn_to(tabs()[place]),
+            Action::Tab(place) => return self.switch_to(tabs()[place]),
             Action::Turn(by) => {
                 let count = tabs().len().cast_signed();
-                let place = (place_of(self.tab).cast_signed() + by).rem_euclid(count);
-                return self.turn_to(tabs()[place.unsigned_abs()]);
+                let place = (tab_index(self.tab).cast_signed() + by).rem_euclid(count);
+                return self.switch_to(tabs()[place.unsigned_abs()]);
             }
             Action::Sort(by) => {
                 let count = columns(self.tab).len().cast_signed();
-                let page = self.page_mut();
+                let page = self.tab_state_mut();
                 page.sort = (page.sort.cast_signed() + by).rem_euclid(count).unsigned_abs();
                 page.is_reversed = false;
             }
             Action::Reverse => {
-                let page = self.page_mut();
+                let page = self.tab_state_mut();
                 page.is_reversed = !page.is_reversed;
             }
             Action::Filter => {
-                let before = self.page().filter.clone();
-                self.over = Over::Filter { line: TextInput::new(before.clone()), before };
+                let before = self.tab_state().filter.clone();
+                self.overlay = Overlay::Filter { line: TextInput::new(before.clone()), before };
             }
             Action::Open => return self.open(),
-            Action::Kick => return self.ask(|deed| matches!(deed, Deed::Kick { .. })),
-            Action::Replay => return self.ask(|deed| matches!(deed, Deed::Replay { .. })),
-            Action::Help => self.over = Over::Help(0),
-            Action::Close => self.page_mut().filter.clear(),
+            Action::Kick => return self.ask(|action| matches!(action, AdminAction::Kick { .. })),
+            Action::Replay => return self.ask(|action| matches!(action, AdminAction::Replay { .. })),
+            Action::Help => self.overlay = Overlay::Help(0),
+            Action::Close => self.tab_state_mut().filter.clear(),
         }
-        self.settle();
+        self.clamp();
         vec![Effect::Draw]
     }
 
-    fn turn_to(&mut self, tab: Tab) -> Vec<Effect> {
+    fn switch_to(&mut self, tab: Tab) -> Vec<Effect> {
         self.tab = tab;
-        self.settle();
-        vec![Effect::Draw, Effect::Request(Request::Look(tab))]
+        self.clamp();
+        vec![Effect::Draw, Effect::Request(Request::Poll(tab))]
     }
 
     fn open(&mut self) -> Vec<Effect> {
@@ -216,15 +216,15 @@ impl Top {
         let known = details::known(self, row);
         // What is not in the list is asked for.
         let is_asked = known.is_none();
-        self.over = Over::Detail(Detail { key: key.clone(), lines: known, top: 0 });
+        self.overlay = Overlay::Detail(DetailView { key: key.clone(), lines: known, top: 0 });
         let ask = is_asked.then_some(Effect::Request(Request::Detail(self.tab, key)));
         [Effect::Draw].into_iter().chain(ask).collect()
     }
 
-    fn ask(&mut self, is_meant: impl Fn(&Deed) -> bool) -> Vec<Effect> {
-        match self.deed().filter(is_meant) {
-            Some(deed) => {
-                self.over = Over::Confirm(deed);
+    fn ask(&mut self, is_meant: impl Fn(&AdminAction) -> bool) -> Vec<Effect> {
+        match self.admin_action().filter(is_meant) {
+            Some(action) => {
+                self.overlay = Overlay::Confirm(action);
                 vec![Effect::Draw]
             }
             None => Vec::new(),
@@ -244,13 +244,13 @@ impl Top {
             Action::Last => isize::MAX,
             _ => return Vec::new(),
         };
-        let (at, rows) = match &mut self.over {
-            Over::Detail(detail) => {
+        let (at, rows) = match &mut self.overlay {
+            Overlay::Detail(detail) => {
                 let rows = view::detail_rows(detail, width);
                 (&mut detail.top, rows)
             }
-            Over::Help(at) => (at, keys::help(self.read_only).count()),
-            Over::Nothing | Over::Filter { .. } | Over::Confirm(_) => return Vec::new(),
+            Overlay::Help(at) => (at, keys::help(self.read_only).count()),
+            Overlay::None | Overlay::Filter { .. } | Overlay::Confirm(_) => return Vec::new(),
         };
         *at = at.saturating_add_signed(by).min(rows.saturating_sub(page + 1));
         vec![Effect::Draw]
@@ -263,24 +263,24 @@ impl Top {
             return;
         }
         let place = self.selection(&rows).saturating_add_signed(by).min(rows.len() - 1);
-        let page = self.page_mut();
+        let page = self.tab_state_mut();
         page.selected = Some(rows[place].key.clone());
-        self.settle_on(&rows);
+        self.clamp_to(&rows);
     }
 
     /// Puts everything in order after a change: the selection on a row that is there, and that row on the screen.
-    fn settle(&mut self) {
+    fn clamp(&mut self) {
         let rows = self.rows();
-        self.settle_on(&rows);
+        self.clamp_to(&rows);
         let (width, page) = (self.size.0, self.body().max(1));
-        if let Over::Detail(detail) = &mut self.over {
+        if let Overlay::Detail(detail) = &mut self.overlay {
             detail.top = detail.top.min(view::detail_rows(detail, width).saturating_sub(page + 1));
         }
     }
 
-    fn settle_on(&mut self, rows: &[Row]) {
+    fn clamp_to(&mut self, rows: &[TableRow]) {
         let (place, body) = (self.selection(rows), self.body().max(1));
-        let page = self.page_mut();
+        let page = self.tab_state_mut();
         if page.selected.is_some() && !rows.is_empty() {
             page.selected = rows.get(place).map(|row| row.key.clone());
         }

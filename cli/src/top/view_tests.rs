@@ -5,14 +5,14 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 use serde_json::json;
 
-use super::data::{Errors, Heard, List, Stats, Unverified};
-use super::state::Top;
+use super::data::{Errors, List, Message, Stats, Unverified};
+use super::state::TopApp;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
 use super::view::draw;
 use crate::command::top::Tab;
 use crate::term::event_loop::{Input, Model as _};
 
-fn drawn(top: &mut Top, width: u16, height: u16) -> Buffer {
+fn drawn(top: &mut TopApp, width: u16, height: u16) -> Buffer {
     let now = top.now;
     top.update(Input::Resize(width, height), now);
     let area = Rect::new(0, 0, width, height);
@@ -50,7 +50,7 @@ fn stats() -> Stats {
     .unwrap()
 }
 
-fn busy() -> Top {
+fn busy() -> TopApp {
     let mut top = top(Tab::Calls);
     top.color = true;
     let calls = vec![
@@ -59,8 +59,8 @@ fn busy() -> Top {
         call("EL_desk_1790840000", "failed", 200_000, 0),
     ];
     let before = Stats { events_broadcast: 50, ..stats() };
-    top.update(Input::Message(Heard::Look(Box::new(before), List::Calls(Vec::new()))), at(-2));
-    top.update(Input::Message(Heard::Look(Box::new(stats()), List::Calls(calls))), at(0));
+    top.update(Input::Message(Message::Polled(Box::new(before), List::Calls(Vec::new()))), at(-2));
+    top.update(Input::Message(Message::Polled(Box::new(stats()), List::Calls(calls))), at(0));
     top
 }
 
@@ -199,13 +199,13 @@ fn nothing_of_a_call_reaches_the_terminal_raw() {
         hear(&mut top, list);
         for keys in ["", keys] {
             press(&mut top, keys);
-            let key = match &top.over {
-                super::state::Over::Detail(detail) => detail.key.clone(),
+            let key = match &top.overlay {
+                super::state::Overlay::Detail(detail) => detail.key.clone(),
                 _ => String::new(),
             };
             let lines = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
-            top.update(Input::Message(Heard::Detail(tab, key, lines)), at(0));
-            top.update(Input::Message(Heard::Done(Err(HOSTILE.into()))), at(0));
+            top.update(Input::Message(Message::Detail(tab, key, lines)), at(0));
+            top.update(Input::Message(Message::Executed(Err(HOSTILE.into()))), at(0));
             for (width, height) in [(40, 12), (120, 40)] {
                 let buffer = drawn(&mut top, width, height);
                 for cell in buffer.content() {
@@ -243,7 +243,7 @@ fn what_is_wrong_is_listed_with_its_reason() {
     };
     let stats = Stats { silent_nodes: vec!["n2".into()], ..stats() };
     let list = List::Errors(Errors { rejected: Vec::new(), unverified: vec![attempt] });
-    top.update(Input::Message(Heard::Look(Box::new(stats), list)), at(0));
+    top.update(Input::Message(Message::Polled(Box::new(stats), list)), at(0));
     let rows = rows(&drawn(&mut top, 80, 24));
     assert_eq!(rows[5], "0s       silent      n2            this server process does not answer");
     assert_eq!(rows[6], "3s       unverified  10.0.0.6:99   post-call: signature_mismatch");

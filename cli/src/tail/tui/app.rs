@@ -1,35 +1,35 @@
 //! The state of the full-screen `tail` and `play`, and how it changes. No clock, no terminal, no socket.
 
-mod act;
+mod actions;
 mod message;
-mod older;
+mod reload;
 
 use callscope_common::Timestamp;
 use callscope_common::api::CallView;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::Frame;
 
-use super::entry::{Columns, Times, Tone};
+use super::call_tab::{CallTab, ConnectionState};
+use super::entry::{Layout, TimeDisplay, Tone};
 use super::keys::{self, Action};
-use super::picker::{Picked, Picker};
-use super::raw::Raw;
-use super::tab::{Link, Tab};
+use super::picker::{CallPicker, PickerOutcome};
+use super::raw_view::RawView;
 use super::view;
 use crate::term::event_loop::{self, Input, Model};
 use crate::term::palette::Palette;
 use crate::term::text_input::TextInput;
 
-pub use act::write;
-pub use message::{Asked, Live, Message, Piece, Request, Scan};
+pub use actions::write;
+pub use message::{Live, Message, ReloadTarget, Request, SavePart, ScanQuery};
 
 /// The smallest screen that is drawn on.
-pub const SMALLEST: (u16, u16) = (40, 12);
+pub const MIN_SIZE: (u16, u16) = (40, 12);
 /// Most tabs; beyond it the oldest call that is over goes when another comes.
-pub const MOST_TABS: usize = 100;
+pub const MAX_TABS: usize = 100;
 /// How many bytes of text are held of all calls together; the rest is read from the server again when it comes into sight.
-pub const HELD: usize = 32 << 20;
+pub const TEXT_LIMIT: usize = 32 << 20;
 /// How many seconds lie between two lists of a picker that is open.
-const LIST_EVERY: u32 = 2;
+const LIST_TICKS: u32 = 2;
 
 /// What is to be done.
 pub type Effect = event_loop::Effect<Request>;
@@ -56,14 +56,14 @@ pub enum Overlay {
     /// The keys, from a row on.
     Help(usize),
     /// A message as it came.
-    Raw(Raw),
+    Raw(RawView),
     /// The calls to choose from, and how many ticks went by.
-    Picker(Picker, u32),
+    Picker(CallPicker, u32),
 }
 
 /// What is being asked for in the last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum PromptKind {
     /// What to search for.
     Search,
     /// What to filter by.
@@ -74,17 +74,17 @@ pub enum Ask {
 
 /// Everything the view shows.
 #[derive(Debug)]
-pub struct App {
+pub struct TailApp {
     /// Where it comes from.
     pub origin: Origin,
     /// The followed calls.
-    pub tabs: Vec<Tab>,
+    pub tabs: Vec<CallTab>,
     /// Which of them is shown.
     pub current: usize,
     /// What lies over it.
     pub overlay: Overlay,
     /// A question in the last row.
-    pub prompt: Option<(Ask, TextInput)>,
+    pub prompt: Option<(PromptKind, TextInput)>,
     /// Something to be told until the next key.
     pub notice: Option<(Tone, String)>,
     /// Columns and rows of the screen.
@@ -96,34 +96,38 @@ pub struct App {
     /// Whether a recording is held.
     pub paused: bool,
     /// How many bytes of text may be held of all calls together.
-    pub held: usize,
-    times: Times,
+    pub text_limit: usize,
+    times: TimeDisplay,
     wrap: bool,
 }
 
-impl App {
+impl TailApp {
     /// Before anything came. Without identifiers it begins with a choice, or waits for calls where it is to be `active`.
     pub fn new(origin: Origin, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
         let choose = identifiers.is_empty() && !active;
         Self {
             origin,
-            tabs: identifiers.into_iter().enumerate().map(|(call, identifier)| Tab::new(call, identifier)).collect(),
+            tabs: identifiers
+                .into_iter()
+                .enumerate()
+                .map(|(call, identifier)| CallTab::new(call, identifier))
+                .collect(),
             current: 0,
-            overlay: if choose { Overlay::Picker(Picker::default(), 0) } else { Overlay::None },
+            overlay: if choose { Overlay::Picker(CallPicker::default(), 0) } else { Overlay::None },
             prompt: None,
             notice: None,
             size: (80, 24),
             palette: Palette::new(color),
             now,
             paused: false,
-            held: HELD,
-            times: Times::default(),
+            text_limit: TEXT_LIMIT,
+            times: TimeDisplay::default(),
             wrap: true,
         }
     }
 
     /// The call that is shown.
-    pub fn tab(&self) -> Option<&Tab> {
+    pub fn tab(&self) -> Option<&CallTab> {
         self.tabs.get(self.current)
     }
 
@@ -138,10 +142,12 @@ impl App {
     }
 
     /// A call's state in words, and whether it is good.
-    pub fn state(&self, tab: &Tab) -> (String, Tone) {
-        match (&self.origin, &tab.link) {
-            (Origin::Recording { .. }, Link::Live | Link::Connecting) if self.paused => ("PAUSED".into(), Tone::Warn),
-            (Origin::Recording { speed, .. }, Link::Live | Link::Connecting) => {
+    pub fn state(&self, tab: &CallTab) -> (String, Tone) {
+        match (&self.origin, &tab.connection) {
+            (Origin::Recording { .. }, ConnectionState::Live | ConnectionState::Connecting) if self.paused => {
+                ("PAUSED".into(), Tone::Warn)
+            }
+            (Origin::Recording { speed, .. }, ConnectionState::Live | ConnectionState::Connecting) => {
                 (format!("PLAYING {speed}"), Tone::Good)
             }
             _ => tab.state(self.now),
@@ -150,7 +156,7 @@ impl App {
 
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
         self.notice = None;
-        self.tabs.iter_mut().for_each(|tab| tab.older.failed = false);
+        self.tabs.iter_mut().for_each(|tab| tab.reload.failed = false);
         let everywhere =
             keys::action(key).filter(|action| matches!(action, Action::Interrupt | Action::Suspend | Action::Redraw));
         if let Some(action) = everywhere {
@@ -161,9 +167,9 @@ impl App {
         }
         match &mut self.overlay {
             Overlay::Picker(picker, _) => match picker.key(key) {
-                Picked::Nothing => Vec::new(),
-                Picked::Close => self.leave_picker(key.code == KeyCode::Char('q')),
-                Picked::Call(sid) => self.pick(sid),
+                PickerOutcome::Stay => Vec::new(),
+                PickerOutcome::Close => self.leave_picker(key.code == KeyCode::Char('q')),
+                PickerOutcome::Chosen(sid) => self.pick(sid),
             },
             _ => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
         }
@@ -205,8 +211,8 @@ impl App {
                 });
             }
             Message::Paused(paused) => self.paused = paused,
-            Message::Older(asked, events) => self.loaded(&asked, events),
-            Message::Scanned(asked, scan, found) => self.scanned(&asked, &scan, found),
+            Message::Reloaded(target, events) => self.loaded(&target, events),
+            Message::Scanned(target, scan, found) => self.scanned(&target, &scan, found),
         }
         Vec::new()
     }
@@ -229,14 +235,14 @@ impl App {
 
     fn opened(&mut self, call: usize, identifier: String, wanted: bool) -> Vec<Effect> {
         let mut requests = Vec::new();
-        if self.tabs.len() >= MOST_TABS
+        if self.tabs.len() >= MAX_TABS
             && let Some(oldest) =
                 (0..self.tabs.len()).find(|place| *place != self.current && self.tabs[*place].is_over())
         {
             requests.push(Effect::Request(Request::Close(self.tabs.remove(oldest).call)));
             self.current -= usize::from(oldest < self.current);
         }
-        self.tabs.push(Tab::new(call, identifier));
+        self.tabs.push(CallTab::new(call, identifier));
         if wanted {
             self.current = self.tabs.len() - 1;
         }
@@ -259,7 +265,7 @@ impl App {
     fn tick(&mut self) -> Vec<Effect> {
         let Overlay::Picker(_, ticks) = &mut self.overlay else { return Vec::new() };
         *ticks += 1;
-        if ticks.is_multiple_of(LIST_EVERY) { vec![Effect::Request(Request::List)] } else { Vec::new() }
+        if ticks.is_multiple_of(LIST_TICKS) { vec![Effect::Request(Request::List)] } else { Vec::new() }
     }
 
     fn resize(&mut self, width: u16, height: u16) -> Vec<Effect> {
@@ -277,14 +283,14 @@ impl App {
         let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
         self.current = self.current.min(self.tabs.len().saturating_sub(1));
         if let Some(tab) = self.tabs.get_mut(self.current) {
-            tab.transcript.resize(Columns { width, times, wrap, start: tab.start }, body);
+            tab.transcript.resize(Layout { width, times, wrap, start: tab.start }, body);
         }
         self.share();
         self.load()
     }
 }
 
-impl Model for App {
+impl Model for TailApp {
     type Message = Message;
     type Request = Request;
 
@@ -310,7 +316,9 @@ impl Model for App {
     }
 
     fn needs_ticks(&self) -> bool {
-        let moving = |tab: &Tab| matches!(tab.link, Link::Live | Link::Retry { .. }) && !self.paused;
+        let moving = |tab: &CallTab| {
+            matches!(tab.connection, ConnectionState::Live | ConnectionState::Retry { .. }) && !self.paused
+        };
         matches!(self.overlay, Overlay::Picker(..)) || self.tabs.iter().any(moving)
     }
 }

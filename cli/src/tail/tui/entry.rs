@@ -15,7 +15,7 @@ use crate::term::drawable::drawable;
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// When it was said.
     pub at: Option<Timestamp>,
     /// The text, safe to draw.
@@ -31,14 +31,14 @@ pub struct Entry {
     /// Whether it matches the filter, or there is none.
     pub passes: bool,
     /// Whether its text is not held, and has to be read from the server again.
-    gone: bool,
+    evicted: bool,
     /// Whether terminals dispute the width of something in the text.
-    disputed: bool,
+    has_ambiguous_width: bool,
 }
 
 /// What an [`Entry`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// Something said.
     Turn(Speaker),
     /// Something being said.
@@ -64,7 +64,7 @@ pub enum Tone {
     Bad,
 }
 
-impl Kind {
+impl EntryKind {
     /// Who speaks, where somebody does.
     pub fn speaker(self) -> Option<Speaker> {
         match self {
@@ -76,11 +76,11 @@ impl Kind {
 
 impl Entry {
     /// Makes `text` safe to draw.
-    pub fn new(kind: Kind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
+    pub fn new(kind: EntryKind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
         let text = drawable(text);
-        let disputed = !text.is_ascii() && !text.chars().all(backend::has_certain_width);
+        let has_ambiguous_width = !text.is_ascii() && !text.chars().all(backend::has_certain_width);
         let (text, raw) = (text.into(), raw.map(Into::into));
-        Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, gone: false, disputed }
+        Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, evicted: false, has_ambiguous_width }
     }
 
     /// The same, of an event.
@@ -94,19 +94,19 @@ impl Entry {
     }
 
     /// Whether its text is not held.
-    pub fn is_gone(&self) -> bool {
-        self.gone
+    pub fn is_evicted(&self) -> bool {
+        self.evicted
     }
 
     /// Holds its text no more.
-    pub fn let_go(&mut self) {
-        (self.text, self.raw, self.gone) = (Box::default(), None, true);
+    pub fn evict(&mut self) {
+        (self.text, self.raw, self.evicted) = (Box::default(), None, true);
     }
 }
 
 /// Which times are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Times {
+pub enum TimeDisplay {
     /// Since the call's start.
     #[default]
     Since,
@@ -116,7 +116,7 @@ pub enum Times {
     Off,
 }
 
-impl Times {
+impl TimeDisplay {
     /// The next of the three.
     pub fn next(self) -> Self {
         match self {
@@ -129,11 +129,11 @@ impl Times {
 
 /// Where things stand at a width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Columns {
+pub struct Layout {
     /// The screen's width.
     pub width: usize,
     /// Which times are shown.
-    pub times: Times,
+    pub times: TimeDisplay,
     /// Whether long turns take more than one row.
     pub wrap: bool,
     /// When the call began.
@@ -141,21 +141,21 @@ pub struct Columns {
 }
 
 /// A part of an entry's text that stands on one row, in bytes.
-pub type Span = Range<u32>;
+pub type TextSpan = Range<u32>;
 
 /// Widest name of a speaker.
 const SPEAKER: usize = 5;
 /// Where notes and results begin.
 const NOTE: usize = 3;
 
-impl Columns {
+impl Layout {
     /// The time that stands before `entry`.
     pub fn time(&self, entry: &Entry) -> String {
         let (Some(at), Some(_)) = (entry.at, entry.kind.speaker()) else { return String::new() };
         match self.times {
-            Times::Off => String::new(),
-            Times::Since => format!("{:>5}", clock(self.start.map_or(0.0, |start| at.secs_since(start)))),
-            Times::Day => at.to_string().get(11..19).unwrap_or_default().to_owned(),
+            TimeDisplay::Off => String::new(),
+            TimeDisplay::Since => format!("{:>5}", clock(self.start.map_or(0.0, |start| at.secs_since(start)))),
+            TimeDisplay::Day => at.to_string().get(11..19).unwrap_or_default().to_owned(),
         }
     }
 
@@ -178,17 +178,17 @@ impl Columns {
 
     /// How wide the text of `entry` may be. In the last column, terminals put the marks of a character elsewhere.
     pub fn room(&self, entry: &Entry) -> usize {
-        self.width.saturating_sub(self.text(entry) + usize::from(entry.disputed)).max(2)
+        self.width.saturating_sub(self.text(entry) + usize::from(entry.has_ambiguous_width)).max(2)
     }
 
     /// The rows of `entry`: at least one.
-    pub fn lay_out(&self, entry: &Entry) -> Box<[Span]> {
+    pub fn lay_out(&self, entry: &Entry) -> Box<[TextSpan]> {
         let text = &*entry.text;
-        let folded = entry.kind == Kind::Turn(Speaker::Tool) && !entry.open;
+        let folded = entry.kind == EntryKind::Turn(Speaker::Tool) && !entry.open;
         if folded || !self.wrap {
             return Box::new([span(0, text.len())]);
         }
-        if entry.disputed {
+        if entry.has_ambiguous_width {
             return wrap_clusters(text, self.room(entry));
         }
         let options = textwrap::Options::new(self.room(entry))
@@ -209,7 +209,7 @@ impl Columns {
 }
 
 /// Breaks at blanks and wide characters, and a word that is wider than `room` behind any character with all its marks.
-fn wrap_clusters(text: &str, room: usize) -> Box<[Span]> {
+fn wrap_clusters(text: &str, room: usize) -> Box<[TextSpan]> {
     let mut spans = Vec::new();
     // Of the row that is being filled: where it begins, how wide it is, and where its last word ends.
     let (mut begin, mut width, mut end) = (0, 0, 0);
@@ -256,13 +256,13 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn span(begin: usize, end: usize) -> Span {
+fn span(begin: usize, end: usize) -> TextSpan {
     let short = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
     short(begin)..short(end)
 }
 
 /// The text of a row.
-pub fn row<'e>(entry: &'e Entry, span: &Span) -> &'e str {
+pub fn row<'e>(entry: &'e Entry, span: &TextSpan) -> &'e str {
     entry.text.get(span.start as usize..span.end as usize).unwrap_or_default()
 }
 
@@ -271,12 +271,12 @@ mod tests {
     use super::*;
     use unicode_width::UnicodeWidthStr as _;
 
-    fn columns(width: usize) -> Columns {
-        Columns { width, times: Times::Since, wrap: true, start: Timestamp::from_unix_secs(0) }
+    fn layout(width: usize) -> Layout {
+        Layout { width, times: TimeDisplay::Since, wrap: true, start: Timestamp::from_unix_secs(0) }
     }
 
     fn tool(text: &str) -> Entry {
-        let mut entry = Entry::new(Kind::Turn(Speaker::Tool), Timestamp::from_unix_secs(3600), text, None);
+        let mut entry = Entry::new(EntryKind::Turn(Speaker::Tool), Timestamp::from_unix_secs(3600), text, None);
         entry.open = true;
         entry
     }
@@ -297,8 +297,8 @@ mod tests {
         for width in [20, 40, 41, 80, 200] {
             for text in texts {
                 let entry = tool(text);
-                let rows = columns(width).lay_out(&entry);
-                let room = columns(width).room(&entry);
+                let rows = layout(width).lay_out(&entry);
+                let room = layout(width).room(&entry);
                 assert!(rows.iter().all(|span| row(&entry, span).width() <= room), "{width}: {text:.20}");
                 let kept: String = rows.iter().map(|span| row(&entry, span)).collect();
                 assert_eq!(kept.replace(' ', ""), entry.text.replace(' ', ""), "nothing is lost");
@@ -314,15 +314,16 @@ mod tests {
 
     #[test]
     fn speakers_have_places_of_their_own() {
-        let at = |speaker| columns(80).text(&Entry::new(Kind::Turn(speaker), Timestamp::from_unix_secs(1), "hi", None));
+        let at =
+            |speaker| layout(80).text(&Entry::new(EntryKind::Turn(speaker), Timestamp::from_unix_secs(1), "hi", None));
         assert!(at(Speaker::Agent) < at(Speaker::User) && at(Speaker::User) < at(Speaker::Tool));
     }
 
     #[test]
     fn a_tools_words_are_folded_until_they_are_opened() {
         let mut entry = tool(&"argument ".repeat(60));
-        assert!(columns(80).lay_out(&entry).len() > 5);
+        assert!(layout(80).lay_out(&entry).len() > 5);
         entry.open = false;
-        assert_eq!(columns(80).lay_out(&entry).len(), 1);
+        assert_eq!(layout(80).lay_out(&entry).len(), 1);
     }
 }

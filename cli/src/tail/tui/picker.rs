@@ -9,20 +9,20 @@ use crate::term::text_input::TextInput;
 
 /// The picker's state.
 #[derive(Debug, Default)]
-pub struct Picker {
+pub struct CallPicker {
     /// What was typed.
     pub line: TextInput,
     /// Why the newest list could not be had.
     pub error: Option<String>,
     /// Whether a list came at all.
     pub loaded: bool,
-    calls: Vec<Choice>,
+    calls: Vec<Candidate>,
     selected: Option<CallId>,
 }
 
 /// A call to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct Candidate {
     /// The call.
     pub id: CallId,
     /// Its sid.
@@ -41,16 +41,16 @@ pub struct Choice {
 
 /// What a key in the picker leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Picked {
+pub enum PickerOutcome {
     /// Nothing but another look.
-    Nothing,
+    Stay,
     /// This call.
-    Call(String),
+    Chosen(String),
     /// The picker is left.
     Close,
 }
 
-impl From<&CallView> for Choice {
+impl From<&CallView> for Candidate {
     fn from(view: &CallView) -> Self {
         let names = [view.subject.as_deref(), view.agent_id.as_deref(), view.conversation_id.as_deref()];
         Self {
@@ -65,14 +65,14 @@ impl From<&CallView> for Choice {
     }
 }
 
-impl Picker {
+impl CallPicker {
     /// Takes a new list in.
     pub fn list(&mut self, calls: Result<Vec<CallView>, String>) {
         self.loaded = true;
         match calls {
             Ok(calls) => {
                 self.error = None;
-                self.calls = calls.iter().map(Choice::from).collect();
+                self.calls = calls.iter().map(Candidate::from).collect();
                 // The live ones first; both newest first, as the server sends them.
                 self.calls.sort_by_key(|call| !call.live);
             }
@@ -81,8 +81,8 @@ impl Picker {
     }
 
     /// The calls that match what was typed, best first.
-    pub fn shown(&self) -> Vec<&Choice> {
-        let mut scored: Vec<(u32, &Choice)> = self
+    pub fn shown(&self) -> Vec<&Candidate> {
+        let mut scored: Vec<(u32, &Candidate)> = self
             .calls
             .iter()
             .filter_map(|call| {
@@ -94,21 +94,23 @@ impl Picker {
     }
 
     /// The selected one's place among `shown`.
-    pub fn place(&self, shown: &[&Choice]) -> usize {
+    pub fn place(&self, shown: &[&Candidate]) -> usize {
         shown.iter().position(|call| Some(call.id) == self.selected).unwrap_or(0)
     }
 
     /// Takes a key in.
-    pub fn key(&mut self, key: KeyEvent) -> Picked {
+    pub fn key(&mut self, key: KeyEvent) -> PickerOutcome {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Enter => {
                 let shown = self.shown();
-                return shown.get(self.place(&shown)).map_or(Picked::Nothing, |call| Picked::Call(call.sid.clone()));
+                return shown
+                    .get(self.place(&shown))
+                    .map_or(PickerOutcome::Stay, |call| PickerOutcome::Chosen(call.sid.clone()));
             }
-            KeyCode::Esc if self.line.text().is_empty() => return Picked::Close,
+            KeyCode::Esc if self.line.text().is_empty() => return PickerOutcome::Close,
             KeyCode::Esc => self.type_in(|line| *line = TextInput::default()),
-            KeyCode::Char('q') if self.line.text().is_empty() && !control => return Picked::Close,
+            KeyCode::Char('q') if self.line.text().is_empty() && !control => return PickerOutcome::Close,
             KeyCode::Up => self.step(-1),
             KeyCode::Down => self.step(1),
             KeyCode::Char('p' | 'k') if control => self.step(-1),
@@ -119,7 +121,7 @@ impl Picker {
                 line.handle_key(key);
             }),
         }
-        Picked::Nothing
+        PickerOutcome::Stay
     }
 
     /// Takes pasted text in.

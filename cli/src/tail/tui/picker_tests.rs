@@ -1,4 +1,4 @@
-//! Tests of [`super::Picker`].
+//! Tests of [`super::CallPicker`].
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -21,17 +21,17 @@ fn calls() -> Vec<CallView> {
     ]
 }
 
-fn shown(picker: &Picker) -> Vec<&str> {
+fn shown(picker: &CallPicker) -> Vec<&str> {
     picker.shown().iter().map(|call| call.sid.as_str()).collect()
 }
 
-fn typed(picker: &mut Picker, text: &str) {
-    text.chars().for_each(|c| assert_eq!(picker.key(KeyCode::Char(c).into()), Picked::Nothing));
+fn typed(picker: &mut CallPicker, text: &str) {
+    text.chars().for_each(|c| assert_eq!(picker.key(KeyCode::Char(c).into()), PickerOutcome::Stay));
 }
 
 #[test]
 fn live_calls_come_first_and_letters_narrow_down() {
-    let mut picker = Picker::default();
+    let mut picker = CallPicker::default();
     picker.list(Ok(calls()));
     assert_eq!(shown(&picker), ["EL_desk_2", "EL_desk_3", "EL_done_1"]);
     typed(&mut picker, "ttr");
@@ -41,12 +41,12 @@ fn live_calls_come_first_and_letters_narrow_down() {
     assert_eq!(shown(&picker), ["EL_desk_3"]);
     typed(&mut picker, " zzz");
     assert!(shown(&picker).is_empty());
-    assert_eq!(picker.key(KeyCode::Enter.into()), Picked::Nothing);
+    assert_eq!(picker.key(KeyCode::Enter.into()), PickerOutcome::Stay);
 }
 
 #[test]
 fn the_better_match_comes_first() {
-    let mut picker = Picker::default();
+    let mut picker = CallPicker::default();
     picker.list(Ok(vec![call(1, "EL_b-u-s_1", "completed", ""), call(2, "EL_x_2", "completed", "bus")]));
     typed(&mut picker, "bus");
     assert_eq!(shown(&picker)[0], "EL_x_2");
@@ -54,19 +54,19 @@ fn the_better_match_comes_first() {
 
 #[test]
 fn the_selection_goes_with_the_call() {
-    let mut picker = Picker::default();
+    let mut picker = CallPicker::default();
     picker.list(Ok(calls()));
     picker.key(KeyCode::Down.into());
     let mut more = calls();
     more.insert(0, call(4, "EL_new_4", "in_progress", "just now"));
     picker.list(Ok(more));
     assert_eq!(shown(&picker)[0], "EL_new_4");
-    assert_eq!(picker.key(KeyCode::Enter.into()), Picked::Call("EL_desk_3".into()));
+    assert_eq!(picker.key(KeyCode::Enter.into()), PickerOutcome::Chosen("EL_desk_3".into()));
 }
 
 #[test]
 fn a_list_that_fails_keeps_the_one_before() {
-    let mut picker = Picker::default();
+    let mut picker = CallPicker::default();
     picker.list(Ok(calls()));
     picker.list(Err("no answer".into()));
     assert_eq!((shown(&picker).len(), picker.error.as_deref()), (3, Some("no answer")));
@@ -76,9 +76,9 @@ fn a_list_that_fails_keeps_the_one_before() {
 
 #[test]
 fn q_leaves_only_where_nothing_was_typed() {
-    let mut picker = Picker::default();
-    assert_eq!(picker.key(KeyCode::Char('q').into()), Picked::Close);
+    let mut picker = CallPicker::default();
+    assert_eq!(picker.key(KeyCode::Char('q').into()), PickerOutcome::Close);
     typed(&mut picker, "a");
-    assert_eq!(picker.key(KeyCode::Char('q').into()), Picked::Nothing);
+    assert_eq!(picker.key(KeyCode::Char('q').into()), PickerOutcome::Stay);
     assert_eq!(picker.line.text(), "aq");
 }

@@ -18,14 +18,14 @@ impl Chance {
 fn entry(chance: &mut Chance) -> Entry {
     let speakers = [Speaker::Agent, Speaker::User, Speaker::Tool];
     let text = "word ".repeat(1 + chance.below(60));
-    Entry::new(Kind::Turn(speakers[chance.below(3)]), Timestamp::from_unix_secs(7), &text, None)
+    Entry::new(EntryKind::Turn(speakers[chance.below(3)]), Timestamp::from_unix_secs(7), &text, None)
 }
 
 fn check(transcript: &Transcript, walk: &str) {
     let rows = transcript.rows();
     assert!(rows.len() <= transcript.body, "{walk}");
     let all: usize =
-        (0..transcript.len()).map(|place| transcript.columns.lay_out(transcript.entry(place).unwrap()).len()).sum();
+        (0..transcript.len()).map(|place| transcript.layout.lay_out(transcript.entry(place).unwrap()).len()).sum();
     assert_eq!(rows.len(), all.min(transcript.body), "the screen is as full as it can be: {walk}");
     for pair in rows.windows(2) {
         let next = (pair[0].position, pair[0].line + 1) == (pair[1].position, pair[1].line);
@@ -59,16 +59,16 @@ fn whatever_is_done_the_screen_is_right() {
                 9 => transcript.unfold(),
                 10 => transcript.toggle(Speaker::Tool),
                 11 => {
-                    let columns = Columns { width: 20 + chance.below(80), ..*transcript.columns() };
-                    transcript.resize(columns, 1 + chance.below(30));
+                    let layout = Layout { width: 20 + chance.below(80), ..*transcript.layout() };
+                    transcript.resize(layout, 1 + chance.below(30));
                 }
                 _ => {
                     let mut partial = entry(&mut chance);
-                    partial.kind = Kind::Partial(Speaker::User);
-                    transcript.say(None, partial);
+                    partial.kind = EntryKind::Partial(Speaker::User);
+                    transcript.set_partial(None, partial);
                 }
             }
-            transcript.settle();
+            transcript.refresh();
             check(&transcript, &walk);
         }
     }

@@ -10,15 +10,15 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-use super::app::{App, Overlay, SMALLEST};
+use super::app::{MIN_SIZE, Overlay, TailApp};
 use super::entry::Tone;
 use crate::term::draw_if_too_small;
 use crate::term::palette::Palette;
 
 /// Draws everything.
-pub fn draw(app: &App, frame: &mut Frame<'_>) {
+pub fn draw(app: &TailApp, frame: &mut Frame<'_>) {
     let area = frame.area();
-    if draw_if_too_small(area, SMALLEST, frame.buffer_mut()) {
+    if draw_if_too_small(area, MIN_SIZE, frame.buffer_mut()) {
         return;
     }
     let buffer = frame.buffer_mut();
@@ -33,8 +33,8 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
         Overlay::Raw(raw) => overlay::raw(raw, body, buffer),
         Overlay::Picker(picker, _) => cursor = Some(picker::draw(app, picker, body, buffer)),
     }
-    let asked = footer::draw(app, last, buffer);
-    if let Some(position) = asked.or(cursor) {
+    let prompt_cursor = footer::draw(app, last, buffer);
+    if let Some(position) = prompt_cursor.or(cursor) {
         frame.set_cursor_position(position);
     }
 }

@@ -6,13 +6,13 @@ use ratatui::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::super::rates::{Rate, sparkline};
-use super::super::state::{Link, Top, tabs};
+use super::super::state::{ServerState, TopApp, tabs};
 use super::{ends, palette, put};
 use crate::command::top::Tab;
 use crate::token::span;
 
 /// Three rows, and the tabs.
-pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
+pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let context = top.context.as_ref().map_or(String::new(), |context| format!("  ({context})"));
     let (state, style) = state(top);
@@ -29,20 +29,20 @@ pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
 }
 
 /// How the server answers, in words.
-fn state(top: &Top) -> (String, Style) {
+fn state(top: &TopApp) -> (String, Style) {
     #[allow(clippy::cast_precision_loss)]
     let late = top.interval as f64 + 10.0;
-    match &top.link {
-        Link::Connecting => ("CONNECTING".into(), palette(top).warn()),
-        Link::Live(at) if top.now.secs_since(*at) > late => {
+    match &top.server_state {
+        ServerState::Connecting => ("CONNECTING".into(), palette(top).warn()),
+        ServerState::Live(at) if top.now.secs_since(*at) > late => {
             (format!("STALE {}", span(top.now.secs_since(*at))), palette(top).warn())
         }
-        Link::Live(_) => ("LIVE".into(), palette(top).good()),
-        Link::Lost(since, _) => (format!("NO ANSWER {}", span(top.now.secs_since(*since))), palette(top).bad()),
+        ServerState::Live(_) => ("LIVE".into(), palette(top).good()),
+        ServerState::Lost(since, _) => (format!("NO ANSWER {}", span(top.now.secs_since(*since))), palette(top).bad()),
     }
 }
 
-fn counts(top: &Top) -> String {
+fn counts(top: &TopApp) -> String {
     let Some((stats, _)) = &top.stats else { return String::new() };
     let live = format!("{} live of {} calls", stats.live_calls(), stats.all_calls());
     let rest = [
@@ -70,7 +70,7 @@ fn span_short(secs: u64) -> String {
     span(secs as f64)
 }
 
-fn draw_rates(top: &Top, row: Rect, buffer: &mut Buffer) {
+fn draw_rates(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let rates = [
         ("events/s", &top.rates.events, Color::Cyan),
         ("deliveries/s", &top.rates.deliveries, Color::Green),
@@ -96,7 +96,7 @@ fn figure(rate: &Rate) -> String {
     }
 }
 
-fn draw_tabs(top: &Top, row: Rect, buffer: &mut Buffer) {
+fn draw_tabs(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let is_narrow = row.width < 70;
     let mut x = 0;
     for (number, tab) in (1..).zip(tabs()) {

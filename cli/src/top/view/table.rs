@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::rows::{Column, Row, columns};
-use super::super::state::Top;
+use super::super::rows::{Column, TableRow, columns};
+use super::super::state::TopApp;
 use super::{palette, put, tinted};
 use crate::command::top::Tab;
 
@@ -18,11 +18,11 @@ const WIDEST: usize = 60;
 const NICE: u8 = 3;
 
 /// Draws the columns' names and the rows below them.
-pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
+pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let columns = columns(top.tab);
     let rows = top.rows();
     let placed = place(columns, &rows, area.width.into());
-    let page = top.page();
+    let page = top.tab_state();
     let head = Rect { height: 1, ..area };
     for &(index, x, width) in &placed {
         let is_sorted = index == page.sort;
@@ -56,10 +56,10 @@ pub fn draw(top: &Top, area: Rect, buffer: &mut Buffer) {
 }
 
 /// Why there is nothing to see.
-fn empty(top: &Top) -> &'static str {
-    match (&top.page().list, top.tab) {
+fn empty(top: &TopApp) -> &'static str {
+    match (&top.tab_state().list, top.tab) {
         (None, _) => "asking the server",
-        (Some(_), _) if !top.page().filter.is_empty() => "nothing fits the filter; Esc removes it",
+        (Some(_), _) if !top.tab_state().filter.is_empty() => "nothing fits the filter; Esc removes it",
         (Some(_), Tab::Calls) => "no calls yet",
         (Some(_), Tab::Connections) => "nobody is connected",
         (Some(_), Tab::Subscriptions) => "nobody follows any call",
@@ -70,7 +70,7 @@ fn empty(top: &Top) -> &'static str {
 
 /// Which columns there is room for, where each begins, and how wide it is. The room that is left goes to the columns that hold
 /// more than they must, the most important first.
-fn place(columns: &[Column], rows: &[Row], width: usize) -> Vec<(usize, usize, usize)> {
+fn place(columns: &[Column], rows: &[TableRow], width: usize) -> Vec<(usize, usize, usize)> {
     let least = |shown: &[usize]| {
         shown.iter().map(|&index| columns[index].width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
     };

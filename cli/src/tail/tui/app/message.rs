@@ -4,8 +4,8 @@ use callscope_common::api::CallView;
 use callscope_common::{Seq, Timestamp};
 
 use crate::stream::{Place, Update};
-use crate::tail::tui::entry::Columns;
-use crate::tail::tui::transcript::Found;
+use crate::tail::tui::entry::Layout;
+use crate::tail::tui::transcript::EventMatch;
 
 /// Something came of a call's stream.
 #[derive(Debug)]
@@ -43,36 +43,36 @@ pub enum Message {
     /// A recording is held, or goes on.
     Paused(bool),
     /// Events that were read again; none where all of them were. Or why they could not be.
-    Older(Asked, Result<Vec<Box<str>>, String>),
+    Reloaded(ReloadTarget, Result<Vec<Box<str>>, String>),
     /// The events not held that match what was searched for or filtered by.
-    Scanned(Asked, Scan, Result<Vec<Found>, String>),
+    Scanned(ReloadTarget, ScanQuery, Result<Vec<EventMatch>, String>),
 }
 
 /// Whose events are read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct ReloadTarget {
     /// The stream's number.
     pub call: usize,
     /// The record.
     pub id: String,
     /// How often its transcript had begun anew.
-    pub life: u32,
+    pub generation: u32,
 }
 
 /// What events are looked through for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scan {
+pub struct ScanQuery {
     /// Whether to filter by it, and not to search for it.
-    pub filters: bool,
+    pub is_filter: bool,
     /// The pattern, as it was typed.
     pub text: String,
 }
 
 /// A part of a transcript that is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum SavePart {
     /// Text as it is written.
-    Ready(String),
+    Text(String),
     /// Events that are not held: behind the first seq, up to the second.
     Events(Seq, Seq),
 }
@@ -95,14 +95,14 @@ pub enum Request {
         /// The record that events which are not held are of.
         id: String,
         /// What goes into it.
-        pieces: Vec<Piece>,
+        parts: Vec<SavePart>,
         /// Where it is text, how that is laid out.
-        text: Option<Columns>,
+        text: Option<Layout>,
     },
     /// Read events again, as ranges: behind the first seq, up to the second.
-    Load(Asked, Vec<(Seq, Seq)>),
+    Reload(ReloadTarget, Vec<(Seq, Seq)>),
     /// Look through events that are not held.
-    Scan(Asked, Scan, Vec<(Seq, Seq)>),
+    Scan(ReloadTarget, ScanQuery, Vec<(Seq, Seq)>),
     /// Hold a recording, or let it go on.
     Pause,
 }

@@ -251,8 +251,8 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.confirmed().turns(2).result().keys("s");
     assert!(test.footer().contains("save as: callscope-EL_dispatch_1790855035.ndjson"));
     test.keys("⏎");
-    let Some(Request::Save { path, pieces, .. }) = test.requests.pop() else { panic!("nothing is saved") };
-    let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
+    let Some(Request::Save { path, parts, .. }) = test.requests.pop() else { panic!("nothing is saved") };
+    let [SavePart::Text(content)] = &parts[..] else { panic!("{parts:?}") };
     assert_eq!(path, "callscope-EL_dispatch_1790855035.ndjson");
     let kinds: Vec<String> = content
         .lines()
@@ -262,8 +262,8 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.keys("s");
     test.put(Input::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
     test.keys("x.txt⏎");
-    let Some(Request::Save { pieces, .. }) = test.requests.pop() else { panic!("nothing is saved") };
-    let [Piece::Ready(content)] = &pieces[..] else { panic!("{pieces:?}") };
+    let Some(Request::Save { parts, .. }) = test.requests.pop() else { panic!("nothing is saved") };
+    let [SavePart::Text(content)] = &parts[..] else { panic!("{parts:?}") };
     assert!(content.starts_with("00:00 agent  turn 0\n00:04 agent  turn 1\n-- call completed"), "{content}");
     test.put(Input::Message(Message::Saved(Err("not saved: File exists".into()))));
     assert!(test.footer().starts_with("not saved: File exists"));
@@ -283,7 +283,7 @@ fn a_paste_is_no_row_of_keys() {
 fn a_recording_says_so_and_can_be_held() {
     let origin = Origin::Recording { file: "saved.ndjson".into(), speed: "4x".into() };
     let mut test = Test::new(80, 12);
-    test.app = App::new(origin, vec!["EL_a_1".into()], false, false, at(0));
+    test.app = TailApp::new(origin, vec!["EL_a_1".into()], false, false, at(0));
     test.put(Input::Resize(80, 12));
     test.confirmed().turns(1);
     assert_eq!(test.state(), "PLAYING 4x");

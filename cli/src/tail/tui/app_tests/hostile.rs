@@ -71,7 +71,7 @@ fn nothing_raw_comes_from_names_reasons_lists_and_files() {
         let json = serde_json::to_string(&text).unwrap();
         let origin = Origin::Server(text.clone());
         let mut test = Test::new(80, 24);
-        test.app = App::new(origin, vec![text.clone(), text.clone()], false, true, at(0));
+        test.app = TailApp::new(origin, vec![text.clone(), text.clone()], false, true, at(0));
         test.put(Input::Resize(80, 24));
         test.confirmed();
         let reason = text.clone();

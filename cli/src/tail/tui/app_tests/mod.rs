@@ -1,11 +1,11 @@
-//! Tests of [`super::App`] and of what is drawn of it: a small language over its messages and keys.
+//! Tests of [`super::TailApp`] and of what is drawn of it: a small language over its messages and keys.
 #![allow(clippy::unwrap_used)]
 
 mod basics;
-mod bounded;
-mod finding;
+mod eviction;
 mod hostile;
 mod screens;
+mod search;
 mod several;
 mod size;
 
@@ -26,7 +26,7 @@ use crate::stream::{EndReason, Ending, Gap, Incoming, Place, Update};
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 
 struct Test {
-    app: App,
+    app: TailApp,
     /// The newest event, by call.
     seqs: Vec<i64>,
     /// Which call is spoken of.
@@ -49,7 +49,7 @@ impl Test {
     fn of(identifiers: &[&str], width: u16, height: u16) -> Self {
         let names: Vec<String> = identifiers.iter().map(|name| (*name).to_owned()).collect();
         let origin = Origin::Server("http://127.0.0.1:8000".into());
-        let app = App::new(origin, names, false, true, at(0));
+        let app = TailApp::new(origin, names, false, true, at(0));
         let mut test = Self { app, seqs: vec![0; 200], call: 0, clock: 0, requests: Vec::new(), said: String::new() };
         test.put(Input::Resize(width, height));
         test

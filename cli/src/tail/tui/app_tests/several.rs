@@ -117,10 +117,10 @@ fn a_picker_with_nothing_behind_it_is_left_by_q_and_not_by_esc() {
 #[test]
 fn calls_that_come_by_themselves_get_tabs_and_the_oldest_that_is_over_goes() {
     let mut test = Test::of(&[], 80, 14);
-    test.app = App::new(Origin::Server("s".into()), Vec::new(), true, false, at(0));
+    test.app = TailApp::new(Origin::Server("s".into()), Vec::new(), true, false, at(0));
     test.put(Input::Resize(80, 14));
     assert_eq!(test.body(), ["waiting for a call"]);
-    for call in 0..MOST_TABS {
+    for call in 0..MAX_TABS {
         test.put(Input::Message(Message::Opened { call, identifier: format!("EL_{call}"), wanted: false }));
         assert_eq!(test.app.current, 0, "what is looked at stays");
     }
@@ -128,9 +128,9 @@ fn calls_that_come_by_themselves_get_tabs_and_the_oldest_that_is_over_goes() {
         test.call = call;
         test.ended();
     }
-    test.put(Input::Message(Message::Opened { call: MOST_TABS, identifier: "EL_new".into(), wanted: false }));
+    test.put(Input::Message(Message::Opened { call: MAX_TABS, identifier: "EL_new".into(), wanted: false }));
     assert_eq!(test.requests.pop(), Some(Request::Close(5)), "the first is being looked at");
-    assert_eq!(test.app.tabs.len(), MOST_TABS);
+    assert_eq!(test.app.tabs.len(), MAX_TABS);
     assert_eq!(test.app.tab().unwrap().identifier, "EL_0");
 }
 

@@ -21,11 +21,11 @@ fn cost(turns: usize) -> (usize, usize) {
         }
     };
     round(&mut test);
-    let work = |test: &Test| test.app.tab().unwrap().transcript.work();
-    let before = work(&test);
+    let layout_count = |test: &Test| test.app.tab().unwrap().transcript.layout_count();
+    let before = layout_count(&test);
     let region = Region::new(ALLOCATOR);
     round(&mut test);
-    (work(&test) - before, region.change().allocations)
+    (layout_count(&test) - before, region.change().allocations)
 }
 
 fn long(turns: usize) -> Test {

@@ -1,62 +1,62 @@
 //! Where the screen stands: following, holding, moving, and which rows that shows.
 
-use super::{Goal, Row, Top, Transcript};
-use crate::tail::tui::entry::Columns;
+use super::{ScreenRow, ScrollPosition, ScrollTarget, Transcript};
+use crate::tail::tui::entry::Layout;
 
 impl Transcript {
     /// Lays out for a screen.
-    pub fn resize(&mut self, columns: Columns, body: usize) {
-        if columns != self.columns {
-            self.laid.clear();
-            self.laid_rows = 0;
+    pub fn resize(&mut self, layout: Layout, body: usize) {
+        if layout != self.layout {
+            self.layout_cache.clear();
+            self.cached_rows = 0;
             self.top.row = 0;
-            self.goal = None;
+            self.target = None;
         }
-        (self.columns, self.body) = (columns, body);
-        self.settle();
+        (self.layout, self.body) = (layout, body);
+        self.refresh();
     }
 
     /// Follows from the end on, or holds.
     pub fn set_follow(&mut self, follow: bool) {
-        self.goal = None;
+        self.target = None;
         self.follow = follow;
-        self.settle();
+        self.refresh();
     }
 
     /// Moves the screen by pages; the selection goes along.
     pub fn page(&mut self, down: bool) {
         let rows = self.body.saturating_sub(1).max(1);
-        let goal = (!down).then_some(Goal::Up(self.top, rows));
-        self.top = if down { self.forth(self.top, rows) } else { self.back(self.top, rows) };
+        let target = (!down).then_some(ScrollTarget::Up(self.top, rows));
+        self.top = if down { self.rows_below(self.top, rows) } else { self.rows_above(self.top, rows) };
         self.hold();
-        self.goal = goal;
-        self.settle();
+        self.target = target;
+        self.refresh();
         let end = self.end_top();
         // The first and the last page are reached with their first and last entry.
         if down && self.top >= end {
             self.selected = self.len().saturating_sub(1);
             self.follow_at_end();
-        } else if !down && self.top == Top::default() {
+        } else if !down && self.top == ScrollPosition::default() {
             self.selected = 0;
         }
     }
 
     /// Selects the next entry; where one is longer than the screen, moves on within it first.
     pub fn step(&mut self, down: bool) {
-        let cut = |row: Option<&Row>| row.is_some_and(|row| row.position == self.selected);
+        let cut = |row: Option<&ScreenRow>| row.is_some_and(|row| row.position == self.selected);
         let within = if down {
             let last = self.rows.last();
             cut(last)
                 && last.is_some_and(|row| {
-                    row.line + 1 < self.laid.get(&self.index(row.position)).map_or(1, |rows| rows.len())
+                    row.line + 1 < self.layout_cache.get(&self.index(row.position)).map_or(1, |rows| rows.len())
                 })
         } else {
             cut(self.rows.first()) && self.top.row > 0
         };
         if within {
-            self.top = if down { self.forth(self.top, 1) } else { self.back(self.top, 1) };
+            self.top = if down { self.rows_below(self.top, 1) } else { self.rows_above(self.top, 1) };
             self.hold();
-            self.settle();
+            self.refresh();
         } else if down {
             self.select((self.selected + 1).min(self.len().saturating_sub(1)));
             self.follow_at_end();
@@ -78,12 +78,12 @@ impl Transcript {
     /// The same; where it was searched for, shows the first or last match in it.
     pub(super) fn go(&mut self, position: usize, forward: Option<bool>) {
         self.hold();
-        self.goal = Some(Goal::Entry { position, forward });
-        self.settle();
+        self.target = Some(ScrollTarget::Entry { position, forward });
+        self.refresh();
     }
 
     fn hold(&mut self) {
-        self.goal = None;
+        self.target = None;
         if std::mem::replace(&mut self.follow, false) {
             self.seen = self.len();
         }
@@ -94,21 +94,21 @@ impl Transcript {
         if self.selected + 1 >= self.len() && self.top >= end {
             self.follow = true;
         }
-        self.settle();
+        self.refresh();
     }
 
     /// Moves the screen as little as shows the selected entry whole, or its beginning.
     pub(super) fn show_selected(&mut self) {
-        let begin = Top { position: self.selected, row: 0 };
-        let lowest = self.back(Top { position: self.selected + 1, row: 0 }, self.body);
+        let begin = ScrollPosition { position: self.selected, row: 0 };
+        let lowest = self.rows_above(ScrollPosition { position: self.selected + 1, row: 0 }, self.body);
         self.top = self.top.clamp(lowest.min(begin), begin);
     }
 
     /// Puts the screen where it belongs after something changed.
-    pub fn settle(&mut self) {
-        match self.goal {
-            Some(Goal::Up(from, rows)) => self.top = self.back(from, rows),
-            Some(Goal::Entry { position, forward }) => {
+    pub fn refresh(&mut self) {
+        match self.target {
+            Some(ScrollTarget::Up(from, rows)) => self.top = self.rows_above(from, rows),
+            Some(ScrollTarget::Entry { position, forward }) => {
                 self.selected = position.min(self.len().saturating_sub(1));
                 self.show_selected();
                 if let Some(forward) = forward {
@@ -134,8 +134,8 @@ impl Transcript {
             self.selected = self.selected.clamp(first.position, last.position);
         }
         self.seen = self.seen.min(self.len()).max(on_screen);
-        if self.goal.is_some() && self.missing().is_empty() {
-            self.goal = None;
+        if self.target.is_some() && self.missing_on_screen().is_empty() {
+            self.target = None;
         }
     }
 
@@ -147,31 +147,31 @@ impl Transcript {
             let room = self.body - rows.len();
             let spans = self.spans(position);
             let spans = spans.iter().enumerate().skip(line).take(room);
-            rows.extend(spans.map(|(line, span)| Row { position, line, span: span.clone() }));
+            rows.extend(spans.map(|(line, span)| ScreenRow { position, line, span: span.clone() }));
             (position, line) = (position + 1, 0);
         }
         self.rows = rows;
     }
 
     /// The top of a screen that shows the end.
-    fn end_top(&mut self) -> Top {
-        self.back(Top { position: self.len(), row: 0 }, self.body)
+    fn end_top(&mut self) -> ScrollPosition {
+        self.rows_above(ScrollPosition { position: self.len(), row: 0 }, self.body)
     }
 
-    pub(super) fn back(&mut self, from: Top, rows: usize) -> Top {
+    pub(super) fn rows_above(&mut self, from: ScrollPosition, rows: usize) -> ScrollPosition {
         let (mut top, mut left) = (from, rows);
         while left > top.row {
             left -= top.row;
             if top.position == 0 {
-                return Top::default();
+                return ScrollPosition::default();
             }
             top.position -= 1;
             top.row = self.spans(top.position).len();
         }
-        Top { row: top.row - left, ..top }
+        ScrollPosition { row: top.row - left, ..top }
     }
 
-    fn forth(&mut self, from: Top, rows: usize) -> Top {
+    fn rows_below(&mut self, from: ScrollPosition, rows: usize) -> ScrollPosition {
         let end = self.end_top();
         let (mut top, mut left) = (from, rows);
         while top.position < self.len() {
@@ -181,7 +181,7 @@ impl Transcript {
                 break;
             }
             left -= height - top.row;
-            top = Top { position: top.position + 1, row: 0 };
+            top = ScrollPosition { position: top.position + 1, row: 0 };
         }
         top.min(end)
     }

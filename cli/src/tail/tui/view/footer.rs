@@ -5,16 +5,16 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::Modifier;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::{App, Ask, Origin, Overlay};
+use super::super::app::{Origin, Overlay, PromptKind, TailApp};
+use super::super::call_tab::CallTab;
 use super::super::entry::Tone;
-use super::super::tab::Tab;
 use super::tone;
 use crate::term::drawable::drawable;
 use crate::term::text_input::TextInput;
 use crate::term::{put_ends, put_text};
 
 /// Draws the row; gives the cursor's place, where something is asked.
-pub fn draw(app: &App, row: Rect, buffer: &mut Buffer) -> Option<Position> {
+pub fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Position> {
     if let Some((ask, line)) = &app.prompt {
         return Some(prompt(*ask, line, row, buffer));
     }
@@ -34,7 +34,7 @@ pub fn draw(app: &App, row: Rect, buffer: &mut Buffer) -> Option<Position> {
 }
 
 /// Whether the end is followed, what waits below, what was found and what is left out.
-fn stand(tab: &Tab) -> (String, Tone) {
+fn stand(tab: &CallTab) -> (String, Tone) {
     let transcript = &tab.transcript;
     let mut parts = Vec::new();
     let mut tone = Tone::Plain;
@@ -51,7 +51,7 @@ fn stand(tab: &Tab) -> (String, Tone) {
         let (found, place) = transcript.found();
         parts.push(place.map_or(format!("{found} found"), |place| format!("{} of {found} found", place + 1)));
     }
-    if tab.older.scans > 0 {
+    if tab.reload.scans > 0 {
         parts.push("searching".into());
     }
     let (filter, hidden) = transcript.filter();
@@ -60,7 +60,7 @@ fn stand(tab: &Tab) -> (String, Tone) {
     (parts.join("  "), tone)
 }
 
-fn keys(app: &App, narrow: bool) -> &'static str {
+fn keys(app: &TailApp, narrow: bool) -> &'static str {
     match (&app.overlay, &app.origin, narrow) {
         (Overlay::Picker(..), ..) if app.tabs.is_empty() => "Enter open  q quit",
         (Overlay::Picker(..), ..) => "Enter open  Esc back",
@@ -71,11 +71,11 @@ fn keys(app: &App, narrow: bool) -> &'static str {
     }
 }
 
-fn prompt(ask: Ask, line: &TextInput, row: Rect, buffer: &mut Buffer) -> Position {
+fn prompt(ask: PromptKind, line: &TextInput, row: Rect, buffer: &mut Buffer) -> Position {
     let label = match ask {
-        Ask::Search => "/",
-        Ask::Filter => "show only: ",
-        Ask::Save => "save as: ",
+        PromptKind::Search => "/",
+        PromptKind::Filter => "show only: ",
+        PromptKind::Save => "save as: ",
     };
     put_text(buffer, row, 0, label, ratatui::style::Style::new().add_modifier(Modifier::BOLD));
     typed(line, label.width(), row, buffer)

@@ -6,9 +6,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::{App, Origin};
+use super::super::app::{Origin, TailApp};
+use super::super::call_tab::CallTab;
 use super::super::entry::Tone;
-use super::super::tab::Tab;
 use super::tone;
 use crate::render::cut;
 use crate::term::drawable::drawable;
@@ -18,7 +18,7 @@ use crate::term::{put_ends, put_text};
 const NAME: usize = 24;
 
 /// Two rows, the tabs and a rule.
-pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+pub fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
     let palette = app.palette;
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let (name, (state, state_tone)) = match app.tab() {
@@ -35,7 +35,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     put_text(buffer, rule, 0, &"─".repeat(area.width.into()), palette.dim());
 }
 
-fn origin(app: &App) -> String {
+fn origin(app: &TailApp) -> String {
     let place = match &app.origin {
         Origin::Server(address) => address.clone(),
         Origin::Recording { file, .. } => format!("recording {file}"),
@@ -46,14 +46,14 @@ fn origin(app: &App) -> String {
     }
 }
 
-fn progress(app: &App) -> String {
+fn progress(app: &TailApp) -> String {
     let Some(tab) = app.tab() else { return String::new() };
     let lasted = tab.lasted(app.now).map_or(String::new(), |secs| format!("  {}", clock(secs)));
     format!("seq {}{lasted}", tab.place.seq)
 }
 
 /// As many tabs as fit around the one that is shown.
-fn tabs(app: &App, row: Rect, buffer: &mut Buffer) {
+fn tabs(app: &TailApp, row: Rect, buffer: &mut Buffer) {
     let labels: Vec<String> = app.tabs.iter().enumerate().map(|(place, tab)| label(app, place, tab)).collect();
     let width = |range: &[String]| range.iter().map(|label| label.width() + 1).sum::<usize>();
     let mut first = 0;
@@ -74,7 +74,7 @@ fn tabs(app: &App, row: Rect, buffer: &mut Buffer) {
 }
 
 /// A tab in short: the end of its name, which tells calls apart, and what waits in it.
-fn label(app: &App, place: usize, tab: &Tab) -> String {
+fn label(app: &TailApp, place: usize, tab: &CallTab) -> String {
     let name = drawable(&tab.identifier).into_owned();
     let skip = name.chars().count().saturating_sub(NAME);
     let name: String =

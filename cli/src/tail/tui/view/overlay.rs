@@ -4,13 +4,13 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-use super::super::app::App;
+use super::super::app::TailApp;
 use super::super::keys::HELP;
-use super::super::raw::Raw;
+use super::super::raw_view::RawView;
 use crate::term::put_text;
 
 /// The keys, from a row on.
-pub fn help(app: &App, top: usize, area: Rect, buffer: &mut Buffer) {
+pub fn help(app: &TailApp, top: usize, area: Rect, buffer: &mut Buffer) {
     for (y, (keys, what)) in (area.y..area.bottom()).zip(HELP.iter().skip(top)) {
         let row = Rect { y, height: 1, ..area };
         put_text(buffer, row, 1, keys, app.palette.strong());
@@ -19,7 +19,7 @@ pub fn help(app: &App, top: usize, area: Rect, buffer: &mut Buffer) {
 }
 
 /// A message.
-pub fn raw(raw: &Raw, area: Rect, buffer: &mut Buffer) {
+pub fn raw(raw: &RawView, area: Rect, buffer: &mut Buffer) {
     for (y, text) in (area.y..area.bottom()).zip(raw.rows().iter().skip(raw.top)) {
         put_text(buffer, Rect { y, height: 1, ..area }, 0, text, Style::new());
     }

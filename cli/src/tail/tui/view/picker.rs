@@ -4,14 +4,14 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 
-use super::super::app::App;
-use super::super::picker::{Choice, Picker};
+use super::super::app::TailApp;
+use super::super::picker::{CallPicker, Candidate};
 use super::footer;
 use crate::term::drawable::drawable;
 use crate::term::put_text;
 
 /// What is typed, and below it the calls around the selected one. Gives the cursor's place.
-pub fn draw(app: &App, picker: &Picker, area: Rect, buffer: &mut Buffer) -> Position {
+pub fn draw(app: &TailApp, picker: &CallPicker, area: Rect, buffer: &mut Buffer) -> Position {
     let palette = app.palette;
     let shown = picker.shown();
     let first = Rect { height: 1, ..area };
@@ -53,7 +53,7 @@ pub fn draw(app: &App, picker: &Picker, area: Rect, buffer: &mut Buffer) -> Posi
 }
 
 /// A call on one row: what tells it apart first.
-fn line(call: &Choice, width: u16) -> String {
+fn line(call: &Candidate, width: u16) -> String {
     let state = if call.live { "live" } else { call.status.as_str() };
     if width < 60 {
         return format!("{state:9} {}  {}", call.sid, call.about);

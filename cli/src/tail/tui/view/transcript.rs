@@ -6,15 +6,15 @@ use ratatui::style::{Modifier, Style};
 use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr as _;
 
-use super::super::app::App;
-use super::super::entry::{Entry, Kind, row as row_text};
-use super::super::tab::{Link, Tab};
-use super::super::transcript::Row;
+use super::super::app::TailApp;
+use super::super::call_tab::{CallTab, ConnectionState};
+use super::super::entry::{Entry, EntryKind, row as row_text};
+use super::super::transcript::ScreenRow;
 use super::tone;
 use crate::term::put_text;
 
 /// Draws them.
-pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+pub fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
     let Some(tab) = app.tab() else {
         return put_text(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
     };
@@ -29,28 +29,28 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: &mut Buffer) {
+fn draw_row(app: &TailApp, tab: &CallTab, entry: &Entry, row: &ScreenRow, area: Rect, buffer: &mut Buffer) {
     let palette = app.palette;
-    let columns = tab.transcript.columns();
+    let layout = tab.transcript.layout();
     let style = match entry.kind {
-        Kind::Turn(_) => Style::new(),
-        Kind::Partial(_) => palette.dim(),
-        Kind::Note(kind) | Kind::Result(kind) => tone(palette, kind),
-        Kind::Outcome(kind) => tone(palette, kind).add_modifier(Modifier::BOLD),
+        EntryKind::Turn(_) => Style::new(),
+        EntryKind::Partial(_) => palette.dim(),
+        EntryKind::Note(kind) | EntryKind::Result(kind) => tone(palette, kind),
+        EntryKind::Outcome(kind) => tone(palette, kind).add_modifier(Modifier::BOLD),
     };
     let selected = !tab.transcript.follows() && tab.transcript.selected().0 == row.position;
     if row.line == 0 {
         let mark = |style: Style| if selected { style.patch(palette.selected()) } else { style };
         match entry.kind.speaker() {
             Some(speaker) => {
-                put_text(buffer, area, 0, &columns.time(entry), mark(palette.dim()));
-                put_text(buffer, area, columns.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
+                put_text(buffer, area, 0, &layout.time(entry), mark(palette.dim()));
+                put_text(buffer, area, layout.speaker(entry), speaker.as_str(), mark(palette.speaker(speaker)));
             }
             None => put_text(buffer, area, 0, "--", mark(style)),
         }
     }
-    let column = columns.text(entry);
-    if entry.is_gone() {
+    let column = layout.text(entry);
+    if entry.is_evicted() {
         return put_text(buffer, area, column, "…", palette.dim());
     }
     let text = row_text(entry, &row.span);
@@ -71,13 +71,13 @@ fn draw_row(app: &App, tab: &Tab, entry: &Entry, row: &Row, area: Rect, buffer: 
     }
 }
 
-fn empty(tab: &Tab) -> &'static str {
+fn empty(tab: &CallTab) -> &'static str {
     let (filter, hidden) = tab.transcript.filter();
-    match &tab.link {
+    match &tab.connection {
         _ if !tab.transcript.entries().is_empty() && (filter.is_some() || !hidden.is_empty()) => "no turn matches",
-        Link::Connecting => "connecting",
-        Link::Waiting => "waiting for the call to appear",
-        Link::Ended => "nothing was said",
+        ConnectionState::Connecting => "connecting",
+        ConnectionState::Waiting => "waiting for the call to appear",
+        ConnectionState::Ended => "nothing was said",
         _ => "waiting for the first words",
     }
 }

@@ -10,17 +10,17 @@ use callscope_common::{Identifier, Seq, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::app::{self, Asked, Live, Message, Piece, Request};
-use super::entry::Columns;
-use super::events;
-use super::older::{self, Pages};
+use super::app::{self, Live, Message, ReloadTarget, Request, SavePart};
+use super::entry::Layout;
+use super::event_entries;
+use super::event_pages::{self, EventPages};
 use crate::api::{Client, recent_calls};
 use crate::exit::{Failure, Result};
 use crate::play::{self, Player};
 use crate::state_file::folder_of;
 use crate::stream::Update;
 use crate::tail::pattern::Pattern;
-use crate::tail::{Next, Shown, Streams};
+use crate::tail::{Shown, StreamEvent, Streams};
 use crate::term::event_loop::Source;
 
 /// How many messages may wait for the view; whoever answers a request waits then.
@@ -31,7 +31,7 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Streams, and what the server answers.
-pub struct Watch<'s> {
+pub struct LiveSource<'s> {
     streams: &'s mut Streams,
     client: Client,
     sender: mpsc::Sender<Message>,
@@ -42,7 +42,7 @@ pub struct Watch<'s> {
     listing: Option<tokio::task::JoinHandle<()>>,
 }
 
-impl<'s> Watch<'s> {
+impl<'s> LiveSource<'s> {
     /// Of these streams.
     pub fn new(streams: &'s mut Streams, client: Client) -> Self {
         let (sender, answers) = mpsc::channel(QUEUE);
@@ -61,40 +61,40 @@ impl<'s> Watch<'s> {
     }
 
     /// Gathers what is there, so that a flood of updates is laid out once.
-    fn gather(&mut self, first: Next) -> Result<Message> {
+    fn gather(&mut self, first: StreamEvent) -> Result<Message> {
         let (mut news, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
-        while let Some(Next::Shown(shown)) = next {
+        while let Some(StreamEvent::Updates(shown)) = next {
             bytes += shown.updates.iter().map(size).sum::<usize>();
             news.push(self.keep(shown)?);
-            next = if news.len() < BATCH && bytes < BATCH_BYTES { self.streams.ready() } else { None };
+            next = if news.len() < BATCH && bytes < BATCH_BYTES { self.streams.try_next() } else { None };
         }
         match next {
-            Some(Next::Opened(call)) if news.is_empty() => Ok(self.opened(call, false)),
+            Some(StreamEvent::Opened(call)) if news.is_empty() => Ok(self.opened(call, false)),
             _ => Ok(Message::Live(news)),
         }
     }
 
     fn keep(&mut self, Shown { call, updates, start, place }: Shown) -> Result<Live> {
-        self.streams.keep(call, &updates, start)?;
+        self.streams.persist(call, &updates, start)?;
         Ok(Live { call, shown: updates, start, place })
     }
 
     /// Reads events again, a page a message, and says when that was all.
-    fn load(&self, asked: Asked, ranges: Vec<(Seq, Seq)>) {
+    fn load(&self, target: ReloadTarget, ranges: Vec<(Seq, Seq)>) {
         let (client, sender) = (self.client.clone(), self.sender.clone());
         drop(self.answer(async move {
             for range in ranges {
-                let mut pages = Pages::new(&client, &asked.id, range);
+                let mut pages = EventPages::new(&client, &target.id, range);
                 loop {
                     match pages.next().await {
-                        Ok(Some(page)) => sender.send(Message::Older(asked.clone(), Ok(page))).await.ok()?,
+                        Ok(Some(page)) => sender.send(Message::Reloaded(target.clone(), Ok(page))).await.ok()?,
                         Ok(None) => break,
-                        Err(failure) => return Some(Message::Older(asked, Err(failure.message))),
+                        Err(failure) => return Some(Message::Reloaded(target, Err(failure.message))),
                     }
                 }
             }
-            Some(Message::Older(asked, Ok(Vec::new())))
+            Some(Message::Reloaded(target, Ok(Vec::new())))
         }));
     }
 
@@ -106,7 +106,7 @@ impl<'s> Watch<'s> {
         // The server named it, so that it need not be an identifier.
         let message = match Identifier::parse(id) {
             Ok(identifier) => {
-                let call = self.streams.follow_whole(identifier)?;
+                let call = self.streams.follow_from_start(identifier)?;
                 self.opened(call, true)
             }
             Err(error) => Message::Saved(Err(error.to_string())),
@@ -116,7 +116,7 @@ impl<'s> Watch<'s> {
     }
 }
 
-impl Source for Watch<'_> {
+impl Source for LiveSource<'_> {
     type Message = Message;
     type Request = Request;
 
@@ -155,16 +155,16 @@ impl Source for Watch<'_> {
                     Some(Message::Calls(recent_calls(&client).await.map_err(|failure| failure.message)))
                 }));
             }
-            Request::Save { path, id, pieces, text } => {
-                drop(self.answer(save(Some(self.client.clone()), path, id, pieces, text)));
+            Request::Save { path, id, parts, text } => {
+                drop(self.answer(save(Some(self.client.clone()), path, id, parts, text)));
             }
-            Request::Load(asked, ranges) => self.load(asked, ranges),
-            Request::Scan(asked, scan, ranges) => {
+            Request::Reload(target, ranges) => self.load(target, ranges),
+            Request::Scan(target, scan, ranges) => {
                 let client = self.client.clone();
                 drop(self.answer(async move {
                     let pattern = Pattern::new(&scan.text)?;
-                    let found = older::scan(&client, &asked.id, &ranges, &pattern).await;
-                    Some(Message::Scanned(asked, scan, found.map_err(|failure| failure.message)))
+                    let found = event_pages::scan(&client, &target.id, &ranges, &pattern).await;
+                    Some(Message::Scanned(target, scan, found.map_err(|failure| failure.message)))
                 }));
             }
             Request::Pause => {}
@@ -182,17 +182,23 @@ async fn save(
     client: Option<Client>,
     path: String,
     id: String,
-    pieces: Vec<Piece>,
-    text: Option<Columns>,
+    parts: Vec<SavePart>,
+    text: Option<Layout>,
 ) -> Option<Message> {
-    let saved = match write(client, Path::new(&path), &id, pieces, text).await {
+    let saved = match write(client, Path::new(&path), &id, parts, text).await {
         Ok(()) => Ok(format!("saved as {path}")),
         Err(failure) => Err(format!("not saved: {}", failure.message)),
     };
     Some(Message::Saved(saved))
 }
 
-async fn write(client: Option<Client>, path: &Path, id: &str, pieces: Vec<Piece>, text: Option<Columns>) -> Result<()> {
+async fn write(
+    client: Option<Client>,
+    path: &Path,
+    id: &str,
+    parts: Vec<SavePart>,
+    text: Option<Layout>,
+) -> Result<()> {
     let failed = |error: std::io::Error| Failure::error(error.to_string());
     if path.symlink_metadata().is_ok() {
         return Err(Failure::error("File exists"));
@@ -200,20 +206,20 @@ async fn write(client: Option<Client>, path: &Path, id: &str, pieces: Vec<Piece>
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder_of(path)).map_err(failed)?;
     let mut file = std::io::BufWriter::new(file);
-    for piece in pieces {
-        match (piece, &client) {
-            (Piece::Ready(ready), _) => file.write_all(ready.as_bytes()).map_err(failed)?,
-            (Piece::Events(after, to), Some(client)) => {
-                let mut pages = Pages::new(client, id, (after, to));
+    for part in parts {
+        match (part, &client) {
+            (SavePart::Text(ready), _) => file.write_all(ready.as_bytes()).map_err(failed)?,
+            (SavePart::Events(after, to), Some(client)) => {
+                let mut pages = EventPages::new(client, id, (after, to));
                 while let Some(page) = pages.next().await? {
                     let mut lines = String::new();
-                    for (_, entries) in page.iter().filter_map(|raw| events::read(raw)) {
+                    for (_, entries) in page.iter().filter_map(|raw| event_entries::read(raw)) {
                         entries.iter().for_each(|entry| app::write(&mut lines, entry, text.as_ref()));
                     }
                     file.write_all(lines.as_bytes()).map_err(failed)?;
                 }
             }
-            (Piece::Events(..), None) => {}
+            (SavePart::Events(..), None) => {}
         }
     }
     let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -222,13 +228,13 @@ async fn write(client: Option<Client>, path: &Path, id: &str, pieces: Vec<Piece>
 }
 
 /// A recording being played.
-pub struct Played {
+pub struct PlaybackSource {
     player: Player,
     sender: mpsc::Sender<Message>,
     answers: mpsc::Receiver<Message>,
 }
 
-impl Played {
+impl PlaybackSource {
     /// From its beginning.
     pub fn new(player: Player) -> Self {
         let (sender, answers) = mpsc::channel(QUEUE);
@@ -236,7 +242,7 @@ impl Played {
     }
 }
 
-impl Source for Played {
+impl Source for PlaybackSource {
     type Message = Message;
     type Request = Request;
 
@@ -250,7 +256,7 @@ impl Source for Played {
                 }
             } => next,
         };
-        let rest = std::iter::from_fn(|| self.player.ready());
+        let rest = std::iter::from_fn(|| self.player.try_next());
         let live = |play::Played { call, update, start, place }| Live { call, shown: vec![update], start, place };
         Ok(Message::Live(std::iter::once(first).chain(rest).take(BATCH).map(live).collect()))
     }
@@ -259,13 +265,13 @@ impl Source for Played {
         let sender = self.sender.clone();
         match request {
             Request::Pause => {
-                self.player.pause(Instant::now());
+                self.player.toggle_pause(Instant::now());
                 let paused = self.player.is_paused();
                 tokio::spawn(async move { sender.send(Message::Paused(paused)).await });
             }
-            Request::Save { path, id, pieces, text } => {
+            Request::Save { path, id, parts, text } => {
                 tokio::spawn(async move {
-                    if let Some(message) = save(None, path, id, pieces, text).await {
+                    if let Some(message) = save(None, path, id, parts, text).await {
                         let _ = sender.send(message).await;
                     }
                 });
@@ -274,7 +280,7 @@ impl Source for Played {
             | Request::Close(_)
             | Request::Describe(..)
             | Request::List
-            | Request::Load(..)
+            | Request::Reload(..)
             | Request::Scan(..) => {}
         }
         Ok(())

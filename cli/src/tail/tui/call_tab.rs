@@ -4,15 +4,15 @@ use callscope_common::api::CallView;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallStatus, Timestamp};
 
-use super::entry::{Entry, Kind, Tone};
-use super::events;
+use super::entry::{Entry, EntryKind, Tone};
+use super::event_entries;
 use super::transcript::Transcript;
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
-use crate::tail::{gap_words, resumed_words};
+use crate::tail::{describe_gap, describe_resume};
 
 /// A followed call.
 #[derive(Debug)]
-pub struct Tab {
+pub struct CallTab {
     /// Which stream it shows.
     pub call: usize,
     /// As the user named it.
@@ -20,7 +20,7 @@ pub struct Tab {
     /// Its other names, as far as known.
     names: Vec<String>,
     /// How its connection stands.
-    pub link: Link,
+    pub connection: ConnectionState,
     /// How far its stream has come.
     pub place: Place,
     /// Its status as last heard.
@@ -36,7 +36,7 @@ pub struct Tab {
     /// What was said and what happened.
     pub transcript: Transcript,
     /// What is being read from the server again.
-    pub older: Older,
+    pub reload: ReloadState,
     /// When the newest turn was spoken.
     last_turn: Option<Timestamp>,
     /// Since when there is no connection, and the entry that says so.
@@ -47,9 +47,9 @@ pub struct Tab {
 
 /// What is being read from the server again.
 #[derive(Debug, Default)]
-pub struct Older {
+pub struct ReloadState {
     /// How often the transcript began anew; what was asked for before that is of no use.
-    pub life: u32,
+    pub generation: u32,
     /// What comes into sight is being read.
     pub loading: bool,
     /// It could not be read; the next key tries it again.
@@ -60,7 +60,7 @@ pub struct Older {
 
 /// How a call's connection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
+pub enum ConnectionState {
     /// Not connected yet.
     Connecting,
     /// Connected, and the call is not known yet.
@@ -80,14 +80,14 @@ pub enum Link {
     Stopped,
 }
 
-impl Tab {
+impl CallTab {
     /// Before anything came.
     pub fn new(call: usize, identifier: String) -> Self {
         Self {
             call,
             identifier,
             names: Vec::new(),
-            link: Link::Connecting,
+            connection: ConnectionState::Connecting,
             place: Place::default(),
             status: None,
             successful: None,
@@ -95,7 +95,7 @@ impl Tab {
             start: None,
             duration: None,
             transcript: Transcript::new(),
-            older: Older::default(),
+            reload: ReloadState::default(),
             last_turn: None,
             broke: None,
             quiet: None,
@@ -106,18 +106,18 @@ impl Tab {
     pub fn state(&self, now: Timestamp) -> (String, Tone) {
         #[allow(clippy::cast_possible_truncation)]
         let whole = |secs: f64| secs.max(0.0) as i64;
-        match (&self.link, self.quiet) {
-            (Link::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
-            (Link::Waiting, None) => ("WAITING".into(), Tone::Warn),
-            (Link::Live | Link::Waiting, Some(since)) => {
+        match (&self.connection, self.quiet) {
+            (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
+            (ConnectionState::Waiting, None) => ("WAITING".into(), Tone::Warn),
+            (ConnectionState::Live | ConnectionState::Waiting, Some(since)) => {
                 (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn)
             }
-            (Link::Live, None) => ("LIVE".into(), Tone::Good),
-            (Link::Retry { attempt, at }, _) => {
+            (ConnectionState::Live, None) => ("LIVE".into(), Tone::Good),
+            (ConnectionState::Retry { attempt, at }, _) => {
                 (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tone::Warn)
             }
-            (Link::Ended, _) => self.ended(),
-            (Link::Stopped, _) => ("STOPPED".into(), Tone::Bad),
+            (ConnectionState::Ended, _) => self.ended(),
+            (ConnectionState::Stopped, _) => ("STOPPED".into(), Tone::Bad),
         }
     }
 
@@ -138,7 +138,7 @@ impl Tab {
 
     /// Whether nothing more will come.
     pub fn is_over(&self) -> bool {
-        matches!(self.link, Link::Ended | Link::Stopped)
+        matches!(self.connection, ConnectionState::Ended | ConnectionState::Stopped)
     }
 
     /// How long it has lasted, in seconds.
@@ -171,18 +171,18 @@ impl Tab {
             Update::Reconnecting { attempt, delay, reason, broke } => {
                 #[allow(clippy::cast_possible_truncation)]
                 let at = Timestamp::from_micros(now.as_micros() + delay.as_micros() as i64).unwrap_or(now);
-                self.link = Link::Retry { attempt: *attempt, at };
+                self.connection = ConnectionState::Retry { attempt: *attempt, at };
                 self.quiet = None;
-                self.transcript.hush();
+                self.transcript.clear_partials();
                 self.broken(reason, *broke, now);
             }
             Update::Gap(gap) => {
                 if matches!(gap, Gap::CursorInvalid { .. } | Gap::Merged { .. }) {
                     self.transcript.clear();
-                    self.older = Older { life: self.older.life + 1, ..Older::default() };
+                    self.reload = ReloadState { generation: self.reload.generation + 1, ..ReloadState::default() };
                     self.broke = None;
                 }
-                self.note(Tone::Warn, &gap_words(gap));
+                self.note(Tone::Warn, &describe_gap(gap));
             }
             Update::Ended(ending) => self.end(ending),
         }
@@ -201,21 +201,21 @@ impl Tab {
 
     fn resumed(&mut self, place: Place, proven: bool, now: Timestamp) {
         self.stands(place);
-        let resumed = resumed_words(&place, proven);
+        let resumed = describe_resume(&place, proven);
         let Some((since, index, reason)) = self.broke.take() else {
             return self.note(Tone::Good, &format!("connected again{resumed}"));
         };
         let text = format!("connection lost for {}: {reason}{resumed}", lasting(now.secs_since(since)));
-        self.transcript.amend(index, Kind::Note(Tone::Good), &text);
+        self.transcript.replace(index, EntryKind::Note(Tone::Good), &text);
     }
 
     fn end(&mut self, ending: &Ending) {
-        self.transcript.hush();
+        self.transcript.clear_partials();
         self.status = ending.status.or(self.status);
-        self.link = Link::Ended;
+        self.connection = ConnectionState::Ended;
         self.quiet = None;
         if let EndReason::Failed(failure) = &ending.reason {
-            self.link = Link::Stopped;
+            self.connection = ConnectionState::Stopped;
             self.note(Tone::Bad, &failure.message);
             if let Some(hint) = &failure.hint {
                 self.note(Tone::Plain, hint);
@@ -227,13 +227,13 @@ impl Tab {
     fn linked(&mut self, place: Place) {
         self.stands(place);
         if let Some((_, index, reason)) = self.broke.take() {
-            self.transcript.amend(index, Kind::Note(Tone::Plain), &format!("connected, after: {reason}"));
+            self.transcript.replace(index, EntryKind::Note(Tone::Plain), &format!("connected, after: {reason}"));
         }
     }
 
     /// A confirmation came. Its own message may have said already that the call is awaited.
     fn stands(&mut self, place: Place) {
-        self.link = if place.call_id.is_none() { Link::Waiting } else { Link::Live };
+        self.connection = if place.call_id.is_none() { ConnectionState::Waiting } else { ConnectionState::Live };
         self.quiet = None;
     }
 
@@ -241,18 +241,18 @@ impl Tab {
         match message {
             ServerMessage::SubscriptionConfirmed(confirmed) => {
                 self.status = Some(confirmed.status);
-                self.link = Link::Live;
+                self.connection = ConnectionState::Live;
                 return true;
             }
-            ServerMessage::SubscriptionPending(_) => self.link = Link::Waiting,
+            ServerMessage::SubscriptionPending(_) => self.connection = ConnectionState::Waiting,
             ServerMessage::Transcription(turn) => {
                 self.last_turn = Some(turn.timestamp);
                 self.event(message, raw);
             }
             ServerMessage::TranscriptionPartial(turn) => {
-                let kind = Kind::Partial(turn.speaker_type);
+                let kind = EntryKind::Partial(turn.speaker_type);
                 let entry = Entry::new(kind, Some(turn.timestamp), &turn.message_text, Some(raw));
-                self.transcript.say(turn.turn_id.clone(), entry);
+                self.transcript.set_partial(turn.turn_id.clone(), entry);
             }
             ServerMessage::CallStatus(event) => {
                 self.status = Some(event.status);
@@ -267,7 +267,7 @@ impl Tab {
                 #[allow(clippy::cast_precision_loss)]
                 let duration = data.duration_seconds.map(|secs| secs as f64);
                 self.duration = duration;
-                self.transcript.hush();
+                self.transcript.clear_partials();
                 self.event(message, raw);
                 // The agent may have become known with it.
                 return true;
@@ -278,13 +278,13 @@ impl Tab {
     }
 
     fn event(&mut self, message: &ServerMessage, raw: &str) {
-        for entry in events::entries(message, raw) {
+        for entry in event_entries::entries(message, raw) {
             self.transcript.push(entry);
         }
     }
 
     fn note(&mut self, tone: Tone, text: &str) {
-        self.transcript.push(Entry::new(Kind::Note(tone), None, text, None));
+        self.transcript.push(Entry::new(EntryKind::Note(tone), None, text, None));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::render::{cut, moment};
 use crate::settings::Settings;
 
 /// Asks on the terminal which of the live calls to follow; an only one needs no question.
-pub async fn pick(settings: &Settings) -> Result<Vec<Identifier>> {
+pub async fn choose_live_call(settings: &Settings) -> Result<Vec<Identifier>> {
     let client = Client::new(settings)?;
     let live = crate::api::live_calls(&client).await?;
     let chosen = match live.as_slice() {

@@ -2,9 +2,9 @@
 
 use callscope_common::Speaker;
 
-use super::{Top, Transcript};
+use super::{ScrollPosition, Transcript};
 use crate::tail::pattern::Pattern;
-use crate::tail::tui::entry::Span;
+use crate::tail::tui::entry::TextSpan;
 
 impl Transcript {
     /// Shows only turns that match; everything where there is no filter.
@@ -13,7 +13,7 @@ impl Transcript {
         for entry in &mut self.entries {
             entry.passes = match &self.filter {
                 // Of those that are not held, it is found out later.
-                Some(filter) => !entry.is_gone() && filter.matches(&entry.text),
+                Some(filter) => !entry.is_evicted() && filter.matches(&entry.text),
                 None => true,
             };
         }
@@ -32,7 +32,7 @@ impl Transcript {
 
     /// Finds out anew what is shown, and stays where it is.
     pub(super) fn refilter(&mut self) {
-        self.goal = None;
+        self.target = None;
         let (selected, top) = (self.index(self.selected), self.index(self.top.position));
         let all = self.filter.is_none() && self.hidden.is_empty();
         let shown = |transcript: &Self| {
@@ -41,9 +41,9 @@ impl Transcript {
         };
         self.shown = (!all).then(|| shown(self));
         self.selected = self.position(selected);
-        self.top = Top { position: self.position(top), row: 0 };
+        self.top = ScrollPosition { position: self.position(top), row: 0 };
         self.seen = self.len();
-        self.settle();
+        self.refresh();
     }
 
     /// Searches; says whether something was found.
@@ -81,7 +81,7 @@ impl Transcript {
         };
         if let Some(line) = further {
             self.show_line(line);
-            self.settle();
+            self.refresh();
             return true;
         }
         self.go_to_match(self.index(self.selected), forward)
@@ -116,7 +116,7 @@ impl Transcript {
     /// The rows of the selected entry on which what is searched for begins, in their order.
     fn hit_lines(&mut self) -> Vec<usize> {
         let selected = self.selected;
-        let spans: Box<[Span]> = self.spans(selected).into();
+        let spans: Box<[TextSpan]> = self.spans(selected).into();
         let (Some(search), Some(entry)) = (&self.search, self.entry(selected)) else { return Vec::new() };
         let line = |hit: std::ops::Range<usize>| {
             spans.partition_point(|span| span.end as usize <= hit.start).min(spans.len().saturating_sub(1))
@@ -132,6 +132,6 @@ impl Transcript {
         if self.rows.iter().any(|row| (row.position, row.line) == (selected, line)) {
             return;
         }
-        self.top = self.back(Top { position: selected, row: line }, self.body / 2);
+        self.top = self.rows_above(ScrollPosition { position: selected, row: line }, self.body / 2);
     }
 }

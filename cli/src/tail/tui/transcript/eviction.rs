@@ -11,13 +11,13 @@ use super::{Entry, Transcript};
 const AROUND: usize = 16;
 
 /// A match that was found in events that are not held: the event, and which of its entries.
-pub type Found = (Seq, usize);
+pub type EventMatch = (Seq, usize);
 
 impl Transcript {
     /// Holds at most so many bytes of text, and what is on the screen.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
-        self.drop_far();
+        self.evict_distant();
     }
 
     /// How many bytes of text are held.
@@ -27,15 +27,15 @@ impl Transcript {
     }
 
     /// Counts an entry's text in, and lets go of others for it.
-    pub(super) fn hold_text(&mut self, index: usize) {
+    pub(super) fn count_text(&mut self, index: usize) {
         let Some(entry) = self.entries.get(index).filter(|entry| entry.seq > 0) else { return };
         self.held += entry.size();
         self.resident.insert(index);
-        self.drop_far();
+        self.evict_distant();
     }
 
     /// Lets go of the texts that are farthest from the screen.
-    pub fn drop_far(&mut self) {
+    pub fn evict_distant(&mut self) {
         while self.held > self.limit {
             let on_screen = self.on_screen();
             let (Some(first), Some(last)) = (self.resident.first().copied(), self.resident.last().copied()) else {
@@ -48,20 +48,20 @@ impl Transcript {
                 _ if above >= below => first,
                 _ => last,
             };
-            self.let_go(index);
+            self.evict(index);
         }
     }
 
     /// Lets go of the event that an entry is of, whole.
-    fn let_go(&mut self, index: usize) {
+    fn evict(&mut self, index: usize) {
         let seq = self.entries.get(index).map_or(0, |entry| entry.seq);
         let first = self.first_of(seq);
         for index in first.. {
             let Some(entry) = self.entries.get_mut(index).filter(|entry| entry.seq == seq) else { break };
             if self.resident.remove(&index) {
                 self.held -= entry.size();
-                entry.let_go();
-                self.laid.remove(&index);
+                entry.evict();
+                self.layout_cache.remove(&index);
             }
         }
     }
@@ -69,25 +69,25 @@ impl Transcript {
     /// The indices of the entries between the first and the last row; what comes next, where the end is followed.
     fn on_screen(&self) -> RangeInclusive<usize> {
         let last = self.entries.len().saturating_sub(1);
-        let place = |row: Option<&super::Row>| row.map_or(last, |row| self.index(row.position).min(last));
+        let place = |row: Option<&super::ScreenRow>| row.map_or(last, |row| self.index(row.position).min(last));
         let first = place(self.rows.first());
         if self.follow { first..=last } else { first..=place(self.rows.last()) }
     }
 
     /// The events to be read for what is on the screen and around it, as ranges: behind the first seq, up to the second. None where
     /// all that is on the screen is there.
-    pub fn missing(&self) -> Vec<(Seq, Seq)> {
-        let gone = |position: usize| self.entry(position).filter(|entry| entry.is_gone());
-        let mut rows = self.rows.iter().filter(|row| gone(row.position).is_some()).map(|row| row.position);
+    pub fn missing_on_screen(&self) -> Vec<(Seq, Seq)> {
+        let evicted = |position: usize| self.entry(position).filter(|entry| entry.is_evicted());
+        let mut rows = self.rows.iter().filter(|row| evicted(row.position).is_some()).map(|row| row.position);
         let Some(first) = rows.next() else { return Vec::new() };
         let last = rows.next_back().unwrap_or(first);
-        let around = first.saturating_sub(AROUND)..=(last + AROUND).min(self.kept().saturating_sub(1));
-        ranges(around.filter_map(gone).map(|entry| entry.seq))
+        let around = first.saturating_sub(AROUND)..=(last + AROUND).min(self.shown_len().saturating_sub(1));
+        ranges(around.filter_map(evicted).map(|entry| entry.seq))
     }
 
     /// The events that are not held, as ranges: behind the first seq, up to the second.
-    pub fn gone(&self) -> Vec<(Seq, Seq)> {
-        ranges(self.entries.iter().filter(|entry| entry.is_gone()).map(|entry| entry.seq))
+    pub fn evicted(&self) -> Vec<(Seq, Seq)> {
+        ranges(self.entries.iter().filter(|entry| entry.is_evicted()).map(|entry| entry.seq))
     }
 
     /// Takes in an event that was read again.
@@ -95,12 +95,12 @@ impl Transcript {
         let first = self.first_of(seq);
         for (index, mut entry) in (first..).zip(entries) {
             let Some(known) = self.entries.get_mut(index) else { break };
-            if known.seq != seq || !known.is_gone() {
+            if known.seq != seq || !known.is_evicted() {
                 continue;
             }
             (entry.open, entry.passes) = (known.open, known.passes);
             *known = entry;
-            self.laid.remove(&index);
+            self.layout_cache.remove(&index);
             self.held += self.entries[index].size();
             self.resident.insert(index);
         }
@@ -108,12 +108,12 @@ impl Transcript {
 
     /// All that was asked for is there: shows it, and lets go of others.
     pub fn restored(&mut self) {
-        self.settle();
-        self.drop_far();
+        self.refresh();
+        self.evict_distant();
     }
 
     /// Takes in which events that are not held match the search.
-    pub fn found_search(&mut self, found: &[Found]) {
+    pub fn found_search(&mut self, found: &[EventMatch]) {
         let matches: Vec<usize> = found.iter().map(|found| self.index_of(*found)).collect();
         self.matches.extend(matches);
         self.matches.sort_unstable();
@@ -121,7 +121,7 @@ impl Transcript {
     }
 
     /// Takes in which events that are not held match the filter.
-    pub fn found_filter(&mut self, found: &[Found]) {
+    pub fn found_filter(&mut self, found: &[EventMatch]) {
         for found in found {
             let index = self.index_of(*found);
             if let Some(entry) = self.entries.get_mut(index) {
@@ -131,7 +131,7 @@ impl Transcript {
         self.refilter();
     }
 
-    fn index_of(&self, (seq, part): Found) -> usize {
+    fn index_of(&self, (seq, part): EventMatch) -> usize {
         self.first_of(seq) + part
     }
 

@@ -9,39 +9,39 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::{Identifier, Timestamp};
 use tempfile::NamedTempFile;
 
-use super::{Ndjson, Sink as _};
+use super::{NdjsonWriter, Sink as _};
 use crate::exit::{Failure, Result};
 use crate::state_file::folder_of;
 use crate::stream::Update;
 
 /// Most lines about a server that does not answer, kept until it does. Beyond it later ones are left out.
-const MOST_EARLY: usize = 256;
+const MAX_EARLY: usize = 256;
 
 /// A file that a stream is written to.
 ///
 /// It is made when the server has said something of the call: a tail that gets nowhere leaves no file. A file that is there already
 /// is refused, or where it may be replaced (`--force`) stays until the tail has ended: what comes is written beside it until then.
-pub struct Save {
+pub struct SaveFile {
     path: PathBuf,
     force: bool,
     /// `None` before anything came.
-    file: Option<Ndjson<Target>>,
+    file: Option<NdjsonWriter<SaveTarget>>,
     identifiers: Vec<Identifier>,
     early: Vec<(usize, Update)>,
 }
 
-enum Target {
+enum SaveTarget {
     /// Written to as it is: a new file, a device or a pipe.
-    Open(File),
+    InPlace(File),
     /// Takes the place of another file at the end.
-    Beside(NamedTempFile),
+    Replacement(NamedTempFile),
 }
 
-impl io::Write for Target {
+impl io::Write for SaveTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Open(file) => file.write(bytes),
-            Self::Beside(file) => file.write(bytes),
+            Self::InPlace(file) => file.write(bytes),
+            Self::Replacement(file) => file.write(bytes),
         }
     }
 
@@ -50,7 +50,7 @@ impl io::Write for Target {
     }
 }
 
-impl Save {
+impl SaveFile {
     /// Will write to `path`; with `force` in place of a file that is there.
     pub fn new(path: &Path, force: bool) -> Result<Self> {
         let is_there = path.symlink_metadata().is_ok();
@@ -79,8 +79,8 @@ impl Save {
 
     /// Writes an update of a call that began at `start`.
     pub fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> Result<()> {
-        if self.file.is_none() && !stands(update) {
-            if self.early.len() < MOST_EARLY {
+        if self.file.is_none() && !is_about_call(update) {
+            if self.early.len() < MAX_EARLY {
                 self.early.push((call, update.clone()));
             }
             return Ok(());
@@ -95,7 +95,7 @@ impl Save {
     fn write(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> io::Result<()> {
         if self.file.is_none() {
             let target = self.open()?;
-            let mut file = Ndjson::new(target, std::mem::take(&mut self.identifiers));
+            let mut file = NdjsonWriter::new(target, std::mem::take(&mut self.identifiers));
             for (call, update) in self.early.drain(..) {
                 file.update(call, &update, start)?;
             }
@@ -104,12 +104,12 @@ impl Save {
         self.file.as_mut().map_or(Ok(()), |file| file.update(call, update, start))
     }
 
-    fn open(&self) -> io::Result<Target> {
+    fn open(&self) -> io::Result<SaveTarget> {
         if is_special(&self.path) {
-            return OpenOptions::new().write(true).open(&self.path).map(Target::Open);
+            return OpenOptions::new().write(true).open(&self.path).map(SaveTarget::InPlace);
         }
         if !self.force || self.path.symlink_metadata().is_err() {
-            return OpenOptions::new().write(true).create_new(true).open(&self.path).map(Target::Open);
+            return OpenOptions::new().write(true).create_new(true).open(&self.path).map(SaveTarget::InPlace);
         }
         let prefix = format!(".{}.", self.path.file_name().unwrap_or_default().to_string_lossy());
         // Those of the file it is to replace, also where that is a link to nothing.
@@ -117,19 +117,19 @@ impl Save {
             std::fs::metadata(&self.path).map_or_else(|_| PermissionsExt::from_mode(0o666), |m| m.permissions());
         let mut beside = tempfile::Builder::new();
         beside.prefix(&prefix).suffix(".part").permissions(permissions);
-        beside.tempfile_in(folder_of(&self.path)).map(Target::Beside)
+        beside.tempfile_in(folder_of(&self.path)).map(SaveTarget::Replacement)
     }
 
     /// Puts what was written in place of the file that was there. What could not be written whole takes no place.
     pub fn finish(self) -> Result<()> {
-        let Some(Target::Beside(file)) = self.file.map(Ndjson::into_inner) else { return Ok(()) };
+        let Some(SaveTarget::Replacement(file)) = self.file.map(NdjsonWriter::into_inner) else { return Ok(()) };
         let done = file.as_file().sync_all().and_then(|()| file.persist(&self.path).map_err(|error| error.error));
         done.map(drop).map_err(|error| failed(&self.path, &error))
     }
 }
 
 /// Whether the server says something of the call: the subscription stands, or an event came.
-fn stands(update: &Update) -> bool {
+fn is_about_call(update: &Update) -> bool {
     match update {
         Update::Ready(_) => true,
         Update::Message(incoming) => {
@@ -173,8 +173,8 @@ mod tests {
         message(r#"{"type":"subscription_pending","identifier":"a","message":""}"#)
     }
 
-    fn save(path: &Path, force: bool) -> Result<Save> {
-        let mut save = Save::new(path, force)?;
+    fn save(path: &Path, force: bool) -> Result<SaveFile> {
+        let mut save = SaveFile::new(path, force)?;
         save.opened(&Identifier::parse("a").unwrap())?;
         Ok(save)
     }

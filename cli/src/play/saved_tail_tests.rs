@@ -1,12 +1,12 @@
-//! Tests of [`super::Recording`].
+//! Tests of [`super::SavedTail`].
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 
-fn read(text: &str) -> Result<Recording> {
-    Recording::read(text.as_bytes(), Path::new("saved.ndjson"))
+fn read(text: &str) -> Result<SavedTail> {
+    SavedTail::read(text.as_bytes(), Path::new("saved.ndjson"))
 }
 
 fn turn(sid: &str, seq: i64) -> String {
@@ -19,9 +19,9 @@ fn turn(sid: &str, seq: i64) -> String {
 
 #[test]
 fn what_tail_wrote_is_read_back() {
-    use crate::tail::{Ndjson, Sink as _};
+    use crate::tail::{NdjsonWriter, Sink as _};
     let mut bytes = Vec::new();
-    let mut ndjson = Ndjson::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()]);
+    let mut ndjson = NdjsonWriter::new(&mut bytes, vec![Identifier::parse("EL_a_1").unwrap()]);
     let place = Place { seq: 1, call_id: CALL.parse().ok(), cursor: "1.AAAAAAAHxxxxxxxxxxx".parse().ok() };
     let updates = [
         Update::Ready(Place { seq: 0, ..place }),
@@ -37,17 +37,17 @@ fn what_tail_wrote_is_read_back() {
         ndjson.update(0, update, None).unwrap();
     }
     let recording = read(&String::from_utf8(bytes).unwrap()).unwrap();
-    assert!(recording.steps.iter().all(|step| step.at.is_some()), "every line has its time");
+    assert!(recording.lines.iter().all(|step| step.at.is_some()), "every line has its time");
     let names = |update: &Update| format!("{update:?}");
     let before: Vec<String> = updates.iter().map(names).collect();
-    let after: Vec<String> = recording.steps.into_iter().map(|step| names(&step.came.into_update())).collect();
+    let after: Vec<String> = recording.lines.into_iter().map(|step| names(&step.content.into_update())).collect();
     assert_eq!(before, after);
 }
 
 #[test]
 fn several_calls_are_told_apart_and_each_ends() {
     let recording = read(&format!("{}\n{}\n{}\n", turn("a", 1), turn("b", 1), turn("a", 2))).unwrap();
-    let calls: Vec<usize> = recording.steps.iter().map(|step| step.call).collect();
+    let calls: Vec<usize> = recording.lines.iter().map(|step| step.call).collect();
     assert_eq!(calls, [0, 1, 0, 0, 1]);
     assert_eq!(recording.identifiers[1].as_str(), "b");
 }
@@ -55,7 +55,7 @@ fn several_calls_are_told_apart_and_each_ends() {
 #[test]
 fn a_wrong_line_is_named_and_half_a_last_one_is_not() {
     let half = &turn("a", 2)[..40];
-    assert_eq!(read(&format!("{}\n{half}", turn("a", 1))).unwrap().steps.len(), 2);
+    assert_eq!(read(&format!("{}\n{half}", turn("a", 1))).unwrap().lines.len(), 2);
     let failure = read(&format!("{}\n{half}\n", turn("a", 1))).unwrap_err();
     assert!(failure.message.starts_with("saved.ndjson:2: "), "{}", failure.message);
     assert!(read("dear diary\n").unwrap_err().message.contains("saved.ndjson:1"));
@@ -76,7 +76,7 @@ fn tails_with_and_without_cursors_play_back() {
     );
     let resumed = r#"{"type":"resumed","identifier":"a","after":1,"call_id":null}"#;
     let recording = read(&format!("{with}\n{resumed}\n{}\n", turn("a", 2))).unwrap();
-    let updates: Vec<Update> = recording.steps.into_iter().map(|step| step.came.into_update()).collect();
+    let updates: Vec<Update> = recording.lines.into_iter().map(|step| step.content.into_update()).collect();
     let [Update::Message(first), Update::Resumed { proven: false, .. }, Update::Message(second), _] = &updates[..]
     else {
         panic!("{updates:?}")

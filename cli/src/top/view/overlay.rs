@@ -5,9 +5,9 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
-use super::super::data::Deed;
+use super::super::data::AdminAction;
 use super::super::keys;
-use super::super::state::{Detail, Top};
+use super::super::state::{DetailView, TopApp};
 use super::{palette, put};
 use crate::term::drawable::drawable;
 
@@ -15,7 +15,7 @@ use crate::term::drawable::drawable;
 const INDENT: usize = 14;
 
 /// The keys.
-pub fn help(top: &Top, at: usize, area: Rect, buffer: &mut Buffer) {
+pub fn help(top: &TopApp, at: usize, area: Rect, buffer: &mut Buffer) {
     for (y, (key, what)) in (area.y..area.bottom()).zip(keys::help(top.read_only).skip(at)) {
         let row = Rect { y, height: 1, ..area };
         put(buffer, row, 1, 12, key, palette(top).strong());
@@ -24,7 +24,7 @@ pub fn help(top: &Top, at: usize, area: Rect, buffer: &mut Buffer) {
 }
 
 /// All there is of a row.
-pub fn detail(top: &Top, detail: &Detail, area: Rect, buffer: &mut Buffer) {
+pub fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut Buffer) {
     let Some(lines) = laid_out(detail, area.width) else {
         return put(buffer, Rect { height: 1, ..area }, 0, area.width.into(), "asking the server", palette(top).dim());
     };
@@ -37,11 +37,11 @@ pub fn detail(top: &Top, detail: &Detail, area: Rect, buffer: &mut Buffer) {
 }
 
 /// How many rows a detail takes.
-pub fn detail_rows(detail: &Detail, width: u16) -> usize {
+pub fn detail_rows(detail: &DetailView, width: u16) -> usize {
     laid_out(detail, width).map_or(1, |lines| lines.len())
 }
 
-fn laid_out(detail: &Detail, width: u16) -> Option<Vec<(String, String)>> {
+fn laid_out(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
     let room = usize::from(width).saturating_sub(INDENT).max(10);
     let mut rows = Vec::new();
     for (name, value) in detail.lines.as_ref()? {
@@ -60,10 +60,10 @@ fn laid_out(detail: &Detail, width: u16) -> Option<Vec<(String, String)>> {
 }
 
 /// The question before something is done.
-pub fn confirm(top: &Top, deed: &Deed, area: Rect, buffer: &mut Buffer) {
-    let (question, what_follows) = match deed {
-        Deed::Kick { who, .. } => (format!("Kick {who}?"), "Its client does not come back by itself."),
-        Deed::Replay { what, .. } => (format!("Replay {what}?"), "It is taken in again as if it came now."),
+pub fn confirm(top: &TopApp, action: &AdminAction, area: Rect, buffer: &mut Buffer) {
+    let (question, what_follows) = match action {
+        AdminAction::Kick { who, .. } => (format!("Kick {who}?"), "Its client does not come back by itself."),
+        AdminAction::Replay { what, .. } => (format!("Replay {what}?"), "It is taken in again as if it came now."),
     };
     let width = area.width.min(70);
     let height = 6.min(area.height);

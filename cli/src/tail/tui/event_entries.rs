@@ -2,7 +2,7 @@
 
 use callscope_common::protocol::ServerMessage;
 
-use super::entry::{Entry, Kind, Tone};
+use super::entry::{Entry, EntryKind, Tone};
 use crate::render::{Part, parts};
 use crate::stream::Incoming;
 
@@ -11,15 +11,15 @@ use crate::stream::Incoming;
 pub fn entries(message: &ServerMessage, raw: &str) -> Vec<Entry> {
     let entries = match message {
         ServerMessage::Transcription(turn) => {
-            vec![Entry::new(Kind::Turn(turn.speaker_type), Some(turn.timestamp), &turn.message_text, Some(raw))]
+            vec![Entry::new(EntryKind::Turn(turn.speaker_type), Some(turn.timestamp), &turn.message_text, Some(raw))]
         }
         ServerMessage::CallCompleted(event) => parts(&event.call_data)
             .into_iter()
             .map(|part| {
                 let tone = tone(&part);
                 let (kind, raw) = match part {
-                    Part::Outcome { .. } => (Kind::Outcome(tone), Some(raw)),
-                    _ => (Kind::Result(tone), None),
+                    Part::Outcome { .. } => (EntryKind::Outcome(tone), Some(raw)),
+                    _ => (EntryKind::Result(tone), None),
                 };
                 Entry::new(kind, None, &part.to_string(), raw)
             })

@@ -1,16 +1,16 @@
 //! A call longer than what is held of it. A server that is a list of events answers what is asked for.
 
 use super::*;
-use crate::tail::tui::older;
+use crate::tail::tui::event_pages;
 
-const HELD: usize = 40_000;
+const TEXT_LIMIT: usize = 40_000;
 
 /// A call, and its events as a server keeps them.
 struct Long {
     test: Test,
     log: Vec<String>,
     /// How often events were asked for.
-    asked: usize,
+    reloads: usize,
 }
 
 fn text(turn: usize) -> String {
@@ -21,10 +21,10 @@ fn text(turn: usize) -> String {
 impl Long {
     fn new(turns: usize) -> Self {
         let mut test = Test::new(80, 24);
-        test.app.held = HELD;
+        test.app.text_limit = TEXT_LIMIT;
         test.confirmed();
         test.app.tabs[0].place.call_id = CALL.parse().ok();
-        let mut long = Self { test, log: Vec::new(), asked: 0 };
+        let mut long = Self { test, log: Vec::new(), reloads: 0 };
         for turn in 0..turns {
             long.turn(turn);
         }
@@ -35,7 +35,7 @@ impl Long {
         self.test.turn(["agent", "user", "tool"][turn % 3], &text(turn));
         let transcript = &self.test.app.tabs[0].transcript;
         self.log.push(self.test.said.clone());
-        assert!(transcript.held() <= HELD, "{} bytes", transcript.held());
+        assert!(transcript.held() <= TEXT_LIMIT, "{} bytes", transcript.held());
     }
 
     /// Presses keys, and answers what is asked for.
@@ -54,25 +54,25 @@ impl Long {
     fn serve(&mut self) {
         while let Some(request) = self.test.requests.pop() {
             match request {
-                Request::Load(asked, ranges) => {
-                    self.asked += 1;
+                Request::Reload(target, ranges) => {
+                    self.reloads += 1;
                     for range in ranges {
                         let events = self.events(range).map(|raw| raw.as_str().into()).collect();
-                        self.test.put(Input::Message(Message::Older(asked.clone(), Ok(events))));
+                        self.test.put(Input::Message(Message::Reloaded(target.clone(), Ok(events))));
                     }
-                    self.test.put(Input::Message(Message::Older(asked, Ok(Vec::new()))));
+                    self.test.put(Input::Message(Message::Reloaded(target, Ok(Vec::new()))));
                 }
-                Request::Scan(asked, scan, ranges) => {
+                Request::Scan(target, scan, ranges) => {
                     let pattern = crate::tail::pattern::Pattern::new(&scan.text).unwrap();
                     let events = ranges.into_iter().flat_map(|range| self.events(range));
-                    let found = events.flat_map(|raw| older::matching(raw, &pattern)).collect();
-                    self.test.put(Input::Message(Message::Scanned(asked, scan, Ok(found))));
+                    let found = events.flat_map(|raw| event_pages::matching(raw, &pattern)).collect();
+                    self.test.put(Input::Message(Message::Scanned(target, scan, Ok(found))));
                 }
                 _ => {}
             }
         }
         let held = self.test.app.tabs[0].transcript.held();
-        assert!(held <= HELD, "{held} bytes");
+        assert!(held <= TEXT_LIMIT, "{held} bytes");
     }
 
     fn events(&self, (after, to): (i64, i64)) -> impl Iterator<Item = &String> {
@@ -92,7 +92,7 @@ impl Long {
 #[test]
 fn every_turn_is_seen_on_the_way_up_and_down_again() {
     let mut long = Long::new(400);
-    assert!(long.test.app.tabs[0].transcript.entries()[0].is_gone());
+    assert!(long.test.app.tabs[0].transcript.entries()[0].is_evicted());
     let mut seen: std::collections::BTreeSet<usize> = long.shown().into_iter().collect();
     for _ in 0..200 {
         long.keys("⇞");
@@ -100,14 +100,14 @@ fn every_turn_is_seen_on_the_way_up_and_down_again() {
     }
     assert_eq!(seen, (0..400).collect(), "every page follows on the one before");
     assert_eq!(long.shown()[0], 0);
-    assert!(long.test.app.tabs[0].transcript.entries()[399].is_gone(), "the other end is let go of");
+    assert!(long.test.app.tabs[0].transcript.entries()[399].is_evicted(), "the other end is let go of");
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..400 {
         long.keys("⇟");
         seen.extend(long.shown());
     }
     assert!(seen.contains(&399) && long.test.follows(), "{:?}", long.shown());
-    assert!(long.asked > 4, "it was read again");
+    assert!(long.reloads > 4, "it was read again");
 }
 
 #[test]
@@ -153,20 +153,22 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
     long.keys("⏎Gg");
     assert!(long.test.body().len() >= folded && long.test.app.tabs[0].transcript.entries()[2].open);
     long.test.keys("s⏎");
-    let Some(Request::Save { pieces, id, .. }) =
+    let Some(Request::Save { parts, id, .. }) =
         long.test.requests.iter().rev().find(|request| matches!(request, Request::Save { .. })).cloned()
     else {
         panic!("nothing is saved")
     };
     assert_eq!(id, CALL);
     let mut saved = String::new();
-    for piece in &pieces {
-        match piece {
-            Piece::Ready(ready) => saved.push_str(ready),
-            Piece::Events(after, to) => long.events((*after, *to)).for_each(|raw| saved.push_str(&format!("{raw}\n"))),
+    for part in &parts {
+        match part {
+            SavePart::Text(ready) => saved.push_str(ready),
+            SavePart::Events(after, to) => {
+                long.events((*after, *to)).for_each(|raw| saved.push_str(&format!("{raw}\n")))
+            }
         }
     }
-    assert!(pieces.iter().any(|piece| matches!(piece, Piece::Events(..))));
+    assert!(parts.iter().any(|part| matches!(part, SavePart::Events(..))));
     assert_eq!(saved.lines().collect::<Vec<_>>(), long.log.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
@@ -174,24 +176,24 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
 fn what_cannot_be_read_again_is_said_and_tried_with_the_next_key() {
     let mut long = Long::new(300);
     long.test.keys("g");
-    let Some(Request::Load(asked, _)) = long.test.requests.pop() else { panic!("nothing is asked for") };
-    long.test.put(Input::Message(Message::Older(asked.clone(), Err("connection refused".into()))));
+    let Some(Request::Reload(target, _)) = long.test.requests.pop() else { panic!("nothing is asked for") };
+    long.test.put(Input::Message(Message::Reloaded(target.clone(), Err("connection refused".into()))));
     assert!(long.test.footer().starts_with("not read again: connection refused"), "{}", long.test.footer());
-    let again = long.test.requests.iter().any(|request| matches!(request, Request::Load(..)));
+    let again = long.test.requests.iter().any(|request| matches!(request, Request::Reload(..)));
     assert!(!again, "not again and again");
     assert!(long.test.body()[0].ends_with('…'), "{:?}", long.test.body());
     long.keys("k");
     assert_eq!(long.shown()[0], 0);
     // An answer to what a transcript asked that has begun anew since is of no use.
     long.test.live(Update::Gap(Gap::CursorInvalid { after: 300 }));
-    long.test.put(Input::Message(Message::Older(asked, Ok(vec![long.log[0].as_str().into()]))));
+    long.test.put(Input::Message(Message::Reloaded(target, Ok(vec![long.log[0].as_str().into()]))));
     assert!(!long.test.body().concat().contains("turn 0"), "{:?}", long.test.body());
 }
 
 #[test]
 fn a_turn_larger_than_all_that_is_held_is_shown() {
     let mut long = Long::new(3);
-    long.test.turn("agent", &"x".repeat(3 * HELD));
+    long.test.turn("agent", &"x".repeat(3 * TEXT_LIMIT));
     assert!(long.test.body().iter().any(|row| row.ends_with("xxxx")));
     long.test.turn("agent", "after it");
     assert!(long.test.body().last().unwrap().ends_with("after it"));

@@ -3,8 +3,8 @@
 use callscope_common::Seq;
 use callscope_common::api::EventList;
 
-use super::events;
-use super::transcript::Found;
+use super::event_entries;
+use super::transcript::EventMatch;
 use crate::api::Client;
 use crate::exit::{Failure, Result};
 use crate::tail::pattern::Pattern;
@@ -13,14 +13,14 @@ use crate::tail::pattern::Pattern;
 const PAGE: Seq = 64;
 
 /// The events of a record that are still to be read: behind the first seq, up to the second.
-pub struct Pages<'c> {
+pub struct EventPages<'c> {
     client: &'c Client,
     id: String,
     after: Seq,
     to: Seq,
 }
 
-impl<'c> Pages<'c> {
+impl<'c> EventPages<'c> {
     /// Of record `id`.
     pub fn new(client: &'c Client, id: &str, (after, to): (Seq, Seq)) -> Self {
         Self { client, id: id.to_owned(), after, to }
@@ -45,10 +45,10 @@ impl<'c> Pages<'c> {
 }
 
 /// Which of the events in `ranges` match `pattern`.
-pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pattern) -> Result<Vec<Found>> {
+pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pattern) -> Result<Vec<EventMatch>> {
     let mut found = Vec::new();
     for range in ranges {
-        let mut pages = Pages::new(client, id, *range);
+        let mut pages = EventPages::new(client, id, *range);
         while let Some(page) = pages.next().await? {
             found.extend(page.iter().flat_map(|raw| matching(raw, pattern)));
         }
@@ -57,8 +57,8 @@ pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pa
 }
 
 /// Which entries of an event match `pattern`.
-pub fn matching(raw: &str, pattern: &Pattern) -> Vec<Found> {
-    let Some((seq, entries)) = events::read(raw) else { return Vec::new() };
+pub fn matching(raw: &str, pattern: &Pattern) -> Vec<EventMatch> {
+    let Some((seq, entries)) = event_entries::read(raw) else { return Vec::new() };
     let matching = entries.iter().enumerate().filter(|(_, entry)| pattern.matches(&entry.text));
     matching.map(|(part, _)| (seq, part)).collect()
 }

@@ -4,14 +4,14 @@ use super::json;
 
 /// Its lines, broken at the screen's width.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawView {
     lines: Vec<String>,
     rows: Vec<String>,
     /// The first row on the screen.
     pub top: usize,
 }
 
-impl Raw {
+impl RawView {
     /// Of a JSON text.
     pub fn new(text: &str, width: usize) -> Self {
         let mut raw = Self { lines: json::lines(text), rows: Vec::new(), top: 0 };

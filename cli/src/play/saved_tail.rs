@@ -14,43 +14,43 @@ use crate::stream::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update}
 use crate::tail::VERSION;
 
 /// Longest line taken, in bytes: a call's result with all the provider's analysis.
-const LONGEST_LINE: u64 = 64 << 20;
+const MAX_LINE_BYTES: u64 = 64 << 20;
 
 /// A saved tail.
 #[derive(Debug)]
-pub struct Recording {
+pub struct SavedTail {
     /// The calls in it, by number.
     pub identifiers: Vec<Identifier>,
     /// What came, in its order.
-    pub steps: Vec<Step>,
+    pub lines: Vec<SavedLine>,
 }
 
 /// Something that came.
 #[derive(Debug)]
-pub struct Step {
+pub struct SavedLine {
     /// The call's number.
     pub call: usize,
     /// What.
-    pub came: Came,
+    pub content: LineContent,
     /// When, as far as the line tells.
     pub at: Option<Timestamp>,
 }
 
 /// What came. Messages are kept as their text alone: a long call is held twice otherwise.
 #[derive(Debug)]
-pub enum Came {
+pub enum LineContent {
     /// A message of the server.
-    Said(Box<str>),
+    Message(Box<str>),
     /// Something that happened to the connection.
-    Own(Box<Update>),
+    Client(Box<Update>),
 }
 
-impl Came {
+impl LineContent {
     /// The update it was made of.
     pub fn into_update(self) -> Update {
         let raw = match self {
-            Self::Said(raw) => String::from(raw),
-            Self::Own(update) => return *update,
+            Self::Message(raw) => String::from(raw),
+            Self::Client(update) => return *update,
         };
         // What is no message at all was refused when the file was read.
         let incoming = Incoming::read(raw).unwrap_or_else(|| Incoming {
@@ -63,7 +63,7 @@ impl Came {
     }
 }
 
-impl Recording {
+impl SavedTail {
     /// Reads a file; `-` is stdin.
     pub fn open(path: &Path) -> Result<Self> {
         if path.as_os_str() == "-" {
@@ -74,11 +74,11 @@ impl Recording {
     }
 
     fn read(mut from: impl BufRead, path: &Path) -> Result<Self> {
-        let mut reading = Reading::default();
+        let mut reading = Parser::default();
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
-            let mut limited = from.by_ref().take(LONGEST_LINE);
+            let mut limited = from.by_ref().take(MAX_LINE_BYTES);
             let read = limited.read_until(b'\n', &mut line).map_err(|error| Failure::file("read", path, &error))?;
             if read == 0 {
                 break;
@@ -91,11 +91,11 @@ impl Recording {
             // A tail that was killed may leave half a line at the end.
             let last = !line.ends_with(b"\n");
             match reading.line(text) {
-                Err(_) if last && !reading.steps.is_empty() => {}
+                Err(_) if last && !reading.lines.is_empty() => {}
                 read => read.map_err(wrong)?,
             }
         }
-        if reading.steps.is_empty() {
+        if reading.lines.is_empty() {
             return Err(Failure::new(Exit::Error, format!("{} holds no call", path.display()))
                 .hint("play takes what `callscope tail ID --save FILE` wrote"));
         }
@@ -104,9 +104,9 @@ impl Recording {
 }
 
 #[derive(Default)]
-struct Reading {
+struct Parser {
     identifiers: Vec<Identifier>,
-    steps: Vec<Step>,
+    lines: Vec<SavedLine>,
     /// Every name that was read, and the number of its call.
     names: HashMap<String, usize>,
     places: Vec<Place>,
@@ -115,7 +115,7 @@ struct Reading {
 
 /// The fields that place a line; each may be missing.
 #[derive(Deserialize)]
-struct Head {
+struct LineHead {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -137,7 +137,7 @@ struct Head {
 /// A line of the program's own; see `tail/ndjson.rs`.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Own {
+enum ClientLine {
     Ready {
         #[serde(default)]
         version: Option<u32>,
@@ -160,7 +160,7 @@ enum Own {
         after_ms: u64,
         reason: String,
     },
-    Gap(OwnGap),
+    Gap(GapFields),
     End {
         reason: String,
         #[serde(default)]
@@ -175,25 +175,25 @@ enum Own {
 
 #[derive(Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
-enum OwnGap {
+enum GapFields {
     CursorInvalid { after: Seq },
     Missing { expected: Seq, found: Seq },
     Merged { call_id: CallId },
 }
 
-impl Reading {
+impl Parser {
     fn line(&mut self, text: &str) -> std::result::Result<(), String> {
         if text.is_empty() {
             return Ok(());
         }
-        let head: Head =
+        let head: LineHead =
             serde_json::from_str(text).map_err(|error| format!("this is no line of a saved tail: {error}"))?;
         let call = self.call(&head);
-        let came = match head.kind.as_str() {
+        let content = match head.kind.as_str() {
             "ready" | "resumed" | "reconnecting" | "gap" | "end" => {
                 let own = serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
                 match self.own(call, own)? {
-                    Some(update) => Came::Own(Box::new(update)),
+                    Some(update) => LineContent::Client(Box::new(update)),
                     None => return Ok(()),
                 }
             }
@@ -201,16 +201,16 @@ impl Reading {
                 if head.kind != "subscription_confirmed" {
                     self.places[call].seq = head.seq.unwrap_or(self.places[call].seq);
                 }
-                Came::Said(text.into())
+                LineContent::Message(text.into())
             }
         };
-        self.steps.push(Step { call, came, at: head.at.or(head.timestamp).or(head.call_end_time) });
+        self.lines.push(SavedLine { call, content, at: head.at.or(head.timestamp).or(head.call_end_time) });
         Ok(())
     }
 
     /// The number of the call that a line is about: any of its names that was read before tells, else it is a new one. A line
     /// that names no call is about the first.
-    fn call(&mut self, head: &Head) -> usize {
+    fn call(&mut self, head: &LineHead) -> usize {
         let names: Vec<&String> =
             [&head.call_sid, &head.identifier, &head.conversation_id].into_iter().flatten().collect();
         let known = names.iter().find_map(|name| self.names.get(name.as_str()).copied());
@@ -233,27 +233,27 @@ impl Reading {
         call
     }
 
-    fn own(&mut self, call: usize, own: Own) -> std::result::Result<Option<Update>, String> {
+    fn own(&mut self, call: usize, own: ClientLine) -> std::result::Result<Option<Update>, String> {
         Ok(Some(match own {
-            Own::Ready { version, .. } if version.is_some_and(|version| version > VERSION) => {
+            ClientLine::Ready { version, .. } if version.is_some_and(|version| version > VERSION) => {
                 let version = version.unwrap_or_default();
                 return Err(format!(
                     "it was saved by a newer callscope: its format is version {version}, and this one reads up to {VERSION}"
                 ));
             }
-            Own::Ready { after, call_id, cursor, .. } => Update::Ready(Place { seq: after, call_id, cursor }),
-            Own::Resumed { after, call_id, cursor, proven } => {
+            ClientLine::Ready { after, call_id, cursor, .. } => Update::Ready(Place { seq: after, call_id, cursor }),
+            ClientLine::Resumed { after, call_id, cursor, proven } => {
                 Update::Resumed { place: Place { seq: after, call_id, cursor }, proven }
             }
-            Own::Reconnecting { attempt, after_ms, reason } => {
+            ClientLine::Reconnecting { attempt, after_ms, reason } => {
                 Update::Reconnecting { attempt, delay: Duration::from_millis(after_ms), reason, broke: true }
             }
-            Own::Gap(OwnGap::CursorInvalid { after }) => Update::Gap(Gap::CursorInvalid { after }),
-            Own::Gap(OwnGap::Missing { expected, found }) => Update::Gap(Gap::Hole { expected, found }),
-            Own::Gap(OwnGap::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
+            ClientLine::Gap(GapFields::CursorInvalid { after }) => Update::Gap(Gap::CursorInvalid { after }),
+            ClientLine::Gap(GapFields::Missing { expected, found }) => Update::Gap(Gap::Hole { expected, found }),
+            ClientLine::Gap(GapFields::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
             // Whoever saved it left; the call went on.
-            Own::End { reason, .. } if reason == "interrupted" => return Ok(None),
-            Own::End { reason, message, status, seq, call_id, cursor } => {
+            ClientLine::End { reason, .. } if reason == "interrupted" => return Ok(None),
+            ClientLine::End { reason, message, status, seq, call_id, cursor } => {
                 self.ended[call] = true;
                 let reason = match reason.as_str() {
                     "call_ended" => EndReason::CallEnded,
@@ -266,17 +266,21 @@ impl Reading {
     }
 
     /// A recording ends, also where nothing in it says so.
-    fn finish(mut self) -> Recording {
+    fn finish(mut self) -> SavedTail {
         for call in 0..self.identifiers.len() {
             if !self.ended[call] {
                 let ending = Ending { reason: EndReason::CaughtUp, status: None, place: self.places[call] };
-                self.steps.push(Step { call, came: Came::Own(Box::new(Update::Ended(ending))), at: None });
+                self.lines.push(SavedLine {
+                    call,
+                    content: LineContent::Client(Box::new(Update::Ended(ending))),
+                    at: None,
+                });
             }
         }
-        Recording { identifiers: self.identifiers, steps: self.steps }
+        SavedTail { identifiers: self.identifiers, lines: self.lines }
     }
 }
 
 #[cfg(test)]
-#[path = "recording_tests.rs"]
+#[path = "saved_tail_tests.rs"]
 mod tests;

@@ -6,17 +6,17 @@ use callscope_common::protocol::ServerMessage;
 use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{App, Ask, Effect, Origin, Overlay, Piece, Request};
+use super::{Effect, Origin, Overlay, PromptKind, Request, SavePart, TailApp};
 use crate::render::Safe;
 use crate::tail::pattern::Pattern;
-use crate::tail::tui::entry::{Columns, Entry, Tone};
+use crate::tail::tui::call_tab::CallTab;
+use crate::tail::tui::entry::{Entry, Layout, Tone};
 use crate::tail::tui::keys::{Action, HELP};
-use crate::tail::tui::picker::Picker;
-use crate::tail::tui::raw::Raw;
-use crate::tail::tui::tab::Tab;
+use crate::tail::tui::picker::CallPicker;
+use crate::tail::tui::raw_view::RawView;
 use crate::term::text_input::TextInput;
 
-impl App {
+impl TailApp {
     /// Does what a key asks for.
     pub(super) fn act(&mut self, action: Action) -> Vec<Effect> {
         match action {
@@ -32,17 +32,17 @@ impl App {
                 self.scroll_overlay(action);
             }
             Action::Pause => return self.pause(),
-            Action::Tab { forward } => self.turn_to(forward),
+            Action::Tab { forward } => self.switch_tab(forward),
             Action::Picker => return self.open_picker(),
             Action::CloseTab => return self.close_tab(),
             Action::Wrap => self.wrap = !self.wrap,
             Action::Times => self.times = self.times.next(),
-            action => return self.over_transcript(action),
+            action => return self.act_on_transcript(action),
         }
         Vec::new()
     }
 
-    fn over_transcript(&mut self, action: Action) -> Vec<Effect> {
+    fn act_on_transcript(&mut self, action: Action) -> Vec<Effect> {
         let Some(tab) = self.tabs.get_mut(self.current) else { return Vec::new() };
         let transcript = &mut tab.transcript;
         match action {
@@ -59,14 +59,14 @@ impl App {
                     self.notice = Some((Tone::Warn, none.into()));
                 }
             }
-            Action::Search => self.ask(Ask::Search, ""),
+            Action::Search => self.ask(PromptKind::Search, ""),
             Action::Filter => {
                 let before = transcript.filter().0.map(|filter| filter.text().to_owned()).unwrap_or_default();
-                self.ask(Ask::Filter, &before);
+                self.ask(PromptKind::Filter, &before);
             }
             Action::Save => {
                 let name = file_name(&tab.identifier);
-                self.ask(Ask::Save, &name);
+                self.ask(PromptKind::Save, &name);
             }
             Action::Copy => return self.copy(),
             Action::Raw => self.show_raw(),
@@ -75,7 +75,7 @@ impl App {
         Vec::new()
     }
 
-    fn ask(&mut self, ask: Ask, before: &str) {
+    fn ask(&mut self, ask: PromptKind, before: &str) {
         self.prompt = Some((ask, TextInput::new(before)));
     }
 
@@ -100,14 +100,14 @@ impl App {
         Vec::new()
     }
 
-    fn answer(&mut self, ask: Ask, text: &str) -> Vec<Effect> {
+    fn answer(&mut self, ask: PromptKind, text: &str) -> Vec<Effect> {
         let Some(tab) = self.tabs.get_mut(self.current) else { return Vec::new() };
         match ask {
-            Ask::Filter => {
+            PromptKind::Filter => {
                 tab.transcript.set_filter(Pattern::new(text));
                 return self.scan(true, text);
             }
-            Ask::Search => {
+            PromptKind::Search => {
                 let pattern = Pattern::new(text);
                 let searched = pattern.is_some();
                 let found = tab.transcript.set_search(pattern);
@@ -118,15 +118,15 @@ impl App {
                 }
                 return scan;
             }
-            Ask::Save if text.is_empty() => {}
-            Ask::Save => {
-                let columns = text.ends_with(".txt").then_some(*tab.transcript.columns());
+            PromptKind::Save if text.is_empty() => {}
+            PromptKind::Save => {
+                let layout = text.ends_with(".txt").then_some(*tab.transcript.layout());
                 let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
                 return vec![Effect::Request(Request::Save {
                     path: text.to_owned(),
                     id,
-                    pieces: pieces(tab, columns),
-                    text: columns,
+                    parts: save_parts(tab, layout),
+                    text: layout,
                 })];
             }
         }
@@ -142,7 +142,7 @@ impl App {
         Vec::new()
     }
 
-    fn turn_to(&mut self, forward: bool) {
+    fn switch_tab(&mut self, forward: bool) {
         let count = self.tabs.len().max(1);
         self.overlay = Overlay::None;
         self.current = (self.current + if forward { 1 } else { count - 1 }) % count;
@@ -153,7 +153,7 @@ impl App {
             self.notice = Some((Tone::Plain, "a recording has no other calls".into()));
             return Vec::new();
         }
-        self.overlay = Overlay::Picker(Picker::default(), 0);
+        self.overlay = Overlay::Picker(CallPicker::default(), 0);
         vec![Effect::Request(Request::List)]
     }
 
@@ -175,7 +175,7 @@ impl App {
     fn show_raw(&mut self) {
         let raw = self.tab().and_then(|tab| tab.transcript.selected_raw());
         match raw {
-            Some(json) => self.overlay = Overlay::Raw(Raw::new(json, self.size.0.into())),
+            Some(json) => self.overlay = Overlay::Raw(RawView::new(json, self.size.0.into())),
             None => self.notice = Some((Tone::Plain, "no message stands behind this line".into())),
         }
     }
@@ -218,31 +218,31 @@ fn file_name(identifier: &str) -> String {
 }
 
 /// The transcript as it is saved. What is not held is read again while it is written.
-fn pieces(tab: &Tab, text: Option<Columns>) -> Vec<Piece> {
-    let mut pieces = Vec::new();
+fn save_parts(tab: &CallTab, text: Option<Layout>) -> Vec<SavePart> {
+    let mut parts = Vec::new();
     for entry in tab.transcript.entries() {
-        if entry.is_gone() {
-            match pieces.last_mut() {
-                Some(Piece::Events(_, to)) => *to = entry.seq,
-                _ => pieces.push(Piece::Events(entry.seq - 1, entry.seq)),
+        if entry.is_evicted() {
+            match parts.last_mut() {
+                Some(SavePart::Events(_, to)) => *to = entry.seq,
+                _ => parts.push(SavePart::Events(entry.seq - 1, entry.seq)),
             }
             continue;
         }
-        if !matches!(pieces.last(), Some(Piece::Ready(_))) {
-            pieces.push(Piece::Ready(String::new()));
+        if !matches!(parts.last(), Some(SavePart::Text(_))) {
+            parts.push(SavePart::Text(String::new()));
         }
-        if let Some(Piece::Ready(ready)) = pieces.last_mut() {
+        if let Some(SavePart::Text(ready)) = parts.last_mut() {
             write(ready, entry, text.as_ref());
         }
     }
-    pieces
+    parts
 }
 
 /// Writes an entry: as text, or the message that it came with.
-pub fn write(to: &mut String, entry: &Entry, text: Option<&Columns>) {
+pub fn write(to: &mut String, entry: &Entry, text: Option<&Layout>) {
     let _ = match (text, entry.kind.speaker(), &entry.raw) {
-        (Some(columns), Some(speaker), _) => {
-            writeln!(to, "{} {:5}  {}", columns.time(entry), speaker.as_str(), text::one_line(&said(entry)))
+        (Some(layout), Some(speaker), _) => {
+            writeln!(to, "{} {:5}  {}", layout.time(entry), speaker.as_str(), text::one_line(&said(entry)))
         }
         (Some(_), None, _) => writeln!(to, "-- {}", entry.text),
         (None, _, Some(raw)) => write!(to, "{}", Safe::json_line(raw).as_str()),

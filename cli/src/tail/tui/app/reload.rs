@@ -1,0 +1,93 @@
+//! What is not held of a call: asked for when it comes into sight, is searched or is filtered.
+
+use super::{Effect, Origin, ReloadTarget, Request, ScanQuery, TailApp};
+use crate::tail::pattern::Pattern;
+use crate::tail::tui::call_tab::CallTab;
+use crate::tail::tui::entry::Tone;
+use crate::tail::tui::event_entries;
+use crate::tail::tui::transcript::EventMatch;
+
+impl TailApp {
+    /// Shares what may be held among the calls. A recording has no server to be read from again.
+    pub(super) fn share(&mut self) {
+        if matches!(self.origin, Origin::Recording { .. }) {
+            return;
+        }
+        let limit = self.text_limit / self.tabs.len().max(1);
+        self.tabs.iter_mut().for_each(|tab| tab.transcript.set_limit(limit));
+    }
+
+    /// Asks for what is on the screen and is not held.
+    pub(super) fn load(&mut self) -> Option<Effect> {
+        let tab = self.tabs.get_mut(self.current)?;
+        if tab.reload.loading || tab.reload.failed {
+            return None;
+        }
+        let missing = tab.transcript.missing_on_screen();
+        let target = reload_target(tab).filter(|_| !missing.is_empty())?;
+        tab.reload.loading = true;
+        Some(Effect::Request(Request::Reload(target, missing)))
+    }
+
+    /// Takes in what was read again.
+    pub(super) fn loaded(&mut self, target: &ReloadTarget, events: Result<Vec<Box<str>>, String>) {
+        let Some(tab) = self.tab_of(target) else { return };
+        match events {
+            Ok(events) if events.is_empty() => {
+                tab.reload.loading = false;
+                tab.transcript.restored();
+                // Asked again at once, a server that does not send it would be asked for ever.
+                tab.reload.failed = !tab.transcript.missing_on_screen().is_empty();
+            }
+            Ok(events) => {
+                for (seq, entries) in events.iter().filter_map(|raw| event_entries::read(raw)) {
+                    tab.transcript.restore(seq, entries);
+                }
+                tab.transcript.evict_distant();
+            }
+            Err(why) => {
+                (tab.reload.loading, tab.reload.failed) = (false, true);
+                self.notice = Some((Tone::Bad, format!("not read again: {why}")));
+            }
+        }
+    }
+
+    /// Asks for the matches in what is not held of the call that is shown.
+    pub(super) fn scan(&mut self, is_filter: bool, text: &str) -> Vec<Effect> {
+        let Some(tab) = self.tabs.get_mut(self.current) else { return Vec::new() };
+        let ranges = tab.transcript.evicted();
+        let Some(target) = reload_target(tab).filter(|_| !ranges.is_empty() && !text.is_empty()) else {
+            return Vec::new();
+        };
+        tab.reload.scans += 1;
+        vec![Effect::Request(Request::Scan(target, ScanQuery { is_filter, text: text.to_owned() }, ranges))]
+    }
+
+    /// Takes in the matches, unless something else is searched for by now.
+    pub(super) fn scanned(&mut self, target: &ReloadTarget, scan: &ScanQuery, found: Result<Vec<EventMatch>, String>) {
+        let Some(tab) = self.tab_of(target) else { return };
+        tab.reload.scans = tab.reload.scans.saturating_sub(1);
+        let transcript = &mut tab.transcript;
+        let is_wanted = |pattern: Option<&Pattern>| pattern.is_some_and(|pattern| pattern.text() == scan.text);
+        match found {
+            Ok(found) if scan.is_filter && is_wanted(transcript.filter().0) => transcript.found_filter(&found),
+            Ok(found) if !scan.is_filter && is_wanted(transcript.search()) => {
+                transcript.found_search(&found);
+                transcript.go_to_first_found();
+                let is_found = transcript.found().0 > 0;
+                self.notice = (!is_found).then(|| (Tone::Warn, format!("not found: {}", scan.text)));
+            }
+            Ok(_) => {}
+            Err(why) => self.notice = Some((Tone::Bad, format!("not searched: {why}"))),
+        }
+    }
+
+    fn tab_of(&mut self, target: &ReloadTarget) -> Option<&mut CallTab> {
+        self.tabs.iter_mut().find(|tab| tab.call == target.call && tab.reload.generation == target.generation)
+    }
+}
+
+fn reload_target(tab: &CallTab) -> Option<ReloadTarget> {
+    let id = tab.place.call_id?.to_string();
+    Some(ReloadTarget { call: tab.call, id, generation: tab.reload.generation })
+}
