@@ -1,4 +1,4 @@
-//! Holds the logs against what was acknowledged, and the subscribers against the logs.
+//! Compares the logs with what was acknowledged, and what subscribers received with the logs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +15,20 @@ use crate::plan::Shape;
 use crate::subscription::{Subscription, fingerprint};
 use crate::violations::{Violation, Violations};
 
-/// Events asked for at once.
+/// Events in one request.
 const PAGE: usize = 500;
-/// Tries of one request; nothing is broken any more.
+/// Tries of one request, at a time when nothing is broken any more.
 const TRIES: usize = 200;
 
 /// A call's log as the API shows it.
 #[derive(Debug)]
 pub struct Log {
-    /// The call's own id.
     pub call_id: callscope_common::CallId,
-    /// As the subscribers should have got them.
+    /// The messages that subscribers should have received.
     pub frames: Vec<String>,
 }
 
-/// An event, as far as the checker reads it.
+/// The fields of an event that are checked.
 #[derive(Debug, Deserialize)]
 struct Event {
     r#type: String,
@@ -41,7 +40,7 @@ struct Event {
     call_data: Option<Value>,
 }
 
-/// Fetches a call's log; `None` where no server gives it.
+/// Fetches a call's log; `None` if no server has it.
 pub async fn fetch(cluster: &Cluster, name: &str) -> Option<Log> {
     let call: Value = get(cluster, &format!("calls/{name}")).await?;
     let call_id: callscope_common::CallId = call["call_id"].as_str()?.parse().ok()?;
@@ -75,7 +74,7 @@ async fn get<T: serde::de::DeserializeOwned>(cluster: &Cluster, path: &str) -> O
     None
 }
 
-/// Checks one call's log; returns it.
+/// Checks one call's log and returns it.
 pub async fn check_call(cluster: &Cluster, call: &Arc<CallLedger>) -> Option<Log> {
     let violations = &cluster.ledger.violations;
     let known = call.known();
@@ -89,7 +88,7 @@ pub async fn check_call(cluster: &Cluster, call: &Arc<CallLedger>) -> Option<Log
             .and_then(|call| call["call_id"].as_str()?.parse().ok());
         if call_id != Some(log.call_id) && call.has_ended() {
             violations.add(Violation::Missing, || {
-                format!("c{}: {name} leads to {call_id:?}, {} to {}", call.plan.index, known[0], log.call_id)
+                format!("c{}: {name} leads to {call_id:?}, {} leads to {}", call.plan.index, known[0], log.call_id)
             });
         }
     }
@@ -104,17 +103,19 @@ fn check_log(call: &CallLedger, log: &Log, violations: &Violations) {
     let mut seen: HashMap<String, i64> = HashMap::new();
     for (at, frame) in (1_i64..).zip(&log.frames) {
         let Ok(event) = serde_json::from_str::<Event>(frame) else {
-            violations.add(Violation::Altered, || format!("c{index}: no event: {frame:.200}"));
+            violations.add(Violation::Altered, || format!("c{index}: this is not an event: {frame:.200}"));
             continue;
         };
         if event.seq != at {
-            violations.add(Violation::Lost, || format!("c{index}: the log has a hole: {at} is {frame:.200}"));
+            violations.add(Violation::Lost, || format!("c{index}: the log has a hole: seq {at} is {frame:.200}"));
         }
         let text = match event.r#type.as_str() {
             "transcription" => {
                 turns += 1;
                 if event.sequence_number != Some(turns) {
-                    violations.add(Violation::Misplaced, || format!("c{index}: not turn number {turns}: {frame:.300}"));
+                    violations.add(Violation::Misplaced, || {
+                        format!("c{index}: this is not turn number {turns}: {frame:.300}")
+                    });
                 }
                 event.message_text.clone().unwrap_or_default()
             }
@@ -129,7 +130,7 @@ fn check_log(call: &CallLedger, log: &Log, violations: &Violations) {
         };
         if let Some(before) = seen.insert(text.clone(), at) {
             violations.add(Violation::Doubled, || {
-                format!("c{index}: the log holds it at {before} and at {at}: {frame:.300}")
+                format!("c{index}: the log holds this at {before} and at {at}: {frame:.300}")
             });
             continue;
         }
@@ -139,7 +140,7 @@ fn check_log(call: &CallLedger, log: &Log, violations: &Violations) {
                     let said = |field: &str| acknowledged.json[field].as_i64();
                     let is_there = (said("seq"), said("sequence_number"), said("transcription_id"))
                         == (Some(at), Some(turns), event.transcription_id);
-                    // What a merge appended keeps its order behind what was there.
+                    // Events that a merge appended keep their order after those that were there.
                     let may_move = call.plan.shape == Shape::TwoNames && said("seq") > Some(last_moved);
                     if !is_there && may_move {
                         moved += 1;
@@ -152,14 +153,17 @@ fn check_log(call: &CallLedger, log: &Log, violations: &Violations) {
                 }
             }
             None if is_providers_turn(call, &text) => {}
-            None => violations.add(Violation::Alien, || format!("c{index}: never sent: {frame:.300}")),
+            None => violations.add(Violation::Alien, || format!("c{index}: this was never sent: {frame:.300}")),
         }
     }
     if statuses > 1 {
-        violations.add(Violation::Doubled, || format!("c{index}: {statuses} times completed, {moved} events moved"));
+        violations
+            .add(Violation::Doubled, || format!("c{index}: completed {statuses} times, with {moved} events moved"));
     }
     if call.plan.shape == Shape::ProviderTurns && call.has_ended() && seen.len() != call.plan.turns.len() + 1 {
-        violations.add(Violation::Missing, || format!("c{index}: {} of the provider's turns", call.plan.turns.len()));
+        violations.add(Violation::Missing, || {
+            format!("c{index}: the log lacks some of the provider's {} turns", call.plan.turns.len())
+        });
     }
     for (text, sent) in sent {
         if let Some(acknowledged) = sent.acknowledged {
@@ -174,36 +178,40 @@ fn is_providers_turn(call: &CallLedger, text: &str) -> bool {
     call.plan.shape == Shape::ProviderTurns && call.plan.turns.iter().any(|turn| turn.text == text)
 }
 
-/// Checks what one subscription got.
+/// Checks what one subscription received.
 pub fn check_subscription(subscription: &Subscription, log: &Log, violations: &Violations) {
     let head = i64::try_from(log.frames.len()).unwrap_or(i64::MAX);
     let Some(base) = subscription.base else {
         violations.add(Violation::Lost, || format!("{subscription}: was never confirmed"));
         return;
     };
-    let got: HashMap<i64, u64> = subscription.got.iter().copied().collect();
+    let received: HashMap<i64, u64> = subscription.received.iter().copied().collect();
     for seq in base + 1..=head {
         let frame = usize::try_from(seq - 1).ok().and_then(|at| log.frames.get(at));
-        match (got.get(&seq), frame) {
+        match (received.get(&seq), frame) {
             (Some(got), Some(frame)) if *got != fingerprint(frame) => {
-                violations
-                    .add(Violation::Altered, || format!("{subscription}: got another seq {seq} than {frame:.300}"));
+                violations.add(Violation::Altered, || {
+                    format!("{subscription}: received another event as seq {seq} than {frame:.300}")
+                });
                 return;
             }
             (None, Some(frame)) => {
-                violations
-                    .add(Violation::Lost, || format!("{subscription}: never got seq {seq} of {head}: {frame:.300}"));
+                violations.add(Violation::Lost, || {
+                    format!("{subscription}: never received seq {seq} of {head}: {frame:.300}")
+                });
                 return;
             }
             _ => {}
         }
     }
     if subscription.last > head {
-        violations
-            .add(Violation::Missing, || format!("{subscription}: got more than the log holds, which ends at {head}"));
+        violations.add(Violation::Missing, || {
+            format!("{subscription}: received more than the log holds, which ends at {head}")
+        });
     }
-    if subscription.life.is_some_and(|life| life != log.call_id) {
-        violations
-            .add(Violation::Altered, || format!("{subscription}: its cursor is of another life than {}", log.call_id));
+    if subscription.record.is_some_and(|record| record != log.call_id) {
+        violations.add(Violation::Altered, || {
+            format!("{subscription}: its cursor is of another record than {}", log.call_id)
+        });
     }
 }

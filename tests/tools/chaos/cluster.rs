@@ -1,4 +1,4 @@
-//! All there is in one run, shared by those who speak, follow, break and check.
+//! The servers of a run with everything around them, shared by the tasks that send, follow, break and check.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,83 +16,78 @@ use crate::ledger::Ledger;
 use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::subscription::Subscription;
+use crate::violations::Violation;
 
-/// One in so many requests and connections goes through the node's proxy.
+/// One in this many requests and connections goes through the node's proxy.
 const PROXIED: u8 = 3;
 
-/// See the module.
 #[derive(Debug)]
 pub struct Cluster {
-    /// What was said.
     pub ledger: Ledger,
-    /// What was disturbed, and how late events came.
     pub disturbances: Disturbances,
-    /// The servers.
     pub nodes: Vec<Node>,
-    /// For each server: what its clients' connections may go through.
+    /// For each server, the proxy of its clients' connections.
     pub client_proxies: Vec<Proxy>,
-    /// For each server: what its connections to PostgreSQL go through.
+    /// For each server, the proxy of its connections to PostgreSQL.
     pub postgres_proxies: Vec<Proxy>,
-    /// For each server: what its connections to Redis go through.
+    /// For each server, the proxy of its connections to Redis.
     pub redis_proxies: Vec<Proxy>,
-    /// The database, where it is one of its own.
     pub postgres: Option<Postgres>,
-    /// Joins several servers.
     pub redis: Option<Redis>,
-    /// The SQLite file, where there is one.
+    /// The SQLite file, if the run is on SQLite.
     pub file: Option<PathBuf>,
-    /// A copy of it that another program made meanwhile.
+    /// The newest copy of the file that another program made during the run.
     pub copy: Mutex<Option<PathBuf>>,
     /// A disk that can be filled.
     pub disk: Option<Disk>,
-    /// Makes fsync fail.
     pub fsync: Option<Fsync>,
-    /// For requests.
     pub http: reqwest::Client,
-    /// For followers and the checker.
+    /// The token of followers and of the checks.
     pub token: String,
-    /// No call begins any more.
+    /// Set when no more calls begin.
     pub closing: AtomicBool,
-    /// Whoever still waits may go.
+    /// Set when those that still wait give up.
     pub given_up: AtomicBool,
-    /// The heads of all logs by the calls' numbers, once nothing is added to them any more.
+    /// The heads of all logs by the numbers of their calls, once nothing is appended any more.
     pub heads: OnceLock<HashMap<usize, i64>>,
-    /// Subscriptions that came to their end.
+    /// Subscriptions that ended.
     pub archive: Mutex<Vec<Subscription>>,
 }
 
 impl Cluster {
-    /// Whether no call begins any more.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Whether the patience of the end has run out.
     #[must_use]
     pub fn has_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
 
-    /// The final heads, once they are.
+    /// Returns the heads once they are final.
     #[must_use]
     pub fn heads(&self) -> Option<&HashMap<usize, i64>> {
         self.heads.get()
     }
 
-    /// A server to ask, and where: at its own port or through its proxy.
+    /// Returns a server and an address of it: its own port or its proxy.
     pub fn pick_node(&self, rng: &mut Rng) -> (&Node, SocketAddr) {
         let at = rng.usize(..self.nodes.len());
         let proxied = rng.u8(..PROXIED) == 0;
         (&self.nodes[at], if proxied { self.client_proxies[at].address } else { self.nodes[at].address })
     }
 
-    /// Where to connect to.
     pub fn socket(&self, rng: &mut Rng) -> SocketAddr {
         self.pick_node(rng).1
     }
 
-    /// Keeps subscriptions for the check.
+    /// Notes a violation.
+    pub fn report(&self, violation: Violation, case: impl FnOnce() -> String) {
+        self.ledger.violations.add(violation, case);
+    }
+
+    /// Keeps subscriptions for the check at the end.
     pub fn archive(&self, subscriptions: impl IntoIterator<Item = Subscription>) {
         self.archive.lock().unwrap().extend(subscriptions);
     }

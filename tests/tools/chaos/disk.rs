@@ -1,4 +1,4 @@
-//! Storage that fails: a disk that can be filled, and fsync that says EIO.
+//! Storage that fails: a disk that can be filled, and an fsync that returns EIO.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,17 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use tokio::process::Command;
 
-/// What is left free on the disk, in bytes, whenever it is not being filled.
+/// Free bytes on the disk while it is not being filled.
 const FREE: u64 = 96 << 20;
 
-/// A small tmpfs; unmounted with its handle.
+/// A small tmpfs, unmounted when it is dropped.
 #[derive(Debug)]
 pub struct Disk {
-    /// Where it is mounted.
     pub dir: PathBuf,
 }
 
 impl Disk {
-    /// Mounts one; `None` where we may not.
+    /// Mounts a disk; `None` without the permission to mount.
     #[must_use]
     pub fn mount(dir: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&dir).ok()?;
@@ -31,10 +30,10 @@ impl Disk {
         self.dir.join("ballast")
     }
 
-    /// Fills it to the last block.
+    /// Fills the disk to the last block.
     pub fn fill(&self) {
         let file = File::create(self.ballast()).unwrap();
-        // In shrinking steps, since others write meanwhile.
+        // The steps shrink, because servers write at the same time.
         let (mut size, mut step) = (0, FREE);
         while step >= 4096 {
             match fallocate(&file, FallocateFlags::empty(), size, step) {
@@ -44,7 +43,7 @@ impl Disk {
         }
     }
 
-    /// Frees it again, and makes room for what comes.
+    /// Frees the disk and makes room for what comes.
     pub fn free(&self) {
         let _ = std::fs::remove_file(self.ballast());
         let Ok(now) = statvfs(&self.dir) else { return };
@@ -55,7 +54,7 @@ impl Disk {
 }
 
 impl Disk {
-    /// Lets it go; what it held is gone.
+    /// Unmounts the disk, and what it held is gone.
     pub fn unmount(&self) {
         let _ = unmount(&self.dir, UnmountFlags::DETACH);
     }
@@ -75,7 +74,7 @@ pub struct Fsync {
 }
 
 impl Fsync {
-    /// Compiles it; `None` without a C compiler.
+    /// Compiles the library; `None` without a C compiler.
     pub async fn compile(dir: &Path) -> Option<Self> {
         let (source, library) = (dir.join("fsync_fails.c"), dir.join("fsync_fails.so"));
         std::fs::write(&source, include_str!("fsync_fails.c")).ok()?;
@@ -85,14 +84,14 @@ impl Fsync {
         compiled.status.success().then(|| Self { switch: dir.join("fsync-fails"), library })
     }
 
-    /// Goes into the environment of a process that is to fail.
+    /// Returns the environment of a process in which fsync can fail.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let text = |path: &Path| path.display().to_string();
         vec![("LD_PRELOAD".into(), text(&self.library)), ("CALLSCOPE_CHAOS_EIO".into(), text(&self.switch))]
     }
 
-    /// Fails from now on, or no more.
+    /// Makes fsync fail, or work again.
     pub fn fail(&self, fails: bool) {
         let _ = if fails { std::fs::write(&self.switch, b"") } else { std::fs::remove_file(&self.switch) };
     }

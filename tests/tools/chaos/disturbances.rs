@@ -1,45 +1,41 @@
-//! How late events came, and which disturbance of ours lay over the time.
+//! How late events came, and which disturbances of the run explain it.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Samples kept; further ones are not measured.
+/// Number of samples kept; further ones are not measured.
 const MAX_SAMPLES: usize = 2_000_000;
-/// What a disturbance leaves behind: reconnecting, catching up.
+/// How long a disturbance has effects after its end, such as reconnecting and catching up.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// A disturbance that makes events late without being the server's fault, or that the table counts apart.
+/// A disturbance that makes events late without the server's fault, or that the table counts separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disturbance {
-    /// Something an event has to pass through stands still or is slow.
+    /// Something that an event has to pass is stopped or slow.
     Rough,
-    /// Redis is away: servers hear of each other's events only by comparing heads.
+    /// Redis is away, so servers learn of each other's events only by comparing heads.
     NoRedis,
 }
 
-/// Disturbances and samples of one run.
+/// The disturbances and the samples of one run.
 #[derive(Debug, Default)]
 pub struct Disturbances {
     periods: Mutex<Vec<(Disturbance, Instant, Option<Instant>)>>,
     samples: Mutex<Vec<(Instant, Instant)>>,
 }
 
-/// Of some samples.
+/// Distribution of latencies, in milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Staleness {
-    /// How many.
     pub count: usize,
-    /// In milliseconds: half came within.
     pub p50: u128,
-    /// In milliseconds: all but one in a hundred came within.
     pub p99: u128,
-    /// In milliseconds: the latest.
     pub max: u128,
 }
 
-/// A disturbance that goes on until it is dropped.
+/// A disturbance that lasts until this guard is dropped.
 #[derive(Debug)]
 pub struct DisturbanceGuard<'l> {
     log: &'l Disturbances,
@@ -53,14 +49,13 @@ impl Drop for DisturbanceGuard<'_> {
 }
 
 impl Disturbances {
-    /// A disturbance begins.
     pub fn begin(&self, disturbance: Disturbance) -> DisturbanceGuard<'_> {
         let mut periods = self.periods.lock().unwrap();
         periods.push((disturbance, Instant::now(), None));
         DisturbanceGuard { log: self, at: periods.len() - 1 }
     }
 
-    /// A connected subscriber got at `received` what was acknowledged at `acknowledged`.
+    /// Records that a connected subscriber received at `received` what was acknowledged at `acknowledged`.
     pub fn sample(&self, acknowledged: Instant, received: Instant) {
         let mut samples = self.samples.lock().unwrap();
         if samples.len() < MAX_SAMPLES {
@@ -68,7 +63,7 @@ impl Disturbances {
         }
     }
 
-    /// Staleness in undisturbed times, and while Redis was away.
+    /// Returns the staleness of undisturbed times, and the staleness while Redis was away.
     #[must_use]
     pub fn staleness(&self) -> (Staleness, Staleness) {
         let (rough, away) = (self.times_of(Disturbance::Rough), self.times_of(Disturbance::NoRedis));
@@ -83,7 +78,7 @@ impl Disturbances {
         (Staleness::of(fair), Staleness::of(no_redis))
     }
 
-    /// The times of such disturbances with what each left behind, in order, none overlapping the next.
+    /// Returns the periods of this disturbance with their aftermath, in order and without overlap.
     fn times_of(&self, disturbance: Disturbance) -> Vec<(Instant, Instant)> {
         let mut times: Vec<(Instant, Instant)> = Vec::new();
         for (_, begin, end) in self.periods.lock().unwrap().iter().filter(|(kind, ..)| *kind == disturbance) {

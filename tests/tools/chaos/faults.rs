@@ -1,4 +1,4 @@
-//! What can be broken, and how each thing is.
+//! The faults: what can be broken, and how.
 
 use std::time::Duration;
 
@@ -11,53 +11,53 @@ use crate::disturbances::Disturbance;
 use crate::outsider;
 use crate::proxy::{Flow, Proxy};
 
-/// A way of breaking things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// SIGKILL to a server.
     Kill,
-    /// SIGSTOP to a server, SIGCONT after a while.
+    /// SIGSTOP to a server, and SIGCONT after a while.
     Stop,
     /// SIGTERM to a server, which drains.
     Drain,
-    /// Connections of clients reset.
+    /// Clients' connections are reset.
     Cut,
-    /// Connections of clients that stand still for a while.
+    /// Clients' connections stand still for a while.
     Stall,
-    /// Connections of clients at a few kilobytes a second.
+    /// Clients' connections carry a few kilobytes a second.
     Throttle,
-    /// Other programs at an SQLite file: it is read, backed up, checkpointed; a second server and `migrate` are started on it.
+    /// Other programs use the SQLite file: it is read, backed up and checkpointed; a second server and `migrate` are
+    /// started on it.
     Outsider,
-    /// No block left on the database's disk.
+    /// The disk of the database has no free block.
     Disk,
-    /// fsync says EIO to whoever writes the database.
+    /// fsync returns EIO to the process that writes the database.
     Fsync,
-    /// PostgreSQL restarted: sessions are broken off.
+    /// PostgreSQL is restarted with SIGINT, which ends its sessions.
     PostgresFast,
-    /// PostgreSQL restarted at once, as after a crash.
+    /// PostgreSQL is restarted with SIGQUIT, as after a crash.
     PostgresImmediate,
-    /// PostgreSQL stopped for a while.
+    /// PostgreSQL is stopped for a while.
     PostgresStop,
-    /// Connections of a server to PostgreSQL reset.
+    /// A server's connections to PostgreSQL are reset.
     PostgresCut,
-    /// Connections of a server to PostgreSQL that stand still for a while.
+    /// A server's connections to PostgreSQL stand still for a while.
     PostgresStall,
-    /// Redis killed and started again.
+    /// Redis is killed and started again.
     RedisKill,
-    /// Redis stopped for a while.
+    /// Redis is stopped for a while.
     RedisStop,
-    /// `FLUSHALL`.
+    /// Redis receives `FLUSHALL`.
     RedisFlush,
     /// Redis drops its subscribers.
     RedisDrop,
-    /// A server's connections to Redis reset.
+    /// A server's connections to Redis are reset.
     RedisCut,
-    /// A server's connections to Redis that stand still for a while.
+    /// A server's connections to Redis stand still for a while.
     RedisStall,
 }
 
 impl Fault {
-    /// All, in the table's order.
+    /// All faults, in the order of the table.
     pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::Stop,
@@ -81,7 +81,7 @@ impl Fault {
         Self::RedisStall,
     ];
 
-    /// As the flag and the table say it.
+    /// Returns the name in the flag and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,10 +108,11 @@ impl Fault {
         }
     }
 
-    /// Those that a list of names means.
+    /// Returns the faults with these names.
     ///
     /// # Errors
-    /// A name that is none.
+    ///
+    /// Returns an error that lists all names if one is unknown.
     pub fn parse(names: &[String]) -> Result<Vec<Self>, String> {
         if names == ["all"] {
             return Ok(Self::ALL.to_vec());
@@ -119,12 +120,12 @@ impl Fault {
         let named = |name: &String| {
             let found = Self::ALL.into_iter().find(|fault| fault.as_str() == name);
             let known = Self::ALL.map(Self::as_str).join(", ");
-            found.ok_or_else(|| format!("no fault is called '{name}'; there are {known}"))
+            found.ok_or_else(|| format!("no fault is called '{name}'; use some of {known}, or all"))
         };
         names.iter().map(named).collect()
     }
 
-    /// Whether there is such a thing to break.
+    /// Returns whether this run has what the fault breaks.
     #[must_use]
     pub fn is_applicable(self, cluster: &Cluster) -> bool {
         match self {
@@ -146,7 +147,7 @@ impl Fault {
         }
     }
 
-    /// Does it, and mends it.
+    /// Injects the fault and removes it again.
     pub async fn inject(self, cluster: &Cluster, rng: &mut Rng) {
         let node = rng.usize(..cluster.nodes.len());
         let millis = Duration::from_millis(rng.u64(200..2_500));
@@ -180,13 +181,13 @@ impl Fault {
             disk.free();
         }
         if let (Self::Fsync, Some(fsync)) = (self, &cluster.fsync) {
-            // Sometimes for one commit only, sometimes for long.
+            // This lasts for one commit or for long.
             fsync.fail(true);
             sleep(if rng.bool() { Duration::from_millis(rng.u64(1..40)) } else { millis }).await;
             fsync.fail(false);
         }
         if let Some(postgres) = &cluster.postgres {
-            // It gives up on EIO, and may not come back from it or from a full disk by itself.
+            // PostgreSQL gives up on EIO, and may not recover by itself from EIO or from a full disk.
             sleep(Duration::from_millis(200)).await;
             postgres.is_up().await;
         }

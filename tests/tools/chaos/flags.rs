@@ -1,4 +1,4 @@
-//! What the breaking machine is asked to do.
+//! The command line of `tests/chaos`.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,30 @@ use clap::{Parser, ValueEnum};
 
 /// Breaks running Callscope servers on purpose and checks that no event is lost, doubled or reordered.
 ///
-/// Ends with 0 if the promise held, with 1 and the first violations of each kind if not, with 2 on wrong flags.
+/// Exits with 0 if the promise held, with 1 and the first violations of each kind if it did not, and with 2 on wrong
+/// flags.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tests/chaos")]
 pub struct Flags {
-    /// SIGKILLs of servers before it ends [default: 100, unless --seconds is given].
+    /// SIGKILLs of servers before the run ends [default: 100, unless --seconds is given].
     #[arg(long)]
     pub kills: Option<u64>,
-    /// Ends the breaking after so many seconds.
+    /// Seconds after which the breaking ends.
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// Server processes; more than one share a PostgreSQL and a Redis.
+    /// Number of server processes; several of them share a PostgreSQL and a Redis.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
-    /// The database [default: sqlite for one node].
+    /// Database engine [default: sqlite for one node].
     #[arg(long)]
     pub database: Option<Database>,
-    /// Decides what is broken, when, and what is said; made up and printed where it is not given.
+    /// Seed of all decisions: what is broken, when, and what is said [default: random, and printed].
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Calls going on at one time.
+    /// Number of calls at the same time.
     #[arg(long, default_value_t = 16)]
     pub calls: usize,
-    /// Connections that follow calls.
+    /// Number of connections that follow calls.
     #[arg(long, default_value_t = 40)]
     pub followers: usize,
     /// What to break: a comma-separated list of the names in the table, or `all`.
@@ -37,28 +38,25 @@ pub struct Flags {
     /// The server to break [default: the one built beside this program].
     #[arg(long)]
     pub server: Option<PathBuf>,
-    /// No progress on stderr.
+    /// Suppress the progress on stderr.
     #[arg(long)]
     pub quiet: bool,
-    /// Keeps the scratch folder with the servers' logs and the database, and says where it is.
+    /// Keep the scratch folder with the servers' logs and the database, and print its path.
     #[arg(long)]
     pub keep: bool,
-    /// Prints the outcome as JSON.
+    /// Print the outcome as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// A database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Database {
-    /// A file.
     Sqlite,
-    /// A PostgreSQL of the machine's own.
+    /// A PostgreSQL that the run starts for itself.
     Postgres,
 }
 
 impl Database {
-    /// As the flag periods it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,10 +67,11 @@ impl Database {
 }
 
 impl Flags {
-    /// The engine, chosen or by the number of nodes.
+    /// Returns the chosen engine, or the one that fits the number of nodes.
     ///
     /// # Errors
-    /// Several servers cannot share an SQLite file.
+    ///
+    /// Returns an error if several servers are to share an SQLite file.
     pub fn engine(&self) -> Result<Database, String> {
         match (self.database, self.nodes) {
             (Some(Database::Sqlite), 2..) => Err("several servers need --database postgres".into()),
@@ -82,13 +81,13 @@ impl Flags {
         }
     }
 
-    /// The kills it ends after; `None`: only time ends it.
+    /// Returns the number of kills after which the run ends; `None` means that only time ends it.
     #[must_use]
     pub fn kills(&self) -> Option<u64> {
         self.kills.or(if self.seconds.is_some() { None } else { Some(100) })
     }
 
-    /// The command that repeats the run.
+    /// Returns the command that repeats the run.
     #[must_use]
     pub fn repeat(&self, seed: u64) -> String {
         let mut command = "tests/chaos".to_owned();

@@ -1,4 +1,5 @@
-//! The subscribers: each follows calls over as many connections as it takes, behind the last seq it took.
+//! Followers: each follows calls over as many connections as it takes, and resumes after the last event that it
+//! received.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,39 +16,37 @@ use crate::socket::{ServerMessage, connect, send};
 use crate::subscription::{Start, Subscription};
 use crate::violations::Violation;
 
-/// Between two looks at whether there is something else to do.
+/// Interval at which a follower looks whether there is something else to do.
 const TICK: Duration = Duration::from_millis(200);
-/// An ended subscription is kept for so long: what was committed together with the end may still come.
+/// An ended subscription is kept for this time, because what was committed together with the end may still come.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// A subscriber.
 #[derive(Debug)]
 pub struct Follower {
     cluster: Arc<Cluster>,
     kind: FollowerKind,
-    who: String,
+    name: String,
     rng: Rng,
     subscriptions: Vec<Subscription>,
-    /// Subscriptions that ended, and when that was seen.
+    /// Subscriptions that ended, with the time at which that was seen.
     over: Vec<(Subscription, Instant)>,
-    /// Identifiers asked for on the present connection, and the numbers of their calls.
+    /// Identifiers requested on this connection, with the numbers of their calls.
     asked: Vec<(String, usize)>,
-    /// Requests to be made again, since the storage did not answer.
+    /// Numbers of calls to request again, because the storage did not answer.
     again: Vec<usize>,
     pause: Duration,
-    /// Takes no end for an answer before all heads are reached.
+    /// Whether the end of a subscription does not count until all heads are reached.
     is_strict: bool,
 }
 
 impl Follower {
-    /// One of that kind.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, kind: FollowerKind, number: usize, rng: Rng) -> Self {
-        let who = format!("{kind:?} {number}");
+        let name = format!("{kind:?} {number}");
         Self {
             cluster,
             kind,
-            who,
+            name,
             rng,
             subscriptions: Vec::new(),
             over: Vec::new(),
@@ -58,7 +57,7 @@ impl Follower {
         }
     }
 
-    /// One that has nothing else to do than to catch these up.
+    /// Returns a follower that only catches up these subscriptions.
     #[must_use]
     pub fn catching_up(cluster: Arc<Cluster>, number: usize, rng: Rng, mut subscriptions: Vec<Subscription>) -> Self {
         for subscription in &mut subscriptions {
@@ -67,7 +66,7 @@ impl Follower {
         Self { subscriptions, is_strict: true, ..Self::new(cluster, FollowerKind::Live, number, rng) }
     }
 
-    /// Follows until the run is over; returns what it followed.
+    /// Follows until the run is over and returns the subscriptions.
     pub async fn follow(mut self) -> Vec<Subscription> {
         while !self.is_done() {
             self.choose();
@@ -89,11 +88,11 @@ impl Follower {
         self.over.into_iter().map(|(subscription, _)| subscription).chain(self.subscriptions).collect()
     }
 
-    /// Whether all it follows has reached the heads, once these are final.
+    /// Returns whether every subscription has reached its head, once the heads are final.
     fn is_done(&mut self) -> bool {
         let cluster = Arc::clone(&self.cluster);
         let Some(heads) = cluster.heads() else { return false };
-        // Whoever waited for a call that was never made waits for nothing.
+        // A follower that waited for a call that was never made has nothing to wait for.
         self.subscriptions.retain(|subscription| heads.contains_key(&subscription.call.plan.index));
         let has_all = |subscription: &Subscription| {
             let is_there = subscription.base.is_some() && subscription.last >= heads[&subscription.call.plan.index];
@@ -102,7 +101,7 @@ impl Follower {
         cluster.has_given_up() || self.subscriptions.iter().all(has_all)
     }
 
-    /// Takes on further calls, where there is room.
+    /// Takes further calls while there is room.
     fn choose(&mut self) {
         if self.cluster.is_closing() {
             return;
@@ -126,13 +125,13 @@ impl Follower {
                 return;
             }
             let call = Arc::clone(&calls[self.rng.usize(..calls.len())]);
-            // Who waits may do so by a name that becomes known only at the end.
+            // A waiting follower may use a name that becomes known only at the end.
             let names = if self.kind == FollowerKind::Waiting { call.plan.names.clone() } else { call.known() };
             let name = names[self.rng.usize(..names.len())].clone();
             let start = if self.kind == FollowerKind::NoHistory { Start::Live } else { Start::History };
             self.subscriptions.push(Subscription::new(
                 call,
-                &self.who,
+                &self.name,
                 name,
                 start,
                 self.kind == FollowerKind::Waiting,
@@ -140,7 +139,7 @@ impl Follower {
         }
     }
 
-    /// One connection, from the upgrade to its end.
+    /// Runs one connection from the upgrade to its end.
     async fn connection(&mut self) {
         let address = self.cluster.socket(&mut self.rng);
         let Some(mut socket) = connect(address, &self.cluster.token, self.kind == FollowerKind::Slow).await else {
@@ -170,13 +169,13 @@ impl Follower {
                 tick = Instant::now() + TICK;
             }
             if self.subscriptions.is_empty() && self.over.is_empty() && (self.cluster.is_closing() || self.rng.bool()) {
-                // Some come anew for each call, others stay.
+                // Some followers open a new connection for each call, others stay.
                 return;
             }
         }
     }
 
-    /// Whatever is due besides reading.
+    /// Does what is due besides reading.
     async fn look_around(&mut self, socket: &mut Socket) {
         self.settle_over(LINGER);
         for index in std::mem::take(&mut self.again) {
@@ -184,10 +183,11 @@ impl Follower {
                 self.ask(socket, at).await;
             }
         }
-        // Asked for once more while it is followed, perhaps by another name: confirmed twice, delivered once.
+        // A second request for a followed call, perhaps by another name, is confirmed twice, and each event is
+        // delivered once.
         if !self.subscriptions.is_empty() && self.rng.u8(..8) == 0 {
             let at = self.rng.usize(..self.subscriptions.len());
-            // The two names of such a call lead to two records until it ends.
+            // Until the call ends, the two names of such a call lead to two records.
             if self.subscriptions[at].confirmed.is_some() && self.subscriptions[at].call.plan.shape != Shape::TwoNames {
                 self.ask(socket, at).await;
             }
@@ -203,9 +203,9 @@ impl Follower {
         let subscription = &self.subscriptions[at];
         let mut names = vec![subscription.name.clone()];
         if subscription.base.is_some() {
-            // Resuming by any name is the same, its own id included.
+            // Every name, and the record's own id, resumes at the same place.
             names.extend(subscription.call.known());
-            names.extend(subscription.life.map(|life| life.to_string()));
+            names.extend(subscription.record.map(|record| record.to_string()));
         }
         let name = names[self.rng.usize(..names.len())].clone();
         let stands = self.subscriptions[at].last;
@@ -221,14 +221,13 @@ impl Follower {
         match code {
             1000 | 1001 | 1005 | 1006 | 4201 => {}
             4101 | 4104 => self.pause = Duration::from_millis(self.rng.u64(20..200)),
-            _ => ledger.violations.add(Violation::Refused, || format!("{}: closed with {code}", self.who)),
+            _ => ledger.violations.add(Violation::Refused, || format!("{}: closed with {code}", self.name)),
         }
     }
 
-    /// Takes a message in.
     fn receive(&mut self, text: &str) {
         let Ok(message) = serde_json::from_str::<ServerMessage>(text) else {
-            self.cluster.ledger.violations.add(Violation::Altered, || format!("{}: no message: {text:.200}", self.who));
+            self.cluster.report(Violation::Altered, || format!("{}: this is not a message: {text:.200}", self.name));
             return;
         };
         match message.r#type.as_str() {
@@ -237,11 +236,11 @@ impl Follower {
                 let ended = message.status.as_deref().is_some_and(|status| matches!(status, "completed" | "failed"));
                 let cluster = Arc::clone(&self.cluster);
                 let cursor = message.cursor.as_deref().unwrap_or_default();
-                if let (Some(subscription), Some(life), Some(head)) =
+                if let (Some(subscription), Some(record), Some(head)) =
                     (self.asked_for(&message), message.call_id, message.seq)
                 {
                     let is_new = message.message.as_deref() == Some("subscribed");
-                    subscription.confirm(life, (head, cursor, is_new), ended, &cluster.ledger.violations);
+                    subscription.confirm(record, (head, cursor, is_new), ended, &cluster.ledger.violations);
                 }
                 self.sort_out();
             }
@@ -249,7 +248,7 @@ impl Follower {
                 self.cluster.ledger.counts.merges.fetch_add(1, Ordering::Relaxed);
                 if let Some(subscription) = self.asked_for(&message) {
                     subscription.restart();
-                    subscription.life = message.call_id;
+                    subscription.record = message.call_id;
                 }
             }
             "error" => self.refused(&message),
@@ -258,7 +257,7 @@ impl Follower {
         }
     }
 
-    /// The subscription that a message about an identifier belongs to.
+    /// Returns the subscription that a message with an identifier belongs to.
     fn asked_for(&mut self, message: &ServerMessage) -> Option<&mut Subscription> {
         let identifier = message.identifier.as_ref()?;
         let index = self.asked.iter().rev().find(|(name, _)| name == identifier)?.1;
@@ -274,20 +273,20 @@ impl Follower {
         let subscription =
             self.subscriptions.iter_mut().chain(over).find(|subscription| Some(subscription.call.plan.index) == index);
         let (Some(subscription), Some(seq)) = (subscription, message.seq) else {
-            // Of a subscription that ended a while ago.
+            // The event belongs to a subscription that ended a while ago.
             let is_ours = self.asked.iter().any(|(_, asked)| Some(*asked) == index);
             if !is_ours {
-                cluster.ledger.violations.add(Violation::Alien, || format!("{}: not asked for: {text:.200}", self.who));
+                cluster.report(Violation::Alien, || format!("{}: this was not asked for: {text:.200}", self.name));
             }
             return;
         };
         cluster.ledger.counts.received.fetch_add(1, Ordering::Relaxed);
-        let is_next = subscription.take(seq, text, &cluster.ledger.violations);
+        let is_next = subscription.receive(seq, text, &cluster.ledger.violations);
         if let (true, Some(said), Some(confirmed)) =
             (is_next && self.kind != FollowerKind::Slow, &message.message_text, subscription.confirmed)
         {
             let now = Instant::now();
-            // Behind an answer that is still on its way nothing is stale.
+            // An event is not late while the answer to its webhook is still on its way.
             if let Some(acknowledged) = subscription.call.acknowledged_at(said)
                 && acknowledged.is_none_or(|at| at > confirmed)
             {
@@ -302,9 +301,9 @@ impl Follower {
 
     fn refused(&mut self, message: &ServerMessage) {
         let cluster = Arc::clone(&self.cluster);
-        let who = self.who.clone();
+        let name = self.name.clone();
         let Some(subscription) = self.asked_for(message) else {
-            cluster.ledger.violations.add(Violation::Refused, || format!("{who}: {message:?}"));
+            cluster.report(Violation::Refused, || format!("{name}: {message:?}"));
             return;
         };
         let index = subscription.call.plan.index;
@@ -312,7 +311,7 @@ impl Follower {
         self.again.push(index);
     }
 
-    /// Puts subscriptions that ended aside.
+    /// Moves ended subscriptions to `over`.
     fn sort_out(&mut self) {
         if self.cluster.heads().is_some() {
             return;

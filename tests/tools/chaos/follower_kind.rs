@@ -1,24 +1,22 @@
-//! The kinds of subscribers.
-
 /// What a follower does with its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowerKind {
     /// Follows a running call.
     Live,
-    /// Replays ended calls.
+    /// Replays an ended call.
     Late,
-    /// Is there before the call.
+    /// Subscribes before the call exists.
     Waiting,
-    /// Takes no history.
+    /// Follows without history.
     NoHistory,
-    /// Takes a little and sleeps.
+    /// Reads a little and sleeps.
     Slow,
-    /// Follows many calls at one time.
+    /// Follows many calls at the same time.
     Many,
 }
 
 impl FollowerKind {
-    /// The kinds, as often as they come.
+    /// The kinds in the proportion in which a run has them.
     pub const MIX: [Self; 10] = [
         Self::Live,
         Self::Many,
@@ -32,7 +30,7 @@ impl FollowerKind {
         Self::Waiting,
     ];
 
-    /// How many calls it follows at one time.
+    /// Returns how many calls it follows at the same time.
     #[must_use]
     pub fn room(self) -> usize {
         if self == Self::Many { 10 } else { 1 }

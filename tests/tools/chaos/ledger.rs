@@ -1,4 +1,4 @@
-//! What was sent and what was acknowledged: the truth that logs and subscribers are held against.
+//! What was sent and what was acknowledged: the truth that logs and subscribers are compared with.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,54 +10,46 @@ use tokio::time::Instant;
 use crate::plan::Plan;
 use crate::violations::{Violation, Violations};
 
-/// Calls that are planned ahead of those going on, so that somebody can wait for them.
+/// Number of calls that are planned ahead, so that followers can wait for calls that do not exist yet.
 const AHEAD: usize = 6;
 
-/// Counts for the table.
+/// Counts for the table of the outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Requests sent, each try counted.
+    /// Requests sent, with every retry.
     pub sent: AtomicU64,
     /// Deliveries that got a 2xx.
     pub acknowledged: AtomicU64,
-    /// Requests sent again although the delivery was acknowledged, or several at once.
+    /// Requests sent again although the delivery was acknowledged, and copies sent at once.
     pub resent: AtomicU64,
-    /// Events that subscribers got.
     pub received: AtomicU64,
-    /// Connections that subscribers made.
     pub connections: AtomicU64,
-    /// Calls merged under a subscriber's hands.
+    /// Calls that were merged while a subscriber followed them.
     pub merges: AtomicU64,
-    /// Close codes that subscribers met.
+    /// Close codes that subscribers received, with their counts.
     pub closes: Mutex<std::collections::BTreeMap<u16, u64>>,
 }
 
-/// What an acknowledgement said.
 #[derive(Debug, Clone)]
 pub struct Acknowledged {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub json: Value,
-    /// When it came.
     pub at: Instant,
 }
 
-/// One delivery.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// The identifier it named its call by.
+    /// The identifier that named its call.
     pub name: String,
     /// The first 2xx.
     pub acknowledged: Option<Acknowledged>,
 }
 
-/// One call's page.
+/// What is known about one call.
 #[derive(Debug)]
 pub struct CallLedger {
-    /// What was to be said.
     pub plan: Plan,
-    /// By text; the call's result by its summary.
+    /// Keyed by the text; the call's result is keyed by its summary.
     sent: Mutex<HashMap<String, Sent>>,
     /// The names by which a delivery was acknowledged.
     known: Mutex<Vec<String>>,
@@ -69,17 +61,17 @@ impl CallLedger {
         Self { plan, sent: Mutex::default(), known: Mutex::default(), ended: AtomicBool::new(false) }
     }
 
-    /// Notes that a delivery goes out.
+    /// Notes that a delivery is being sent.
     pub fn send(&self, text: &str, name: &str) {
         let sent = Sent { name: name.to_owned(), acknowledged: None };
         self.sent.lock().unwrap().entry(text.to_owned()).or_insert(sent);
     }
 
-    /// Notes a 2xx; says whether it was the first. A repeat must be answered like the first.
+    /// Notes a 2xx and returns whether it was the first. A repeat must get the same answer as the first.
     pub fn acknowledge(&self, text: &str, status: u16, json: Value, violations: &Violations) -> bool {
         let at = Instant::now();
         let mut sent = self.sent.lock().unwrap();
-        let sent = sent.get_mut(text).expect("what is acknowledged was sent");
+        let sent = sent.get_mut(text).expect("a text is sent before it is acknowledged");
         if let Some(first) = &sent.acknowledged {
             if first.status != status || first.json != json {
                 violations.add(Violation::Answer, || {
@@ -92,7 +84,7 @@ impl CallLedger {
         true
     }
 
-    /// Makes a name known: a delivery by it was acknowledged.
+    /// Notes that a delivery by this name was acknowledged.
     pub fn know(&self, name: &str) {
         let mut known = self.known.lock().unwrap();
         if !known.iter().any(|other| other == name) {
@@ -100,13 +92,13 @@ impl CallLedger {
         }
     }
 
-    /// The names by which the servers must know it.
+    /// Returns the names by which the servers must know the call.
     #[must_use]
     pub fn known(&self) -> Vec<String> {
         self.known.lock().unwrap().clone()
     }
 
-    /// Its result was acknowledged: all its names are known.
+    /// Notes that the call's result was acknowledged, which makes all its names known.
     pub fn end(&self) {
         for name in &self.plan.names {
             self.know(name);
@@ -114,19 +106,19 @@ impl CallLedger {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// Whether its result was acknowledged.
+    /// Returns whether the call's result was acknowledged.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// When a text was acknowledged: `None` where it was never sent, `Some(None)` where the answer is still out.
+    /// Returns when a text was acknowledged: `None` if it was never sent, `Some(None)` if its answer is still on its
+    /// way.
     #[must_use]
     pub fn acknowledged_at(&self, text: &str) -> Option<Option<Instant>> {
         Some(self.sent.lock().unwrap().get(text)?.acknowledged.as_ref().map(|acknowledged| acknowledged.at))
     }
 
-    /// Everything sent.
     #[must_use]
     pub fn all(&self) -> HashMap<String, Sent> {
         self.sent.lock().unwrap().clone()
@@ -139,14 +131,11 @@ pub struct Ledger {
     seed: u64,
     calls: Mutex<Vec<Arc<CallLedger>>>,
     begun: AtomicUsize,
-    /// What went wrong.
     pub violations: Violations,
-    /// For the table.
     pub counts: Counts,
 }
 
 impl Ledger {
-    /// An empty one.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let calls = (0..AHEAD).map(|index| Arc::new(CallLedger::new(Plan::new(seed, index)))).collect();
@@ -159,7 +148,7 @@ impl Ledger {
         }
     }
 
-    /// The next call to be made.
+    /// Begins the next planned call and plans another.
     pub fn begin(&self) -> Arc<CallLedger> {
         let mut calls = self.calls.lock().unwrap();
         let index = self.begun.fetch_add(1, Ordering::SeqCst);
@@ -168,13 +157,12 @@ impl Ledger {
         Arc::clone(&calls[index])
     }
 
-    /// Calls that were begun.
     #[must_use]
     pub fn begun(&self) -> Vec<Arc<CallLedger>> {
         self.calls.lock().unwrap()[..self.begun.load(Ordering::SeqCst)].to_vec()
     }
 
-    /// The newest calls, planned ones included.
+    /// Returns the newest calls, including planned ones.
     #[must_use]
     pub fn newest(&self, count: usize) -> Vec<Arc<CallLedger>> {
         let calls = self.calls.lock().unwrap();

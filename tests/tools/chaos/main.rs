@@ -1,15 +1,15 @@
-//! The breaking machine: breaks running servers on purpose, many times, in the middle of work, and checks afterwards that
+//! The breaking machine: breaks running servers on purpose, many times, in the middle of work. It checks afterwards that
 //! every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
 //!
-//! - [`flags`], [`outcome`]: what it is asked, what it says
+//! - [`flags`], [`outcome`]: the command line and the result
 //! - [`plan`], [`ledger`]: what is said in the calls, and what was acknowledged
-//! - [`provider`], [`follower`], [`follower_kind`], [`socket`], [`subscription`]: the provider and the subscribers
-//! - [`reused_names`]: calls that are deleted and made again under the same name; [`restore`]: the database as it was before
-//! - [`schedule`], [`faults`], [`outsider`], [`disturbances`]: what is broken when, and what that excuses
-//! - [`setup`], [`cluster`], [`node`], [`services`](callscope_tests::services), [`proxy`], [`disk`]: the things that are broken
+//! - [`provider`], [`follower`], [`follower_kind`], [`socket`], [`subscription`]: the provider and the followers
+//! - [`reused_names`]: calls that are deleted and made again under the same name; [`restore`]: an older database
+//! - [`schedule`], [`faults`], [`outsider`], [`disturbances`]: what is broken and when, and what that excuses
+//! - [`setup`], [`cluster`], [`node`], [`proxy`], [`disk`] and `callscope_tests::services`: the things that are broken
 //! - [`check`], [`violations`]: whether the promise held
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "its outcome is what it prints; it may fail loudly")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "the outcome goes to stdout, and the machine may panic")]
 
 mod check;
 mod cluster;
@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
         eprintln!("seed {seed}");
     }
     let mut scratch = tempfile::Builder::new().prefix("callscope-chaos.").tempdir().unwrap();
-    // PostgreSQL runs as a user of its own and has to get through.
+    // PostgreSQL runs as a user of its own, who has to get through.
     std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     if flags.keep {
         scratch.disable_cleanup(true);
@@ -75,7 +75,7 @@ async fn main() -> ExitCode {
             _ = interrupt.recv() => {}
         }
     });
-    // Every process that is started is a child that ends with its handle, also on a panic; in order is better.
+    // Every process is a child that ends with its handle, even after a panic; ending them in order is better.
     let cluster = tokio::select! {
         cluster = setup::start_cluster(&flags, seed, &faults, scratch.path()) => Arc::new(cluster),
         () = &mut ended => return ExitCode::from(130),

@@ -1,4 +1,4 @@
-//! The server processes: started, broken, started again on the same port.
+//! The server processes: they are started, broken, and started again on the same port.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,44 +14,39 @@ use callscope_tests::process::{free_port, signal};
 
 use crate::violations::{Violation, Violations};
 
-/// A drain ends within ten seconds; beyond this the server is taken for hung.
+/// A drain ends within ten seconds. After this time the server counts as hung.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// Looks at whether a server is serving yet, before one gives up draining it.
+/// How often a drain looks whether the server is serving before it gives up.
 const SETTLING: usize = 4_000;
 
 /// What every server process is started with.
 #[derive(Debug)]
 pub struct LaunchSpec {
-    /// The program.
     pub program: PathBuf,
-    /// Its environment but the port.
+    /// Everything but the port.
     pub environment: Vec<(String, String)>,
-    /// Its working directory.
+    /// The working directory.
     pub dir: PathBuf,
 }
 
-/// One server.
 #[derive(Debug)]
 pub struct Node {
-    /// Its number.
     pub index: usize,
-    /// Where it listens.
     pub address: SocketAddr,
     launch: LaunchSpec,
     child: Mutex<Option<Child>>,
-    /// Counts its lives.
-    life: AtomicU64,
-    /// Deliveries acknowledged in this life.
+    /// Counts the processes that have been this server.
+    incarnation: AtomicU64,
+    /// Deliveries that this process acknowledged.
     acknowledged: AtomicU64,
-    /// Deliveries acknowledged in all lives.
+    /// Deliveries that all processes of this server acknowledged.
     total: AtomicU64,
-    /// Whether it may fail to start, since what it stands on is broken.
+    /// Whether the server may end by itself, because something that it needs is broken.
     excused: AtomicBool,
 }
 
 impl Node {
-    /// Not started yet.
     #[must_use]
     pub fn new(index: usize, launch: LaunchSpec) -> Self {
         Self {
@@ -59,21 +54,20 @@ impl Node {
             address: SocketAddr::from(([127, 0, 0, 1], free_port())),
             launch,
             child: Mutex::default(),
-            life: AtomicU64::new(0),
+            incarnation: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             total: AtomicU64::new(0),
             excused: AtomicBool::new(false),
         }
     }
 
-    /// Starts it.
     pub async fn start(&self) {
         *self.child.lock().await = Some(self.spawn());
     }
 
     fn spawn(&self) -> Child {
         self.acknowledged.store(0, Ordering::SeqCst);
-        self.life.fetch_add(1, Ordering::SeqCst);
+        self.incarnation.fetch_add(1, Ordering::SeqCst);
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         Command::new(&self.launch.program)
             .env_clear()
@@ -92,33 +86,32 @@ impl Node {
         self.launch.dir.join(format!("server-{}.log", self.index))
     }
 
-    /// Which life this is, for [`Self::served`].
+    /// Returns the number of the current process, for [`Self::acknowledge`].
     #[must_use]
-    pub fn life(&self) -> u64 {
-        self.life.load(Ordering::SeqCst)
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::SeqCst)
     }
 
-    /// It acknowledged a delivery that was sent to it in that life.
-    pub fn served(&self, life: u64) {
+    /// Notes that the server acknowledged a delivery that was sent to the process with this number.
+    pub fn acknowledge(&self, incarnation: u64) {
         self.total.fetch_add(1, Ordering::SeqCst);
-        if self.life() == life {
+        if self.incarnation() == incarnation {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Whether it got something done since it was started.
+    /// Returns whether the current process has acknowledged a delivery.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.acknowledged.load(Ordering::SeqCst) > 0
     }
 
-    /// Deliveries it acknowledged so far.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::SeqCst)
     }
 
-    /// SIGKILL, and a new life.
+    /// Kills the process with SIGKILL and starts another.
     pub async fn kill(&self) {
         let mut child = self.child.lock().await;
         if let Some(mut child) = child.take() {
@@ -127,16 +120,16 @@ impl Node {
         *child = Some(self.spawn());
     }
 
-    /// SIGTERM, and a new life once it is gone.
+    /// Ends the process with SIGTERM and starts another once it is gone.
     ///
-    /// Only once it is serving: until it has got so far as to catch signals, SIGTERM ends it like any program.
+    /// This waits until the server is serving: before it catches signals, SIGTERM ends it like any other program.
     pub async fn drain(&self, violations: &Violations) {
         let mut held = self.child.lock().await;
         for _ in 0..SETTLING {
             if self.is_serving() {
                 break;
             }
-            // Let go meanwhile, since others may want to kill it, or find that it ended.
+            // The lock is released in between, because others may want to kill the server or notice that it ended.
             drop(held);
             sleep(Duration::from_millis(5)).await;
             held = self.child.lock().await;
@@ -164,10 +157,10 @@ impl Node {
         *held = Some(self.spawn());
     }
 
-    /// Runs the server's program once more on the same database while the server serves, and says how it ended. `None` where the server
-    /// is not serving just now.
+    /// Runs a second process of the server's program on the same database and returns how it ended; `None` if the
+    /// server is not serving.
     pub async fn beside(&self, arguments: &[&str]) -> Option<std::io::Result<std::process::ExitStatus>> {
-        // Held meanwhile, so that the server is not killed: then the second one would be the first.
+        // The lock keeps the server from being killed: otherwise the second process would be the first.
         let held = self.child.lock().await;
         if held.is_none() || !self.is_serving() {
             return None;
@@ -192,25 +185,26 @@ impl Node {
         })
     }
 
-    /// The process that serves, where one has got something done.
+    /// Returns the id of the process if it is serving.
     pub async fn pid(&self) -> Option<u32> {
         let held = self.child.lock().await;
         held.as_ref().filter(|_| self.is_serving())?.id()
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// Sends SIGSTOP or SIGCONT.
     pub async fn signal(&self, which: Signal) {
         if let Some(child) = &*self.child.lock().await {
             signal(child, which);
         }
     }
 
-    /// Until this is taken back, it may end by itself: what it stands on is broken.
+    /// While a node is excused it may end by itself, because something that it needs is broken.
     pub fn excuse(&self, excused: bool) {
         self.excused.store(excused, Ordering::SeqCst);
     }
 
-    /// Starts it again whenever it ends by itself, which is violations unless it was excused. Runs until it is dropped.
+    /// Starts the server again whenever it ends by itself, which is a violation unless the node is excused. Runs until
+    /// it is dropped.
     pub async fn supervise(&self, violations: &Violations) {
         let mut last_excused = Instant::now();
         loop {
@@ -218,7 +212,7 @@ impl Node {
             if self.excused.load(Ordering::SeqCst) {
                 last_excused = Instant::now();
             }
-            // Held for the whole of a drain: what ends meanwhile was message to.
+            // A drain holds the lock all the time, so a process that ends then was told to.
             let mut held = self.child.lock().await;
             let Some(child) = held.as_mut() else { continue };
             let Ok(Some(status)) = child.try_wait() else { continue };
@@ -231,7 +225,7 @@ impl Node {
         }
     }
 
-    /// SIGKILL, for good.
+    /// Kills the process and starts no other.
     pub async fn end(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
@@ -239,7 +233,7 @@ impl Node {
     }
 }
 
-/// The last lines of a log.
+/// Returns the last lines of a log.
 fn tail(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

@@ -1,4 +1,4 @@
-//! The outcome, for people and for programs.
+//! The outcome of a run, as a table and as JSON.
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -12,17 +12,15 @@ use crate::flags::Flags;
 use crate::schedule::Schedule;
 use crate::violations::Violation;
 
-/// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Each line of the table: its name, and its value.
+    /// The lines of the table: names and values.
     rows: Vec<(String, Value)>,
     violations: Vec<(Violation, u64, Vec<String>)>,
     repeat: String,
 }
 
 impl Outcome {
-    /// Counts it all.
     #[must_use]
     pub fn new(
         flags: &Flags,
@@ -82,13 +80,13 @@ impl Outcome {
         Self { rows, violations, repeat: flags.repeat(seed) }
     }
 
-    /// Whether the promise held.
+    /// Returns whether the promise held.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// As a table, with the evidence below it.
+    /// Returns the table with the violations below it.
     #[must_use]
     pub fn table(&self) -> String {
         let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -107,7 +105,6 @@ impl Outcome {
         table
     }
 
-    /// As JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let rows: serde_json::Map<String, Value> =
@@ -118,7 +115,7 @@ impl Outcome {
     }
 }
 
-/// Whether the fault belongs to a service that this run does without.
+/// Returns whether the fault belongs to a service that this run does not use.
 fn is_elsewhere(fault: Fault, cluster: &Cluster) -> bool {
     let name = fault.as_str();
     (name.starts_with("postgres") && cluster.postgres.is_none())

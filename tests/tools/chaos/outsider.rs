@@ -1,4 +1,4 @@
-//! Other programs at an SQLite file that a server holds: none of them may take it for its own.
+//! Other programs that use an SQLite file while a server holds it. None of them may become its owner.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 use crate::violations::Violation;
 
-/// For another program to end.
+/// Time for another program to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How a server ends that is refused.
+/// Exit code of a server that refuses a database that another one holds.
 const REFUSED: i32 = 2;
 
-/// One of them comes by.
+/// Runs one of the programs.
 pub async fn visit(cluster: &Cluster, rng: &mut Rng) {
     let Some(file) = &cluster.file else { return };
     match rng.u8(..6) {
@@ -30,7 +30,7 @@ pub async fn visit(cluster: &Cluster, rng: &mut Rng) {
     guarded(cluster, file).await;
 }
 
-/// Runs SQLite's shell; says whether it succeeded. It may be message that the database is busy.
+/// Runs SQLite's shell and returns whether it succeeded. It fails if the database is busy.
 pub(super) async fn shell(file: &Path, command: &str) -> bool {
     let mut shell = Command::new("sqlite3");
     shell.args(["-cmd", ".timeout 5000"]).arg(file).arg(command);
@@ -39,7 +39,7 @@ pub(super) async fn shell(file: &Path, command: &str) -> bool {
     matches!(timeout(PATIENCE, child.wait()).await, Ok(Ok(status)) if status.success())
 }
 
-/// Makes a copy, as operators do, and keeps the newest.
+/// Makes a copy as operators do, and keeps the newest.
 async fn back_up(cluster: &Cluster, file: &Path, rng: &mut Rng) {
     let copy = file.with_extension(format!("copy{}", rng.u32(..)));
     if shell(file, &format!(".backup '{}'", copy.display())).await {
@@ -51,15 +51,12 @@ async fn back_up(cluster: &Cluster, file: &Path, rng: &mut Rng) {
 async fn second(cluster: &Cluster, arguments: &[&str]) {
     let Some(ended) = cluster.nodes[0].beside(arguments).await else { return };
     if ended.as_ref().ok().and_then(std::process::ExitStatus::code) != Some(REFUSED) {
-        cluster
-            .ledger
-            .violations
-            .add(Violation::Unguarded, || format!("a second server {arguments:?} was not refused: {ended:?}"));
+        cluster.report(Violation::Unguarded, || format!("a second server {arguments:?} was not refused: {ended:?}"));
     }
 }
 
-/// The serving process holds SQLite's own locks on the file: without them any other program that closes it deletes the log under
-/// the server.
+/// Checks that the serving process holds SQLite's own locks on the file. Without them, any other program that closes
+/// the file deletes its log under the server.
 async fn guarded(cluster: &Cluster, file: &Path) {
     use std::os::unix::fs::MetadataExt;
     let Some(pid) = cluster.nodes[0].pid().await else { return };
@@ -69,11 +66,8 @@ async fn guarded(cluster: &Cluster, file: &Path) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields.contains(&pid.to_string().as_str()) && fields.iter().any(|field| field.ends_with(&format!(":{inode}")))
     });
-    // Only if it was the same process all the while.
+    // This holds only if it was the same process all the time.
     if !is_held && cluster.nodes[0].pid().await == Some(pid) {
-        cluster
-            .ledger
-            .violations
-            .add(Violation::Unguarded, || format!("process {pid} holds no lock on {}", file.display()));
+        cluster.report(Violation::Unguarded, || format!("process {pid} holds no lock on {}", file.display()));
     }
 }

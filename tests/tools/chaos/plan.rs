@@ -1,73 +1,65 @@
-//! What is said in a call, all of it decided by the run's seed and the call's number.
+//! Plans: the run's seed and the call's number decide what is said in a call.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// How a call is named by its webhooks.
+/// How webhooks name a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// By our own sid; the conversation becomes known at its end.
+    /// By a sid of ours; the conversation becomes known at the call's end.
     Sid,
-    /// By its conversation id; the sid is made up.
+    /// By the conversation id; the server makes the sid.
     Conversation,
-    /// By the provider's sid; the conversation becomes known at its end.
+    /// By the provider's sid; the conversation becomes known at the call's end.
     ProviderSid,
-    /// Now by one, now by the other: two records, one call only once the post-call webhook names both.
+    /// By either name, which makes two records that become one call when the post-call webhook states both names.
     TwoNames,
-    /// No live turns: the provider's transcript makes them.
+    /// Without live turns: the provider's transcript makes the turns.
     ProviderTurns,
 }
 
-/// What makes a turn sent again the same turn.
+/// What makes a repeated turn the same turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
-    /// Its `turn_id`.
     TurnId,
-    /// Its `Idempotency-Key`.
     Key,
     /// Its bytes and its signature.
     Bytes,
 }
 
-/// One turn to be said.
 #[derive(Debug, Clone)]
 pub struct TurnPlan {
     /// Unique among all texts of the run.
     pub text: String,
     /// The field and the identifier that name the call.
     pub by: (&'static str, String),
-    /// What makes it the same when sent again.
     pub tag: Tag,
-    /// Milliseconds of thought before it.
+    /// Milliseconds before the turn.
     pub pause: u64,
-    /// Whether an interim state goes before it.
+    /// Whether an interim transcription precedes it.
     pub has_partial: bool,
-    /// Copies sent at once.
+    /// Number of copies sent at the same time.
     pub copies: usize,
-    /// Whether it is sent again although it was acknowledged: at once, or once the call has ended.
+    /// Whether it is sent again although it was acknowledged: at once, and after the call has ended.
     pub again: (bool, bool),
     speaker: &'static str,
 }
 
-/// One call.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Its number; part of all its names and texts.
+    /// A part of all names and texts of the call.
     pub index: usize,
-    /// How it is named.
     pub shape: Shape,
-    /// The names it will have in the end.
+    /// The names that the call has in the end.
     pub names: Vec<String>,
-    /// What is said.
     pub turns: Vec<TurnPlan>,
-    /// Turns under way at one time.
+    /// Number of turns that may be sent at the same time.
     pub at_once: usize,
-    /// Whether the end waits for every turn to be acknowledged.
+    /// Whether the end waits until every turn is acknowledged.
     pub ends_in_order: bool,
 }
 
 impl Plan {
-    /// The call of that number.
     #[must_use]
     pub fn new(seed: u64, index: usize) -> Self {
         let mut rng = Rng::with_seed(seed ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -96,13 +88,13 @@ impl Plan {
         Self { index, shape, names, turns, at_once, ends_in_order: rng.u8(..100) < 85 }
     }
 
-    /// What the post-call webhook's summary says; unique among all texts of the run.
+    /// Returns the summary of the post-call webhook, which is unique among all texts of the run.
     #[must_use]
     pub fn summary(&self) -> String {
         format!("c{} ended", self.index)
     }
 
-    /// The post-call webhook.
+    /// Returns the body of the post-call webhook.
     #[must_use]
     pub fn result(&self) -> Value {
         let transcript: Vec<Value> = match self.shape {
@@ -125,7 +117,7 @@ impl Plan {
         json!({"type": "post_call_transcription", "event_timestamp": 1_790_855_100, "data": data})
     }
 
-    /// The number of the call that an identifier belongs to; `None` for one that the server made up.
+    /// Returns the number of the call that an identifier belongs to; `None` if the server made the identifier.
     #[must_use]
     pub fn index_of(identifier: &str) -> Option<usize> {
         let rest = ["EL_c", "conv_c", "CAc"].iter().find_map(|prefix| identifier.strip_prefix(prefix))?;
@@ -172,7 +164,7 @@ impl TurnPlan {
         }
     }
 
-    /// The webhook.
+    /// Returns the body of the webhook.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut body = json!({self.by.0: self.by.1, "speaker": self.speaker, "message": self.text});
@@ -182,13 +174,13 @@ impl TurnPlan {
         body
     }
 
-    /// The webhook of the interim state before it.
+    /// Returns the body of the interim transcription before the turn.
     #[must_use]
     pub fn partial(&self) -> Value {
         json!({self.by.0: self.by.1, "speaker": self.speaker, "message": format!("~{}", self.key()), "is_final": false})
     }
 
-    /// What its `turn_id` or its `Idempotency-Key` says.
+    /// Returns the `turn_id` or the `Idempotency-Key`.
     #[must_use]
     pub fn key(&self) -> String {
         self.text.splitn(3, ' ').take(2).collect::<Vec<_>>().join("-")

@@ -1,4 +1,4 @@
-//! The provider: says what a call's plan says, and repeats itself until it is answered 2xx.
+//! The provider: it sends what a call's plan says, and repeats itself until it gets a 2xx.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,23 +17,23 @@ use crate::plan::{Plan, Shape, Tag, TurnPlan};
 use crate::violations::Violation;
 use callscope_tests::server::{SECRET, now};
 
-/// Tries of one delivery before the run is called stuck.
+/// Tries of one delivery before the run counts as stuck.
 const TRIES: usize = 2_000;
 
-/// A webhook, ready to be sent any number of times.
+/// A webhook that can be sent any number of times.
 #[derive(Debug, Clone)]
 struct Delivery {
     route: &'static str,
-    /// What the book knows it by.
+    /// The key in the ledger.
     text: String,
     name: String,
     body: Vec<u8>,
     key: Option<String>,
-    /// `None`: signed anew each time; else its signature is a part of what makes it the same.
+    /// The time of the signature if the signature is a part of the dedup key; `None` if each try gets its own.
     signed_at: Option<i64>,
 }
 
-/// Makes call after call until the run closes.
+/// Makes one call after the other until the run closes.
 pub async fn post_calls(cluster: Arc<Cluster>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !cluster.is_closing() {
@@ -70,7 +70,7 @@ impl Caller {
                 under_way.spawn(async move { caller.say(&turn, &delivery, &mut rng).await });
             }
         }
-        // Where no turn came in live, the provider's transcript would be the call's turns.
+        // If no turn came in live, the provider's transcript would become the call's turns.
         if plan.ends_in_order || self.call.known().is_empty() {
             while under_way.join_next().await.is_some() {}
         }
@@ -87,7 +87,7 @@ impl Caller {
 
     async fn say(&self, turn: &TurnPlan, delivery: &Delivery, rng: &mut Rng) {
         if turn.has_partial {
-            // Not kept by anybody: one try.
+            // Interim transcriptions are not stored, so this is tried once.
             let partial = Delivery { body: turn.partial().to_string().into_bytes(), key: None, ..delivery.clone() };
             let _ = self.attempt(&partial, rng).await;
         }
@@ -111,7 +111,7 @@ impl Caller {
         self.deliver(delivery, rng).await;
     }
 
-    /// Sends until it is answered 2xx; says whether it was.
+    /// Sends until it gets a 2xx and returns whether it did.
     async fn deliver(&self, delivery: &Delivery, rng: &mut Rng) -> bool {
         self.call.send(&delivery.text, &delivery.name);
         let ledger = &self.cluster.ledger;
@@ -126,7 +126,7 @@ impl Caller {
                     }
                     return true;
                 }
-                // Busy, going away, storage down; or a body that our own proxy held up.
+                // The server is busy, draining or without storage, or one of the run's proxies held the body up.
                 Some((408 | 429 | 503, _)) => sleep(Duration::from_millis(rng.u64(20..80))).await,
                 Some((status, json)) => {
                     ledger.violations.add(Violation::Refused, || format!("{:.60}: {status} {json}", delivery.text));
@@ -135,14 +135,14 @@ impl Caller {
                 None => sleep(Duration::from_millis(rng.u64(5..25))).await,
             }
         }
-        ledger.violations.add(Violation::Stuck, || format!("{:.60}: not taken in {TRIES} tries", delivery.text));
+        ledger.violations.add(Violation::Stuck, || format!("{:.60}: not acknowledged in {TRIES} tries", delivery.text));
         false
     }
 
-    /// Sends once, to any server. `None`: no answer came, so it may have been taken or not.
+    /// Sends once, to any server. `None` means that no answer came, so the delivery may have been stored or not.
     async fn attempt(&self, delivery: &Delivery, rng: &mut Rng) -> Option<(u16, Value)> {
         let (node, base) = self.cluster.pick_node(rng);
-        let life = node.life();
+        let incarnation = node.incarnation();
         let at = delivery.signed_at.unwrap_or_else(now);
         self.cluster.ledger.counts.sent.fetch_add(1, Ordering::Relaxed);
         let mut request = self
@@ -158,7 +158,7 @@ impl Caller {
         let status = response.status().as_u16();
         let body = response.bytes().await.ok()?;
         if status < 300 {
-            node.served(life);
+            node.acknowledge(incarnation);
         }
         Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
@@ -166,7 +166,7 @@ impl Caller {
 
 impl Delivery {
     fn turn(turn: &TurnPlan) -> Self {
-        // Equal bytes within one second are one turn where nothing else tells them apart; our texts are unique anyway.
+        // If nothing else tells turns apart, equal bytes within one second are one turn. The texts of a run are unique.
         let signed_at = (turn.tag == Tag::Bytes).then(now);
         Self {
             route: "transcription",

@@ -1,4 +1,4 @@
-//! A TCP proxy of the machine's own: cuts, stalls and throttles what goes through it.
+//! A TCP proxy that cuts, stalls and throttles the connections through it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,30 +11,29 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 const BUFFER: usize = 16 * 1024;
-/// What a throttled connection takes at once, in bytes, and how long it then rests.
+/// Bytes that a throttled connection forwards at once, and the pause after them.
 const SIP: usize = 512;
 const REST: Duration = Duration::from_millis(20);
 
 /// How connections are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// As if the proxy were not there.
+    /// Everything is forwarded at once.
     Free,
-    /// A few kilobytes a second.
+    /// A few kilobytes a second are forwarded.
     Slow,
-    /// Nothing goes through; nothing is lost.
+    /// Nothing is forwarded and nothing is lost.
     Still,
     /// New connections are reset.
     Closed,
 }
 
-/// A running proxy; ends with its handle.
+/// A running proxy, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
     pub address: SocketAddr,
     flow: watch::Sender<Flow>,
-    /// Counts cuts; one in so many connections is spared.
+    /// The number of cuts, and which connections the last one spared.
     cut: watch::Sender<(u64, u64)>,
     task: JoinHandle<()>,
 }
@@ -46,7 +45,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Starts one before `target`.
+    /// Starts a proxy in front of `target`.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", callscope_tests::process::free_port())).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,12 +61,11 @@ impl Proxy {
         Self { address, flow, cut, task }
     }
 
-    /// Treats all connections so from now on.
     pub fn set(&self, flow: Flow) {
         self.flow.send_replace(flow);
     }
 
-    /// Resets connections: all of them, or all but one in `spare`.
+    /// Resets all connections, or all but one in `spare`.
     pub fn cut(&self, spare: u64) {
         self.cut.send_modify(|(count, spared)| (*count, *spared) = (*count + 1, spare));
     }

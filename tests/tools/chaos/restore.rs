@@ -1,6 +1,6 @@
-//! At the end of a run on SQLite: the database as another program copied it in the middle of the run takes the place of the present one,
-//! and every cursor that was seen is tried on it. What the copy does not hold must be refused, also once other events have come under
-//! the same numbers.
+//! The end of a run on SQLite: a copy that another program made during the run replaces the database, and every cursor
+//! of the run is tried on it. A cursor of an event that the copy lacks must be refused, even after other events have
+//! got the same numbers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::subscription::Subscription;
 use crate::violations::Violation;
 use callscope_tests::server::{SECRET, now};
 
-/// Most subscriptions that are tried.
+/// Number of subscriptions that are tried.
 const TRIED: usize = 150;
-/// For an answer.
+/// Time for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Restores the copy, if one was made, and tries the cursors of these subscriptions.
+/// Restores the copy, if there is one, and tries the cursors of these subscriptions.
 pub async fn check(cluster: &Cluster, subscriptions: &[Subscription]) {
     let (Some(file), Some(copy)) = (&cluster.file, cluster.copy.lock().unwrap().clone()) else { return };
     let node = &cluster.nodes[0];
@@ -34,16 +34,16 @@ pub async fn check(cluster: &Cluster, subscriptions: &[Subscription]) {
         let _ = std::fs::remove_file(Path::new(&name));
     }
     if let Err(error) = std::fs::rename(&copy, file) {
-        return cluster.ledger.violations.add(Violation::Stuck, || format!("the copy cannot be put back: {error}"));
+        return cluster.report(Violation::Stuck, || format!("the copy cannot be put back: {error}"));
     }
     node.start().await;
     wait_until_up(node).await;
     let tried: Vec<&Subscription> =
-        subscriptions.iter().filter(|subscription| subscription.place.is_some()).take(TRIED).collect();
+        subscriptions.iter().filter(|subscription| subscription.cursor.is_some()).take(TRIED).collect();
     for subscription in &tried {
-        check_place(cluster, subscription).await;
+        check_cursor(cluster, subscription).await;
     }
-    // Other events come under the same numbers.
+    // Other events get the same numbers.
     for subscription in &tried {
         let text = format!("c{} after the restore", subscription.call.plan.index);
         let body =
@@ -57,38 +57,38 @@ pub async fn check(cluster: &Cluster, subscriptions: &[Subscription]) {
         let _ = sent.await;
     }
     for subscription in &tried {
-        check_place(cluster, subscription).await;
+        check_cursor(cluster, subscription).await;
     }
 }
 
-async fn check_place(cluster: &Cluster, subscription: &Subscription) {
-    let Some(place) = &subscription.place else { return };
+async fn check_cursor(cluster: &Cluster, subscription: &Subscription) {
+    let Some(cursor) = &subscription.cursor else { return };
     let log = check::fetch(cluster, &subscription.name).await;
     let is_there = log.as_ref().map(|log| {
-        place.starts_with("0.") && subscription.life == Some(log.call_id)
-            || log.frames.iter().any(|frame| frame.ends_with(&format!("\"{place}\"}}")))
+        cursor.starts_with("0.") && subscription.record == Some(log.call_id)
+            || log.frames.iter().any(|frame| frame.ends_with(&format!("\"{cursor}\"}}")))
     });
     let expected = match is_there {
         None => "CALL_NOT_FOUND",
         Some(true) => "subscription_confirmed",
         Some(false) => "CURSOR_INVALID",
     };
-    let answered = ask(cluster, subscription, place).await;
+    let answered = ask(cluster, subscription, cursor).await;
     if answered.as_deref() != Some(expected) {
-        cluster.ledger.violations.add(Violation::Lost, || {
-            format!("{subscription}: {place} after a restore was answered {answered:?}, not {expected}")
+        cluster.report(Violation::Lost, || {
+            format!("{subscription}: {cursor} after a restore was answered {answered:?}, not {expected}")
         });
     }
 }
 
-/// What a subscription from that place is answered.
-async fn ask(cluster: &Cluster, subscription: &Subscription, place: &str) -> Option<String> {
+/// Returns the type or the error code of the answer to a subscription from this cursor.
+async fn ask(cluster: &Cluster, subscription: &Subscription, cursor: &str) -> Option<String> {
     for _ in 0..20 {
         let Some(mut socket) = connect(cluster.nodes[0].address, &cluster.token, false).await else {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        send(&mut socket, &json!({"subscribe": subscription.name, "after": place})).await;
+        send(&mut socket, &json!({"subscribe": subscription.name, "after": cursor})).await;
         if let Ok(Ok(text)) = timeout(PATIENCE, socket.next()).await {
             let message: ServerMessage = serde_json::from_str(&text).ok()?;
             return Some(message.code.unwrap_or(message.r#type));

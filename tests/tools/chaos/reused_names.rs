@@ -1,5 +1,5 @@
-//! Names that lead to one call after the other: a call is spoken, deleted, and made again under the same name, while somebody follows
-//! the name through all of it.
+//! Names that lead to one call after the other: a call is made, deleted, and made again under the same name, while a
+//! follower follows the name.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,14 +19,14 @@ use crate::violations::Violation;
 use callscope_tests::Socket;
 use callscope_tests::server::{SECRET, now};
 
-/// For a follower to reach the end of the last life.
+/// Time for a follower to reach the end of the last call.
 const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
 
-/// What the speaker tells the follower: the number of turns of the last life, once it is known.
+/// The number of events of the last call, once it is known.
 type Last = watch::Receiver<Option<i64>>;
 
-/// Name after name until the run closes.
+/// Uses name after name until the run closes.
 pub async fn reuse_names(cluster: Arc<Cluster>, number: usize, mut rng: Rng) {
     let mut count = 0;
     while !cluster.is_closing() {
@@ -38,44 +38,38 @@ pub async fn reuse_names(cluster: Arc<Cluster>, number: usize, mut rng: Rng) {
     }
 }
 
-/// Several lives of a name, each spoken and deleted, but for the last one.
+/// Makes several calls with one name and deletes all of them but the last.
 async fn speak(cluster: &Cluster, name: &str, rng: &mut Rng, tell: watch::Sender<Option<i64>>) {
-    let lives = rng.usize(2..5);
-    for life in 0..lives {
-        let texts: Vec<String> = (0..rng.usize(1..8)).map(|turn| format!("{name} life {life} turn {turn}")).collect();
+    let calls = rng.usize(2..5);
+    for number in 0..calls {
+        let texts: Vec<String> = (0..rng.usize(1..8)).map(|turn| format!("{name} call {number} turn {turn}")).collect();
         for text in &texts {
             sleep(Duration::from_millis(rng.u64(0..120))).await;
             post(cluster, name, text, rng).await;
         }
-        if life + 1 < lives {
+        if number + 1 < calls {
             delete(cluster, name, rng).await;
             continue;
         }
         let Some(log) = check::fetch(cluster, name).await else {
-            cluster
-                .ledger
-                .violations
-                .add(Violation::Missing, || format!("{name} has no log after its last life was acknowledged"));
+            cluster.report(Violation::Missing, || format!("{name} has no log after its last call was acknowledged"));
             break;
         };
         for text in &texts {
             if !log.frames.iter().any(|frame| frame.contains(&format!("\"{text}\""))) {
-                cluster
-                    .ledger
-                    .violations
-                    .add(Violation::Missing, || format!("{name}: acknowledged and not in its log: {text}"));
+                cluster.report(Violation::Missing, || format!("{name}: acknowledged and not in its log: {text}"));
             }
         }
         let _ = tell.send(i64::try_from(log.frames.len()).ok());
     }
 }
 
-/// Says a turn until it is acknowledged.
+/// Sends a turn until it is acknowledged.
 async fn post(cluster: &Cluster, name: &str, text: &str, rng: &mut Rng) {
     let body = json!({"call_sid": name, "speaker": "user", "message": text, "turn_id": text}).to_string();
     loop {
         let (node, address) = cluster.pick_node(rng);
-        let life = node.life();
+        let incarnation = node.incarnation();
         let sent = cluster
             .http
             .post(format!("http://{address}/webhooks/elevenlabs/transcription"))
@@ -83,12 +77,9 @@ async fn post(cluster: &Cluster, name: &str, text: &str, rng: &mut Rng) {
             .body(body.clone())
             .send();
         match sent.await.map(|answer| answer.status().as_u16()) {
-            Ok(201) => return node.served(life),
+            Ok(201) => return node.acknowledge(incarnation),
             Ok(status) if status < 429 => {
-                return cluster
-                    .ledger
-                    .violations
-                    .add(Violation::Refused, || format!("{name}: {text} was answered {status}"));
+                return cluster.report(Violation::Refused, || format!("{name}: {text} was answered {status}"));
             }
             _ => sleep(Duration::from_millis(rng.u64(5..60))).await,
         }
@@ -100,7 +91,7 @@ async fn delete(cluster: &Cluster, name: &str, rng: &mut Rng) {
         let (_, address) = cluster.pick_node(rng);
         let url = format!("http://{address}/api/v1/calls/{name}");
         let sent = cluster.http.request(Method::DELETE, url).bearer_auth(&cluster.token).send();
-        // 404: an earlier try came through, and its answer did not.
+        // 404 means that an earlier try succeeded and its answer was lost.
         if let Ok(204 | 404) = sent.await.map(|answer| answer.status().as_u16()) {
             return;
         }
@@ -108,23 +99,23 @@ async fn delete(cluster: &Cluster, name: &str, rng: &mut Rng) {
     }
 }
 
-/// Follows a name through its lives, with nothing but the last cursor it saw.
+/// Follows a name through its calls and knows only the last cursor that it received.
 struct Follower<'w> {
     cluster: &'w Cluster,
     name: String,
     rng: Rng,
-    place: Option<String>,
-    /// The record that is followed, and the last event of it.
-    life: Option<uuid::Uuid>,
+    cursor: Option<String>,
+    /// The record that is followed, and the seq of its last event.
+    record: Option<uuid::Uuid>,
     seq: i64,
-    /// Records that are past.
-    past: Vec<uuid::Uuid>,
+    /// Records that were deleted.
+    deleted: Vec<uuid::Uuid>,
     is_done: bool,
 }
 
 impl<'w> Follower<'w> {
     fn new(cluster: &'w Cluster, name: String, rng: Rng) -> Self {
-        Self { cluster, name, rng, place: None, life: None, seq: 0, past: Vec::new(), is_done: false }
+        Self { cluster, name, rng, cursor: None, record: None, seq: 0, deleted: Vec::new(), is_done: false }
     }
 
     async fn follow(mut self, last: Last) {
@@ -133,15 +124,13 @@ impl<'w> Follower<'w> {
             if let Some(head) = *last.borrow() {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
                 if Instant::now() > deadline {
-                    let (name, life, seq) = (&self.name, self.life, self.seq);
+                    let (name, record, seq) = (&self.name, self.record, self.seq);
                     return self
                         .cluster
-                        .ledger
-                        .violations
-                        .add(Violation::Lost, || format!("{name}: at seq {seq} of {life:?}, not {head}"));
+                        .report(Violation::Lost, || format!("{name}: at seq {seq} of {record:?}, not {head}"));
                 }
             } else if last.has_changed().is_err() {
-                // The speaker gave up, and said why.
+                // The speaker gave up and has said why.
                 return;
             }
             let address = self.cluster.socket(&mut self.rng);
@@ -154,8 +143,8 @@ impl<'w> Follower<'w> {
     }
 
     fn request(&self) -> Value {
-        match &self.place {
-            Some(place) => json!({"subscribe": self.name, "after": place, "wait": true}),
+        match &self.cursor {
+            Some(cursor) => json!({"subscribe": self.name, "after": cursor, "wait": true}),
             None => json!({"subscribe": self.name, "wait": true}),
         }
     }
@@ -163,7 +152,7 @@ impl<'w> Follower<'w> {
     async fn connection(&mut self, socket: &mut Socket, last: &Last) {
         send(socket, &self.request()).await;
         for _ in 0..self.rng.u32(20..400) {
-            if (*last.borrow()).is_some_and(|head| self.seq >= head && self.world_agrees()) {
+            if (*last.borrow()).is_some_and(|head| self.seq >= head && self.has_new_record()) {
                 self.is_done = true;
                 return;
             }
@@ -174,7 +163,7 @@ impl<'w> Follower<'w> {
                         send(socket, &request).await;
                     }
                 }
-                // In the gap between two lives, or in the middle of one.
+                // This happens in the gap between two calls, or in the middle of one.
                 Err(_) if self.rng.u8(..3) == 0 => send(socket, &json!({"subscribe": self.name, "wait": true})).await,
                 Err(_) => {}
             }
@@ -184,27 +173,27 @@ impl<'w> Follower<'w> {
         }
     }
 
-    fn world_agrees(&self) -> bool {
-        self.life.is_some_and(|life| !self.past.contains(&life))
+    fn has_new_record(&self) -> bool {
+        self.record.is_some_and(|record| !self.deleted.contains(&record))
     }
 
-    /// Takes a message in; says what is to be asked for because of it.
+    /// Takes a message and returns the request that it makes necessary.
     fn receive(&mut self, text: &str) -> Option<Value> {
         let message: ServerMessage = serde_json::from_str(text).ok()?;
         match message.r#type.as_str() {
             "transcription" => self.event(&message, text),
             "subscription_confirmed" => self.confirmed(&message, text),
             "error" => {
-                // Deleted, or a cursor of a life that is over: from the start of what the name leads to now.
+                // The call was deleted, or the cursor belongs to a deleted one: start with what the name leads to now.
                 let is_fair = matches!(
                     message.code.as_deref(),
                     Some("CALL_NOT_FOUND" | "CURSOR_INVALID" | "SUBSCRIPTION_FAILED")
                 );
                 if !is_fair {
-                    self.cluster.ledger.violations.add(Violation::Refused, || format!("{}: {text:.300}", self.name));
+                    self.cluster.report(Violation::Refused, || format!("{}: {text:.300}", self.name));
                 }
                 if message.code.as_deref() != Some("SUBSCRIPTION_FAILED") {
-                    self.place = None;
+                    self.cursor = None;
                 }
                 return Some(self.request());
             }
@@ -213,58 +202,46 @@ impl<'w> Follower<'w> {
         None
     }
 
-    fn begin(&mut self, life: uuid::Uuid, seq: i64) {
-        if self.past.contains(&life) {
-            self.cluster
-                .ledger
-                .violations
-                .add(Violation::Disordered, || format!("{}: back to a life that is over: {life}", self.name));
+    fn begin(&mut self, record: uuid::Uuid, seq: i64) {
+        if self.deleted.contains(&record) {
+            self.cluster.report(Violation::Disordered, || {
+                format!("{}: back to a record that was deleted: {record}", self.name)
+            });
         }
-        self.past.extend(self.life.replace(life));
+        self.deleted.extend(self.record.replace(record));
         self.seq = seq;
     }
 
     fn confirmed(&mut self, message: &ServerMessage, text: &str) {
-        let (Some(life), Some(cursor)) = (message.call_id, message.cursor.clone()) else { return };
-        let place = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
-        if self.life != Some(life) {
-            self.begin(life, place);
-            if place != 0 {
+        let (Some(record), Some(cursor)) = (message.call_id, message.cursor.clone()) else { return };
+        let seq = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
+        if self.record != Some(record) {
+            self.begin(record, seq);
+            if seq != 0 {
                 self.cluster
-                    .ledger
-                    .violations
-                    .add(Violation::Lost, || format!("{}: a new life begins at {place}: {text:.300}", self.name));
+                    .report(Violation::Lost, || format!("{}: a new record begins at {seq}: {text:.300}", self.name));
             }
-        } else if self.place.is_none() && place == 0 {
-            // Asked for from the start again.
+        } else if self.cursor.is_none() && seq == 0 {
+            // The log was requested from its start again.
             self.seq = 0;
-        } else if place != self.seq {
-            self.cluster
-                .ledger
-                .violations
-                .add(Violation::Misplaced, || format!("{} stands at {}: {text:.300}", self.name, self.seq));
+        } else if seq != self.seq {
+            self.cluster.report(Violation::Misplaced, || format!("{} stands at {}: {text:.300}", self.name, self.seq));
         }
-        self.place = Some(cursor);
+        self.cursor = Some(cursor);
     }
 
     fn event(&mut self, message: &ServerMessage, text: &str) {
-        let (Some(life), Some(seq)) = (message.call_id, message.seq) else { return };
+        let (Some(record), Some(seq)) = (message.call_id, message.seq) else { return };
         self.cluster.ledger.counts.received.fetch_add(1, Ordering::Relaxed);
-        if self.life != Some(life) {
-            self.cluster
-                .ledger
-                .violations
-                .add(Violation::Alien, || format!("{} follows {:?}: {text:.300}", self.name, self.life));
-            self.begin(life, seq - 1);
+        if self.record != Some(record) {
+            self.cluster.report(Violation::Alien, || format!("{} follows {:?}: {text:.300}", self.name, self.record));
+            self.begin(record, seq - 1);
         }
         if seq != self.seq + 1 {
             let violation = if seq <= self.seq { Violation::Doubled } else { Violation::Lost };
-            self.cluster
-                .ledger
-                .violations
-                .add(violation, || format!("{}: expected seq {}: {text:.300}", self.name, self.seq + 1));
+            self.cluster.report(violation, || format!("{}: expected seq {}: {text:.300}", self.name, self.seq + 1));
         }
         self.seq = seq;
-        self.place = Cursor::of_message(text).map(str::to_owned);
+        self.cursor = Cursor::of_message(text).map(str::to_owned);
     }
 }

@@ -22,16 +22,16 @@ use crate::subscription::Subscription;
 use crate::violations::Violation;
 use crate::{check, provider, restore, reused_names};
 
-/// At the end, whatever makes no progress for so long has come to a stop.
+/// At the end, a follower without progress for this time counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Names that lead to one call after the other, at one time.
+/// Number of names that are reused at the same time.
 const LIVES: usize = 3;
 
-/// Logs fetched at one time.
+/// Number of logs that are fetched at the same time.
 const AT_ONCE: usize = 8;
 
-/// One run, in a cluster that is set up.
+/// Runs once on a cluster that has been started.
 pub async fn run(flags: &Flags, seed: u64, faults: Vec<Fault>, cluster: &Arc<Cluster>) -> Outcome {
     let began = Instant::now();
     let mut rng = Rng::with_seed(seed);
@@ -78,14 +78,12 @@ pub async fn run(flags: &Flags, seed: u64, faults: Vec<Fault>, cluster: &Arc<Clu
     Outcome::new(flags, seed, (broken, began.elapsed().as_secs()), &schedule, cluster, events)
 }
 
-/// A task of ours that panicked proves nothing, but must not pass for a good run.
+/// A task that panicked proves nothing, but the run must not count as good.
 fn noted<T>(cluster: &Cluster, ended: Result<T, tokio::task::JoinError>) -> Option<T> {
-    ended
-        .map_err(|error| cluster.ledger.violations.add(Violation::Stuck, || format!("a task of the machine: {error}")))
-        .ok()
+    ended.map_err(|error| cluster.report(Violation::Stuck, || format!("a task of the run failed: {error}"))).ok()
 }
 
-/// Checks every call's log and makes the final heads known.
+/// Checks every call's log and publishes the final heads.
 async fn check_logs(cluster: &Arc<Cluster>) -> HashMap<usize, Log> {
     let calls = cluster.ledger.begun();
     let checked =
@@ -96,7 +94,7 @@ async fn check_logs(cluster: &Arc<Cluster>) -> HashMap<usize, Log> {
     logs
 }
 
-/// Waits until every subscriber has what the logs hold, as long as any of them gets on.
+/// Waits until every subscriber has what the logs hold, as long as any of them makes progress.
 async fn catch_up(cluster: &Arc<Cluster>, followers: JoinSet<Vec<Subscription>>, rng: &mut Rng) {
     let subscriptions = patiently(cluster, followers).await;
     cluster.archive(subscriptions);
@@ -107,7 +105,7 @@ async fn catch_up(cluster: &Arc<Cluster>, followers: JoinSet<Vec<Subscription>>,
     let archive = std::mem::take(&mut *cluster.archive.lock().unwrap());
     let (behind, done): (Vec<_>, Vec<_>) = archive.into_iter().partition(is_behind);
     cluster.archive(done);
-    // A connection follows a call but once, so each takes one subscription of a call.
+    // A connection follows a call only once, so each connection takes one subscription of a call.
     let mut shares: Vec<Vec<Subscription>> = Vec::new();
     for subscription in behind {
         let fits = |share: &&mut Vec<Subscription>| {

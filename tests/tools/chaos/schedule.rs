@@ -1,4 +1,4 @@
-//! When what is broken: kills as fast as each new life gets something done, everything else beside them.
+//! The schedule: kills come as fast as each new process acknowledges something, and other faults come beside them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,45 +13,40 @@ use crate::faults::Fault;
 use crate::node::Node;
 use crate::violations::Violation;
 
-/// A server that gets nothing done for so long is stuck.
+/// A server that acknowledges nothing for this time is stuck.
 const PROGRESS: Duration = Duration::from_secs(60);
-/// A server that takes nothing for so long after a fault was mended does not recover by itself.
+/// A server that acknowledges nothing for this time after the end of a fault does not recover by itself.
 const RECOVERY: Duration = Duration::from_secs(25);
-/// What is done beside the kills waits so long before the next, in milliseconds.
+/// Milliseconds between two faults other than kills.
 const BETWEEN: std::ops::Range<u64> = 500..3_000;
 
-/// How long, and with what.
 #[derive(Debug)]
 pub struct Schedule {
-    /// Ends after so many kills.
+    /// Number of kills after which the run ends.
     pub kills: Option<u64>,
-    /// Ends at that time.
     pub until: Option<Instant>,
-    /// What is broken.
     pub faults: Vec<Fault>,
-    /// How often each was.
+    /// How often each fault was injected.
     pub done: Mutex<BTreeMap<Fault, u64>>,
     killed: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Schedule {
-    /// Nothing is broken yet.
     #[must_use]
     pub fn new(kills: Option<u64>, until: Option<Instant>, faults: Vec<Fault>) -> Self {
         let is_over = AtomicBool::new(false);
         Self { kills, until, faults, done: Mutex::default(), killed: AtomicU64::new(0), is_over }
     }
 
-    /// Kills so far.
     #[must_use]
     pub fn killed(&self) -> u64 {
         self.killed.load(Ordering::SeqCst)
     }
 
-    /// Breaks things until it is over.
+    /// Injects faults until the schedule is over.
     pub async fn run(&self, cluster: &Arc<Cluster>, seed: u64) {
-        // Two streams of decisions, so that neither depends on how fast the other gets on.
+        // The two sequences of decisions are separate, so that neither depends on how fast the other proceeds.
         let (kills, others) = (Rng::with_seed(seed ^ 0x6b69_6c6c), Rng::with_seed(seed ^ 0x6f74_6865_7273));
         let time = async {
             match self.until {
@@ -67,7 +62,7 @@ impl Schedule {
             () = &mut work => return,
             () = time => self.is_over.store(true, Ordering::SeqCst),
         }
-        // Whatever is broken at the moment gets mended.
+        // The faults of this moment are removed first.
         work.await;
     }
 
@@ -88,7 +83,7 @@ impl Schedule {
         }
         while !self.is_over() && self.kills.is_none_or(|kills| self.killed() < kills) {
             let node = rng.usize(..cluster.nodes.len());
-            // At once, when everybody comes back, or in the middle of running work.
+            // The kill comes at once, while all clients reconnect, or in the middle of running work.
             let pause = Duration::from_millis(if rng.u8(..3) == 0 { rng.u64(0..20) } else { rng.u64(0..600) });
             if !self.progress(cluster, node).await {
                 continue;
@@ -101,7 +96,7 @@ impl Schedule {
         self.is_over.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the server got something done since it was started.
+    /// Waits until the server has acknowledged something since its start.
     async fn progress(&self, cluster: &Cluster, node: usize) -> bool {
         let deadline = Instant::now() + PROGRESS;
         while !cluster.nodes[node].is_serving() {
@@ -109,10 +104,7 @@ impl Schedule {
                 return false;
             }
             if Instant::now() > deadline {
-                cluster
-                    .ledger
-                    .violations
-                    .add(Violation::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
+                cluster.report(Violation::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
                 return false;
             }
             sleep(Duration::from_millis(2)).await;
@@ -126,7 +118,7 @@ impl Schedule {
         if faults.is_empty() {
             return;
         }
-        // Each kind comes once before any comes again.
+        // Each kind comes once before any kind comes again.
         let mut bag: Vec<Fault> = Vec::new();
         let mut number = 0;
         while !self.is_over() {
@@ -140,7 +132,7 @@ impl Schedule {
             }
             let (Some(fault), false) = (bag.pop(), self.is_over()) else { continue };
             number += 1;
-            // A stream of its own, so that a fault never shifts the next one's decisions.
+            // Each fault has its own sequence of decisions, so that it never shifts those of the next.
             fault.inject(cluster, &mut Rng::with_seed(seed ^ (number << 20))).await;
             self.count(fault);
             recovered(cluster, fault).await;
@@ -148,7 +140,7 @@ impl Schedule {
     }
 }
 
-/// Once a thing is mended, every server has to take deliveries again, without anybody restarting it.
+/// Once a fault is over, every server has to acknowledge deliveries again without being restarted.
 async fn recovered(cluster: &Cluster, fault: Fault) {
     let before: Vec<u64> = cluster.nodes.iter().map(Node::total).collect();
     let deadline = Instant::now() + RECOVERY;
@@ -156,10 +148,9 @@ async fn recovered(cluster: &Cluster, fault: Fault) {
         while node.total() == before && !cluster.is_closing() {
             if Instant::now() > deadline {
                 let (name, node) = (fault.as_str(), node.index);
-                cluster
-                    .ledger
-                    .violations
-                    .add(Violation::Stuck, || format!("server {node} took nothing for {RECOVERY:?} after {name}"));
+                cluster.report(Violation::Stuck, || {
+                    format!("server {node} acknowledged nothing for {RECOVERY:?} after {name}")
+                });
                 return;
             }
             sleep(Duration::from_millis(5)).await;

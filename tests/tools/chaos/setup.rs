@@ -1,4 +1,4 @@
-//! Sets a cluster up: scratch folder, database, Redis, proxies, servers.
+//! Starts the cluster of a run: scratch folder, database, Redis, proxies, servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -16,13 +16,14 @@ use crate::proxy::Proxy;
 use callscope_tests::server::{JWT_SECRET, SECRET, admin_token};
 use callscope_tests::{Postgres, Redis};
 
-/// A server that does not answer a webhook within this time is asked again.
+/// A request to a server that does not answer within this time is repeated.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Sets it up in `dir` and starts the servers.
+/// Prepares everything in `dir` and starts the servers.
 ///
 /// # Panics
-/// Something it needs is not there.
+///
+/// Panics if something that the run needs is missing.
 pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> Cluster {
     let engine = flags.engine().expect("the flags were checked");
     let disk = if faults.contains(&Fault::Disk) { Disk::mount(dir.join("disk")) } else { None };
@@ -82,13 +83,13 @@ pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Pat
         cluster.client_proxies.push(Proxy::start(node.address).await);
         node.start().await;
         cluster.nodes.push(node);
-        // One after the other: the first one makes the tables.
+        // The servers start one after the other, because the first one creates the tables.
         wait_until_up(&cluster.nodes[index]).await;
     }
     cluster
 }
 
-/// Waits until a server takes connections.
+/// Waits until a server accepts connections.
 pub async fn wait_until_up(node: &Node) {
     for _ in 0..600 {
         if tokio::net::TcpStream::connect(node.address).await.is_ok() {
@@ -99,7 +100,8 @@ pub async fn wait_until_up(node: &Node) {
     panic!("server {} does not come up", node.index);
 }
 
-/// What all servers share. Deadlines are shorter than they come, so that a short run meets them.
+/// Returns the settings that all servers share. Their deadlines are shorter than the defaults, so that a short run
+/// meets them.
 fn environment() -> Vec<(String, String)> {
     [
         ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
@@ -124,7 +126,7 @@ fn program(flags: &Flags) -> PathBuf {
 }
 
 fn http() -> reqwest::Client {
-    // Only the first call of the process counts.
+    // Only the first call in a process has an effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(ANSWER).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What subscribers do with their connections, and what they read of messages.
+//! How followers connect and send, and what they read of messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Receive buffer of a slow reader in bytes, so that the server soon finds the socket full.
 const SMALL_BUFFER: u32 = 8 * 1024;
 
-/// A message, as far as a follower reads it.
+/// The fields of a message that a follower reads.
 #[derive(Debug, Deserialize)]
 #[allow(missing_docs, reason = "the protocol's own fields")]
 pub struct ServerMessage {

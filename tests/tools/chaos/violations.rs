@@ -1,4 +1,4 @@
-//! What broke the promise: how often, and the first cases with all there is to know.
+//! How the promise was broken: the number of cases, and the first ones in full.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,30 +13,30 @@ pub enum Violation {
     Lost,
     /// A subscriber got an event twice, or the log holds a delivery twice.
     Doubled,
-    /// A subscriber got an event behind a later one.
+    /// A subscriber got an event after a later one.
     Disordered,
     /// A subscriber got something else than the log holds.
     Altered,
     /// A delivery was answered 2xx and is not in the log.
     Missing,
-    /// The log or a subscriber holds what nobody sent.
+    /// The log or a subscriber holds what was never sent.
     Alien,
     /// A turn stands at another place than its answer said.
     Misplaced,
     /// A repeat was answered differently from the first.
     Answer,
-    /// A request was refused that should have been taken.
+    /// A request was refused that should have been accepted.
     Refused,
-    /// A server ended by itself, or did not end when message to.
+    /// A server ended by itself, or did not end when it was told to.
     Died,
-    /// Another program could take itself for the only one at the database.
+    /// Another program could become the owner of the database.
     Unguarded,
-    /// Nothing went on any more.
+    /// There was no progress any more.
     Stuck,
 }
 
 impl Violation {
-    /// All, in the table's order.
+    /// All kinds, in the order of the table.
     pub const ALL: [Self; 12] = [
         Self::Lost,
         Self::Doubled,
@@ -52,7 +52,7 @@ impl Violation {
         Self::Stuck,
     ];
 
-    /// As the table says it.
+    /// Returns the name in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,33 +72,32 @@ impl Violation {
     }
 }
 
-/// Everything found so far.
 #[derive(Debug, Default)]
 pub struct Violations {
     found: Mutex<BTreeMap<Violation, (u64, Vec<String>)>>,
 }
 
 impl Violations {
-    /// One more case.
+    /// Notes a case.
     pub fn add(&self, violation: Violation, case: impl FnOnce() -> String) {
         let mut found = self.found.lock().unwrap();
         let (count, cases) = found.entry(violation).or_default();
         *count += 1;
         if cases.len() < KEPT {
             let case = case();
-            // At once, so that whoever watches can look at the logs while they are warm.
+            // The case is printed at once, so that a person can look at the logs while the run goes on.
             eprintln!("{}: {case}", violation.as_str());
             cases.push(case);
         }
     }
 
-    /// How many of a kind, and the first of them.
+    /// Returns the number of cases of a kind, and the first of them.
     #[must_use]
     pub fn of(&self, violation: Violation) -> (u64, Vec<String>) {
         self.found.lock().unwrap().get(&violation).cloned().unwrap_or_default()
     }
 
-    /// Whether nothing was found.
+    /// Returns whether there is no violation.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.found.lock().unwrap().is_empty()
