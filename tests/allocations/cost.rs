@@ -1,7 +1,8 @@
-//! What a webhook, a delivery and a connection cost in allocations: a slip fails here, on any machine and without a clock.
+//! What a webhook, a delivery and a connection cost in allocations. A regression fails here on any machine, without a
+//! clock.
 //!
-//! The figures recorded below go down where a change pays; they go up only with a reason in the commit's message. SQLite's
-//! own memory and the kernel's are not in them.
+//! The recorded figures go down when a change saves allocations; they go up only with a reason in the commit's message.
+//! The memory of SQLite and of the kernel is not included.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 #![allow(clippy::print_stdout, reason = "the figures of a run, beside what is recorded")]
@@ -17,11 +18,11 @@ use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Allocations of a turn's webhook to a call that nobody follows, from the socket to the answer.
+/// Allocations of a turn's webhook to a call without followers, from the socket to the answer.
 const WEBHOOK: f64 = 155.0;
 /// Bytes that an idle follower holds.
 const CONNECTION: f64 = 2480.0;
-/// What a run may be off by.
+/// Tolerance of a run, as a factor.
 const SLACK: f64 = 1.05;
 
 const FOLLOWERS: usize = 200;
@@ -30,13 +31,13 @@ const TURNS: usize = 200;
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations so far, enlargements included.
+/// Returns the allocations so far, including enlargements.
 fn allocations() -> f64 {
     let stats = COUNTED.stats();
     (stats.allocations + stats.reallocations) as f64
 }
 
-/// Bytes held now.
+/// Returns the bytes that are held now.
 fn held() -> f64 {
     let stats = COUNTED.stats();
     stats.bytes_allocated as f64 - stats.bytes_deallocated as f64
@@ -65,7 +66,7 @@ impl Provider {
         }
     }
 
-    /// Allocations of the whole process for each of the requests.
+    /// Returns the allocations of the whole process for each of the requests.
     fn cost(&mut self, requests: &[Vec<u8>]) -> f64 {
         let before = allocations();
         for request in requests {
@@ -132,7 +133,7 @@ fn a_webhook_a_delivery_and_a_connection_allocate_what_they_did() {
     let token = server.embedded.token.clone();
     let mut provider =
         Provider { stream: TcpStream::connect(&address).unwrap(), answer: vec![0; 4096].into_boxed_slice() };
-    // Everything that is made once is made now.
+    // What is allocated only once is allocated now.
     for call_sid in ["alone", "followed"] {
         for request in webhooks(call_sid, "first") {
             provider.post(&request);

@@ -1,7 +1,9 @@
-//! What one request of a stranger costs in memory: whatever its body is, under a signature that might fit until all of it is read.
+//! What one request without a valid signature costs in memory, whatever its body is. Its signature could be valid until
+//! all of it is read.
 //!
-//! Bytes are counted as they are allocated, freed again or not, so the sum is more than was ever held at one time; it shows the
-//! bound on any machine. Bodies of 256 KiB are the longest whose cause of refusal is looked for; longer ones are read and refused.
+//! Bytes count when they are allocated, whether or not they are freed again, so the sum is more than was ever held at
+//! one time and bounds it on any machine. The longest bodies whose cause of refusal is searched have 256 KiB; longer
+//! ones are read and refused.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 #![allow(clippy::print_stdout, reason = "the figures of a run")]
@@ -19,7 +21,7 @@ use callscope_tests::server::{forged, now};
 use callscope_tests::{Database, Engine, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Most bytes that one request may take.
+/// Limit of the bytes that one request may allocate.
 const MOST: usize = 16 << 20;
 const EXPLAINED: usize = 256 << 10;
 const LONGEST: usize = 1 << 20;
@@ -31,7 +33,7 @@ fn fill(piece: &str, length: usize) -> String {
     piece.repeat(length / piece.len())
 }
 
-/// Bodies of up to `length` bytes that cost the more the less they look it.
+/// Returns bodies of up to `length` bytes that are expensive although they look cheap.
 fn hostile(length: usize) -> Vec<(&'static str, Vec<u8>)> {
     let half = length / 2;
     let closed = fill("[", half) + &fill("]", half);
@@ -68,7 +70,7 @@ fn hostile(length: usize) -> Vec<(&'static str, Vec<u8>)> {
     bodies
 }
 
-/// Expands a thousandfold.
+/// This body expands a thousandfold.
 fn compressed(length: usize) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..length / 1_000 {
@@ -103,7 +105,7 @@ fn one_request_of_a_stranger_takes_little_memory() {
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));
     let address = callscope_tests::socket::host(&server.embedded.url).to_owned();
-    // Everything that is made once is made now.
+    // What is allocated only once is allocated now.
     post(&address, b"{}");
     let verifier = SignatureVerifier::new(
         WebhookAuth::Required,
@@ -114,7 +116,7 @@ fn one_request_of_a_stranger_takes_little_memory() {
     let received_at = Timestamp::from_unix_secs(now()).unwrap();
     for length in [EXPLAINED, LONGEST] {
         for (name, body) in hostile(length) {
-            // The server may explain it meanwhile, on a thread of its own; here it is explained in any case.
+            // The server may explain the refusal at the same time on another thread; here it is explained in any case.
             let taken = allocated(|| {
                 post(&address, &body);
                 let cause = verifier.explain(&headers, &body, received_at);
@@ -127,7 +129,7 @@ fn one_request_of_a_stranger_takes_little_memory() {
     runtime.block_on(server.stop());
 }
 
-/// Bytes that the whole process allocates meanwhile.
+/// Returns the bytes that the whole process allocates during `work`.
 fn allocated(work: impl FnOnce()) -> usize {
     let before = COUNTED.stats().bytes_allocated;
     work();

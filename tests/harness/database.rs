@@ -8,28 +8,24 @@ use uuid::Uuid;
 /// The engines that every contract of the store holds for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// A file.
     Sqlite,
-    /// A database of its own on the test run's PostgreSQL.
+    /// A new database on the PostgreSQL of the test run.
     Postgres,
 }
 
 impl Engine {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
 }
 
-/// A database of its own, and a folder for whatever lies beside it.
+/// A database of one test, and a folder for the files beside it.
 #[derive(Debug)]
 pub struct Database {
-    /// Its URL.
     pub url: String,
-    /// Gone with it.
+    /// The folder, which is deleted with this handle.
     pub dir: TempDir,
 }
 
 impl Database {
-    /// Makes one.
     pub async fn new(engine: Engine) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = match engine {
@@ -39,7 +35,6 @@ impl Database {
         Self { url, dir }
     }
 
-    /// Opens it.
     pub async fn open(&self) -> Store {
         Store::open(&self.url).await.unwrap()
     }

@@ -1,10 +1,11 @@
-//! The harness: servers with a database of their own, a signing provider, subscribers. Only this crate knows the API;
-//! the tests speak a small language.
+//! The harness: servers with databases of their own, processes, terminals, a signing provider and subscribers. Only
+//! this crate knows the API, and the tests use its vocabulary.
 //!
-//! PostgreSQL is the real one that `CALLSCOPE_TEST_POSTGRES` names (`tests/run` starts it); without it the tests that need
-//! it fail.
+//! `CALLSCOPE_TEST_POSTGRES` names the PostgreSQL that `tests/run` starts. Tests that need a PostgreSQL fail without
+//! it.
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, reason = "only tests and tools use it; what a name does not say is documented")]
 
 pub mod database;
 pub mod process;
@@ -24,10 +25,11 @@ pub use subscriber::Subscriber;
 
 use std::time::Duration;
 
-/// For anything a test waits for. Long, since machines are slow and shared; nothing is measured by it.
+/// Limit of everything that a test waits for. It is long, because machines are slow and shared, and nothing is measured
+/// by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `is_so` says so.
+/// Waits until `is_so` returns true.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! The real programs, as processes that a test may kill.
+//! The built programs, as processes that a test may kill.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -14,19 +14,19 @@ use tokio::time::timeout;
 use crate::server::environment;
 use crate::{Database, PATIENCE};
 
-/// A `callscope-server` process; ended with its handle.
+/// A `callscope-server` process, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// `http://127.0.0.1:PORT`.
     pub url: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// Lines of a server's log that are kept for a test to look at.
+/// Lines of a server's log that are kept for assertions.
 const LOG_LINES: usize = 1_000;
 
-/// Where cargo puts the workspace's programs: beside this one, or beside the tests' own folder.
+/// Returns the path of one of the workspace's programs: cargo puts them beside this program, or beside the tests'
+/// folder.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.parent().unwrap();
@@ -36,38 +36,36 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A free port below those that the kernel gives to connections, so that a server finds it free again after a kill.
-///
-/// # Panics
-/// There is none.
+/// Returns a free port below those that the kernel gives to connections, so that a server finds it free again after a
+/// kill.
 #[must_use]
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (0..200).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("a free port")
 }
 
-/// The resident memory of a process, in KiB.
+/// Returns the resident memory of a process, in KiB.
 pub fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a child.
 pub fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-        // Gone already is fine: whoever waits for it will see.
+        // The child may have ended already, which its owner notices.
         let _ = kill_process(pid, signal);
     }
 }
 
 impl Process {
-    /// Starts a server on `database`; `port` 0 takes any free one.
+    /// Starts a server on `database`; port 0 takes any free port.
     pub async fn start(database: &Database, port: u16) -> Self {
         Self::with(database, port, &[]).await
     }
 
-    /// Starts one with further settings.
+    /// Starts a server with further settings.
     pub async fn with(database: &Database, port: u16, given: &[(&str, &str)]) -> Self {
         let port = port.to_string();
         let mut child = Command::new(program("callscope-server"))
@@ -99,7 +97,7 @@ impl Process {
         })
         .await
         .expect("the server listens in time");
-        // Read on, so that a full pipe never stops the server.
+        // The pipe is read further, so that it never fills up and stops the server.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 keep(&line);
@@ -108,38 +106,35 @@ impl Process {
         Self { child, url, log }
     }
 
-    /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.url.rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }
 
-    /// The first lines of its log so far.
+    /// Returns the first lines of its log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
 
-    /// Its resident memory, in KiB.
+    /// Returns its resident memory, in KiB.
     pub fn memory(&self) -> u64 {
         memory(self.child.id().unwrap())
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, which: Signal) {
         signal(&self.child, which);
     }
 
-    /// SIGTERM, and waits until it has ended; says whether with 0.
+    /// Sends SIGTERM, waits for the end, and returns whether the exit code was 0.
     pub async fn stop(mut self) -> bool {
         self.signal(Signal::TERM);
         timeout(PATIENCE, self.child.wait()).await.expect("the server ends in time").unwrap().success()
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }

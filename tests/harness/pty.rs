@@ -1,4 +1,4 @@
-//! A terminal with a program in it: what a person would see and type. Tests wait for what is on its screen.
+//! A program in a pseudo-terminal: what a person would see and type. Tests wait for what is on its screen.
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
@@ -12,31 +12,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::PATIENCE;
 
-/// Keys that are more than their letter.
+/// The bytes of keys that are not letters.
 pub mod key {
-    /// Enter.
     pub const ENTER: &str = "\r";
-    /// Esc.
     pub const ESC: &str = "\x1b";
-    /// Tab.
     pub const TAB: &str = "\t";
-    /// ↑.
     pub const UP: &str = "\x1b[A";
-    /// ↓.
     pub const DOWN: &str = "\x1b[B";
-    /// PgUp.
     pub const PAGE_UP: &str = "\x1b[5~";
-    /// PgDn.
     pub const PAGE_DOWN: &str = "\x1b[6~";
-    /// F12.
     pub const F12: &str = "\x1b[24~";
-    /// Ctrl-C.
     pub const CTRL_C: &str = "\x03";
-    /// Ctrl-Z.
     pub const CTRL_Z: &str = "\x1a";
 }
 
-/// A pseudo-terminal, a program in it and an emulator that reads what the program writes.
+/// A pseudo-terminal with a program in it, and an emulator that reads what the program writes.
 pub struct Pty {
     child: Box<dyn Child + Send + Sync>,
     master: Box<dyn MasterPty + Send>,
@@ -55,11 +45,11 @@ struct State {
     closed: bool,
 }
 
-/// What a program told the terminal beside its text.
+/// What a program told the terminal besides text.
 #[derive(Default)]
 struct Heard {
     clipboard: Option<Vec<u8>>,
-    /// Sequences that a program of ours has no business sending: titles, resizes, requests for the clipboard.
+    /// Sequences that our programs must not send: titles, resizes, requests for the clipboard.
     odd: Vec<String>,
 }
 
@@ -84,24 +74,19 @@ impl vt100::Callbacks for Heard {
     }
 }
 
-/// The state that a program has to leave a terminal in.
+/// The state that a program has to restore before it leaves a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Modes {
-    /// Whether the alternate screen is shown.
     pub alternate: bool,
-    /// Whether the cursor is hidden.
     pub hidden_cursor: bool,
-    /// Whether pastes are bracketed.
     pub bracketed_paste: bool,
-    /// Whether the mouse is reported.
     pub mouse: bool,
-    /// The line discipline, in words.
+    /// The line discipline, as `stty` prints it.
     pub line: String,
 }
 
 impl Pty {
-    /// Starts `program` with `arguments` in a terminal of `columns` and `rows`, with nothing in its environment but what is
-    /// given, a home and a language.
+    /// Starts `program` in a terminal of `columns` and `rows`. Its environment is what is given, a home and a language.
     pub fn start(
         (columns, rows): (u16, u16),
         program: &Path,
@@ -119,7 +104,7 @@ impl Pty {
             command.env(name, value);
         }
         let child = pair.slave.spawn_command(command).unwrap();
-        // The terminal is closed when the program and whatever it started are gone.
+        // The terminal is closed when the program and everything that it started are gone.
         drop(pair.slave);
         let emulator =
             vt100::Parser::new_with_callbacks(at_least_one(rows), at_least_one(columns), 0, Heard::default());
@@ -132,59 +117,55 @@ impl Pty {
         Self { child, master: pair.master, keyboard, seen }
     }
 
-    /// Types.
+    /// Types this text.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();
     }
 
-    /// Gives the terminal another size.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         self.seen.lock().emulator.set_size(at_least_one(rows), at_least_one(columns));
         self.master.resize(size(columns, rows)).unwrap();
     }
 
-    /// The program's process id.
     pub fn pid(&self) -> u32 {
         self.child.process_id().unwrap()
     }
 
-    /// Sends the program a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// What is on the screen.
+    /// Returns the text on the screen.
     pub fn screen(&self) -> String {
         self.seen.lock().emulator.screen().contents()
     }
 
-    /// What is on the screen, with its styles.
+    /// Returns the screen with its styles.
     pub fn picture(&self) -> vt100::Screen {
         self.seen.lock().emulator.screen().clone()
     }
 
-    /// Everything the program wrote so far.
+    /// Returns everything that the program wrote so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.seen.lock().bytes.clone()
     }
 
-    /// How many bytes the program wrote so far.
+    /// Returns how many bytes the program wrote so far.
     pub fn bytes_written(&self) -> usize {
         self.seen.lock().bytes.len()
     }
 
-    /// What was put into the clipboard last, as it was sent: base64.
+    /// Returns the last text that was put into the clipboard, in base64 as it was sent.
     pub fn clipboard(&self) -> Option<Vec<u8>> {
         self.seen.lock().emulator.callbacks().clipboard.clone()
     }
 
-    /// Titles, bells and the like, which no program of ours sends.
+    /// Returns titles, bells and the like, which our programs must not send.
     pub fn oddities(&self) -> Vec<String> {
         self.seen.lock().emulator.callbacks().odd.clone()
     }
 
-    /// The state that the terminal is in.
     pub fn modes(&self) -> Modes {
         let state = self.seen.lock();
         let screen = state.emulator.screen();
@@ -197,7 +178,7 @@ impl Pty {
         }
     }
 
-    /// Waits until the screen is as `is_so` wants it.
+    /// Waits until the screen satisfies `is_so`.
     pub fn until(&self, what: &str, mut is_so: impl FnMut(&vt100::Screen) -> bool) {
         self.wait(what, |state| is_so(state.emulator.screen()));
     }
@@ -207,17 +188,17 @@ impl Pty {
         self.until(text, |screen| screen.contents().contains(text));
     }
 
-    /// Waits until `text` is not on the screen any more.
+    /// Waits until `text` is no longer on the screen.
     pub fn until_no_text(&self, text: &str) {
         self.until(&format!("no {text}"), |screen| !screen.contents().contains(text));
     }
 
-    /// Waits until the program wrote more than `before` bytes.
+    /// Waits until the program has written more than `before` bytes.
     pub fn wait_past(&self, before: usize) {
         self.wait("more output", |state| state.bytes.len() > before);
     }
 
-    /// Waits until the program has ended and all it wrote was read.
+    /// Waits until the program has ended and everything that it wrote was read.
     pub fn ended(mut self) -> Ended {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -227,7 +208,8 @@ impl Pty {
             assert!(Instant::now() < deadline, "the program does not end:\n{}", self.screen());
             thread::sleep(std::time::Duration::from_millis(5));
         };
-        // The line discipline is gone with the last who has it open, and the screen is looked at when nothing more can come.
+        // The line discipline ends with the last handle of the terminal, and the screen is final when nothing more can
+        // come.
         let line = self.modes().line;
         self.wait("the end of the output", |state| state.closed);
         let modes = Modes { line, ..self.modes() };
@@ -247,7 +229,7 @@ impl Pty {
 
 impl Drop for Pty {
     fn drop(&mut self) {
-        // Gone already is fine.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -255,13 +237,11 @@ impl Drop for Pty {
 
 /// What a program left behind.
 pub struct Ended {
-    /// How it ended.
     pub status: ExitStatus,
-    /// The terminal's state.
     pub modes: Modes,
-    /// What is on the screen.
+    /// The text on the screen.
     pub screen: String,
-    /// Everything it wrote.
+    /// Everything that it wrote.
     pub bytes: Vec<u8>,
 }
 

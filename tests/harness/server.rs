@@ -1,4 +1,4 @@
-//! A server in the test's own process, and what a provider and an admin say to it.
+//! A server in the test's own process, and the requests of a provider and of an admin.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,66 +12,63 @@ use serde_json::Value;
 
 use crate::{Database, Engine, Subscriber};
 
-/// Signs webhooks in all tests.
+/// The secret that signs webhooks in all tests.
 pub const SECRET: &str = "wsec_tests";
-/// Signs tokens in all tests.
+/// The secret that signs tokens in all tests.
 pub const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// Longer than any run of the breaking machine.
 const TOKEN_SECS: i64 = 7 * 24 * 3_600;
 
-/// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// The server itself.
     pub embedded: Embedded,
     http: reqwest::Client,
 }
 
-/// An answer: its status and its JSON.
+/// An answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
-    /// The body; null where it is empty.
+    /// The body; null if it is empty.
     pub json: Value,
 }
 
-/// Now, in Unix seconds.
+/// Returns the time in Unix seconds.
 pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// A signature header of now that no body fits.
+/// Returns a current signature header that fits no body.
 pub fn forged() -> String {
     format!("t={},v0={}", now(), "0".repeat(64))
 }
 
-/// A viewer's token that is limited to `calls`.
+/// Returns a viewer's token that is limited to `calls`.
 pub fn limited_token(calls: &[&str]) -> String {
     mint("limited", Role::Viewer, Some(calls))
 }
 
-/// A token of an admin who may see every call.
+/// Returns a token of an admin who may see every call.
 pub fn admin_token(subject: &str) -> String {
     mint(subject, Role::Admin, None)
 }
 
-/// A token that is longer valid than any test or measurement runs; `calls` limits it to these.
+/// Returns a token that is valid for longer than any test or measurement runs. `calls` limits it to these calls.
 pub fn mint(subject: &str, role: Role, calls: Option<&[&str]>) -> String {
     let calls = calls.map(|calls| calls.iter().map(|call| call.parse().expect("an identifier")).collect());
     let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
     tokens.mint_for(subject, role, TOKEN_SECS, calls).expect("the token's claims are in range")
 }
 
-/// The settings that all tests share, and the ones given.
+/// Returns the settings that all tests share, followed by those of `given`.
 pub fn environment(database: &Database, given: &[(&str, &str)]) -> Vec<(String, String)> {
     let shared = [
         ("CALLSCOPE_DATABASE_URL", database.url.as_str()),
         ("CALLSCOPE_PORT", "0"),
         ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
         ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
-        // Thousands of subscribers, all of them here and of one token.
+        // Tests connect thousands of subscribers from one address with one token.
         ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "1000000"),
         ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", "1000000"),
     ];
@@ -79,15 +76,14 @@ pub fn environment(database: &Database, given: &[(&str, &str)]) -> Vec<(String, 
 }
 
 impl Server {
-    /// Starts one on `database`.
     pub async fn start(database: &Database) -> Self {
         Self::with(database, &[]).await
     }
 
-    /// Starts one with further settings.
+    /// Starts a server with further settings.
     pub async fn with(database: &Database, given: &[(&str, &str)]) -> Self {
         let mut environment = environment(database, given);
-        // The last of a name counts, as in a shell.
+        // The last value of a name counts, as in a shell.
         environment.reverse();
         let settings = Settings::from(&Flags::new(), &environment).unwrap();
         Self::of(Embedded::with(&settings).await.unwrap())
@@ -97,22 +93,22 @@ impl Server {
         Self { embedded, http: http() }
     }
 
-    /// Drains it and waits until it is gone.
+    /// Drains the server and waits until it is gone.
     pub async fn stop(self) {
         self.embedded.stop().await;
     }
 
-    /// Posts a webhook, signed now.
+    /// Posts a webhook with a current signature.
     pub async fn webhook(&self, route: &str, body: &Value) -> Reply {
         self.signed(route, body.to_string().as_bytes(), now(), &[]).await
     }
 
-    /// Posts bytes, signed at `at`, with further headers.
+    /// Posts bytes with a signature of the time `at` and further headers.
     pub async fn signed(&self, route: &str, body: &[u8], at: i64, headers: &[(&str, &str)]) -> Reply {
         post_signed(&self.http, &self.embedded.url, route, body, at, headers).await.expect("the server answers")
     }
 
-    /// One turn, spoken now.
+    /// Posts one turn with a current signature.
     pub async fn turn(&self, call_sid: &str, speaker: &str, message: &str) -> Reply {
         self.webhook(
             "transcription",
@@ -121,7 +117,7 @@ impl Server {
         .await
     }
 
-    /// Asks the API as an admin.
+    /// Sends a request to the API as an admin.
     pub async fn api(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let mut request =
             self.http.request(method, format!("{}{path}", self.embedded.url)).bearer_auth(&self.embedded.token);
@@ -131,49 +127,50 @@ impl Server {
         reply(request).await.expect("the server answers")
     }
 
-    /// Asks the API with another token.
+    /// Sends a request to the API with this token.
     pub async fn api_with(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
         let request = self.http.request(method, format!("{}{path}", self.embedded.url)).bearer_auth(token);
         let reply = reply(request).await.expect("the server answers");
         (reply.status, reply.json)
     }
 
-    /// GETs something that is no JSON, as an admin.
+    /// GETs something that is not JSON, as an admin.
     pub async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
         let request = self.http.get(format!("{}{path}", self.embedded.url)).bearer_auth(&self.embedded.token);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.send().await.expect("the server answers")
     }
 
-    /// GETs from the API as an admin.
+    /// GETs JSON from the API as an admin.
     pub async fn get(&self, path: &str) -> Value {
         let reply = self.api(Method::GET, path, None).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.json);
         reply.json
     }
 
-    /// A call's log, as the API shows it.
+    /// Returns a call's log as the API shows it.
     pub async fn log(&self, id: &str) -> Vec<Value> {
         self.get(&format!("/api/v1/calls/{id}/events?limit=5000")).await["events"].as_array().unwrap().clone()
     }
 
-    /// Connects a subscriber with the admin's token.
+    /// Connects a subscriber with an admin's token.
     pub async fn subscriber(&self) -> Subscriber {
         Subscriber::connect(&self.embedded.url, &self.embedded.token).await
     }
 }
 
-/// An HTTP client.
+/// Returns an HTTP client.
 pub fn http() -> reqwest::Client {
-    // Only the first call of the process counts.
+    // Only the first call in a process has an effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
 
-/// Posts signed bytes to a server at `url`.
+/// Posts signed bytes to the server at `url`.
 ///
 /// # Errors
-/// No answer came.
+///
+/// Returns an error if no answer came.
 pub async fn post_signed(
     http: &reqwest::Client,
     url: &str,
@@ -200,7 +197,7 @@ async fn reply(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error
     Ok(Reply { status, json })
 }
 
-/// A server on a database of its own, for each engine.
+/// Runs a test for each engine, with a server on a new database.
 pub async fn on_each_engine(test: impl AsyncFn(Engine, Server)) {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;

@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis as processes of a test's own, which it may stop, pause and bring back.
+//! PostgreSQL and Redis as processes of a test, which may stop, pause and restart them.
 
 pub mod postgres;
 pub mod redis;

@@ -9,10 +9,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// Where a server takes subscribers.
+/// The path at which a server takes subscribers.
 pub const PATH: &str = "/ws/calls/transcriptions";
 
-/// A connection to a server.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
@@ -57,7 +56,7 @@ impl Socket {
         }
     }
 
-    /// The library's connection, for tests that misbehave.
+    /// Returns the library's connection, for tests that misbehave.
     pub fn stream(&mut self) -> &mut WebSocketStream<TcpStream> {
         &mut self.stream
     }

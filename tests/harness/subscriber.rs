@@ -9,23 +9,20 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::PATIENCE;
 use crate::socket::{Socket, host};
 
-/// A subscriber that expects its server to be there and to send JSON.
+/// A subscriber that panics if its server is gone or does not send JSON.
 #[derive(Debug)]
 pub struct Subscriber {
     socket: Socket,
 }
 
-/// What a client receives.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Received {
-    /// A message.
     Json(Value),
-    /// The connection ended with this code; 1005 and 1006 as [`Socket::next`] gives them.
+    /// The connection ended with this code; 1005 and 1006 mean the same as in [`Socket::next`].
     Closed(u16),
 }
 
 impl Subscriber {
-    /// Connects to the server at `url`.
     pub async fn connect(url: &str, token: &str) -> Self {
         Self::try_connect(url, token).await.expect("the upgrade is granted")
     }
@@ -33,29 +30,29 @@ impl Subscriber {
     /// Connects to the server at `url`.
     ///
     /// # Errors
-    /// Returns what the client library says if the upgrade was refused.
+    ///
+    /// Returns the error of the client library if the upgrade was refused.
     pub async fn try_connect(url: &str, token: &str) -> Result<Self, Error> {
         let address = host(url).parse().expect("a server's URL holds its address");
         Ok(Self { socket: Socket::connect(address, token, None).await? })
     }
 
-    /// Sends a message.
     pub async fn send(&mut self, message: Value) {
         self.socket.send(&message).await.unwrap();
     }
 
-    /// Subscribes and takes in the confirmation.
+    /// Subscribes and returns the confirmation.
     pub async fn subscribe(&mut self, id: &str) -> Value {
         self.send(json!({ "subscribe": id })).await;
         self.expect("subscription_confirmed").await
     }
 
-    /// The next message or the end, pings aside.
+    /// Returns the next message or the end. Pings do not count.
     pub async fn next(&mut self) -> Received {
         timeout(PATIENCE, self.next_whenever()).await.expect("something comes in time")
     }
 
-    /// The next message or the end, however long it takes.
+    /// Returns the next message or the end, however long it takes.
     pub async fn next_whenever(&mut self) -> Received {
         match self.socket.next().await {
             Ok(text) => Received::Json(serde_json::from_str(&text).unwrap()),
@@ -63,18 +60,17 @@ impl Subscriber {
         }
     }
 
-    /// Closes from this side.
     pub async fn close(&mut self) {
-        // A server that is gone already needs no word.
+        // The server may be gone already.
         let _ = self.socket.stream().close(None).await;
     }
 
-    /// What has come already, if anything has.
+    /// Returns what has come already, if there is something.
     pub async fn at_hand(&mut self) -> Option<Received> {
         futures_util::FutureExt::now_or_never(self.next_whenever())
     }
 
-    /// The next message.
+    /// Returns the next message.
     pub async fn message(&mut self) -> Value {
         match self.next().await {
             Received::Json(json) => json,
@@ -82,14 +78,14 @@ impl Subscriber {
         }
     }
 
-    /// The next message, which is of that type.
+    /// Returns the next message, which must be of this type.
     pub async fn expect(&mut self, kind: &str) -> Value {
         let message = self.message().await;
         assert_eq!(message["type"], kind, "{message}");
         message
     }
 
-    /// The next `count` events, which follow each other from `first` on.
+    /// Returns the next `count` events, whose numbers must follow each other from `first` on.
     pub async fn events(&mut self, first: i64, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -103,14 +99,14 @@ impl Subscriber {
         events
     }
 
-    /// Asserts that nothing but the answer to a ping comes: everything sent before it has been received.
+    /// Asserts that nothing but the answer to a ping comes, so everything that was sent earlier has been received.
     pub async fn expect_silence(&mut self) {
         self.send(json!({"ping": "silence"})).await;
         let message = self.message().await;
         assert_eq!(message, json!({"type": "pong", "ping": "silence"}));
     }
 
-    /// The socket, for tests that misbehave.
+    /// Returns the library's connection, for tests that misbehave.
     pub fn socket(&mut self) -> &mut WebSocketStream<TcpStream> {
         self.socket.stream()
     }

@@ -1,4 +1,4 @@
-//! The physical limit: one thread that writes the published bytes to its subscribers' sockets, and nothing else.
+//! The physical limit: one thread that does nothing but write the published bytes to its subscribers' sockets.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,16 +7,16 @@ use std::os::fd::AsFd;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-/// Published bytes taken at once: as many as Callscope joins into one write.
+/// Limit of the published bytes taken at once: as many as Callscope joins into one write.
 const CHUNK: usize = 32 * 1024;
-/// Of a publication: topic and length of what follows.
+/// Length of a publication's header: the topic and the length of what follows.
 pub const HEADER: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Writes {
-    /// All that was published meanwhile in one write
+    /// Join everything published in the meantime into one write
     Batched,
-    /// A write each
+    /// Write each message by itself
     Single,
 }
 
@@ -29,11 +29,11 @@ pub fn publication(topic: u32, frame: &[u8], out: &mut Vec<u8>) {
 
 struct Peer {
     stream: TcpStream,
-    /// What its socket did not take yet.
+    /// Bytes that the socket has not taken yet.
     left: Vec<u8>,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub fn run(port: u16, writes: Writes) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
@@ -123,7 +123,7 @@ fn deliver(
     Ok(())
 }
 
-/// Writes what the socket takes; the rest waits for it.
+/// Writes what the socket takes and keeps the rest.
 fn send(poll: &impl AsFd, peer: &mut Peer, at: usize, bytes: &[u8]) -> io::Result<()> {
     if !peer.left.is_empty() {
         peer.left.extend_from_slice(bytes);
@@ -138,7 +138,7 @@ fn send(poll: &impl AsFd, peer: &mut Peer, at: usize, bytes: &[u8]) -> io::Resul
     Ok(())
 }
 
-/// Writes what waited.
+/// Writes the bytes that were kept.
 fn flush(poll: &impl AsFd, peer: &mut Peer, at: usize) -> io::Result<()> {
     let written = write(&mut peer.stream, &peer.left);
     peer.left.drain(..written);
@@ -154,7 +154,7 @@ fn write(stream: &mut TcpStream, bytes: &[u8]) -> usize {
         match stream.write(&bytes[written..]) {
             Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return written,
-            // It left: its end is noticed when it is read.
+            // The subscriber left, which is noticed when its socket is read.
             Err(_) => return bytes.len(),
         }
     }

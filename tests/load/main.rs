@@ -1,8 +1,9 @@
-//! The benchmark: Callscope beside the physical limit and beside what a user would pick instead, in one run on one machine.
+//! The benchmark: Callscope beside the physical limit and beside other servers, in one run on one machine.
 //!
-//! `tests/load/run` installs the peers and calls it. A round runs every server of a shape once, one after the other; a table
-//! shows medians of the rounds, and of the ratios within each round. Load generator and server share the machine: CPU is the
-//! server's own, by the operating system's accounting; throughput and lateness are what is left beside the generator.
+//! `tests/load/run` installs the peers and calls this program. A round runs every server of a shape once, one after the
+//! other. A table shows medians of the rounds, and of the ratios within each round. Load generator and server share the
+//! machine: CPU time is the server's own, by the operating system's accounting; throughput and lateness are what
+//! remains beside the generator.
 
 #![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 #![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
@@ -39,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Run shapes of load and print their tables
     Run(Run),
-    /// Be one of the small servers that are compared
+    /// Serve as one of the small servers that are compared
     Serve {
         #[arg(long)]
         port: u16,
@@ -49,25 +50,25 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Run {
-    /// Which shapes; all of them by default
+    /// Shapes to run [default: all]
     #[arg(value_enum)]
     shapes: Vec<Shape>,
-    /// Only these servers, the first being compared with the others
+    /// Servers to run; the first is compared with the others
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// Paired rounds
+    /// Number of paired rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Seconds for each server in each round
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// For the shape `own`
+    /// Number of calls, for the shape `own`
     #[arg(long, default_value_t = 1)]
     calls: u32,
-    /// Of each call, for the shape `own`
+    /// Subscribers of each call, for the shape `own`
     #[arg(long, default_value_t = 1000)]
     subscribers: u32,
-    /// Turns a second, for the shape `own`; as fast as they are delivered by default
+    /// Turns a second, for the shape `own` [default: as fast as they are delivered]
     #[arg(long)]
     rate: Option<f64>,
 }
@@ -88,13 +89,13 @@ enum Shape {
     W4,
     /// Webhooks alone, 64 and 256 clients, PostgreSQL
     W4Postgres,
-    /// Everything at once
+    /// Followers, resuming clients, stalled clients and webhooks at the same time
     W5,
-    /// 5,000 clients come back a thousand events behind
+    /// 5,000 clients resume a thousand events behind
     W6,
-    /// Calls and subscribers as --calls, --subscribers and --rate say; not among all of them
+    /// Calls and subscribers by --calls, --subscribers and --rate; not run by default
     Own,
-    /// Two servers over Redis
+    /// Two servers connected by Redis
     W7,
     /// Webhooks while 5,000 sockets, 2,000 watchers and 100 downloads do nothing
     Strangers,
@@ -234,7 +235,7 @@ impl Run {
     }
 }
 
-/// Ten thousand connections need as many file descriptors, at both ends.
+/// Ten thousand connections need as many file descriptors at each end.
 fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

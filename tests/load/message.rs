@@ -1,36 +1,35 @@
-//! What is published: JSON of a turn's shape with a mark in its text, by which each delivery is told apart.
+//! What is published: JSON of a turn's shape, whose text holds a mark that tells deliveries apart.
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use memchr::memmem;
 
-/// Bytes of a WebSocket frame of the benchmark, about.
+/// Approximate length of a WebSocket frame of the benchmark, in bytes.
 const FRAME: usize = 400;
-/// What such a message has beside the turn's text: the length of the one that [`passed_on`] writes, with numbers of some digits.
+/// Bytes of such a message besides the turn's text, as [`passed_on`] writes it with numbers of several digits.
 const BESIDE: usize = 293;
-/// `[[`, topic, turn and time in hex, `]]`.
+/// Length of `[[`, topic, turn and time in hex, `]]`.
 const MARK: usize = 2 + 8 + 8 + 16 + 2;
 
-/// A mark as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// What it was published to.
+    /// The topic to which it was published.
     pub topic: u32,
-    /// Its number there, from 0.
+    /// The turn's number in its topic, from 0.
     pub turn: u32,
-    /// When it was published, in nanoseconds of [`now`].
+    /// The time of its publication, in nanoseconds of [`now`].
     pub at: u64,
 }
 
-/// Nanoseconds since the program's first look at the clock.
+/// Returns the nanoseconds since the program first read the clock.
 #[must_use]
 pub fn now() -> u64 {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     u64::try_from(EPOCH.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A turn's text: its mark and filling.
+/// Returns a turn's text: its mark and filling.
 fn text(mark: Mark, len: usize) -> String {
     let Mark { topic, turn, at } = mark;
     let mut text = format!("[[{topic:08x}{turn:08x}{at:016x}]]");
@@ -38,21 +37,21 @@ fn text(mark: Mark, len: usize) -> String {
     text
 }
 
-/// The name of a topic's call.
+/// Returns the name of a topic's call.
 #[must_use]
 pub fn call_sid(topic: u32) -> String {
     format!("load-{topic:05}")
 }
 
-/// The webhook that brings a turn to Callscope, or to anything that takes its webhooks. `further`: bytes of text that make up for
-/// a message that says less.
+/// Returns the webhook that brings a turn to Callscope or to a server that takes its webhooks. `further` is a number of
+/// bytes that lengthens the text if the server's message says less.
 #[must_use]
 pub fn webhook(mark: Mark, further: usize) -> String {
     let text = text(mark, FRAME - BESIDE + further);
     format!(r#"{{"call_sid":"{}","speaker":"agent","message":"{text}"}}"#, call_sid(mark.topic))
 }
 
-/// The message that a turn becomes, for those that pass on what they are given: as long as Callscope's own.
+/// Returns a turn's message as long as Callscope's, for servers that pass on what they receive.
 #[must_use]
 pub fn passed_on(mark: Mark) -> String {
     let (number, text) = (mark.turn + 1, text(mark, FRAME - BESIDE));
@@ -73,7 +72,7 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// The marks in `bytes`, and how many bytes they reach: what follows may hold the beginning of one.
+    /// Reads the marks in `bytes` and returns how many bytes they reach; what follows may hold the beginning of a mark.
     pub fn read(&self, bytes: &[u8], mut see: impl FnMut(Mark)) -> usize {
         let mut at = 0;
         while let Some(found) = self.0.find(&bytes[at..]) {
@@ -89,7 +88,7 @@ impl Marks {
                 None => at = start + 1,
             }
         }
-        // A lone bracket at the end may begin a mark.
+        // A single bracket at the end may begin a mark.
         bytes.len() - usize::from(bytes.last() == Some(&b'['))
     }
 }

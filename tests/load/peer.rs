@@ -15,18 +15,17 @@ use tempfile::TempDir;
 
 use crate::usage;
 
-/// For a server to listen.
+/// Time for a server to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Peer {
-    /// Ours, on SQLite
+    /// Callscope on SQLite
     Callscope,
-    /// Ours, on PostgreSQL
+    /// Callscope on PostgreSQL
     CallscopePostgres,
-    /// Another build of ours, on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names. Where its messages lack
-    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes that ours have, its turns' texts are longer by that
+    /// Another build of Callscope on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names. If its messages lack
+    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes that ours have, the texts of its turns are longer by these
     Before,
     /// TCP writes of the same bytes, joined
     BareBatched,
@@ -51,7 +50,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// As the tables call it.
+    /// Returns the name in the tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,13 +70,13 @@ impl Peer {
         }
     }
 
-    /// Whether it is what this project makes.
+    /// Returns whether it is a build of Callscope.
     #[must_use]
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Callscope | Self::CallscopePostgres | Self::Before)
     }
 
-    /// Bytes that its messages lack to be as long as ours.
+    /// Returns how many bytes its messages lack to be as long as ours.
     #[must_use]
     pub fn lacks(self) -> usize {
         static LACKS: LazyLock<usize> = LazyLock::new(|| {
@@ -87,43 +86,41 @@ impl Peer {
         if self == Self::Before { *LACKS } else { 0 }
     }
 
-    /// Whether it takes Callscope's webhooks, signed.
+    /// Returns whether it takes Callscope's signed webhooks.
     #[must_use]
     pub fn takes_webhooks(self) -> bool {
         self.is_ours() || matches!(self, Self::Route | Self::FastapiSqlite | Self::FastapiPostgres)
     }
 }
 
-/// A running server, ended with its handle.
+/// A running server, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Running {
-    /// Which.
     pub peer: Peer,
-    /// Where subscribers connect.
     pub subscribe: SocketAddr,
-    /// Where publishers connect.
     pub publish: SocketAddr,
-    /// A token for subscribers.
     pub token: String,
     child: Child,
-    /// Gone with it.
+    /// The server's folder, which is deleted with this handle.
     pub dir: TempDir,
 }
 
 impl Running {
-    /// Starts one on loopback; `database` where it wants a PostgreSQL.
+    /// Starts a server on loopback. `database` is the URL for servers on PostgreSQL.
     ///
     /// # Panics
-    /// It does not come up.
+    ///
+    /// Panics if the server does not come up.
     #[must_use]
     pub fn start(peer: Peer, database: Option<&str>) -> Self {
         Self::with(peer, database, &[])
     }
 
-    /// Starts one with further environment.
+    /// Starts a server with further environment.
     ///
     /// # Panics
-    /// It does not come up.
+    ///
+    /// Panics if the server does not come up.
     #[must_use]
     pub fn with(peer: Peer, database: Option<&str>, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
@@ -156,7 +153,7 @@ impl Running {
         }
     }
 
-    /// Its processes.
+    /// Returns its processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         usage::family(self.child.id())
@@ -165,7 +162,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A worker outlives a master that is killed: the family is listed first.
+        // A worker outlives a master that is killed, so the family is listed first.
         for pid in self.pids().into_iter().rev().filter_map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -177,7 +174,7 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("load/peers")
 }
 
-/// The virtual environment that `tests/load/run` made.
+/// Returns a program of the virtual environment that `tests/load/run` made.
 fn python() -> PathBuf {
     std::env::var_os("CALLSCOPE_LOAD_VENV").map(PathBuf::from).expect("CALLSCOPE_LOAD_VENV names a virtual environment")
 }

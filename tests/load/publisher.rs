@@ -1,4 +1,4 @@
-//! The publishers: turns at a pace, or as fast as they are delivered, over keep-alive connections of one thread.
+//! The publishers: turns at a rate, or as fast as they are delivered, over keep-alive connections of one thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,40 +16,37 @@ use crate::message::{Mark, call_sid, now, passed_on, webhook};
 use crate::peer::{Peer, Running};
 use crate::watchers::Tally;
 
-/// For one answer.
+/// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to publish.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// From this topic on,
+    /// The first topic.
     pub first: u32,
-    /// to so many in turn.
+    /// Number of topics, which take turns.
     pub topics: u32,
-    /// Turns a second; `None` as fast as they are taken.
+    /// Turns a second; `None` means as fast as they are acknowledged.
     pub rate: Option<f64>,
-    /// Turns; `None` as many as the time allows.
+    /// Number of turns; `None` means as many as the time allows.
     pub count: Option<u64>,
-    /// For so long.
     pub time: Duration,
-    /// Connections over which it goes.
+    /// Number of connections.
     pub clients: usize,
-    /// Deliveries a turn leads to.
+    /// Deliveries of one turn.
     pub fan: u64,
-    /// Turns that may be published and not everywhere delivered.
+    /// Limit of the turns that are published and not yet delivered everywhere.
     pub window: u64,
 }
 
-/// What was published.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// Turns, by topic.
+    /// Number of turns by topic.
     pub turns: Vec<u32>,
-    /// Their sum.
     pub total: u64,
-    /// How long it took, to the last answer.
+    /// Time until the last answer.
     pub elapsed: Duration,
-    /// From request to answer, in microseconds.
+    /// Times from request to answer, in microseconds.
     pub answered: Vec<u32>,
 }
 
@@ -62,7 +59,8 @@ struct Client {
 /// Publishes.
 ///
 /// # Panics
-/// A request fails: a benchmark of failures would mean nothing.
+///
+/// Panics if a request fails, because a benchmark of failures would mean nothing.
 #[must_use]
 pub fn publish(server: &Running, load: &Load, tally: &Tally, next: &mut Vec<u32>) -> Published {
     next.resize(next.len().max((load.first + load.topics) as usize), 0);
@@ -78,7 +76,7 @@ pub fn publish(server: &Running, load: &Load, tally: &Tally, next: &mut Vec<u32>
     published
 }
 
-/// Makes the topics' calls, at a server that keeps some.
+/// Creates the calls of the topics, at a server that has calls.
 pub fn prepare(server: &Running, topics: u32) {
     if !server.peer.takes_webhooks() {
         return;
@@ -116,7 +114,7 @@ impl Pace {
         }
     }
 
-    /// When the next turn is due: `Ok` with the time at which it was, else how long to wait.
+    /// Returns when the next turn is due: `Ok` with the time at which it was due, or else how long to wait.
     fn due(&self, tally: &Tally) -> Result<u64, Duration> {
         if let Some(rate) = self.load.rate {
             let (at, elapsed) = (Duration::from_secs_f64(self.sent as f64 / rate), self.began.elapsed());
@@ -204,7 +202,7 @@ fn stream(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) ->
         std::thread::sleep(wait);
     }
     if is_nats {
-        // All of it was handled once this is answered.
+        // The answer to this means that all of it was handled.
         stream.write_all(b"PING\r\n").expect("the server takes it");
         let (mut heard, mut chunk) = (Vec::new(), [0; 4096]);
         while memchr::memmem::find(&heard, b"PONG").is_none() {
@@ -232,7 +230,7 @@ fn request(server: &Running, topic: u32, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Keep-alive connections, each with one request under way at most.
+/// Keep-alive connections, each with at most one request in progress.
 struct Clients {
     poll: OwnedFd,
     all: Vec<Client>,
@@ -294,7 +292,7 @@ impl Clients {
     }
 }
 
-/// Whether an answer's head and its body are there.
+/// Returns whether the head and the body of an answer are complete.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();

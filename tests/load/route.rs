@@ -1,4 +1,4 @@
-//! What a webhook costs at least in Rocket: a route that checks the signature and reads the JSON, and keeps nothing.
+//! The least that a webhook costs in Rocket: a route that checks the signature, reads the JSON and stores nothing.
 
 use std::net::Ipv4Addr;
 
@@ -54,7 +54,7 @@ async fn take(signature: Signature, data: Data<'_>) -> Result<(Status, RawJson<S
     Ok((Status::Created, RawJson(answer)))
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub async fn run(port: u16) -> Result<(), rocket::Error> {
     let config = Config {
         address: Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! The PostgreSQL and the Redis that some shapes want, started when first asked for.
+//! The PostgreSQL and the Redis of some shapes, which start when they are first needed.
 
 use std::cell::{Cell, OnceCell};
 
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Both, once they run.
+/// Both services, once they run.
 pub struct Services {
     runtime: Runtime,
     dir: TempDir,
@@ -17,10 +17,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// None running yet.
     pub fn new() -> std::io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        // PostgreSQL's own user has to get in.
+        // The user of PostgreSQL's processes has to get in.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (postgres, redis) = (OnceCell::new(), OnceCell::new());
         Ok(Self { runtime: Runtime::new()?, dir, postgres, redis, databases: Cell::new(0) })
@@ -33,7 +32,7 @@ impl Services {
         })
     }
 
-    /// The URL of a new database.
+    /// Returns the URL of a new database.
     pub fn database(&self) -> String {
         let postgres = self.postgres();
         let name = format!("load_{}", self.databases.replace(self.databases.get() + 1));
@@ -46,12 +45,12 @@ impl Services {
         format!("postgres://postgres@{}/{name}", postgres.address)
     }
 
-    /// PostgreSQL's process.
+    /// Returns the process id of PostgreSQL.
     pub fn postgres_pid(&self) -> Option<u32> {
         self.runtime.block_on(self.postgres().pid())
     }
 
-    /// The URL of the Redis.
+    /// Returns the URL of Redis.
     pub fn redis(&self) -> String {
         let redis = self.redis.get_or_init(|| self.runtime.block_on(Redis::start()));
         format!("redis://{}", redis.address)

@@ -1,4 +1,4 @@
-//! The shapes of load, each a table.
+//! The shapes of load, each of which makes a table.
 
 pub mod cluster;
 pub mod fanout;
@@ -14,21 +14,21 @@ use std::time::Duration;
 use crate::publisher::Published;
 use crate::watchers::Seen;
 
-/// Turns under way at most where a shape goes as fast as it can.
+/// Limit of the turns in progress if a shape goes as fast as it can.
 pub const WINDOW: u64 = 512;
 
-/// The value below which the share `of` the sorted values lies, in milliseconds of microseconds.
+/// Returns in milliseconds the value below which the share `of` the sorted microseconds lies.
 pub fn millis(sorted: &[u32], of: f64) -> f64 {
     let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
     f64::from(sorted.get(at).copied().unwrap_or(0)) / 1000.0
 }
 
-/// Microseconds for each of `count`.
+/// Returns the microseconds for each of `count`.
 pub fn micros(time: Duration, count: u64) -> f64 {
     time.as_secs_f64() * 1e6 / count.max(1) as f64
 }
 
-/// What every shape with watchers shows.
+/// Returns the figures of every shape with watchers.
 pub fn figures(cpu: Duration, published: &Published, seen: &Seen) -> Vec<(&'static str, f64)> {
     vec![
         ("CPU µs a turn", micros(cpu, published.total)),

@@ -2,12 +2,11 @@
 
 use crate::peer::Peer;
 
-/// What one server showed in one round.
+/// The figures of one server in one round.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Which.
     pub peer: Peer,
-    /// What was measured, and its value.
+    /// Names and values of what was measured.
     pub figures: Vec<(&'static str, f64)>,
 }
 
@@ -17,19 +16,18 @@ impl Sample {
     }
 }
 
-/// Rounds, each of one sample a server.
+/// Rounds with one sample of each server.
 #[derive(Debug)]
 pub struct Table {
-    /// The shape's name.
+    /// The name of the shape.
     pub title: String,
     /// The figures whose ratios are shown: ours divided by the peer's, round by round.
     pub ratios: &'static [&'static str],
-    /// All rounds.
     pub rounds: Vec<Vec<Sample>>,
 }
 
 impl Table {
-    /// As Markdown: medians, and medians of the ratios with their extremes.
+    /// Returns Markdown with the medians, and the medians of the ratios with their extremes.
     #[must_use]
     pub fn markdown(&self) -> String {
         let Some(first) = self.rounds.first() else { return String::new() };
@@ -72,7 +70,7 @@ impl Table {
         samples.filter_map(|sample| sample.get(name)).collect()
     }
 
-    /// The first server's figure divided by this one's, round by round.
+    /// Returns the first server's figure divided by this one's, round by round.
     fn paired(&self, peer: Peer, name: &str) -> Vec<f64> {
         let ratio = |round: &Vec<Sample>| {
             let other = round.iter().find(|sample| sample.peer == peer)?.get(name)?;
@@ -82,7 +80,7 @@ impl Table {
     }
 }
 
-/// Sorts, and returns the one in the middle.
+/// Sorts, and returns the middle value.
 pub fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -93,7 +91,7 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     }
 }
 
-/// With as many digits as mean something.
+/// Formats with as many digits as mean something.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

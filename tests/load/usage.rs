@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-/// Clock ticks a second in `/proc/PID/stat`: 100 on every Linux of today (`sysconf(_SC_CLK_TCK)`).
+/// Clock ticks a second in `/proc/PID/stat`: 100 on every current Linux (`sysconf(_SC_CLK_TCK)`).
 const TICKS: u64 = 100;
 
-/// A process and all that it started.
+/// Returns a process and everything that it started.
 #[must_use]
 pub fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
@@ -22,20 +22,20 @@ pub fn family(pid: u32) -> Vec<u32> {
     all
 }
 
-/// User and system time of these processes' threads, living and ended. Exact to ten milliseconds: the kernel scales the
-/// ticks by the scheduler's own sums.
+/// Returns the user and system time of these processes' threads, living and ended. It is exact to ten milliseconds: the
+/// kernel scales the ticks by the scheduler's own sums.
 #[must_use]
 pub fn cpu(pids: &[u32]) -> Duration {
     let ticks = pids.iter().filter_map(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold blanks and brackets; fields are counted behind it.
+        // The name may hold blanks and brackets, so fields are counted after it.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
         Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
     });
     Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS)
 }
 
-/// Their proportional set size, in bytes.
+/// Returns their proportional set size, in bytes.
 #[must_use]
 pub fn memory(pids: &[u32]) -> u64 {
     let sizes = pids.iter().filter_map(|pid| {

@@ -1,7 +1,7 @@
-//! The subscribers: many connections, one thread, and every delivery checked.
+//! The subscribers: many connections on one thread, which checks every delivery.
 //!
-//! Their frames are not read by [`callscope_tests::Socket`]: one thread polls thousands of sockets and must not be the limit
-//! that is measured, and the other servers speak to it too.
+//! [`callscope_tests::Socket`] does not read their frames, for two reasons. One thread has to read from thousands of
+//! sockets and must not be the limit that is measured, and the other servers speak to it too.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -18,41 +18,39 @@ use callscope_tests::socket::{PATH, client_frame, upgrade_request};
 use crate::message::{Marks, call_sid, now};
 use crate::peer::{Peer, Running};
 
-/// Connections that may be between connect and confirmation.
+/// Limit of the connections between connect and confirmation.
 const WAVE: usize = 256;
-/// For a connection to be confirmed, and for the last delivery to arrive.
+/// Time for a connection to be confirmed, and for the last delivery to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
 
-/// What the watchers' thread tells the others.
+/// What the watchers' thread shares with the others.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Deliveries so far.
     pub received: AtomicU64,
-    /// The thread shall end.
+    /// Set when the thread is to end.
     pub stop: AtomicBool,
 }
 
-/// What came of it.
+/// What the watchers received.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Deliveries.
     pub received: u64,
     /// Deliveries that never came.
     pub lost: u64,
     /// Deliveries that came again.
     pub doubled: u64,
-    /// Callscope only: events whose seq did not follow the one before.
+    /// Events of Callscope whose seq did not follow the one before.
     pub disordered: u64,
     /// Connections that ended.
     pub ended: u64,
-    /// From publishing to receiving, in microseconds.
+    /// Times from publishing to receiving, in microseconds.
     pub late: Vec<u32>,
 }
 
 impl Seen {
-    /// Takes another's in.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.lost += other.lost;
@@ -76,24 +74,24 @@ struct Watcher {
     stream: TcpStream,
     topic: u32,
     state: State,
-    /// Bytes of a frame that is not whole.
+    /// Bytes of an incomplete frame.
     carry: Vec<u8>,
-    /// Bytes of a message that is not whole: NATS puts its messages across frames.
+    /// Bytes of an incomplete message: NATS spreads its messages over frames.
     inner: Vec<u8>,
-    /// Which turns came.
+    /// A bit for each turn that came.
     turns: Vec<u64>,
     /// Turns before this one are not expected.
     first: u32,
-    /// The last event's.
+    /// Seq of the last event.
     seq: Option<i64>,
 }
 
-/// What a watcher asks for, beside a topic.
+/// Where a watcher begins.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
-    /// From Callscope: the events after this one; `None` is what comes from now on.
+    /// At Callscope, the event after which it resumes; `None` means what comes from now on.
     pub after: Option<i64>,
-    /// The first turn it is owed.
+    /// The first turn that it is owed.
     pub first: u32,
 }
 
@@ -106,14 +104,13 @@ pub struct Watchers {
     marks: Marks,
     buffer: Vec<u8>,
     seen: Seen,
-    /// Connections that wait for their turn.
+    /// Connections that are still to be opened.
     waiting: VecDeque<(u32, Wish)>,
     opening: usize,
     is_recording: bool,
 }
 
 impl Watchers {
-    /// None yet.
     #[must_use]
     pub fn new(server: &Running) -> Self {
         Self {
@@ -137,10 +134,11 @@ impl Watchers {
         watchers
     }
 
-    /// Connects further ones and waits until all are confirmed.
+    /// Connects further watchers and waits until all are confirmed.
     ///
     /// # Panics
-    /// They are not, in time.
+    ///
+    /// Panics if they are not confirmed in time.
     pub fn join(&mut self, server: &Running, wishes: impl IntoIterator<Item = (u32, Wish)>) {
         self.waiting.extend(wishes);
         let began = Instant::now();
@@ -175,14 +173,14 @@ impl Watchers {
         }
     }
 
-    /// Reads until it is told to stop.
+    /// Reads until the thread is to end.
     pub fn follow(&mut self, tally: &Tally) {
         while !tally.stop.load(Ordering::Relaxed) {
             self.round(Duration::from_millis(50), Some(tally));
         }
     }
 
-    /// Reads until `expected` deliveries came, or none came for long.
+    /// Reads until `expected` deliveries have come, or none has come for a long time.
     pub fn settle(&mut self, expected: u64) {
         let mut last = (self.seen.received, Instant::now());
         while self.seen.received < expected && last.1.elapsed() < Duration::from_secs(10) {
@@ -193,18 +191,17 @@ impl Watchers {
         }
     }
 
-    /// Deliveries so far.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.seen.received
     }
 
-    /// What was measured so far does not count.
+    /// Discards the times measured so far.
     pub fn forget_lateness(&mut self) {
         self.seen.late.clear();
     }
 
-    /// What was received of the turns published, by topic.
+    /// Compares what was received with the turns published by topic.
     #[must_use]
     pub fn finish(mut self, published: &[u32]) -> Seen {
         for watcher in &self.all {
@@ -317,7 +314,7 @@ fn see(watcher: &mut Watcher, peer: Peer, marks: &Marks, payload: &[u8], is_reco
     }
 }
 
-/// The number at the end of an event's message: `…,"seq":17}`.
+/// Returns the number at the end of an event's message: `…,"seq":17}`.
 fn seq_of(payload: &[u8]) -> Option<i64> {
     if payload.starts_with(br#"{"type":"subscription"#) {
         return None;
@@ -327,7 +324,7 @@ fn seq_of(payload: &[u8]) -> Option<i64> {
     digits[..start].ends_with(br#""seq":"#).then(|| std::str::from_utf8(&digits[start..]).ok()?.parse().ok()).flatten()
 }
 
-/// A frame's opcode, where its payload starts and how long it is; `None` while it is not whole.
+/// Returns a frame's opcode, the start of its payload and its length; `None` while the frame is incomplete.
 fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (start, len) = match second & 0x7f {
@@ -338,7 +335,7 @@ fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     (bytes.len() >= start + len).then_some((first & 0x0f, start, len))
 }
 
-/// What a client of Callscope sends: the upgrade, and that it follows a topic.
+/// Returns what a client of Callscope sends: the upgrade, and the request to follow a topic.
 #[must_use]
 pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
     (upgrade(server, topic), hello(server.peer, topic, None).unwrap_or_default())

@@ -1,6 +1,6 @@
-//! The framing of the server's sessions as an echo server, which is what conformance suites for WebSockets talk to.
+//! An echo server with the framing of the server's sessions, which conformance suites for WebSockets talk to.
 //!
-//! `callscope-echo [PORT]` listens on loopback, on any free port where none is given, and says which on its first line.
+//! `callscope-echo [PORT]` listens on loopback, by default on any free port, and prints the address as its first line.
 
 #![allow(clippy::print_stdout)]
 
@@ -15,13 +15,12 @@ use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use rocket::{Config, get, routes, tokio};
 
-/// Longest message taken, in bytes. The suite sends some of 16 MiB, far beyond what a client of the server may.
+/// Limit of a message in bytes. The suite sends messages of 16 MiB, far beyond the limit of the server.
 const LIMIT: usize = 16 << 20;
 
-/// An upgrade that was granted.
 struct Upgrade(String);
 
-/// As the server upgrades, but for anybody.
+/// Upgrades as the server does, but without a token.
 #[get("/")]
 fn upgrade(ws: rocket_ws::WebSocket) -> Upgrade {
     Upgrade(ws.accept_key().to_owned())

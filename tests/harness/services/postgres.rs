@@ -1,4 +1,4 @@
-//! A PostgreSQL of its own, for whoever wants to break it.
+//! A PostgreSQL for tests that break it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,24 @@ use tokio::time::{sleep, timeout};
 
 use crate::process::{free_port, signal};
 
-/// For a service to come up or to go down; machines are slow and shared.
+/// Limit of a start and of a stop. It is long, because machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A PostgreSQL with settings under which an acknowledged commit is durable.
+/// A PostgreSQL whose settings make an acknowledged commit durable.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Where it listens.
     pub address: SocketAddr,
     program: PathBuf,
     data: PathBuf,
     log: PathBuf,
-    /// Whose process it is: PostgreSQL refuses to run as root.
+    /// The user of its processes, since PostgreSQL refuses to run as root.
     user: Option<(u32, u32)>,
     environment: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
 }
 
 impl Postgres {
-    /// Makes one in `data` and starts it; it writes to `log`. `environment` goes to its processes.
+    /// Creates a cluster in `data`, whose log is `log`, and starts it with `environment`.
     pub async fn start(data: PathBuf, log: PathBuf, environment: Vec<(String, String)>) -> Self {
         let bin = programs().await;
         std::fs::create_dir_all(&data).unwrap();
@@ -51,18 +50,18 @@ impl Postgres {
         postgres
     }
 
-    /// Its URL as seen through `address`.
+    /// Returns its URL for connections through `address`.
     #[must_use]
     pub fn url(&self, address: SocketAddr) -> String {
         format!("postgres://postgres@{address}/callscope")
     }
 
-    /// Its process, while it runs; the others are its children.
+    /// Returns the main process if it runs; the others are its children.
     pub async fn pid(&self) -> Option<u32> {
         self.child.lock().await.as_ref()?.id()
     }
 
-    /// Starts it, after [`Self::stop`].
+    /// Starts it after [`Self::stop`].
     pub async fn launch(&self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(&self.program);
@@ -94,7 +93,7 @@ impl Postgres {
         *self.child.lock().await = Some(child);
     }
 
-    /// Waits until it answers, starting it again should it end by itself; says whether it did.
+    /// Waits until it answers, restarts it if it ends by itself, and returns whether it answers.
     pub async fn is_up(&self) -> bool {
         let url = format!("postgres://postgres@{}/postgres", self.address);
         let answers = async {
@@ -111,7 +110,7 @@ impl Postgres {
         timeout(PATIENCE, answers).await.is_ok()
     }
 
-    /// Ends it with `how` (SIGINT: fast, SIGQUIT: immediate, SIGKILL) and starts it again.
+    /// Ends it with a signal (SIGINT: fast, SIGQUIT: immediate, SIGKILL: crash) and starts it again.
     pub async fn restart(&self, how: Signal) {
         self.stop(how).await;
         self.launch().await;
@@ -127,7 +126,7 @@ impl Postgres {
         }
     }
 
-    /// Ends it with `how`; [`Self::launch`] starts it again.
+    /// Ends it with a signal; [`Self::launch`] starts it again.
     pub async fn stop(&self, how: Signal) {
         let child = self.child.lock().await.take();
         if let Some(mut child) = child {
@@ -138,7 +137,7 @@ impl Postgres {
         }
     }
 
-    /// SIGSTOP or SIGCONT to all its processes.
+    /// Sends SIGSTOP or SIGCONT to all its processes.
     pub async fn signal(&self, which: Signal) {
         if let Some(child) = &*self.child.lock().await {
             if let Some(pid) = child.id() {
@@ -150,14 +149,14 @@ impl Postgres {
         }
     }
 
-    /// Ends it for good, its processes too.
+    /// Ends all its processes for good.
     pub async fn end(&self) {
         self.signal(Signal::CONT).await;
         self.stop(Signal::QUIT).await;
     }
 }
 
-/// The processes that `parent` started.
+/// Returns the processes that `parent` started.
 fn children(parent: u32) -> impl Iterator<Item = i32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();

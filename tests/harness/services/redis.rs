@@ -1,4 +1,4 @@
-//! A Redis that keeps nothing.
+//! A Redis that stores nothing on disk.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,20 +18,19 @@ use crate::until;
 
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A `redis-server`; ended with its handle.
+/// A `redis-server`, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Redis {
-    /// Where it listens.
     pub address: SocketAddr,
     dir: PathBuf,
-    /// Where it is a cluster of one server: the port for the others.
+    /// The port of the cluster bus, if it is a cluster of one server.
     cluster_port: Option<u16>,
     child: Mutex<Option<Child>>,
     own_dir: Option<TempDir>,
 }
 
 impl Redis {
-    /// Starts one in a folder of its own.
+    /// Starts a Redis in a folder of its own.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), None) }.started().await
@@ -43,7 +42,7 @@ impl Redis {
         Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), Some(free_port())) }.started().await
     }
 
-    /// Starts one in `dir`.
+    /// Starts a Redis in `dir`.
     pub async fn start_in(dir: PathBuf) -> Self {
         Self::with(dir, None).started().await
     }
@@ -67,19 +66,18 @@ impl Redis {
         self
     }
 
-    /// `redis://…`
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Starts it, again; it is empty, and may take a moment to answer.
+    /// Starts it again. It is empty, and may take a moment to answer.
     pub async fn launch(&self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--port", &self.address.port().to_string()]);
         if let Some(port) = self.cluster_port {
-            // It remembers its slots in a file.
+            // It stores its slots in a file.
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         command.current_dir(&self.dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -87,21 +85,21 @@ impl Redis {
         *self.child.lock().await = Some(child);
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub async fn end(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
         }
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// Sends SIGSTOP or SIGCONT.
     pub async fn signal(&self, which: Signal) {
         if let Some(child) = &*self.child.lock().await {
             signal(child, which);
         }
     }
 
-    /// Sends a command; the first line of the answer, of a longer text its own first line.
+    /// Sends a command and returns the first line of the answer; for a longer text, the first line of that text.
     pub async fn say(&self, command: &str) -> Option<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.address).await.ok()?;

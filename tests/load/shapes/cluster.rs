@@ -1,4 +1,4 @@
-//! Two servers on one PostgreSQL and one Redis (W7): webhooks go to one, its subscribers are at both.
+//! Two servers on one PostgreSQL and one Redis (W7): webhooks go to one, and both have subscribers.
 
 use std::sync::atomic::Ordering;
 
@@ -9,10 +9,10 @@ use crate::table::Sample;
 use crate::usage::cpu;
 use crate::watchers::{Seen, Tally, Watchers};
 
-/// Subscribers at each.
+/// Subscribers at each server.
 const SUBSCRIBERS: u32 = 500;
 
-/// One call with subscribers at both servers, 50 turns a second.
+/// Runs one call with subscribers at both servers, with 50 turns a second.
 #[must_use]
 pub fn sample(peer: Peer, time: std::time::Duration, database: &str, redis: &str) -> Sample {
     let servers = [0, 1].map(|_| Running::with(peer, Some(database), &[("CALLSCOPE_REDIS_URL", redis)]));
@@ -36,7 +36,7 @@ pub fn sample(peer: Peer, time: std::time::Duration, database: &str, redis: &str
             scope.spawn(|| watchers.follow(tally));
         }
         let published = publish(&servers[0], &load, &tallies[0], &mut Vec::new());
-        // Each reads on to the end by itself.
+        // Each server's subscribers read to the end by themselves.
         tallies.iter().for_each(|tally| tally.stop.store(true, Ordering::Release));
         published
     });

@@ -1,4 +1,4 @@
-//! Calls with subscribers: one with many (W1), many with a few (W2).
+//! Calls with subscribers: one call with many (W1), many calls with a few (W2).
 
 use std::time::Duration;
 
@@ -10,16 +10,14 @@ use crate::table::Sample;
 use crate::usage::cpu;
 use crate::watchers::{Seen, Tally, Watchers};
 
-/// A shape.
 #[derive(Debug, Clone, Copy)]
 pub struct Fanout {
-    /// Calls.
+    /// Number of calls.
     pub topics: u32,
-    /// Subscribers of each.
+    /// Subscribers of each call.
     pub subscribers: u32,
-    /// Turns a second; `None` as fast as they are delivered.
+    /// Turns a second; `None` means as fast as they are delivered.
     pub rate: Option<f64>,
-    /// For so long.
     pub time: Duration,
 }
 
@@ -37,7 +35,7 @@ impl Fanout {
         }
     }
 
-    /// Runs it, and shows what a turn costs without any subscriber too where `also_without`.
+    /// Runs the shape and, if `also_without`, shows what a turn costs without any subscriber.
     #[must_use]
     pub fn sample(&self, peer: Peer, database: Option<&str>, also_without: bool) -> Sample {
         let (cpu, published, seen) = self.run(peer, database);
@@ -50,14 +48,14 @@ impl Fanout {
         Sample { peer, figures }
     }
 
-    /// Runs it against a new server.
+    /// Runs the shape against a new server.
     #[must_use]
     pub fn run(&self, peer: Peer, database: Option<&str>) -> (Duration, Published, Seen) {
         let server = Running::start(peer, database);
         self.run_on(&server)
     }
 
-    /// Runs it against a server.
+    /// Runs the shape against a server.
     #[must_use]
     pub fn run_on(&self, server: &Running) -> (Duration, Published, Seen) {
         let load = self.load();
@@ -65,7 +63,7 @@ impl Fanout {
         let topics = (0..self.topics).flat_map(|topic| std::iter::repeat_n(topic, self.subscribers as usize));
         let mut watchers = Watchers::connect(server, topics);
         let mut next = Vec::new();
-        // What a first turn costs more is not what is asked.
+        // The additional cost of a first turn is not measured.
         let warm = Load { rate: Some(load.rate.unwrap_or(500.0)), time: Duration::from_millis(500), ..load };
         let _ = together(&mut watchers, server, &warm, &mut next);
         watchers.forget_lateness();
@@ -79,7 +77,7 @@ impl Fanout {
     }
 }
 
-/// Publishes while the watchers read, until all of it has arrived.
+/// Publishes while the watchers read, until everything has arrived.
 pub fn together(watchers: &mut Watchers, server: &Running, load: &Load, next: &mut Vec<u32>) -> Published {
     let _ = now();
     let tally = Tally::default();

@@ -1,5 +1,5 @@
-//! What stays the same when there is more of everything: cost of a delivery by the number of subscribers, cost of a webhook by
-//! the number of calls in the database.
+//! What stays the same when there is more of everything: the cost of a delivery by the number of subscribers, and the
+//! cost of a webhook by the number of calls in the database.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::peer::{Peer, Running};
 use crate::publisher::prepare;
 use crate::table::Sample;
 
-/// Cost of a delivery with 10, 100, 1,000 and 10,000 subscribers of one call: what it adds to a turn without any. Paced, so
-/// that every delivery is a write of its own.
+/// Measures what a delivery adds to a turn, with 10, 100, 1,000 and 10,000 subscribers of one call. Turns have a fixed
+/// rate, so every delivery is a write of its own.
 #[must_use]
 pub fn subscribers(peer: Peer, time: Duration) -> Sample {
     let of = |subscribers, rate| {
@@ -24,7 +24,7 @@ pub fn subscribers(peer: Peer, time: Duration) -> Sample {
     Sample { peer, figures }
 }
 
-/// Cost of a webhook where the database holds 10 calls, and where it holds 100,000.
+/// Measures a webhook with 10 and with 100,000 calls in the database.
 #[must_use]
 pub fn calls(peer: Peer, time: Duration) -> Sample {
     let of = |calls: u32| {

@@ -1,4 +1,4 @@
-//! Many connections on which little happens (W3): what a connection costs in memory, and how fast they come.
+//! Many connections with little traffic (W3): the memory of a connection, and how fast connections come.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use crate::table::Sample;
 use crate::usage::memory;
 use crate::watchers::Watchers;
 
-/// Calls they are spread over.
+/// Number of calls that the connections follow.
 const TOPICS: u32 = 1000;
 
-/// Connects `count` watchers, ten turns a second among them, and weighs the server before and after.
+/// Connects `count` watchers, speaks ten turns a second, and measures the server's memory before and after.
 #[must_use]
 pub fn sample(peer: Peer, count: u32, database: Option<&str>) -> Sample {
     let server = Running::start(peer, database);
     prepare(&server, TOPICS);
-    // What the first connections bring into memory is not each connection's.
+    // What the first connections bring into memory does not belong to each connection.
     drop(Watchers::connect(&server, 0..100));
     std::thread::sleep(Duration::from_millis(500));
     let before = memory(&server.pids());

@@ -1,4 +1,4 @@
-//! Webhooks and nobody who follows (W4).
+//! Webhooks without followers (W4).
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use crate::table::Sample;
 use crate::usage::{cpu, family};
 use crate::watchers::Tally;
 
-/// Calls that the webhooks are spread over.
+/// Number of calls that the webhooks belong to.
 const TOPICS: u32 = 1000;
 
-/// Signed webhooks over `clients` connections, as fast as they are answered. `database`: a PostgreSQL's URL and process.
+/// Sends signed webhooks over `clients` connections as fast as they are answered. `database` is a PostgreSQL's URL and
+/// process.
 #[must_use]
 pub fn sample(peer: Peer, clients: usize, time: Duration, database: Option<(&str, u32)>) -> Sample {
     let server = Running::start(peer, database.map(|(url, _)| url));
@@ -20,7 +21,7 @@ pub fn sample(peer: Peer, clients: usize, time: Duration, database: Option<(&str
     sample_on(&server, clients, TOPICS, time, database.map(|(_, pid)| pid))
 }
 
-/// The same against a server, for its first calls.
+/// Does the same with a server that runs, for its first calls.
 #[must_use]
 pub fn sample_on(server: &Running, clients: usize, calls: u32, time: Duration, database: Option<u32>) -> Sample {
     let load = Load { first: 0, topics: calls, count: None, rate: None, time, clients, fan: 0, window: 0 };

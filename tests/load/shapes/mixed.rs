@@ -1,5 +1,5 @@
-//! Everything at once (W5): a call with many followers, many calls with a few, clients that come back behind, clients that
-//! read nothing, and webhooks for calls that nobody follows.
+//! A mixture (W5): a call with many followers, many calls with a few, clients that resume, clients that read nothing,
+//! and webhooks for calls without followers.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -14,14 +14,14 @@ use crate::table::Sample;
 use crate::usage::cpu;
 use crate::watchers::{Seen, Tally, Watchers, Wish, requests};
 
-/// Calls of a few followers each.
+/// Calls with a few followers each.
 const CALLS: u32 = 300;
-/// Events of the call that clients come back to.
+/// Events of the call that clients resume.
 const MISSED: u32 = 1000;
 /// Followers that read nothing.
 const STALLED: u32 = 20;
 
-/// Runs it for `time`.
+/// Runs the mixture for `time`.
 #[must_use]
 pub fn sample(peer: Peer, time: Duration, database: Option<&str>) -> Sample {
     let server = Running::start(peer, database);
@@ -69,7 +69,7 @@ pub fn sample(peer: Peer, time: Duration, database: Option<&str>) -> Sample {
     Sample { peer, figures }
 }
 
-/// A client that follows and reads nothing.
+/// Connects a client that follows and reads nothing.
 fn stall(server: &Running, topic: u32) -> TcpStream {
     let mut stream = TcpStream::connect(server.subscribe).expect("the server accepts");
     let (upgrade, hello) = requests(server, topic);

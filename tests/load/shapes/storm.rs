@@ -1,4 +1,4 @@
-//! A resume storm (W6): clients that come back all at once, each a thousand events behind, while a live call goes on.
+//! A resume storm (W6): clients come back all at once, each a thousand events behind, while a live call goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use crate::publisher::{Load, Published, prepare, publish};
 use crate::table::Sample;
 use crate::watchers::{Seen, Tally, Watchers, Wish};
 
-/// The live call.
+/// The topic of the live call.
 const LIVE: u32 = 0;
-/// Subscribers of it.
+/// Subscribers of the live call.
 const WATCHING: u32 = 200;
-/// Calls that the clients come back to.
+/// Calls that the clients resume.
 const CALLS: u32 = 50;
-/// Events each client missed.
+/// Events that each client missed.
 const MISSED: u32 = 1000;
 
-/// Lateness of a live call's deliveries with and without `clients` coming back.
+/// Measures the lateness of a live call's deliveries with and without `clients` coming back.
 #[must_use]
 pub fn sample(peer: Peer, clients: u32, time: Duration, database: Option<&str>) -> Sample {
     let server = Running::start(peer, database);
     prepare(&server, 1 + CALLS);
-    // Of the live call none: its turns are counted from 0.
+    // The live call has none, because its turns count from 0.
     let history = Load {
         first: 1,
         topics: CALLS,
@@ -80,7 +80,7 @@ pub fn sample(peer: Peer, clients: u32, time: Duration, database: Option<&str>) 
     }
 }
 
-/// Follows the live call while turns go to it, again and again until `is_over`.
+/// Follows the live call while turns go to it, until `is_over`.
 fn watch(server: &Running, load: &Load, is_over: impl Fn() -> bool) -> (Seen, Published) {
     let mut watchers = Watchers::connect(server, (0..WATCHING).map(|_| LIVE));
     let mut next = Vec::new();
@@ -92,11 +92,11 @@ fn watch(server: &Running, load: &Load, is_over: impl Fn() -> bool) -> (Seen, Pu
     }
 }
 
-/// All clients come back; returns what they got, and how long it took.
+/// Lets all clients come back; returns what they received, and how long it took.
 fn storm(server: &Running, clients: u32, published: &Published) -> (Seen, Duration) {
     let began = Instant::now();
     let mut watchers = Watchers::new(server);
-    // The call's first event is the one that made it.
+    // The call's first event is the one that created it.
     let wish = Wish { after: Some(1), first: 0 };
     watchers.join(server, (0..clients).map(|at| (1 + at % CALLS, wish)));
     watchers.settle(u64::from(clients * MISSED));

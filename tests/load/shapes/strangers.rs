@@ -1,4 +1,4 @@
-//! Webhooks while strangers hold sockets, watchers follow other calls, and downloads are not read: what they take from each other.
+//! Webhooks while senders without a signature hold sockets, watchers follow other calls, and downloads are not read.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,20 +12,20 @@ use crate::table::Sample;
 use crate::usage::memory;
 use crate::watchers::{Tally, Watchers};
 
-/// Calls that webhooks come for.
+/// Number of calls that receive webhooks.
 const CALLS: u32 = 64;
-/// Sockets that send nothing, half a request's head, or a head without its body.
+/// Sockets that send nothing, half of a request's head, or a head without its body.
 const IDLE: usize = 5_000;
-/// Watchers with one token, of other calls.
+/// Watchers of other calls, with one token.
 const WATCHERS: u32 = 2_000;
-/// Downloads of a long log that nobody reads.
+/// Downloads of a long log that are not read.
 const DOWNLOADS: usize = 100;
-/// Turns of that log.
+/// Number of turns in that log.
 const LONG: u64 = 20_000;
 /// Webhooks a second.
 const RATE: f64 = 200.0;
 
-/// Webhooks for `time` in quiet, and then with all of that there.
+/// Sends webhooks for `time` to an idle server, and then while all the others are there.
 #[must_use]
 pub fn sample(peer: Peer, time: Duration) -> Sample {
     let server = Running::start(peer, None);
@@ -71,7 +71,7 @@ fn connect(server: &Running) -> Option<TcpStream> {
     TcpStream::connect_timeout(&server.subscribe, Duration::from_secs(1)).ok()
 }
 
-/// One that will never be a request.
+/// Opens a connection that never becomes a request.
 fn idle(server: &Running, at: usize) -> Option<TcpStream> {
     let mut stream = connect(server)?;
     let said = match at % 3 {
@@ -82,7 +82,7 @@ fn idle(server: &Running, at: usize) -> Option<TcpStream> {
     stream.write_all(said.as_bytes()).ok().map(|()| stream)
 }
 
-/// One that asks for a long log and reads nothing of it.
+/// Opens a connection that asks for a long log and reads nothing of it.
 fn unread(server: &Running, topic: u32) -> Option<TcpStream> {
     let mut stream = connect(server)?;
     let (call, token) = (call_sid(topic), &server.token);

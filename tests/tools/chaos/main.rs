@@ -1,5 +1,5 @@
-//! The breaking machine: breaks running servers on purpose, many times, in the middle of work. It checks afterwards that
-//! every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
+//! The breaking machine: it breaks running servers on purpose, many times, in the middle of work. It checks afterwards
+//! that every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
 //!
 //! - [`flags`], [`outcome`]: the command line and the result
 //! - [`plan`], [`ledger`]: what is said in the calls, and what was acknowledged

@@ -10,24 +10,23 @@ use crate::turns::{quantile, speak};
 use callscope_tests::server::{admin_token, http};
 use callscope_tests::{Database, Engine, Process, Redis};
 
-/// What to measure.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Flags {
-    /// Calls, each with a follower on every server
+    /// Number of calls, each with a follower on every server
     #[arg(long, default_value_t = 20)]
     pub calls: usize,
-    /// Turns a second, over all calls
+    /// Turns a second over all calls
     #[arg(long, default_value_t = 50.0)]
     pub rate: f64,
-    /// Seconds that Redis is dead
+    /// Seconds during which Redis is dead
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
-    /// Servers
+    /// Number of servers
     #[arg(long, default_value_t = 3)]
     pub nodes: usize,
 }
 
-/// Measures, and prints a table.
+/// Measures and prints a table.
 pub async fn run(flags: Flags) {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;

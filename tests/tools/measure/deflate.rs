@@ -1,5 +1,5 @@
-//! Whether permessage-deflate (RFC 7692) would pay: what compressing a frame once costs, beside writing it to each follower
-//! whole. Without context takeover, since only then can followers share what was compressed.
+//! Whether permessage-deflate (RFC 7692) would pay: the cost of compressing a frame once, beside the cost of writing it
+//! to each follower. There is no context takeover, because only then can followers share a compressed frame.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Server};
 
-/// What to measure.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
     /// Post-call webhooks whose turns are spoken
@@ -25,7 +24,7 @@ pub struct Flags {
     pub rounds: usize,
 }
 
-/// Measures, and prints a table.
+/// Measures and prints a table.
 pub async fn run(flags: &Flags) {
     let frames = frames(flags).await;
     let bytes: usize = frames.iter().map(Vec::len).sum();
@@ -54,7 +53,7 @@ pub async fn run(flags: &Flags) {
     }
 }
 
-/// The messages a follower gets when each turn of the samples is posted by itself.
+/// Returns the messages that a follower receives when each turn of the samples is posted by itself.
 async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
@@ -66,7 +65,7 @@ async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
         let sample: Value = serde_json::from_str(&text).expect("JSON");
         for turn in sample["data"]["transcript"].as_array().into_iter().flatten() {
             if let Some(message) = turn["message"].as_str().filter(|message| !message.is_empty()) {
-                // With an id of its own: the same words in the same second would be a repeat.
+                // Each turn has an id of its own, because the same words in the same second would be a repeat.
                 let turn = json!({"call_sid": "EL_deflate", "speaker": if turn["role"] == "user" { "user" } else { "agent" },
                     "message": message, "turn_id": frames.len().to_string()});
                 let reply = server.webhook("transcription", &turn).await;
@@ -90,7 +89,8 @@ async fn next_turn(subscriber: &mut callscope_tests::Subscriber) -> Vec<u8> {
     }
 }
 
-/// Microseconds of CPU to compress a frame, and what came out (RFC 7692 section 7.2.1: a sync flush, without its last four bytes).
+/// Returns the microseconds of CPU time for compressing a frame, and the result: a sync flush without its last four
+/// bytes (RFC 7692 section 7.2.1).
 fn compress(frames: &[Vec<u8>], level: u32, rounds: usize) -> (f64, Vec<Vec<u8>>) {
     let mut deflate = Compress::new(Compression::new(level), false);
     let mut out = Vec::new();
@@ -108,7 +108,7 @@ fn compress(frames: &[Vec<u8>], level: u32, rounds: usize) -> (f64, Vec<Vec<u8>>
     (micros(began) / (rounds * frames.len()) as f64, out)
 }
 
-/// Microseconds of this thread's CPU to write a frame to a socket whose other end reads.
+/// Returns the microseconds of this thread's CPU time for writing a frame to a socket whose other end reads.
 fn write(frames: &[Vec<u8>], rounds: usize) -> f64 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
@@ -130,7 +130,7 @@ fn write(frames: &[Vec<u8>], rounds: usize) -> f64 {
     micros / (rounds * frames.len()) as f64
 }
 
-/// CPU this thread has used.
+/// Returns the CPU time of this thread.
 fn cpu() -> Duration {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(used.tv_sec).expect("not negative"), u32::try_from(used.tv_nsec).expect("below 10^9"))

@@ -1,4 +1,5 @@
-//! A drain of many connections: every one is closed with 1001 or leaves by itself, and none arrives elsewhere before its turn.
+//! A drain of many connections: each is closed with 1001 or leaves by itself, and none arrives elsewhere before its
+//! turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +16,9 @@ use callscope_tests::{Database, Engine, Process, Subscriber};
 
 const CALL: &str = "EL_drain_1";
 
-/// What to measure.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Flags {
-    /// Connections
+    /// Number of connections
     #[arg(long, default_value_t = 5_000)]
     pub connections: usize,
     /// The server's drain_rate: connections told to leave in a second
@@ -27,7 +27,7 @@ pub struct Flags {
     /// The server's drain_deadline, in seconds
     #[arg(long, default_value_t = 14.0)]
     pub deadline: f64,
-    /// Of ten clients so many do not leave by themselves, but wait for the close
+    /// How many of ten clients wait for the close instead of leaving by themselves
     #[arg(long, default_value_t = 3)]
     pub stubborn: usize,
 }
@@ -39,7 +39,7 @@ struct Moved {
     missed: bool,
 }
 
-/// Measures, and prints a table.
+/// Measures and prints a table.
 pub async fn run(flags: Flags) {
     let database = Database::new(Engine::Postgres).await;
     let (rate, deadline) = (flags.rate.to_string(), flags.deadline.to_string());
@@ -65,7 +65,7 @@ pub async fn run(flags: Flags) {
     println!("{} connections, {} a second, deadline {} s", flags.connections, flags.rate, flags.deadline);
     let began = Instant::now();
     let stopping = tokio::spawn(old.stop());
-    // Events go on meanwhile, at the other server.
+    // Turns go on at the other server during the drain.
     let talking = tokio::spawn({
         let url = new.url.clone();
         async move { crate::turns::talk(&url, CALL, (1, 2.0), Duration::from_secs(10), 300).await }

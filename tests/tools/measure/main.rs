@@ -1,5 +1,6 @@
-//! Measurements beside each other in one run: what a stalled client costs the others, how late events are while Redis is
-//! dead, how a drain spreads its clients, what a call of any length costs on a screen. `tests/measure` runs them; docs/reliability.md shows what came out.
+//! Measurements for docs/reliability.md, docs/performance.md and docs/terminal.md: what a stalled client costs the
+//! others, how late events are while Redis is dead, how a drain spreads its clients, what a call of any length costs on
+//! a screen.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,7 +15,7 @@ mod turns;
 
 use clap::Parser;
 
-/// Measures what docs/reliability.md, docs/performance.md and docs/terminal.md say.
+/// Measures what docs/reliability.md, docs/performance.md and docs/terminal.md say
 #[derive(Debug, Parser)]
 #[command(name = "callscope-measure")]
 enum Measure {

@@ -1,4 +1,4 @@
-//! Subscribers that note when each event came.
+//! Subscribers that record when each event came.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,18 +11,18 @@ use tokio::time::Instant;
 use callscope_tests::Subscriber;
 use callscope_tests::subscriber::Received;
 
-/// What a follower got.
+/// What a subscriber received.
 #[derive(Debug, Default)]
 pub struct Got {
     /// Seq of the newest event.
     pub seq: AtomicI64,
-    /// Each event's seq and when it came.
+    /// Each event's seq and arrival.
     pub events: Mutex<Vec<(i64, Instant)>>,
-    /// Events that were not the next one.
+    /// Number of events that were not the next one.
     pub wrong: AtomicI64,
 }
 
-/// Follows `call_sid` at `url` from behind `after`, until the connection ends.
+/// Follows `call_sid` at `url` after the event `after`, until the connection ends with the returned code.
 pub async fn follow(url: &str, token: &str, call_sid: &str, after: i64) -> (Arc<Got>, JoinHandle<u16>) {
     let mut subscriber = Subscriber::connect(url, token).await;
     subscriber.send(json!({"subscribe": call_sid, "after": after})).await;

@@ -1,5 +1,4 @@
-//! The pictures in the documentation: a real server, a real call, the program in a terminal, drawn as SVG. Run by
-//! `tests/measure screens`.
+//! The pictures in the documentation: a real server, a real call and the program in a terminal, drawn as SVG.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use callscope_tests::pty::key;
 use callscope_tests::server::{admin_token, http, now, post_signed};
 use callscope_tests::{Database, Engine, Process, Pty};
 
-/// What is said, and at which second.
+/// Speaker, second and text of each turn.
 const TURNS: [(&str, i64, &str); 9] = [
     ("agent", 0, "Road assistance, this is Nova. Where are you right now?"),
     ("user", 3, "Hi. I'm on the A10 northbound, just past exit 22. My engine died."),
@@ -24,20 +23,19 @@ const TURNS: [(&str, i64, &str); 9] = [
     ("agent", 28, "Then I'm sending a flatbed. It will be there in about thirty-five minutes."),
     ("user", 33, "That's fine. Can the dog ride along?"),
 ];
-/// After so many turns the server is killed.
+/// Number of turns after which the server is killed.
 const KILLED: usize = 4;
 const CALL: &str = "EL_road_1790855035";
 const CONVERSATION: &str = "conv_01callscope0road";
 
-/// Where to.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// The folder that the pictures go into
+    /// The folder for the pictures
     #[arg(long, default_value = "docs/screens")]
     folder: PathBuf,
 }
 
-/// Draws them.
+/// Draws all pictures.
 pub async fn run(flags: &Flags) {
     std::fs::create_dir_all(&flags.folder).unwrap();
     let database = Database::new(Engine::Sqlite).await;
@@ -102,7 +100,7 @@ async fn turn(url: &str, sid: &str, (speaker, at, text): (&str, i64, &str), bega
     post(url, "transcription", &body).await;
 }
 
-/// The call under both its names, so that its result finds it.
+/// Registers the call under both its names, so that its result finds it.
 async fn register(url: &str) {
     let body = json!({"call_sid": CALL, "conversation_id": CONVERSATION, "agent_id": "agent_road_desk"});
     let request = http().post(format!("{url}/api/v1/calls")).bearer_auth(admin_token("measure")).json(&body);
@@ -128,7 +126,7 @@ fn draw(terminal: &Pty, folder: &Path, name: &str) {
     std::fs::write(folder.join(format!("{name}.svg")), svg(&terminal.picture())).unwrap();
 }
 
-/// A screen as a picture on a dark terminal.
+/// Draws a screen as a picture on a dark terminal.
 fn svg(screen: &vt100::Screen) -> String {
     let (rows, columns) = screen.size();
     let (rows, columns) = (rows.get(), columns.get());

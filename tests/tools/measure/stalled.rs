@@ -15,7 +15,6 @@ const CALL: &str = "EL_stalled_1";
 /// Long enough to fill every buffer on the way to a client that does not read.
 const TURN_BYTES: usize = 4_000;
 
-/// What to measure.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Flags {
     /// Clients that read
@@ -35,10 +34,10 @@ pub struct Flags {
     pub stalled: usize,
 }
 
-/// Measures, and prints a table.
+/// Measures and prints a table.
 pub async fn run(flags: Flags) {
     let database = Database::new(Engine::Sqlite).await;
-    // Stalled clients are meant to stay.
+    // Stalled clients are meant to stay connected.
     let server = Process::with(
         &database,
         0,
@@ -82,7 +81,7 @@ pub async fn run(flags: Flags) {
     memory(&server, &token, flags).await;
 }
 
-/// How long after the first of them each event came to each follower, in microseconds.
+/// Returns for each event and follower the microseconds after the first follower that received the event.
 async fn lateness(gots: &[std::sync::Arc<recorder::Got>], since: Instant, head: i64) -> Vec<u64> {
     let all = Instant::now() + Duration::from_secs(60);
     while gots.iter().any(|got| got.seq.load(std::sync::atomic::Ordering::SeqCst) < head) {
@@ -99,14 +98,14 @@ async fn lateness(gots: &[std::sync::Arc<recorder::Got>], since: Instant, head: 
     new().map(|(seq, at)| u64::try_from((*at - first[seq]).as_micros()).unwrap()).collect()
 }
 
-/// A connection with a small buffer that subscribes and never reads.
+/// Returns a connection with a small buffer that subscribes and never reads.
 async fn stall(url: &str, token: &str) -> Socket {
     let mut socket = Socket::connect(host(url).parse().unwrap(), token, Some(4_096)).await.unwrap();
     socket.send(&json!({"subscribe": CALL})).await.unwrap();
     socket
 }
 
-/// The server's memory with many stalled clients, and without.
+/// Prints the server's memory with and without many stalled clients.
 async fn memory(server: &Process, token: &str, flags: Flags) {
     sleep(Duration::from_secs(1)).await;
     let before = server.memory();

@@ -1,5 +1,5 @@
-//! What a call of any length costs on a screen: processor time for a frame, memory, time while nothing happens; and how
-//! many lines a second go through a pipe. A recording is played by the program itself, in a terminal.
+//! What a call of any length costs on a screen: processor time for a frame, memory, time while nothing happens, and the
+//! lines a second through a pipe. The program itself plays a recording in a terminal.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,18 +12,17 @@ use callscope_tests::Pty;
 use callscope_tests::process::{memory, program};
 use callscope_tests::pty::key;
 
-/// How to measure.
 #[derive(Debug, Args)]
 pub struct Flags {
     /// Turns of the calls
     #[arg(long, value_delimiter = ',', default_value = "20,2000,200000")]
     turns: Vec<usize>,
-    /// Frames of each
+    /// Frames of each call
     #[arg(long, default_value_t = 300)]
     frames: usize,
 }
 
-/// Measures and prints.
+/// Measures and prints a table.
 pub fn run(flags: &Flags) {
     println!(
         "| turns | frame, ms of processor | memory, MiB | idle, ms of processor a second | plain, lines a second |"
@@ -37,7 +36,7 @@ pub fn run(flags: &Flags) {
     }
 }
 
-/// A saved call.
+/// Writes a saved call.
 fn write_call(path: &Path, turns: usize) {
     let mut text = String::new();
     for turn in 1..=turns {
@@ -51,7 +50,8 @@ fn write_call(path: &Path, turns: usize) {
     std::fs::write(path, text).unwrap();
 }
 
-/// Processor time of a frame in ms, memory in MiB, and processor time in ms of a second in which nothing happens.
+/// Returns the processor time of a frame in ms, the memory in MiB, and the processor time in ms of a second without
+/// events.
 fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
     let play = ["play", "call.ndjson", "--speed", "max"];
     let mut terminal = Pty::start((80, 24), &program("callscope"), &play, &[], folder);
@@ -60,7 +60,7 @@ fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
     let before = worked(terminal.pid());
     for frame in 0..frames {
         let written = terminal.bytes_written();
-        // A long call page by page, none of which was laid out before; a short one from end to end.
+        // A long call is shown page by page, and no page was laid out earlier; a short one from end to end.
         terminal.press(match (turns > 20 * frames, frame % 2) {
             (true, _) => key::PAGE_UP,
             (false, 0) => "g",
@@ -77,7 +77,7 @@ fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
     (frame, held, idle)
 }
 
-/// Lines a second into a pipe.
+/// Returns the lines a second that go into a pipe.
 fn plain(folder: &Path, turns: usize) -> f64 {
     let began = Instant::now();
     let done = Command::new(program("callscope"))
@@ -90,7 +90,7 @@ fn plain(folder: &Path, turns: usize) -> f64 {
     turns as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Processor time that a process has taken, in ms; its clock ticks a hundred times a second.
+/// Returns the processor time of a process in ms. Its clock ticks a hundred times a second.
 fn worked(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();

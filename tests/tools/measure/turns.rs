@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use callscope_tests::server::{http, now, post_signed};
 
-/// Posts a turn at `url` until it is acknowledged; its text is `text` and filling up to `bytes`.
+/// Posts a turn at `url` until it is acknowledged. Its message is `text`, filled up to `bytes`.
 pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {
     let message = format!("{text} {}", "x".repeat(bytes.saturating_sub(text.len() + 1)));
     let body = json!({"call_sid": call_sid, "speaker": "user", "message": message, "turn_id": text}).to_string();
@@ -19,8 +19,7 @@ pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str
     }
 }
 
-/// Speaks `rate` turns a second for `time`, each with the microseconds since `epoch` at which it was acknowledged to be
-/// due; turns with numbers from `first` on. Returns how many.
+/// Speaks `rate` turns a second for `time`, with numbers from `first` on, and returns how many.
 pub async fn talk(url: &str, call_sid: &str, (first, rate): (u64, f64), time: Duration, bytes: usize) -> u64 {
     let http = http();
     let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
@@ -34,7 +33,7 @@ pub async fn talk(url: &str, call_sid: &str, (first, rate): (u64, f64), time: Du
     number - first
 }
 
-/// The value below which the share `of` the sorted values lies.
+/// Returns the value below which the share `of` the sorted values lies.
 #[must_use]
 pub fn quantile(sorted: &[u64], of: f64) -> u64 {
     let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
