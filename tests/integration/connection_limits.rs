@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// The status and the `Retry-After` that an upgrade is answered with.
-    async fn knock(&self, token: &str) -> (u16, bool, TcpStream) {
+    async fn upgrade(&self, token: &str) -> (u16, bool, TcpStream) {
         let authorization = format!("Authorization: Bearer {token}\r\n");
         let request = upgrade_request(PATH, &self.address, &authorization);
         let mut stream = self.sends(&request).await;
@@ -105,7 +105,7 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     let greedy = admin_token("greedy");
     let mut held = Vec::new();
     for n in 0..30 {
-        let (status, says_when, stream) = server.knock(&greedy).await;
+        let (status, says_when, stream) = server.upgrade(&greedy).await;
         assert_eq!((status, says_when), if n < 20 { (101, false) } else { (429, true) }, "watcher {n}");
         held.push(stream);
     }
@@ -223,12 +223,12 @@ async fn limits_of_all_and_of_an_address_are_told_apart_and_room_is_given_back()
         let server = Server::with(1_024, &[(key, "3")]).await;
         let mut held = Vec::new();
         for n in 0..5 {
-            let (status, says_when, stream) = server.knock(&admin_token(&n.to_string())).await;
+            let (status, says_when, stream) = server.upgrade(&admin_token(&n.to_string())).await;
             assert_eq!((status, says_when), if n < 3 { (101, false) } else { (expected, true) }, "{key}: {n}");
             held.push(stream);
         }
         assert_eq!(server.healthz().await, 200);
         held.clear();
-        until("room is given back", async || server.knock(&admin_token("later")).await.0 == 101).await;
+        until("room is given back", async || server.upgrade(&admin_token("later")).await.0 == 101).await;
     }
 }

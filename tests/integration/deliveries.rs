@@ -318,12 +318,12 @@ async fn the_newest_bodies_stay_within_the_cap() {
 }
 
 /// A subscriber to deliveries, with the cursor of the last one it got.
-struct Follower {
+struct DeliveryFollower {
     subscriber: Subscriber,
     cursor: String,
 }
 
-impl Follower {
+impl DeliveryFollower {
     async fn start(server: &Server, from: Value) -> Self {
         let mut subscriber = server.subscriber().await;
         subscriber.send(json!({"subscribe_deliveries": from})).await;
@@ -347,7 +347,7 @@ impl Follower {
 async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
     on_each_engine(async |engine, server| {
         server.turn("EL_live_1", "user", "before").await;
-        let mut live = Follower::start(&server, json!({})).await;
+        let mut live = DeliveryFollower::start(&server, json!({})).await;
         server.turn("EL_live_1", "user", "one").await;
         server.signed("transcription", b"{}", now(), &[]).await;
         server.webhook("post-call", &json!({"type": "unheard_of"})).await;
@@ -365,10 +365,10 @@ async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
         }
         drop(live.subscriber);
         server.turn("EL_live_1", "user", "while away").await;
-        let mut resumed = Follower::start(&server, json!({"after": live.cursor})).await;
+        let mut resumed = DeliveryFollower::start(&server, json!({"after": live.cursor})).await;
         assert_eq!(ids(&resumed.next(1).await), ids(&list(&server, "limit=1").await));
         resumed.subscriber.expect_silence().await;
-        let mut all = Follower::start(&server, json!({"history": true})).await;
+        let mut all = DeliveryFollower::start(&server, json!({"history": true})).await;
         let mut known = ids(&list(&server, "").await);
         known.reverse();
         assert_eq!(ids(&all.next(5).await), known);
@@ -390,7 +390,7 @@ async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
         let server = &server;
         let mut followers = Vec::new();
         for _ in 0..3 {
-            followers.push(Follower::start(server, json!({})).await);
+            followers.push(DeliveryFollower::start(server, json!({})).await);
         }
         let posts = (0..600)
             .map(|i| async move { server.turn(&format!("EL_crowd_{}", i % 7), "user", &format!("turn {i}")).await });
@@ -400,7 +400,7 @@ async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
         let first = ids(&heard[0]);
         assert_eq!(first.iter().collect::<HashSet<_>>().len(), 600, "{engine:?}: none twice");
         assert!(heard.iter().all(|heard| ids(heard) == first), "{engine:?}: one order");
-        let mut afterwards = Follower::start(server, json!({"history": true})).await;
+        let mut afterwards = DeliveryFollower::start(server, json!({"history": true})).await;
         assert_eq!(ids(&afterwards.next(600).await), first, "{engine:?}: the same order again");
         for follower in &mut followers {
             follower.subscriber.expect_silence().await;
@@ -414,7 +414,8 @@ async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
 async fn no_late_commit_is_missed_between_servers() {
     let database = Database::new(Engine::Postgres).await;
     let (first, second) = (Server::start(&database).await, Server::start(&database).await);
-    let (mut here, mut there) = (Follower::start(&first, json!({})).await, Follower::start(&second, json!({})).await);
+    let (mut here, mut there) =
+        (DeliveryFollower::start(&first, json!({})).await, DeliveryFollower::start(&second, json!({})).await);
     // A transaction that began to write before all others, and stays at work.
     let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
     sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
@@ -423,7 +424,7 @@ async fn no_late_commit_is_missed_between_servers() {
                 RETURNING delivery_id";
     let late: uuid::Uuid = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
     // Whoever begins while it is at work is owed it too.
-    let mut later = Follower::start(&first, json!({})).await;
+    let mut later = DeliveryFollower::start(&first, json!({})).await;
     let (a, b) = (&first, &second);
     let posts = (0..40).map(|i| async move {
         let server = if i % 2 == 0 { a } else { b };
@@ -439,7 +440,7 @@ async fn no_late_commit_is_missed_between_servers() {
     assert_eq!(ids(&one), ids(&later.next(41).await));
     assert_eq!(ids(&one).into_iter().collect::<HashSet<_>>().len(), 41);
     // The cursor of one server is good at the other.
-    let mut resumed = Follower::start(&second, json!({"after": one[20]["cursor"]})).await;
+    let mut resumed = DeliveryFollower::start(&second, json!({"after": one[20]["cursor"]})).await;
     assert_eq!(ids(&resumed.next(20).await), ids(&one[21..]));
 }
 
@@ -449,7 +450,7 @@ async fn a_dump_restored_elsewhere_begins_a_new_order() {
     let database = Database::new(Engine::Postgres).await;
     let server = Server::start(&database).await;
     server.turn("EL_dump_1", "user", "one").await;
-    let mut follower = Follower::start(&server, json!({"history": true})).await;
+    let mut follower = DeliveryFollower::start(&server, json!({"history": true})).await;
     let cursor = follower.next(1).await[0]["cursor"].clone();
     server.stop().await;
     let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
@@ -458,7 +459,7 @@ async fn a_dump_restored_elsewhere_begins_a_new_order() {
     let mut subscriber = server.subscriber().await;
     subscriber.send(json!({"subscribe_deliveries": {"after": cursor}})).await;
     assert_eq!(subscriber.expect("error").await["code"], "CURSOR_INVALID");
-    let mut follower = Follower::start(&server, json!({"history": true})).await;
+    let mut follower = DeliveryFollower::start(&server, json!({"history": true})).await;
     server.turn("EL_dump_1", "user", "two").await;
     let mut known = ids(&list(&server, "").await);
     known.reverse();

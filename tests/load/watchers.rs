@@ -88,7 +88,7 @@ struct Watcher {
 
 /// Where a watcher begins.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct StartAt {
     /// At Callscope, the event after which it resumes; `None` means what comes from now on.
     pub after: Option<i64>,
     /// The first turn that it is owed.
@@ -105,7 +105,7 @@ pub struct Watchers {
     buffer: Vec<u8>,
     seen: Seen,
     /// Connections that are still to be opened.
-    waiting: VecDeque<(u32, Wish)>,
+    waiting: VecDeque<(u32, StartAt)>,
     opening: usize,
     is_recording: bool,
 }
@@ -130,7 +130,7 @@ impl Watchers {
     #[must_use]
     pub fn connect(server: &Running, topics: impl IntoIterator<Item = u32>) -> Self {
         let mut watchers = Self::new(server);
-        watchers.join(server, topics.into_iter().map(|topic| (topic, Wish::default())));
+        watchers.join(server, topics.into_iter().map(|topic| (topic, StartAt::default())));
         watchers
     }
 
@@ -139,8 +139,8 @@ impl Watchers {
     /// # Panics
     ///
     /// Panics if they are not confirmed in time.
-    pub fn join(&mut self, server: &Running, wishes: impl IntoIterator<Item = (u32, Wish)>) {
-        self.waiting.extend(wishes);
+    pub fn join(&mut self, server: &Running, starts: impl IntoIterator<Item = (u32, StartAt)>) {
+        self.waiting.extend(starts);
         let began = Instant::now();
         while self.opening > 0 || !self.waiting.is_empty() {
             assert!(began.elapsed() < PATIENCE, "{} watchers of {:?} wait in vain", self.opening, self.peer);
@@ -151,7 +151,7 @@ impl Watchers {
 
     fn open(&mut self, server: &Running) {
         while self.opening < WAVE
-            && let Some((topic, wish)) = self.waiting.pop_front()
+            && let Some((topic, start)) = self.waiting.pop_front()
         {
             let mut stream = TcpStream::connect(server.subscribe).expect("the server accepts");
             stream.set_nodelay(true).expect("a socket");
@@ -166,8 +166,8 @@ impl Watchers {
                 carry: Vec::new(),
                 inner: Vec::new(),
                 turns: Vec::new(),
-                first: wish.first,
-                seq: wish.after,
+                first: start.first,
+                seq: start.after,
             });
             self.opening += 1;
         }

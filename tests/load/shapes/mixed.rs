@@ -12,7 +12,7 @@ use crate::peer::{Peer, Running};
 use crate::publisher::{Load, prepare, publish};
 use crate::table::Sample;
 use crate::usage::cpu;
-use crate::watchers::{Seen, Tally, Watchers, Wish, requests};
+use crate::watchers::{Seen, StartAt, Tally, Watchers, requests};
 
 /// Calls with a few followers each.
 const CALLS: u32 = 300;
@@ -42,7 +42,7 @@ pub fn sample(peer: Peer, time: Duration, database: Option<&str>) -> Sample {
             let mut all = Seen::default();
             while !is_over.load(Ordering::Acquire) {
                 let mut watchers = Watchers::new(&server);
-                watchers.join(&server, (0..50).map(|_| (past, Wish { after: Some(1), first: 0 })));
+                watchers.join(&server, (0..50).map(|_| (past, StartAt { after: Some(1), first: 0 })));
                 watchers.settle(u64::from(50 * MISSED));
                 all.add(&watchers.finish(&missed.turns));
             }

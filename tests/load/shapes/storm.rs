@@ -8,7 +8,7 @@ use super::{WINDOW, millis};
 use crate::peer::{Peer, Running};
 use crate::publisher::{Load, Published, prepare, publish};
 use crate::table::Sample;
-use crate::watchers::{Seen, Tally, Watchers, Wish};
+use crate::watchers::{Seen, StartAt, Tally, Watchers};
 
 /// The topic of the live call.
 const LIVE: u32 = 0;
@@ -97,8 +97,8 @@ fn storm(server: &Running, clients: u32, published: &Published) -> (Seen, Durati
     let began = Instant::now();
     let mut watchers = Watchers::new(server);
     // The call's first event is the one that created it.
-    let wish = Wish { after: Some(1), first: 0 };
-    watchers.join(server, (0..clients).map(|at| (1 + at % CALLS, wish)));
+    let start = StartAt { after: Some(1), first: 0 };
+    watchers.join(server, (0..clients).map(|at| (1 + at % CALLS, start)));
     watchers.settle(u64::from(clients * MISSED));
     let took = began.elapsed();
     (watchers.finish(&published.turns), took)

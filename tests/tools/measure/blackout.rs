@@ -38,11 +38,11 @@ pub async fn run(flags: Flags) {
         nodes.push(Process::with(&database, 0, &given).await);
     }
     let sids: Vec<String> = (0..flags.calls).map(|call| format!("EL_blackout_{call}")).collect();
-    let mut gots = Vec::new();
+    let mut recordings = Vec::new();
     for sid in &sids {
         speak(&http, &nodes[0].url, sid, "turn 0", 300).await;
         for node in &nodes {
-            gots.push((sid, recorder::follow(&node.url, &token, sid, 1).await.0));
+            recordings.push((sid, recorder::follow(&node.url, &token, sid, 1).await.0));
         }
     }
     println!("{:<28}{:>10}{:>10}{:>10}{:>10}", "staleness, ms", "events", "p50", "p99", "max");
@@ -64,25 +64,29 @@ pub async fn run(flags: Flags) {
             acknowledged.insert((sid, seq), Instant::now());
             number += 1;
         }
-        report(name, &gots, &acknowledged).await;
+        report(name, &recordings, &acknowledged).await;
     }
-    let wrong: i64 = gots.iter().map(|(_, got)| got.wrong.load(Ordering::SeqCst)).sum();
+    let wrong: i64 = recordings.iter().map(|(_, recording)| recording.wrong.load(Ordering::SeqCst)).sum();
     println!("missing, doubled or out of order: {wrong}");
     assert_eq!(wrong, 0);
 }
 
 type Acknowledged<'s> = std::collections::HashMap<(&'s String, i64), Instant>;
 
-async fn report(name: &str, gots: &[(&String, std::sync::Arc<recorder::Got>)], acknowledged: &Acknowledged<'_>) {
+async fn report(
+    name: &str,
+    recordings: &[(&String, std::sync::Arc<recorder::Recording>)],
+    acknowledged: &Acknowledged<'_>,
+) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let heads = |sid: &String| acknowledged.keys().filter(|(s, _)| *s == sid).map(|(_, seq)| *seq).max().unwrap_or(0);
-    while gots.iter().any(|(sid, got)| got.seq.load(Ordering::SeqCst) < heads(sid)) {
+    while recordings.iter().any(|(sid, recording)| recording.seq.load(Ordering::SeqCst) < heads(sid)) {
         assert!(Instant::now() < deadline, "events are missing");
         sleep(Duration::from_millis(20)).await;
     }
     let mut late: Vec<u64> = Vec::new();
-    for (sid, got) in gots {
-        for (seq, at) in std::mem::take(&mut *got.events.lock()) {
+    for (sid, recording) in recordings {
+        for (seq, at) in std::mem::take(&mut *recording.events.lock()) {
             if let Some(acknowledged) = acknowledged.get(&(*sid, seq)) {
                 late.push(u64::try_from(at.saturating_duration_since(*acknowledged).as_micros()).unwrap());
             }

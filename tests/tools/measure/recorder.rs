@@ -13,7 +13,7 @@ use callscope_tests::subscriber::Received;
 
 /// What a subscriber received.
 #[derive(Debug, Default)]
-pub struct Got {
+pub struct Recording {
     /// Seq of the newest event.
     pub seq: AtomicI64,
     /// Each event's seq and arrival.
@@ -23,27 +23,27 @@ pub struct Got {
 }
 
 /// Follows `call_sid` at `url` after the event `after`, until the connection ends with the returned code.
-pub async fn follow(url: &str, token: &str, call_sid: &str, after: i64) -> (Arc<Got>, JoinHandle<u16>) {
+pub async fn follow(url: &str, token: &str, call_sid: &str, after: i64) -> (Arc<Recording>, JoinHandle<u16>) {
     let mut subscriber = Subscriber::connect(url, token).await;
     subscriber.send(json!({"subscribe": call_sid, "after": after})).await;
     subscriber.expect("subscription_confirmed").await;
-    let got = Arc::new(Got::default());
-    got.seq.store(after, Ordering::SeqCst);
-    let noted = Arc::clone(&got);
+    let recording = Arc::new(Recording::default());
+    recording.seq.store(after, Ordering::SeqCst);
+    let written = Arc::clone(&recording);
     let task = tokio::spawn(async move {
         loop {
             match subscriber.next_whenever().await {
                 Received::Json(message) => {
                     if let Some(seq) = message["seq"].as_i64() {
-                        if noted.seq.swap(seq, Ordering::SeqCst) + 1 != seq {
-                            noted.wrong.fetch_add(1, Ordering::SeqCst);
+                        if written.seq.swap(seq, Ordering::SeqCst) + 1 != seq {
+                            written.wrong.fetch_add(1, Ordering::SeqCst);
                         }
-                        noted.events.lock().push((seq, Instant::now()));
+                        written.events.lock().push((seq, Instant::now()));
                     }
                 }
                 Received::Closed(code) => return code,
             }
         }
     });
-    (got, task)
+    (recording, task)
 }

@@ -46,10 +46,10 @@ pub async fn run(flags: Flags) {
     .await;
     let (url, token) = (server.url.clone(), admin_token("measure"));
     speak(&http(), &url, CALL, "turn 0", TURN_BYTES).await;
-    let (mut gots, mut tasks) = (Vec::new(), Vec::new());
+    let (mut recordings, mut tasks) = (Vec::new(), Vec::new());
     for _ in 0..flags.followers {
-        let (got, task) = recorder::follow(&url, &token, CALL, 1).await;
-        gots.push(got);
+        let (recording, task) = recorder::follow(&url, &token, CALL, 1).await;
+        recordings.push(recording);
         tasks.push(task);
     }
     let mut turns = 1;
@@ -61,7 +61,7 @@ pub async fn run(flags: Flags) {
         let before = Instant::now();
         let spoken = talk(&url, CALL, (turns, flags.rate), Duration::from_secs(flags.seconds), TURN_BYTES).await;
         turns += spoken;
-        let mut late = lateness(&gots, before, i64::try_from(turns).unwrap()).await;
+        let mut late = lateness(&recordings, before, i64::try_from(turns).unwrap()).await;
         late.sort_unstable();
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|of| quantile(&late, of) as f64 / 1_000.0);
         let name = if is_stalled { "  one more is stalled" } else { "  all read" };
@@ -74,22 +74,22 @@ pub async fn run(flags: Flags) {
         list[list.len() / 2]
     });
     println!("p99 with over without, medians: {:.3}", with / without);
-    for got in &gots {
-        assert_eq!(got.wrong.load(std::sync::atomic::Ordering::SeqCst), 0, "an event was missing or came twice");
+    for recording in &recordings {
+        assert_eq!(recording.wrong.load(std::sync::atomic::Ordering::SeqCst), 0, "an event was missing or came twice");
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     memory(&server, &token, flags).await;
 }
 
 /// Returns for each event and follower the microseconds after the first follower that received the event.
-async fn lateness(gots: &[std::sync::Arc<recorder::Got>], since: Instant, head: i64) -> Vec<u64> {
+async fn lateness(recordings: &[std::sync::Arc<recorder::Recording>], since: Instant, head: i64) -> Vec<u64> {
     let all = Instant::now() + Duration::from_secs(60);
-    while gots.iter().any(|got| got.seq.load(std::sync::atomic::Ordering::SeqCst) < head) {
+    while recordings.iter().any(|recording| recording.seq.load(std::sync::atomic::Ordering::SeqCst) < head) {
         assert!(Instant::now() < all, "events are missing");
         sleep(Duration::from_millis(10)).await;
     }
     let mut first = std::collections::HashMap::new();
-    let lists: Vec<_> = gots.iter().map(|got| std::mem::take(&mut *got.events.lock())).collect();
+    let lists: Vec<_> = recordings.iter().map(|recording| std::mem::take(&mut *recording.events.lock())).collect();
     let new = || lists.iter().flatten().filter(|(_, at)| *at >= since);
     for (seq, at) in new() {
         let earliest = first.entry(*seq).or_insert(*at);
