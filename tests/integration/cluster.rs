@@ -1,4 +1,4 @@
-//! Several servers on one PostgreSQL: on the sweep alone, and linked by Redis.
+//! Several servers on one PostgreSQL: with reconciliation alone, and connected by Redis.
 
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Redis, Server, until};
@@ -58,7 +58,7 @@ async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
     assert_eq!((&gone["code"], &gone["identifier"]), (&json!("CALL_NOT_FOUND"), &json!("EL_small_1")));
 }
 
-/// A server that is linked to the others.
+/// Starts a server that is connected to the others by Redis.
 async fn linked(database: &Database, redis: &Redis) -> Server {
     let server = Server::with(database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
     until_redis(&server, "ok").await;
@@ -220,7 +220,7 @@ async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotte
     let kick = here.api(Method::DELETE, &format!("/api/v1/admin/connections/{}", uuid::Uuid::nil()), None).await;
     assert_eq!(kick.status, 503, "the silent one may hold it: {}", kick.json);
     assert!(leaving.stop().await);
-    // At once: it took itself off the list.
+    // This happens at once, because the server took itself off the list.
     assert_eq!(nodes().await["nodes"].as_array().unwrap().len(), 2);
     until("the hung one is forgotten", async || nodes().await["nodes"].as_array().unwrap().len() == 1).await;
     hung.signal(Signal::CONT);

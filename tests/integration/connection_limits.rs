@@ -1,4 +1,5 @@
-//! Descriptors are few, and strangers take them for nothing: webhooks, health and those who watch keep theirs.
+//! Descriptors are few, and senders without a signature may hold them for nothing. Webhooks, health checks and
+//! followers keep theirs.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,7 @@ struct Server {
 }
 
 impl Server {
-    /// `most` descriptors, of which the shell that starts it allows 64 at first.
+    /// Starts a server with at most `most` descriptors, of which the shell that starts it allows 64 at first.
     async fn with(most: u32, given: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let port = free_port();
@@ -50,7 +51,7 @@ impl Server {
         stream
     }
 
-    /// A turn on a connection of its own, as a provider sends it.
+    /// Sends a turn on a connection of its own, as a provider does.
     async fn turn(&self, n: i64) -> u16 {
         let body = json!({"call_sid": "EL_conn_1", "speaker": "user", "message": format!("turn {n}")}).to_string();
         let http = http();
@@ -63,7 +64,7 @@ impl Server {
         timeout(PATIENCE, answer).await.expect("an answer in time").expect("an answer").status().as_u16()
     }
 
-    /// The status and the `Retry-After` that an upgrade is answered with.
+    /// Requests an upgrade and returns the status and whether there is a `Retry-After`.
     async fn upgrade(&self, token: &str) -> (u16, bool, TcpStream) {
         let authorization = format!("Authorization: Bearer {token}\r\n");
         let request = upgrade_request(PATH, &self.address, &authorization);
@@ -111,7 +112,7 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     }
     let mut turns = 0;
     let heads = ["G", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", FORM, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", ""];
-    // More than there are descriptors, several times over, and all of them stay.
+    // These are several times as many as there are descriptors, and all of them stay.
     for n in 0..1_000_usize {
         held.push(server.sends(heads[n % heads.len()]).await);
         if n % 100 == 99 {
@@ -122,12 +123,13 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     }
     watcher.expect("subscription_confirmed").await;
     watcher.events(1, usize::try_from(turns).unwrap()).await;
-    // Those who watch were never closed.
+    // The followers were never closed.
     watcher.send(json!({"ping": 1})).await;
     watcher.expect("pong").await;
 }
 
-/// More senders than there are descriptors, each with a body that never ends under a signature that might fit until then.
+/// There are more senders than descriptors, each with a body that never ends and a signature that could be valid until
+/// then.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
     let server = Server::with(256, &[]).await;
@@ -191,7 +193,7 @@ async fn connections_have_their_time_and_requests_in_progress_theirs() {
     second.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
     let mut half = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
     let mut form = server.sends(FORM).await;
-    // A byte now and then is no request.
+    // A byte from time to time is not a request.
     let mut slow = server.sends("GET /healthz HTTP/1.1\r\nX-Slow: ").await;
     timeout(PATIENCE, async {
         let mut interval = tokio::time::interval(std::time::Duration::from_millis(100));

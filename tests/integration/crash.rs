@@ -1,11 +1,11 @@
-//! `kill -9` in the middle: what was acknowledged is there, once, in order.
+//! `kill -9` in the middle of work: what was acknowledged is in the log, once and in order.
 
 use callscope_tests::server::{admin_token, http, now, post_signed};
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Subscriber};
 use serde_json::json;
 
-/// Sends turns until each is acknowledged, over as many servers' lives as it takes; every third life is cut short.
+/// Each turn is sent until it is acknowledged, by as many server processes as necessary. Every third process is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
     for engine in Engine::ALL {
@@ -19,7 +19,8 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
                 "turn_id": format!("t{i}")})
             .to_string();
             if i % 20 == 10 {
-                // In flight while the server dies: acknowledged or not, sending it again must count it once.
+                // The turn is in flight when the server dies. Whether or not it was acknowledged, sending it again must
+                // count it once.
                 let doomed = tokio::spawn({
                     let (http, url, body) = (http.clone(), url.clone(), body.clone());
                     async move { post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.is_ok() }
@@ -28,7 +29,8 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
                 let _ = doomed.await;
                 process = Process::start(&database, port).await;
             }
-            // A kept connection to the dead server may break only when it is written to: a provider sends again.
+            // A kept connection to the dead server may break only when it is written to, and a provider sends again
+            // then.
             let reply = loop {
                 if let Ok(reply) = post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await {
                     break reply;
@@ -42,7 +44,7 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
     }
 }
 
-/// Follows the call, reconnecting behind the last seq, until `count` events came.
+/// Follows the call, resuming after the last seq, until `count` events have come.
 async fn read_all(url: String, token: String, count: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     while texts.len() < count {

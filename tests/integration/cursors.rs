@@ -1,4 +1,4 @@
-//! Cursors go on exactly where they stood, or are refused.
+//! A cursor resumes exactly where it stood, or is refused.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
-/// The code of the error that a request is answered with.
+/// Returns the error code of the answer to a request.
 async fn refused(subscriber: &mut Subscriber, request: Value) -> String {
     subscriber.send(request.clone()).await;
     let message = subscriber.message().await;
@@ -21,7 +21,7 @@ fn cursors(log: &[Value]) -> Vec<&str> {
     log.iter().map(|event| event["cursor"].as_str().unwrap()).collect()
 }
 
-/// Every way to go on from a cursor: the WebSocket and the events API.
+/// Resumes from a cursor in every way: by the WebSocket and by the events API.
 async fn is_refused_everywhere(server: &Server, id: &str, after: &Value) {
     let mut subscriber = server.subscriber().await;
     assert_eq!(
@@ -56,7 +56,7 @@ async fn every_message_about_a_call_carries_what_is_needed_to_go_on() {
         assert!(events.iter().all(|event| &event["call_id"] == call_id), "{events:?}");
         let places: Vec<&str> = [confirmed["cursor"].as_str().unwrap()].into_iter().chain(cursors(&events)).collect();
         assert!(places.iter().all(|place| (1..=40).contains(&place.len())), "{places:?}");
-        // From each of them the rest follows, and nothing else; also before the first event.
+        // Each cursor, including the one before the first event, is followed by the rest and by nothing else.
         for (at, place) in places.iter().enumerate() {
             let mut again = server.subscriber().await;
             again.send(json!({"subscribe": "EL_c_1", "after": place})).await;
@@ -94,8 +94,8 @@ async fn a_second_confirmation_tells_the_place_of_the_running_subscription() {
     .await;
 }
 
-/// The cursor of an absorbed record fits no other log, by whatever name the survivor is asked for, and neither does a bare number
-/// under a name that the merge moved.
+/// The cursor of an absorbed record fits no other log, by whatever name the survivor is requested. Neither does a bare
+/// number under a name that the merge moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_an_absorbed_record_is_refused() {
     on_each_engine(async |_, server| {
@@ -123,12 +123,12 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
                 server.api(Method::GET, &format!("/api/v1/calls/{id}/events?after=5&call_id={absorbed}"), None).await;
             assert_eq!(reply.json["code"], "CURSOR_INVALID");
         }
-        // With the record that the number belongs to, or under a name that always was this call's, it is clear.
+        // A number is clear with the record that it belongs to, or under a name that always was this call's.
         let survivor = server.get("/api/v1/calls/EL_b_1").await["call_id"].as_str().unwrap().to_owned();
         let rest = server.get("/api/v1/calls/EL_b_1/events?after=5").await;
         assert_eq!(rest["events"][0]["seq"], 6);
         assert_eq!(server.get(&format!("/api/v1/calls/EL_a_1/events?after=5&call_id={survivor}")).await, rest);
-        // Who followed the absorbed record is told where the survivor's log starts, and goes on by that alone.
+        // A follower of the absorbed record learns where the survivor's log starts, and resumes with that alone.
         assert_eq!(subscriber.expect("call_merged").await["call_id"], survivor.as_str());
         let confirmed = subscriber.expect("subscription_confirmed").await;
         let mut again = server.subscriber().await;
@@ -139,7 +139,8 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
     .await;
 }
 
-/// A database that was restored to an older state goes on with other events under the same numbers, even where they say the same.
+/// A database that was restored to an older state has other events under the same numbers, even if their texts are the
+/// same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_from_beyond_a_restore_is_refused() {
     let database = Database::new(Engine::Sqlite).await;
@@ -199,7 +200,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     }
 }
 
-/// Deleting a call does not make the places of its deliveries strange.
+/// Deleting a call does not invalidate the cursors of its deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_deliveries_goes_on_behind_a_deleted_one() {
     on_each_engine(async |_, server| {
@@ -218,7 +219,7 @@ async fn who_follows_deliveries_goes_on_behind_a_deleted_one() {
     .await;
 }
 
-/// Events that versions before cursors stored are served with a cursor, which names the call and the number alone.
+/// Events that were stored before there were cursors get a cursor of the call and the number alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_without_cursors_are_served_with_one() {
     for engine in Engine::ALL {
@@ -230,7 +231,7 @@ async fn events_without_cursors_are_served_with_one() {
         let call_id = server.get("/api/v1/calls/EL_o_1").await["call_id"].clone();
         let new = server.log("EL_o_1").await;
         server.stop().await;
-        // As the version before stored them.
+        // This is how the earlier version stored them.
         let mut frames = HashMap::new();
         for event in &new {
             let mut old = event.clone();
@@ -268,11 +269,11 @@ async fn events_without_cursors_are_served_with_one() {
             assert_eq!(again.expect("subscription_confirmed").await["cursor"], place);
             again.events(i64::try_from(at).unwrap() + 2, 3 - at).await;
         }
-        // The cursors that these events had in another life of the database are not theirs.
+        // The cursors that these events had before the restore do not fit them.
         for place in cursors(&new) {
             is_refused_everywhere(&server, "EL_o_1", &json!(place)).await;
         }
-        // Nor is one without a mark behind an event that has one.
+        // A cursor without a tag does not fit an event that has one.
         let unmarked = events[2]["cursor"].as_str().unwrap().replacen("3.", "4.", 1);
         is_refused_everywhere(&server, "EL_o_1", &json!(unmarked)).await;
     }
@@ -300,7 +301,7 @@ async fn what_is_no_cursor_is_refused() {
     .await;
 }
 
-/// Live from the request on: the event that makes the call comes after it.
+/// The subscription is live from its request on, and the event that creates the call comes later.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_without_history_gets_the_event_that_makes_the_call() {
     on_each_engine(async |_, server| {
@@ -328,11 +329,12 @@ async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
     .await;
 }
 
-/// A name that leads to another call by now belongs to the new subscription alone, whenever the fate of the old one is heard of.
+/// A name that leads to another call by now belongs to the new subscription alone, whenever the end of the old one
+/// becomes known.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_belongs_to_one_subscription_of_a_connection() {
     let database = Database::new(Engine::Postgres).await;
-    // Two servers without Redis: `here` learns of what happens at `there` from its sweep only.
+    // The servers have no Redis, so `here` learns of events at `there` only by reconciliation.
     let (here, there) = (Server::start(&database).await, Server::start(&database).await);
     for round in 0..12 {
         let sid = format!("EL_n_{round}");
@@ -342,7 +344,7 @@ async fn a_name_belongs_to_one_subscription_of_a_connection() {
         subscriber.events(1, 1).await;
         assert_eq!(there.api(Method::DELETE, &format!("/api/v1/calls/{sid}"), None).await.status, 204);
         there.turn(&sid, "user", "new 1").await;
-        // In the gap: the sweep may have told of the deletion already, or not.
+        // Reconciliation may or may not have seen the deletion already.
         subscriber.send(json!({"subscribe": sid})).await;
         let mut seen = Vec::new();
         while !seen.iter().any(|message: &Value| message["message_text"] == "new 1") {

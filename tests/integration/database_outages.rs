@@ -1,4 +1,5 @@
-//! The database goes away, hangs, and comes back: nothing is acknowledged that is not durable, subscribers stay and catch up.
+//! The database goes away, hangs, and comes back. Nothing is acknowledged that is not durable, and subscribers stay and
+//! catch up.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ impl Stage {
         until("the server is ready again, by itself", async || self.checks().await.0 == 200).await;
     }
 
-    /// Posts a turn and says its status and `Retry-After`.
+    /// Posts a turn and returns the status and the `Retry-After`.
     async fn turn(&self, message: &str) -> (u16, Option<String>) {
         let body = json!({"call_sid": "EL_store_1", "speaker": "user", "message": message, "turn_id": message});
         let (body, at) = (body.to_string(), now());
@@ -54,7 +55,7 @@ impl Stage {
     }
 }
 
-/// Breaks PostgreSQL, looks, mends it, and looks again.
+/// Breaks PostgreSQL, checks the server, mends PostgreSQL, and checks the server again.
 async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
     assert_eq!(stage.turn("before").await.0, 201);
     let mut subscriber = stage.server.subscriber().await;
@@ -66,11 +67,11 @@ async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnO
     assert!(checks["append"] != "ok" && checks["database"] != "ok", "{checks}");
     let refused = stage.turn("in between").await;
     assert_eq!(refused, (503, Some("1".into())));
-    // It is still connected, and served.
+    // The subscriber is still connected, and is served.
     subscriber.expect_silence().await;
     mend().await;
     stage.until_ready().await;
-    // The provider tries again; whether the first try came through unheard or not, it counts once.
+    // The provider tries again. Whether or not the first try was committed, the turn counts once.
     assert_eq!(stage.turn("in between").await.0, 201);
     assert_eq!(stage.turn("after").await.0, 201);
     let events = subscriber.events(2, 2).await;
@@ -95,7 +96,7 @@ async fn a_database_that_hangs_is_waited_for() {
     stage.postgres.end().await;
 }
 
-/// Restarts in the middle of work, one of them as a crash.
+/// PostgreSQL restarts in the middle of work, once as after a crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_database_needs_none_of_ours() {
     let stage = Stage::new(&[]).await;
@@ -128,7 +129,7 @@ async fn a_restart_of_the_database_needs_none_of_ours() {
     stage.postgres.end().await;
 }
 
-/// Storage that stays away ends a subscriber that is owed something, with a code that says why.
+/// If storage stays away, a subscriber that is owed events is closed with a code that says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_cannot_be_served_for_long_is_told_to_come_back() {
     let stage = Stage::new(&[("CALLSCOPE_STORAGE_DEADLINE", "1")]).await;
@@ -139,7 +140,7 @@ async fn a_subscriber_that_cannot_be_served_for_long_is_told_to_come_back() {
     let mut idle = stage.server.subscriber().await;
     let mut late = stage.server.subscriber().await;
     late.subscribe("EL_store_1").await;
-    // In the middle of the log: what it was not sent yet must be read.
+    // The subscriber is in the middle of the log, so the rest has to be read.
     late.events(1, 1).await;
     stage.postgres.stop(Signal::QUIT).await;
     let mut last = 1;
@@ -160,8 +161,8 @@ async fn a_subscriber_that_cannot_be_served_for_long_is_told_to_come_back() {
     stage.postgres.end().await;
 }
 
-/// A way to the database whose connections of old lead nowhere from some moment on, without a word: the host is gone and
-/// another one has taken over its address.
+/// A way to the database whose earlier connections suddenly lead nowhere: the host is gone and another one has taken
+/// over its address.
 struct Detour {
     address: std::net::SocketAddr,
     is_gone: tokio::sync::watch::Sender<u32>,
@@ -182,7 +183,7 @@ impl Detour {
                     let mut far = TcpStream::connect(target).await.unwrap();
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        // Both sockets stay open, and nothing moves any more.
+                        // Both sockets stay open, and nothing is forwarded any more.
                         _ = life.changed() => std::future::pending().await,
                     }
                 });
@@ -205,7 +206,7 @@ async fn connections_that_lead_nowhere_are_given_up_for_new_ones() {
     subscriber.events(1, 1).await;
     detour.is_gone.send_modify(|lives| *lives += 1);
     assert_eq!(stage.turn("in between").await.0, 503);
-    // Each connection has to time out once; then new ones are made.
+    // Each connection has to time out once before new ones are made.
     let mut tries = 0;
     while stage.turn("in between").await.0 != 201 {
         tries += 1;
@@ -241,8 +242,8 @@ async fn a_server_starts_though_connections_break_off_at_first() {
     assert_eq!(server.turn("EL_start_1", "agent", "here I am").await.status, 201);
 }
 
-/// A row that somebody else keeps locked delays its own call alone.
-/// What waits for a row comes before what comes later for the same call, under whichever of its names.
+/// A row that another client keeps locked delays its own call alone. What waits for the row comes before what comes
+/// later for the same call, under each of its names.
 #[tokio::test(flavor = "multi_thread")]
 async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
     let database = Database::new(Engine::Postgres).await;
@@ -256,7 +257,7 @@ async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
         let lock = "SELECT 1 FROM calls WHERE call_sid = 'EL_order_1' FOR UPDATE";
         sqlx::query(lock).execute(&mut admin).await.unwrap();
         let mut answers = Vec::new();
-        // The lock ends in the midst of them, and in the midst of the time between two tries.
+        // The lock ends while turns wait for it, and between two tries.
         for at in 0..12 {
             said += 1;
             let name = ["call_sid", "conversation_id"][at % 2];
@@ -305,8 +306,8 @@ async fn a_locked_row_delays_its_own_call_alone() {
             }
         })
     };
-    // Each of these would wait for the lock, were it in one transaction with a turn of the other call. All of them together may take
-    // as long as one such wait did.
+    // Each of these turns would wait for the lock if it shared a transaction with a turn of the other call. All of them
+    // together may take as long as one such wait.
     let others = async {
         for at in 0..200 {
             assert_eq!(server.turn("EL_free_1", "user", &format!("meanwhile {at}")).await.status, 201);

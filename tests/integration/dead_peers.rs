@@ -1,4 +1,4 @@
-//! Clients that are gone without a word, and clients that say too much.
+//! Clients that vanish without closing, and clients that send too much.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// Whatever comes next, until the close.
+/// Reads until the close and returns its code.
 async fn closed(subscriber: &mut Subscriber) -> u16 {
     loop {
         if let Received::Closed(code) = subscriber.next().await {
@@ -23,7 +23,7 @@ async fn closed(subscriber: &mut Subscriber) -> u16 {
     }
 }
 
-/// A connection without a WebSocket library, which would answer pings.
+/// Opens a connection without a WebSocket library, which would answer pings.
 async fn raw(server: &Server) -> TcpStream {
     let host = host(&server.embedded.url);
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -51,13 +51,13 @@ async fn a_peer_that_answers_no_ping_is_found_out() {
     let mut answering = reading.await.unwrap();
     let mut heard = Vec::new();
     silent.read_to_end(&mut heard).await.unwrap();
-    // A close frame (RFC 6455 section 5.5.1) of code 4201.
+    // This is a close frame (RFC 6455 section 5.5.1) with the code 4201.
     let close = heard.windows(4).find(|bytes| bytes[0] == 0x88).map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]]));
     assert_eq!(close, Some(4201));
     answering.expect_silence().await;
 }
 
-/// Sends `message` as often as it is let, until the server has had enough.
+/// Sends `message` until the server closes; returns whether it warned, and the close code.
 async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
     let mut subscriber = server.subscriber().await;
     let mut was_warned = false;
@@ -86,7 +86,7 @@ async fn floods_are_warned_then_ended() {
     server.turn("EL_flood_1", "agent", "first").await;
     let subscribe = || Message::text(json!({"subscribe": "EL_flood_1"}).to_string());
     let ping = || Message::Ping("are you there".into());
-    // A message that never ends, in pieces: no piece of it is a message.
+    // This message never ends: no piece of it is a whole message.
     let piece = || Message::Frame(Frame::message(vec![b'x'; 16_000], OpCode::Data(Data::Continue), false));
     let (subscribes, pings, pieces) = tokio::join!(flood(&server, subscribe), flood(&server, ping), async {
         let mut subscriber = server.subscriber().await;
@@ -99,13 +99,13 @@ async fn floods_are_warned_then_ended() {
     });
     assert_eq!(subscribes, (true, 4102));
     assert_eq!(pings, (true, 4102));
-    // The whole may be no longer than a message.
+    // All pieces together may be no longer than a message.
     assert_eq!(pieces, 1009);
     let mut other = server.subscriber().await;
     other.expect_silence().await;
 }
 
-/// Empty pieces add up to no length.
+/// The length of empty pieces never reaches a limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_endless_empty_pieces_is_ended_too() {
     let database = Database::new(Engine::Sqlite).await;

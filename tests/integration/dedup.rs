@@ -1,4 +1,4 @@
-//! A delivery takes effect at most once, whatever comes at the same time.
+//! A delivery takes effect at most once, even if copies arrive at the same time.
 
 use std::collections::HashSet;
 
@@ -45,7 +45,7 @@ async fn equal_deliveries_at_two_servers_make_one_event() {
     assert_eq!(first.log("EL_two_1").await.len(), 20);
 }
 
-/// No call's row is there to serialize them: the key alone decides.
+/// There is no row of a call yet that could serialize these, so the unique index alone decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
     let database = Database::new(Engine::Postgres).await;
@@ -150,7 +150,8 @@ async fn a_refused_delivery_is_welcome_later() {
     assert_eq!(verdicts, ["accepted", "rejected"]);
 }
 
-/// Whoever hears of an event, or of its acknowledgement, finds it in the database: over another connection, as another process would.
+/// When an event is announced or acknowledged, it is in the database: another connection sees it, as another process
+/// would.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_announced_is_committed() {
     for engine in Engine::ALL {
@@ -169,11 +170,11 @@ async fn what_is_announced_is_committed() {
                 })
                 .collect();
             let (url, own) = (url.clone(), own.clone());
-            // Blocks the write path, on purpose: what it sees here is what stood in the database at the announcement.
+            // This blocks the write path on purpose: what it reads was in the database at the announcement.
             let stood = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    // An SQLite file serves one process: its readers are connections of their own.
+                    // An SQLite file serves one process, so the readers are other connections.
                     let other = match own {
                         Store::Sqlite { .. } => own,
                         Store::Postgres { .. } => Store::open(&url).await.unwrap(),

@@ -1,4 +1,4 @@
-//! What came in: found again, shown, replayed, dropped by age and size, and followed live.
+//! Deliveries: searched, shown, replayed, dropped by age and size, and followed live.
 
 use std::collections::HashSet;
 
@@ -87,7 +87,7 @@ async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
     .await;
 }
 
-/// What lies further back than one search looks is found by going on.
+/// What lies further back than one search reads is found on the next page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_goes_on_where_it_left_off() {
     on_each_engine(async |engine, server| {
@@ -176,7 +176,8 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         assert!(
             says("Callscope-Replay-Of", &first[0]["delivery_id"]) && says("Callscope-Replay-By", &json!("embedded"))
         );
-        // What was new has no key: the original's repeats are still the original's.
+        // The replay that was accepted has no dedup key, so repeats of the original still count as repeats of the
+        // original.
         let again = replay(&server, anew["delivery_id"].as_str().unwrap(), false).await;
         assert_eq!(again["verdict"], "duplicate");
         let body = json!({"as_new": true});
@@ -189,7 +190,7 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
     .await;
 }
 
-/// A delivery that was refused took no effect, so its replay may.
+/// A delivery that was refused took no effect, so its replay may take one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
     for engine in Engine::ALL {
@@ -230,12 +231,12 @@ async fn only_unlimited_admins_see_deliveries() {
     }
 }
 
-/// Puts a webhook into the log as if it had come at that time.
+/// Appends a webhook to the log as if it had come at that time.
 async fn received(log_writer: &LogWriter, route: Route, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let webhook = WebhookRequest { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
     let mut delivery = read_delivery(webhook, at, Some(at.as_unix_secs()), &Naming::by_links(CallLinks::new(&[])));
-    // A process never goes back with its ids; this one is of another process, long ago.
+    // The ids of one process never decrease, so this one belongs to an earlier process.
     let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
     delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));
     log_writer.submit(Operation::Deliver(Box::new(delivery))).await.unwrap();
@@ -284,7 +285,7 @@ async fn old_deliveries_become_light_and_stay_what_they_were() {
             let refused = server.api(Method::POST, &path, None).await;
             assert_eq!((refused.status, &refused.json["code"]), (410, &json!("BODY_DROPPED")));
         }
-        // The promise holds: what came long ago and comes again is a repeat.
+        // A repeat of what came long ago still counts as a repeat.
         let logs = async || (server.log("EL_old_1").await, server.log("conv_old").await);
         let before = logs().await;
         let again = server.webhook("transcription", &turn).await;
@@ -317,7 +318,7 @@ async fn the_newest_bodies_stay_within_the_cap() {
     }
 }
 
-/// A subscriber to deliveries, with the cursor of the last one it got.
+/// A subscriber to deliveries, with the cursor of the last one it received.
 struct DeliveryFollower {
     subscriber: Subscriber,
     cursor: String,
@@ -331,7 +332,7 @@ impl DeliveryFollower {
         Self { subscriber, cursor }
     }
 
-    /// The next `count` deliveries.
+    /// Returns the next `count` deliveries.
     async fn next(&mut self, count: usize) -> Vec<Value> {
         let mut deliveries = Vec::new();
         while deliveries.len() < count {
@@ -352,7 +353,8 @@ async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
         server.signed("transcription", b"{}", now(), &[]).await;
         server.webhook("post-call", &json!({"type": "unheard_of"})).await;
         let mut heard = live.next(3).await;
-        // PostgreSQL counts other databases' transactions too: while an older one was at work, `before` was not behind us.
+        // PostgreSQL counts the transactions of other databases too: while an older one was open, `before` was not
+        // behind us.
         if heard[0]["delivery_id"] == list(&server, "limit=4").await[3]["delivery_id"] {
             heard.remove(0);
             heard.extend(live.next(1).await);
@@ -409,21 +411,21 @@ async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
     .await;
 }
 
-/// Two servers commit at the same time, one of them late: whoever follows at either misses none.
+/// Two servers commit at the same time, and one of them commits late. A follower of either misses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_late_commit_is_missed_between_servers() {
     let database = Database::new(Engine::Postgres).await;
     let (first, second) = (Server::start(&database).await, Server::start(&database).await);
     let (mut here, mut there) =
         (DeliveryFollower::start(&first, json!({})).await, DeliveryFollower::start(&second, json!({})).await);
-    // A transaction that began to write before all others, and stays at work.
+    // This transaction began to write before all others, and stays open.
     let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
     sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
     let late = "INSERT INTO deliveries (delivery_id, route, verdict, body_hash, received_at, headers, body_bytes, \
                 response_status, response) VALUES (gen_random_uuid(), 'transcription', 'accepted', '', 0, '[]', 0, 201, '{}') \
                 RETURNING delivery_id";
     let late: uuid::Uuid = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
-    // Whoever begins while it is at work is owed it too.
+    // A follower that begins while it is open is owed its delivery too.
     let mut later = DeliveryFollower::start(&first, json!({})).await;
     let (a, b) = (&first, &second);
     let posts = (0..40).map(|i| async move {
@@ -431,7 +433,7 @@ async fn no_late_commit_is_missed_between_servers() {
         server.turn(&format!("EL_pair_{}", i % 3), "user", &format!("turn {i}")).await
     });
     assert!(join_all(posts).await.iter().all(|reply| reply.status == 201));
-    // Committed and not shown: they lie behind one that is still at work.
+    // The deliveries are committed but not shown, because they come after one that is still open.
     here.subscriber.expect_silence().await;
     sqlx::query("COMMIT").execute(&mut connection).await.unwrap();
     let (one, other) = (here.next(41).await, there.next(41).await);
@@ -439,12 +441,12 @@ async fn no_late_commit_is_missed_between_servers() {
     assert_eq!(ids(&one), ids(&other));
     assert_eq!(ids(&one), ids(&later.next(41).await));
     assert_eq!(ids(&one).into_iter().collect::<HashSet<_>>().len(), 41);
-    // The cursor of one server is good at the other.
+    // The cursor of one server is valid at the other.
     let mut resumed = DeliveryFollower::start(&second, json!({"after": one[20]["cursor"]})).await;
     assert_eq!(ids(&resumed.next(20).await), ids(&one[21..]));
 }
 
-/// Numbers of another PostgreSQL, as a restored dump brings them along, are not taken for this one's.
+/// The transaction numbers of another PostgreSQL, which a restored dump contains, are not taken for this one's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_restored_elsewhere_begins_a_new_order() {
     let database = Database::new(Engine::Postgres).await;
@@ -493,7 +495,7 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
     assert_eq!(list(&server, "").await.len(), 0, "nothing of them is kept as a delivery");
 }
 
-/// The sender hears which way the signature is wrong; the admin why.
+/// The sender learns how the signature is wrong, and the admin learns why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
     let database = Database::new(Engine::Sqlite).await;
@@ -507,7 +509,7 @@ async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
     assert_eq!(response.status().as_u16(), 401);
     let said = response.text().await.unwrap();
     assert!(said.contains("signature wrong") && !said.contains("reserialised"), "{said}");
-    // The sender did not wait for it to be found.
+    // The sender did not wait for the cause to be found.
     until("the cause is found", async || {
         let listed = server.get(&format!("{PATH}?verdict=unverified")).await;
         listed["unverified"][0]["diagnosis"] == "body_reserialised"

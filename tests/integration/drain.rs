@@ -1,4 +1,4 @@
-//! A server that goes away sends its clients elsewhere one after the other, and serves them until they leave.
+//! A draining server sends its clients elsewhere one after the other, and serves them until they leave.
 
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Redis, Server, Subscriber, until};
@@ -17,7 +17,7 @@ async fn followers(server: &Server, sid: &str, count: usize) -> Vec<Subscriber> 
     followers
 }
 
-/// What each is told, oldest connection first: after how many milliseconds to leave.
+/// Returns after how many milliseconds each client is told to leave, oldest connection first.
 async fn told(followers: &mut [Subscriber]) -> Vec<i64> {
     let mut told = Vec::new();
     for follower in followers {
@@ -97,7 +97,8 @@ async fn a_server_that_is_overrun_while_it_goes_ends_in_order_all_the_same() {
         for _ in 0..16 {
             let address = address.clone();
             callers.spawn(async move {
-                // A connection for each request, held for the next ones: some are always under way.
+                // Each request has a connection that stays open for the next ones, so some requests are always in
+                // progress.
                 let mut held = std::collections::VecDeque::new();
                 while let Ok(mut stream) = TcpStream::connect(&address).await {
                     let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await;

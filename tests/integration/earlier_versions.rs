@@ -1,4 +1,4 @@
-//! Databases that earlier versions left are opened, migrated and served. `tests/fixtures/databases/record.py` recorded them.
+//! Databases of earlier versions, recorded by `tests/fixtures/databases/record.py`, are opened, migrated and served.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use callscope_tests::server::now;
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
-/// The database as the version that `name` tells of left it, and what that version said of it.
+/// Returns the database as the version `name` left it, and what that version said about it.
 async fn left_by(name: &str, engine: Engine) -> (Database, Value) {
     let engine_name = if engine == Engine::Sqlite { "sqlite" } else { "postgres" };
     let path = format!("{}/fixtures/databases/{name}.{engine_name}", env!("CARGO_MANIFEST_DIR"));
@@ -29,7 +29,7 @@ async fn left_by(name: &str, engine: Engine) -> (Database, Value) {
     (database, serde_json::from_str(&std::fs::read_to_string(format!("{path}.json")).unwrap()).unwrap())
 }
 
-/// An event as it was told before there were cursors.
+/// Returns an event as versions without cursors sent it.
 fn without_cursor(event: &Value) -> Value {
     let mut event = event.clone();
     let fields = event.as_object_mut().unwrap();
@@ -57,7 +57,8 @@ async fn a_database_from_before_cursors_is_served_whole_and_goes_on() {
             subscriber.subscribe(call_id).await;
             let sent = subscriber.events(1, log.len()).await;
             assert_eq!(sent, log, "{engine:?}: {call}");
-            // Behind a number, as clients of that version kept it, and behind each of the cursors that the old events have now.
+            // Clients resume after a number, as clients of that version did, and after each of the cursors that the old
+            // events have now.
             for (at, event) in log.iter().enumerate() {
                 for after in [&event["seq"], &event["cursor"]] {
                     let mut again = server.subscriber().await;
@@ -74,7 +75,7 @@ async fn a_database_from_before_cursors_is_served_whole_and_goes_on() {
             let expected = BASE64_STANDARD.decode(recording.as_str().unwrap()).unwrap();
             assert_eq!(answer.bytes().await.unwrap(), expected, "{engine:?}");
         }
-        // What was a repeat is one, what is gone is gone, and what comes is appended.
+        // A repeat stays a repeat, what was deleted stays deleted, and new events are appended.
         let log = server.log("EL_tow_1").await;
         let repeat = br#"{"call_sid": "EL_tow_1", "speaker": "agent", "message": "Where are you?", "turn_id": "t1"}"#;
         let repeated = server.signed("transcription", repeat, now(), &[]).await;

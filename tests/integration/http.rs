@@ -1,4 +1,4 @@
-//! What a request may say in its head, and what an answer says in its own.
+//! What the head of a request may say, and what the head of an answer says.
 
 use callscope_server::auth::{Role, Tokens};
 use callscope_server::secret::Secret;
@@ -16,7 +16,7 @@ async fn server(given: &[(&str, &str)]) -> (Database, Server) {
     (database, server)
 }
 
-/// Sends bytes, and reads what comes until the other side closes. `HOST` stands for the server's own.
+/// Sends bytes and reads until the other side closes. `HOST` stands for the server's own.
 async fn raw(server: &Server, request: &str) -> String {
     let host = callscope_tests::socket::host(&server.embedded.url);
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -30,7 +30,7 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
-/// A request without a body, with these lines in its head.
+/// Sends a request without a body, with these lines in its head.
 async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     raw(server, &format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n")).await
@@ -112,7 +112,7 @@ async fn no_page_of_another_origin_posts_webhooks() {
                 assert_eq!(post(path, headers, "HOST").await, 403, "{path} {headers}");
             }
         }
-        // A name that was made to lead here is nobody's own origin.
+        // A foreign name that resolves to this address is not the server's own origin.
         assert_eq!(post(turn, "Origin: http://evil.test\r\n", "evil.test").await, 403);
         let through = if auth == "off" { 201 } else { 401 };
         assert_eq!(post(turn, "", "HOST").await, through);

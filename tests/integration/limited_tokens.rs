@@ -1,4 +1,4 @@
-//! What a token that is limited to some calls can find out of others, and what is asked of the API by mistake.
+//! What a token that is limited to some calls can learn about others, and how mistaken requests are answered.
 
 use callscope_tests::server::{limited_token, on_each_engine};
 use reqwest::Method;
@@ -26,7 +26,7 @@ async fn a_limited_token_finds_out_nothing_of_other_calls() {
         assert_eq!(first["calls"][0]["call_sid"], "EL_mine_3");
         let second = list(&format!("?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await;
         assert_eq!((&second["calls"][0]["call_sid"], &second["next_cursor"]), (&json!("EL_mine_0"), &json!(null)));
-        // The same answer for what is not allowed and what is not there.
+        // The answer is the same for what is not allowed and for what does not exist.
         let foreign = server.get("/api/v1/calls/EL_secret_1").await["call_id"].as_str().unwrap().to_owned();
         let absent = uuid::Uuid::new_v4().to_string();
         for path in ["", "/events", "/transcript", "/audio"] {
@@ -70,7 +70,7 @@ async fn what_is_misspelt_or_cannot_be_stored_is_refused_in_words() {
                 assert_eq!(reply.status, 400, "{engine:?} {method} {body}: {reply:?}");
             }
         }
-        // A subject is any text; only where it becomes a part of a sid it must fit into one.
+        // A subject is any text. Only a subject that becomes a part of a sid must fit into one.
         let free = json!({"subject": "Mr. Müller, towing 🚚", "call_sid": "EL_free_1"});
         assert_eq!(server.api(Method::POST, "/api/v1/calls", Some(&free)).await.status, 201);
         assert_eq!(
@@ -84,7 +84,7 @@ async fn what_is_misspelt_or_cannot_be_stored_is_refused_in_words() {
     .await;
 }
 
-/// Answers are read from the database piece by piece: what a client asks for arrives whole all the same.
+/// Answers are read from the database in pieces, and arrive complete all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_logs_and_recordings_arrive_whole() {
     use base64::Engine as _;
@@ -119,10 +119,10 @@ async fn large_logs_and_recordings_arrive_whole() {
             assert_eq!(part.status().as_u16(), 206, "{range}");
             assert!(part.bytes().await.unwrap() == bytes[first..=last], "{range}");
         }
-        // A range of another recording is of no use.
+        // A range of another recording is refused.
         let other = server.fetch(path, &[("Range", "bytes=0-0"), ("If-Range", "\"another\"")]).await;
         assert_eq!((other.status().as_u16(), other.content_length()), (200, Some(300_000)));
-        // A second recording takes the place of the first.
+        // A second recording replaces the first.
         let second = base64::prelude::BASE64_STANDARD.encode(b"second");
         let webhook =
             json!({"type": "post_call_audio", "data": {"conversation_id": "conv_large", "full_audio": second}});

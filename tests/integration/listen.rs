@@ -1,4 +1,4 @@
-//! `callscope listen --forward-to`, against a small HTTP server that may be killed like everything else.
+//! `callscope listen --forward-to` with a small HTTP server. Each of the programs may be killed.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-/// A request as the target got it.
+/// A request as the target received it.
 #[derive(Debug, Clone)]
 struct Arrived {
     path: String,
@@ -39,12 +39,12 @@ impl Arrived {
     }
 }
 
-/// In place of a status: the target takes the request in, and goes away without an answer.
+/// In place of a status: the target reads the request and closes without an answer.
 const HANG_UP: u16 = 0;
 
 type Log = Arc<Mutex<Vec<Arrived>>>;
 
-/// The user's own server: takes everything in, and answers as it is told.
+/// The user's own server: it reads every request and answers as it is told.
 struct Target {
     log: Log,
     status: Arc<AtomicU16>,
@@ -73,7 +73,7 @@ impl Target {
         Self { log, status, port, serving }
     }
 
-    /// Listener and connections are gone at once, answered or not.
+    /// Ends the listening socket and all connections at once, answered or not.
     async fn kill(self) -> (u16, Log) {
         self.serving.abort();
         let _ = self.serving.await;
@@ -116,7 +116,7 @@ async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
     }
 }
 
-/// The program itself; killed with its handle.
+/// The client's process, which is killed when it is dropped.
 struct Listener {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -166,7 +166,7 @@ impl Listener {
     }
 }
 
-/// Posts a turn until it is answered, as providers do.
+/// Posts a turn until it is acknowledged, as providers do.
 async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
     let turn_id = format!("{call}-{number}");
     let body =
@@ -180,7 +180,7 @@ async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
     .await;
 }
 
-/// Every delivery that the server at `url` keeps, oldest first.
+/// Returns every delivery that the server at `url` keeps, oldest first.
 async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
     let request = http.get(format!("{url}/api/v1/admin/deliveries?limit=500")).bearer_auth(admin_token("t"));
     let listed: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
@@ -226,7 +226,7 @@ async fn each_delivery_arrives_in_order_whoever_is_killed() {
         ((), server) = tokio::join!(speaking, killing);
         listener.says("connected again").await;
 
-        // The program itself does.
+        // The client itself goes away in the middle.
         let speaking = speak_all(25, 35);
         let killing = async {
             until("some arrive", async || target.ids().len() > 80).await;
@@ -248,7 +248,7 @@ async fn each_delivery_arrives_in_order_whoever_is_killed() {
     }
 }
 
-/// First arrivals are in order per call; later ones are marked; bytes and signature are the sender's.
+/// First arrivals are in order for each call, later ones are marked, and bytes and signature are the sender's.
 fn check(engine: Engine, log: &[Arrived]) {
     let mut last: HashMap<String, usize> = HashMap::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -263,7 +263,7 @@ fn check(engine: Engine, log: &[Arrived]) {
         }
         seen.push(arrived.id());
         if arrived.header("Callscope-Verdict") == Some("duplicate") {
-            // The sender's own repeat of one that was committed before its answer was lost.
+            // This is the sender's own repeat of a delivery that was committed before its answer was lost.
             assert!(mark.contains("received-again"), "{arrived:?}");
             continue;
         }
@@ -290,7 +290,7 @@ async fn what_is_chosen_is_forwarded_and_signed_anew() {
     listener.says("forwarding deliveries").await;
     speak(&http, &server.url, 0, 0).await;
     speak(&http, &server.url, 1, 0).await;
-    // The same again, as a sender whose answer was lost.
+    // The sender repeats the delivery because its answer was lost.
     speak(&http, &server.url, 1, 0).await;
     let other = json!({"type": "unheard_of", "data": {"conversation_id": "EL_lane_1"}}).to_string();
     post_signed(&http, &server.url, "post-call", other.as_bytes(), now(), &[("Authorization", "Basic c2VjcmV0")])
@@ -320,7 +320,7 @@ async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
     target.status.store(503, Ordering::SeqCst);
     speak(&http, &server.url, 0, 0).await;
     until("it is given up", async || listener.lines.lock().len() == 1).await;
-    // A refusal for good is an answer too.
+    // A permanent refusal is an answer too.
     target.status.store(404, Ordering::SeqCst);
     speak(&http, &server.url, 0, 1).await;
     until("the next one is answered", async || listener.lines.lock().len() == 2).await;
@@ -332,7 +332,7 @@ async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
     assert_eq!(attempts, ["1", "2", "3", "1"]);
 }
 
-/// It may have taken it in, for all we know.
+/// The target may have processed the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_and_not_answered_is_marked_when_it_is_sent_again() {
     let database = Database::new(Engine::Sqlite).await;

@@ -1,4 +1,4 @@
-//! Whoever reads the log, or does not, holds nothing up.
+//! A log that is not read, or is read slowly, delays nothing.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// A server whose stderr is what a test makes of it.
+/// A server whose stderr the test chooses.
 struct Server {
     child: Child,
     url: String,
@@ -41,7 +41,7 @@ impl Server {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// A thousand refused requests, each answered, beside a watcher that gets its events; then SIGTERM ends it.
+    /// A thousand requests are refused and answered while a follower receives its events. Then SIGTERM ends the server.
     async fn serves_and_ends(mut self) {
         let mut watcher = Subscriber::connect(&self.url, &admin_token("t")).await;
         watcher.send(json!({"subscribe": "EL_log_1", "wait": true})).await;
@@ -81,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-/// Everything the server wrote.
+/// Reads everything that the server writes.
 fn reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -109,7 +109,7 @@ async fn a_reader_that_was_never_there() {
 async fn a_reader_that_stalls() {
     for format in ["text", "json"] {
         let (reader, writer) = std::io::pipe().unwrap();
-        // At this level each request writes a line, so that the pipe is full long before the last one.
+        // At this level each request writes a line, so the pipe is full long before the last one.
         let given = [("CALLSCOPE_LOG", "trace"), ("CALLSCOPE_LOG_FORMAT", format)];
         Server::start(writer, &given).await.serves_and_ends().await;
         drop(reader);
@@ -147,7 +147,7 @@ async fn a_terminal_that_was_closed() {
     server.serves_and_ends().await;
 }
 
-/// Once somebody reads again, one line says how much is missing, and what follows is there.
+/// Once the pipe is read again, one line says how many lines are missing, and later lines are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dropped_is_told_once_somebody_reads() {
     for format in ["text", "json"] {
@@ -158,7 +158,7 @@ async fn what_was_dropped_is_told_once_somebody_reads() {
             assert!(http.get(format!("{}/healthz", server.url)).send().await.expect("an answer").status().is_success());
         }
         let text = reader(pipe);
-        // Lines that are taken in again make room, and then the count is told.
+        // Lines that are read make room, and then the number of missing lines is logged.
         for _ in 0..50 {
             http.get(format!("{}/healthz", server.url)).send().await.expect("an answer");
             tokio::task::yield_now().await;

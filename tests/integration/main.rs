@@ -1,4 +1,4 @@
-//! Cross-program tests, on both engines where the engine matters.
+//! Tests of servers and stores through their doors, on both engines if the engine matters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

@@ -35,7 +35,7 @@ async fn the_longer_record_survives_and_nothing_is_lost() {
         assert_eq!(log, server.log(other.as_str().unwrap()).await, "the absorbed record's id leads on");
         let numbers: Vec<_> = log.iter().filter_map(|event| event["sequence_number"].as_i64()).collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
-        // A cursor of the absorbed record is invalid; a repeat of its turn is still one.
+        // A cursor of the absorbed record is invalid, and a repeat of its turn is still a repeat.
         short.send(json!({"subscribe": "conv_short", "after": 1, "call_id": other})).await;
         assert_eq!(short.expect("error").await["code"], "CURSOR_INVALID");
         assert_eq!(server.webhook("transcription", &turn).await, first);

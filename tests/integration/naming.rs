@@ -1,4 +1,4 @@
-//! Who may name a call: what a platform states does, what a caller's client can set does not.
+//! What names a call: what a platform states does, and what a caller's client can set does not.
 
 use callscope_tests::server::{limited_token, on_each_engine};
 use callscope_tests::{Server, Subscriber};
@@ -9,7 +9,7 @@ fn texts(log: &[Value]) -> Vec<&str> {
     log.iter().filter_map(|event| event["message_text"].as_str()).collect()
 }
 
-/// The result of a web conversation whose client set these dynamic variables, as ElevenLabs signs it.
+/// Returns the result of a web conversation whose client set these dynamic variables, as ElevenLabs signs it.
 fn web_result(conversation: &str, variables: &Value) -> Value {
     json!({"type": "post_call_transcription", "data": {"conversation_id": conversation, "status": "done",
         "transcript": [{"role": "agent", "message": "never said to anybody else"}],
@@ -65,7 +65,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
         let after = server.get(&format!("/api/v1/calls/{sid}")).await;
         assert_eq!(after, before, "the call changed");
         assert_eq!(texts(&server.log(&sid).await), ["my card number is 4111"]);
-        // Nor is a sid occupied that the next registration would make up.
+        // It cannot occupy a sid that the next registration would make, either.
         let at = callscope_tests::server::now();
         for later in 0..4 {
             let value = json!({"call_sid": format!("EL_bank_{}", at + later)});
@@ -94,7 +94,7 @@ async fn the_link_of_a_registration_names_its_call() {
         let view = server.get("/api/v1/calls/conv_linked").await;
         assert_eq!(view["call_id"], call["call_id"]);
         assert!(view.get("link").is_none(), "only a registration is answered with it: {view}");
-        // A link whose call is gone names nothing.
+        // A link whose call is deleted names nothing.
         let path = format!("/api/v1/calls/{sid}");
         assert_eq!(server.api(Method::DELETE, &path, None).await.status, 204);
         let end = web_result("conv_late", &json!({"callscope_link": call["link"]}));
@@ -103,7 +103,7 @@ async fn the_link_of_a_registration_names_its_call() {
     .await;
 }
 
-/// An identifier that spells the `call_id` of a call means that call, on every way in, and is no other call's name.
+/// An identifier that spells the `call_id` of a call means that call on every route, and is no other call's name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_id_wins_over_identifiers_everywhere() {
     on_each_engine(async |_, server| {
@@ -111,11 +111,11 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
             server.turn("EL_v_1", "user", text).await;
         }
         let v = server.get("/api/v1/calls/EL_v_1").await["call_id"].as_str().unwrap().to_owned();
-        // As a sid of a webhook: it is that call's turn.
+        // As a sid of a webhook it makes the turn that call's turn.
         assert_eq!(server.turn(&v, "agent", "v3").await.json["call_sid"], "EL_v_1");
         let turn = json!({"conversation_id": v, "speaker": "agent", "message": "v4"});
         assert_eq!(server.webhook("transcription", &turn).await.json["call_sid"], "EL_v_1");
-        // By PATCH and by registration: it is taken.
+        // By PATCH and by registration it is refused as taken.
         server.turn("EL_p_1", "user", "p1").await;
         for body in [json!({"identifiers": [v]}), json!({"call_sid": v}), json!({"conversation_id": v})] {
             let reply = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&body)).await;
@@ -130,7 +130,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
             server.api(Method::PATCH, &format!("/api/v1/calls/{v}"), Some(&itself)).await.json["call_sid"],
             "EL_v_1"
         );
-        // With `merge` it is the merge with that call.
+        // With `merge` it merges with that call.
         let absorbed = server.get("/api/v1/calls/EL_p_1").await["call_id"].as_str().unwrap().to_owned();
         let merge = json!({"identifiers": [v], "merge": true});
         let whole = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&merge)).await;
@@ -138,7 +138,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         assert_eq!(texts(&server.log(&v).await), ["v1", "v2", "v3", "v4", "p1"]);
         let names = server.get(&format!("/api/v1/calls/{v}")).await["identifiers"].clone();
         assert!(!names.as_array().unwrap().contains(&json!(v)), "stored as a name: {names}");
-        // So does the id of the record that was absorbed, in capitals too.
+        // The id of the absorbed record leads there too, also in capitals.
         let capitals = absorbed.to_uppercase();
         assert_eq!(server.turn(&capitals, "user", "v5").await.json["call_sid"], "EL_v_1");
         let names_it = json!({"call_sid": capitals});
@@ -155,7 +155,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], v.as_str());
         assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
         assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
-        // Deleting by it deletes that very call.
+        // Deleting by the id deletes that very call.
         assert_eq!(server.api(Method::DELETE, &format!("/api/v1/calls/{v}"), None).await.status, 204);
         assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_v_1", None).await.status, 404);
         assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
@@ -163,7 +163,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
     .await;
 }
 
-/// A deletion is decided on the very record it names, whatever a merge made of it meanwhile.
+/// A deletion applies to the very record that it names, whatever a merge made of it in the meantime.
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
     on_each_engine(async |_, server| {
@@ -200,7 +200,7 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
             [("k0", "transcription", &keyed), ("p0", "transcription", &plain), ("e0", "post-call", &end)]
         {
             let first = server.signed(route, body.as_bytes(), at, &[("Idempotency-Key", own)]).await;
-            // Another attempt: with another key, with none, with an empty one.
+            // Further attempts have another key, none, or an empty one.
             for headers in
                 [&[("Idempotency-Key", "k1")][..], &[("Idempotency-Key", "k2")], &[], &[("Idempotency-Key", "")]]
             {
@@ -212,7 +212,8 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
         assert_eq!(texts(&server.log("EL_k_1").await), ["once", "also once"]);
         let log = server.log("conv_k").await;
         assert_eq!(log.iter().filter(|event| event["type"] == "call_completed").count(), 1);
-        // A repeat takes no key: it is free for the delivery that it was meant for. The first one's is not.
+        // A repeat occupies no key, so its key is free for the delivery that it was meant for. The first key stays
+        // occupied.
         let other = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "another", "turn_id": "t2"}).to_string();
         let taken = server.signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k0")]).await;
         assert_eq!((taken.status, &taken.json["code"]), (409, &json!("IDEMPOTENCY_CONFLICT")));
@@ -225,7 +226,7 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
     .await;
 }
 
-/// What a template leaves where it has nothing to say is nothing.
+/// The text that a template leaves without a value counts as absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_ids_and_keys_are_none() {
     on_each_engine(async |_, server| {
@@ -242,7 +243,7 @@ async fn empty_ids_and_keys_are_none() {
             assert_eq!(server.signed("transcription", turn.as_bytes(), at, &headers).await.status, 201);
         }
         assert_eq!(texts(&server.log("EL_e_1").await), ["turn 0", "turn 1", "turn 2", "turn 3", "null"]);
-        // One id of two speakers is two turns.
+        // One id of two speakers makes two turns.
         for speaker in ["agent", "user"] {
             let turn = json!({"call_sid": "EL_e_4", "speaker": speaker, "message": speaker, "turn_id": "3"});
             assert_eq!(server.webhook("transcription", &turn).await.status, 201);
@@ -252,11 +253,13 @@ async fn empty_ids_and_keys_are_none() {
     .await;
 }
 
-/// Of two records that are one call, the survivor keeps its own result and transcript, unless the other one's call ended later.
+/// If two records are one call, the survivor keeps its result and transcript, unless the other record's call ended
+/// later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_keeps_result_and_transcript_of_one_record() {
     on_each_engine(async |_, server| {
-        // (status of the survivor and of the absorbed record, which ended later, whose result stands)
+        // Each case is the status of the survivor and of the absorbed record, which ended later, and whose result is
+        // kept.
         let table = [
             ("done", "done", false, "a"),
             ("done", "done", true, "b"),
@@ -300,7 +303,7 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
     .await;
 }
 
-/// A token is for the calls that its names lead to, whichever way it asks and whichever name it asks by.
+/// A token is valid for the calls that its names lead to, in every request and by every name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_token_reads_a_merged_call_alike_on_every_way_in() {
     on_each_engine(async |_, server| {

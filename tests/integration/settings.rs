@@ -1,4 +1,4 @@
-//! The server's word on a wrong setting.
+//! How the server reports a wrong setting.
 
 use std::process::Command;
 
@@ -41,7 +41,7 @@ fn tokens_and_settings_are_shown_without_secrets() {
     assert_eq!((code, token.trim().split('.').count()), (0, 3));
 }
 
-/// What lies in the working directory is meant for another server than the one that a demonstration brings along.
+/// The files of the working directory belong to another server than the one of a demonstration.
 #[test]
 fn a_demonstration_reads_no_settings_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,7 +69,7 @@ fn oddities_are_told_once_at_the_start_and_a_wrong_file_without_what_it_holds() 
             .unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    // It ends at once where the port is not its to take, or at a database that is not there; the warnings come before.
+    // The server ends at once if its port is taken or its database does not exist, after it has printed its warnings.
     let odd = [
         ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"),
         ("CALLSCOPE_WEBHOOK_SECRETS", "short"),

@@ -1,4 +1,4 @@
-//! A client that does not read loses nothing, slows nobody, and is closed with a word on why.
+//! A client that does not read loses nothing, delays no other client, and is closed with a code that says why.
 
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Server};
@@ -14,14 +14,15 @@ async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everythin
     let mut reader = server.subscriber().await;
     reader.subscribe("EL_slow_1").await;
     reader.events(1, 1).await;
-    // More than the kernel's buffers on both sides take. Each text is another one: equal ones would be repeats.
+    // This is more than the kernel's buffers on both sides take. Each text is different, because equal ones would be
+    // repeats.
     let count = 300;
     let reading = tokio::spawn(async move { reader.events(2, count).await.len() });
     for i in 0..count {
         assert_eq!(server.turn("EL_slow_1", "user", &format!("{i}{}", "x".repeat(60_000))).await.status, 201);
     }
     assert_eq!(reading.await.unwrap(), count);
-    // Now it reads again: what it was given in order, then the end.
+    // It reads again: first the events in order, then the end.
     let mut last = 0;
     let code = loop {
         match stalled.next().await {
@@ -32,7 +33,7 @@ async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everythin
             Received::Closed(code) => break code,
         }
     };
-    // The close frame gets through only to a client that begins to read in time.
+    // The close frame reaches only a client that begins to read in time.
     assert!(matches!(code, 4101 | 1006), "{code}");
     assert!(last > 0 && last < 300, "the kernel took it all: {last}");
     let mut again = server.subscriber().await;
@@ -41,7 +42,7 @@ async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everythin
     again.events(last + 1, usize::try_from(301 - last).unwrap()).await;
 }
 
-/// Replaying a log while the call ends: however far the reader is ahead of what was announced, the subscription ends.
+/// A log is replayed while the call ends: however far the reader is ahead of the announcements, the subscription ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
     let database = Database::new(Engine::Postgres).await;
@@ -53,7 +54,7 @@ async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
         early.subscribe(&sid).await;
         early.events(1, 1).await;
         there.api(reqwest::Method::PATCH, &format!("/api/v1/calls/{sid}"), Some(&json!({"status": "completed"}))).await;
-        // Until the sweep comes by, `here` knows of the end only what its database says.
+        // Until it reconciles, `here` knows of the end only from its database.
         let mut late = here.subscriber().await;
         late.subscribe(&sid).await;
         late.events(1, 3).await;

@@ -1,4 +1,5 @@
-//! The SQLite file among other programs: what was acknowledged stays, one process at a time uses it, no one else reads it.
+//! The SQLite file among other programs: what was acknowledged stays, one process at a time uses it, and no other user
+//! reads it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,7 +25,7 @@ async fn ready(url: &str) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 
-/// Runs the server program on the same database until it ends.
+/// Runs the server's program on the same database until it ends.
 fn run(database: &Database, arguments: &[&str]) -> Output {
     let mut command = Command::new(program("callscope-server"));
     command.env_clear().envs(environment(database, &[])).args(arguments).current_dir(database.dir.path());
@@ -36,7 +37,7 @@ fn sqlite3(file: &Path, command: &str) {
     assert!(output.status.success(), "{command}: {output:?}");
 }
 
-/// Whether the kernel lists a lock of the process on the file.
+/// Returns whether the kernel lists a lock of the process on the file.
 fn is_locked(path: &Path, pid: u32) -> bool {
     let inode = fs::metadata(path).unwrap().ino();
     let locks = fs::read_to_string("/proc/locks").unwrap();
@@ -90,7 +91,7 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
             let server = Process::start(&database, 0).await;
             assert_eq!(turn(&server.url, "before").await, 201);
             let path = database.dir.path().join(format!("callscope.db{suffix}"));
-            // Longer than a check of the files serves the next transaction.
+            // This is longer than the time for which one check of the files counts.
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             if is_replaced {
                 let copy = database.dir.path().join("copy");
@@ -102,7 +103,7 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
             for _ in 0..3 {
                 assert_eq!(turn(&server.url, "after").await, 503, "{suffix:?}, replaced: {is_replaced}");
             }
-            // What was not acknowledged was not written either, so nobody is told of it.
+            // What was not acknowledged was not written either, so no follower receives it.
             let events =
                 http().get(format!("{}/api/v1/calls/EL_file_1/events", server.url)).bearer_auth(admin_token("t"));
             let events = events.send().await.unwrap().text().await.unwrap();
@@ -118,7 +119,7 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_alone_reads_the_files_and_looser_ones_are_told() {
     let database = Database::new(Engine::Sqlite).await;
-    // Nothing set: secrets are made up, and kept in a file.
+    // Without settings the server makes its secrets up, and stores them in a file.
     let given = [("CALLSCOPE_WEBHOOK_SECRETS", "")];
     let server = Process::with(&database, 0, &given).await;
     let names = ["callscope.db", "callscope.db-wal", "callscope.db-shm", "callscope.db.lock", "callscope.secrets.toml"];
@@ -175,7 +176,7 @@ async fn a_wrong_path_is_told_by_key_and_path() {
     }
 }
 
-/// The driver decodes the path of the URL, so the lock and the secrets go by the same one.
+/// The driver decodes the path of the URL, so the lock and the secrets must use the decoded path too.
 #[tokio::test(flavor = "multi_thread")]
 async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
     let mut database = Database::new(Engine::Sqlite).await;
@@ -189,7 +190,7 @@ async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
     assert!(server.stop().await);
 }
 
-/// The lock and the log lie beside a name, so a second name would be a second database of the same bytes.
+/// The lock and the log lie beside a name, so a second name would make a second database of the same bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_two_names_is_refused_under_either() {
     let mut database = Database::new(Engine::Sqlite).await;

@@ -1,4 +1,4 @@
-//! What the store promises, on both engines.
+//! What the store guarantees on both engines.
 
 use callscope_common::Timestamp;
 use callscope_common::api::NewCall;
@@ -19,7 +19,7 @@ async fn content_is_kept_to_the_byte() {
         let log = server.log("EL_bytes_1").await;
         let found: Vec<_> = log.iter().map(|event| event["message_text"].as_str().unwrap()).collect();
         assert_eq!(found, texts);
-        // Blanks, escapes and a lone surrogate, which no parser would write again the same way.
+        // No parser would write these again in the same way: blanks, escapes and a lone surrogate.
         let body = br#"{ "call_sid" :"EL_bytes_1","speaker":"user", "message":"\ud800 \u00e9" }"#;
         assert_eq!(server.signed("transcription", body, now(), &[]).await.status, 201);
         assert_eq!(server.log("EL_bytes_1").await[4]["message_text"], "\u{fffd} é");
@@ -59,7 +59,7 @@ async fn a_transcript_of_thousands_of_turns_becomes_the_calls_turns() {
         assert_eq!(events[2_999]["message_text"], "turn 2999");
         assert_eq!(events[2_999]["timestamp"], "2026-10-01T12:33:19.000000Z");
         assert_eq!(events[3_001]["type"], "call_completed");
-        // The same webhook again, signed anew.
+        // The same webhook comes again with a new signature.
         assert_eq!(server.signed("post-call", end.to_string().as_bytes(), now() - 7, &[]).await.status, 200);
         assert_eq!(server.get("/api/v1/calls/conv_long").await["seq"], 3_002);
     })
@@ -118,7 +118,7 @@ async fn a_transaction_that_was_left_open_does_not_stop_the_writing() {
     let database = Database::new(Engine::Sqlite).await;
     let store = database.open().await;
     let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };
-    // As a transaction is left whose rollback failed too, on a disk that is gone for a moment.
+    // A transaction stays open like this if its rollback fails too, while the disk is gone for a moment.
     writer.lock().await.as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
     let (log_writer, _task) = LogWriter::start(store.clone(), UnknownCalls::Create, Box::new(|_| {}));
     let at = Timestamp::from_unix_secs(1_790_855_000).unwrap();

@@ -1,4 +1,4 @@
-//! Who has no signature costs nothing and takes nothing from those who have one.
+//! Senders without a valid signature cost little, and take nothing from those who have one.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ fn head(route: &str, headers: &[(&str, &str)]) -> String {
     format!("POST /webhooks/elevenlabs/{route} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// Writes `request` as it is; returns what is answered until the other side closes.
+/// Writes `request` as it is and reads until the other side closes.
 async fn raw(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
     answer(&mut stream).await
 }
 
-/// The first answer on a connection, with its body as far as it came in one piece.
+/// Returns the first answer on a connection, with the part of its body that came in the same piece.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
@@ -49,8 +49,8 @@ async fn answer(stream: &mut TcpStream) -> String {
     }
 }
 
-/// Rocket looks at the first bytes of every body before any route (for `_method`); beyond these nothing is sent, so an answer
-/// shows that no more was waited for.
+/// Rocket reads the first bytes of every body before any route (for `_method`). Nothing is sent beyond these, so an
+/// answer shows that the server waited for no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_cannot_fit_is_refused_before_the_body() {
     let database = Database::new(Engine::Sqlite).await;
@@ -80,7 +80,7 @@ async fn a_header_that_cannot_fit_is_refused_before_the_body() {
             }
         }
     }
-    // A body that came along is no obstacle to hearing the answer.
+    // A body that was sent anyway does not hide the answer.
     for length in [0, 100, 500_000] {
         let answer = http().post(format!("{}/webhooks/elevenlabs/post-call", server.embedded.url));
         let answer = answer.body(vec![b'x'; length]).send().await.unwrap();
@@ -108,7 +108,8 @@ async fn a_signature_in_several_lines_is_one() {
     assert_eq!(server.log("EL_lines_1").await.len(), 2);
 }
 
-/// Several hundred senders who hold all the room with bodies that never end, under signatures that might fit until the end.
+/// Several hundred senders occupy all memory for bodies. Their bodies never end, and their signatures could be valid
+/// until the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_strangers_make_no_signed_turn_wait() {
     let database = Database::new(Engine::Sqlite).await;
@@ -121,7 +122,7 @@ async fn slow_strangers_make_no_signed_turn_wait() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
     let address = listening.await.unwrap().to_string();
-    // As if the half GiB were 4 MiB, so that the test need not fill it.
+    // The limit of half a GiB is 4 MiB here, so that the test need not fill it.
     room.leave(4 << 20);
 
     let request = head("post-call", &[("ElevenLabs-Signature", &forged()), ("Content-Length", "1000000")]);
@@ -142,7 +143,7 @@ async fn slow_strangers_make_no_signed_turn_wait() {
         }
     });
     assert_eq!(join_all(turns).await, [201; 40]);
-    // Some of them had to give way, and are told so.
+    // Some of them had to give way, and were told so.
     let refused = join_all(strangers.into_iter().map(|mut stream| async move {
         let said = tokio::time::timeout(Duration::from_millis(10), answer(&mut stream)).await.unwrap_or_default();
         said.starts_with("HTTP/1.1 503 ") && said.to_lowercase().contains("retry-after:")
@@ -164,7 +165,7 @@ async fn what_is_compressed_is_kept_and_refused_with_a_word_on_why() {
     assert_eq!(kept["deliveries"][0]["verdict"], "rejected", "{kept}");
 }
 
-/// `NaN` is what Python writes where a number is none.
+/// `NaN` is what Python writes for a missing number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_with_what_is_no_number_is_taken_and_kept_as_it_came() {
     let database = Database::new(Engine::Sqlite).await;
@@ -178,7 +179,7 @@ async fn a_result_with_what_is_no_number_is_taken_and_kept_as_it_came() {
     assert_eq!(kept["body"].as_str().unwrap().as_bytes(), body);
 }
 
-/// A credential that nobody thought of reaches neither the database nor anybody who may read deliveries.
+/// A header that may hold an unknown credential reaches neither the database nor a reader of deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_headers_that_explain_a_delivery_are_kept() {
     let database = Database::new(Engine::Sqlite).await;
@@ -211,7 +212,7 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
     }
 }
 
-/// The refused request is answered first; its attempt is listed at once and explained when the cause is known.
+/// The refused request is answered first. Its attempt is listed at once, and explained when the cause is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_are_refused_and_explained_in_bounds() {
     let database = Database::new(Engine::Sqlite).await;

@@ -1,4 +1,4 @@
-//! `calls export` and `calls watch` over calls that really came in.
+//! `calls export` and `calls watch` with calls of a real server.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

@@ -1,8 +1,8 @@
-//! The examples of docs/cli.md, run with bash against a real server: what they print is what stands there. `DOCS=overwrite cargo
-//! test -p callscope-tests --test commands docs` writes it anew.
+//! The examples of docs/cli.md, run with bash against a real server, print what the page says. `DOCS=overwrite cargo
+//! test -p callscope-tests --test commands docs` writes their outputs again.
 //!
-//! What differs from one run to the next (times, ports, spans) is replaced by what stands for it, of the same length where
-//! columns would move.
+//! Times, ports, durations and other values that differ between runs are replaced by placeholders, of the same length
+//! where columns would move.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,7 +33,7 @@ fn the_examples_of_the_documentation_are_true() {
     }
 }
 
-/// The text with every `console` block's output as it is now.
+/// Returns the text with the current output of every `console` block.
 fn run_all(text: &str, server: &Server) -> String {
     let mut out = String::new();
     let mut lines = text.lines().peekable();
@@ -64,7 +64,7 @@ fn run(command: &str, server: &Server) -> String {
     steady(&String::from_utf8(output.stdout).unwrap(), server)
 }
 
-/// What a full-screen view shows, once it has heard the server.
+/// Returns what a full-screen view shows once it has received something from the server.
 fn screen(command: &str, server: &Server) -> String {
     let words: Vec<&str> = command.split(' ').collect();
     let mut terminal = Terminal::run(&server.callscope(&words[1..]), 80, 16);
@@ -78,7 +78,7 @@ fn screen(command: &str, server: &Server) -> String {
     steady(&format!("{}\n", lines.join("\n")), server)
 }
 
-/// Replaces what differs from run to run.
+/// Replaces values that differ between runs.
 fn steady(text: &str, server: &Server) -> String {
     let port = server.url.rsplit(':').next().unwrap();
     let text = text.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:18000").replace(&server.home(), "/home/ada");

@@ -1,4 +1,4 @@
-//! `doctor`: the way there and back, in order and broken.
+//! `doctor`: the way to a server, in order and broken.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 
@@ -37,7 +37,7 @@ fn doctor_says_what_is_wrong_and_what_to_do() {
     assert_eq!(state(&wrong_token, "websocket"), "skipped");
     assert_eq!(wrong_token.code, 8);
     assert!(!wrong_token.stdout.contains("hunter2"), "{}", wrong_token.stdout);
-    // A token of another server says everything right, but for its signature.
+    // A token of another server is right in everything but its signature.
     let (head, _) = server.token.rsplit_once('.').unwrap();
     let forged = format!("{head}.AAAA");
     let forged: Ran =
@@ -69,7 +69,7 @@ fn doctor_tells_something_else_from_a_callscope_server() {
             let mut connection = connection.unwrap();
             let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
             while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            // A clock of long ago, and a page of something else.
+            // The server's clock is years behind, and another page is not an API at all.
             let answer = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
             let _ = connection.write_all(answer.as_bytes());
         }

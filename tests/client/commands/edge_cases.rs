@@ -1,4 +1,4 @@
-//! What a user meets at the edges: identifiers that are none, typos, times, hints to paste, signals that came in ignored.
+//! Unusual input of users: wrong identifiers, typos, times, hints to paste, signals that were ignored from the start.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -27,7 +27,7 @@ fn what_is_no_identifier_is_a_usage_error() {
             assert!(ran.stderr.contains("identifier"), "{words:?} {id:?}: {ran:?}");
         }
     }
-    // A name may hold a slash, and then it is a name all the same.
+    // A name may contain a slash.
     for id in ["a/b", "../calls", "%2e%2e", "a?b#c"] {
         assert_eq!(server.run(&["calls", "show", "--", id]).code, 3, "{id}");
     }
@@ -93,7 +93,7 @@ fn times_are_taken_as_people_type_them() {
 #[test]
 fn composed_and_decomposed_letters_are_the_same_letters() {
     let server = Server::start();
-    // 한국어 and é, taken apart.
+    // These are 한국어 and é in decomposed form.
     let turn = "{\"call_sid\":\"EL_nfd\",\"speaker\":\"user\",\"message\":\"\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165} cafe\u{301}\",\"turn_id\":\"1\"}";
     std::fs::write(format!("{}/turn.json", server.home()), turn).unwrap();
     assert_eq!(server.run(&["replay", "turn.json", "-q"]).code, 0);
@@ -116,12 +116,12 @@ fn a_hangup_that_came_in_ignored_stays_ignored() {
         bash.args(["-c", &format!("{trap}exec callscope {args} 2>&1")]);
         let mut child = server.environment(&mut bash).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // It runs, and has its signals.
+        // The program runs, and has set up its signals.
         lines.next().unwrap().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::HUP).unwrap();
         if nohup {
-            // Whatever SIGHUP does comes before what is said of a delivery that came after it.
+            // SIGHUP takes effect before the output of a later delivery.
             server.replay("line-busy");
             let after = lines.by_ref().map(Result::unwrap).find(|line| !line.contains(TOW) && line.contains("fail"));
             assert!(after.is_some(), "{args}");
@@ -137,7 +137,7 @@ fn a_hangup_that_came_in_ignored_stays_ignored() {
 fn a_replay_in_the_background_draws_no_progress() {
     let server = Server::start();
     for (ampersand, draws) in [("&", false), ("", true)] {
-        // With job control a command behind `&` has a process group of its own, which is not the terminal's.
+        // With job control, a command behind `&` has a process group of its own, which does not own the terminal.
         let script = format!("set -m; callscope replay tow-truck --fresh --speed max {ampersand} wait; echo all-done");
         let script = script.replace("  wait", "; wait");
         let mut bash = std::process::Command::new("bash");

@@ -1,5 +1,5 @@
-//! Every command of the program against a server that says the worst it can: nothing of it reaches a terminal raw, memory stays
-//! bounded, nothing panics, and the exit code is one of those that are documented.
+//! Every command of the program against a hostile server: no control character reaches a terminal, memory stays
+//! bounded, nothing panics, and the exit code is a documented one.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -15,16 +15,16 @@ use crate::hostile_server::{Hostile, Mode};
 use crate::screen::Terminal;
 use crate::server::{Server, TOW};
 
-/// What the program may address, in KiB. A 64 MiB answer fits in several times over; one without end does not.
+/// Limit of the program's address space, in KiB. Several 64 MiB answers fit, and an answer without end does not.
 const ADDRESS_SPACE: u64 = 1_500_000;
 /// Longer than any command takes that ends by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a command is tried.
+/// How a command is run.
 struct Case {
     args: Vec<String>,
     stdin: &'static str,
-    /// It goes on until it is ended: it is, once it printed something.
+    /// It runs until it is ended, which happens once it has printed something.
     goes_on: bool,
 }
 
@@ -34,7 +34,7 @@ struct Known {
     connection: String,
 }
 
-/// The cases of each command, by its words. A command without any has no place here.
+/// Returns the cases of a command by its words; `None` for a command that has no place here.
 fn cases(command: &str, known: &Known) -> Option<Vec<Case>> {
     let case = |line: &str| Case {
         args: line
@@ -79,7 +79,7 @@ fn cases(command: &str, known: &Known) -> Option<Vec<Case>> {
         }
         "trigger" => vec![case("trigger failure"), case("trigger turn -o json"), case("trigger failure --expect 418")],
         "tail" => vec![
-            // A stream of messages that mean nothing has no end either.
+            // A stream of meaningless messages has no end either.
             goes_on("tail TOW --no-follow --no-reconnect"),
             goes_on("tail TOW --no-follow --no-reconnect -o ndjson"),
             goes_on("tail --active --plain"),
@@ -104,7 +104,7 @@ fn cases(command: &str, known: &Known) -> Option<Vec<Case>> {
     })
 }
 
-/// The words of every command that has no commands below it, as the program's own manual has them.
+/// Returns the words of every command without subcommands, from the program's own manual.
 fn commands(server: &Server) -> Vec<String> {
     let ran = server.run(&["man", "--dir", "pages"]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -169,7 +169,8 @@ fn no_command_lets_a_hostile_server_at_the_terminal() {
     listener.wait().unwrap();
 }
 
-/// On a terminal there are colours, cut lines and lines that are drawn over, and of the server still nothing raw.
+/// On a terminal there are colours, cut lines and lines that are drawn over, and still no control character of the
+/// server.
 #[test]
 fn no_command_lets_a_hostile_server_at_a_real_terminal() {
     let server = Server::start();
@@ -196,7 +197,7 @@ fn no_command_lets_a_hostile_server_at_a_real_terminal() {
     }
 }
 
-/// The first id in a list, once it has one.
+/// Returns the first id in a list, once the list has one.
 fn first(server: &Server, list: &str, id: &str) -> String {
     loop {
         let ran = server.run(&[list, "ls", "-o", "json"]);
@@ -213,11 +214,11 @@ struct Ran {
     code: Option<i32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// It was ended from outside.
+    /// The test ended the program.
     ended: bool,
 }
 
-/// Runs a case to its end, with so much memory and no more.
+/// Runs a case to its end with limited memory.
 fn run(server: &Server, hostile: &Hostile, case: &Case) -> Ran {
     let mut bash = std::process::Command::new("bash");
     bash.args(["-c", &format!("ulimit -v {ADDRESS_SPACE}; exec callscope \"$@\""), "bash"]).args(&case.args);
@@ -246,7 +247,7 @@ fn run(server: &Server, hostile: &Hostile, case: &Case) -> Ran {
     let ended = if case.goes_on { end_once_it_spoke(&heard, &child) } else { false };
     while heard.recv_timeout(PATIENCE).is_ok() {}
     if child.try_wait().unwrap().is_none() {
-        // Its stdout is closed or silent for long: it ends now, or it hangs.
+        // The program's stdout is closed, or silent for a long time: it ends now, or it hangs.
         end(&child, if case.goes_on { Signal::TERM } else { Signal::KILL });
     }
     let status = child.wait().unwrap();
@@ -266,7 +267,7 @@ fn end(child: &Child, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// Nothing raw, and an exit code that is documented.
+/// Checks that the output is safe and that the exit code is documented.
 fn check(ran: &Ran, what: &str) {
     let (stdout, stderr) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(!stderr.contains("panicked") && !stderr.contains("memory allocation"), "{what}: {stderr}");
@@ -278,7 +279,7 @@ fn check(ran: &Ran, what: &str) {
     assert!(stderr.len() < 100_000, "{what}: {} bytes on stderr", stderr.len());
 }
 
-/// Whether a terminal would act on it, or show other letters than there are.
+/// Returns whether a terminal would act on it, or show other letters.
 fn is_raw(c: char) -> bool {
     let is_unseen = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');

@@ -1,5 +1,5 @@
-//! A server that says the worst it can: a real one behind it answers, and every text of the answers is replaced or lengthened by
-//! what a terminal would act upon; or it answers with none of it.
+//! A hostile server: a real server behind it answers, and every text of the answers is replaced or lengthened by what a
+//! terminal would act on. In other modes it answers with something else entirely.
 
 use std::net::SocketAddr;
 
@@ -14,42 +14,41 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::{WebSocketStream, connect_async};
 
-/// What a terminal would act upon: titles, the clipboard, links, screens, colours, bells, returns, C1, bidi, invisible letters.
+/// What a terminal would act on: titles, the clipboard, links, screens, colours, bells, returns, C1, bidi, invisible
+/// letters.
 pub const WORST: &str = "\u{1b}]0;owned\u{7}\u{1b}]52;c;ZXZpbA==\u{1b}\\\u{1b}]8;;http://evil.example\u{1b}\\\u{1b}[?1049l\u{1b}c\
     \u{1b}[31;5mred\u{9b}2J\u{7}\u{8}\rfake\u{202e}drow\u{202c}\u{2066}x\u{2069}\u{200b}\u{feff}\u{1b}P+q544e\u{1b}\\\u{90}y\u{9c}\
     \u{2028}\u{85}\u{e0041}\u{1b}]0;never ends";
 
-/// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// As the server behind it, with [`WORST`] behind every text that need not be of a form.
+    /// The real answer, with [`WORST`] after every text that needs no particular form.
     Fields,
-    /// As the server behind it, with [`WORST`] in place of every text.
+    /// The real answer, with [`WORST`] in place of every text.
     Enums,
-    /// With an error of that status.
+    /// An error with this status.
     Refusal(u16),
-    /// With an error of that status which is no JSON, and a reason phrase of its own.
+    /// An error with this status that is not JSON, and a reason phrase of its own.
     Page(u16),
-    /// With JSON that ends too early.
+    /// JSON that ends too early.
     BadJson,
-    /// With an answer of that status that never ends.
+    /// An answer with this status that never ends.
     Endless(u16),
-    /// With a redirect.
+    /// A redirect.
     Redirect,
-    /// With bytes that are no HTTP.
+    /// Bytes that are not HTTP.
     Noise,
-    /// Upgrades to a WebSocket and closes it for a reason.
+    /// An upgrade to a WebSocket that is closed with a reason.
     Close,
 }
 
-/// The server.
 pub struct Hostile {
     pub url: String,
     _runtime: Runtime,
 }
 
 impl Hostile {
-    /// Starts one that answers in that `mode`, in front of the server at `upstream`, `http://127.0.0.1:PORT`.
+    /// Starts a server with this `mode` in front of the server at `upstream`, `http://127.0.0.1:PORT`.
     pub fn start(upstream: &str, mode: Mode) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -57,7 +56,7 @@ impl Hostile {
         let upstream: SocketAddr = callscope_tests::socket::host(upstream).parse().unwrap();
         runtime.spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                // A client that had enough goes away in the middle; that is its right.
+                // A client may close in the middle of an answer.
                 tokio::spawn(async move { drop(answer(connection, upstream, mode).await) });
             }
         });
@@ -166,7 +165,7 @@ async fn ask(request: &Request, upstream: SocketAddr) -> std::io::Result<(String
     Ok((answer.first, answer.body))
 }
 
-/// `json` with the worst in its texts.
+/// Returns `json` with the worst in its texts.
 fn worsened(json: Value, mode: Mode) -> Value {
     match json {
         Value::String(text) if mode == Mode::Enums => {
@@ -186,7 +185,7 @@ fn worsened(json: Value, mode: Mode) -> Value {
     }
 }
 
-/// Whether a text is of a form without which nothing would be shown: an id, a time, one of a few words.
+/// Returns whether a text must keep its form, or nothing would be shown: an id, a time, one of a few words.
 fn has_form(text: &str) -> bool {
     let is_word = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let is_time = text.len() >= 20 && text.as_bytes()[4] == b'-' && text.ends_with('Z');
@@ -197,7 +196,7 @@ fn is_bytes(text: &str) -> bool {
     text.len() > 500
 }
 
-/// Passes a WebSocket's messages on, the server's with the worst in them.
+/// Forwards the messages of a WebSocket, the server's with the worst in them.
 async fn upgraded(
     mut connection: BufReader<TcpStream>,
     request: &Request,
@@ -236,7 +235,7 @@ async fn upgraded(
             message = server.next() => match message {
                 Some(Ok(Message::Text(text))) => {
                     let json: Value = serde_json::from_str(&text).unwrap();
-                    // What stands for the stream's place stays, or nothing after it would be heard.
+                    // The cursor of a stream stays, or the client would receive nothing after it.
                     client.send(Message::text(worsened(json, mode).to_string())).await
                 }
                 Some(Ok(message)) => client.send(message).await,

@@ -1,4 +1,4 @@
-//! The built program against real servers, in real shells and terminals.
+//! The built client against real servers, in real shells and terminals.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

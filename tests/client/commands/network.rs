@@ -1,4 +1,4 @@
-//! The way to a server: HTTP and the WebSocket take the same one, and say the same about what is wrong with it.
+//! The way to a server: HTTP and the WebSocket take the same one, and report the same problems with it.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::hostile_server::{Hostile, Mode};
 use crate::proxies::{Between, NAME, authority};
 use crate::server::{Ran, Server, TOW};
 
-/// A command that asks over HTTP, and one that follows over a WebSocket.
+/// One command uses HTTP, and the other one a WebSocket.
 const BOTH: [&[&str]; 2] = [&["calls", "ls", "-o", "text"], &["tail", TOW, "--no-follow", "--no-reconnect"]];
 
 fn server() -> Server {
@@ -72,10 +72,10 @@ fn a_proxy_leads_both_to_a_name_that_it_alone_knows() {
     assert!(asked.contains(&format!("CONNECT {NAME}:8000")), "the WebSocket tunnels: {asked:?}");
     let variables = [("HTTP_PROXY", format!("http://{}", proxy.address))];
     let doctor = run(&server, &url, &variables, &["doctor", "-o", "text"]);
-    // That it is not encrypted is all there is to say.
+    // The only warning is that the connection is not encrypted.
     assert_eq!(doctor.code, 0, "{doctor:?}");
     assert!(doctor.stdout.contains("websocket\tok") && doctor.stdout.contains("the proxy"), "{}", doctor.stdout);
-    // An exception is one for both.
+    // An exception holds for both.
     for args in BOTH {
         let mut variables = variables.to_vec();
         variables.push(("no_proxy", "example.test".into()));
@@ -220,13 +220,13 @@ fn answers_without_end_are_refused_with_a_clear_error() {
 fn what_a_hostile_server_says_is_shown_harmless() {
     let server = server();
     let hostile = Hostile::start(&server.url, Mode::Fields);
-    // The words between the escape sequences are there, so the test does see what the server says.
+    // The words between the escape sequences are printed, so the test does see what the server says.
     for args in [&["calls", "show", TOW][..], BOTH[1], &["calls", "export", TOW]] {
         let ran = run(&server, &hostile.url, &[], args);
         assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
         assert!(ran.stdout.contains("drow"), "{args:?}: {ran:?}");
     }
-    // JSON is the same JSON: what was taken out elsewhere is there as an escape.
+    // The JSON is equivalent: what is removed elsewhere is escaped here.
     let ran = run(&server, &hostile.url, &[], &["calls", "show", TOW, "-o", "json"]);
     assert!(ran.stdout.contains(r"\u202edrow") && ran.stdout.contains(r"\u009b2J"), "{}", ran.stdout);
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -235,7 +235,7 @@ fn what_a_hostile_server_says_is_shown_harmless() {
     assert!(sent.stdout.contains("drow"), "{sent:?}");
 }
 
-/// Runs `listen` until it printed a line that `is` the one, and gives that.
+/// Runs `listen` until it prints a line that satisfies `is`, and returns the line.
 fn listen(server: &Server, url: &str, args: &[&str], is: impl Fn(&str) -> bool) -> Option<String> {
     let mut command = server.callscope(&[&["listen"], args].concat());
     command.env("CALLSCOPE_SERVER", url).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -289,7 +289,7 @@ fn listen_takes_a_redirect_for_a_failure_and_tells_where_it_leads() {
 #[test]
 fn a_server_cannot_choose_where_listen_posts() {
     let server = server();
-    // There, routes and headers are not what any Callscope server says.
+    // The routes and headers there are not those of any Callscope server.
     let hostile = Hostile::start(&server.url, Mode::Fields);
     let target = Between::backend();
     let to = format!("http://{}/hooks/{{route}}", target.address);
@@ -318,7 +318,8 @@ fn listen_shows_what_the_server_refused() {
     {
         let is_seen = AtomicBool::new(false);
         let line = std::thread::scope(|scope| {
-            // What was refused before it began to look is not told, so there is more until it is.
+            // Requests that were refused before the client began to look are not shown, so there are more of them until
+            // one is shown.
             scope.spawn(|| {
                 while !is_seen.load(Ordering::Relaxed) {
                     server.run(&["trigger", "turn", "--secret-file", "wrong.txt", "-q"]);

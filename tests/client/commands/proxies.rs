@@ -1,5 +1,5 @@
-//! What stands between the program and a server: TLS by an authority of one's own, proxies, redirects. And a server that is known
-//! by its name to the proxy alone.
+//! What stands between the client and a server: TLS with an authority of one's own, proxies, redirects, and a server
+//! whose name only the proxy knows.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,15 +15,15 @@ use tokio::runtime::Runtime;
 /// A name that no resolver knows.
 pub const NAME: &str = "calls.example.test";
 
-/// Where the certificate of the tests' authority lies.
+/// Returns the path of the certificate of the tests' authority.
 pub fn authority() -> String {
     format!("{}/client/commands/tls/authority.pem", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A listener whose connections are each served by a task.
+/// A listener that serves each connection in a task.
 pub struct Between {
     pub address: SocketAddr,
-    /// What it was asked for, in the order of asking.
+    /// The requests in their order.
     pub log: Arc<Mutex<Vec<String>>>,
     _runtime: Runtime,
 }
@@ -48,7 +48,7 @@ impl Between {
         Self { address, log, _runtime: runtime }
     }
 
-    /// Speaks TLS, and passes what is said on to `upstream`.
+    /// Speaks TLS, and forwards the plain bytes to `upstream`.
     pub fn tls(upstream: SocketAddr) -> Self {
         let folder = format!("{}/client/commands/tls", env!("CARGO_MANIFEST_DIR"));
         let certificate = CertificateDer::from_pem_file(format!("{folder}/server.pem")).unwrap();
@@ -67,18 +67,18 @@ impl Between {
         })
     }
 
-    /// An HTTP proxy that knows [`NAME`] as `known`, whatever the port, and nothing else. `login` is the `Proxy-Authorization` that
-    /// it asks for.
+    /// Starts an HTTP proxy that knows nothing but [`NAME`], which is `known` on any port. `login` is the
+    /// `Proxy-Authorization` that it requires.
     pub fn proxy(known: SocketAddr, login: Option<&'static str>) -> Self {
         Self::start(move |connection, log| proxy(connection, log, known, login))
     }
 
-    /// A SOCKS5 proxy that does the same.
+    /// Starts a SOCKS5 proxy that does the same.
     pub fn socks(known: SocketAddr) -> Self {
         Self::start(move |connection, log| socks(connection, log, known))
     }
 
-    /// Redirects everything to the same path at `to`.
+    /// Starts a server that redirects everything to the same path at `to`.
     pub fn redirect(to: String) -> Self {
         Self::start(move |connection, _| {
             let to = to.clone();
@@ -95,7 +95,7 @@ impl Between {
         })
     }
 
-    /// A backend that answers 200 to everything, and notes the first line and the headers.
+    /// Starts a backend that answers 200 to everything, and records the first line and the headers.
     pub fn backend() -> Self {
         Self::start(|connection, log| async move {
             let mut connection = BufReader::new(connection);
@@ -111,7 +111,7 @@ impl Between {
         })
     }
 
-    /// What it was asked for so far.
+    /// Returns the requests so far.
     pub fn asked(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -122,7 +122,7 @@ async fn pass(connection: &mut (impl AsyncRead + AsyncWrite + Unpin), to: Socket
     copy_bidirectional(connection, &mut onward).await.map(drop)
 }
 
-/// The head of a request: its first line and its headers.
+/// Reads the head of a request: its first line and its headers.
 async fn head(connection: &mut BufReader<TcpStream>) -> std::io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -155,7 +155,7 @@ async fn proxy(
             return pass(&mut connection, known).await;
         }
         (true, true) => {
-            // As every proxy: the request goes on in the form that servers take.
+            // The proxy forwards the request in the form that servers take, as every proxy does.
             let path = &host[host.find('/').unwrap_or(host.len())..];
             let onward = head.replacen(&target, path, 1).replacen("\r\n", "\r\nConnection: close\r\n", 1);
             let mut server = TcpStream::connect(known).await?;
@@ -174,7 +174,7 @@ async fn socks(mut connection: TcpStream, log: Arc<Mutex<Vec<String>>>, known: S
     connection.write_all(&[5, 0]).await?;
     let mut asked = [0; 4];
     connection.read_exact(&mut asked).await?;
-    // An address in place of a name means that the client looked the name up.
+    // An address in place of a name means that the client resolved the name.
     assert_eq!(asked, [5, 1, 0, 3], "the proxy looks names up");
     let mut name = vec![0; connection.read_u8().await?.into()];
     connection.read_exact(&mut name).await?;

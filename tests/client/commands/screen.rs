@@ -1,4 +1,4 @@
-//! A program of a [`Server`](crate::server::Server)'s in a terminal, and what its screen shows.
+//! A program of a [`Server`](crate::server::Server) in a terminal, and what its screen shows.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 pub struct Terminal(Pty);
 
 impl Terminal {
-    /// Runs `command`, with its environment, in a terminal of so many columns and rows.
+    /// Runs `command` with its environment in a terminal of this many columns and rows.
     pub fn run(command: &Command, columns: u16, rows: u16) -> Self {
         let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
         let arguments: Vec<String> = command.get_args().map(text).collect();
@@ -27,24 +27,22 @@ impl Terminal {
         self.0.press(keys);
     }
 
-    /// Waits until the screen shows `text`, and gives the screen.
+    /// Waits until the screen shows `text`, and returns the screen.
     pub fn shows(&self, text: &str) -> String {
         self.0.until_text(text);
         self.0.screen()
     }
 
-    /// Waits until the screen does not show `text` any more, and gives the screen.
+    /// Waits until the screen no longer shows `text`, and returns the screen.
     pub fn hides(&self, text: &str) -> String {
         self.0.until_no_text(text);
         self.0.screen()
     }
 
-    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         self.0.signal(signal);
     }
 
-    /// Waits for the program's end.
     pub fn ended(self) -> Ended {
         let ended = self.0.ended();
         let modes = &ended.modes;
@@ -57,7 +55,7 @@ impl Terminal {
 #[derive(Debug)]
 pub struct Ended {
     pub code: u32,
-    /// Whether the terminal shows its main screen and its cursor, and takes pastes and the mouse as before.
+    /// Whether the terminal shows its main screen and its cursor, and treats pastes and the mouse as before.
     pub is_restored: bool,
     pub screen: String,
     pub bytes: Vec<u8>,

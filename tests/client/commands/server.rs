@@ -1,4 +1,4 @@
-//! A real server for tests of the program, and the program's environment.
+//! A real server for tests of the client, and the client's environment.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -10,16 +10,14 @@ use tokio::runtime::Runtime;
 /// The conversation of the sample `tow-truck`.
 pub const TOW: &str = "conv_01callscope0tow0truck00000001";
 
-/// The built program.
+/// Returns the path of the built client.
 pub fn callscope() -> PathBuf {
     program("callscope")
 }
 
 /// A server on a free loopback port, with a database and a home folder of its own.
 pub struct Server {
-    /// `http://127.0.0.1:PORT`.
     pub url: String,
-    /// An admin's token.
     pub token: String,
     secret: String,
     embedded: Option<Embedded>,
@@ -28,7 +26,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("home")).unwrap();
@@ -38,19 +35,18 @@ impl Server {
         Self { url, token, secret, embedded: Some(embedded), runtime, folder }
     }
 
-    /// Stops it.
     pub fn stop(&mut self) {
         if let Some(embedded) = self.embedded.take() {
             self.runtime.block_on(embedded.stop());
         }
     }
 
-    /// The home folder of whoever uses it.
+    /// Returns the home folder of its user.
     pub fn home(&self) -> String {
         self.folder.path().join("home").to_str().unwrap().to_owned()
     }
 
-    /// The program with `args`, for this server and nobody's environment.
+    /// Returns the client with `args`, for this server and with no other environment.
     pub fn callscope(&self, args: &[&str]) -> Command {
         let mut command = Command::new(callscope());
         command.args(args);
@@ -58,12 +54,12 @@ impl Server {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the client to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         self.callscope(args).output().unwrap().into()
     }
 
-    /// Runs bash, with the program in its path.
+    /// Runs bash with the client in its path.
     pub fn bash(&self, script: &str) -> Ran {
         let mut bash = Command::new("bash");
         bash.args(["-c", script]);
@@ -86,7 +82,7 @@ impl Server {
             .stdin(std::process::Stdio::null())
     }
 
-    /// Speaks a sample, with the identifiers it has.
+    /// Speaks a sample with the identifiers of the sample.
     pub fn replay(&self, sample: &str) {
         let ran = self.run(&["replay", sample, "--speed", "max", "-q"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -99,7 +95,7 @@ impl Drop for Server {
     }
 }
 
-/// How a program ended, and what it said.
+/// How a program ended, and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
     pub code: i32,

@@ -1,4 +1,4 @@
-//! What shells do with the program: completions, pipes, manual pages, an environment that lacks something.
+//! The client in shells: completions, pipes, manual pages, an incomplete environment.
 
 use std::process::Command;
 
@@ -25,11 +25,11 @@ fn call_ids_are_completed_live_in_bash() {
     assert!(complete("callscope he", &server).contains(&"help".to_owned()));
     assert!(complete("callscope samples show tow", &server).contains(&"tow-truck".to_owned()));
     assert_eq!(complete("callscope calls export --format sr", &server), ["srt"]);
-    // Whoever presses Tab while no server answers gets nothing, and no error on the command line.
+    // Pressing Tab while no server answers gives nothing, and no error on the command line.
     assert!(complete("callscope calls show --server http://127.0.0.1:9 conv_", &server).is_empty());
 }
 
-/// Tab, pressed in the shells themselves. `tests/run` installs them.
+/// Tab is pressed in the shells themselves, which `tests/run` installs.
 #[test]
 fn tab_completes_a_calls_id_in_bash_zsh_and_fish() {
     let server = Server::start();

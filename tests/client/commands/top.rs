@@ -1,4 +1,4 @@
-//! `top` against a real server, in a real terminal.
+//! `top` with a real server in a real terminal.
 
 use std::process::{Child, Stdio};
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::screen::Terminal;
 use crate::server::Server;
 
-/// Follows a call as a program, and says how that ended.
+/// Follows a call as a program does, and returns the close code.
 fn follower(server: &Server, call: &str) -> Child {
     server
         .callscope(&["tail", call, "--wait", "-o", "ndjson"])
@@ -73,7 +73,7 @@ fn read_only_kicks_nobody() {
     let screen = top.shows("embedded");
     assert!(screen.contains("read-only") && !screen.contains("K kick"), "{screen}");
     top.press("Ky");
-    // What comes after those keys is shown, so they were taken in.
+    // The result of a later key is shown, so the client has read the keys before it.
     top.press("?");
     let help = top.shows("another tab");
     assert!(!help.contains("kick"), "{help}");

@@ -1,4 +1,4 @@
-//! Scripts whose width terminals dispute, in a terminal that was not made for these tests: tmux.
+//! Characters whose width terminals dispute, in a terminal that was not made for these tests: tmux.
 
 use std::process::{Command, Output};
 
@@ -18,7 +18,7 @@ const TEXTS: [&str; 11] = [
     "مرحبا، أين سيارتك الآن؟",
 ];
 
-/// A tmux server of its own.
+/// A tmux server for one test.
 struct Tmux<'s> {
     socket: String,
     folder: &'s Path,
@@ -40,7 +40,7 @@ impl Tmux<'_> {
         assert!(self.ask(&["send-keys", key]).status.success());
     }
 
-    /// Waits for a screen that is as wanted.
+    /// Waits for a screen that satisfies `is_so`.
     fn wait(&self, what: &str, is_so: impl Fn(&str) -> bool) {
         let deadline = std::time::Instant::now() + callscope_tests::PATIENCE;
         loop {
@@ -52,12 +52,12 @@ impl Tmux<'_> {
         }
     }
 
-    /// Waits for `text` on the screen, or for its absence.
+    /// Waits until `text` is on the screen, or until it is not.
     fn until(&self, text: &str, is_there: bool) {
         self.wait(&format!("{text} ({is_there})"), |screen| screen.contains(text) == is_there);
     }
 
-    /// A screen on which nothing is being drawn: tmux may be asked in the middle of a frame.
+    /// Returns a complete screen: tmux may be asked in the middle of a frame.
     fn settled(&self) -> String {
         let (mut screen, mut same) = (self.screen(), 0);
         while same < 10 {
@@ -68,10 +68,10 @@ impl Tmux<'_> {
         screen
     }
 
-    /// The screen is as it is once every cell was drawn again.
+    /// After every cell was drawn again, the screen is the same.
     fn same_when_drawn_again(&self, what: &str) {
         let before = self.settled();
-        // Something foreign on the screen shows when it was drawn again.
+        // Foreign text on the screen shows when the screen is drawn again.
         let tty = String::from_utf8(self.ask(&["display-message", "-p", "#{pane_tty}"]).stdout).unwrap();
         std::fs::write(tty.trim(), "\x1b[1;1HFOREIGN").unwrap();
         self.until("FOREIGN", true);
@@ -111,7 +111,7 @@ fn nothing_is_left_behind_in_any_script() {
             for _ in 0..7 {
                 tmux.press("k");
             }
-            // Seven up from the last: the sixth is selected, and with it the end is out of sight at 40 by 12.
+            // Seven up from the last selects the sixth turn, and then the end is out of sight at 40 by 12.
             tmux.until("PAUSED", true);
             tmux.until("52; ", true);
             tmux.same_when_drawn_again(text);
@@ -134,7 +134,7 @@ fn a_terminal_without_a_size_has_80_by_24() {
     let mut terminal = Pty::start((0, 0), &program("callscope"), &["play", "call.ndjson"], &[], folder.path());
     terminal.wait_past(0);
     let deadline = std::time::Instant::now() + callscope_tests::PATIENCE;
-    // The emulator has the size that was told, so what was written is looked at.
+    // The emulator has the size that it was given, so the test reads what was written.
     while !String::from_utf8_lossy(&terminal.bytes()).contains("hello") {
         assert!(std::time::Instant::now() < deadline, "{}", String::from_utf8_lossy(&terminal.bytes()));
         terminal.wait_past(0);

@@ -1,15 +1,15 @@
-//! However the program ends, and while it is stopped, the terminal is as it was.
+//! However the program ends, and while it is stopped, the terminal is as it was before.
 
 use callscope_tests::pty::{Modes, key};
 use rustix::process::Signal;
 
 use super::*;
 
-/// Starts a tail, lets `leave` end it, and looks at what is left.
+/// Starts `tail`, lets `leave` end it, and checks what is left.
 async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let scene = Scene::new().await;
     scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
-    // The state before: of a terminal in which nothing ran yet.
+    // The state of a terminal in which nothing ran yet.
     let before = Pty::start((80, 24), Path::new("/bin/sleep"), &["60"], &[], scene.folder.path()).modes();
     let mut terminal = scene.terminal((80, 24), &["tail", "EL_leave_1"], &[]);
     terminal.until_text("on the alternate screen");
@@ -19,7 +19,7 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let ended = terminal.ended();
     assert_eq!(ended.modes, before);
     assert!(!ended.screen.contains("on the alternate screen"), "{}", ended.screen);
-    // The emulator knows nothing of it: rows break at their end again.
+    // The emulator does not know this sequence: rows wrap at their end again.
     let bytes = String::from_utf8_lossy(&ended.bytes);
     assert!(bytes.rfind("\x1b[?7h") > bytes.rfind("\x1b[?7l"), "{bytes:?}");
     (i64::from(ended.status.exit_code()), ended.screen)
@@ -58,7 +58,7 @@ async fn after_a_panic_in_any_thread() {
     }
 }
 
-/// A shell with jobs, `tail` in it, and the way out and back that everybody knows.
+/// A shell with job control runs `tail`, which is stopped with Ctrl-Z and continued with `fg`.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_is_stopped_and_after_it_went_on() {
     let scene = Scene::new().await;
@@ -117,7 +117,7 @@ fn signal_child(shell: &Pty, signal: Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), signal).unwrap();
 }
 
-/// Without a shell there is nobody to say `fg`: Ctrl-Z must not leave a terminal that does nothing any more.
+/// Without a shell no `fg` is possible, so Ctrl-Z must not leave a terminal that reacts to nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_shell_it_does_not_stop() {
     let (code, _) = after(|terminal| {

@@ -1,8 +1,8 @@
-//! A call that says the worst it can: nothing of it reaches the terminal raw.
+//! A call whose texts are hostile: none of their control characters reaches the terminal.
 
 use super::*;
 
-/// What a terminal would act upon, and what must not be seen of it.
+/// What a terminal would act on, and what of it must not be seen.
 const WORST: [&str; 12] = [
     "\u{1b}]0;owned\u{7}\u{1b}]2;owned\u{1b}\\",
     "\u{1b}]52;c;ZXZpbA==\u{7}",

@@ -20,7 +20,7 @@ use callscope_tests::{Database, Engine, Process, Pty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A server, a call spoken on it, and terminals that look at it.
+/// A server, a call spoken on it, and terminals that show it.
 struct Scene {
     database: Database,
     process: Option<Process>,
@@ -44,7 +44,7 @@ impl Scene {
         self.process.take().unwrap().kill().await;
     }
 
-    /// Starts it again, on the same port and log.
+    /// Starts it again on the same port and log.
     async fn start(&mut self) {
         self.process = Some(Process::start(&self.database, self.port).await);
     }
@@ -72,14 +72,14 @@ impl Scene {
             .await;
     }
 
-    /// A terminal with `callscope` in it.
+    /// Returns a terminal that runs `callscope`.
     fn terminal(&self, size: (u16, u16), arguments: &[&str], more: &[(&str, &str)]) -> Pty {
         let mut environment = vec![("CALLSCOPE_SERVER", self.url.as_str()), ("CALLSCOPE_TOKEN", self.token.as_str())];
         environment.extend(more);
         Pty::start(size, &program("callscope"), arguments, &environment, self.folder.path())
     }
 
-    /// `callscope` without a terminal.
+    /// Returns `callscope` without a terminal.
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(program("callscope"));
         command.env_clear().env("CALLSCOPE_SERVER", &self.url).env("CALLSCOPE_TOKEN", &self.token);
@@ -88,7 +88,7 @@ impl Scene {
     }
 }
 
-/// A conversation's turn, for calls that are ended by their conversation id.
+/// Posts a conversation's turn, for calls that are ended by their conversation id.
 async fn say(scene: &Scene, conversation: &str, speaker: &str, message: &str) {
     let id = format!("{}", fastrand::u64(..));
     let body = json!({"conversation_id": conversation, "speaker": speaker, "message": message, "turn_id": id});

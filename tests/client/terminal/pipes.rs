@@ -1,4 +1,4 @@
-//! `tail` where there is no screen: pipes, full disks, no home, dumb terminals.
+//! `tail` without a screen: pipes, full disks, no home, dumb terminals.
 
 use std::process::Stdio;
 
@@ -33,7 +33,7 @@ async fn without_anybody_to_ask_it_says_what_to_type() {
     assert!(named.status.success() && String::from_utf8_lossy(&named.stdout).contains("turn 0;"));
 }
 
-/// Neither a home, nor one that can be written to, nor a language is needed.
+/// The client needs neither a home, nor a writable one, nor a language.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bare_environment_is_enough() {
     let scene = ended_call(1).await;
@@ -84,7 +84,7 @@ async fn a_screen_reader_picks_by_number() {
     assert!(terminal.ended().status.success());
 }
 
-/// Lines are whole, in order and flushed, however fast they come, and the cursor file goes on where it stopped.
+/// Lines are complete, in order and flushed, however fast they come, and the cursor file resumes where it stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_comes_once_across_runs_with_a_cursor_file() {
     let scene = Scene::new().await;

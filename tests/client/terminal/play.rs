@@ -1,8 +1,8 @@
-//! `play`, beside what `tail.rs` shows of it.
+//! `play`: what the tests in `tail.rs` do not show of it.
 
 use super::*;
 
-/// A saved call: turns at these seconds.
+/// Returns a saved call with turns at these seconds.
 fn recording(folder: &Path, name: &str, turns: &[i64]) {
     let line = |(number, secs): (usize, &i64)| {
         let seq = number + 1;

@@ -1,4 +1,4 @@
-//! What `tail` keeps: the place it has reached, the stream in a file, and itself when its terminal goes.
+//! What `tail` keeps: its cursor, the stream in a file, and its own process when the terminal hangs up.
 
 use std::io::BufRead as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -83,7 +83,7 @@ async fn saving_never_destroys_a_file() {
     let mut scene = Scene::new().await;
     scene.turn("EL_save_1", "agent", "keep this").await;
     let path = scene.folder.path().join("call.ndjson");
-    // Nothing comes of these: no file is made.
+    // These fail and create no file.
     let (code, ..) = run(&scene, &["tail", "gone", "--save", "call.ndjson"]);
     assert_eq!((code, path.exists()), (Some(3), false));
     let tail = ["tail", "EL_save_1", "--no-follow", "--save", "call.ndjson"];
@@ -93,7 +93,7 @@ async fn saving_never_destroys_a_file() {
     let (code, _, said) = run(&scene, &tail);
     assert_eq!(code, Some(1));
     assert!(said.contains("call.ndjson is there already") && said.contains("--force"), "{said}");
-    // What fails leaves the file as it was, also where it may be replaced.
+    // A failure leaves the file as it was, even if it may be replaced.
     assert_eq!(run(&scene, &["tail", "gone", "--save", "call.ndjson", "--force"]).0, Some(3));
     scene.kill().await;
     assert_eq!(run(&scene, &["tail", "EL_save_1", "--save", "call.ndjson", "--force"]).0, Some(5));
@@ -106,7 +106,7 @@ async fn saving_never_destroys_a_file() {
     assert_eq!(left, ["call.ndjson"]);
 }
 
-/// A program that was started with SIGHUP ignored, as `nohup` does.
+/// Starts a program with SIGHUP ignored, as `nohup` does.
 fn immune(scene: &Scene, arguments: &[&str]) -> Child {
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program("callscope")).args(arguments);

@@ -1,4 +1,4 @@
-//! `tail`, full-screen.
+//! `tail` in full-screen mode.
 
 use callscope_tests::pty::key;
 
@@ -47,7 +47,7 @@ async fn a_call_is_followed_from_its_first_word_to_its_result() {
     );
 }
 
-/// The server dies in the middle of a call; what the person at the screen sees of it.
+/// The server dies in the middle of a call. This shows what the person at the screen sees of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_and_started_again_costs_a_line_and_nothing_else() {
     let mut scene = Scene::new().await;
@@ -128,7 +128,7 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     terminal.press(key::ENTER);
     terminal.until_text("Two rye loaves?");
     terminal.until_text("LIVE");
-    // A second one, in a tab of its own.
+    // The second call is in a tab of its own.
     terminal.press("c");
     terminal.until_text("choose a call");
     terminal.press("road");
@@ -139,7 +139,7 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     terminal.until_text("EL_bakery_1 +1");
     terminal.press(key::TAB);
     terminal.until_text("Three, please.");
-    // A tab that is closed is not followed any more, and the other one is.
+    // A tab that is closed is no longer followed, and the other one is.
     terminal.press(key::TAB);
     terminal.until_text("Road assistance.");
     terminal.press("x");
@@ -150,7 +150,7 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     let screen = terminal.ended().screen;
     for (after, id) in [(3, "EL_bakery_1"), (1, "EL_road_2")] {
         let line = screen.lines().find(|line| line.ends_with(&format!(" -- {id}")));
-        // By cursor, which begins with the number of the event.
+        // The cursor begins with the number of the event.
         assert!(line.is_some_and(|line| line.contains(&format!("tail --after {after}."))), "{screen}");
     }
 }

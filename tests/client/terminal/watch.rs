@@ -1,4 +1,4 @@
-//! `calls watch` over a server that dies.
+//! `calls watch` while a server dies.
 
 use super::Scene;
 
@@ -15,7 +15,7 @@ async fn what_began_while_the_server_was_away_is_shown_once_it_is_back() {
     scene.turn("EL_before_1", "agent", "still here").await;
     terminal.until_text("connected again");
     terminal.until_text("EL_after_1");
-    // The look that showed the one may have come before the turn of the other.
+    // The list that showed the first call may have been fetched before the turn of the other call.
     terminal.until_text("  turns");
     let screen = terminal.screen();
     let lines = |call: &str| -> Vec<&str> {
