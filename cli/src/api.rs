@@ -1,9 +1,10 @@
-//! The server's HTTP API: [`client`] asks it, [`calls`] lists what can be followed, [`list`](mod@items) bounds what an answer may hold.
+//! The server's HTTP API. [`Client`] has a method for each route; the module of these methods is the only place that knows paths.
+//! An answer is read into a type of `callscope_common::api`, as [`Raw`] where its text is printed too.
 
-mod calls;
+mod answer;
 mod client;
-mod items;
+mod routes;
 
-pub use calls::{live as live_calls, recent as recent_calls};
-pub use client::{Client, LONGEST, LONGEST_LIST, TOKEN_HINT, Unread, body, checked, endpoint, too_long};
-pub use items::items;
+pub use answer::{Page, Raw, Unread, body, too_long};
+pub use client::{Client, LONGEST, LONGEST_LIST, TOKEN_HINT, checked};
+pub use routes::{Query, health_url, stream_url, webhook_url};

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, io};
 
-use callscope_common::api::{CallList, CallView, ConnectionList, ConnectionView};
+use callscope_common::api::{CallView, ConnectionView};
 use callscope_common::text;
 use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
-use crate::api::Client;
+use crate::api::{Client, Page};
 use crate::cli::{Args, Global};
 use crate::command::man::Topic;
 use crate::config::Config;
@@ -60,9 +60,8 @@ fn program() -> String {
 /// Completes call ids.
 pub fn calls() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let query = [("limit", OFFERED.to_string())];
-        let list: Option<CallList> = ask(&["api", "v1", "calls"], &query);
-        let calls = list.map(|list| list.calls).unwrap_or_default();
+        let page = ask(async |client| client.calls(&[("limit", OFFERED.to_string())]).await);
+        let calls = page.map(Page::into_values).unwrap_or_default();
         fitting(current, calls.iter().flat_map(names))
     })
 }
@@ -86,10 +85,10 @@ fn names(call: &CallView) -> impl Iterator<Item = Candidate> {
 /// Completes connection ids.
 pub fn connections() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let list: Option<ConnectionList> = ask(&["api", "v1", "admin", "connections"], &[]);
+        let page = ask(async |client| client.connections().await);
         let what = |view: &ConnectionView| format!("{}  {}", view.username, view.remote_addr);
         let candidate = |view: &ConnectionView| Candidate::new(view.connection_id.to_string(), what(view));
-        let views = list.map(|list| list.connections).unwrap_or_default();
+        let views = page.map(Page::into_values).unwrap_or_default();
         fitting(current, views.iter().map(candidate))
     })
 }
@@ -167,14 +166,14 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Asks the server; `None` where it does not answer at once, or says no.
-fn ask<T: serde::de::DeserializeOwned + Send + 'static>(path: &[&str], query: &[(&str, String)]) -> Option<T> {
+fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T>) -> Option<T> {
     console::mute();
     let settings = Settings::load(&global(&typed(env::args_os())), true).ok()?;
     let settings = Settings { console: Console::silent(), ..settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let asked = async {
         let client = Client::new(&settings).ok()?;
-        tokio::time::timeout(PATIENCE, client.get(path, query)).await.ok()?.ok()
+        tokio::time::timeout(PATIENCE, question(client)).await.ok()?.ok()
     };
     let answer = runtime.block_on(asked);
     // A name that is still being looked up must not keep the shell waiting.

@@ -17,7 +17,6 @@ mod view;
 #[cfg(test)]
 mod view_tests;
 
-pub use data::Stats;
 pub use keys::HELP;
 pub use poller::Poller;
 pub use state::TopApp;

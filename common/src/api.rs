@@ -1,5 +1,7 @@
 //! The HTTP API's JSON bodies.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -226,58 +228,128 @@ pub struct SubscriptionList {
     pub silent_nodes: Vec<String>,
 }
 
+/// `GET /api/v1/admin/stats`: counts over all server processes, and under `cluster` those of each.
+///
+/// Keys are sorted, here and in the types below, as every version has sent them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Calls by status.
+    pub calls: BTreeMap<String, u64>,
+    /// The server processes that were seen lately.
+    pub cluster: Vec<NodeView>,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections upgraded since the processes started.
+    pub connections_total: u64,
+    /// `sqlite` or `postgres`.
+    pub database: String,
+    /// Deliveries by verdict.
+    pub deliveries: BTreeMap<String, u64>,
+    /// Events broadcast, each counted once in each process.
+    pub events_broadcast: u64,
+    /// The rates of all processes since each started, added up.
+    pub events_per_second: f64,
+    /// Calls followed now.
+    pub followed_calls: u64,
+    /// Identifiers waited for now.
+    pub identifiers_waited_for: u64,
+    /// The process that answered.
+    pub node: String,
+    /// The names of the server processes that were seen lately.
+    pub nodes: Vec<String>,
+    /// Broadcasts written straight into a socket.
+    pub passes_direct: u64,
+    /// Broadcasts left to a connection's own task.
+    pub passes_left_to_sessions: u64,
+    /// Those of `nodes` that did not answer in time.
+    pub silent_nodes: Vec<String>,
+    /// Webhooks that did not verify.
+    pub unverified_deliveries: u64,
+    /// Seconds since the process that answered started.
+    pub uptime_seconds: u64,
+    /// The server's version.
+    pub version: String,
+    /// How many writes may wait in the process that answered.
+    pub write_queue: usize,
+    /// Writes that wait.
+    pub writes_waiting: u64,
+}
+
+impl Stats {
+    /// Calls that have not ended.
+    pub fn live_calls(&self) -> u64 {
+        ["initiated", "in_progress"].iter().filter_map(|status| self.calls.get(*status)).sum()
+    }
+
+    /// All calls.
+    pub fn all_calls(&self) -> u64 {
+        self.calls.values().sum()
+    }
+
+    /// All deliveries that verified.
+    pub fn all_deliveries(&self) -> u64 {
+        self.deliveries.values().sum()
+    }
+
+    /// Webhooks that were refused, for whichever reason.
+    pub fn refused(&self) -> u64 {
+        self.unverified_deliveries + self.deliveries.get("rejected").copied().unwrap_or(0)
+    }
+}
+
 /// A server process, as `/api/v1/admin/stats` shows it under `cluster`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeView {
-    /// Its name.
-    pub node: String,
-    /// Its version.
-    pub version: String,
     /// Where it listens.
     pub address: String,
-    /// When it started.
-    pub started_at: Option<Timestamp>,
+    /// Its name.
+    pub node: String,
     /// Milliseconds since its last sign of life.
     pub seen_ms_ago: i64,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
     /// What it counts; `None` where it did not answer in time.
     pub stats: Option<NodeStats>,
+    /// Its version.
+    pub version: String,
 }
 
 /// What one server process counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeStats {
-    /// Seconds since it started.
-    pub uptime_seconds: u64,
     /// Connections now.
     pub connections: u64,
     /// Connections upgraded since it started.
     pub connections_total: u64,
+    /// Announcements it could not send; the sweep of the others finds what they said.
+    pub dropped: u64,
+    /// Events broadcast, each counted once however many follow.
+    pub events_broadcast: u64,
     /// Calls followed now.
     pub followed_calls: u64,
     /// Identifiers waited for now.
     pub identifiers_waited_for: u64,
-    /// Events broadcast, each counted once however many follow.
-    pub events_broadcast: u64,
+    /// Whether its link to the other processes works; `None` where there is none.
+    pub linked: Option<bool>,
     /// Broadcasts written straight into a socket.
     pub passes_direct: u64,
     /// Broadcasts left to a connection's own task.
     pub passes_left_to_sessions: u64,
-    /// Webhooks that did not verify.
-    pub unverified_deliveries: u64,
-    /// Writes that wait.
-    pub writes_waiting: u64,
-    /// Whether its link to the other processes works; `None` where there is none.
-    pub linked: Option<bool>,
     /// Messages it sent to the other processes.
     pub published: u64,
     /// Messages of theirs it took in.
     pub received: u64,
-    /// Announcements it could not send; the sweep of the others finds what they said.
-    pub dropped: u64,
     /// Messages over the link that it did not believe: forged, altered, late or repeated.
     #[serde(default)]
     pub refused: u64,
+    /// Webhooks that did not verify.
+    pub unverified_deliveries: u64,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Writes that wait.
+    pub writes_waiting: u64,
 }
 
 /// What came in, as `/api/v1/admin/deliveries` lists it.
@@ -321,29 +393,45 @@ pub struct DeliveryList {
 }
 
 /// `GET /api/v1/admin/deliveries/{id}`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WholeDelivery {
     /// As listed.
     #[serde(flatten)]
     pub delivery: DeliveryView,
     /// The delivery that it repeats.
+    #[serde(default)]
     pub duplicate_of: Option<Uuid>,
     /// `[[name, value], …]`, in their order.
     pub headers: Box<RawValue>,
     /// As received; `None` where it is not UTF-8, or not kept any more.
+    #[serde(default)]
     pub body: Option<String>,
     /// As received, byte for byte; `None` where it is not kept any more.
+    #[serde(default)]
     pub body_base64: Option<String>,
     /// Whether headers and body were dropped, by age or by size.
+    #[serde(default)]
     pub body_dropped: bool,
     /// The body of its answer.
+    #[serde(default)]
     pub response: String,
     /// The events it caused, as the WebSocket sends them.
+    #[serde(default)]
     pub events: Vec<Box<RawValue>>,
 }
 
+impl WholeDelivery {
+    /// Names and values of the headers, in their order.
+    ///
+    /// # Errors
+    /// Returns an error if `headers` is no list of pairs.
+    pub fn headers(&self) -> Result<Vec<(String, String)>, serde_json::Error> {
+        serde_json::from_str(self.headers.get())
+    }
+}
+
 /// `POST /api/v1/admin/deliveries/{id}/replay`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replayed {
     /// The delivery that came of it.
     #[serde(flatten)]

@@ -1,13 +1,13 @@
-//! The server's HTTP API.
+//! Requests to the server, and what its refusals mean.
 
 use std::time::Duration;
 
 use callscope_common::api::ErrorBody;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use url::Url;
 
+use super::{Unread, body, too_long};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::{self, Route};
 use crate::secret::Secret;
@@ -45,12 +45,12 @@ impl Client {
     }
 
     /// GETs JSON.
-    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
         parsed(&self.request(Method::GET, path, query).await?, path)
     }
 
     /// GETs JSON of at most `longest` bytes; `None` where the answer is longer.
-    pub async fn get_within<T: DeserializeOwned>(&self, path: &[&str], longest: usize) -> Result<Option<T>> {
+    pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &[&str], longest: usize) -> Result<Option<T>> {
         match self.answer(self.prepare(Method::GET, path)?, longest).await? {
             Answer::Body(body) => parsed(&body, path).map(Some),
             Answer::TooLong(_) => Ok(None),
@@ -58,18 +58,13 @@ impl Client {
         }
     }
 
-    /// GETs JSON as it came.
-    pub async fn get_raw(&self, path: &[&str], query: &[(&str, String)]) -> Result<Box<RawValue>> {
-        self.get(path, query).await
-    }
-
     /// POSTs without a body, for JSON.
-    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
         parsed(&self.request(Method::POST, path, query).await?, path)
     }
 
     /// DELETEs.
-    pub async fn delete(&self, path: &[&str]) -> Result<()> {
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<()> {
         self.request(Method::DELETE, path, &[]).await.map(drop)
     }
 
@@ -178,38 +173,6 @@ impl Refused {
     }
 }
 
-/// Why a body was not read.
-#[derive(Debug)]
-pub enum Unread {
-    /// It is longer than was allowed.
-    TooLong,
-    /// The connection broke.
-    Broken(reqwest::Error),
-}
-
-/// Reads a body of at most `longest` bytes; of a longer one no more than that is ever held.
-pub async fn body(mut response: Response, longest: usize) -> std::result::Result<Vec<u8>, Unread> {
-    if response.content_length().is_some_and(|length| length > longest as u64) {
-        return Err(Unread::TooLong);
-    }
-    let expected = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let mut body = Vec::with_capacity(expected);
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
-        if body.len() + chunk.len() > longest {
-            return Err(Unread::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An answer is longer than is taken.
-pub fn too_long(what: &str, longest: usize) -> Failure {
-    let limit = if longest >= 1 << 20 { format!("{} MiB", longest >> 20) } else { format!("{} KiB", longest >> 10) };
-    Failure::error(format!("{what} is longer than {limit}, which is the most that is taken"))
-        .hint("is that a Callscope server? of a list, ask for less: --limit N")
-}
-
 /// `id` where it can stand in a path: what is empty, `.` or `..` would lead somewhere else.
 pub fn checked(id: &str) -> Result<&str> {
     match id {
@@ -220,7 +183,7 @@ pub fn checked(id: &str) -> Result<&str> {
 }
 
 /// `server` with the segments of `path` behind its own, each escaped.
-pub fn endpoint(server: &Url, path: &[&str]) -> Url {
+pub(super) fn endpoint(server: &Url, path: &[&str]) -> Url {
     let mut url = server.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);

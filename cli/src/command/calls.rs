@@ -10,11 +10,10 @@ use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
 use callscope_common::{Timestamp, text};
 use clap::{Subcommand, ValueEnum};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::api::{Client, LONGEST_LIST, items, too_long};
+use crate::api::{Client, LONGEST_LIST, Query, Raw, too_long};
 use crate::complete;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment, outcome};
@@ -120,8 +119,8 @@ pub async fn run(settings: &Settings, args: Calls) -> Result {
             list(settings, &client, &query, limit).await
         }
         Calls::Show { id } => {
-            let raw = client.get_raw(&["api", "v1", "calls", &id], &[]).await.map_err(with_hint)?;
-            settings.output(Format::Table).record(&raw, &fields(&read(&raw)?))?;
+            let call = client.call(&id).await.map_err(with_hint)?;
+            settings.output(Format::Table).record(&call.json, &fields(&call.value))?;
             Ok(Exit::Ok)
         }
         Calls::Watch { agent, ends, interval } => {
@@ -138,25 +137,18 @@ fn with_hint(failure: Failure) -> Failure {
     if failure.exit == Exit::NotFound { failure.hint("see which there are: callscope calls ls") } else { failure }
 }
 
-async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], limit: u32) -> Result {
-    #[derive(Deserialize)]
-    struct Page {
-        #[serde(deserialize_with = "items")]
-        calls: Vec<Box<RawValue>>,
-        #[serde(default)]
-        next_cursor: Option<String>,
-    }
-    let mut calls: Vec<Box<RawValue>> = Vec::new();
+async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -> Result {
+    let mut calls: Vec<Raw<CallView>> = Vec::new();
     let mut cursor = None;
     let mut left = limit;
     while left > 0 {
         let mut query = query.to_vec();
         query.push(("limit", left.min(PAGE).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page: Page = client.get(&["api", "v1", "calls"], &query).await?;
-        let is_empty = page.calls.is_empty();
-        left = left.saturating_sub(u32::try_from(page.calls.len()).unwrap_or(u32::MAX));
-        calls.extend(page.calls);
+        let page = client.calls(&query).await?;
+        let is_empty = page.items.is_empty();
+        left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
+        calls.extend(page.items);
         check_length(&calls)?;
         cursor = page.next_cursor;
         // A page with nothing on it leads nowhere, whatever it says comes next.
@@ -165,7 +157,7 @@ async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], li
         }
     }
     calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let rows = calls.iter().map(|call| read(call).map(|call| row(&call))).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<_> = calls.iter().map(|call| row(&call.value)).collect();
     let header = ["STARTED", "STATUS", "TURNS", "LENGTH", "CALL", "SUBJECT", "CONVERSATION"];
     // What stays on the narrowest screen is how it stands and which call it is.
     settings.output(Format::Table).list_without("calls", &calls, &header, &rows, &[6, 5, 3, 2, 0])?;
@@ -178,13 +170,9 @@ async fn list(settings: &Settings, client: &Client, query: &[(&str, String)], li
 }
 
 /// Whether what was put together of several answers is not too long yet.
-pub(super) fn check_length(items: &[Box<RawValue>]) -> Result<()> {
-    let length: usize = items.iter().map(|item| item.get().len()).sum();
+pub(super) fn check_length(items: &[impl AsRef<RawValue>]) -> Result<()> {
+    let length: usize = items.iter().map(|item| item.as_ref().get().len()).sum();
     if length > LONGEST_LIST { Err(too_long("the list", LONGEST_LIST)) } else { Ok(()) }
-}
-
-fn read(raw: &RawValue) -> Result<CallView> {
-    serde_json::from_str(raw.get()).map_err(|error| Failure::error(format!("the server's answer is no call: {error}")))
 }
 
 #[allow(clippy::cast_precision_loss)]

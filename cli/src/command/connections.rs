@@ -4,10 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use callscope_common::api::ConnectionView;
 use clap::Subcommand;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::api::{Client, checked, items};
+use crate::api::{Client, Raw, checked};
 use crate::exit::{Exit, Failure, Result};
 use crate::prompt;
 use crate::render::{Format, moment};
@@ -35,10 +33,7 @@ pub enum Connections {
     },
 }
 
-const PATH: [&str; 4] = ["api", "v1", "admin", "connections"];
-
-/// A connection as the server showed it, and read.
-type Shown = (Box<RawValue>, ConnectionView);
+type Connection = Raw<ConnectionView>;
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Connections) -> Result {
@@ -49,51 +44,35 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
     };
     ids.iter().try_for_each(|id| checked(id).map(drop))?;
     let client = Client::new(settings)?;
-    let all = all(&client, settings).await?;
+    let page = client.connections().await?;
+    say_what_is_missing(settings, "connections", &page.silent_nodes);
+    let all = page.items;
     match args {
         Connections::Ls => {
-            let rows: Vec<_> = all.iter().map(|(_, connection)| row(connection)).collect();
-            let raw: Vec<_> = all.into_iter().map(|(raw, _)| raw).collect();
+            let rows: Vec<_> = all.iter().map(|connection| row(&connection.value)).collect();
             let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "NODE", "SENT", "LAG", "CALLS"];
-            settings.output(Format::Table).list_without("connections", &raw, &header, &rows, &[5, 2, 6, 3, 4, 8])?;
+            settings.output(Format::Table).list_without("connections", &all, &header, &rows, &[5, 2, 6, 3, 4, 8])?;
             if rows.is_empty() {
                 settings.console.say("no connections");
             }
         }
         Connections::Show { id } => {
-            let (raw, connection) = find(&all, &id)?;
-            settings.output(Format::Table).record(raw, &fields(connection))?;
+            let connection = find(&all, &id)?;
+            settings.output(Format::Table).record(&connection.json, &fields(&connection.value))?;
         }
         Connections::Kick { ids, yes } => {
-            let chosen = ids.iter().map(|id| find(&all, id).map(|(_, view)| view)).collect::<Result<Vec<_>>>()?;
+            let chosen =
+                ids.iter().map(|id| find(&all, id).map(|connection| &connection.value)).collect::<Result<Vec<_>>>()?;
             if !yes && io::stdin().is_terminal() && !agreed(&chosen).await? {
                 return Err(Failure::error("nobody was kicked"));
             }
             for connection in chosen {
-                client.delete(&[PATH[0], PATH[1], PATH[2], PATH[3], &connection.connection_id.to_string()]).await?;
+                client.kick(connection.connection_id).await?;
                 settings.console.say(format!("kicked {} ({})", connection.connection_id, connection.username));
             }
         }
     }
     Ok(Exit::Ok)
-}
-
-async fn all(client: &Client, settings: &Settings) -> Result<Vec<Shown>> {
-    #[derive(Deserialize)]
-    struct List {
-        #[serde(deserialize_with = "items")]
-        connections: Vec<Box<RawValue>>,
-        #[serde(default)]
-        silent_nodes: Vec<String>,
-    }
-    let list: List = client.get(&PATH, &[]).await?;
-    say_what_is_missing(settings, "connections", &list.silent_nodes);
-    let read = |raw: Box<RawValue>| {
-        let view = serde_json::from_str(raw.get())
-            .map_err(|error| Failure::error(format!("the server's answer is no connection: {error}")))?;
-        Ok((raw, view))
-    };
-    list.connections.into_iter().map(read).collect()
 }
 
 /// Says which servers of the cluster did not answer, so that nobody takes a part of the list for the whole.
@@ -104,9 +83,9 @@ pub(super) fn say_what_is_missing(settings: &Settings, what: &str, silent_nodes:
 }
 
 /// The connection whose id is `id`, or the only one whose id begins so.
-fn find<'c>(all: &'c [Shown], id: &str) -> Result<&'c Shown> {
+fn find<'c>(all: &'c [Connection], id: &str) -> Result<&'c Connection> {
     let id = id.to_ascii_lowercase();
-    let mut fitting = all.iter().filter(|(_, view)| view.connection_id.to_string().starts_with(&id));
+    let mut fitting = all.iter().filter(|connection| connection.value.connection_id.to_string().starts_with(&id));
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Ok(only),
         (Some(_), Some(_)) => Err(Failure::usage(format!("several connections begin with {id}; give more of it"))),
@@ -160,19 +139,19 @@ fn fields(connection: &ConnectionView) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
 
-    fn connection(id: &str) -> Shown {
+    fn connection(id: &str) -> Connection {
         let text = format!(
             r#"{{"connection_id":"{id}","user_id":"u","username":"u","role":"viewer","connected_at":"2026-10-01T14:00:00Z",
             "remote_addr":"127.0.0.1:1","subscribed_calls":[],"sent":0,"lag":0,"node":"n"}}"#
         );
-        (serde_json::from_str(&text).unwrap(), serde_json::from_str(&text).unwrap())
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
     fn the_beginning_of_an_id_is_enough_where_it_is_the_only_one() {
         let all =
             [connection("aa000000-0000-4000-8000-000000000001"), connection("ab000000-0000-4000-8000-000000000002")];
-        assert_eq!(find(&all, "AB").unwrap().1.connection_id, all[1].1.connection_id);
+        assert_eq!(find(&all, "AB").unwrap().value.connection_id, all[1].value.connection_id);
         assert_eq!(find(&all, "a").unwrap_err().exit, Exit::Usage);
         assert_eq!(find(&all, "c").unwrap_err().exit, Exit::NotFound);
     }

@@ -5,14 +5,12 @@ mod show;
 
 use std::path::PathBuf;
 
-use callscope_common::api::{AttemptList, DeliveryView};
+use callscope_common::api::{Attempt, DeliveryView};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::calls::{check_length, moment_ago};
-use crate::api::{Client, items};
+use crate::api::{Client, Raw};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, behind, moment};
 use crate::settings::Settings;
@@ -124,7 +122,6 @@ pub struct Export {
     pub redact_field: Vec<crate::redact::Path>,
 }
 
-const PATH: [&str; 4] = ["api", "v1", "admin", "deliveries"];
 /// Most deliveries asked for at once.
 const PAGE: u32 = 500;
 
@@ -157,14 +154,7 @@ fn query(which: &Which) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// The deliveries that the filters choose, newest first, at most `limit`; and whether there are more.
-async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Box<RawValue>>, bool)> {
-    #[derive(Deserialize)]
-    struct Page {
-        #[serde(deserialize_with = "items")]
-        deliveries: Vec<Box<RawValue>>,
-        #[serde(default)]
-        next_cursor: Option<String>,
-    }
+async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Raw<DeliveryView>>, bool)> {
     let asked = query(which)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut deliveries, mut cursor) = (Vec::new(), None);
@@ -173,12 +163,12 @@ async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Box<R
         let left = u32::try_from(limit - deliveries.len()).unwrap_or(PAGE);
         query.push(("limit", left.min(PAGE).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page: Page = client.get(&PATH, &query).await.map_err(|failure| match failure.exit {
+        let page = client.deliveries(&query).await.map_err(|failure| match failure.exit {
             Exit::NotFound => failure.hint("see which there are: callscope calls ls"),
             _ => failure,
         })?;
-        let is_empty = page.deliveries.is_empty();
-        deliveries.extend(page.deliveries);
+        let is_empty = page.items.is_empty();
+        deliveries.extend(page.items);
         check_length(&deliveries)?;
         cursor = page.next_cursor;
         // A page with nothing on it leads nowhere, whatever it says comes next.
@@ -192,7 +182,7 @@ async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Box<R
 
 async fn list(settings: &Settings, client: &Client, which: &Which, limit: u32) -> Result {
     let (deliveries, has_more) = chosen(client, which, limit).await?;
-    let rows = deliveries.iter().map(|raw| read(raw).map(|view| row(&view))).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<_> = deliveries.iter().map(|delivery| row(&delivery.value)).collect();
     let header = ["DELIVERY", "RECEIVED", "VERDICT", "TYPE", "CALL", "ANSWER", "BYTES", "FROM", "REASON"];
     settings.output(Format::Table).list("deliveries", &deliveries, &header, &rows)?;
     if deliveries.is_empty() {
@@ -207,10 +197,9 @@ async fn list(settings: &Settings, client: &Client, which: &Which, limit: u32) -
 async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u32) -> Result {
     let mut query = query(which)?;
     query.push(("limit", limit.min(PAGE).to_string()));
-    let raw = client.get_raw(&PATH, &query).await?;
-    let list: AttemptList = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
+    let list = client.attempts(&query).await?;
     super::connections::say_what_is_missing(settings, "attempts", &list.silent_nodes);
-    let row = |attempt: &callscope_common::api::Attempt| {
+    let row = |attempt: &Attempt| {
         let (from, why) = (attempt.remote_addr.clone(), attempt.diagnosis.clone());
         vec![
             moment(attempt.at),
@@ -222,7 +211,7 @@ async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u3
         ]
     };
     let rows: Vec<_> = list.unverified.iter().map(row).collect();
-    let to_raw = |attempt| serde_json::value::to_raw_value(attempt).map_err(|error| no_delivery(&error));
+    let to_raw = |attempt| serde_json::value::to_raw_value(attempt).map_err(|error| Failure::error(error.to_string()));
     let items = list.unverified.iter().map(to_raw).collect::<Result<Vec<_>>>()?;
     let header = ["RECEIVED", "ROUTE", "FROM", "ANSWER", "LIKELY CAUSE", "NODE"];
     settings.output(Format::Table).list("unverified", &items, &header, &rows)?;
@@ -234,26 +223,19 @@ async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u3
 }
 
 async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bool) -> Result {
-    #[derive(Deserialize)]
-    struct Said {
-        response: String,
-    }
     let mut output = settings.output(Format::Text);
     for id in ids {
-        let path = [PATH[0], PATH[1], PATH[2], PATH[3], id.as_str(), "replay"];
-        let query: &[_] = if as_new { &[("as_new", "true".to_owned())] } else { &[] };
-        let raw: Box<RawValue> = client.post(&path, query).await.map_err(with_hint)?;
-        let view = read(&raw)?;
-        let said: Said = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
+        let replayed = client.replay_delivery(id, as_new).await.map_err(with_hint)?;
+        let view = &replayed.value.delivery;
         let fields = [
             ("replayed", id.clone()),
             ("delivery", view.delivery_id.to_string()),
             ("verdict", view.verdict.clone()),
             ("reason", view.reason.clone().unwrap_or_default()),
-            ("call", call(&view)),
-            ("answer", format!("{} {}", view.response_status, said.response)),
+            ("call", call(view)),
+            ("answer", format!("{} {}", view.response_status, replayed.value.response)),
         ];
-        output.record(&raw, &fields)?;
+        output.record(&replayed.json, &fields)?;
         if view.verdict == "duplicate" {
             let flags = settings.flags.as_deref().unwrap_or_default();
             let again = format!("callscope deliveries replay --as-new{flags} {}", behind(id));
@@ -263,15 +245,6 @@ async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bo
         }
     }
     Ok(Exit::Ok)
-}
-
-fn read(raw: &RawValue) -> Result<DeliveryView> {
-    serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))
-}
-
-fn no_delivery(error: &serde_json::Error) -> Failure {
-    Failure::error(format!("the server's answer is no delivery: {error}"))
-        .hint("is that a Callscope server of the same version? callscope --version")
 }
 
 fn with_hint(failure: Failure) -> Failure {

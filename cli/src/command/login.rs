@@ -135,7 +135,7 @@ pub async fn whoami(settings: &Settings) -> Result {
 
 /// Whether the server takes the token: any reader's question will do.
 pub async fn accepted(settings: &Settings) -> Result<()> {
-    Client::new(settings)?.get_raw(&["api", "v1", "calls"], &[("limit", "1".into())]).await.map(drop)
+    Client::new(settings)?.calls(&[("limit", "1".into())]).await.map(drop)
 }
 
 /// The context in force, else one named after the server's host and port.

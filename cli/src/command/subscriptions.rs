@@ -2,11 +2,9 @@
 
 use callscope_common::api::SubscriptionView;
 use clap::Subcommand;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::connections::say_what_is_missing;
-use crate::api::{Client, checked, items};
+use crate::api::{Client, checked};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Format;
 use crate::settings::Settings;
@@ -26,45 +24,32 @@ pub enum Subscriptions {
 
 /// Runs it.
 pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
-    #[derive(Deserialize)]
-    struct List {
-        #[serde(deserialize_with = "items")]
-        subscriptions: Vec<Box<RawValue>>,
-        #[serde(default)]
-        silent_nodes: Vec<String>,
-    }
     if let Subscriptions::Show { id } = &args {
         checked(id)?;
     }
     let client = Client::new(settings)?;
-    let list: List = client.get(&["api", "v1", "admin", "subscriptions"], &[]).await?;
-    say_what_is_missing(settings, "subscriptions", &list.silent_nodes);
-    let raw = list.subscriptions;
-    let views = raw.iter().map(|raw| read(raw)).collect::<Result<Vec<_>>>()?;
+    let page = client.subscriptions().await?;
+    say_what_is_missing(settings, "subscriptions", &page.silent_nodes);
+    let all = page.items;
     let mut output = settings.output(Format::Table);
     match args {
         Subscriptions::Ls => {
-            let rows: Vec<_> = views.iter().map(row).collect();
+            let rows: Vec<_> = all.iter().map(|subscription| row(&subscription.value)).collect();
             let header = ["CALL", "STATUS", "CONNECTIONS", "CONVERSATION"];
-            output.list_without("subscriptions", &raw, &header, &rows, &[3])?;
+            output.list_without("subscriptions", &all, &header, &rows, &[3])?;
             if rows.is_empty() {
                 settings.console.say("nobody follows any call");
             }
         }
         Subscriptions::Show { id } => {
-            let place = views.iter().position(|view| is(view, &id)).ok_or_else(|| {
+            let subscription = all.iter().find(|subscription| is(&subscription.value, &id)).ok_or_else(|| {
                 Failure::not_found(format!("nobody follows {id}"))
                     .hint("see what is followed: callscope subscriptions ls")
             })?;
-            output.record(&raw[place], &fields(&views[place]))?;
+            output.record(&subscription.json, &fields(&subscription.value))?;
         }
     }
     Ok(Exit::Ok)
-}
-
-fn read(raw: &RawValue) -> Result<SubscriptionView> {
-    serde_json::from_str(raw.get())
-        .map_err(|error| Failure::error(format!("the server's answer is no subscription: {error}")))
 }
 
 fn is(view: &SubscriptionView, id: &str) -> bool {

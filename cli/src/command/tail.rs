@@ -113,7 +113,7 @@ fn named(ids: &[String]) -> Result<Vec<Identifier>> {
 pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view: View) -> Result {
     if requests.is_empty() && view == View::Screen && !args.active {
         // A server that cannot be asked is told before the screen is taken.
-        crate::api::live_calls(&Client::new(settings)?).await?;
+        Client::new(settings)?.live_calls().await?;
     }
     let mut streams = Streams::open(settings, requests, args).await?;
     let identifiers = streams.requests.iter().map(|request| request.identifier.clone()).collect();

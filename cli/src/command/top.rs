@@ -5,16 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use callscope_common::Timestamp;
 use clap::{Args as ClapArgs, ValueEnum};
-use serde_json::value::RawValue;
 
-use crate::api::Client;
-use crate::exit::{Exit, Failure, Result};
+use crate::api::{Client, Raw};
+use crate::exit::{Exit, Result};
 use crate::net::shown;
 use crate::render::Format;
 use crate::settings::Settings;
 use crate::term::event_loop::{self, ExitReason};
 use crate::term::screen::Screen;
-use crate::top::{self, Poller, Stats};
+use crate::top::{self, Poller};
 
 /// `top`.
 #[derive(Debug, Clone, ClapArgs)]
@@ -55,7 +54,7 @@ pub async fn run(settings: &Settings, args: Top) -> Result {
         return once(settings, &client).await;
     }
     // A server that is away or says no is an error of the command, not a screen that says so.
-    client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
+    client.stats().await?;
     let now = Timestamp::from_system_time(SystemTime::now());
     let mut top = top::TopApp::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
@@ -69,16 +68,14 @@ pub async fn run(settings: &Settings, args: Top) -> Result {
 
 /// One look, as data: where there is no terminal, or nothing is to be drawn over.
 async fn once(settings: &Settings, client: &Client) -> Result {
-    let raw: Box<RawValue> = client.get_raw(&["api", "v1", "admin", "stats"], &[]).await?;
-    let stats: Stats = serde_json::from_str(raw.get())
-        .map_err(|error| Failure::error(format!("the server's answer is no count: {error}")))?;
+    let Raw { json, value: stats } = client.stats().await?;
     let by_name = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     };
     #[allow(clippy::cast_precision_loss)]
     let up = crate::token::span(stats.uptime_seconds as f64);
     settings.output(Format::Table).record(
-        &raw,
+        &json,
         &[
             ("server", shown(&settings.server).to_owned()),
             ("version", stats.version.clone()),

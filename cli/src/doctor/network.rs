@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::{Check, Report, State};
-use crate::api::{Unread, body, endpoint};
+use crate::api::{Unread, body, health_url};
 use crate::exit::{Failure, Result};
 use crate::net::{self, BoxError, Route, cause};
 use crate::settings::Settings;
@@ -129,7 +129,7 @@ async fn connect(route: &Route, hop: &Url, addresses: &[SocketAddr], patience: D
 pub async fn ask(route: &Route, path: &str, patience: Duration) -> std::result::Result<Reached, BoxError> {
     let client = route.client().map_err(|failure| failure.message)?;
     let started = Instant::now();
-    let response = client.get(endpoint(route.server(), &[path])).timeout(patience).send().await?;
+    let response = client.get(health_url(route.server(), path)).timeout(patience).send().await?;
     let took = started.elapsed();
     let date = response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
     let status = response.status();

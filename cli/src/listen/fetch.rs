@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::api::{Client, LONGEST, too_long};
@@ -36,20 +35,16 @@ pub async fn fetch(client: &Client, id: Uuid) -> Fetched {
 
 /// Fetches one of at most `longest` bytes as it is sent: the outer `None` is a longer one.
 async fn fetch_within(client: &Client, id: Uuid, longest: usize) -> Result<Option<Option<Whole>>> {
-    #[derive(Deserialize)]
-    struct Shown {
-        headers: Vec<(String, String)>,
-        body_base64: Option<String>,
-    }
-    let path = ["api", "v1", "admin", "deliveries", &id.to_string()];
-    let shown: Shown = match client.get_within(&path, longest).await {
-        Ok(Some(shown)) => shown,
+    let delivery = match client.delivery_within(id, longest).await {
+        Ok(Some(delivery)) => delivery,
         Ok(None) => return Ok(None),
         Err(failure) if failure.exit == Exit::NotFound => return Ok(Some(None)),
         Err(failure) => return Err(failure),
     };
-    let Some(encoded) = shown.body_base64 else { return Ok(Some(None)) };
+    let headers =
+        delivery.headers().map_err(|error| Failure::error(format!("the delivery's headers are no list: {error}")))?;
+    let Some(encoded) = delivery.body_base64 else { return Ok(Some(None)) };
     let body = BASE64_STANDARD.decode(encoded);
     let body = body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))?;
-    Ok(Some(Some(Whole { headers: shown.headers, body })))
+    Ok(Some(Some(Whole { headers, body })))
 }

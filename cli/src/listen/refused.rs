@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use callscope_common::Timestamp;
-use callscope_common::api::{Attempt, AttemptList};
+use callscope_common::api::Attempt;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -22,9 +22,8 @@ pub async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
     let mut newest: Option<Timestamp> = None;
     let mut is_first = true;
     while !out.is_closed() {
-        let query = [("verdict", "unverified".to_owned()), ("limit", MOST.to_string())];
         // A server that cannot be asked now is told of by the stream of deliveries.
-        if let Ok(list) = client.get::<AttemptList>(&["api", "v1", "admin", "deliveries"], &query).await {
+        if let Ok(list) = client.attempts(&[("limit", MOST.to_string())]).await {
             let mut new: Vec<Attempt> =
                 list.unverified.into_iter().filter(|attempt| newest.is_none_or(|newest| attempt.at > newest)).collect();
             new.truncate(MOST);

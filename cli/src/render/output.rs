@@ -60,7 +60,13 @@ impl Output {
     }
 
     /// Writes a list: `rows` under `header` for people, or `items` as JSON under `key`.
-    pub fn list(&mut self, key: &str, items: &[Box<RawValue>], header: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    pub fn list(
+        &mut self,
+        key: &str,
+        items: &[impl AsRef<RawValue>],
+        header: &[&str],
+        rows: &[Vec<String>],
+    ) -> Result<()> {
         self.list_without(key, items, header, rows, &[])
     }
 
@@ -69,7 +75,7 @@ impl Output {
     pub fn list_without(
         &mut self,
         key: &str,
-        items: &[Box<RawValue>],
+        items: &[impl AsRef<RawValue>],
         header: &[&str],
         rows: &[Vec<String>],
         spare: &[usize],
@@ -83,13 +89,13 @@ impl Output {
             }
             Format::Text => self.write(&rows.iter().map(|row| Safe::tabbed(row)).collect()),
             Format::Ndjson => {
-                items.iter().try_for_each(|item| self.put(&Safe::json_line(item.get()))).and(self.flush())
+                items.iter().try_for_each(|item| self.put(&Safe::json_line(item.as_ref().get()))).and(self.flush())
             }
             Format::Json => {
                 self.put(&Safe::json(&format!("{{\"{key}\":[")))?;
                 for (place, item) in items.iter().enumerate() {
                     self.put(&Safe::literal(if place > 0 { "," } else { "" }))?;
-                    self.put(&Safe::json(item.get()))?;
+                    self.put(&Safe::json(item.as_ref().get()))?;
                 }
                 self.write(&Safe::literal("]}\n"))
             }

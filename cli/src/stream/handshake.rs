@@ -20,8 +20,7 @@ const LONGEST_MESSAGE: usize = 64 << 20;
 /// Upgrades a connection to `endpoint`.
 pub async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     let unusable = |why: String| Break::failed(Failure::usage(why));
-    let path: Vec<&str> = protocol::PATH.split('/').filter(|segment| !segment.is_empty()).collect();
-    let mut url = api::endpoint(&endpoint.server, &path);
+    let mut url = api::stream_url(&endpoint.server);
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
     url.set_scheme(scheme).map_err(|()| unusable(format!("{url} cannot be a WebSocket")))?;
     let mut request = url.as_str().into_client_request().map_err(|error| unusable(error.to_string()))?;

@@ -14,7 +14,7 @@ use crate::settings::Settings;
 /// Asks on the terminal which of the live calls to follow; an only one needs no question.
 pub async fn choose_live_call(settings: &Settings) -> Result<Vec<Identifier>> {
     let client = Client::new(settings)?;
-    let live = crate::api::live_calls(&client).await?;
+    let live = client.live_calls().await?;
     let chosen = match live.as_slice() {
         [] => {
             return Err(Failure::not_found("no call is live now")

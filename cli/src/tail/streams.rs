@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{CursorFile, SaveFile, Selection, Selector};
-use crate::api::{Client, live_calls};
+use crate::api::Client;
 use crate::exit::{Exit, Result};
 use crate::render::behind;
 use crate::settings::Settings;
@@ -103,7 +103,7 @@ impl Streams {
         if options.active {
             let client = Client::new(settings)?;
             // A server that cannot be asked at all is told at once.
-            let live = live_calls(&client).await?;
+            let live = client.live_calls().await?;
             let (sender, found) = mpsc::channel(DISCOVER_QUEUE);
             tokio::spawn(discover(client, live, sender));
             streams.found = Some(found);
@@ -270,7 +270,7 @@ async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<Cal
             () = tokio::time::sleep(DISCOVER_INTERVAL) => {}
             () = out.closed() => return,
         }
-        live = live_calls(&client).await.unwrap_or_default();
+        live = client.live_calls().await.unwrap_or_default();
     }
 }
 
@@ -278,19 +278,14 @@ async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<Cal
 /// server that does not say is no failure.
 async fn first_turn_time(settings: &Settings, request: &Request) -> Option<Timestamp> {
     #[derive(Deserialize)]
-    struct Events {
-        events: Vec<Event>,
-    }
-    #[derive(Deserialize)]
     struct Event {
         #[serde(default)]
         timestamp: Option<Timestamp>,
     }
     let client = Client::new(settings).ok()?;
-    let path = ["api", "v1", "calls", request.identifier.as_str(), "events"];
-    let query = [("after", "0".to_owned()), ("limit", "1".to_owned())];
-    let events: Events = patiently(Duration::from_secs(2), client.get(&path, &query)).await?.ok()?;
-    events.events.first()?.timestamp
+    let asked = client.events(request.identifier.as_str(), 0, 1);
+    let events = patiently(Duration::from_secs(2), asked).await?.ok()?.events;
+    serde_json::from_str::<Event>(events.first()?.get()).ok()?.timestamp
 }
 
 async fn patiently<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {

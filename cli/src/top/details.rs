@@ -1,6 +1,6 @@
 //! All there is of a row, as names and texts.
 
-use callscope_common::api::{CallView, ConnectionView, SubscriptionView};
+use callscope_common::api::{CallView, ConnectionView, SubscriptionView, WholeDelivery};
 use serde_json::Value;
 
 use super::data::List;
@@ -89,42 +89,24 @@ pub fn call(view: &CallView, said: &str) -> Details {
 }
 
 /// A delivery, whole.
-pub fn delivery(whole: &Value) -> Details {
-    let text = |key: &str| match &whole[key] {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let headers = match &whole["headers"] {
-        Value::Object(map) => {
-            map.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect::<Vec<_>>().join("\n")
-        }
-        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join("\n"),
-        _ => String::new(),
-    };
-    let body = whole["body"].as_str().map_or_else(|| "not UTF-8".to_owned(), pretty);
+pub fn delivery(whole: &WholeDelivery) -> Details {
+    let view = &whole.delivery;
+    let headers = whole.headers().unwrap_or_default();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     lines([
-        ("delivery", text("delivery_id")),
-        ("kind", text("kind")),
-        ("route", text("route")),
-        ("verdict", text("verdict")),
-        ("reason", text("reason")),
-        ("received", text("received_at")),
-        ("from", text("remote_addr")),
-        ("call id", text("call_id")),
-        ("answered", format!("{} {}", text("response_status"), text("response"))),
-        ("headers", headers),
-        ("bytes", text("body_bytes")),
-        ("body", body),
+        ("delivery", view.delivery_id.to_string()),
+        ("kind", view.kind.clone().unwrap_or_default()),
+        ("route", view.route.clone()),
+        ("verdict", view.verdict.clone()),
+        ("reason", view.reason.clone().unwrap_or_default()),
+        ("received", view.received_at.to_string()),
+        ("from", view.remote_addr.clone().unwrap_or_default()),
+        ("call id", view.call_id.map(|id| id.to_string()).unwrap_or_default()),
+        ("answered", format!("{} {}", view.response_status, whole.response)),
+        ("headers", headers.join("\n")),
+        ("bytes", view.body_bytes.to_string()),
+        ("body", whole.body.as_deref().map_or_else(|| "not UTF-8".to_owned(), pretty)),
     ])
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().map(plain).collect::<Vec<_>>().join(": "),
-        other => other.to_string(),
-    }
 }
 
 /// JSON in lines, where it is JSON.

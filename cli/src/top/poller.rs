@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use callscope_common::api::{CallList, CallView, ConnectionList, DeliveryList, SubscriptionList, TranscriptView};
+use callscope_common::api::Stats;
 use callscope_common::text;
 use callscope_common::transcript::clock;
-use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::data::{AdminAction, Errors, List, Message, Request, Stats, Unverified};
+use super::data::{AdminAction, Errors, List, Message, Request};
 use super::details;
 use crate::api::Client;
 use crate::command::top::Tab;
 use crate::exit::{Exit, Result};
 use crate::term::event_loop::Source;
 
-const ADMIN: [&str; 3] = ["api", "v1", "admin"];
 /// How many rows of an endless list are looked at.
 const LIST_LIMIT: &str = "200";
 /// How much of what was said last is shown.
@@ -118,50 +116,29 @@ async fn poll_loop(
 
 /// One look: what the server counts, and the list of a tab.
 pub async fn poll(client: &Client, tab: Tab) -> Result<(Stats, List)> {
-    let stats: Stats = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "stats"], &[]).await?;
+    let stats = client.stats().await?.value;
     let newest = || ("limit", LIST_LIMIT.to_owned());
     let list = match tab {
-        Tab::Calls => {
-            let list: CallList = client.get(&["api", "v1", "calls"], &[newest()]).await?;
-            List::Calls(list.calls)
-        }
-        Tab::Connections => {
-            let list: ConnectionList = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "connections"], &[]).await?;
-            List::Connections(list.connections)
-        }
-        Tab::Subscriptions => {
-            let list: SubscriptionList = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "subscriptions"], &[]).await?;
-            List::Subscriptions(list.subscriptions)
-        }
-        Tab::Deliveries => {
-            let list: DeliveryList = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "deliveries"], &[newest()]).await?;
-            List::Deliveries(list.deliveries)
-        }
+        Tab::Calls => List::Calls(client.calls(&[newest()]).await?.into_values()),
+        Tab::Connections => List::Connections(client.connections().await?.into_values()),
+        Tab::Subscriptions => List::Subscriptions(client.subscriptions().await?.into_values()),
+        Tab::Deliveries => List::Deliveries(client.deliveries(&[newest()]).await?.into_values()),
         Tab::Errors => List::Errors(errors(client).await?),
     };
     Ok((stats, list))
 }
 
 async fn errors(client: &Client) -> Result<Errors> {
-    #[derive(Deserialize)]
-    struct Attempts {
-        #[serde(default)]
-        unverified: Vec<Unverified>,
-    }
-    let path = [ADMIN[0], ADMIN[1], ADMIN[2], "deliveries"];
-    let verdict = |verdict: &str| [("verdict", verdict.to_owned())];
-    let rejected: DeliveryList = client.get(&path, &verdict("rejected")).await?;
-    let attempts: Attempts = client.get(&path, &verdict("unverified")).await?;
-    Ok(Errors { rejected: rejected.deliveries, unverified: attempts.unverified })
+    let rejected = client.deliveries(&[("verdict", "rejected".to_owned())]).await?.into_values();
+    Ok(Errors { rejected, unverified: client.attempts(&[]).await?.unverified })
 }
 
 async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Details> {
     if tab != Tab::Calls {
-        let whole: serde_json::Value = client.get(&[ADMIN[0], ADMIN[1], ADMIN[2], "deliveries", key], &[]).await?;
-        return Ok(details::delivery(&whole));
+        return Ok(details::delivery(&client.delivery(key).await?.value));
     }
-    let call: CallView = client.get(&["api", "v1", "calls", key], &[]).await?;
-    let said: TranscriptView = client.get(&["api", "v1", "calls", key, "transcript"], &[]).await?;
+    let call = client.call(key).await?.value;
+    let said = client.transcript(key, "auto").await?.value;
     let turns = said.turns.iter().skip(said.turns.len().saturating_sub(LAST_TURNS));
     let turns: Vec<String> = turns
         .map(|turn| {
@@ -175,14 +152,12 @@ async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Details
 async fn execute(client: &Client, action: &AdminAction) -> Result<String> {
     match action {
         AdminAction::Kick { connection, who } => {
-            client.delete(&[ADMIN[0], ADMIN[1], ADMIN[2], "connections", &connection.to_string()]).await?;
+            client.kick(*connection).await?;
             Ok(format!("kicked {who}"))
         }
         AdminAction::Replay { delivery, what } => {
-            let path = [ADMIN[0], ADMIN[1], ADMIN[2], "deliveries", &delivery.to_string(), "replay"];
-            let answer: serde_json::Value = client.post(&path, &[]).await?;
-            let verdict = answer["verdict"].as_str().map_or(String::new(), |verdict| format!(": {verdict}"));
-            Ok(format!("replayed {what}{verdict}"))
+            let replayed = client.replay_delivery(&delivery.to_string(), false).await?.value;
+            Ok(format!("replayed {what}: {}", replayed.delivery.verdict))
         }
     }
 }

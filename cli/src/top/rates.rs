@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use callscope_common::Timestamp;
-
-use super::data::Stats;
+use callscope_common::api::Stats;
 
 /// How many rates are kept: as many as the widest sparkline shows.
 const MAX_RATES: usize = 120;

@@ -1,10 +1,10 @@
 //! The rows of each tab.
 
-use callscope_common::api::{CallView, ConnectionView, DeliveryView, SubscriptionView};
+use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats, SubscriptionView};
 use callscope_common::transcript::clock;
 use callscope_common::{CallStatus, Timestamp};
 
-use super::data::{Errors, List, Stats};
+use super::data::{Errors, List};
 use crate::command::top::Tab;
 use crate::render::Tint;
 use crate::token::span;

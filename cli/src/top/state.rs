@@ -3,10 +3,11 @@
 use std::cmp::Ordering;
 
 use callscope_common::Timestamp;
+use callscope_common::api::Stats;
 use clap::ValueEnum as _;
 use uuid::Uuid;
 
-use super::data::{AdminAction, Errors, List, Stats};
+use super::data::{AdminAction, Errors, List};
 use super::rates::Rates;
 use super::rows::{SortKey, TableRow, columns, rows};
 use crate::command::top::Tab;

@@ -1,11 +1,11 @@
 //! The state of `top`: sorting, filtering, selections that follow their rows, questions, read-only.
 
 use callscope_common::Timestamp;
-use callscope_common::api::{CallView, ConnectionView, DeliveryView};
+use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
-use super::data::{AdminAction, Errors, List, Message, Request, Stats};
+use super::data::{AdminAction, Errors, List, Message, Request};
 use super::state::{Overlay, ServerState, TopApp};
 use crate::command::top::Tab;
 use crate::term::event_loop::{Effect, Input, Model as _};

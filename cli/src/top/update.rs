@@ -1,10 +1,11 @@
 //! How inputs change the state. Pure: no clock, no terminal, no socket.
 
 use callscope_common::Timestamp;
+use callscope_common::api::Stats;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Frame;
 
-use super::data::{AdminAction, List, Message, Request, Stats};
+use super::data::{AdminAction, List, Message, Request};
 use super::keys::{self, Action};
 use super::rows::{TableRow, columns};
 use super::state::{DetailView, Notice, Overlay, ServerState, TopApp, tab_index, tabs};

@@ -1,11 +1,12 @@
 //! What `top` draws, cell by cell, at the sizes it is used at.
 
+use callscope_common::api::{Attempt, Stats};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 use serde_json::json;
 
-use super::data::{Errors, List, Message, Stats, Unverified};
+use super::data::{Errors, List, Message};
 use super::state::TopApp;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
 use super::view::draw;
@@ -185,8 +186,14 @@ fn nothing_of_a_call_reaches_the_terminal_raw() {
     (who.username, who.remote_addr, who.node) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
     let mut came = delivery("x", "rejected");
     (came.reason, came.kind) = (Some(HOSTILE.into()), Some(HOSTILE.into()));
-    let attempt =
-        Unverified { at: at(-1), route: HOSTILE.into(), remote_addr: Some(HOSTILE.into()), reason: HOSTILE.into() };
+    let attempt = Attempt {
+        at: at(-1),
+        route: HOSTILE.into(),
+        remote_addr: Some(HOSTILE.into()),
+        reason: HOSTILE.into(),
+        diagnosis: None,
+        node: String::new(),
+    };
     for (tab, list, keys) in [
         (Tab::Calls, List::Calls(vec![view]), "⏎"),
         (Tab::Connections, List::Connections(vec![who]), "K"),
@@ -235,11 +242,13 @@ fn wide_letters_and_emoji_leave_no_debris() {
 #[test]
 fn what_is_wrong_is_listed_with_its_reason() {
     let mut top = top(Tab::Errors);
-    let attempt = Unverified {
+    let attempt = Attempt {
         at: at(-3),
         route: "post-call".into(),
         remote_addr: Some("10.0.0.6:99".into()),
         reason: "signature_mismatch".into(),
+        diagnosis: None,
+        node: String::new(),
     };
     let stats = Stats { silent_nodes: vec!["n2".into()], ..stats() };
     let list = List::Errors(Errors { rejected: Vec::new(), unverified: vec![attempt] });

@@ -20,7 +20,7 @@ pub struct Target {
 impl Target {
     /// A Callscope server.
     pub fn callscope(server: &Url) -> Self {
-        let url = |route: Route| api::endpoint(server, &["webhooks", "elevenlabs", route.name()]);
+        let url = |route: Route| api::webhook_url(server, route.name());
         Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
     }
 

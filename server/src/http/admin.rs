@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use callscope_common::api::{ConnectionList, ConnectionView, NodeStats, NodeView, SubscriptionList, SubscriptionView};
+use callscope_common::api::{
+    ConnectionList, ConnectionView, NodeStats, NodeView, Stats, SubscriptionList, SubscriptionView,
+};
 use callscope_common::{CallId, Timestamp};
 use rocket::http::Status;
 use rocket::{Route, State, delete, get, routes};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{Admin, AppState, Json};
@@ -80,7 +81,9 @@ async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiE
 #[get("/stats")]
 async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let counts = |rows: Vec<(String, i64)>| rows.into_iter().collect::<BTreeMap<_, _>>();
+    let counts = |rows: Vec<(String, i64)>| {
+        rows.into_iter().map(|(name, count)| (name, count.unsigned_abs())).collect::<BTreeMap<_, _>>()
+    };
     let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.counted).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
     let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
@@ -99,26 +102,26 @@ async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
             seen_ms_ago: row.age / 1_000,
         })
         .collect();
-    Json::of(&json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "node": app.cluster.node(),
-        "nodes": nodes,
-        "silent_nodes": silent_nodes,
-        "cluster": cluster,
-        "uptime_seconds": all.get(app.cluster.node()).map_or(0, |stats| stats.uptime_seconds),
-        "database": app.store.engine(),
-        "calls": counts(app.store.count_by_status().await?),
-        "deliveries": counts(app.store.count_by_verdict().await?),
-        "unverified_deliveries": sum(|stats| stats.unverified_deliveries),
-        "connections": sum(|stats| stats.connections),
-        "connections_total": sum(|stats| stats.connections_total),
-        "followed_calls": sum(|stats| stats.followed_calls),
-        "identifiers_waited_for": sum(|stats| stats.identifiers_waited_for),
-        "events_broadcast": sum(|stats| stats.events_broadcast),
-        "events_per_second": all.values().map(rate).sum::<f64>(),
-        "passes_direct": sum(|stats| stats.passes_direct),
-        "passes_left_to_sessions": sum(|stats| stats.passes_left_to_sessions),
-        "writes_waiting": sum(|stats| stats.writes_waiting),
-        "write_queue": app.log_writer.load().1,
-    }))
+    Json::of(&Stats {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: app.cluster.node().to_owned(),
+        nodes,
+        silent_nodes,
+        cluster,
+        uptime_seconds: all.get(app.cluster.node()).map_or(0, |stats| stats.uptime_seconds),
+        database: app.store.engine().to_owned(),
+        calls: counts(app.store.count_by_status().await?),
+        deliveries: counts(app.store.count_by_verdict().await?),
+        unverified_deliveries: sum(|stats| stats.unverified_deliveries),
+        connections: sum(|stats| stats.connections),
+        connections_total: sum(|stats| stats.connections_total),
+        followed_calls: sum(|stats| stats.followed_calls),
+        identifiers_waited_for: sum(|stats| stats.identifiers_waited_for),
+        events_broadcast: sum(|stats| stats.events_broadcast),
+        events_per_second: all.values().map(rate).sum::<f64>(),
+        passes_direct: sum(|stats| stats.passes_direct),
+        passes_left_to_sessions: sum(|stats| stats.passes_left_to_sessions),
+        writes_waiting: sum(|stats| stats.writes_waiting),
+        write_queue: app.log_writer.load().1,
+    })
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use callscope_common::api::{CallView, EventList, TranscriptView};
+use callscope_common::api::CallView;
 use callscope_common::{Seq, export};
 
 use crate::api::{Client, LONGEST_LIST, too_long};
@@ -43,8 +43,7 @@ pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result
         return Err(Failure::error(format!("{} is there already", path.display())).hint("write over it: --force"));
     }
     let id = &export.id;
-    let raw = client.get_raw(&["api", "v1", "calls", id], &[]).await.map_err(super::with_hint)?;
-    let call = super::read(&raw)?;
+    let call = client.call(id).await.map_err(super::with_hint)?.value;
     let text = text(client, &call, kind, &export.source).await?;
     match &export.to {
         Some(path) => {
@@ -87,17 +86,14 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
     }
     // The turns as JSON, whatever is made of them: this client knows the formats, an older server need not.
     let id = call.call_id.to_string();
-    let query = [("format", "json".to_owned()), ("source", source.to_owned())];
-    let raw = client.get_raw(&["api", "v1", "calls", &id, "transcript"], &query).await;
-    let raw = raw.map_err(|failure| match failure.exit {
+    let transcript = client.transcript(&id, source).await.map_err(|failure| match failure.exit {
         Exit::NotFound => failure.hint("the turns that came live: --source live"),
         _ => failure,
     })?;
     if kind == Kind::Json {
-        return Ok(Safe::json(raw.get()).end());
+        return Ok(Safe::json(transcript.json.get()).end());
     }
-    let view: TranscriptView = serde_json::from_str(raw.get())
-        .map_err(|error| Failure::error(format!("the server's answer is no transcript: {error}")))?;
+    let view = transcript.value;
     Ok(Safe::exported(&match kind {
         Kind::Md => export::md(&view, call),
         Kind::Srt => export::srt(&view),
@@ -115,8 +111,7 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
         let before = place.seq;
         // Behind a cursor, so that the pages are of one log. Servers of earlier versions send none, and take a seq.
         let after = place.cursor.map_or_else(|| before.to_string(), |cursor| cursor.to_string());
-        let query = [("after", after), ("limit", PAGE.to_string())];
-        let page: EventList = client.get(&["api", "v1", "calls", &id, "events"], &query).await?;
+        let page = client.events(&id, after, PAGE).await?;
         head = head.max(page.head);
         for event in page.events {
             let incoming = Incoming::read(event.get().to_owned());

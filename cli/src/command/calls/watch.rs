@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
 use callscope_common::{CallId, CallStatus, Seq, Timestamp, text};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::{Client, items};
+use crate::api::{Client, Raw};
 use crate::exit::{Exit, Result};
 use crate::render::{Format, Output, Safe, Tint, outcome};
 use crate::settings::Settings;
@@ -74,35 +74,28 @@ struct Seen {
     status: CallStatus,
 }
 
-/// A call as the server showed it, and read.
-type Shown = (Box<RawValue>, CallView);
-
 /// The newest calls and the live ones, oldest first.
-async fn look(client: &Client, watch: &Watch) -> Result<Vec<Shown>> {
-    #[derive(Deserialize)]
-    struct Page {
-        #[serde(deserialize_with = "items")]
-        calls: Vec<Box<RawValue>>,
-    }
-    let mut calls: HashMap<CallId, Shown> = HashMap::new();
+async fn look(client: &Client, watch: &Watch) -> Result<Vec<Raw<CallView>>> {
+    let mut calls: HashMap<CallId, Raw<CallView>> = HashMap::new();
     for status in [None, Some(CallStatus::InProgress), Some(CallStatus::Initiated)] {
         let mut query = vec![("limit", PAGE.to_string())];
         query.extend(status.map(|status| ("status", status.to_string())));
         query.extend(watch.agent.clone().map(|agent| ("agent_id", agent)));
-        let page: Page = client.get(&["api", "v1", "calls"], &query).await?;
-        for raw in page.calls {
-            let call = super::read(&raw)?;
-            // The later look knows more.
-            calls.insert(call.call_id, (raw, call));
-        }
+        // The later look knows more.
+        calls.extend(client.calls(&query).await?.items.into_iter().map(|call| (call.value.call_id, call)));
     }
     let mut calls: Vec<_> = calls.into_values().collect();
-    calls.sort_by_key(|(_, call)| (call.updated_at, call.call_id));
+    calls.sort_by_key(|call| (call.value.updated_at, call.value.call_id));
     Ok(calls)
 }
 
 /// Shows what changed since the last look. The first shows what is live.
-fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Seen>>, calls: Vec<Shown>) -> Result<()> {
+fn show(
+    output: &mut Output,
+    watch: &Watch,
+    seen: &mut Option<HashMap<CallId, Seen>>,
+    calls: Vec<Raw<CallView>>,
+) -> Result<()> {
     let is_first = seen.is_none();
     if is_first && output.format == Format::Table {
         let header = ["TIME", "WHAT", "CALL", "TURNS", ""].map(str::to_owned);
@@ -110,10 +103,10 @@ fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Se
     }
     let seen = seen.get_or_insert_default();
     if seen.len() > REMEMBERED {
-        let listed: HashSet<CallId> = calls.iter().map(|(_, call)| call.call_id).collect();
+        let listed: HashSet<CallId> = calls.iter().map(|call| call.value.call_id).collect();
         seen.retain(|id, _| listed.contains(id));
     }
-    for (raw, call) in calls {
+    for Raw { json, value: call } in calls {
         let now = Seen { seq: call.seq, turns: call.turns, status: call.status };
         let what = what(seen.get(&call.call_id), &now);
         let is_shown = match what {
@@ -123,7 +116,7 @@ fn show(output: &mut Output, watch: &Watch, seen: &mut Option<HashMap<CallId, Se
             Some(_) => true,
         };
         if let Some(what) = what.filter(|_| is_shown) {
-            write(output, if is_first { What::Live } else { what }, &raw, &call)?;
+            write(output, if is_first { What::Live } else { what }, &json, &call)?;
         }
         seen.insert(call.call_id, now);
     }

@@ -7,13 +7,13 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
-use callscope_common::api::DeliveryView;
+use callscope_common::api::WholeDelivery;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::show::{Whole, fetch};
-use super::{chosen, read};
-use crate::api::Client;
+use super::chosen;
+use super::show::{self, fetch};
+use crate::api::{Client, Raw};
 use crate::command::calls::check_length;
 use crate::command::deliveries::{Export, Verdict};
 use crate::exit::{Exit, Failure, Result};
@@ -54,9 +54,8 @@ pub async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
     }
     let (ids, has_more) = if args.ids.is_empty() {
         let (deliveries, has_more) = chosen(client, &args.which, args.limit).await?;
-        let ids = deliveries.iter().map(|raw| read(raw).map(|view| view.delivery_id.to_string()));
         // Listed newest first; a fixture goes the way the calls went.
-        (ids.rev().collect::<Result<Vec<_>>>()?, has_more)
+        (deliveries.iter().rev().map(|delivery| delivery.value.delivery_id.to_string()).collect(), has_more)
     } else {
         (args.ids.clone(), false)
     };
@@ -69,8 +68,7 @@ pub async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
     let (mut count, mut lines) = (0_usize, Vec::new());
     for id in &ids {
         settings.console.progress(&format!("{count} of {} deliveries", ids.len()));
-        let (raw, view, whole) = fetch(client, id).await?;
-        let fixture = match fixture(raw, &view, &whole, &mut redactor, args.redact)? {
+        let fixture = match fixture(fetch(client, id).await?, &mut redactor, args.redact)? {
             Ok(fixture) => fixture,
             Err(why) => {
                 settings.console.warn(format!("{id} is left out: {why}"));
@@ -119,16 +117,15 @@ fn say(settings: &Settings, args: &Export, redactor: &Redactor, count: usize, ha
 
 /// What is written of a delivery, or why it cannot be.
 fn fixture(
-    raw: Box<RawValue>,
-    view: &DeliveryView,
-    whole: &Whole,
+    Raw { json, value: whole }: Raw<WholeDelivery>,
     redactor: &mut Redactor,
     people: bool,
 ) -> Result<std::result::Result<Fixture, String>> {
-    let Some(body) = whole.body()? else { return Ok(Err("its body is not kept any more".into())) };
+    let view = &whole.delivery;
+    let Some(body) = show::body(&whole)? else { return Ok(Err("its body is not kept any more".into())) };
     let (kind, id) = (view.kind.clone().unwrap_or_else(|| view.route.clone()), view.delivery_id.to_string());
     if redactor.is_idle() {
-        return Ok(Ok(Fixture { kind, id, body, line: raw }));
+        return Ok(Ok(Fixture { kind, id, body, line: json }));
     }
     let redacted = match std::str::from_utf8(&body) {
         Ok(text) => redactor.document(text),
@@ -141,7 +138,8 @@ fn fixture(
     let keeps = |name: &str| !people || KEPT_HEADERS.iter().any(|kept| name.eq_ignore_ascii_case(kept));
     // The signature is of other bytes now.
     let is_signature = |name: &str| name.eq_ignore_ascii_case(callscope_common::signature::HEADER);
-    let headers: Vec<_> = whole.headers.iter().filter(|(name, _)| keeps(name) && !is_signature(name)).collect();
+    let headers = show::headers(&whole)?;
+    let headers: Vec<_> = headers.iter().filter(|(name, _)| keeps(name) && !is_signature(name)).collect();
     let line = Redacted {
         delivery_id: &id,
         route: &view.route,

@@ -2,15 +2,13 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use callscope_common::api::DeliveryView;
+use callscope_common::api::WholeDelivery;
 use callscope_common::json_style::{self, Separators, Style, Writing};
 use callscope_common::protocol::ServerMessage;
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use super::{PATH, call, no_delivery, read, with_hint};
-use crate::api::Client;
+use super::{call, with_hint};
+use crate::api::{Client, Raw};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe, moment};
 use crate::settings::Settings;
@@ -19,54 +17,34 @@ use crate::settings::Settings;
 const MAX_SHOWN: usize = 64 << 10;
 const INDENTED: Style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
 
-/// What is shown beside the facts of the list.
-#[derive(Debug, Deserialize)]
-pub struct Whole {
-    /// The delivery that it repeats.
-    #[serde(default)]
-    pub duplicate_of: Option<Uuid>,
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
-    /// `None` where it is not kept any more.
-    #[serde(default)]
-    pub body_base64: Option<String>,
-    /// The body of the answer.
-    #[serde(default)]
-    pub response: String,
-    /// The events it caused.
-    #[serde(default)]
-    pub events: Vec<Box<RawValue>>,
+/// As received; `None` where it is not kept any more.
+pub fn body(delivery: &WholeDelivery) -> Result<Option<Vec<u8>>> {
+    let body = delivery.body_base64.as_ref().map(|text| BASE64_STANDARD.decode(text)).transpose();
+    body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))
 }
 
-impl Whole {
-    /// As received; `None` where it is not kept any more.
-    pub fn body(&self) -> Result<Option<Vec<u8>>> {
-        let decode = |text: &String| BASE64_STANDARD.decode(text);
-        let body = self.body_base64.as_ref().map(decode).transpose();
-        body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))
-    }
+/// The headers in their order.
+pub fn headers(delivery: &WholeDelivery) -> Result<Vec<(String, String)>> {
+    delivery.headers().map_err(|error| Failure::error(format!("the delivery's headers are no list: {error}")))
 }
 
-/// Fetches one delivery: as it came, its facts, and the rest.
-pub async fn fetch(client: &Client, id: &str) -> Result<(Box<RawValue>, DeliveryView, Whole)> {
-    let raw = client.get_raw(&[PATH[0], PATH[1], PATH[2], PATH[3], id], &[]).await.map_err(with_hint)?;
-    let whole = serde_json::from_str(raw.get()).map_err(|error| no_delivery(&error))?;
-    let view = read(&raw)?;
-    Ok((raw, view, whole))
+/// Fetches one delivery.
+pub async fn fetch(client: &Client, id: &str) -> Result<Raw<WholeDelivery>> {
+    client.delivery(id).await.map_err(with_hint)
 }
 
 /// Shows it; `only_body` writes its bytes and nothing else.
 pub async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool) -> Result {
-    let (raw, view, whole) = fetch(client, id).await?;
-    let body = whole.body()?;
+    let Raw { json, value: whole } = fetch(client, id).await?;
+    let body = body(&whole)?;
     if only_body {
         let body = body.ok_or_else(|| dropped(id))?;
         return settings.output(Format::Text).write_bytes(&body).map(|()| Exit::Ok);
     }
     let mut output = settings.output(Format::Table);
-    output.record(&raw, &fields(&view, &whole))?;
+    output.record(&json, &fields(&whole))?;
     if !output.is_json() {
-        output.write(&Safe::lines(&people(&whole, body.as_deref())))?;
+        output.write(&Safe::lines(&people(&whole, body.as_deref())?))?;
     }
     Ok(Exit::Ok)
 }
@@ -76,7 +54,8 @@ fn dropped(id: &str) -> Failure {
         .hint("CALLSCOPE_DELIVERY_RETENTION_DAYS and CALLSCOPE_DELIVERY_MAX_MB say how much the server keeps")
 }
 
-fn fields(view: &DeliveryView, whole: &Whole) -> Vec<(&'static str, String)> {
+fn fields(whole: &WholeDelivery) -> Vec<(&'static str, String)> {
+    let view = &whole.delivery;
     vec![
         ("delivery", view.delivery_id.to_string()),
         ("received", moment(view.received_at)),
@@ -94,9 +73,9 @@ fn fields(view: &DeliveryView, whole: &Whole) -> Vec<(&'static str, String)> {
 }
 
 /// Headers, events and body, for people.
-fn people(whole: &Whole, body: Option<&[u8]>) -> String {
+fn people(whole: &WholeDelivery, body: Option<&[u8]>) -> Result<String> {
     let mut shown = String::from("\nheaders\n");
-    for (name, value) in &whole.headers {
+    for (name, value) in headers(whole)? {
         shown.push_str(&format!("  {}\n", Safe::line(&format!("{name}: {value}")).as_str()));
     }
     shown.push_str(if whole.events.is_empty() { "\nchanged nothing in the log\n" } else { "\nevents\n" });
@@ -104,9 +83,9 @@ fn people(whole: &Whole, body: Option<&[u8]>) -> String {
         shown.push_str(&format!("  {}\n", Safe::line(&event_line(event)).as_str()));
     }
     shown.push_str("\nbody\n");
-    let Some(body) = body else { return shown + "  (not kept any more)\n" };
+    let Some(body) = body else { return Ok(shown + "  (not kept any more)\n") };
     let Ok(whole_text) = std::str::from_utf8(body) else {
-        return shown + "  (not UTF-8; --body prints the bytes)\n";
+        return Ok(shown + "  (not UTF-8; --body prints the bytes)\n");
     };
     let is_json = serde_json::from_str::<&RawValue>(whole_text).is_ok();
     let indented = if is_json { json_style::write(whole_text, INDENTED) } else { whole_text.to_owned() };
@@ -117,7 +96,7 @@ fn people(whole: &Whole, body: Option<&[u8]>) -> String {
     if end < indented.len() {
         shown.push_str("  … (--body prints all of it)\n");
     }
-    shown
+    Ok(shown)
 }
 
 fn event_line(event: &RawValue) -> String {

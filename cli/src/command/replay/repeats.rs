@@ -1,28 +1,21 @@
 //! Whether what was sent had been sent before. A repeat is answered like the first, so the answers do not tell; the server's list of
 //! deliveries does, to admins.
 
-use callscope_common::api::DeliveryView;
-use serde::Deserialize;
-
 use crate::api::Client;
 use crate::settings::Settings;
 
 /// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are just these.
 /// Where they are not, as when others send at the same time, or where the token is no admin's, nothing is said.
 pub async fn tell(settings: &Settings, mut sent: Vec<(&'static str, usize)>) {
-    #[derive(Deserialize)]
-    struct Page {
-        deliveries: Vec<DeliveryView>,
-    }
     if settings.token.is_none() {
         return;
     }
     let query = [("limit", sent.len().to_string())];
     let Ok(client) = Client::new(settings) else { return };
-    let Ok(page) = client.get::<Page>(&["api", "v1", "admin", "deliveries"], &query).await else { return };
+    let Ok(page) = client.deliveries(&query).await else { return };
     let total = sent.len();
     let mut repeats = 0;
-    for view in &page.deliveries {
+    for view in &page.into_values() {
         let bytes = usize::try_from(view.body_bytes).unwrap_or_default();
         let Some(place) = sent.iter().position(|(route, length)| *route == view.route && *length == bytes) else {
             return;

@@ -1,7 +1,6 @@
 //! Reading events of a call from the server again.
 
 use callscope_common::Seq;
-use callscope_common::api::EventList;
 
 use super::event_entries;
 use super::transcript::EventMatch;
@@ -32,8 +31,7 @@ impl<'c> EventPages<'c> {
             return Ok(None);
         }
         let limit = (self.to - self.after).min(PAGE);
-        let query = [("after", self.after.to_string()), ("limit", limit.to_string())];
-        let page: EventList = self.client.get(&["api", "v1", "calls", &self.id, "events"], &query).await?;
+        let page = self.client.events(&self.id, self.after, limit).await?;
         let count = Seq::try_from(page.events.len()).unwrap_or(limit).min(limit);
         if count == 0 {
             return Err(Failure::error(format!("the server sent nothing behind event {}", self.after)));

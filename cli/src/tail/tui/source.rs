@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io::Write as _;
 use std::path::Path;
 
-use callscope_common::api::CallView;
 use callscope_common::{Identifier, Seq, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,7 +13,7 @@ use super::app::{self, Live, Message, ReloadTarget, Request, SavePart};
 use super::entry::Layout;
 use super::event_entries;
 use super::event_pages::{self, EventPages};
-use crate::api::{Client, recent_calls};
+use crate::api::Client;
 use crate::exit::{Failure, Result};
 use crate::play::{self, Player};
 use crate::state_file::folder_of;
@@ -144,15 +143,14 @@ impl Source for LiveSource<'_> {
                 let client = self.client.clone();
                 // Without it only the agent's name is missing.
                 drop(self.answer(async move {
-                    let view: CallView = client.get(&["api", "v1", "calls", &id], &[]).await.ok()?;
-                    Some(Message::Described(call, Box::new(view)))
+                    Some(Message::Described(call, Box::new(client.call(&id).await.ok()?.value)))
                 }));
             }
             Request::List if self.listing.as_ref().is_some_and(|listing| !listing.is_finished()) => {}
             Request::List => {
                 let client = self.client.clone();
                 self.listing = Some(self.answer(async move {
-                    Some(Message::Calls(recent_calls(&client).await.map_err(|failure| failure.message)))
+                    Some(Message::Calls(client.recent_calls().await.map_err(|failure| failure.message)))
                 }));
             }
             Request::Save { path, id, parts, text } => {
