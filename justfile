@@ -1,4 +1,4 @@
-# Short names for the scripts, which work without just as well. `just` lists them.
+# Short names for the scripts, which also work without just. `just` lists them.
 
 [private]
 default:
@@ -16,19 +16,19 @@ lint:
 test *stages:
     tests/run {{ stages }}
 
-# Runs the foreign clients' tests that match an expression, for instance `just outside drain`.
+# Runs the foreign clients' tests that match an expression, for example `just outside drain`.
 outside expression:
     tests/run outside -- -k "{{ expression }}"
 
-# Breaks running servers on purpose, for instance `just chaos --nodes 3 --kills 300`.
+# Breaks running servers on purpose, for example `just chaos --nodes 3 --kills 300`.
 chaos *flags:
     tests/chaos {{ flags }}
 
-# Fuzzes each target for so many seconds.
+# Fuzzes each target for the given number of seconds.
 fuzz seconds="60" *targets:
     tests/fuzz/run {{ seconds }} {{ targets }}
 
-# Deletes one line at a time and names the tests that notice.
+# Changes one line at a time and names the tests that notice.
 mutants *arguments:
     tests/mutants {{ arguments }}
 
@@ -36,7 +36,7 @@ mutants *arguments:
 load *arguments:
     tests/load/run {{ arguments }}
 
-# Measures or draws something for the documentation; without an argument it lists what.
+# Measures or draws something for the documentation; lists what it can do without an argument.
 measure *arguments:
     tests/measure {{ arguments }}
 

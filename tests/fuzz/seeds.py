@@ -1,4 +1,4 @@
-"""Writes the seeds of a fuzz target: seeds.py TARGET FOLDER. From the fixtures, the samples and the protocol's own examples."""
+"""Writes the seeds of a fuzz target from the fixtures, the samples and the protocol's examples. Usage: seeds.py TARGET FOLDER"""
 
 import gzip
 import json

@@ -33,7 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "waited too long: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -41,7 +41,7 @@ pub fn program(name: &str) -> PathBuf {
 #[must_use]
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (0..200).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("a free port")
+    (0..200).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("some port is free")
 }
 
 /// Returns the resident memory of a process, in KiB.

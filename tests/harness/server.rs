@@ -56,7 +56,8 @@ pub fn admin_token(subject: &str) -> String {
 
 /// Returns a token that is valid for longer than any test or measurement runs. `calls` limits it to these calls.
 pub fn mint(subject: &str, role: Role, calls: Option<&[&str]>) -> String {
-    let calls = calls.map(|calls| calls.iter().map(|call| call.parse().expect("an identifier")).collect());
+    let calls =
+        calls.map(|calls| calls.iter().map(|call| call.parse().expect("the calls are valid identifiers")).collect());
     let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
     tokens.mint_for(subject, role, TOKEN_SECS, calls).expect("the token's claims are in range")
 }

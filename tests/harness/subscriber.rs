@@ -49,7 +49,7 @@ impl Subscriber {
 
     /// Returns the next message or the end. Pings do not count.
     pub async fn next(&mut self) -> Received {
-        timeout(PATIENCE, self.next_whenever()).await.expect("something comes in time")
+        timeout(PATIENCE, self.next_whenever()).await.expect("a message comes in time")
     }
 
     /// Returns the next message or the end, however long it takes.

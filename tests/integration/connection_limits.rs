@@ -56,12 +56,17 @@ impl Server {
         let body = json!({"call_sid": "EL_conn_1", "speaker": "user", "message": format!("turn {n}")}).to_string();
         let http = http();
         let reply = post_signed(&http, &self.url, "transcription", body.as_bytes(), now(), &[]);
-        timeout(PATIENCE, reply).await.expect("an answer in time").expect("an answer").status
+        timeout(PATIENCE, reply).await.expect("the answer comes in time").expect("the server answers").status
     }
 
     async fn healthz(&self) -> u16 {
         let answer = http().get(format!("{}/healthz", self.url)).send();
-        timeout(PATIENCE, answer).await.expect("an answer in time").expect("an answer").status().as_u16()
+        timeout(PATIENCE, answer)
+            .await
+            .expect("the answer comes in time")
+            .expect("the server answers")
+            .status()
+            .as_u16()
     }
 
     /// Requests an upgrade and returns the status and whether there is a `Retry-After`.
@@ -70,9 +75,9 @@ impl Server {
         let request = upgrade_request(PATH, &self.address, &authorization);
         let mut stream = self.sends(&request).await;
         let mut answer = vec![0; 2_048];
-        let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time").unwrap();
+        let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("the answer comes in time").unwrap();
         let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
         (status, answer.contains("retry-after: "), stream)
     }
 }
@@ -88,7 +93,7 @@ impl Drop for Server {
 async fn closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection is closed in time");
 }
 
 const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\n\
@@ -207,13 +212,13 @@ async fn connections_have_their_time_and_requests_in_progress_theirs() {
         }
     })
     .await
-    .expect("it is closed");
+    .expect("the connection is closed in time");
     for stream in [&mut half, &mut form, &mut second, &mut idle] {
         closed(stream).await;
     }
     in_progress.write_all(rest.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(PATIENCE, in_progress.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+    timeout(PATIENCE, in_progress.read_to_string(&mut answer)).await.expect("the answer comes in time").unwrap();
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     watcher.send(json!({"ping": 1})).await;
     watcher.expect("pong").await;

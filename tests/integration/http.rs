@@ -22,7 +22,7 @@ async fn raw(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(host).await.unwrap();
     stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the answer comes in time").unwrap();
     String::from_utf8_lossy(&answer).to_lowercase()
 }
 
@@ -151,7 +151,7 @@ async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
     );
     stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
     let mut answer = vec![0; 4_096];
-    let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time").unwrap();
+    let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("the answer comes in time").unwrap();
     String::from_utf8_lossy(&answer[..count]).to_lowercase()
 }
 

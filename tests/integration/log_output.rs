@@ -50,7 +50,7 @@ impl Server {
         for n in 0..1_000 {
             let url = format!("{}/webhooks/elevenlabs/transcription", self.url);
             let request = http.post(url).header("ElevenLabs-Signature", "t=1,v0=00").body(format!("{{\"n\":{n}}}"));
-            let answer = request.timeout(PATIENCE).send().await.expect("each is answered");
+            let answer = request.timeout(PATIENCE).send().await.expect("each request is answered");
             assert_eq!(answer.status(), 401);
         }
         let turn = json!({"call_sid": "EL_log_1", "speaker": "user", "message": "hello"}).to_string();
@@ -86,7 +86,7 @@ fn reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         pipe.read_to_end(&mut text).unwrap();
-        String::from_utf8(text).expect("UTF-8")
+        String::from_utf8(text).expect("the log is UTF-8")
     })
 }
 
@@ -155,12 +155,19 @@ async fn what_was_dropped_is_told_once_somebody_reads() {
         let mut server = Server::start(writer, &[("CALLSCOPE_LOG", "debug"), ("CALLSCOPE_LOG_FORMAT", format)]).await;
         let http = http();
         for _ in 0..6_000 {
-            assert!(http.get(format!("{}/healthz", server.url)).send().await.expect("an answer").status().is_success());
+            assert!(
+                http.get(format!("{}/healthz", server.url))
+                    .send()
+                    .await
+                    .expect("the server answers")
+                    .status()
+                    .is_success()
+            );
         }
         let text = reader(pipe);
         // Lines that are read make room, and then the number of missing lines is logged.
         for _ in 0..50 {
-            http.get(format!("{}/healthz", server.url)).send().await.expect("an answer");
+            http.get(format!("{}/healthz", server.url)).send().await.expect("the server answers");
             tokio::task::yield_now().await;
         }
         server.signal(Signal::TERM);
@@ -181,7 +188,7 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
         let http = http();
         let path = format!("/{}", "ü\u{1b}".repeat(1_500));
         for _ in 0..500 {
-            let answer = http.get(format!("{}{path}", server.url)).send().await.expect("an answer");
+            let answer = http.get(format!("{}{path}", server.url)).send().await.expect("the server answers");
             assert_eq!(answer.status(), 404);
         }
         server.signal(Signal::TERM);

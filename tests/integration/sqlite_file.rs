@@ -17,11 +17,11 @@ fn file(database: &Database) -> PathBuf {
 
 async fn turn(url: &str, message: &str) -> u16 {
     let body = json!({"call_sid": "EL_file_1", "speaker": "user", "message": message}).to_string();
-    post_signed(&http(), url, "transcription", body.as_bytes(), now(), &[]).await.expect("an answer").status
+    post_signed(&http(), url, "transcription", body.as_bytes(), now(), &[]).await.expect("the server answers").status
 }
 
 async fn ready(url: &str) -> (u16, Value) {
-    let answer = http().get(format!("{url}/readyz")).send().await.expect("an answer");
+    let answer = http().get(format!("{url}/readyz")).send().await.expect("the server answers");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 

@@ -23,7 +23,7 @@ pub enum Writes {
 /// Puts a publication's header before its frame.
 pub fn publication(topic: u32, frame: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&topic.to_le_bytes());
-    out.extend_from_slice(&u32::try_from(frame.len()).expect("a short frame").to_le_bytes());
+    out.extend_from_slice(&u32::try_from(frame.len()).expect("the frame is short").to_le_bytes());
     out.extend_from_slice(frame);
 }
 
@@ -60,7 +60,7 @@ pub fn run(port: u16, writes: Writes) -> io::Result<()> {
                 }
                 continue;
             }
-            let at = usize::try_from(data - 1).expect("a place");
+            let at = usize::try_from(data - 1).expect("the index fits into a usize");
             let mut chunk = [0; CHUNK];
             let read = match peers[at].stream.read(&mut chunk) {
                 Ok(0) => {
@@ -77,7 +77,7 @@ pub fn run(port: u16, writes: Writes) -> io::Result<()> {
             }
             if let Some(rest) = chunk[..read].strip_prefix(b"GET /sub/") {
                 let number = std::str::from_utf8(rest).ok().and_then(|text| text.split(' ').next()?.parse().ok());
-                topics.entry(number.expect("a topic")).or_default().push(at);
+                topics.entry(number.expect("the topic is a number")).or_default().push(at);
                 send(&poll, &mut peers[at], at, b"HTTP/1.1 101 Switching Protocols\r\n\r\n")?;
                 continue;
             }

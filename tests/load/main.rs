@@ -203,7 +203,7 @@ impl Run {
             let title = format!("W4: webhooks alone, {clients} clients");
             self.table(&title, &["acknowledged/s", "CPU µs a webhook"], peers, |peer| {
                 let database = matches!(peer, Peer::CallscopePostgres | Peer::FastapiPostgres)
-                    .then(|| (services.database(), services.postgres_pid().expect("it runs")));
+                    .then(|| (services.database(), services.postgres_pid().expect("the process starts")));
                 ingest::sample(peer, clients, self.time(), database.as_ref().map(|(url, pid)| (url.as_str(), *pid)))
             })
         };

@@ -81,7 +81,7 @@ impl Peer {
     pub fn lacks(self) -> usize {
         static LACKS: LazyLock<usize> = LazyLock::new(|| {
             let given = std::env::var("CALLSCOPE_LOAD_BEFORE_LACKS").ok();
-            given.map_or(0, |given| given.parse().expect("a number of bytes"))
+            given.map_or(0, |given| given.parse().expect("the variable holds a number of bytes"))
         });
         if self == Self::Before { *LACKS } else { 0 }
     }
@@ -123,15 +123,15 @@ impl Running {
     /// Panics if the server does not come up.
     #[must_use]
     pub fn with(peer: Peer, database: Option<&str>, environment: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("the folder can be created");
         let (port, other) = (free_port(), free_port());
         let mut command = command(peer, dir.path(), (port, other), database);
-        let log = File::create(dir.path().join("log")).expect("a log");
+        let log = File::create(dir.path().join("log")).expect("the log can be opened");
         let child = command
             .envs(environment.iter().copied())
             .current_dir(dir.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
+            .stdout(log.try_clone().expect("the log can be opened"))
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -186,18 +186,18 @@ fn command(peer: Peer, dir: &Path, (port, other): (u16, u16), database: Option<&
         command
     };
     let filled = |template: &str| {
-        let text = std::fs::read_to_string(peers().join(template)).expect("a template");
+        let text = std::fs::read_to_string(peers().join(template)).expect("the template can be read");
         let text = text
             .replace("@PORT@", &port.to_string())
             .replace("@WS_PORT@", &other.to_string())
             .replace("@WORKERS@", "1")
             .replace("@DIR@", &dir.display().to_string());
         let path = dir.join(template);
-        std::fs::write(&path, text).expect("a configuration");
+        std::fs::write(&path, text).expect("the configuration can be written");
         path
     };
     let own = |arguments: &[&str]| {
-        let mut command = Command::new(std::env::current_exe().expect("its own path"));
+        let mut command = Command::new(std::env::current_exe().expect("the program's path is known"));
         command.arg("serve").arg("--port").arg(port.to_string()).args(arguments);
         command
     };

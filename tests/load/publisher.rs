@@ -131,7 +131,8 @@ impl Pace {
     }
 
     fn mark(&mut self, at: u64, next: &mut [u32]) -> Mark {
-        let topic = self.load.first + u32::try_from(self.sent % u64::from(self.load.topics)).expect("a topic");
+        let topic =
+            self.load.first + u32::try_from(self.sent % u64::from(self.load.topics)).expect("the topic is a number");
         let turn = next[topic as usize];
         next[topic as usize] += 1;
         self.sent += 1;
@@ -150,7 +151,7 @@ fn requests(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) 
                     let mark = pace.mark(at, next);
                     let body =
                         if server.peer.takes_webhooks() { webhook(mark, server.peer.lacks()) } else { passed_on(mark) };
-                    let client = clients.idle.pop().expect("an idle client");
+                    let client = clients.idle.pop().expect("a client is idle");
                     clients.ask(client, &request(server, mark.topic, &body));
                 }
                 Err(until) => {
@@ -169,10 +170,10 @@ fn requests(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) 
 /// Publishes over one connection, to servers that take more than one message at a time.
 fn stream(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) -> Published {
     let mut stream = TcpStream::connect(server.publish).expect("the server accepts");
-    stream.set_nodelay(true).expect("a socket");
+    stream.set_nodelay(true).expect("the socket takes the option");
     let is_nats = server.peer == Peer::Nats;
     if is_nats {
-        stream.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n").expect("the server takes it");
+        stream.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n").expect("the server takes the request");
     }
     let mut out = Vec::new();
     while !pace.is_over() {
@@ -187,7 +188,7 @@ fn stream(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) ->
                         let head = format!("PUB t.{} {}\r\n", mark.topic, message.len());
                         out.extend([head.as_bytes(), message.as_bytes(), b"\r\n"].concat());
                     } else {
-                        let len = u16::try_from(message.len()).expect("a short message").to_be_bytes();
+                        let len = u16::try_from(message.len()).expect("the message is short").to_be_bytes();
                         let frame = [&[0x81, 126][..], &len, message.as_bytes()].concat();
                         bare::publication(mark.topic, &frame, &mut out);
                     }
@@ -198,12 +199,12 @@ fn stream(server: &Running, pace: &mut Pace, tally: &Tally, next: &mut [u32]) ->
                 }
             }
         }
-        stream.write_all(&out).expect("the server takes it");
+        stream.write_all(&out).expect("the server takes the request");
         std::thread::sleep(wait);
     }
     if is_nats {
         // The answer to this means that all of it was handled.
-        stream.write_all(b"PING\r\n").expect("the server takes it");
+        stream.write_all(b"PING\r\n").expect("the server takes the request");
         let (mut heard, mut chunk) = (Vec::new(), [0; 4096]);
         while memchr::memmem::find(&heard, b"PONG").is_none() {
             let read = stream.read(&mut chunk).expect("the server answers");
@@ -240,13 +241,14 @@ struct Clients {
 
 impl Clients {
     fn connect(server: &Running, count: usize) -> Self {
-        let poll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll");
+        let poll = epoll::create(CreateFlags::CLOEXEC).expect("the kernel creates an epoll");
         let all: Vec<Client> = (0..count)
             .map(|at| {
                 let stream = TcpStream::connect(server.publish).expect("the server accepts");
-                stream.set_nodelay(true).expect("a socket");
-                stream.set_nonblocking(true).expect("a socket");
-                epoll::add(&poll, &stream, EventData::new_u64(at as u64), EventFlags::IN).expect("a watched socket");
+                stream.set_nodelay(true).expect("the socket takes the option");
+                stream.set_nonblocking(true).expect("the socket takes the option");
+                epoll::add(&poll, &stream, EventData::new_u64(at as u64), EventFlags::IN)
+                    .expect("the epoll takes the socket");
                 Client { stream, asked: None, answer: Vec::new() }
             })
             .collect();
@@ -262,14 +264,14 @@ impl Clients {
 
     fn wait(&mut self, wait: Duration, mut answered: impl FnMut(u32)) {
         let mut events = Vec::with_capacity(256);
-        let wait = Timespec::try_from(wait).expect("a short time");
+        let wait = Timespec::try_from(wait).expect("the time is short");
         match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => panic!("epoll: {error}"),
         }
         let mut chunk = [0; 4096];
         for event in &events {
-            let at = usize::try_from(event.data.u64()).expect("a place");
+            let at = usize::try_from(event.data.u64()).expect("the index fits into a usize");
             let client = &mut self.all[at];
             match client.stream.read(&mut chunk) {
                 Ok(0) => panic!("the server hung up: {}", String::from_utf8_lossy(&client.answer)),
@@ -297,7 +299,7 @@ fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     match head.lines().find_map(|line| line.strip_prefix("content-length:")) {
-        Some(length) => answer.len() >= end + 4 + length.trim().parse::<usize>().expect("a length"),
+        Some(length) => answer.len() >= end + 4 + length.trim().parse::<usize>().expect("the length is a number"),
         None if head.contains("transfer-encoding: chunked") => answer.ends_with(b"0\r\n\r\n"),
         None => true,
     }

@@ -40,7 +40,7 @@ impl Services {
             let url = format!("postgres://postgres@{}/postgres", postgres.address);
             let mut connection = PgConnection::connect(&url).await.expect("PostgreSQL answers");
             let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-            connection.execute(create).await.expect("a new database");
+            connection.execute(create).await.expect("the database is created");
         });
         format!("postgres://postgres@{}/{name}", postgres.address)
     }

@@ -115,7 +115,7 @@ impl Watchers {
     pub fn new(server: &Running) -> Self {
         Self {
             peer: server.peer,
-            poll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll"),
+            poll: epoll::create(CreateFlags::CLOEXEC).expect("the kernel creates an epoll"),
             all: Vec::new(),
             marks: Marks::default(),
             buffer: vec![0; BUFFER],
@@ -154,11 +154,11 @@ impl Watchers {
             && let Some((topic, start)) = self.waiting.pop_front()
         {
             let mut stream = TcpStream::connect(server.subscribe).expect("the server accepts");
-            stream.set_nodelay(true).expect("a socket");
+            stream.set_nodelay(true).expect("the socket takes the option");
             stream.write_all(upgrade(server, topic).as_bytes()).expect("the server takes a request");
-            stream.set_nonblocking(true).expect("a socket");
+            stream.set_nonblocking(true).expect("the socket takes the option");
             let data = EventData::new_u64(self.all.len() as u64);
-            epoll::add(&self.poll, &stream, data, EventFlags::IN).expect("a watched socket");
+            epoll::add(&self.poll, &stream, data, EventFlags::IN).expect("the epoll takes the socket");
             self.all.push(Watcher {
                 stream,
                 topic,
@@ -216,13 +216,13 @@ impl Watchers {
 
     fn round(&mut self, wait: Duration, tally: Option<&Tally>) {
         let mut events = Vec::with_capacity(512);
-        let wait = Timespec::try_from(wait).expect("a short time");
+        let wait = Timespec::try_from(wait).expect("the time is short");
         match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => panic!("epoll: {error}"),
         }
         for event in &events {
-            self.read(usize::try_from(event.data.u64()).expect("a place"));
+            self.read(usize::try_from(event.data.u64()).expect("the index fits into a usize"));
         }
         if let Some(tally) = tally {
             tally.received.store(self.seen.received, Ordering::Release);

@@ -1,6 +1,6 @@
-"""The language of these tests: a server process, signed webhooks, and a WebSocket subscriber.
+"""The harness of these tests: a server process, signed webhooks, and a WebSocket subscriber.
 
-Written from the outside contract (docs/protocol.md), with libraries the project does not make: httpx, websockets.
+It follows the public contract (docs/protocol.md) and uses libraries that the project does not make: httpx, websockets.
 """
 
 import base64
@@ -40,7 +40,7 @@ def unique(stem="x"):
 
 
 def eventually(check, what, deadline=PATIENCE):
-    """Asks until the answer is truthy; the pause only keeps the processor free."""
+    """Asks until the answer is truthy. The pause only keeps the processor free."""
     end = time.monotonic() + deadline
     while True:
         value = check()
@@ -57,7 +57,7 @@ def clean_env(**more):
 
 
 def dumps(payload):
-    """As the provider writes its bodies: Python's json.dumps."""
+    """Serializes as the provider does, with Python's json.dumps."""
     return payload if isinstance(payload, bytes) else json.dumps(payload).encode()
 
 
@@ -68,7 +68,7 @@ def sign(body, secret=SECRET, at=None):
 
 
 def jwt(claims, key=JWT_SECRET, header=None):
-    """A token made by hand, for claims the server's own command would never mint."""
+    """Mints a token by hand, for claims that the server's own command would never mint."""
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
     text = part(header or {"alg": "HS256", "typ": "JWT"}) + b"." + part(claims)
@@ -77,7 +77,7 @@ def jwt(claims, key=JWT_SECRET, header=None):
 
 
 def at_once(count, job):
-    """Runs job(i) in `count` threads that start together; their results in order."""
+    """Runs job(i) in `count` threads that start together, and returns their results in order."""
     barrier = threading.Barrier(count)
 
     def run(i):
@@ -89,7 +89,7 @@ def at_once(count, job):
 
 
 class Server:
-    """A server process of its own, on its own folder and database."""
+    """A server process with a folder and a database of its own."""
 
     def __init__(self, folder, database_url, **env):
         self.folder = Path(folder)
@@ -126,7 +126,7 @@ class Server:
 
     @property
     def http(self):
-        """A client of this thread's own: in a shared one, threads close each other's connections (EBADF)."""
+        """Returns this thread's client: with a shared one, threads close each other's connections (EBADF)."""
         if getattr(self.clients, "url", None) != self.url:
             self.clients.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, verify=False)
             self.clients.url = self.url
@@ -153,7 +153,7 @@ class Server:
     def ws_url(self):
         return f"ws://127.0.0.1:{self.port}{WS_PATH}"
 
-    # Ending it, by its own process handle.
+    # Ending the process.
 
     def kill(self):
         self.process.kill()
@@ -208,7 +208,7 @@ class Server:
         return self.get(f"/calls/{identifier}")
 
     def events(self, identifier):
-        """The whole log, page by page."""
+        """Returns the whole log, which is read page by page."""
         events, after, seq = [], 0, 0
         while True:
             page = self.get(f"/calls/{identifier}/events", params={"after": after, "limit": 500})
@@ -230,7 +230,7 @@ class Server:
         return self.http.post(route, content=body, headers=sent)
 
     def turn(self, message, speaker="agent", headers=None, **fields):
-        """One live turn under a key of its own; the answer's JSON."""
+        """Posts a live turn with a key of its own, and returns the JSON of the answer."""
         headers = headers or {"Idempotency-Key": uuid.uuid4().hex}
         answer = self.post(TURNS, {"speaker": speaker, "message": message, **fields}, headers=headers)
         assert answer.status_code == 201, f"{answer.status_code} {answer.text}"
@@ -263,7 +263,7 @@ def send_stubbornly(server, line, deadline, **call):
 
 
 class Socket:
-    """A subscriber. What it receives is in `seen`, decoded."""
+    """A subscriber. `seen` holds the decoded messages that it received."""
 
     def __init__(self, url, token=None, headers=None, **kwargs):
         headers = dict(headers or {})
@@ -295,7 +295,7 @@ class Socket:
         return [self.recv(timeout) for _ in range(count)]
 
     def until(self, kind, timeout=PATIENCE):
-        """Receives up to and with the first message of a type."""
+        """Receives messages up to and including the first one of a type."""
         messages = [self.recv(timeout)]
         while messages[-1]["type"] != kind:
             messages.append(self.recv(timeout))
@@ -316,7 +316,7 @@ class Socket:
         return error
 
     def before_pong(self):
-        """What came in until now: everything before the answer to a ping."""
+        """Returns what has come so far, which is everything before the answer to a ping."""
         mark = unique("ping")
         self.send({"ping": mark})
         messages = [self.recv()]
@@ -325,7 +325,7 @@ class Socket:
         return messages[:-1]
 
     def closed(self, timeout=PATIENCE):
-        """Waits for the close; (code, reason)."""
+        """Waits for the close and returns (code, reason)."""
         end = time.monotonic() + timeout
         try:
             while True:
@@ -336,7 +336,7 @@ class Socket:
 
 
 def transcription(conversation_id, messages=("Hello.", "Hi."), **data):
-    """A post_call_transcription; messages alternate between agent and user."""
+    """Returns a post_call_transcription whose messages alternate between agent and user."""
     turns = [{"role": ("agent", "user")[i % 2], "message": m, "time_in_call_secs": 3 * i, "tool_calls": [],
               "tool_results": []} for i, m in enumerate(messages)]
     data = {"agent_id": "agent_outside", "conversation_id": conversation_id, "status": "done", "transcript": turns,
@@ -357,7 +357,7 @@ def spoken(events):
 
 
 def assert_log(events):
-    """The promise about a log: seq 1, 2, 3… and turns numbered 1, 2, 3… without holes."""
+    """Checks the promise about a log: seq 1, 2, 3… and turns numbered 1, 2, 3… without holes."""
     assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
     numbers = [e["sequence_number"] for e in events if e["type"] == "transcription"]
     assert numbers == list(range(1, len(numbers) + 1))

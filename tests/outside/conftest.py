@@ -11,7 +11,7 @@ ENGINES = ("sqlite", "postgres")
 
 
 def database_url(engine, folder):
-    """An empty database of its own."""
+    """Returns the URL of a new and empty database."""
     if engine == "sqlite":
         return f"sqlite://{folder}/calls.db"
     server = os.environ.get("CALLSCOPE_TEST_POSTGRES")
@@ -36,7 +36,7 @@ def engine(request):
 
 @pytest.fixture(scope="module")
 def server(engine, tmp_path_factory):
-    """The module's server; tests keep apart by naming their calls uniquely."""
+    """The server of a module. Its tests use unique names for their calls."""
     folder = tmp_path_factory.mktemp("server")
     running = Server(folder, database_url(engine, folder)).start()
     yield running
@@ -48,7 +48,7 @@ def server(engine, tmp_path_factory):
 
 @pytest.fixture
 def launch(tmp_path):
-    """Starts servers of the test's own: launch(engine, SETTING=value)."""
+    """Starts servers for one test: launch(engine, SETTING=value)."""
     started = []
 
     def start(engine="sqlite", folder: Path | None = None, url=None, **env):
@@ -74,7 +74,7 @@ def secret_file(tmp_path):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failed test shows the end of its server's log."""
+    """Shows the end of the server's log for a failed test."""
     report = (yield).get_result()
     server = item.funcargs.get("server") if hasattr(item, "funcargs") else None
     if report.failed and isinstance(server, Server):

@@ -1,4 +1,4 @@
-"""The programs under test, and an endpoint for the webhooks they send that owes the project nothing."""
+"""The programs under test, and an endpoint for their webhooks that uses none of the project's code."""
 
 import atexit
 import json
@@ -13,7 +13,7 @@ from elevenlabs.client import ElevenLabs
 
 from client import BIN, SECRET, clean_env
 
-# Interrupted replays are remembered here instead of in the user's home.
+# The client remembers interrupted replays here instead of in the user's home.
 STATE = tempfile.mkdtemp(prefix="callscope-state-")
 atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 
@@ -32,13 +32,13 @@ def run(server, *args, folder=None, timeout=50, **env):
 
 
 class Receiver(ThreadingHTTPServer):
-    """A webhook endpoint that verifies with the vendor's SDK and keeps what came."""
+    """A webhook endpoint that verifies with the vendor's SDK and records what came."""
 
     daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, port=0, answer=None):
-        """`answer(self, handler, event)` may answer in its own way, and returns whether it did."""
+        """`answer(self, handler, event)` may answer the request itself, and returns whether it did."""
         super().__init__(("127.0.0.1", port), Receiver.Handler)
         self.events, self.refused, self.count, self.requests = [], [], {}, []
         self.own_answer = answer
@@ -54,7 +54,7 @@ class Receiver(ThreadingHTTPServer):
 
         def do_POST(self):
             if self.server.gone:
-                # Hung up on: whoever sends this hears nothing.
+                # The connection is closed, so the sender gets no answer.
                 self.close_connection = True
                 return None
             if "chunked" in self.headers.get("Transfer-Encoding", ""):

@@ -1,4 +1,4 @@
-"""Bytes of any kind: never a 5xx, never a panic, never the end of the server. Seeded, so a failure can be had again."""
+"""Bytes of any kind cause no 5xx, no panic and no end of the server. A seed makes failures reproducible."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def places(value, path=()):
 
 
 def altered(chance, payload):
-    """A copy with one to four of its values replaced or removed."""
+    """Returns a copy with one to four of its values replaced or removed."""
     payload = copy.deepcopy(payload)
     for _ in range(chance.randint(1, 4)):
         path = chance.choice(list(places(payload)))
@@ -106,7 +106,7 @@ def test_frames_of_any_kind(server, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_requests_of_any_kind(server, seed):
-    """Raw bytes on the port: an answer below 500, or none."""
+    """Raw bytes on the port get an answer below 500, or none."""
     chance = random.Random(seed)
     token = server.token()
     base = (f"GET /ws/calls/transcriptions?token={token} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"

@@ -31,7 +31,7 @@ def test_a_call_registered_and_read(server):
     assert uuid.UUID(call["call_id"])
     assert (call["call_sid"], call["conversation_id"], call["status"]) == (sid, conv, "initiated")
     assert (call["subject"], call["agent_id"], call["metadata"]) == ("api", "agent_x", metadata)
-    # What names the call in a conversation's variables is told to who registered it alone.
+    # Only the client that registered the call learns its name in the variables of a conversation.
     assert call.pop("link")
     assert server.call(conv) == server.call(sid) == call
     for taken in ({"call_sid": sid}, {"conversation_id": conv}, {"call_sid": conv}, {"conversation_id": sid}):
@@ -68,7 +68,7 @@ def test_the_list_in_pages(server):
         cursor, pages = page["next_cursor"], pages + 1
         if cursor is None:
             break
-        # A call that appears meanwhile neither shifts nor doubles the rest.
+        # A call that appears between two pages neither shifts nor doubles the rest.
         if pages == 1:
             server.register(subject=subject, agent_id=subject)
     assert seen == made[::-1]
@@ -124,7 +124,7 @@ def test_a_status_by_patch(server):
     assert server.api("PATCH", f"/calls/{sid}", json={"status": "failed"}).json()["status"] == "failed"
     events = server.events(sid)
     assert events[0]["type"] == "call_status" and events[0]["status"] == "failed"
-    # An ended call never goes back.
+    # A call that ended stays ended.
     for back in ("initiated", "in_progress"):
         assert_error(server.api("PATCH", f"/calls/{sid}", json={"status": back}), 400, 409)
     assert server.call(sid)["status"] == "failed"
@@ -168,7 +168,7 @@ HOSTILE = "2\n\n00:00:00,000 --> 00:09:00,000\n<b>x</b> **y** [z](http://e.vil) 
 
 
 def test_subtitles_and_markdown_mean_to_their_readers_what_was_said(server):
-    """Parsers that are not ours find one cue and one paragraph a turn, whatever was said."""
+    """Foreign parsers find one cue and one paragraph per turn, whatever was said."""
     said = ["Straße, 🚚?", HOSTILE, "", "Yes."]
     conv = unique("conv")
     server.post_call(transcription(conv, said))
@@ -413,7 +413,7 @@ def test_nothing_secret_is_logged(launch):
 
 
 def test_logs_and_events_agree(server):
-    """What one reads at the end is what was said, whoever reads it."""
+    """Every reader of the finished call sees what was said."""
     sid, conv = unique("sid"), unique("conv")
     server.register(call_sid=sid, conversation_id=conv)
     for i in range(20):

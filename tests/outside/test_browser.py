@@ -1,4 +1,4 @@
-"""The README's JavaScript, as it stands there, in a real browser."""
+"""The README's JavaScript runs unchanged in a real browser."""
 
 import functools
 import http.server
@@ -21,7 +21,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.fixture
 def page(tmp_path):
-    """A page with the README's script, served from an origin of its own: (its address, its port)."""
+    """Serves a page with the README's script from an origin of its own, and returns (address, port)."""
     script = re.search(r"```js\n(.*?)```", README.read_text(), re.S).group(1)
     (tmp_path / "index.html").write_text(
         f"<!doctype html><meta charset=utf-8><body><script>{script}\n"
@@ -35,7 +35,7 @@ def page(tmp_path):
 
 
 class Browser:
-    """Headless Chromium, told what to do over its debugging protocol."""
+    """Headless Chromium, which is driven by its debugging protocol."""
 
     def __init__(self, profile):
         program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -70,7 +70,7 @@ class Browser:
 
 @pytest.fixture
 def followed(launch, page, tmp_path):
-    """A server, and a page that follows a call by the README's script: (the server, the call's sid, the browser)."""
+    """Opens a page that follows a call with the README's script, and returns (server, sid of the call, browser)."""
     port, folder = page
     server = launch(folder=tmp_path, CALLSCOPE_ALLOWED_ORIGINS=f"http://127.0.0.1:{port}")
     html = folder / "index.html"
@@ -92,7 +92,7 @@ def test_the_readmes_script_follows_a_call_through_a_servers_end(followed, end):
         if i == 3:
             getattr(server, end)()
             server.process.wait(30)
-            # Told to leave, the page left by itself: the server did not have to close.
+            # The page left when it was told to, so the server did not have to close the connection.
             left = [line for line in server.lines if "disconnected" in line]
             assert end == "kill" or (left and "close=None" in left[-1]), left
             server.start()
@@ -116,7 +116,7 @@ def test_the_readmes_script_shows_the_surviving_log_after_a_merge(followed):
     assert merged.status_code == 200, merged.text
     log = ["agent: survivor 0", "agent: survivor 1", "agent: survivor 2", "agent: absorbed 0"]
     shows(browser, *log)
-    # The cursor is the survivor's now: it goes on there after a break.
+    # The cursor belongs to the surviving record now, and resumes there after a break.
     server.kill()
     server.process.wait(30)
     server.start()

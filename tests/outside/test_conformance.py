@@ -1,6 +1,6 @@
 """The WebSocket framing against the Autobahn test suite's own cases, as kosoku runs them.
 
-The suite wants a server that echoes; `callscope-echo` is one, on the framing of the server's sessions.
+The suite needs an echo server: `callscope-echo` is one with the framing of the server's sessions.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import kosoku
 import pytest
 from client import BIN, clean_env
 
-# permessage-deflate, which the server does not offer: these would all say UNIMPLEMENTED.
+# These need permessage-deflate, which the server does not offer, and would all say UNIMPLEMENTED.
 NOT_OFFERED = ["12.*", "13.*"]
 CASES = 301
 
@@ -28,7 +28,7 @@ def echo():
 
 
 def run(address):
-    """The suite's verdicts. Its own failure carries them too."""
+    """Returns the suite's verdicts, which its failure carries too."""
     async def client():
         return await kosoku.run_fuzzingclient(f"ws://{address}", exclude_cases=NOT_OFFERED, concurrency=4)
 
@@ -38,8 +38,8 @@ def run(address):
         return failure.results
 
 
-# Of these, five are no plain OK: text that is not UTF-8 is refused at the end of its frame, not at the byte (6.4.3 and 6.4.4,
-# NON-STRICT), and what the standard leaves open is INFORMATIONAL (7.1.6, 7.13.1 and 7.13.2).
+# Five verdicts are not a plain OK: text that is not UTF-8 is refused at the end of its frame and not at the byte
+# (6.4.3 and 6.4.4, NON-STRICT), and what the standard leaves open is INFORMATIONAL (7.1.6, 7.13.1 and 7.13.2).
 def test_every_case_of_the_suite_passes_and_closes_cleanly(echo):
     results = run(echo)
     odd = [f"{r.case_id}: {r.behavior.value}, close {r.behavior_close.value}: {r.result} {r.result_close}"

@@ -1,4 +1,4 @@
-"""One call by any of its names: late identifiers, merging."""
+"""A call is the same by each of its names: late identifiers, merging."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,7 +79,7 @@ def test_own_call_sids(server):
 
 
 def test_el_identifiers_are_sids_first(server):
-    """The same text as one call's call_sid and another's conversation_id cannot be: identifiers are unique."""
+    """One text cannot be the call_sid of a call and the conversation_id of another, because identifiers are unique."""
     name = "EL_" + unique("own")
     server.register(call_sid=name)
     answer = server.api("POST", "/calls", json={"conversation_id": name})
@@ -125,7 +125,7 @@ def test_merging(server, by_sid, by_conv, how):
         assert_log(events)
         assert spoken(events) == spoken(logs[kept]) + spoken(logs[gone])
         assert [e["type"] for e in events[-2:]] == ["call_status", "call_completed"]
-        # The survivor's past is untouched; the other's turns are new events, with new numbers.
+        # The surviving record keeps its events; the other record's turns are new events with new numbers.
         assert events[:len(logs[kept])] == logs[kept]
         assert [e["timestamp"] for e in events[len(logs[kept]):-2]] == [e["timestamp"] for e in logs[gone]]
         ids = [e["transcription_id"] for e in events[:-2]]
@@ -152,7 +152,7 @@ def test_merging(server, by_sid, by_conv, how):
 
 
 def test_a_merge_ends_the_wait_for_neither_name(server):
-    """Both names go on being followed after a merge, each on its own connection."""
+    """After a merge both names are still followed, each on its own connection."""
     sid, conv = two_records(server, 1, 2)
     with server.socket() as socket:
         socket.subscribe(sid)
@@ -193,7 +193,7 @@ def test_a_merge_while_turns_come_in(server):
 
 
 def test_a_chain_of_merges(server):
-    """Three records become one, one after the other; whoever followed the first ends on the last."""
+    """Three records become one, one after the other, and a follower of the first ends at the last."""
     names = [unique("sid") for _ in range(3)]
     for count, name in zip((1, 2, 4), names):
         for i in range(count):
@@ -222,7 +222,7 @@ def test_a_chain_of_merges(server):
 
 
 def test_merges_at_once(server):
-    """Twelve pairs, each told to be one call from both ends while turns come in for both."""
+    """Twelve pairs are merged from both ends while turns come in for both records."""
     pairs = [(unique("sid"), unique("conv")) for _ in range(12)]
     for sid, conv in pairs:
         server.turn("sid", call_sid=sid)

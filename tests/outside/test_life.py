@@ -24,7 +24,7 @@ CUT = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 # Crashes.
 
 def follow_stubbornly(server, sid, total, deadline, pulse):
-    """Follows a call across any number of cuts, resuming by cursor."""
+    """Follows a call over any number of connections, and resumes by cursor."""
     events, call_id, resumed = [], None, 0
     while len(events) < total and time.monotonic() < deadline:
         try:
@@ -33,7 +33,7 @@ def follow_stubbornly(server, sid, total, deadline, pulse):
                 socket.send({"subscribe": sid, **cursor})
                 confirmed = socket.recv()
                 if confirmed.get("code") == "SUBSCRIPTION_FAILED":
-                    # The storage did not answer in time; the error says to try again.
+                    # The storage did not answer in time, and the error says to try again.
                     threading.Event().wait(0.2)
                     continue
                 assert confirmed["type"] == "subscription_confirmed", confirmed
@@ -66,7 +66,7 @@ def test_kill_9_loses_and_doubles_nothing(launch, engine):
         for _ in range(kills):
             for _ in range(senders * each // (2 * kills)):
                 if not pulse.acquire(timeout=30):
-                    # What ended early says why; else the server's log may.
+                    # A task that ended early raises the reason; otherwise the server's log may show it.
                     for ended in (job for job in followers + jobs if job.done()):
                         ended.result()
                     raise AssertionError(f"nothing came for 30 s; {len(acknowledged)} acknowledged\n{server.log()}")
@@ -151,7 +151,7 @@ def test_the_drain(launch, engine, sig):
         last = socket.seen[-1]
         assert last["type"] == "reconnect", last
         assert type(last["after_ms"]) is int and last["after_ms"] >= 0 and isinstance(last["reason"], str)
-    # From the goodbye on it takes nobody in, and says so as long as it can be asked.
+    # A draining server accepts no subscriber, and says so as long as it answers.
     try:
         ready = server.http.get("/readyz")
         assert ready.status_code == 503
@@ -166,7 +166,7 @@ def test_the_drain(launch, engine, sig):
 
 
 def test_the_drain_waits_for_nobody_for_long(launch):
-    """A client that never reads and never answers the close does not hold it up; readiness is 503 meanwhile."""
+    """A client that never reads and never answers the close does not delay the drain, during which readiness is 503."""
     server = launch()
     stuck = server.socket(max_queue=1)
     stuck.subscribe(server.register()["call_sid"])
@@ -188,7 +188,7 @@ def test_the_drain_waits_for_nobody_for_long(launch):
 
 
 def test_turns_during_the_drain_are_answered_or_refused(launch):
-    """What was answered 2xx is there after the restart, what was not is not doubled by its retry."""
+    """After the restart every delivery answered 2xx is there, and a retry of the others doubles nothing."""
     server = launch()
     sid = unique("sid")
     server.register(call_sid=sid)
@@ -209,7 +209,7 @@ def test_turns_during_the_drain_are_answered_or_refused(launch):
 # Settings.
 
 def run(folder, *args, timeout=20, **env):
-    """Runs the program with nothing set but `env`; it must end by itself."""
+    """Runs the program with the environment `env` alone. It must end by itself."""
     return subprocess.run([BIN / "callscope-server", *args], cwd=folder, env=clean_env(**env), timeout=timeout,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
 

@@ -18,7 +18,7 @@ def sample(name):
 
 
 def provider_turns(data):
-    """What was said, by the two people talking: the oracle that owes nothing to the server."""
+    """Returns what the two people said, without the server's code."""
     items = [i for i in data.get("transcript") or [] if isinstance(i, dict)]
     return [(i["role"], i["message"]) for i in items if i.get("role") in ("agent", "user")
             and isinstance(i.get("message"), str) and i["message"]]
@@ -119,7 +119,7 @@ def test_the_samples_are_what_they_say():
     assert 45 <= len(provider_turns(storm)) <= 60
 
 
-# The fixtures: nothing of them may be refused.
+# The fixtures, none of which may be refused.
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.json")), ids=lambda p: p.stem)
 def test_every_fixture_is_taken(server, path):
@@ -139,7 +139,7 @@ def test_every_fixture_is_taken(server, path):
             assert socket.until("call_completed") == events
         for form in ("json", "txt"):
             assert server.api("GET", f"/calls/{conv}/transcript?format={form}").status_code == 200
-    # And once more: the same answer.
+    # A repeat gets the same answer.
     again = server.post(POST_CALL, body)
     assert (again.status_code, again.text) == (200, answer.text)
 
@@ -212,7 +212,7 @@ def test_unheard_of_types_are_kept_and_ignored(server):
                          ids=["nul", "empty", "blank", "long", "inner-blank", "not-ascii", "newline", "number", "bool",
                               "list", "object", "float"])
 def test_odd_values_beside_the_conversation_id(server, odd):
-    """Nothing but `type` and `conversation_id` can have a delivery refused."""
+    """Only `type` and `conversation_id` can cause a refusal."""
     conv = unique("conv")
     item = {"role": odd, "message": "Said.", "time_in_call_secs": odd, "tool_calls": odd, "tool_results": [odd],
             "interrupted": odd}
@@ -249,7 +249,7 @@ def test_a_conversation_id_that_is_no_identifier(server, conv):
 
 
 def test_deliveries_keep_every_byte(server):
-    """Also of what was refused after it verified."""
+    """This includes deliveries that were refused after they verified."""
     conv = unique("conv")
     bodies = [(FIXTURES / "lone_surrogate.json").read_bytes().replace(b"conv_fixture_lone_surrogate", conv.encode()),
               b'{"type": "post_call_transcription", "note": "\xff\xfe ' + conv.encode() + b'"}',

@@ -1,4 +1,4 @@
-"""Callscope's own programs, seen from outside: what they send and print."""
+"""Callscope's programs from outside: what they send and print."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NODE = Path(__file__).parent / "node"
 # The vendor's own verification.
 
 def test_the_vendors_sdk_and_ours_sign_alike(server):
-    """What the SDK accepts, the server accepts; what it refuses, the server refuses."""
+    """The server accepts exactly what the SDK accepts."""
     sdk = ElevenLabs(api_key="none").webhooks
     body = json.dumps(transcription(unique("conv"), ["Straße 🚚", "\x00"]))
     header = sign(body.encode())

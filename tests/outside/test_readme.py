@@ -23,7 +23,7 @@ PATIENCE = 150
 
 
 def blocks():
-    """Yields each shell block as (its heading, its commands, what it is said to print or None)."""
+    """Yields each shell block as (heading, commands, expected output or None)."""
     heading, last = "", None
     for match in re.finditer(r"^## ([^\n]+)$|^```(sh|text)\n(.*?)^```$", README, re.M | re.S):
         title, kind, body = match.groups()
@@ -48,7 +48,7 @@ def free_port():
 
 
 def adapted(commands, folder, ports):
-    """The commands as the test can run them; `ports` maps the README's ports to free ones."""
+    """Returns the commands as the test can run them. `ports` maps the README's ports to free ones."""
     replacements = [
         (r"^git clone .*\n|^cargo build .*\n", ""),
         (r"^cargo run --release --bin (\S+) -- demo$", r"\1 demo --speed 20x"),
@@ -56,7 +56,7 @@ def adapted(commands, folder, ports):
         (r"postgres://callscope@\S+", database_url("postgres", folder) if "postgres://" in commands else ""),
         (r"redis://127.0.0.1:6379", os.environ.get("CALLSCOPE_TEST_REDIS", "")),
         (rf"\b({'|'.join(ports)})\b", lambda match: ports[match[0]]),
-        # It follows until it is interrupted.
+        # This command follows until it is interrupted.
         (r"^callscope tail --active$", "timeout -s INT 6 callscope tail --active || [ $? -eq 124 ]"),
     ]
     for pattern, instead in replacements:
@@ -66,7 +66,7 @@ def adapted(commands, folder, ports):
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """What each block printed, or None if it failed or was never reached."""
+    """Returns the output of each block, or None if it failed or was not reached."""
     home = tmp_path_factory.mktemp("home")
     ports = {port: free_port() for port in ("8000", "8001", "8002", "8080")}
     script = ["set -e -o pipefail"]
@@ -95,7 +95,7 @@ def printed(tmp_path_factory):
 
 
 def as_pattern(text):
-    """The regular expression of what a `text` block shows: a line of `…` is any lines, `…` in a line any text."""
+    """Returns the regular expression of a `text` block: a line of `…` matches any lines, `…` within a line any text."""
     lines = []
     for line in text.splitlines():
         if line == "…":

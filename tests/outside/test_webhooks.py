@@ -100,7 +100,7 @@ def test_the_signature_comes_before_the_body(server):
     body = b"\x00\xff not json"
     assert_error(server.post(TURNS, body, signature=sign(body, "wsec_other")), 401)
     assert_error(server.post(TURNS, body), 400)
-    # Only the bytes as received count: the same JSON spelled otherwise does not verify.
+    # Only the received bytes count: the same JSON in another spelling does not verify.
     payload = turn(unique("sid"))
     spaced = json.dumps(payload, indent=1).encode()
     assert_error(server.post(TURNS, spaced, signature=sign(dumps(payload))), 401)
@@ -131,7 +131,7 @@ def test_a_turn_by_conversation_id(server):
     assert server.turn("Hello.", conversation_id=conv)["seq"] == 1
     call = server.call(conv)
     assert call["conversation_id"] == conv
-    # A call made by a webhook has a call_sid too, and goes by either.
+    # A call that a webhook created has a call_sid too, and is found by either name.
     assert call["call_sid"] and server.call(call["call_sid"])["call_id"] == call["call_id"]
     assert server.turn("More.", call_sid=call["call_sid"])["sequence_number"] == 2
 
@@ -214,7 +214,7 @@ def test_a_body_over_its_limit(server):
     assert_error(server.post(TURNS, turn(sid, "x", padding="p" * (1 << 20))), 413)
     assert server.post(TURNS, turn(sid, "x", padding="p" * ((1 << 20) - 300))).status_code == 201
     over = dumps(transcription(unique("conv"), padding="p" * (128 << 20)))
-    # The answer may come, and the connection go, before all of it is sent.
+    # The answer may come, and the connection may close, before everything is sent.
     try:
         assert_error(server.post(POST_CALL, over), 413)
     except (httpx.WriteError, httpx.RemoteProtocolError):
@@ -267,7 +267,7 @@ def test_the_rest_of_a_turn_may_be_anything(server):
 @pytest.mark.parametrize("turn_id", ["", "x" * 20_000, "a\x00b", "🚚", "\ud800", " "],
                          ids=["empty", "long", "nul", "emoji", "surrogate", "blank"])
 def test_odd_turn_ids(server, turn_id):
-    """Taken or refused, but the same each time, and never a 5xx."""
+    """The answer is the same each time, and never a 5xx."""
     sid = unique("sid")
     answers = [server.post(TURNS, turn(sid, "x", turn_id=turn_id), at=int(time.time()) - i) for i in range(2)]
     assert answers[0].status_code in (201, 400), answers[0].text
@@ -356,12 +356,12 @@ def test_an_idempotency_key(server):
     assert (again.status_code, again.text) == (first.status_code, first.text)
     assert_error(server.post(TURNS, turn(sid, "Another."), headers=key), 409)
     assert len(server.events(sid)) == 1
-    # Keys hold per route.
+    # A key is unique within its route.
     assert server.post(POST_CALL, transcription(unique("conv")), headers=key).status_code == 200
 
 
 def test_an_idempotency_key_makes_no_second_turn_of_what_was_signed_once(server):
-    """The key is outside the signature: whoever repeats a signed request under other keys doubles nothing."""
+    """The key is outside the signature, so repeating a signed request with other keys doubles nothing."""
     sid, now = unique("sid"), int(time.time())
     for key in (unique("key"), unique("key"), ""):
         answer = server.post(TURNS, turn(sid), headers={"Idempotency-Key": key}, at=now)
@@ -432,7 +432,7 @@ def test_fifty_signatures_of_one_post_call_at_once(server):
 
 
 def test_a_refused_delivery_is_not_taken_for_the_first(server):
-    """What was answered 4xx took no effect, so its repeat is judged anew."""
+    """A delivery answered 4xx took no effect, so its repeat is processed again."""
     sid, key = unique("sid"), {"Idempotency-Key": unique("key")}
     assert_error(server.post(TURNS, turn(sid, speaker="narrator"), headers=key), 400)
     assert server.post(TURNS, turn(sid), headers=key).status_code == 201
@@ -450,7 +450,7 @@ def test_unknown_calls_can_be_rejected(launch):
     assert server.api("GET", f"/calls/{sid}").status_code == 404
     assert server.post(POST_CALL, {"type": "unheard_of", "data": {"conversation_id": conv}}).status_code == 200
     server.register(call_sid=sid)
-    # The same delivery, sent again by its sender, now finds its call.
+    # The sender's repeat of the same delivery now finds its call.
     assert server.post(TURNS, body, signature=signature).status_code == 201
     assert server.post(POST_CALL, transcription(conv, metadata=phone(sid))).status_code == 200
     assert server.call(conv)["call_sid"] == sid
@@ -500,7 +500,7 @@ def test_deliveries_tell_what_came(server):
 
 
 def test_no_bytes_bring_it_down(server):
-    """Odd bytes in the parts of a request: never a 5xx."""
+    """Odd bytes in the parts of a request never cause a 5xx."""
     odd = [b"\xff\xfe", b"\x80" * 2000, b"\xed\xa0\x80", b"t=\xff,v0=\xff", b"a" * 6000]
     for value in odd:
         for header in (b"ElevenLabs-Signature", b"Idempotency-Key", b"Authorization", b"Content-Type"):

@@ -20,7 +20,7 @@ def in_an_hour():
     return int(time.time()) + 3600
 
 
-# Getting in.
+# The upgrade.
 
 def test_the_three_token_carriers(server):
     token = server.token("viewer")
@@ -32,7 +32,7 @@ def test_the_three_token_carriers(server):
         assert socket.before_pong() == []
     with Socket(f"{server.ws_url}?token={token}") as socket:
         assert socket.before_pong() == []
-    # The protocol alone is answered too, whoever carries the token.
+    # The subprotocol is confirmed too, wherever the token is.
     with Socket(server.ws_url, token, subprotocols=["callscope.v1"]) as socket:
         assert socket.ws.subprotocol == "callscope.v1"
 
@@ -74,7 +74,7 @@ def test_bad_tokens_are_refused_before_the_upgrade(server, kind):
 
 
 def test_a_token_of_any_sender_with_sub_and_exp(server):
-    """The key is shared: tokens minted elsewhere count, `role` defaulting to viewer."""
+    """Tokens that another program minted with the key are valid, and `role` is viewer by default."""
     token = jwt({"sub": "bridge", "exp": in_an_hour(), "uid": "u-17", "jti": str(uuid.uuid4()), "aud": "elsewhere"})
     with Socket(server.ws_url, token):
         listed = server.get("/admin/connections")["connections"]
@@ -139,7 +139,7 @@ def test_messages_of_a_wrong_form(server):
     with server.socket() as socket:
         for message in BAD_MESSAGES[:-1]:
             socket.refused(message, "INVALID_MESSAGE_FORMAT")
-        # Very deep, but well formed: refused or answered, never the end.
+        # This is very deep but well formed: it is refused or answered, and the connection stays.
         socket.send(BAD_MESSAGES[-1])
         socket.ws.recv(15)
         assert socket.before_pong() == []
@@ -223,7 +223,7 @@ def test_cursors_of_another_life(server):
             assert socket.refused({"subscribe": sid, **fields}, "CURSOR_INVALID")["identifier"] == sid
         assert socket.before_pong() == []
         socket.subscribe(sid, after=3)
-    # Deleted and made anew under the same name, it is another call.
+    # A call that is deleted and created again under the same name is another call.
     old = server.call(sid)["call_id"]
     assert server.api("DELETE", f"/calls/{sid}").status_code in (200, 204)
     server.turn("anew", call_sid=sid)
@@ -348,18 +348,18 @@ def test_unsubscribing(server):
     with server.socket() as socket, server.socket() as other:
         socket.subscribe(sid)
         other.subscribe(sid)
-        # By any of the call's names.
+        # Any of the call's names is accepted.
         socket.send({"unsubscribe": conv})
         gone = socket.recv()
         assert gone["type"] == "unsubscribe_confirmed" and gone["identifier"] == conv and gone["message"]
         server.turn("One.", call_sid=sid)
         assert other.recv()["message_text"] == "One."
         assert socket.before_pong() == []
-        # Not subscribed, or not even known: no error.
+        # An identifier without a subscription, or an unknown one, is no error.
         for name in (sid, unique("nobody")):
             socket.send({"unsubscribe": name})
             assert socket.recv()["type"] == "unsubscribe_confirmed"
-        # And again, from the start.
+        # The next subscription starts at the beginning.
         socket.subscribe(sid)
         assert spoken(socket.take(1)) == ["One."]
 
@@ -378,11 +378,11 @@ def test_the_end_of_a_call(server):
         assert set(completed["call_data"]) >= {
             "status", "subject", "call_start_time", "call_end_time", "duration_seconds", "transcript_summary", "cost",
             "cost_fiat", "call_successful", "failure_reason", "analysis_data", "metadata"}
-        # The subscription ended by itself: what comes late is not for it.
+        # The subscription has ended, so it does not receive what comes late.
         eventually(lambda: not followed(server, conv), "the subscription ends")
         server.turn("Late.", conversation_id=conv)
         assert socket.before_pong() == []
-        # The connection goes on: the whole of it once more.
+        # The connection stays open, and can replay the whole call again.
         socket.subscribe(conv)
         assert [m["type"] for m in socket.take(4)] == ["transcription", "call_status", "call_completed", "transcription"]
 
@@ -412,7 +412,7 @@ def test_many_calls_over_one_connection(server):
 
 
 def test_every_subscriber_gets_every_event_once_in_order(server):
-    """Turns come in at once from many senders while subscribers come and go."""
+    """Turns come from many senders at the same time while subscribers come and go."""
     sid, total, readers = unique("sid"), 200, 12
     server.register(call_sid=sid)
     begun, results = threading.Semaphore(0), [None] * readers
@@ -528,7 +528,7 @@ def test_invalid_utf8(server):
 
 
 def test_a_broken_frame(server):
-    """Reserved bits, an unknown opcode, an unmasked frame: closed by the protocol's own code, the server lives."""
+    """Reserved bits, an unknown opcode or an unmasked frame cause a close with the protocol's code, and the server lives."""
     for raw in (b"\xf1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", Frame(Opcode.TEXT, b"{}").serialize(mask=False),
                 b"\x89\xfe\x00\x80" + b"\0" * 132):
         with server.socket() as socket:
@@ -631,7 +631,7 @@ def test_a_subscriber_that_does_not_read_slows_nobody(server):
 
 
 def test_a_subscriber_that_never_reads_is_let_go(launch):
-    """It slows nobody, is closed at the write deadline, and loses nothing when it comes back."""
+    """Such a client delays no other, is closed at the write deadline, and loses nothing when it comes back."""
     server = launch()
     sid = unique("sid")
     call_id = server.register(call_sid=sid)["call_id"]

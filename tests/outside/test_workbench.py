@@ -20,7 +20,7 @@ from programs import STATE, Receiver, callscope, run
 
 SAMPLES = ROOT / "cli" / "samples"
 NODE = Path(__file__).parent / "node"
-# Twenty calls of all kinds; not the one that takes forty minutes.
+# These are twenty calls of all kinds, without the one that takes forty minutes.
 DAY = ["tow-truck", "storm-night", "harbour-gate", "web-bakery", "barge-in", "ferry-transfer", "broken-tool", "voicemail",
        "zahnarzt", "librairie", "pustakalay", "kissaten", "funduq", "odd-shapes", "wrong-parcel", "dropped-line",
        "silent-line", "line-busy", "no-route", "night-bus"]
@@ -32,7 +32,7 @@ def sample(name):
 
 
 def said(name):
-    """What the two people say in a sample, read without the project's code."""
+    """Returns what the two people say in a sample, read without the project's code."""
     items = [i for p in sample(name) for i in p["data"].get("transcript") or [] if isinstance(i, dict)]
     return [i["message"] for i in items if i.get("role") in ("agent", "user")
             and isinstance(i.get("message"), str) and i["message"]]
@@ -128,7 +128,7 @@ def test_a_backend_that_takes_what_is_tampered_with_is_found_out(receiver, secre
 
 
 class NodeReceiver:
-    """The same endpoint with the vendor's Node SDK, as a process of its own."""
+    """The same endpoint with the vendor's Node SDK, in a process of its own."""
 
     def __init__(self):
         self.process = subprocess.Popen(["node", "receiver.mjs"], cwd=NODE, stdout=subprocess.PIPE, text=True,
@@ -199,7 +199,7 @@ def replay_of(receiver_url, secret_file, *more):
 
 
 def effects(receiver):
-    """What the receiver was told, by what tells one delivery from another: a call and its turn, or a body."""
+    """Returns the received deliveries, keyed by call and turn or by body."""
     return Counter((path, event.get("conversation_id"), event.get("turn_id")) if path == "/turns" else
                    (path, event["data"]["conversation_id"], event["type"]) for path, event in receiver.events)
 
@@ -223,12 +223,12 @@ def test_an_interrupted_replay_goes_on_and_doubles_nothing(receiver, secret_file
         assert replay.returncode == 130, stderr
         assert f"stopped after {before} of {TOTAL} deliveries" in stderr, stderr
         resume = re.search(r"go on with: callscope (replay --resume \w+)", stderr)[1].split()
-    # From anywhere: the paths on the first command line are still found.
+    # The paths of the first command line are found from any working directory.
     done = run(None, *resume, folder="/")
     assert done.returncode == 0, done.stderr
     counted = effects(target)
     assert len(counted) == TOTAL and not target.refused
-    # What was under way at a kill -9 may come twice, as the same delivery; otherwise nothing does.
+    # Only what was in flight at a kill -9 may come twice, as the same delivery.
     doubled = sum(counted.values()) - TOTAL
     assert doubled <= (3 if how == signal.SIGKILL else 0), doubled
     assert len({key[1] for key in counted}) == 12
@@ -312,10 +312,10 @@ def test_retry_after_is_obeyed_by_all_calls_at_once(receiver, secret_file, tmp_p
                target.url, "--secret-file", secret_file, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     counted = effects(target)
-    # The one that was asked to come later came twice.
+    # The delivery that was asked to come later came twice.
     assert (len(counted), sum(counted.values())) == (30, 31)
     soon = [at for at, *_ in target.requests if at < asked[0] + 1.9]
-    # The three that were on their way already; everybody else waited.
+    # Three deliveries were on their way already, and all others waited.
     assert len(soon) <= 3, len(soon)
     assert "asked to come again in 2 s" in done.stderr
 
@@ -332,7 +332,7 @@ def test_a_target_that_asks_for_an_hour_is_left_alone(receiver, secret_file, tmp
                folder=tmp_path)
     assert done.returncode == 5, done.stderr
     assert "closed for today, and asks to come again in 3600 s; stopped after 3 of 5 deliveries" in done.stderr, done.stderr
-    # Tomorrow.
+    # This Retry-After names tomorrow.
     target.own_answer = None
     assert run(None, "replay", "--resume", folder=tmp_path).returncode == 0
     assert len(effects(target)) == 5 and not states()
@@ -368,7 +368,7 @@ def test_a_saved_tail_and_a_kept_delivery_can_be_replayed(launch, secret_file, t
     finally:
         target.shutdown()
         target.server_close()
-    # And its signature still verifies, with the headers it came with.
+    # Its signature still verifies with the headers that it came with.
     assert run(None, "webhook", "verify", delivery, "--secret-file", secret_file, folder=tmp_path).returncode == 0
     assert run(None, "replay", saved, "--as-is", folder=tmp_path).returncode == 2
 
@@ -432,7 +432,7 @@ def test_a_rate_bounds_all_calls_together(receiver, secret_file, tmp_path):
                target.url, "--secret-file", secret_file, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     times = sorted(at for at, *_ in target.requests)
-    # No second sees more than its share, give or take the one on its border.
+    # No second has more than its share, apart from one delivery at its border.
     assert max(sum(at <= other < at + 0.5 for other in times) for at in times) <= 13
     assert len(times) == 21
 
@@ -465,7 +465,7 @@ def test_trigger_prints_exactly_what_it_would_send(receiver, secret_file, tmp_pa
     assert printed.returncode == 0
     assert run(None, *args, "--to", target.url, "--secret-file", secret_file, folder=tmp_path).returncode == 0
     assert target.requests[0][3] == printed.stdout.encode()
-    # As the vendor writes it.
+    # This is how the vendor writes it.
     assert json.dumps(json.loads(printed.stdout)) == printed.stdout
 
 
@@ -497,7 +497,7 @@ def test_what_validate_calls_refused_the_server_refuses(server, secret_file, tmp
     shipped = [name for name in (e["name"] for e in json.loads((SAMPLES / "index.json").read_text()))]
     assert len(shipped) >= 20
     done = run(None, "samples", "validate", *shipped, folder=tmp_path)
-    # Odd on purpose, and the only ones.
+    # These are odd on purpose, and no others are.
     assert {line.split(":")[0] for line in done.stdout.splitlines() if " wrong " in line} == {"odd-shapes", "silent-line"}
     assert " refused " not in done.stdout
 
@@ -515,11 +515,11 @@ WRITERS = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_real_programs_write_anew_is_recognised(secret_file, tmp_path, writer):
-    """Every sample, parsed and written by another program: the diagnosis writes it the same way, byte for byte."""
+    """Another program parses and writes every sample, and the diagnosis writes it the same way, byte for byte."""
     for path in sorted(SAMPLES.glob("*.json")):
         if path.stem == "index":
             continue
-        # Two ways in which it may be at hand: as the vendor sends it, and as the file has it.
+        # The body may exist in two forms: as the vendor sends it, and as the file has it.
         wire = json.dumps(json.loads(path.read_text(encoding="utf-8"))).encode()
         written = subprocess.run(WRITERS[writer], input=wire, capture_output=True, timeout=30)
         assert written.returncode == 0, written.stderr

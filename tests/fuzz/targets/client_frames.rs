@@ -1,6 +1,6 @@
-//! What a client may send on the WebSocket: bytes into the sessions' framing, text frames into requests.
+//! What a client may send on the WebSocket: bytes become frames of the session, and text frames become requests.
 //!
-//! The first byte says in what pieces the network brings the rest.
+//! The first byte says in which pieces the network brings the rest.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
     for text in &whole.texts {
         read(text);
     }
-    // Masks hide JSON from the fuzzer: let it try the text alone too.
+    // Masks hide JSON from the fuzzer, so it also tries the text alone.
     if let Ok(text) = std::str::from_utf8(bytes) {
         read(text);
     }

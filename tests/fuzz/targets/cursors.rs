@@ -1,4 +1,4 @@
-//! What clients resume by and page by: cursors, numbers and times of query strings, `after` and `Last-Event-ID`.
+//! What clients use to resume and to page: cursors, numbers and times of query strings, `after` and `Last-Event-ID`.
 
 #![no_main]
 

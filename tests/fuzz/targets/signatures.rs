@@ -1,8 +1,9 @@
-//! `ElevenLabs-Signature` headers and the bodies under them: nothing but the right digest at the right time verifies, and to find
-//! out why one does not takes bounded memory and time, whatever the body is.
+//! `ElevenLabs-Signature` headers and their bodies: only the right digest at the right time verifies, and finding out
+//! why a signature is wrong takes bounded memory and time, whatever the body is.
 //!
-//! The input is the header, a line feed, and the body. In the header, `%` stands for the digest of the body under the secret, so
-//! that the fuzzer reaches what lies behind it, and `|` parts its lines. `tests/fuzz/run` limits the memory.
+//! The input is the header, a line feed, and the body. In the header, `%` stands for the digest of the body under the
+//! secret, so that the fuzzer gets past the comparison, and `|` separates its lines. `tests/fuzz/run` limits the
+//! memory.
 
 #![no_main]
 
@@ -41,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The cause is a name of ours, of nothing that the sender wrote.
+/// The cause is one of our names, and holds nothing that the sender wrote.
 fn explains(verifier: &SignatureVerifier, headers: &[(String, String)], body: &[u8], now: Timestamp) {
     let causes = [verifier.explain(headers, body, now), verifier.explain_headers(headers, now)];
     for cause in causes.into_iter().flatten() {

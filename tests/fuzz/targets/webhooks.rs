@@ -1,6 +1,6 @@
 //! Bodies of both webhooks. The first byte says which one.
 //!
-//! Nothing panics; what is taken makes messages that read back, since the log keeps them as text.
+//! Nothing panics, and what is accepted makes messages that read back, because the log stores them as text.
 
 #![no_main]
 

@@ -179,7 +179,7 @@ async fn ids(user: &str) -> (u32, u32) {
     let mut ids = [0; 2];
     for (id, flag) in ids.iter_mut().zip(["-u", "-g"]) {
         let output = Command::new("id").args([flag, user]).output().await.unwrap();
-        *id = String::from_utf8_lossy(&output.stdout).trim().parse().expect("there is a user postgres");
+        *id = String::from_utf8_lossy(&output.stdout).trim().parse().expect("the user postgres exists");
     }
     (ids[0], ids[1])
 }

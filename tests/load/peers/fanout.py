@@ -1,4 +1,4 @@
-"""Fan-out as many teams begin: FastAPI, a dict of sets, a loop of send_json. Usage: python fanout.py PORT"""
+"""A fan-out as many teams start with: FastAPI, a dict of sets, a loop of send_json. Usage: python fanout.py PORT"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The webhook kept durably, as a sound FastAPI and SQLAlchemy service does it. Usage: python ingest.py PORT DATABASE-URL
+"""A webhook stored durably, as a sound FastAPI and SQLAlchemy service does it. Usage: python ingest.py PORT DATABASE-URL
 
 DATABASE-URL is sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST:PORT/NAME; WEBHOOK_SECRET is in the environment.
 """
@@ -50,7 +50,7 @@ class Transcription(Base):
 
 engine = create_async_engine(URL, **({} if IS_SQLITE else {"pool_size": 20, "max_overflow": 0, "pool_timeout": 60}))
 sessions = async_sessionmaker(engine, expire_on_commit=False)
-# SQLite has one writer: waiting here is cheaper than waiting for its lock.
+# SQLite has one writer, and waiting here is cheaper than waiting for its lock.
 turn_to_write = asyncio.Lock() if IS_SQLITE else contextlib.nullcontext()
 
 if IS_SQLITE:
@@ -114,7 +114,7 @@ async def transcription(request: Request) -> dict:
         try:
             return await store(turn)
         except IntegrityError:
-            # Another request made the call meanwhile.
+            # Another request created the call in the meantime.
             return await store(turn)
 
 

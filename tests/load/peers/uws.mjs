@@ -23,7 +23,7 @@ app.post("/pub/:topic", (response, request) => {
   let body = null;
   response.onAborted(() => {});
   response.onData((chunk, isLast) => {
-    // The chunk's memory is the library's and holds only during this call.
+    // The chunk's memory belongs to the library and is valid only during this call.
     if (!isLast || body) body = Buffer.concat([body ?? Buffer.alloc(0), Buffer.from(chunk)]);
     if (!isLast) return;
     app.publish(topic, body ?? chunk, false);

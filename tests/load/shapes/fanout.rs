@@ -87,7 +87,7 @@ pub fn together(watchers: &mut Watchers, server: &Running, load: &Load, next: &m
         let reading = scope.spawn(|| watchers.follow(&tally));
         let published = publish(server, load, &tally, next);
         tally.stop.store(true, std::sync::atomic::Ordering::Release);
-        reading.join().expect("the watchers' thread");
+        reading.join().expect("the watchers' thread does not panic");
         published
     });
     watchers.settle(before + published.total * load.fan);

@@ -51,9 +51,9 @@ pub fn sample(peer: Peer, time: Duration, database: Option<&str>) -> Sample {
         scope.spawn(|| publish(&server, &load(few + CALLS, 100, Some(1000.0), 0), &Tally::default(), &mut Vec::new()));
         let few = scope.spawn(|| together(&mut some, &server, &load(few, CALLS, Some(300.0), 3), &mut two));
         let hot = together(&mut many, &server, &load(hot, 1, Some(20.0), 500), &mut one);
-        let few = few.join().expect("a thread");
+        let few = few.join().expect("the thread does not panic");
         is_over.store(true, Ordering::Release);
-        ((hot, few), coming_back.join().expect("a thread"))
+        ((hot, few), coming_back.join().expect("the thread does not panic"))
     });
     let used = cpu(&server.pids()) - before;
     drop(stalled);

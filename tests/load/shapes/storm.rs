@@ -58,7 +58,7 @@ pub fn sample(peer: Peer, clients: u32, time: Duration, database: Option<&str>) 
         });
         let live = Load { time: Duration::from_millis(500), ..live };
         let stormy = watch(&server, &live, || is_over.load(Ordering::Acquire));
-        (stormy, storm.join().expect("the storm's thread"))
+        (stormy, storm.join().expect("the storm's thread does not panic"))
     });
     let (resumed, took) = came_back;
     let (stormy, published) = stormy;

@@ -31,7 +31,7 @@ const end = (conversation_id, call_sid) => webhook('post-call', {
   },
 });
 
-// A subscriber whose messages are taken one by one, each within a deadline.
+// A subscriber whose messages are read one by one, each within a deadline.
 async function open(options = {}) {
   const socket = new WebSocket(options.url ?? WS_URL, options.protocols ?? [], {
     headers: options.anonymous ? {} : { Authorization: `Bearer ${TOKEN}` },

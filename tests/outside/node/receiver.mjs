@@ -1,4 +1,4 @@
-// A webhook endpoint that verifies with the vendor's Node SDK; says on stdout what came, one JSON document a line.
+// A webhook endpoint that verifies with the vendor's Node SDK. It prints what came, as one JSON document per line.
 import { createServer } from 'node:http';
 import { ElevenLabsClient } from '@elevenlabs/elevenlabs-js';
 

@@ -113,7 +113,7 @@ fn write(frames: &[Vec<u8>], rounds: usize) -> f64 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let (mut far, _) = listener.accept().expect("a connection");
-    near.set_nodelay(true).expect("a socket");
+    near.set_nodelay(true).expect("the socket takes the option");
     let reader = thread::spawn(move || {
         let mut buffer = vec![0; 256 * 1024];
         while far.read(&mut buffer).is_ok_and(|read| read > 0) {}
