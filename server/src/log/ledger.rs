@@ -4,14 +4,6 @@
 //! and writes out what came of it. Everything here is a pure function of what was loaded, so that one set of rules holds
 //! for both engines and can be tried without either.
 
-mod deliver;
-mod edit;
-mod identify;
-mod merge;
-
-pub use identify::new_id;
-pub(crate) use identify::sid_prefix;
-
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Reading deliveries: newest first for people, in the order of their commits for whoever follows them (`follow`), and what is
 //! kept of them (`keep`).
 
-mod follow;
-mod keep;
+mod cursor;
+mod strip;
 
-pub use follow::{DeliveryCursor, DeliveryHead};
-pub use keep::DeliveryRange;
+pub use cursor::{DeliveryCursor, DeliveryHead};
+pub use strip::DeliveryRange;
 
 use callscope_common::api::DeliveryView;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};

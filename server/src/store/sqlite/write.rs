@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::counters::Sequence;
+use super::sequence::Sequence;
 use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
 use crate::store::calls::{CallRow, call_row};

@@ -7,7 +7,7 @@ use callscope_common::protocol::{ServerMessage, TranscriptionPartial};
 use callscope_common::{CallData, CallId, CallStatus, Timestamp};
 use serde::Serialize;
 
-use super::identify::{Found, new_id};
+use super::identifiers::{Found, new_id};
 use super::{
     Answer, ApplyError, CallFailure, CallResult, Change, DedupHash, DedupKey, Delivery, EarlierDelivery, Ending,
     Ledger, Names, NewAudio, NewDelivery, Notification, RowChange, Transcript, Turn, UnknownCalls, Verdict,
