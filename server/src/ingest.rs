@@ -8,6 +8,7 @@ mod headers;
 pub mod naming;
 #[cfg(test)]
 mod payload_tests;
+pub mod receipt;
 pub mod recording;
 mod refusals;
 mod replay;
@@ -122,7 +123,7 @@ impl Ingest {
                 return Err(IngestError::Signature(refusal));
             }
         };
-        match self.log_writer.submit_in(Operation::Deliver(Box::new(delivery)), room).await {
+        match self.log_writer.submit_with_permit(Operation::Deliver(Box::new(delivery)), room).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
             Ok(_) => Err(IngestError::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
             Err(error) => Err(IngestError::Store(error)),

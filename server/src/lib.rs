@@ -100,7 +100,9 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     };
     let publisher = announcer.clone();
     let on_commit = Box::new(move |notifications| publisher.publish(notifications));
-    let (log_writer, writer) = LogWriter::start(store.clone(), settings.unknown_calls, on_commit);
+    let (log_writer, writer) =
+        LogWriter::start(store.clone(), settings.unknown_calls, ingest::receipt::render, on_commit)
+            .map_err(|error| format!("cannot start threads: {error}"))?;
     let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer.clone());
     let verifier =
         SignatureVerifier::new(settings.webhook_auth, settings.webhook_secrets.clone(), settings.webhook_tolerance);
@@ -110,7 +112,7 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let counted = Counted { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
     background.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), announcer.bus().cloned())));
     background.push(spawn(cluster.clone().serve_rpc(incoming, counted.clone())));
-    if matches!(store, Store::Postgres { .. }) {
+    if store.is_shared() {
         background.push(spawn(cluster::heartbeat_loop(cluster.clone(), log_writer.clone())));
     }
     if settings.retention_days > 0 {
@@ -210,7 +212,7 @@ async fn join_cluster(
     rpcs: mpsc::Sender<cluster::bus::Incoming>,
 ) -> Result<Option<(Bus, JoinHandle<()>)>, String> {
     let Some(url) = &settings.redis_url else { return Ok(None) };
-    if matches!(store, Store::Sqlite { .. }) {
+    if !store.is_shared() {
         warn!(
             "redis_url joins servers that share one PostgreSQL; this one has an SQLite file to itself, so it is not used"
         );
@@ -249,7 +251,7 @@ impl Server {
             // Ended: it lets its handle of the write path go.
             let _ = task.await;
         }
-        if matches!(store, Store::Postgres { .. }) {
+        if store.is_shared() {
             // Else the others take a while to see that it is gone.
             let _ = timeout(STEP_TIMEOUT, cluster.deregister(&log_writer)).await;
         }

@@ -1,13 +1,32 @@
-//! The rules of the log, without a database: what an operation does to the calls it names.
+//! The rules of the log: what an operation does to the calls that it names.
+//!
+//! [`store::writer`](crate::store::writer) loads the rows that a batch of operations names into a [`Ledger`], applies the operations in
+//! their order, and writes what the ledger then holds. The ledger is a pure function of what was loaded, the clock's value and the
+//! identifiers that it draws. One set of rules therefore holds for both database engines, and a test needs neither of them.
 
+mod call;
+mod dedup;
 mod deliver;
+mod delivery;
 mod edit;
 mod identifiers;
 mod ledger;
 mod merge;
+mod notification;
 mod operation;
+mod receipt;
+mod writes;
 
-pub use identifiers::new_id;
-pub(crate) use identifiers::sid_prefix;
-pub use ledger::*;
-pub use operation::*;
+pub(crate) use call::{Call, RowChange};
+pub use dedup::DedupKey;
+pub(crate) use dedup::{DedupHash, dedup_hash, dedup_hash_at, turn_hash, turn_hash_without_speaker};
+pub use delivery::{CallFailure, CallResult, Change, Delivery, EarlierDelivery, Ending, Route, Turn, Verdict};
+pub use identifiers::Names;
+pub(crate) use identifiers::{NameKind, new_id, sid_prefix};
+pub use ledger::UnknownCalls;
+pub(crate) use ledger::{ApplyError, Ledger};
+pub(crate) use merge::AbsorbedCall;
+pub use notification::Notification;
+pub use operation::{Delete, Operation, Outcome, Patch, Refusal, Register};
+pub use receipt::{Answer, CallState, Receipt, RenderReceipt};
+pub(crate) use writes::{Merge, NewAudio, NewDelivery, NewEvent, NewResult, Transcript, Writes};

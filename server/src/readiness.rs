@@ -152,6 +152,7 @@ fn failure(error: &StoreError) -> &'static str {
 mod tests {
     use super::*;
     use crate::cluster::Announcer;
+    use crate::ingest::receipt::render;
     use crate::log::UnknownCalls;
 
     async fn readiness(dir: &std::path::Path) -> Readiness {
@@ -161,7 +162,7 @@ mod tests {
         let announcer = Announcer::Local(hub.clone());
         let publisher = announcer.clone();
         let on_commit = Box::new(move |notifications| publisher.publish(notifications));
-        let (log_writer, _) = LogWriter::start(store.clone(), UnknownCalls::Create, on_commit);
+        let (log_writer, _) = LogWriter::start(store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread");
         let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer);
         Readiness::new(cluster, store, log_writer, hub)
     }

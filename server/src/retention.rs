@@ -11,7 +11,7 @@ use crate::clock;
 use crate::log::{Delete, Operation, Outcome};
 use crate::policy::DeliveryRetention;
 use crate::store::deliveries::DeliveryRange;
-use crate::store::{LogWriter, Store, StoreError};
+use crate::store::{LogWriter, Maintenance, Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 /// Most calls deleted at once.
@@ -51,7 +51,7 @@ async fn strip_once(
     // One that was committed late may lie below what was seen to be light: ids begin with the milliseconds of their receipt.
     let mut from = Uuid::from_u128((light.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
     while let Some(DeliveryRange { first, last }) = store.next_to_strip(from, last).await? {
-        log_writer.submit(Operation::StripDeliveries(DeliveryRange { first, last })).await?;
+        log_writer.maintain(Maintenance::StripDeliveries(DeliveryRange { first, last })).await?;
         (from, steps) = (last, steps + 1);
         sleep(PAUSE).await;
     }

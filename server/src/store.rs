@@ -19,12 +19,12 @@ pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
-pub mod writer;
+mod writer;
 
 pub use error::StoreError;
 pub use open::{OpenError, transport_warning};
 pub use sqlite::file::PathError;
-pub use writer::{LogWriter, SubmitResult};
+pub use writer::{LogWriter, Maintenance};
 
 use sqlx::{PgPool, SqlitePool};
 
@@ -72,6 +72,17 @@ impl Store {
             Self::Sqlite { .. } => "sqlite",
             Self::Postgres { .. } => "postgres",
         }
+    }
+
+    /// Whether several server processes may share the database.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres { .. })
+    }
+
+    /// Whether a write blocks the thread that it runs on.
+    fn blocks_on_write(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
     }
 
     /// Asks the database for an answer, on a reading connection.

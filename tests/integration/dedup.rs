@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use callscope_common::api::{CallPatch, NewCall};
 use callscope_common::{CallStatus, Identifier, Timestamp};
+use callscope_server::ingest::receipt::render;
 use callscope_server::log::{Notification, Operation, Patch, Register, UnknownCalls};
 use callscope_server::store::events::Page;
 use callscope_server::store::{LogWriter, Store};
@@ -191,7 +192,7 @@ async fn what_is_announced_is_committed() {
                 announced.try_send(stood).unwrap();
             }
         };
-        let (log_writer, _task) = LogWriter::start(store, UnknownCalls::Create, Box::new(look));
+        let (log_writer, _task) = LogWriter::start(store, UnknownCalls::Create, render, Box::new(look)).unwrap();
         for i in 0..3 {
             let at = Timestamp::from_unix_secs(1_790_855_000 + i).unwrap();
             let call =

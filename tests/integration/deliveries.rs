@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
 use callscope_server::auth::Role;
 use callscope_server::ingest::naming::{CallLinks, Naming};
+use callscope_server::ingest::receipt::render;
 use callscope_server::ingest::{WebhookRequest, read_delivery};
 use callscope_server::log::{Operation, Route, UnknownCalls};
 use callscope_server::store::LogWriter;
@@ -251,7 +252,8 @@ async fn old_deliveries_become_light_and_stay_what_they_were() {
         let result = completed("conv_old", "long ago");
         {
             let store = database.open().await;
-            let (log_writer, task) = LogWriter::start(store.clone(), UnknownCalls::Create, Box::new(drop));
+            let (log_writer, task) =
+                LogWriter::start(store.clone(), UnknownCalls::Create, render, Box::new(drop)).unwrap();
             received(&log_writer, Route::Transcription, &turn, old).await;
             received(&log_writer, Route::Transcription, &turn, old).await;
             received(&log_writer, Route::PostCall, &result, old).await;

@@ -2,6 +2,7 @@
 
 use callscope_common::Timestamp;
 use callscope_common::api::NewCall;
+use callscope_server::ingest::receipt::render;
 use callscope_server::log::{Operation, Register, UnknownCalls};
 use callscope_server::store::{LogWriter, Store};
 use callscope_tests::server::{now, on_each_engine};
@@ -120,7 +121,7 @@ async fn a_transaction_that_was_left_open_does_not_stop_the_writing() {
     let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };
     // A transaction stays open like this if its rollback fails too, while the disk is gone for a moment.
     writer.lock().await.as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (log_writer, _task) = LogWriter::start(store.clone(), UnknownCalls::Create, Box::new(|_| {}));
+    let (log_writer, _task) = LogWriter::start(store.clone(), UnknownCalls::Create, render, Box::new(|_| {})).unwrap();
     let at = Timestamp::from_unix_secs(1_790_855_000).unwrap();
     let call = Register { call_id: Uuid::new_v4(), at, call: NewCall::default() };
     log_writer.submit(Operation::Register(Box::new(call))).await.unwrap();

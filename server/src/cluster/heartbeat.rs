@@ -8,9 +8,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::Cluster;
-use crate::log::Operation;
 use crate::store::nodes::{Heartbeat, NodeRow};
-use crate::store::{LogWriter, StoreError};
+use crate::store::{LogWriter, Maintenance, StoreError};
 
 /// Between two signs of life.
 const INTERVAL: Duration = Duration::from_secs(4);
@@ -49,7 +48,7 @@ impl Cluster {
             started_at: self.shared.started_at,
             probe,
         };
-        log_writer.submit(Operation::Heartbeat(Arc::new(heartbeat))).await.map(drop)
+        log_writer.maintain(Maintenance::Heartbeat(Box::new(heartbeat))).await
     }
 
     /// Takes this process off the list.
@@ -57,7 +56,7 @@ impl Cluster {
     /// # Errors
     /// The write path's.
     pub async fn deregister(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
-        log_writer.submit(Operation::Deregister(self.shared.node.clone())).await.map(drop)
+        log_writer.maintain(Maintenance::Deregister(self.shared.node.clone())).await
     }
 
     /// The processes that were seen lately, this one among them; as last known, where the database does not answer.

@@ -138,7 +138,7 @@ fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
                 .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call")))
         }
         Outcome::Refused(Refusal::Changed) => conflict("CALL_CHANGED", "the call has changed; nothing was done".into()),
-        Outcome::Answered(_) | Outcome::Noted => Err(ApiError::of_status(Status::InternalServerError)),
+        Outcome::Answered(_) => Err(ApiError::of_status(Status::InternalServerError)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the HTTP API does to the log.
 
+use callscope_common::api::CallPatch;
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
 use super::{
@@ -7,15 +8,15 @@ use super::{
 };
 
 impl Ledger {
-    pub(crate) fn register(&mut self, register: &Register) -> Result<Outcome, ApplyError> {
+    pub(super) fn register(&mut self, register: &Register) -> Outcome {
         if self.calls.contains_key(&register.call_id) {
-            // Its own commit, whose acknowledgement was lost.
-            return Ok(Outcome::Done(register.call_id));
+            // An earlier attempt was committed, and its acknowledgement was lost.
+            return Outcome::Done(register.call_id);
         }
         let new = &register.call;
         for name in new.call_sid.iter().chain(&new.conversation_id) {
             if self.call_named(name).is_some() {
-                return Ok(Outcome::Refused(Refusal::IdentifierTaken(name.clone())));
+                return Outcome::Refused(Refusal::IdentifierTaken(name.clone()));
             }
         }
         let names =
@@ -25,23 +26,10 @@ impl Ledger {
         call.subject.clone_from(&new.subject);
         call.agent_id.clone_from(&new.agent_id);
         call.metadata = new.metadata.as_ref().map(|json| json.get().to_owned());
-        Ok(Outcome::Done(register.call_id))
+        Outcome::Done(register.call_id)
     }
 
-    /// The call that `id` names. A `call_id` wins over identifiers, here as in [`Store::resolve`](crate::store::Store::resolve): an
-    /// identifier that spells the id of a call, or of a record that a call absorbed, means that call.
-    pub(crate) fn call_named(&self, id: &Identifier) -> Option<CallId> {
-        let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
-        let by_name = || self.names.get(id).copied();
-        // Signposts of absorbed records are kept as ids are written here; a sender may write capitals.
-        let by_signpost = || {
-            let canonical = Identifier::parse(&id.as_call_id()?.to_string()).ok()?;
-            self.names.get(&canonical).copied()
-        };
-        by_id.or_else(by_name).or_else(by_signpost)
-    }
-
-    pub(crate) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, ApplyError> {
+    pub(super) fn patch(&mut self, Patch { id, patch }: &Patch) -> Result<Outcome, ApplyError> {
         let Some(call_id) = self.call_named(id) else { return Ok(Outcome::Refused(Refusal::NotFound)) };
         let given = || patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers);
         let mut others = Vec::new();
@@ -69,8 +57,8 @@ impl Ledger {
         Ok(Outcome::Done(call_id))
     }
 
-    fn change(&mut self, call_id: CallId, patch: &callscope_common::api::CallPatch) {
-        // An identifier that spells the call's own id names it already, and is stored as no name.
+    fn change(&mut self, call_id: CallId, patch: &CallPatch) {
+        // An identifier that spells the call's own id names it already and is not stored.
         let is_name = |id: &&Identifier| id.as_call_id() != Some(call_id);
         if let Some(sid) = patch.call_sid.as_ref().filter(is_name) {
             self.assign_name(call_id, sid, NameKind::CallSid);
@@ -99,7 +87,7 @@ impl Ledger {
         call.row_change = RowChange::All;
     }
 
-    /// Sets a status by hand. An end brings its `call_completed` too, so that followers see the call through.
+    /// Sets a status that the API states. An end appends `call_completed` too, which followers wait for.
     fn set_status(&mut self, call_id: CallId, status: CallStatus) {
         let now = self.now;
         let call = self.call(call_id);
@@ -120,13 +108,13 @@ impl Ledger {
         self.append_completed(call_id, data, Transcript::Keep, None);
     }
 
-    pub(crate) fn delete(&mut self, Delete { call_id, ended_before }: &Delete) -> Outcome {
+    pub(super) fn delete(&mut self, Delete { call_id, ended_before }: &Delete) -> Outcome {
         let call_id = *call_id;
         let Some(call) = self.calls.get(&call_id) else {
             let signpost = Identifier::parse(&call_id.to_string()).ok().and_then(|id| self.names.get(&id).copied());
             return match signpost {
                 Some(into) => Outcome::Refused(Refusal::Absorbed(into)),
-                // The try before this one came through, and its acknowledgement was lost.
+                // An earlier attempt was committed, and its acknowledgement was lost.
                 None if self.may_be_committed => Outcome::Done(call_id),
                 None => Outcome::Refused(Refusal::NotFound),
             };

@@ -1,24 +1,75 @@
-//! Finding the call that a set of names means, and making it where there is none.
+//! The names of calls: which call a set of names leads to, and which names a call has.
 
 use std::sync::Mutex;
 
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
 use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-use super::{ApplyError, Call, Ledger, NameKind, Names, Notification, RowChange};
+use super::{ApplyError, Call, Ledger, Notification, RowChange};
 
-/// What a set of names means.
-pub(crate) enum Found {
-    Nothing,
-    One(CallId),
+/// The names by which a webhook refers to a call. The provider's platform states them; the caller's client cannot set them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The `call_id` of a registered call, proved by the link that its registration returned.
+    pub linked: Option<Identifier>,
+    /// The call's sid, which Callscope generated or a turn states.
+    pub call_sid: Option<Identifier>,
+    /// The provider's conversation id.
+    pub conversation_id: Option<Identifier>,
+    /// The provider's other sids (`CA…`, `SCL_…`).
+    pub others: Vec<Identifier>,
+}
+
+impl Names {
+    /// All names, strongest first: the linked call, a sid that Callscope generated, the conversation id, any other sid, the rest.
+    pub fn iter(&self) -> impl Iterator<Item = &Identifier> {
+        let own = self.call_sid.iter().filter(|sid| sid.is_own_sid());
+        let foreign = self.call_sid.iter().filter(|sid| !sid.is_own_sid());
+        self.linked.iter().chain(own).chain(&self.conversation_id).chain(foreign).chain(&self.others)
+    }
+}
+
+/// What an identifier is of its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameKind {
+    CallSid,
+    ConversationId,
+    Provider,
+}
+
+impl NameKind {
+    /// The text that is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CallSid => "call_sid",
+            Self::ConversationId => "conversation_id",
+            Self::Provider => "provider",
+        }
+    }
 }
 
 impl Ledger {
-    /// Finds the call that `names` mean, strongest name first.
+    /// The call that an identifier names. A `call_id` wins over identifiers, as it does in [`Store::resolve`](crate::store::Store::resolve):
+    /// an identifier that spells the id of a call, or of a record that a call absorbed, means that call.
+    pub fn call_named(&self, id: &Identifier) -> Option<CallId> {
+        let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
+        let by_name = || self.names.get(id).copied();
+        // The signpost of an absorbed record is stored in lower case, and a sender may write capitals.
+        let by_signpost = || {
+            let canonical = Identifier::parse(&id.as_call_id()?.to_string()).ok()?;
+            self.names.get(&canonical).copied()
+        };
+        by_id.or_else(by_name).or_else(by_signpost)
+    }
+
+    /// Finds the call that the names lead to, strongest name first.
     ///
-    /// Two records are one call if a webhook names both, unless both already have different conversation ids: a provider's
-    /// sid may be shared by two conversations of one phone call, and those stay two calls. The conversation then wins.
-    pub(crate) fn find_call(&self, names: &Names) -> Result<Found, ApplyError> {
+    /// Two records are one call if a webhook names both, unless they have different conversation ids: two conversations of one phone
+    /// call may share a provider's sid, and they stay two calls. The conversation id then decides.
+    ///
+    /// # Errors
+    /// Returns [`ApplyError::NeedsMerge`] if the names lead to several records of one call.
+    pub(super) fn find_call(&self, names: &Names) -> Result<Option<CallId>, ApplyError> {
         let mut found: Vec<CallId> = Vec::new();
         let mut conversation = names.conversation_id.as_ref().map(Identifier::as_str);
         if let Some(named) = names.conversation_id.as_ref().and_then(|id| self.call_named(id)) {
@@ -33,14 +84,14 @@ impl Ledger {
             }
         }
         match found[..] {
-            [] => Ok(Found::Nothing),
-            [one] => Ok(Found::One(one)),
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
             _ => Err(ApplyError::NeedsMerge(found)),
         }
     }
 
-    /// Makes a call that was first heard of `at` that time. `subject` goes into a made-up sid.
-    pub(crate) fn create_call(
+    /// Creates a call that was first named `at` that time. A generated sid contains the `subject`.
+    pub(super) fn create_call(
         &mut self,
         call_id: CallId,
         names: &Names,
@@ -79,8 +130,8 @@ impl Ledger {
         call_id
     }
 
-    /// Gives a call those of `names` that no call has yet.
-    pub(crate) fn assign_names(&mut self, call_id: CallId, names: &Names) {
+    /// Gives a call those of the names that no call has yet.
+    pub(super) fn assign_names(&mut self, call_id: CallId, names: &Names) {
         if let Some(id) = &names.conversation_id {
             self.assign_name(call_id, id, NameKind::ConversationId);
         }
@@ -92,8 +143,8 @@ impl Ledger {
         }
     }
 
-    /// Gives a call one name, unless a call has it already. The id of a call is never stored as a name, not even as its own.
-    pub(crate) fn assign_name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
+    /// Gives a call a name, unless a call has that name already. The id of a call is never stored as a name, not even of that call.
+    pub(super) fn assign_name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
         if self.call_named(name).is_some() {
             return;
         }
@@ -104,7 +155,7 @@ impl Ledger {
             NameKind::ConversationId if call.conversation_id.is_none() => {
                 call.conversation_id = Some(name.as_str().to_owned());
             }
-            // A sid that somebody chose says more than one the server made up.
+            // A sid that a sender chose says more than a generated one.
             NameKind::CallSid if call.sid_made_up && call.call_sid != name.as_str() => {
                 name.as_str().clone_into(&mut call.call_sid);
                 call.sid_made_up = false;
@@ -132,17 +183,16 @@ impl Ledger {
     }
 }
 
-/// How a made-up sid begins: `EL_{subject}_{unix secs}`; `_2`, `_3`… follow where it is taken.
+/// How a generated sid begins: `EL_{subject}_{unix secs}`. If that is taken, `_2`, `_3`… follow.
 pub(crate) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> String {
     format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
 }
 
-/// Counts the ids of one millisecond, so that they sort in the order they were made.
+/// Counts the ids of one millisecond, so that they sort in the order in which they were drawn.
 static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
-/// A new id that sorts by time.
-#[must_use]
-pub fn new_id(at: Timestamp) -> Uuid {
+/// Draws an id that sorts by time: a UUIDv7.
+pub(crate) fn new_id(at: Timestamp) -> Uuid {
     let micros = u64::try_from(at.as_micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
     Uuid::new_v7(UuidTime::from_unix(&CONTEXT, micros / 1_000_000, nanos))

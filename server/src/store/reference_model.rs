@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::calls::CallInfo;
 use super::events::Page;
-use super::testing::{Scratch, deliver};
+use super::testing::{Scratch, deliver, render};
 use super::{LogWriter, Store};
 use crate::log::turn_hash;
 use crate::log::{
@@ -34,7 +34,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let scratch = runtime.block_on(Scratch::open());
     let _inside = runtime.enter();
-    let (log_writer, _) = LogWriter::start(scratch.store.clone(), UnknownCalls::Create, Box::new(drop));
+    let (log_writer, _) =
+        LogWriter::start(scratch.store.clone(), UnknownCalls::Create, render, Box::new(drop)).expect("a thread");
     World { runtime, scratch, log_writer }
 });
 

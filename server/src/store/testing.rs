@@ -1,10 +1,11 @@
 //! For tests: a database of their own, and operations without a webhook around them.
 
 use callscope_common::Timestamp;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::Store;
-use crate::log::{Change, DedupKey, Delivery, Operation, Route, new_id};
+use crate::log::{Answer, Change, DedupKey, Delivery, Operation, Receipt, Route, new_id};
 
 /// A new SQLite database, gone with the value.
 pub(crate) struct Scratch {
@@ -38,4 +39,15 @@ pub(crate) fn deliver(change: Change, dedup_key: DedupKey, at: Timestamp) -> Ope
         dedup_key,
         change,
     }))
+}
+
+/// Renders receipts for tests that do not judge the answers' texts.
+pub(crate) fn render(receipt: &Receipt<'_>) -> Answer {
+    let (status, body) = match receipt {
+        Receipt::TurnAppended { transcription_id, seq, call_sid, .. } => {
+            (201, json!({"transcription_id": transcription_id, "seq": seq, "call_sid": call_sid}))
+        }
+        other => (200, json!({"receipt": format!("{other:?}")})),
+    };
+    Answer { status, body: body.to_string().into() }
 }

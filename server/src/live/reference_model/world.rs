@@ -10,8 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 use crate::log::{Notification, Operation, Outcome, UnknownCalls};
-use crate::store::testing::Scratch;
-use crate::store::{LogWriter, Store, SubmitResult};
+use crate::store::testing::{Scratch, render};
+use crate::store::{LogWriter, Store, StoreError};
 
 /// Turns of the executor after which whoever could run has run.
 const TURNS: usize = 16;
@@ -28,7 +28,7 @@ pub(super) struct World {
 }
 
 /// A commit under way.
-pub(super) struct Commit(Receiver<SubmitResult>);
+pub(super) struct Commit(Receiver<Result<Outcome, StoreError>>);
 
 impl World {
     pub fn new() -> Self {
@@ -42,7 +42,7 @@ impl World {
         };
         let (log_writer, _) = {
             let _inside = writer.enter();
-            LogWriter::start(scratch.store.clone(), UnknownCalls::Create, on_commit)
+            LogWriter::start(scratch.store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread")
         };
         Self { runtime, writer, scratch, log_writer, committed, clock: AtomicI64::new(1_790_000_000) }
     }

@@ -1,12 +1,14 @@
-//! Writes what the rules came to.
+//! Writes what a ledger holds, in the transaction that loaded it.
 
+use callscope_common::Timestamp;
 use uuid::Uuid;
 
+use super::Maintenance;
 use crate::log::{Change, Ledger, NewAudio, Operation, RowChange};
 use crate::store::StoreError;
 use crate::store::transaction::Tx;
 
-pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
+pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation]) -> Result<(), StoreError> {
     let writes = &ledger.writes;
     for merge in &writes.merges {
         tx.merge(merge.from, merge.into, merge.moves_audio).await?;
@@ -17,7 +19,7 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> R
     if !new.is_empty() {
         tx.insert_calls(&new).await?;
     }
-    // In one order everywhere, so that two servers never wait for each other's names.
+    // All servers insert names in one order, so that two of them never wait for each other.
     let mut names = writes.names.clone();
     names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
@@ -35,15 +37,15 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> R
     for result in &writes.results {
         tx.put_result(result).await?;
     }
-    let delivery =
-        |id: Uuid| ops.iter().filter_map(|op| op.delivery()).find(move |delivery| delivery.delivery_id == id);
+    let deliveries = || operations.iter().filter_map(|operation| operation.delivery());
+    let delivery = |id: Uuid| deliveries().find(move |delivery| delivery.delivery_id == id);
     for NewAudio { call_id, content_type, delivery_id } in &writes.audio {
         if let Some(Change::Audio { bytes, .. }) = delivery(*delivery_id).map(|delivery| &delivery.change) {
             tx.put_recording(*call_id, content_type, bytes, ledger.now.as_micros()).await?;
         }
     }
-    // Rows come in the order of the operations, so one walk finds each row's delivery.
-    let mut deliveries = ops.iter().filter_map(|op| op.delivery());
+    // The rows are in the order of the operations, so one walk finds each row's delivery.
+    let mut deliveries = deliveries();
     let rows: Vec<_> = writes
         .deliveries
         .iter()
@@ -55,14 +57,13 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, ops: &[&Operation]) -> R
     for call_id in &writes.deleted {
         tx.delete(*call_id, ledger.now.as_micros()).await?;
     }
-    for heartbeat in &writes.heartbeats {
-        tx.put_heartbeat(heartbeat).await?;
-    }
-    for node in &writes.left {
-        tx.remove_node(node).await?;
-    }
-    for range in &writes.stripped {
-        tx.strip_deliveries(*range, ledger.now.as_micros()).await?;
-    }
     Ok(())
+}
+
+pub(super) async fn maintain(tx: &mut Tx, maintenance: &Maintenance, now: Timestamp) -> Result<(), StoreError> {
+    match maintenance {
+        Maintenance::Heartbeat(heartbeat) => tx.put_heartbeat(heartbeat).await,
+        Maintenance::Deregister(node) => tx.remove_node(node).await,
+        Maintenance::StripDeliveries(range) => tx.strip_deliveries(*range, now.as_micros()).await,
+    }
 }
