@@ -162,7 +162,8 @@ mod tests {
         let announcer = Announcer::Local(hub.clone());
         let publisher = announcer.clone();
         let on_commit = Box::new(move |notifications| publisher.publish(notifications));
-        let (log_writer, _) = LogWriter::start(store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread");
+        let (log_writer, _) =
+            LogWriter::start(store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread");
         let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer);
         Readiness::new(cluster, store, log_writer, hub)
     }

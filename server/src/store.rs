@@ -1,7 +1,7 @@
 //! The durable log: the only module that knows the databases' rows.
 //!
 //! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
-//! statements of the write path stand in `transaction`. All writes go through [`writer`], one transaction a batch; everything else
+//! statements of the write path stand in `transaction`. All writes go through [`LogWriter`], one transaction a batch; everything else
 //! here reads.
 
 pub mod calls;
