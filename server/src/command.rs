@@ -1,13 +1,15 @@
 //! The server's command line.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use callscope_common::Identifier;
 use callscope_server::auth::{Role, Tokens};
+use callscope_server::http::launch::{LaunchError, block_on};
 use callscope_server::settings::{Flags, Settings, SettingsError};
-use callscope_server::store::Store;
+use callscope_server::store::{OpenError, Store};
 use callscope_server::transport::descriptors;
-use callscope_server::{build, shutdown, telemetry};
+use callscope_server::{StartError, build, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
@@ -71,61 +73,57 @@ enum ConfigCommand {
     Show,
 }
 
-/// Runs the command and says how the process ends: 0, 1 where something failed, 2 where a setting is wrong.
+/// Runs the command and returns the exit code: 0, 1 if something failed, 2 if a setting is wrong.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let settings = match Settings::load(&arguments.settings.flags()) {
-        Ok(settings) => settings,
-        Err(error) => return refuse(&error),
-    };
-    let result = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
-            if let Err(error) = settings.check_exposure() {
-                return refuse(&error);
-            }
-            if let Err(problem) = telemetry::start(&settings.log, &settings.log_format) {
-                return refuse(&settings.refuse("log", problem));
-            }
-            rocket::async_main(serve(settings))
-        }
-        Command::Migrate => rocket::async_main(migrate(settings)),
-        Command::Token { sub, role, ttl, calls } => {
-            token(&settings, &sub, role, ttl, calls).map_err(CommandError::Failed)
-        }
-        Command::Config(ConfigCommand::Show) => show(&settings).map_err(CommandError::Failed),
-    };
-    match result {
+    match arguments.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(CommandError::Refused(error)) => refuse(&error),
-        Err(CommandError::Failed(problem)) => {
-            telemetry::print_line(&format!("callscope-server: {problem}"));
-            ExitCode::FAILURE
+        Err(error) => {
+            telemetry::print_line(&format!("callscope-server: {error}"));
+            ExitCode::from(if matches!(error, CommandError::Setting(_)) { 2 } else { 1 })
         }
     }
 }
 
-/// Why a command ends before its time.
-enum CommandError {
-    /// A setting is wrong.
-    Refused(SettingsError),
-    /// Something else is.
-    Failed(String),
-}
-
-impl From<String> for CommandError {
-    fn from(problem: String) -> Self {
-        Self::Failed(problem)
+impl Arguments {
+    fn run(self) -> Result<(), CommandError> {
+        let settings = Settings::load(&self.settings.flags())?;
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => {
+                settings.check_exposure()?;
+                telemetry::start(&settings.log, &settings.log_format)
+                    .map_err(|error| settings.refuse("log", error.to_string()))?;
+                block_on(serve(settings))
+            }
+            Command::Migrate => block_on(migrate(settings)),
+            Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls),
+            Command::Config(ConfigCommand::Show) => show(&settings),
+        }
     }
 }
 
-fn refuse(error: &SettingsError) -> ExitCode {
-    telemetry::print_line(&format!("callscope-server: {error}"));
-    ExitCode::from(2)
+/// Why a command ends early.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Setting(#[from] SettingsError),
+    #[error(transparent)]
+    Database(OpenError),
+    #[error("cannot catch signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Token(#[from] jsonwebtoken::errors::Error),
+    #[error(transparent)]
+    Output(#[from] io::Error),
 }
 
 async fn open(settings: &Settings) -> Result<Store, CommandError> {
     Store::open(settings.database_url.expose()).await.map_err(|error| match error.is_setting() {
-        true => CommandError::Refused(settings.refuse("database_url", error.to_string())),
-        false => CommandError::Failed(error.to_string()),
+        true => CommandError::Setting(settings.refuse("database_url", error.to_string())),
+        false => CommandError::Database(error),
     })
 }
 
@@ -139,7 +137,7 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
     if let Some(path) = &settings.generated_secrets {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
-    let mut signals = shutdown::Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let mut signals = shutdown::Signals::catch().map_err(CommandError::Signals)?;
     let store = open(&settings).await?;
     let engine = store.engine();
     let (server, listening) = build(&settings, store).await?;
@@ -166,24 +164,22 @@ async fn migrate(settings: Settings) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identifier>) -> Result<(), String> {
+fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identifier>) -> Result<(), CommandError> {
     let calls = (!calls.is_empty()).then_some(calls);
-    let token = Tokens::of(&settings.jwt_secrets).mint_for(sub, role, ttl, calls).map_err(|error| error.to_string())?;
-    print_line(&token)
+    print_line(&Tokens::of(&settings.jwt_secrets).mint_for(sub, role, ttl, calls)?)
 }
 
-fn show(settings: &Settings) -> Result<(), String> {
+fn show(settings: &Settings) -> Result<(), CommandError> {
     for setting in &settings.effective {
         print_line(&format!("{:<27} {:<32} {}", setting.key, setting.value, setting.origin))?;
     }
     Ok(())
 }
 
-/// Writes a line to stdout; a closed pipe is no failure.
-fn print_line(line: &str) -> Result<(), String> {
-    use std::io::Write;
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+/// Writes a line to stdout. A closed pipe is not an error.
+fn print_line(line: &str) -> Result<(), CommandError> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ mod events;
 mod guard;
 pub mod health;
 pub mod large_responses;
+pub mod launch;
 #[doc(hidden)]
 pub mod query;
 pub mod request_log;
@@ -28,14 +29,16 @@ use crate::auth::Tokens;
 use crate::cluster::{Cluster, Counted};
 use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
+use crate::http::large_responses::ResponseMemory;
 use crate::ingest::Ingest;
 use crate::ingest::naming::CallLinks;
 use crate::live::Hub;
 use crate::policy::Timing;
 use crate::readiness::Readiness;
+use crate::settings::Settings;
 use crate::store::{LogWriter, Store};
 use crate::transport::bodies::BodyBudget;
-use crate::transport::connections::ConnectionRegistry;
+use crate::transport::connections::{ConnectionLimits, ConnectionRegistry, descriptors_for_live_connections};
 
 pub use guard::{Admin, Viewer};
 
@@ -61,7 +64,7 @@ pub struct AppState {
     /// How long live things may take.
     pub timing: Arc<Timing>,
     /// Bounds the memory that large answers take.
-    pub response_memory: large_responses::ResponseMemory,
+    pub response_memory: ResponseMemory,
     /// Bounds the memory that bodies take while they are read.
     pub budget: BodyBudget,
     /// Longest body of a post-call webhook, in bytes.
@@ -72,6 +75,44 @@ pub struct AppState {
     pub counted: Counted,
     /// Whether this process can do its work.
     pub readiness: Readiness,
+}
+
+impl AppState {
+    /// What the settings ask of the parts of a server.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        store: Store,
+        log_writer: LogWriter,
+        hub: Hub,
+        cluster: Cluster,
+        ingest: Arc<Ingest>,
+        counted: Counted,
+    ) -> Self {
+        let max_post_call = settings.max_post_call_mib << 20;
+        let limits = ConnectionLimits {
+            all: settings.max_connections.unwrap_or_else(descriptors_for_live_connections),
+            per_token: settings.max_connections_per_token,
+            per_address: settings.max_connections_per_address,
+        };
+        Self {
+            connections: ConnectionRegistry::new(limits),
+            links: CallLinks::new(&settings.jwt_secrets),
+            tokens: Tokens::of(&settings.jwt_secrets),
+            origins: AllowedOrigins::new(settings.allowed_origins.clone(), settings.public_url.as_ref()),
+            timing: Arc::new(settings.timing),
+            response_memory: ResponseMemory::default(),
+            budget: BodyBudget::new(settings.body_memory, max_post_call),
+            max_post_call,
+            readiness: Readiness::new(cluster.clone(), store.clone(), log_writer.clone(), hub.clone()),
+            store,
+            log_writer,
+            hub,
+            cluster,
+            ingest,
+            counted,
+        }
+    }
 }
 
 /// JSON that is a text already.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Bytes that the bodies of arriving webhooks may take in memory together, apart from the first chunk of each.
+pub const BODY_MEMORY: u64 = 512 << 20;
+
 /// Whether webhooks must be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookAuth {

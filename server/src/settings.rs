@@ -39,6 +39,8 @@ pub struct Settings {
     pub public_url: Option<Url>,
     /// Largest post-call webhook, in MiB.
     pub max_post_call_mib: u64,
+    /// Bytes that arriving bodies may take in memory together: [`BODY_MEMORY`](crate::policy::BODY_MEMORY), which no setting changes.
+    pub body_memory: u64,
     /// A dynamic variable that only the operator's own backend sets: its value may name a call.
     pub trusted_variable: Option<String>,
     /// Most live connections in all; `None`: what the limit of descriptors leaves.

@@ -9,21 +9,32 @@ pub mod writer;
 
 use tracing::error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
-/// Starts logging. `filter` is `tracing`'s syntax, `format` is `text` or `json`.
+/// Why logging could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not in `tracing`'s syntax.
+    #[error(transparent)]
+    Filter(#[from] ParseError),
+    /// Logging was started before.
+    #[error(transparent)]
+    Subscriber(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Starts logging. `filter` is in `tracing`'s syntax, `format` is `text` or `json`.
 ///
 /// # Errors
-/// The filter cannot be read, or logging was started before.
-pub fn start(filter: &str, format: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+/// Returns an error if the filter cannot be read, or logging was started before.
+pub fn start(filter: &str, format: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter)?;
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| writer::LineWriter);
     writer::use_json(format == "json");
-    let started = match format {
-        "json" => logs.json().flatten_event(true).try_init(),
-        _ => logs.with_ansi(false).try_init(),
-    };
-    started.map_err(|error| error.to_string())?;
+    match format {
+        "json" => logs.json().flatten_event(true).try_init()?,
+        _ => logs.with_ansi(false).try_init()?,
+    }
     // A panic in a request's task is a line like any other: printed by the standard library, it would wait for the reader.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

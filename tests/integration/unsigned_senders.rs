@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use callscope_common::signature::sign;
-use callscope_server::http::AppState;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
 use callscope_tests::server::{SECRET, environment, forged, http, now, post_signed};
@@ -113,17 +112,15 @@ async fn a_signature_in_several_lines_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_strangers_make_no_signed_turn_wait() {
     let database = Database::new(Engine::Sqlite).await;
-    let mut environment = environment(&database, &[]);
+    let mut environment = environment(&database, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
     environment.reverse();
-    let settings = Settings::from(&Flags::new(), &environment).unwrap();
+    // Less than the half GiB of a server, so that the test need not fill it.
+    let settings = Settings { body_memory: 4 << 20, ..Settings::from(&Flags::new(), &environment).unwrap() };
     let store = Store::open(settings.database_url.expose()).await.unwrap();
     let (server, listening) = callscope_server::build(&settings, store).await.unwrap();
-    let room = server.rocket.state::<AppState>().unwrap().budget.clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
     let address = listening.await.unwrap().to_string();
-    // The limit of half a GiB is 4 MiB here, so that the test need not fill it.
-    room.leave(4 << 20);
 
     let request = head("post-call", &[("ElevenLabs-Signature", &forged()), ("Content-Length", "1000000")]);
     let strangers: Vec<TcpStream> = join_all((0..300).map(|_| async {

@@ -1,6 +1,7 @@
 //! Errors as the API answers them: `{"status":"error","message","details","code"}`.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use callscope_common::api::ErrorBody;
 use rocket::http::{ContentType, Header, Status};
@@ -9,6 +10,7 @@ use rocket::response::{self, Responder, Response};
 use tracing::error;
 
 use crate::store::StoreError;
+use crate::transport::connections::LimitReached;
 
 /// An error on its way to a client.
 #[derive(Debug, Clone)]
@@ -23,13 +25,15 @@ pub struct ApiError {
     pub details: Option<String>,
     /// The methods that are served, with 405.
     pub allow: Option<String>,
+    /// What the storage said. It is logged with the response and not shown to the client.
+    cause: Option<Arc<StoreError>>,
 }
 
 impl ApiError {
     /// An error of that status.
     #[must_use]
     pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, allow: None }
+        Self { status, code, message: message.into(), details: None, allow: None, cause: None }
     }
 
     /// Adds where it was wrong, or what to do.
@@ -108,27 +112,38 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Overloaded => Self::unavailable("too much to do at once"),
-            StoreError::Closing => Self::unavailable("the server is shutting down"),
+        let answer = match &error {
+            StoreError::Overloaded => return Self::unavailable("too much to do at once"),
+            StoreError::Closing => return Self::unavailable("the server is shutting down"),
             error if error.is_unstorable_text() => {
-                Self::bad_request("a text holds a NUL, which the database cannot keep")
+                return Self::bad_request("a text holds a NUL, which the database cannot keep");
             }
-            error if error.is_fault() => {
-                error!(%error, "a request failed");
-                Self::of_status(Status::InternalServerError)
-            }
-            error => {
-                // What the database said is for the log, not for the client.
-                error!(%error, "the storage does not answer");
-                Self::unavailable("the storage does not answer")
-            }
-        }
+            error if error.is_fault() => Self::of_status(Status::InternalServerError),
+            _ => Self::unavailable("the storage does not answer"),
+        };
+        Self { cause: Some(Arc::new(error)), ..answer }
+    }
+}
+
+impl From<LimitReached> for ApiError {
+    fn from(limit: LimitReached) -> Self {
+        let setting = match limit {
+            LimitReached::All => return Self::unavailable(limit.as_str()),
+            LimitReached::Token => "max_connections_per_token",
+            LimitReached::Address => "max_connections_per_address",
+        };
+        Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", limit.as_str())
+            .details(format!("the server's setting `{setting}`"))
     }
 }
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match &self.cause {
+            Some(error) if self.status == Status::InternalServerError => error!(%error, "a request failed"),
+            Some(error) => error!(%error, "the storage does not answer"),
+            None => {}
+        }
         let body = self.body();
         let mut response = Response::build();
         response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));

@@ -14,7 +14,7 @@ use super::Settings;
 use super::keys::{KEYS, PREFIX, SettingKey, is_unknown, nearest, variable};
 use super::secrets::{GeneratedSecrets, fill_in};
 use crate::log::UnknownCalls;
-use crate::policy::{DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
+use crate::policy::{BODY_MEMORY, DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
 use crate::secret::Secret;
 use crate::store::sqlite::file;
 
@@ -133,6 +133,7 @@ impl Settings {
                 .one_of("webhook_auth", &[("required", WebhookAuth::Required), ("off", WebhookAuth::Off)])?,
             webhook_tolerance: raw.parse::<u32>("webhook_tolerance", "whole seconds")?.into(),
             max_post_call_mib: raw.number("max_post_call_mib", 1, 4_096)?,
+            body_memory: BODY_MEMORY,
             trusted_variable: raw.optional("trusted_variable")?.map(|name| name.trim().to_owned()),
             max_connections: raw
                 .optional("max_connections")?

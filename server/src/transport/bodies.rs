@@ -19,8 +19,6 @@ use tokio::time::{Instant, sleep};
 pub use speed::ReadDeadline;
 use speed::SpeedMeter;
 
-/// Most bytes of bodies being read or written at one time, apart from their first chunks.
-const MEMORY: u64 = 512 << 20;
 /// How long a body waits for room.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often one that waits looks whether others have become slow enough.
@@ -66,18 +64,12 @@ pub struct ArrivingBody {
 }
 
 impl BodyBudget {
-    /// Room for bodies in general, and in any case for one that is `largest` bytes long.
+    /// Allows `memory` bytes for all bodies together, and in any case enough for one that is `largest` bytes long.
     #[must_use]
-    pub fn new(largest: u64) -> Self {
+    pub fn new(memory: u64, largest: u64) -> Self {
         // Every chunk is rounded up to the next KiB, so a body takes a little more than its length.
-        let kib = MEMORY.max(largest + largest / 256 + (1 << 20)) >> 10;
+        let kib = memory.max(largest + largest / 256 + (1 << 20)) >> 10;
         Self::of_kib(usize::try_from(kib).unwrap_or(usize::MAX), MEMORY_TIMEOUT)
-    }
-
-    /// Takes so many bytes of the room away for good, so that a test can fill the rest.
-    #[doc(hidden)]
-    pub fn leave(&self, bytes: usize) {
-        self.room.forget_permits(self.room.available_permits().saturating_sub(bytes >> 10));
     }
 
     fn of_kib(kib: usize, wait: Duration) -> Self {
@@ -323,7 +315,7 @@ mod tests {
     #[test]
     fn the_largest_body_always_fits() {
         for largest in [1 << 20, 128 << 20, 2_000 << 20] {
-            let kib = BodyBudget::new(largest).room.available_permits() as u64;
+            let kib = BodyBudget::new(512 << 20, largest).room.available_permits() as u64;
             let chunks = largest / (1 << 20) + 20;
             assert!(kib >= (512 << 10) && kib >= (largest >> 10) + chunks, "{largest}");
         }

@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rocket::http::Status;
 use tracing::warn;
 
-use crate::http::error::ApiError;
 use crate::telemetry::refusals;
+use crate::transport::descriptors;
 
 /// Parts of the registry, so that requests on different threads seldom meet.
 const SHARDS: usize = 16;
@@ -35,6 +34,13 @@ pub struct ConnectionLimits {
 #[must_use]
 pub fn descriptor_reserve(limit: u64) -> u64 {
     (limit / 20).max(128).min(limit / 2)
+}
+
+/// How many descriptors the limit leaves for live connections: neither those that are open now nor the reserve.
+#[must_use]
+pub fn descriptors_for_live_connections() -> u64 {
+    let Some(limit) = descriptors::limit() else { return u64::MAX };
+    limit.saturating_sub(descriptor_reserve(limit)).saturating_sub(descriptors::open_count()).max(1)
 }
 
 /// Handle to the registry; cheap to clone.
@@ -221,24 +227,14 @@ impl Drop for LivePermit {
 }
 
 impl LimitReached {
-    fn as_str(self) -> &'static str {
+    /// Returns what is told to the client and logged.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "no room for further connections",
             Self::Token => "no room for further connections of one token",
             Self::Address => "no room for further connections from one address",
         }
-    }
-}
-
-impl From<LimitReached> for ApiError {
-    fn from(full: LimitReached) -> Self {
-        let setting = match full {
-            LimitReached::All => return Self::unavailable("no room for further connections"),
-            LimitReached::Token => "max_connections_per_token",
-            LimitReached::Address => "max_connections_per_address",
-        };
-        Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", full.as_str())
-            .details(format!("the server's setting `{setting}`"))
     }
 }
 
