@@ -1,13 +1,13 @@
 //! Whether this process can do its work, found out by doing it.
 //!
-//! A probe writes through the one write path, is announced after its commit like any event, and must arrive at a follower
-//! ([`Probe`]). So a database that takes no writes is not green, nor is a hub that is stuck.
+//! A probe is written through the log writer, announced after its commit like any event, and must arrive at a follower
+//! ([`Probe`]). So neither a database that takes no writes nor a hub that is stuck counts as ready.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -19,45 +19,82 @@ use crate::live::Hub;
 use crate::live::probe::{CALL, Probe};
 use crate::store::{LogWriter, Store, StoreError};
 
-/// For each check to come through.
+/// Time for each check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// For a probe to begin to follow.
+/// Time for a probe to begin to follow.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
-/// A probe's result holds for so long, so that nobody can have the disk written to by asking.
+/// Time for which a probe's result is used again, so that frequent requests cause no further writes.
 const RESULT_TTL: Duration = Duration::from_millis(500);
 
-/// Finds out.
+/// Checks whether this process can do its work; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     cluster: Cluster,
     store: Store,
     log_writer: LogWriter,
     hub: Hub,
-    /// The newest probe; at most one is under way.
+    /// The newest probe. At most one is running.
     newest: Arc<Mutex<Option<RunningProbe>>>,
 }
 
-/// A probe: since when, and how far it came.
+/// When a probe began, and its progress.
 type RunningProbe = (Instant, watch::Receiver<ProbeProgress>);
 
-/// How far a probe came.
+/// The steps of a probe that have come to a result.
 #[derive(Debug, Clone, Copy, Default)]
 struct ProbeProgress {
-    appended: Option<Result<(), &'static str>>,
-    delivered: Option<Result<(), &'static str>>,
+    appended: Option<Result<(), CheckFailure>>,
+    delivered: Option<Result<(), CheckFailure>>,
 }
 
-/// What was found out.
+/// What is wrong with a part of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// It did not answer in time.
+    Timeout,
+    /// The storage is down, for this reason.
+    Outage(&'static str),
+    /// The storage refused the check.
+    Failed,
+    /// A committed probe did not arrive in time.
+    Stuck,
+    /// The follower of the probe was closed.
+    Broken,
+    /// The check needs another one that failed.
+    NotTried,
+    /// The log writer's queue has little room left.
+    NearlyFull,
+    /// The server is draining.
+    ShuttingDown,
+}
+
+/// The result of every check.
 #[derive(Debug)]
 pub struct ReadinessReport {
-    /// Whether requests should come here.
-    pub is_ready: bool,
-    /// Each check: `ok`, or what is wrong.
-    pub checks: Value,
+    /// The database answers a query.
+    pub database: Result<(), CheckFailure>,
+    /// A write is committed.
+    pub append: Result<(), CheckFailure>,
+    /// What is committed arrives at a follower.
+    pub deliver: Result<(), CheckFailure>,
+    /// The log writer's queue has room.
+    pub write_queue: Result<(), CheckFailure>,
+    /// The server is not draining.
+    pub serving: Result<(), CheckFailure>,
+    /// Whether the link to the other servers works, if there is one. Without it reconciliation delivers, so it does not count.
+    pub is_linked: Option<bool>,
+}
+
+impl ReadinessReport {
+    /// Whether requests should be sent to this process.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        [self.database, self.append, self.deliver, self.write_queue, self.serving].iter().all(Result::is_ok)
+    }
 }
 
 impl Readiness {
-    /// Checks these.
+    /// Checks these parts of a server.
     #[must_use]
     pub fn new(cluster: Cluster, store: Store, log_writer: LogWriter, hub: Hub) -> Self {
         Self { cluster, store, log_writer, hub, newest: Arc::default() }
@@ -67,32 +104,23 @@ impl Readiness {
     pub async fn check(&self) -> ReadinessReport {
         let read = async {
             match timeout(CHECK_TIMEOUT, self.store.ping()).await {
-                Ok(result) => result.map_err(|error| failure(&error)),
-                Err(_) => Err("no answer in time"),
+                Ok(result) => result.map_err(|error| storage_failure(&error)),
+                Err(_) => Err(CheckFailure::Timeout),
             }
         };
-        let (read, progress) = join!(read, self.probe());
-        let late = Err("no answer in time");
-        let appended = progress.appended.unwrap_or(late);
-        // What was not written cannot arrive, and says nothing about the way.
-        let delivered = progress.delivered.unwrap_or(if appended.is_ok() { Err("stuck") } else { Err("not tried") });
-        let (waiting, room) = self.log_writer.load();
-        let queue = if waiting < room * 9 / 10 { Ok(()) } else { Err("nearly full") };
-        let serving = if self.hub.is_draining() { Err("the server is shutting down") } else { Ok(()) };
-        let is_ready = [read, appended, delivered, queue, serving].iter().all(Result::is_ok);
-        let word = |check: Result<(), &'static str>| check.err().unwrap_or("ok");
-        let mut checks = json!({
-            "database": word(read),
-            "append": word(appended),
-            "deliver": word(delivered),
-            "write_queue": word(queue),
-            "draining": word(serving),
-        });
-        if let Some(is_linked) = self.cluster.is_linked() {
-            // No reason to stay away: the sweep delivers without it.
-            checks["redis"] = if is_linked { "ok" } else { "down; the sweep delivers" }.into();
+        let (database, progress) = join!(read, self.probe());
+        let append = progress.appended.unwrap_or(Err(CheckFailure::Timeout));
+        // What was not written cannot arrive, so it says nothing about the way to the follower.
+        let undelivered = if append.is_ok() { CheckFailure::Stuck } else { CheckFailure::NotTried };
+        let (waiting, capacity) = self.log_writer.load();
+        ReadinessReport {
+            database,
+            append,
+            deliver: progress.delivered.unwrap_or(Err(undelivered)),
+            write_queue: if waiting < capacity * 9 / 10 { Ok(()) } else { Err(CheckFailure::NearlyFull) },
+            serving: if self.hub.is_draining() { Err(CheckFailure::ShuttingDown) } else { Ok(()) },
+            is_linked: self.cluster.is_linked(),
         }
-        ReadinessReport { is_ready, checks }
     }
 
     async fn probe(&self) -> ProbeProgress {
@@ -103,33 +131,33 @@ impl Readiness {
                 _ => newest.insert((Instant::now(), self.start())).1.clone(),
             }
         };
-        // In time or not: what is known by then counts.
+        // What is known when the time is up counts.
         let _ = timeout(CHECK_TIMEOUT, progress.wait_for(|progress| progress.delivered.is_some())).await;
         *progress.borrow()
     }
 
-    /// Starts a probe in a task of its own: should it get stuck, whoever asks does not.
+    /// Starts a probe in a task of its own, so that a probe that is stuck does not hold up its caller.
     fn start(&self) -> watch::Receiver<ProbeProgress> {
         let (report, progress) = watch::channel(ProbeProgress::default());
         let Self { cluster, log_writer, hub, .. } = self.clone();
         spawn(async move {
             let text = Uuid::new_v4().to_string();
-            // Not on a thread that serves others: where a lock is never given back, this waits for ever.
+            // On a blocking thread: if a lock of the hub is never released, this waits for ever.
             let follow = spawn_blocking(move || Probe::new(&hub));
             let probe = timeout(FOLLOW_TIMEOUT, follow).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
             let followed = probe.is_some().then_some((CALL, frame));
-            let appended = cluster.heartbeat(&log_writer, followed).await.map_err(|error| failure(&error));
+            let appended = cluster.heartbeat(&log_writer, followed).await.map_err(|error| storage_failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
-                (_, None) => Err("stuck"),
-                (Err(_), _) => Err("not tried"),
+                (_, None) => Err(CheckFailure::Stuck),
+                (Err(_), _) => Err(CheckFailure::NotTried),
                 (Ok(()), Some(mut probe)) => {
                     let heard = timeout(CHECK_TIMEOUT, probe.receives(&text)).await;
                     spawn_blocking(move || drop(probe));
                     match heard {
-                        Ok(heard) => heard.map_err(|_| "broken"),
-                        Err(_) => Err("stuck"),
+                        Ok(heard) => heard.map_err(|_| CheckFailure::Broken),
+                        Err(_) => Err(CheckFailure::Stuck),
                     }
                 }
             };
@@ -139,13 +167,13 @@ impl Readiness {
     }
 }
 
-/// Whether the probe's task has neither reported nor ended.
+/// Whether the task of a probe has neither reported its last result nor ended.
 fn is_running(progress: &watch::Receiver<ProbeProgress>) -> bool {
     progress.borrow().delivered.is_none() && progress.has_changed().is_ok()
 }
 
-fn failure(error: &StoreError) -> &'static str {
-    error.outage_reason().unwrap_or("failed")
+fn storage_failure(error: &StoreError) -> CheckFailure {
+    error.outage_reason().map_or(CheckFailure::Failed, CheckFailure::Outage)
 }
 
 #[cfg(test)]
@@ -173,7 +201,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
         let report = readiness.check().await;
-        assert!(report.is_ready, "{report:?}");
+        assert!(report.is_ready(), "{report:?}");
         assert!(readiness.hub.followers().is_empty() && readiness.hub.connections().is_empty());
     }
 
@@ -183,12 +211,12 @@ mod tests {
         let readiness = readiness(dir.path()).await;
         let stuck = readiness.hub.clone().stick();
         let report = readiness.check().await;
-        assert!(!report.is_ready, "{report:?}");
-        assert_eq!(report.checks["deliver"], "stuck", "{report:?}");
-        assert_eq!(report.checks["database"], "ok", "{report:?}");
+        assert!(!report.is_ready(), "{report:?}");
+        assert_eq!(report.deliver, Err(CheckFailure::Stuck), "{report:?}");
+        assert_eq!(report.database, Ok(()), "{report:?}");
         drop(stuck);
         // The stuck probe comes through, and the next one finds all well.
-        while !readiness.check().await.is_ready {
+        while !readiness.check().await.is_ready() {
             tokio::task::yield_now().await;
         }
     }
@@ -207,10 +235,10 @@ mod tests {
         };
         query_only(true).await;
         let report = readiness.check().await;
-        assert_eq!(report.checks["append"], "read-only", "{report:?}");
-        assert_eq!(report.checks["deliver"], "not tried", "{report:?}");
+        assert_eq!(report.append, Err(CheckFailure::Outage("read-only")), "{report:?}");
+        assert_eq!(report.deliver, Err(CheckFailure::NotTried), "{report:?}");
         query_only(false).await;
-        while !readiness.check().await.is_ready {
+        while !readiness.check().await.is_ready() {
             tokio::task::yield_now().await;
         }
     }

@@ -1,22 +1,52 @@
 //! `GET /healthz`, `GET /readyz`
 
+use callscope_common::api::{Health, ReadinessChecks, ReadinessView};
 use rocket::http::Status;
 use rocket::{State, get};
-use serde_json::json;
 
+use super::error::ApiError;
 use super::{AppState, Json};
+use crate::readiness::{CheckFailure, ReadinessReport};
 
-/// The process is alive.
+/// Answers whenever the process is alive.
 #[get("/healthz")]
-pub(super) fn healthz() -> Json {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}).to_string())
+pub(super) fn healthz() -> Result<Json, ApiError> {
+    Json::of(&Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
 }
 
-/// The process can do its work: 200, or 503 with the check that failed.
+/// Answers 200 if the process can do its work, else 503 with the check that failed.
 #[get("/readyz")]
-pub(super) async fn readyz(app: &State<AppState>) -> (Status, Json) {
+pub(super) async fn readyz(app: &State<AppState>) -> Result<(Status, Json), ApiError> {
     let report = app.readiness.check().await;
-    let word = if report.is_ready { "ready" } else { "not ready" };
-    let body = json!({"status": word, "checks": report.checks, "node": app.cluster.node()});
-    (if report.is_ready { Status::Ok } else { Status::ServiceUnavailable }, Json(body.to_string()))
+    let (status, word) = match report.is_ready() {
+        true => (Status::Ok, "ready"),
+        false => (Status::ServiceUnavailable, "not ready"),
+    };
+    let view = ReadinessView { checks: checks(&report), node: app.cluster.node().into(), status: word.into() };
+    Ok((status, Json::of(&view)?))
+}
+
+fn checks(report: &ReadinessReport) -> ReadinessChecks {
+    let word = |check: Result<(), CheckFailure>| check.map_or_else(failure_text, |()| "ok").to_owned();
+    ReadinessChecks {
+        append: word(report.append),
+        database: word(report.database),
+        deliver: word(report.deliver),
+        draining: word(report.serving),
+        redis: report.is_linked.map(|is_up| if is_up { "ok" } else { "down; the sweep delivers" }.to_owned()),
+        write_queue: word(report.write_queue),
+    }
+}
+
+fn failure_text(failure: CheckFailure) -> &'static str {
+    match failure {
+        CheckFailure::Timeout => "no answer in time",
+        CheckFailure::Outage(reason) => reason,
+        CheckFailure::Failed => "failed",
+        CheckFailure::Stuck => "stuck",
+        CheckFailure::Broken => "broken",
+        CheckFailure::NotTried => "not tried",
+        CheckFailure::NearlyFull => "nearly full",
+        CheckFailure::ShuttingDown => "the server is shutting down",
+    }
 }
