@@ -125,7 +125,7 @@ fn deliveries(mut stream: TcpStream, text: &str) -> usize {
 }
 
 #[test]
-fn a_webhook_a_delivery_and_a_connection_allocate_what_they_did() {
+fn webhooks_deliveries_and_connections_allocate_no_more_than_recorded() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));

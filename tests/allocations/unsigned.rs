@@ -100,7 +100,7 @@ fn post(address: &str, body: &[u8]) {
 }
 
 #[test]
-fn one_request_of_a_stranger_takes_little_memory() {
+fn one_unsigned_request_takes_little_memory() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_hears_what_another_server_took_in() {
+async fn a_subscriber_receives_turns_that_another_server_took() {
     let database = Database::new(Engine::Postgres).await;
     let (here, there) = (Server::start(&database).await, Server::start(&database).await);
     let mut subscriber = here.subscriber().await;
@@ -27,7 +27,7 @@ async fn a_subscriber_hears_what_another_server_took_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_is_answered_for_a_call_another_server_made() {
+async fn a_wait_ends_when_another_server_creates_the_call() {
     let database = Database::new(Engine::Postgres).await;
     let (here, there) = (Server::start(&database).await, Server::start(&database).await);
     let mut subscriber = here.subscriber().await;

@@ -4,7 +4,7 @@ use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closed_cut_and_kicked_connections_vanish_from_every_structure() {
+async fn closed_reset_and_kicked_connections_leave_every_structure() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     server.turn("EL_here_1", "agent", "hello").await;
@@ -38,7 +38,7 @@ async fn closed_cut_and_kicked_connections_vanish_from_every_structure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ended_call_is_followed_no_more() {
+async fn an_ended_call_has_no_followers() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     server.turn("EL_over_1", "agent", "hello").await;

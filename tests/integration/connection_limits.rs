@@ -178,7 +178,7 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_have_their_time_and_requests_in_progress_theirs() {
+async fn idle_connections_end_and_requests_in_progress_do_not() {
     let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
     let server = Server::with(1_024, &given).await;
     let mut watcher = Subscriber::connect(&server.url, &admin_token("watcher")).await;
@@ -225,7 +225,7 @@ async fn connections_have_their_time_and_requests_in_progress_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_all_and_of_an_address_are_told_apart_and_room_is_given_back() {
+async fn total_and_address_limits_differ_and_closing_frees_a_place() {
     for (key, expected) in [("CALLSCOPE_MAX_CONNECTIONS", 503), ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", 429)] {
         let server = Server::with(1_024, &[(key, "3")]).await;
         let mut held = Vec::new();

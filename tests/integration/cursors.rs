@@ -35,7 +35,7 @@ async fn is_refused_everywhere(server: &Server, id: &str, after: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_about_a_call_carries_what_is_needed_to_go_on() {
+async fn every_message_about_a_call_carries_what_resuming_needs() {
     on_each_engine(async |_, server| {
         let mut subscriber = server.subscriber().await;
         server.turn("EL_c_1", "user", "one").await;
@@ -72,7 +72,7 @@ async fn every_message_about_a_call_carries_what_is_needed_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_confirmation_tells_the_place_of_the_running_subscription() {
+async fn a_second_confirmation_holds_the_running_subscriptions_cursor() {
     on_each_engine(async |_, server| {
         for text in ["a", "b", "c"] {
             server.turn("EL_s_1", "user", text).await;
@@ -202,7 +202,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
 
 /// Deleting a call does not invalidate the cursors of its deliveries.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_deliveries_goes_on_behind_a_deleted_one() {
+async fn a_follower_of_deliveries_resumes_after_a_deleted_one() {
     on_each_engine(async |_, server| {
         let mut deliveries = server.subscriber().await;
         deliveries.send(json!({"subscribe_deliveries": {"history": true}})).await;
@@ -280,7 +280,7 @@ async fn events_without_cursors_are_served_with_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_cursor_is_refused() {
+async fn a_malformed_cursor_is_refused() {
     on_each_engine(async |_, server| {
         server.turn("EL_x_1", "user", "x").await;
         let good = server.log("EL_x_1").await[0]["cursor"].as_str().unwrap().to_owned();
@@ -303,7 +303,7 @@ async fn what_is_no_cursor_is_refused() {
 
 /// The subscription is live from its request on, and the event that creates the call comes later.
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_without_history_gets_the_event_that_makes_the_call() {
+async fn waiting_without_history_gets_the_event_that_creates_the_call() {
     on_each_engine(async |_, server| {
         let mut subscriber = server.subscriber().await;
         subscriber.send(json!({"subscribe": "EL_w_1", "wait": true, "history": false})).await;

@@ -81,7 +81,7 @@ async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnO
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_gone_is_waited_for() {
+async fn the_server_waits_for_a_database_that_is_gone() {
     let stage = Stage::new(&[]).await;
     let postgres = &stage.postgres;
     outage(&stage, async || postgres.stop(Signal::INT).await, async || postgres.launch().await).await;
@@ -89,7 +89,7 @@ async fn a_database_that_is_gone_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_hangs_is_waited_for() {
+async fn the_server_waits_for_a_database_that_hangs() {
     let stage = Stage::new(&[]).await;
     let postgres = &stage.postgres;
     outage(&stage, async || postgres.signal(Signal::STOP).await, async || postgres.signal(Signal::CONT).await).await;
@@ -98,7 +98,7 @@ async fn a_database_that_hangs_is_waited_for() {
 
 /// PostgreSQL restarts in the middle of work, once as after a crash.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_database_needs_none_of_ours() {
+async fn a_restart_of_the_database_needs_no_restart_of_the_server() {
     let stage = Stage::new(&[]).await;
     let mut subscriber = stage.server.subscriber().await;
     assert_eq!(stage.turn("turn 0").await.0, 201);
@@ -131,7 +131,7 @@ async fn a_restart_of_the_database_needs_none_of_ours() {
 
 /// If storage stays away, a subscriber that is owed events is closed with a code that says why.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_cannot_be_served_for_long_is_told_to_come_back() {
+async fn a_subscriber_that_cannot_be_served_is_told_to_reconnect() {
     let stage = Stage::new(&[("CALLSCOPE_STORAGE_DEADLINE", "1")]).await;
     for i in 0..200 {
         let text = format!("{i} {}", "x".repeat(3_000));
@@ -194,7 +194,7 @@ impl Detour {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_lead_nowhere_are_given_up_for_new_ones() {
+async fn connections_that_lead_nowhere_are_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
     let detour = Detour::to(postgres.address).await;

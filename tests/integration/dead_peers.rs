@@ -33,7 +33,7 @@ async fn raw(server: &Server) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_answers_no_ping_is_found_out() {
+async fn a_peer_that_answers_no_ping_is_closed() {
     let database = Database::new(Engine::Sqlite).await;
     let given = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
     let server = Server::with(&database, &given).await;
@@ -80,7 +80,7 @@ async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_are_warned_then_ended() {
+async fn a_flooding_client_is_warned_and_then_closed() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     server.turn("EL_flood_1", "agent", "first").await;
@@ -107,7 +107,7 @@ async fn floods_are_warned_then_ended() {
 
 /// The length of empty pieces never reaches a limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_endless_empty_pieces_is_ended_too() {
+async fn a_message_of_endless_empty_pieces_is_closed() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     let mut subscriber = server.subscriber().await;

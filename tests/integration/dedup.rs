@@ -133,7 +133,7 @@ async fn what_makes_two_deliveries_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_delivery_is_welcome_later() {
+async fn a_refused_delivery_is_accepted_later() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
     let body = json!({"call_sid": "EL_later_1", "speaker": "user", "message": "hello"}).to_string();

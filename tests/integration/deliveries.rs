@@ -90,7 +90,7 @@ async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
 
 /// What lies further back than one search reads is found on the next page.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_goes_on_where_it_left_off() {
+async fn a_search_continues_where_it_left_off() {
     on_each_engine(async |engine, server| {
         server.turn("EL_deep_1", "user", "needle").await;
         let server = &server;
@@ -244,7 +244,7 @@ async fn received(log_writer: &LogWriter, route: Route, body: &Value, at: Timest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_deliveries_become_light_and_stay_what_they_were() {
+async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
         let old = Timestamp::from_unix_secs(now() - 3 * 86_400).unwrap();
@@ -347,7 +347,7 @@ impl DeliveryFollower {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
+async fn deliveries_are_followed_live_and_resumed_by_cursor() {
     on_each_engine(async |engine, server| {
         server.turn("EL_live_1", "user", "before").await;
         let mut live = DeliveryFollower::start(&server, json!({})).await;
@@ -389,7 +389,7 @@ async fn deliveries_are_followed_live_and_taken_up_where_they_broke_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_at_once_come_to_each_follower_once_and_in_one_order() {
+async fn hundreds_at_once_reach_each_follower_once_and_in_one_order() {
     on_each_engine(async |engine, server| {
         let server = &server;
         let mut followers = Vec::new();

@@ -49,7 +49,7 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_would_leave_after_the_deadline_is_told_so_and_closed_at_it() {
+async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
     let database = Database::new(Engine::Sqlite).await;
     let given = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
     let server = Server::with(&database, &given).await;
@@ -88,7 +88,7 @@ async fn a_draining_server_refuses_new_work_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_overrun_while_it_goes_ends_in_order_all_the_same() {
+async fn a_server_that_is_overrun_while_draining_ends_in_order() {
     let database = Database::new(Engine::Sqlite).await;
     for round in 0..8 {
         let process = Process::start(&database, 0).await;

@@ -38,7 +38,7 @@ fn without_cursor(event: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_from_before_cursors_is_served_whole_and_goes_on() {
+async fn a_database_from_before_cursors_is_served_and_appended_to() {
     for engine in Engine::ALL {
         let (database, said) = left_by("before-cursors", engine).await;
         let server = Server::start(&database).await;

@@ -37,7 +37,7 @@ async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_names_its_host_once() {
+async fn a_request_must_name_its_host_once() {
     let (_database, server) = server(&[]).await;
     for (headers, expected) in [
         (&["Host: HOST"][..], 200),
@@ -51,7 +51,7 @@ async fn a_request_names_its_host_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_path_tells_its_methods() {
+async fn a_known_path_lists_its_methods() {
     let (_database, server) = server(&[]).await;
     for (line, expected, allow) in [
         ("GET /webhooks/elevenlabs/post-call", 405, "allow: options, post"),
@@ -71,7 +71,7 @@ async fn a_known_path_tells_its_methods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_ask_for_what_would_help_and_are_not_kept() {
+async fn answers_name_the_missing_header_and_are_not_cached() {
     let (_database, server) = server(&[]).await;
     let webhook = head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
     assert_eq!(status(&webhook), 401);
@@ -156,7 +156,7 @@ async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_takes_a_whole_key_and_its_own_origin() {
+async fn a_websocket_needs_a_valid_key_and_its_own_origin() {
     let (_database, server) = server(&[]).await;
     let good = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (key, expected) in [
@@ -182,7 +182,7 @@ async fn a_websocket_takes_a_whole_key_and_its_own_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_any_key_pass() {
+async fn tokens_of_every_configured_key_are_valid() {
     let old = "o".repeat(32);
     let keys = format!("{JWT_SECRET},{old}");
     let (_database, server) = server(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;

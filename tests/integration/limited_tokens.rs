@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limited_token_finds_out_nothing_of_other_calls() {
+async fn a_limited_token_learns_nothing_about_other_calls() {
     on_each_engine(async |_, server| {
         for at in 0..5 {
             let call =
@@ -42,7 +42,7 @@ async fn a_limited_token_finds_out_nothing_of_other_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_misspelt_or_cannot_be_stored_is_refused_in_words() {
+async fn misspelt_and_unstorable_values_are_refused_with_a_reason() {
     on_each_engine(async |engine, server| {
         server.turn("EL_t_1", "user", "hello").await;
         for path in [
@@ -86,7 +86,7 @@ async fn what_is_misspelt_or_cannot_be_stored_is_refused_in_words() {
 
 /// Answers are read from the database in pieces, and arrive complete all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn large_logs_and_recordings_arrive_whole() {
+async fn large_logs_and_recordings_arrive_complete() {
     use base64::Engine as _;
     on_each_engine(async |_, server| {
         for at in 0..20 {

@@ -190,7 +190,7 @@ async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_delivery_arrives_in_order_whoever_is_killed() {
+async fn each_delivery_arrives_in_order_whichever_program_is_killed() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
         let place = database.dir.path().join("place.json");
@@ -277,7 +277,7 @@ fn check(engine: Engine, log: &[Arrived]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_chosen_is_forwarded_and_signed_anew() {
+async fn chosen_deliveries_are_forwarded_and_signed_again() {
     let database = Database::new(Engine::Sqlite).await;
     let (server, http) = (Process::start(&database, 0).await, http());
     let secret = database.dir.path().join("secret");
@@ -310,7 +310,7 @@ async fn what_is_chosen_is_forwarded_and_signed_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
+async fn a_target_that_refuses_is_retried_and_finally_given_up() {
     let database = Database::new(Engine::Sqlite).await;
     let (server, http) = (Process::start(&database, 0).await, http());
     let target = Target::start(0, Log::default()).await;
@@ -334,7 +334,7 @@ async fn a_target_that_refuses_for_now_is_tried_again_and_given_up_at_last() {
 
 /// The target may have processed the request.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_and_not_answered_is_marked_when_it_is_sent_again() {
+async fn an_unanswered_delivery_is_marked_when_it_is_sent_again() {
     let database = Database::new(Engine::Sqlite).await;
     let (server, http) = (Process::start(&database, 0).await, http());
     let target = Target::start(0, Log::default()).await;

@@ -91,7 +91,7 @@ fn reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_went_away() {
+async fn a_log_reader_that_went_away_delays_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     let server = Server::start(writer, &[]).await;
     drop(reader);
@@ -99,14 +99,14 @@ async fn a_reader_that_went_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_was_never_there() {
+async fn a_missing_log_reader_delays_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     Server::start(writer, &[]).await.serves_and_ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stalls() {
+async fn a_log_reader_that_stalls_delays_nothing() {
     for format in ["text", "json"] {
         let (reader, writer) = std::io::pipe().unwrap();
         // At this level each request writes a line, so the pipe is full long before the last one.
@@ -118,7 +118,7 @@ async fn a_reader_that_stalls() {
 
 /// The pipe is full before the server writes its first line.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stalled_before_the_start() {
+async fn a_log_reader_that_stalled_before_the_start_delays_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     while rustix::io::write(&writer, &[b'x'; 4_096]).is_ok() {}
@@ -128,13 +128,13 @@ async fn a_reader_that_stalled_before_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_full() {
+async fn a_full_log_device_delays_nothing() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     Server::start(full, &[]).await.serves_and_ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_was_closed() {
+async fn a_closed_log_terminal_delays_nothing() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -149,7 +149,7 @@ async fn a_terminal_that_was_closed() {
 
 /// Once the pipe is read again, one line says how many lines are missing, and later lines are there.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dropped_is_told_once_somebody_reads() {
+async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
     for format in ["text", "json"] {
         let (pipe, writer) = std::io::pipe().unwrap();
         let mut server = Server::start(writer, &[("CALLSCOPE_LOG", "debug"), ("CALLSCOPE_LOG_FORMAT", format)]).await;
@@ -204,7 +204,7 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_drains_unless_it_came_in_ignored() {
+async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     let (pipe, writer) = std::io::pipe().unwrap();
     let text = reader(pipe);
     let mut server = Server::start(writer, &[]).await;

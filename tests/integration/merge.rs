@@ -81,7 +81,7 @@ async fn two_conversations_that_share_a_providers_sid_stay_two_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_turn_may_be_what_brings_two_records_together() {
+async fn a_repeated_turn_can_merge_two_records() {
     on_each_engine(async |_, server| {
         let first = server
             .webhook("transcription", &json!({"conversation_id": "conv_r", "speaker": "user", "message": "a", "turn_id": "t"}))

@@ -228,7 +228,7 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
 
 /// The text that a template leaves without a value counts as absent.
 #[tokio::test(flavor = "multi_thread")]
-async fn empty_ids_and_keys_are_none() {
+async fn empty_ids_and_keys_count_as_absent() {
     on_each_engine(async |_, server| {
         for (at, id) in ["", "", " ", "\t"].into_iter().enumerate() {
             let turn = json!({"call_sid": "EL_e_1", "speaker": "user", "message": format!("turn {at}"), "turn_id": id});
@@ -305,7 +305,7 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
 
 /// A token is valid for the calls that its names lead to, in every request and by every name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limited_token_reads_a_merged_call_alike_on_every_way_in() {
+async fn a_limited_token_reads_a_merged_call_by_every_route() {
     on_each_engine(async |_, server| {
         for (call, count) in [("EL_kept_1", 2), ("EL_gone_1", 1)] {
             for at in 0..count {

@@ -57,7 +57,7 @@ fn a_demonstration_reads_no_settings_file() {
 }
 
 #[test]
-fn oddities_are_told_once_at_the_start_and_a_wrong_file_without_what_it_holds() {
+fn warnings_come_once_and_errors_in_a_file_show_no_contents() {
     let dir = tempfile::tempdir().unwrap();
     let start = |environment: &[(&str, &str)]| {
         let output = Command::new(program("callscope-server"))

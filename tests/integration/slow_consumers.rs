@@ -5,7 +5,7 @@ use callscope_tests::{Database, Engine, Server};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_client_is_closed_and_resumes_whole_while_others_get_everything() {
+async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::with(&database, &[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
     server.turn("EL_slow_1", "agent", "first").await;

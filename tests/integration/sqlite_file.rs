@@ -84,7 +84,7 @@ fn assert_refused(output: &Output, holder: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
+async fn a_deleted_or_replaced_file_gets_no_more_writes() {
     for suffix in ["", "-wal", "-shm"] {
         for is_replaced in [false, true] {
             let database = Database::new(Engine::Sqlite).await;
@@ -117,7 +117,7 @@ async fn a_file_that_is_deleted_or_replaced_takes_nothing_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_owner_alone_reads_the_files_and_looser_ones_are_told() {
+async fn only_the_owner_reads_the_files_and_wider_modes_are_reported() {
     let database = Database::new(Engine::Sqlite).await;
     // Without settings the server makes its secrets up, and stores them in a file.
     let given = [("CALLSCOPE_WEBHOOK_SECRETS", "")];
@@ -147,7 +147,7 @@ async fn the_owner_alone_reads_the_files_and_looser_ones_are_told() {
 }
 
 #[tokio::test]
-async fn a_wrong_path_is_told_by_key_and_path() {
+async fn a_wrong_path_is_reported_with_key_and_path() {
     let database = Database::new(Engine::Sqlite).await;
     let dir = database.dir.path().display().to_string();
     fs::write(database.dir.path().join("words"), "only words, and enough of them").unwrap();
@@ -192,7 +192,7 @@ async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
 
 /// The lock and the log lie beside a name, so a second name would make a second database of the same bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_two_names_is_refused_under_either() {
+async fn a_file_with_two_names_is_refused_under_both() {
     let mut database = Database::new(Engine::Sqlite).await;
     let server = Process::start(&database, 0).await;
     let other = database.dir.path().join("other.db");

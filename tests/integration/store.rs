@@ -68,7 +68,7 @@ async fn a_transcript_of_thousands_of_turns_becomes_the_calls_turns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_never_goes_back() {
+async fn a_call_that_ended_stays_ended() {
     on_each_engine(async |_, server| {
         let failure = json!({"type": "call_initiation_failure", "data": {"conversation_id": "conv_e", "failure_reason": "busy"}});
         let reply = server.webhook("post-call", &failure).await;
@@ -115,7 +115,7 @@ async fn calls_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_was_left_open_does_not_stop_the_writing() {
+async fn an_open_transaction_does_not_stop_later_writes() {
     let database = Database::new(Engine::Sqlite).await;
     let store = database.open().await;
     let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };

@@ -51,7 +51,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 /// Rocket reads the first bytes of every body before any route (for `_method`). Nothing is sent beyond these, so an
 /// answer shows that the server waited for no more.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_cannot_fit_is_refused_before_the_body() {
+async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     let late = sign(SECRET.as_bytes(), now() - 7200, b"{}");
@@ -89,7 +89,7 @@ async fn a_header_that_cannot_fit_is_refused_before_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_in_several_lines_is_one() {
+async fn a_signature_in_several_lines_counts_as_one() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     for (number, parted) in [false, true].into_iter().enumerate() {
@@ -110,7 +110,7 @@ async fn a_signature_in_several_lines_is_one() {
 /// Several hundred senders occupy all memory for bodies. Their bodies never end, and their signatures could be valid
 /// until the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_strangers_make_no_signed_turn_wait() {
+async fn slow_unsigned_senders_delay_no_signed_turn() {
     let database = Database::new(Engine::Sqlite).await;
     let mut environment = environment(&database, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
     environment.reverse();
@@ -152,7 +152,7 @@ async fn slow_strangers_make_no_signed_turn_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_compressed_is_kept_and_refused_with_a_word_on_why() {
+async fn a_compressed_body_is_kept_and_refused_with_a_reason() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     let body = b"\x1f\x8b\x08 as it came";
@@ -164,7 +164,7 @@ async fn what_is_compressed_is_kept_and_refused_with_a_word_on_why() {
 
 /// `NaN` is what Python writes for a missing number.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_with_what_is_no_number_is_taken_and_kept_as_it_came() {
+async fn a_result_with_nan_is_accepted_and_kept_unchanged() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
     let body = br#"{"type": "post_call_transcription", "data": {"conversation_id": "conv_nan", "metadata": {"cost": NaN, "x": -Infinity}}}"#;

@@ -29,7 +29,7 @@ fn a_call_is_exported_in_every_format_as_the_server_makes_it() {
 }
 
 #[test]
-fn an_export_to_a_file_is_whole_and_takes_no_other_files_place() {
+fn an_export_is_complete_and_replaces_no_other_file() {
     let server = Server::start();
     server.replay("tow-truck");
     let ran = server.run(&["calls", "export", TOW, "--to", "call.md"]);

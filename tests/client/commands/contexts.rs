@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::server::{Ran, Server};
 
 #[test]
-fn contexts_are_kept_used_and_forgotten() {
+fn contexts_are_stored_used_and_deleted() {
     let server = Server::start();
     let run = |args: &[&str]| -> Ran {
         server.callscope(args).env_remove("CALLSCOPE_SERVER").env_remove("CALLSCOPE_TOKEN").output().unwrap().into()
@@ -30,7 +30,7 @@ fn contexts_are_kept_used_and_forgotten() {
 }
 
 #[test]
-fn a_token_is_kept_after_the_server_took_it_and_shown_nowhere() {
+fn a_token_is_stored_once_the_server_accepts_it_and_never_shown() {
     let server = Server::start();
     let login = |token: &str, server: &Server| -> Ran {
         let mut command = server.callscope(&["login", "--with-token", "--save-as", "desk"]);

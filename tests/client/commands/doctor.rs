@@ -60,7 +60,7 @@ fn doctor_says_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
-fn doctor_tells_something_else_from_a_callscope_server() {
+fn doctor_tells_another_program_from_a_callscope_server() {
     let server = Server::start();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

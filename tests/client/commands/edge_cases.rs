@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::server::{Server, TOW, callscope};
 
 #[test]
-fn what_is_no_identifier_is_a_usage_error() {
+fn a_malformed_identifier_is_a_usage_error() {
     let server = Server::start();
     server.replay("tow-truck");
     for id in ["", ".", ".."] {
@@ -43,7 +43,7 @@ fn what_is_no_identifier_is_a_usage_error() {
 }
 
 #[test]
-fn an_id_in_a_hint_is_no_option() {
+fn an_id_in_a_hint_is_never_read_as_an_option() {
     let server = Server::start();
     let turn = r#"{"call_sid":"--save=x","speaker":"user","message":"Hello","turn_id":"1"}"#;
     std::fs::write(format!("{}/turn.json", server.home()), turn).unwrap();
@@ -58,7 +58,7 @@ fn an_id_in_a_hint_is_no_option() {
 }
 
 #[test]
-fn typos_name_what_was_meant() {
+fn a_typo_is_answered_with_the_name_that_was_meant() {
     let server = Server::start();
     for (args, meant, code) in [
         (&["trigger", "transcripton"][..], "did you mean transcription?", 2),
@@ -78,7 +78,7 @@ fn typos_name_what_was_meant() {
 }
 
 #[test]
-fn times_are_taken_as_people_type_them() {
+fn times_are_read_as_people_type_them() {
     let server = Server::start();
     server.replay("tow-truck");
     for since in ["2020-01-01", "2020-01-01T00:00", "2020-01-01T00:00:00Z", "1577836800", "1h30m", "7d"] {
@@ -105,7 +105,7 @@ fn composed_and_decomposed_letters_are_the_same_letters() {
 }
 
 #[test]
-fn a_hangup_that_came_in_ignored_stays_ignored() {
+fn a_sighup_that_was_ignored_at_the_start_stays_ignored() {
     let server = Server::start();
     server.replay("tow-truck");
     for (args, nohup) in
@@ -158,7 +158,7 @@ fn a_replay_in_the_background_draws_no_progress() {
 }
 
 #[test]
-fn a_table_is_there_on_a_terminal_that_does_not_know_its_width() {
+fn a_terminal_without_a_width_still_shows_a_table() {
     let server = Server::start();
     server.replay("tow-truck");
     let command = server.callscope(&["calls", "ls"]);
@@ -170,7 +170,7 @@ fn a_table_is_there_on_a_terminal_that_does_not_know_its_width() {
 }
 
 #[test]
-fn the_bodies_of_deliveries_stay_as_they_came_but_for_a_terminal() {
+fn bodies_of_deliveries_are_unchanged_except_on_a_terminal() {
     let server = Server::start();
     let turn = "{\"call_sid\":\"EL_raw\",\"speaker\":\"user\",\"message\":\"a\u{202e}b\",\"turn_id\":\"1\"}";
     std::fs::write(format!("{}/turn.json", server.home()), turn).unwrap();
@@ -203,7 +203,7 @@ fn a_replay_that_changed_nothing_says_so() {
 }
 
 #[test]
-fn the_demo_minds_no_settings_that_lie_around() {
+fn the_demo_ignores_the_users_settings() {
     let server = Server::start();
     std::fs::write(format!("{}/callscope.toml", server.home()), "unknown_calls = \"reject\"\nport = 1\nnonsense = 7\n")
         .unwrap();

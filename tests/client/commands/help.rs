@@ -2,7 +2,7 @@
 //! --test commands help` writes them again, and the diff shows the changes.
 
 #[test]
-fn help_pages_and_errors_are_as_written_down() {
+fn help_pages_and_errors_are_as_recorded() {
     let home = std::env::temp_dir().join("callscope-no-such-home");
     let home = home.display().to_string();
     let cases = trycmd::TestCases::new();

@@ -118,7 +118,7 @@ fn commands(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn no_command_lets_a_hostile_server_at_the_terminal() {
+fn no_command_prints_a_hostile_servers_control_characters() {
     let server = Server::start();
     for sample in ["tow-truck", "line-busy"] {
         server.replay(sample);
@@ -172,7 +172,7 @@ fn no_command_lets_a_hostile_server_at_the_terminal() {
 /// On a terminal there are colours, cut lines and lines that are drawn over, and still no control character of the
 /// server.
 #[test]
-fn no_command_lets_a_hostile_server_at_a_real_terminal() {
+fn no_command_lets_a_hostile_server_control_a_terminal() {
     let server = Server::start();
     for sample in ["tow-truck", "line-busy"] {
         server.replay(sample);

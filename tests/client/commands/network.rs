@@ -34,7 +34,7 @@ fn run(server: &Server, url: &str, variables: &[(&str, String)], args: &[&str]) 
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_by_both() {
+fn a_private_authority_is_trusted_by_http_and_websocket() {
     let server = server();
     let tls = Between::tls(address(&server));
     let url = format!("https://localhost:{}", tls.address.port());
@@ -56,7 +56,7 @@ fn an_authority_of_ones_own_is_trusted_by_both() {
 }
 
 #[test]
-fn a_proxy_leads_both_to_a_name_that_it_alone_knows() {
+fn http_and_websocket_reach_a_name_that_only_the_proxy_knows() {
     let server = server();
     let proxy = Between::proxy(address(&server), None);
     let url = format!("http://{NAME}:8000");
@@ -85,7 +85,7 @@ fn a_proxy_leads_both_to_a_name_that_it_alone_knows() {
 }
 
 #[test]
-fn a_proxy_is_tunnelled_for_tls_and_may_want_a_login() {
+fn tls_is_tunnelled_through_a_proxy_with_a_login() {
     let server = server();
     let tls = Between::tls(address(&server));
     let proxy = Between::proxy(tls.address, Some("Basic YWRhOmh1bnRlcjI="));
@@ -103,7 +103,7 @@ fn a_proxy_is_tunnelled_for_tls_and_may_want_a_login() {
 }
 
 #[test]
-fn a_socks_proxy_looks_names_up_for_both() {
+fn a_socks_proxy_resolves_names_for_http_and_websocket() {
     let server = server();
     let proxy = Between::socks(address(&server));
     for scheme in ["socks5", "socks5h"] {
@@ -117,7 +117,7 @@ fn a_socks_proxy_looks_names_up_for_both() {
 }
 
 #[test]
-fn a_redirect_is_told_and_not_followed() {
+fn a_redirect_is_reported_and_not_followed() {
     let server = server();
     let redirect = Between::redirect(server.url.clone());
     let url = format!("http://{}", redirect.address);
@@ -136,7 +136,7 @@ fn a_redirect_is_told_and_not_followed() {
 }
 
 #[test]
-fn the_wrong_scheme_is_told_with_the_right_one() {
+fn a_wrong_scheme_is_reported_with_the_right_one() {
     let server = server();
     let tls = Between::tls(address(&server));
     let (plain_port, tls_port) = (address(&server).port(), tls.address.port());
@@ -156,7 +156,7 @@ fn the_wrong_scheme_is_told_with_the_right_one() {
 }
 
 #[test]
-fn a_token_that_goes_unencrypted_to_another_machine_is_warned_of_once() {
+fn sending_a_token_unencrypted_to_another_machine_warns_once() {
     let server = server();
     let proxy = Between::proxy(address(&server), None);
     let variables = [("HTTP_PROXY", format!("http://{}", proxy.address))];
@@ -189,7 +189,7 @@ fn a_password_in_a_url_is_refused_and_never_echoed() {
 }
 
 #[test]
-fn a_secret_that_others_can_read_is_told() {
+fn a_secret_that_others_can_read_is_reported() {
     let server = server();
     let script = "umask 077; printf %s \"$CALLSCOPE_TOKEN\" > token.txt; printf %s \"$CALLSCOPE_WEBHOOK_SECRET\" > secret.txt; echo '{}' > body.json
         callscope --token-file token.txt calls ls -q > list.txt; callscope webhook sign body.json --secret-file secret.txt > signed.txt
@@ -202,7 +202,7 @@ fn a_secret_that_others_can_read_is_told() {
 }
 
 #[test]
-fn answers_without_end_are_refused_with_a_clear_error() {
+fn endless_answers_are_refused_with_a_clear_error() {
     let server = server();
     for (mode, limit) in
         [(Mode::Endless(200), "64 MiB"), (Mode::Endless(500), "64 KiB"), (Mode::Endless(404), "64 KiB")]
@@ -217,7 +217,7 @@ fn answers_without_end_are_refused_with_a_clear_error() {
 }
 
 #[test]
-fn what_a_hostile_server_says_is_shown_harmless() {
+fn a_hostile_servers_texts_are_shown_harmless() {
     let server = server();
     let hostile = Hostile::start(&server.url, Mode::Fields);
     // The words between the escape sequences are printed, so the test does see what the server says.
@@ -257,7 +257,7 @@ fn listen(server: &Server, url: &str, args: &[&str], is: impl Fn(&str) -> bool) 
 }
 
 #[test]
-fn each_of_two_backends_has_a_way_of_its_own() {
+fn each_of_two_backends_has_its_own_proxy_settings() {
     let server = server();
     let backend = Between::backend();
     let tls = Between::tls(backend.address);
@@ -273,7 +273,7 @@ fn each_of_two_backends_has_a_way_of_its_own() {
 }
 
 #[test]
-fn listen_takes_a_redirect_for_a_failure_and_tells_where_it_leads() {
+fn listen_treats_a_redirect_as_a_failure_and_names_its_target() {
     let server = server();
     let target = Between::redirect("http://other.example".into());
     let to = format!("http://{}/hook", target.address);

@@ -43,7 +43,7 @@ fn calls_are_listed_opened_and_filtered() {
 }
 
 #[test]
-fn a_connection_is_kicked_after_a_yes_and_not_before() {
+fn a_connection_is_kicked_only_after_a_yes() {
     let server = Server::start();
     let mut child = follower(&server, "EL_kick_1");
     let mut top = Terminal::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1"]), 80, 24);
@@ -65,7 +65,7 @@ fn a_connection_is_kicked_after_a_yes_and_not_before() {
 }
 
 #[test]
-fn read_only_kicks_nobody() {
+fn read_only_mode_kicks_no_connection() {
     let server = Server::start();
     let mut child = follower(&server, "EL_look_1");
     let mut top =
@@ -85,7 +85,7 @@ fn read_only_kicks_nobody() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_said_so_and_the_last_answer_stays() {
+fn a_lost_server_is_shown_and_the_last_answer_stays() {
     let mut server = Server::start();
     server.replay("tow-truck");
     let mut top = Terminal::run(&server.callscope(&["top", "--interval", "1"]), 40, 12);
@@ -99,7 +99,7 @@ fn a_server_that_goes_away_is_said_so_and_the_last_answer_stays() {
 }
 
 #[test]
-fn the_terminal_is_given_back_after_a_signal_and_an_interrupt() {
+fn the_terminal_is_restored_after_a_signal_and_an_interrupt() {
     let server = Server::start();
     for how in [Some(Signal::TERM), Some(Signal::HUP), None] {
         let mut top = Terminal::run(&server.callscope(&["top"]), 80, 24);
@@ -114,7 +114,7 @@ fn the_terminal_is_given_back_after_a_signal_and_an_interrupt() {
 }
 
 #[test]
-fn a_viewers_token_is_an_error_and_no_screen() {
+fn a_viewers_token_is_an_error_and_opens_no_screen() {
     let server = Server::start();
     let mut command = server.callscope(&["top"]);
     command.env("CALLSCOPE_TOKEN", "a.b.c");
@@ -129,7 +129,7 @@ fn a_viewers_token_is_an_error_and_no_screen() {
 }
 
 #[test]
-fn without_a_terminal_it_is_one_look_as_data() {
+fn without_a_terminal_top_prints_one_snapshot_as_data() {
     let server = Server::start();
     server.replay("tow-truck");
     let ran = server.run(&["top"]);

@@ -87,7 +87,7 @@ impl Drop for Tmux<'_> {
 }
 
 #[test]
-fn nothing_is_left_behind_in_any_script() {
+fn no_script_leaves_cells_behind() {
     let folder = tempfile::tempdir().unwrap();
     for (number, text) in TEXTS.iter().enumerate() {
         let line = |turn: usize| {
@@ -127,7 +127,7 @@ fn nothing_is_left_behind_in_any_script() {
 
 /// A terminal that does not know its size says 0, as a serial line does.
 #[test]
-fn a_terminal_without_a_size_has_80_by_24() {
+fn a_terminal_without_a_size_counts_as_80_by_24() {
     let folder = tempfile::tempdir().unwrap();
     let line = r#"{"type":"transcription","conversation_id":null,"call_sid":"EL_s_1","transcription_id":1,"sequence_number":1,"speaker_type":"agent","message_text":"hello","timestamp":"2026-10-01T14:00:00Z","seq":1}"#;
     std::fs::write(folder.path().join("call.ndjson"), format!("{line}\n")).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_call_is_spoken_and_shown_and_nothing_is_left() {
+fn the_demo_speaks_and_shows_a_call_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = Pty::start((80, 24), &program("callscope"), &["demo", "--speed", "20x"], &[], folder.path());
     terminal.until_text("Road assistance, this is Nova.");

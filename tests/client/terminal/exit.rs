@@ -26,7 +26,7 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_q_and_ctrl_c() {
+async fn the_terminal_is_restored_after_q_and_ctrl_c() {
     assert_eq!(after(|terminal| terminal.press("q")).await.0, 0);
     let (code, screen) = after(|terminal| terminal.press(key::CTRL_C)).await;
     assert_eq!(code, 130);
@@ -34,7 +34,7 @@ async fn after_q_and_ctrl_c() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_signal() {
+async fn the_terminal_is_restored_after_a_signal() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
         let (code, screen) = after(|terminal| terminal.signal(signal)).await;
         assert_eq!(code, 130, "{signal:?}");
@@ -43,7 +43,7 @@ async fn after_a_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_panic_in_any_thread() {
+async fn the_terminal_is_restored_after_a_panic_in_any_thread() {
     for (place, words) in [("panic", "rehearsed in the loop"), ("panic-elsewhere", "rehearsed in a thread")] {
         let scene = Scene::new().await;
         scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
@@ -60,7 +60,7 @@ async fn after_a_panic_in_any_thread() {
 
 /// A shell with job control runs `tail`, which is stopped with Ctrl-Z and continued with `fg`.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_stopped_and_after_it_went_on() {
+async fn the_terminal_is_restored_while_the_program_is_stopped() {
     let scene = Scene::new().await;
     scene.turn("EL_stop_1", "agent", "on the alternate screen").await;
     let binary = program("callscope");
@@ -119,7 +119,7 @@ fn signal_child(shell: &Pty, signal: Signal) {
 
 /// Without a shell no `fg` is possible, so Ctrl-Z must not leave a terminal that reacts to nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_shell_it_does_not_stop() {
+async fn without_a_shell_ctrl_z_does_not_stop_the_program() {
     let (code, _) = after(|terminal| {
         terminal.press(key::CTRL_Z);
         terminal.press("?");
@@ -131,7 +131,7 @@ async fn without_a_shell_it_does_not_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_comes_after_the_screen_was_given_back() {
+async fn an_error_is_printed_after_the_screen_was_restored() {
     let scene = Scene::new().await;
     let terminal = scene.terminal((80, 24), &["tail", "nobody_at_all"], &[]);
     terminal.until_text("STOPPED");
@@ -144,7 +144,7 @@ async fn an_error_comes_after_the_screen_was_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_shown_never_takes_the_screen() {
+async fn a_call_that_cannot_be_shown_never_opens_the_screen() {
     let scene = Scene::new().await;
     let wrong = scene.terminal((80, 24), &["tail", "--server", "http://127.0.0.1:9"], &[]).ended();
     assert_eq!(wrong.status.exit_code(), 5);

@@ -54,7 +54,7 @@ fn assert_harmless(bytes: &[u8], oddities: &[String], what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn full_screen_and_its_json() {
+async fn a_hostile_call_is_safe_in_full_screen_and_in_its_json() {
     let scene = Scene::new().await;
     speak(&scene).await;
     let mut terminal = scene.terminal((60, 30), &["tail", "conv_worst"], &[]);
@@ -89,7 +89,7 @@ async fn full_screen_and_its_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_on_a_terminal() {
+async fn a_hostile_call_is_safe_as_lines_on_a_terminal() {
     let scene = Scene::new().await;
     speak(&scene).await;
     for arguments in [

@@ -23,7 +23,7 @@ async fn a_full_disk_is_an_error_and_no_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_anybody_to_ask_it_says_what_to_type() {
+async fn without_a_person_to_ask_it_says_what_to_type() {
     let scene = ended_call(1).await;
     let done = scene.command(&["tail"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(done.status.code(), Some(2));
@@ -57,7 +57,7 @@ async fn a_bare_environment_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dumb_terminal_and_a_reader_of_screens_get_lines() {
+async fn dumb_terminals_and_screen_readers_get_lines() {
     let scene = ended_call(2).await;
     for (arguments, environment) in [
         (["tail", "conv_pipe"].as_slice(), [("TERM", "dumb")].as_slice()),
@@ -86,7 +86,7 @@ async fn a_screen_reader_picks_by_number() {
 
 /// Lines are complete, in order and flushed, however fast they come, and the cursor file resumes where it stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_comes_once_across_runs_with_a_cursor_file() {
+async fn a_cursor_file_gives_every_line_once_across_runs() {
     let scene = Scene::new().await;
     let mut read = Vec::new();
     for round in 0..3 {
@@ -102,7 +102,7 @@ async fn every_line_comes_once_across_runs_with_a_cursor_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_live_calls_in_a_pipe() {
+async fn all_live_calls_are_followed_in_a_pipe() {
     use std::io::BufRead as _;
     let scene = Scene::new().await;
     scene.turn("EL_one_1", "agent", "of the first").await;

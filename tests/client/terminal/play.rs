@@ -14,7 +14,7 @@ fn recording(folder: &Path, name: &str, turns: &[i64]) {
 }
 
 #[test]
-fn a_recording_is_held_and_goes_on() {
+fn a_recording_can_be_paused_and_continued() {
     let folder = tempfile::tempdir().unwrap();
     recording(folder.path(), "saved.ndjson", &[0, 50]);
     let play = ["play", "saved.ndjson", "--speed", "25x"];
@@ -31,7 +31,7 @@ fn a_recording_is_held_and_goes_on() {
 }
 
 #[test]
-fn in_a_pipe_it_is_lines_and_wrong_files_are_named() {
+fn play_prints_lines_into_a_pipe_and_names_wrong_files() {
     let folder = tempfile::tempdir().unwrap();
     recording(folder.path(), "saved.ndjson", &[0, 50]);
     std::fs::write(folder.path().join("notes.txt"), "dear diary\n").unwrap();

@@ -20,7 +20,7 @@ async fn delete(scene: &Scene, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_goes_on_and_one_of_another_record_is_told() {
+async fn a_cursor_resumes_and_one_of_another_record_is_reported() {
     let scene = Scene::new().await;
     for turn in 0..3 {
         scene.turn("EL_place_1", "agent", &format!("first life {turn};")).await;
@@ -120,7 +120,7 @@ fn hang_up(child: &Child) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_that_came_in_ignored_stays_ignored() {
+async fn a_sighup_that_was_ignored_at_the_start_stays_ignored() {
     let scene = Scene::new().await;
     scene.turn("EL_nohup_1", "agent", "before").await;
     for (number, arguments) in [
@@ -146,7 +146,7 @@ async fn a_hangup_that_came_in_ignored_stays_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listening_goes_on_after_a_hangup_that_came_in_ignored() {
+async fn listen_goes_on_if_sighup_was_ignored_at_the_start() {
     let scene = Scene::new().await;
     let mut child = immune(&scene, &["listen", "-o", "ndjson"]);
     let mut said = std::io::BufReader::new(child.stderr.take().unwrap()).lines();

@@ -5,7 +5,7 @@ use callscope_tests::pty::key;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_followed_from_its_first_word_to_its_result() {
+async fn a_call_is_followed_from_its_first_turn_to_its_result() {
     let scene = Scene::new().await;
     say(&scene, "conv_road", "agent", "Road assistance, hello.").await;
     let mut terminal = scene.terminal((80, 24), &["tail", "conv_road"], &[]);
@@ -49,7 +49,7 @@ async fn a_call_is_followed_from_its_first_word_to_its_result() {
 
 /// The server dies in the middle of a call. This shows what the person at the screen sees of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_killed_and_started_again_costs_a_line_and_nothing_else() {
+async fn a_killed_server_costs_one_line_and_nothing_else() {
     let mut scene = Scene::new().await;
     for turn in 0..4 {
         scene.turn("EL_kill_1", "user", &format!("before {turn};")).await;
@@ -77,7 +77,7 @@ async fn a_server_killed_and_started_again_costs_a_line_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn going_up_holds_and_search_filter_and_help_work() {
+async fn scrolling_up_pauses_and_search_filter_and_help_work() {
     let scene = Scene::new().await;
     for turn in 0..60 {
         scene.turn("EL_long_1", "agent", &format!("turn number {turn}.")).await;
@@ -156,7 +156,7 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_live_calls_are_followed_as_they_come() {
+async fn new_live_calls_are_followed_when_they_begin() {
     let scene = Scene::new().await;
     scene.turn("EL_first_1", "agent", "the first").await;
     let terminal = scene.terminal((80, 24), &["tail", "--active"], &[]);
@@ -166,7 +166,7 @@ async fn all_live_calls_are_followed_as_they_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_saved_plays_again_offline() {
+async fn a_saved_stream_plays_offline() {
     let scene = Scene::new().await;
     say(&scene, "conv_save", "agent", "Keep this.").await;
     scene.end("conv_save").await;

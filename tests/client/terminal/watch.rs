@@ -3,7 +3,7 @@
 use super::Scene;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_began_while_the_server_was_away_is_shown_once_it_is_back() {
+async fn calls_that_began_while_the_server_was_away_are_shown_later() {
     let mut scene = Scene::new().await;
     scene.turn("EL_before_1", "user", "hello").await;
     let terminal = scene.terminal((100, 24), &["calls", "watch"], &[]);
