@@ -10,6 +10,7 @@ mod poller;
 mod rates;
 mod rows;
 mod state;
+mod tab;
 #[cfg(test)]
 mod top_tests;
 mod update;
@@ -20,3 +21,4 @@ mod view_tests;
 pub use keys::HELP;
 pub use poller::Poller;
 pub use state::TopApp;
+pub use tab::Tab;

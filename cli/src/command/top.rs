@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
 use callscope_common::Timestamp;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 
 use crate::api::{Client, Raw};
 use crate::exit::{Exit, Result};
@@ -13,7 +13,7 @@ use crate::render::Format;
 use crate::settings::Settings;
 use crate::term::event_loop::{self, ExitReason};
 use crate::term::screen::Screen;
-use crate::top::{self, Poller};
+use crate::top::{self, Poller, Tab};
 
 /// `top`.
 #[derive(Debug, Clone, ClapArgs)]
@@ -28,21 +28,6 @@ pub struct Top {
     /// Only look: no kick, no replay
     #[arg(long)]
     pub read_only: bool,
-}
-
-/// A tab of `top`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
-pub enum Tab {
-    /// The calls, newest first
-    Calls,
-    /// The live connections
-    Connections,
-    /// The followed calls
-    Subscriptions,
-    /// What came in
-    Deliveries,
-    /// What was refused, and what is wrong with the servers
-    Errors,
 }
 
 /// Runs it.

@@ -3,7 +3,7 @@
 use callscope_common::api::{Attempt, CallView, ConnectionView, DeliveryView, Stats, SubscriptionView};
 use uuid::Uuid;
 
-use crate::command::top::Tab;
+use super::tab::Tab;
 
 /// What a tab shows.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::data::List;
 use super::rows::{TableRow, columns};
 use super::state::TopApp;
-use crate::command::top::Tab;
+use super::tab::Tab;
 use crate::render::{moment, outcome};
 
 /// Names and texts.

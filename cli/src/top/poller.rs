@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::data::{AdminAction, Errors, List, Message, Request};
 use super::details;
+use super::tab::Tab;
 use crate::api::Client;
-use crate::command::top::Tab;
 use crate::exit::{Exit, Result};
 use crate::term::event_loop::Source;
 

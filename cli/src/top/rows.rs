@@ -5,7 +5,7 @@ use callscope_common::transcript::clock;
 use callscope_common::{CallStatus, Timestamp};
 
 use super::data::{Errors, List};
-use crate::command::top::Tab;
+use super::tab::Tab;
 use crate::render::Tint;
 use crate::token::span;
 

@@ -4,13 +4,12 @@ use std::cmp::Ordering;
 
 use callscope_common::Timestamp;
 use callscope_common::api::Stats;
-use clap::ValueEnum as _;
 use uuid::Uuid;
 
 use super::data::{AdminAction, Errors, List};
 use super::rates::Rates;
 use super::rows::{SortKey, TableRow, columns, rows};
-use crate::command::top::Tab;
+use super::tab::Tab;
 use crate::term::text_input::TextInput;
 
 /// Rows that are not the list's: three of header, the tabs, the columns' names, the footer.
@@ -143,17 +142,17 @@ impl TopApp {
 
     /// The tab that is shown.
     pub fn tab_state(&self) -> &TabState {
-        &self.tab_states[tab_index(self.tab)]
+        &self.tab_states[self.tab.index()]
     }
 
     /// The tab that is shown, to change it.
     pub fn tab_state_mut(&mut self) -> &mut TabState {
-        &mut self.tab_states[tab_index(self.tab)]
+        &mut self.tab_states[self.tab.index()]
     }
 
     /// Another tab, to change it.
     pub fn tab_state_of(&mut self, tab: Tab) -> &mut TabState {
-        &mut self.tab_states[tab_index(tab)]
+        &mut self.tab_states[tab.index()]
     }
 
     /// Rows of the list on the screen.
@@ -224,16 +223,6 @@ pub fn short(id: Uuid) -> String {
     let id = id.to_string();
     // The end: ids made close to each other begin alike.
     format!("…{}", &id[id.len() - 8..])
-}
-
-/// Every tab, in order.
-pub fn tabs() -> &'static [Tab] {
-    Tab::value_variants()
-}
-
-/// A tab's place.
-pub fn tab_index(tab: Tab) -> usize {
-    tabs().iter().position(|known| *known == tab).unwrap_or(0)
 }
 
 /// Numbers from the largest, texts by the alphabet with the empty ones last.

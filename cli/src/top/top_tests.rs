@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::data::{AdminAction, Errors, List, Message, Request};
 use super::state::{Overlay, ServerState, TopApp};
-use crate::command::top::Tab;
+use super::tab::Tab;
 use crate::term::event_loop::{Effect, Input, Model as _};
 
 pub(super) fn at(secs: i64) -> Timestamp {

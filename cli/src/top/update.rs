@@ -8,9 +8,9 @@ use ratatui::Frame;
 use super::data::{AdminAction, List, Message, Request};
 use super::keys::{self, Action};
 use super::rows::{TableRow, columns};
-use super::state::{DetailView, Notice, Overlay, ServerState, TopApp, tab_index, tabs};
+use super::state::{DetailView, Notice, Overlay, ServerState, TopApp};
+use super::tab::Tab;
 use super::{details, view};
-use crate::command::top::Tab;
 use crate::term::event_loop::{self, Input, Model};
 use crate::term::text_input::TextInput;
 
@@ -174,11 +174,11 @@ impl TopApp {
                 (page.selected, page.place, page.offset) = (None, 0, 0);
             }
             Action::Last => self.step(isize::MAX),
-            Action::Tab(place) => return self.switch_to(tabs()[place]),
+            Action::Tab(place) => return self.switch_to(Tab::all()[place]),
             Action::Turn(by) => {
-                let count = tabs().len().cast_signed();
-                let place = (tab_index(self.tab).cast_signed() + by).rem_euclid(count);
-                return self.switch_to(tabs()[place.unsigned_abs()]);
+                let count = Tab::all().len().cast_signed();
+                let place = (self.tab.index().cast_signed() + by).rem_euclid(count);
+                return self.switch_to(Tab::all()[place.unsigned_abs()]);
             }
             Action::Sort(by) => {
                 let count = columns(self.tab).len().cast_signed();

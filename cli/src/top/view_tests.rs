@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::data::{Errors, List, Message};
 use super::state::TopApp;
+use super::tab::Tab;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
 use super::view::draw;
-use crate::command::top::Tab;
 use crate::term::event_loop::{Input, Model as _};
 
 fn drawn(top: &mut TopApp, width: u16, height: u16) -> Buffer {

@@ -6,9 +6,9 @@ use ratatui::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::super::rates::{Rate, sparkline};
-use super::super::state::{ServerState, TopApp, tabs};
+use super::super::state::{ServerState, TopApp};
+use super::super::tab::Tab;
 use super::{ends, palette, put};
-use crate::command::top::Tab;
 use crate::token::span;
 
 /// Three rows, and the tabs.
@@ -99,8 +99,8 @@ fn figure(rate: &Rate) -> String {
 fn draw_tabs(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let is_narrow = row.width < 70;
     let mut x = 0;
-    for (number, tab) in (1..).zip(tabs()) {
-        let name = name(*tab);
+    for (number, tab) in (1..).zip(Tab::all()) {
+        let name = tab.name();
         let name = if is_narrow { &name[..3.min(name.len())] } else { name };
         let label = format!(" {number} {name} ");
         let style = if *tab == top.tab {
@@ -110,15 +110,5 @@ fn draw_tabs(top: &TopApp, row: Rect, buffer: &mut Buffer) {
         };
         put(buffer, row, x, label.width(), &label, style);
         x += label.width() + usize::from(!is_narrow);
-    }
-}
-
-fn name(tab: Tab) -> &'static str {
-    match tab {
-        Tab::Calls => "Calls",
-        Tab::Connections => "Connections",
-        Tab::Subscriptions => "Subscriptions",
-        Tab::Deliveries => "Deliveries",
-        Tab::Errors => "Errors",
     }
 }

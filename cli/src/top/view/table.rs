@@ -7,8 +7,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::super::rows::{Column, TableRow, columns};
 use super::super::state::TopApp;
+use super::super::tab::Tab;
 use super::{palette, put, tinted};
-use crate::command::top::Tab;
 
 /// Blanks between two columns.
 const GAP: usize = 2;
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn columns_fit_and_the_least_important_go_first() {
-        for tab in super::super::super::state::tabs() {
+        for tab in Tab::all() {
             let columns = columns(*tab);
             for width in 40..200 {
                 let placed = place(columns, &[], width);
