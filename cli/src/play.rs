@@ -3,6 +3,7 @@
 
 mod player;
 mod saved_tail;
+pub mod tui;
 
 pub use player::{Played, Player};
 pub use saved_tail::{LineContent, SavedLine, SavedTail};

@@ -3,6 +3,7 @@
 mod choose;
 mod cursor_file;
 mod ndjson;
+mod options;
 pub mod pattern;
 mod plain;
 mod save_file;
@@ -23,6 +24,7 @@ use crate::stream::Update;
 pub use choose::choose_live_call;
 pub use cursor_file::CursorFile;
 pub use ndjson::{NdjsonWriter, VERSION};
+pub use options::Options;
 pub use plain::{PlainWriter, describe_gap, describe_resume};
 pub use save_file::SaveFile;
 pub use select::{Selection, Selector};

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::tail::{View, view};
 use crate::exit::{Exit, Failure, Result};
-use crate::play::{Played, Player, SavedTail};
+use crate::play::{Played, Player, SavedTail, tui};
 use crate::render::Reader;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::Speed;
-use crate::tail::{NdjsonWriter, PlainWriter, Sink, tui};
+use crate::tail::{NdjsonWriter, PlainWriter, Sink};
 
 /// `play`.
 #[derive(Debug, ClapArgs)]
@@ -39,7 +39,7 @@ pub async fn run(settings: &Settings, args: Play) -> Result {
     let speed = |default: &str| args.speed.map_or_else(|| default.parse().map_err(Failure::usage), Ok);
     let identifiers = recording.identifiers.clone();
     match view {
-        View::Screen => tui::play(settings, recording, &args.file, speed("1x")?).await,
+        View::Screen => tui::run(settings, recording, &args.file, speed("1x")?).await,
         View::Lines => {
             let mut plain =
                 PlainWriter::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);

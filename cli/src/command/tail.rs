@@ -12,7 +12,7 @@ use crate::render::Format;
 use crate::settings::Settings;
 use crate::stream::{Place, Request, Start};
 use crate::tail::pattern::Pattern;
-use crate::tail::{self, CursorFile, NdjsonWriter, PlainWriter, Streams, tui};
+use crate::tail::{self, CursorFile, NdjsonWriter, PlainWriter, Selection, Streams, tui};
 
 /// `tail`.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -70,6 +70,21 @@ pub struct Tail {
     pub exclude: Vec<Pattern>,
 }
 
+impl Tail {
+    fn options(&self) -> tail::Options {
+        tail::Options {
+            selection: Selection { last: self.lines, include: self.include.clone(), exclude: self.exclude.clone() },
+            active: self.active,
+            follow: !self.no_follow,
+            reconnect: !self.no_reconnect,
+            save: self.save.clone(),
+            force: self.force,
+            cursor_file: self.cursor_file.clone(),
+            exit_status: self.exit_status,
+        }
+    }
+}
+
 /// How the stream is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
@@ -115,10 +130,11 @@ pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view
         // A server that cannot be asked is told before the screen is taken.
         Client::new(settings)?.live_calls().await?;
     }
-    let mut streams = Streams::open(settings, requests, args).await?;
+    let options = args.options();
+    let mut streams = Streams::open(settings, requests, &options).await?;
     let identifiers = streams.requests.iter().map(|request| request.identifier.clone()).collect();
     match view {
-        View::Screen => tui::run(settings, &mut streams, args).await,
+        View::Screen => tui::run(settings, &mut streams, &options).await,
         View::Lines => {
             if args.active {
                 settings.console.say("following every live call; Ctrl-C ends it");

@@ -11,18 +11,15 @@ use crate::tail::pattern::Pattern;
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Only so many turns of what was there before.
-    last: Option<usize>,
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
+    /// How many turns of those before now are shown; `None` for all.
+    pub last: Option<usize>,
+    /// Turns are shown that match one of these, or all where there are none.
+    pub include: Vec<Pattern>,
+    /// Turns that match one of these are left out.
+    pub exclude: Vec<Pattern>,
 }
 
 impl Selection {
-    /// As the command line says.
-    pub fn new(options: &crate::command::tail::Tail) -> Self {
-        Self { last: options.lines, include: options.include.clone(), exclude: options.exclude.clone() }
-    }
-
     fn matches(&self, update: &Update) -> bool {
         let text = match update {
             Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => &turn.message_text,
@@ -156,13 +153,13 @@ mod tests {
         updates.iter().filter_map(seq).collect()
     }
 
-    fn selector(options: &crate::command::tail::Tail) -> Selector {
-        Selector::new(Selection::new(options), None)
+    fn selector(selection: Selection) -> Selector {
+        Selector::new(selection, None)
     }
 
     #[test]
     fn the_last_turns_come_when_the_head_is_reached() {
-        let mut selector = selector(&crate::command::tail::Tail { lines: Some(2), ..Default::default() });
+        let mut selector = selector(Selection { last: Some(2), ..Default::default() });
         assert_eq!(selector.take(confirmed(4)).len(), 1);
         for seq in 1..=3 {
             assert!(selector.take(turn(seq)).is_empty());
@@ -174,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_empty_log_keeps_nothing_back() {
-        let mut selector = selector(&crate::command::tail::Tail { lines: Some(2), ..Default::default() });
+        let mut selector = selector(Selection { last: Some(2), ..Default::default() });
         selector.take(confirmed(0));
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
     }
@@ -182,9 +179,8 @@ mod tests {
     #[test]
     fn turns_are_chosen_by_their_text() {
         let regex = |text: &str| vec![text.parse::<Pattern>().unwrap()];
-        let options =
-            crate::command::tail::Tail { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
-        let mut selector = selector(&options);
+        let selection = Selection { include: regex("turn [12]"), exclude: regex("2$"), ..Default::default() };
+        let mut selector = selector(selection);
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
         assert!(selector.take(turn(2)).is_empty());
         assert!(selector.take(turn(3)).is_empty());
@@ -194,7 +190,7 @@ mod tests {
     #[test]
     fn turns_are_found_however_their_letters_are_written() {
         let include = vec!["한국어 Zürich".parse::<Pattern>().unwrap()];
-        let mut selector = selector(&crate::command::tail::Tail { include, ..Default::default() });
+        let mut selector = selector(Selection { include, ..Default::default() });
         let apart = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}\u{110b}\u{1165} Zu\u{308}rich";
         let Update::Message(incoming) = turn(1) else { panic!() };
         assert_eq!(selector.take(message(&incoming.raw.replace("turn 1", apart))).len(), 1);
@@ -204,8 +200,7 @@ mod tests {
     #[test]
     fn a_head_that_does_not_match_still_releases_what_was_held() {
         let regex = vec!["turn 1".parse::<Pattern>().unwrap()];
-        let mut selector =
-            selector(&crate::command::tail::Tail { lines: Some(5), include: regex, ..Default::default() });
+        let mut selector = selector(Selection { last: Some(5), include: regex, ..Default::default() });
         selector.take(confirmed(2));
         assert!(selector.take(turn(1)).is_empty());
         assert_eq!(seqs(&selector.take(turn(2))), [1]);

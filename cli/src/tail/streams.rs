@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{CursorFile, SaveFile, Selection, Selector};
+use super::{CursorFile, Options, SaveFile, Selection, Selector};
 use crate::api::Client;
 use crate::exit::{Exit, Result};
 use crate::render::behind;
@@ -71,11 +71,7 @@ pub struct Shown {
 
 impl Streams {
     /// Begins to follow `requests`, and with `--active` all that are live and those to come.
-    pub async fn open(
-        settings: &Settings,
-        requests: Vec<Request>,
-        options: &crate::command::tail::Tail,
-    ) -> Result<Self> {
+    pub async fn open(settings: &Settings, requests: Vec<Request>, options: &Options) -> Result<Self> {
         let save = options.save.as_deref().map(|path| SaveFile::new(path, options.force)).transpose()?;
         let (sender, receiver) = stream::queue();
         let mut streams = Self {
@@ -84,7 +80,7 @@ impl Streams {
             receiver,
             found: None,
             requests: Vec::new(),
-            selection: Selection::new(options),
+            selection: options.selection.clone(),
             selectors: Vec::new(),
             save,
             cursors: options.cursor_file.as_deref().map(CursorFile::open).transpose()?,
@@ -93,8 +89,8 @@ impl Streams {
             tasks: Vec::new(),
             running: 0,
             flags: settings.flags.clone(),
-            follow: !options.no_follow,
-            reconnect: !options.no_reconnect,
+            follow: options.follow,
+            reconnect: options.reconnect,
         };
         for request in requests {
             let start = if request.start == Start::First { None } else { first_turn_time(settings, &request).await };

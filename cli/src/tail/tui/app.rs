@@ -7,23 +7,18 @@ mod reload;
 use callscope_common::Timestamp;
 use callscope_common::api::CallView;
 use crossterm::event::{KeyCode, KeyEvent};
-use ratatui::Frame;
 
 use super::call_tab::{CallTab, ConnectionState};
 use super::entry::{Layout, TimeDisplay, Tone};
 use super::keys::{self, Action};
 use super::picker::{CallPicker, PickerOutcome};
 use super::raw_view::RawView;
-use super::view;
-use crate::term::event_loop::{self, Input, Model};
+use crate::term::event_loop::{self, Input};
 use crate::term::palette::Palette;
 use crate::term::text_input::TextInput;
 
-pub use actions::write;
-pub use message::{Live, Message, ReloadTarget, Request, SavePart, ScanQuery};
+pub use message::{Live, Message, ReloadTarget, Request, ScanQuery};
 
-/// The smallest screen that is drawn on.
-pub const MIN_SIZE: (u16, u16) = (40, 12);
 /// Most tabs; beyond it the oldest call that is over goes when another comes.
 pub const MAX_TABS: usize = 100;
 /// How many bytes of text are held of all calls together; the rest is read from the server again when it comes into sight.
@@ -290,11 +285,9 @@ impl TailApp {
     }
 }
 
-impl Model for TailApp {
-    type Message = Message;
-    type Request = Request;
-
-    fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
+impl TailApp {
+    /// Takes an input in at the time `now` and returns what is to be done.
+    pub fn apply(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
         let mut effects = match input {
             Input::Key(key) => self.key(key),
@@ -311,11 +304,8 @@ impl Model for TailApp {
         effects
     }
 
-    fn draw(&self, frame: &mut Frame<'_>) {
-        view::draw(self, frame);
-    }
-
-    fn needs_ticks(&self) -> bool {
+    /// Returns whether what is shown changes with time alone.
+    pub fn is_moving(&self) -> bool {
         let moving = |tab: &CallTab| {
             matches!(tab.connection, ConnectionState::Live | ConnectionState::Retry { .. }) && !self.paused
         };

@@ -1,22 +1,15 @@
-//! Where messages come from: the streams and the server's API, or a recording.
+//! Where messages come from: the streams and the server's API.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::Write as _;
-use std::path::Path;
 
-use callscope_common::{Identifier, Seq, Timestamp};
+use callscope_common::{Identifier, Seq};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::app::{self, Live, Message, ReloadTarget, Request, SavePart};
-use super::entry::Layout;
-use super::event_entries;
+use super::app::{Live, Message, ReloadTarget, Request};
 use super::event_pages::{self, EventPages};
 use crate::api::Client;
-use crate::exit::{Failure, Result};
-use crate::play::{self, Player};
-use crate::state_file::folder_of;
+use crate::exit::Result;
 use crate::stream::Update;
 use crate::tail::pattern::Pattern;
 use crate::tail::{Shown, StreamEvent, Streams};
@@ -153,8 +146,9 @@ impl Source for LiveSource<'_> {
                     Some(Message::Calls(client.recent_calls().await.map_err(|failure| failure.message)))
                 }));
             }
-            Request::Save { path, id, parts, text } => {
-                drop(self.answer(save(Some(self.client.clone()), path, id, parts, text)));
+            Request::Save(save) => {
+                let client = self.client.clone();
+                drop(self.answer(async move { Some(Message::Saved(save.save(Some(client)).await)) }));
             }
             Request::Reload(target, ranges) => self.load(target, ranges),
             Request::Scan(target, scan, ranges) => {
@@ -173,118 +167,4 @@ impl Source for LiveSource<'_> {
 
 fn size(update: &Update) -> usize {
     if let Update::Message(incoming) = update { incoming.raw.len() } else { 0 }
-}
-
-/// Writes a new file, whole or not at all; one that is there already is left alone.
-async fn save(
-    client: Option<Client>,
-    path: String,
-    id: String,
-    parts: Vec<SavePart>,
-    text: Option<Layout>,
-) -> Option<Message> {
-    let saved = match write(client, Path::new(&path), &id, parts, text).await {
-        Ok(()) => Ok(format!("saved as {path}")),
-        Err(failure) => Err(format!("not saved: {}", failure.message)),
-    };
-    Some(Message::Saved(saved))
-}
-
-async fn write(
-    client: Option<Client>,
-    path: &Path,
-    id: &str,
-    parts: Vec<SavePart>,
-    text: Option<Layout>,
-) -> Result<()> {
-    let failed = |error: std::io::Error| Failure::error(error.to_string());
-    if path.symlink_metadata().is_ok() {
-        return Err(Failure::error("File exists"));
-    }
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder_of(path)).map_err(failed)?;
-    let mut file = std::io::BufWriter::new(file);
-    for part in parts {
-        match (part, &client) {
-            (SavePart::Text(ready), _) => file.write_all(ready.as_bytes()).map_err(failed)?,
-            (SavePart::Events(after, to), Some(client)) => {
-                let mut pages = EventPages::new(client, id, (after, to));
-                while let Some(page) = pages.next().await? {
-                    let mut lines = String::new();
-                    for (_, entries) in page.iter().filter_map(|raw| event_entries::read(raw)) {
-                        entries.iter().for_each(|entry| app::write(&mut lines, entry, text.as_ref()));
-                    }
-                    file.write_all(lines.as_bytes()).map_err(failed)?;
-                }
-            }
-            (SavePart::Events(..), None) => {}
-        }
-    }
-    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist_noclobber(path).map(drop).map_err(|error| failed(error.error))
-}
-
-/// A recording being played.
-pub struct PlaybackSource {
-    player: Player,
-    sender: mpsc::Sender<Message>,
-    answers: mpsc::Receiver<Message>,
-}
-
-impl PlaybackSource {
-    /// From its beginning.
-    pub fn new(player: Player) -> Self {
-        let (sender, answers) = mpsc::channel(QUEUE);
-        Self { player, sender, answers }
-    }
-}
-
-impl Source for PlaybackSource {
-    type Message = Message;
-    type Request = Request;
-
-    async fn next(&mut self) -> Result<Message> {
-        let first = tokio::select! {
-            Some(answer) = self.answers.recv() => return Ok(answer),
-            next = async {
-                match self.player.next().await {
-                    Some(played) => played,
-                    None => std::future::pending().await,
-                }
-            } => next,
-        };
-        let rest = std::iter::from_fn(|| self.player.try_next());
-        let live = |play::Played { call, update, start, place }| Live { call, shown: vec![update], start, place };
-        Ok(Message::Live(std::iter::once(first).chain(rest).take(BATCH).map(live).collect()))
-    }
-
-    fn handle(&mut self, request: Request) -> Result<()> {
-        let sender = self.sender.clone();
-        match request {
-            Request::Pause => {
-                self.player.toggle_pause(Instant::now());
-                let paused = self.player.is_paused();
-                tokio::spawn(async move { sender.send(Message::Paused(paused)).await });
-            }
-            Request::Save { path, id, parts, text } => {
-                tokio::spawn(async move {
-                    if let Some(message) = save(None, path, id, parts, text).await {
-                        let _ = sender.send(message).await;
-                    }
-                });
-            }
-            Request::Open(_)
-            | Request::Close(_)
-            | Request::Describe(..)
-            | Request::List
-            | Request::Reload(..)
-            | Request::Scan(..) => {}
-        }
-        Ok(())
-    }
-
-    fn now(&self) -> Timestamp {
-        self.player.now(Instant::now())
-    }
 }

@@ -10,10 +10,13 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-use super::app::{MIN_SIZE, Overlay, TailApp};
+use super::app::{Overlay, TailApp};
 use super::entry::Tone;
 use crate::term::draw_if_too_small;
 use crate::term::palette::Palette;
+
+/// The smallest screen that is drawn on.
+pub const MIN_SIZE: (u16, u16) = (40, 12);
 
 /// Draws everything.
 pub fn draw(app: &TailApp, frame: &mut Frame<'_>) {

@@ -1,19 +1,15 @@
 //! What keys do.
 
-use std::fmt::Write as _;
-
-use callscope_common::protocol::ServerMessage;
 use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Effect, Origin, Overlay, PromptKind, Request, SavePart, TailApp};
-use crate::render::Safe;
+use super::{Effect, Origin, Overlay, PromptKind, Request, TailApp};
 use crate::tail::pattern::Pattern;
-use crate::tail::tui::call_tab::CallTab;
-use crate::tail::tui::entry::{Entry, Layout, Tone};
+use crate::tail::tui::entry::Tone;
 use crate::tail::tui::keys::{Action, HELP};
 use crate::tail::tui::picker::CallPicker;
 use crate::tail::tui::raw_view::RawView;
+use crate::tail::tui::save::{SaveRequest, default_file_name, original_text};
 use crate::term::text_input::TextInput;
 
 impl TailApp {
@@ -65,7 +61,7 @@ impl TailApp {
                 self.ask(PromptKind::Filter, &before);
             }
             Action::Save => {
-                let name = file_name(&tab.identifier);
+                let name = default_file_name(&tab.identifier);
                 self.ask(PromptKind::Save, &name);
             }
             Action::Copy => return self.copy(),
@@ -119,16 +115,7 @@ impl TailApp {
                 return scan;
             }
             PromptKind::Save if text.is_empty() => {}
-            PromptKind::Save => {
-                let layout = text.ends_with(".txt").then_some(*tab.transcript.layout());
-                let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
-                return vec![Effect::Request(Request::Save {
-                    path: text.to_owned(),
-                    id,
-                    parts: save_parts(tab, layout),
-                    text: layout,
-                })];
-            }
+            PromptKind::Save => return vec![Effect::Request(Request::Save(SaveRequest::new(tab, text)))],
         }
         Vec::new()
     }
@@ -167,7 +154,7 @@ impl TailApp {
 
     fn copy(&mut self) -> Vec<Effect> {
         let Some(entry) = self.tab().and_then(|tab| tab.transcript.selected().1) else { return Vec::new() };
-        let said = text::lines(&said(entry)).into_owned();
+        let said = text::lines(&original_text(entry)).into_owned();
         self.notice = Some((Tone::Good, format!("copied {} characters (OSC 52)", said.chars().count())));
         vec![Effect::Copy(said)]
     }
@@ -201,51 +188,4 @@ impl TailApp {
         }
         .min(last);
     }
-}
-
-/// What was said, as it came: untrusted.
-fn said(entry: &Entry) -> String {
-    match entry.raw.as_deref().map(ServerMessage::parse) {
-        Some(Ok(ServerMessage::Transcription(turn))) => turn.message_text,
-        Some(Ok(ServerMessage::TranscriptionPartial(turn))) => turn.message_text,
-        _ => entry.text.to_string(),
-    }
-}
-
-fn file_name(identifier: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    format!("callscope-{}.ndjson", identifier.chars().map(safe).collect::<String>())
-}
-
-/// The transcript as it is saved. What is not held is read again while it is written.
-fn save_parts(tab: &CallTab, text: Option<Layout>) -> Vec<SavePart> {
-    let mut parts = Vec::new();
-    for entry in tab.transcript.entries() {
-        if entry.is_evicted() {
-            match parts.last_mut() {
-                Some(SavePart::Events(_, to)) => *to = entry.seq,
-                _ => parts.push(SavePart::Events(entry.seq - 1, entry.seq)),
-            }
-            continue;
-        }
-        if !matches!(parts.last(), Some(SavePart::Text(_))) {
-            parts.push(SavePart::Text(String::new()));
-        }
-        if let Some(SavePart::Text(ready)) = parts.last_mut() {
-            write(ready, entry, text.as_ref());
-        }
-    }
-    parts
-}
-
-/// Writes an entry: as text, or the message that it came with.
-pub fn write(to: &mut String, entry: &Entry, text: Option<&Layout>) {
-    let _ = match (text, entry.kind.speaker(), &entry.raw) {
-        (Some(layout), Some(speaker), _) => {
-            writeln!(to, "{} {:5}  {}", layout.time(entry), speaker.as_str(), text::one_line(&said(entry)))
-        }
-        (Some(_), None, _) => writeln!(to, "-- {}", entry.text),
-        (None, _, Some(raw)) => write!(to, "{}", Safe::json_line(raw).as_str()),
-        (None, _, None) => Ok(()),
-    };
 }

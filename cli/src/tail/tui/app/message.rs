@@ -4,7 +4,7 @@ use callscope_common::api::CallView;
 use callscope_common::{Seq, Timestamp};
 
 use crate::stream::{Place, Update};
-use crate::tail::tui::entry::Layout;
+use crate::tail::tui::save::SaveRequest;
 use crate::tail::tui::transcript::EventMatch;
 
 /// Something came of a call's stream.
@@ -68,15 +68,6 @@ pub struct ScanQuery {
     pub text: String,
 }
 
-/// A part of a transcript that is saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SavePart {
-    /// Text as it is written.
-    Text(String),
-    /// Events that are not held: behind the first seq, up to the second.
-    Events(Seq, Seq),
-}
-
 /// What is wanted of the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -89,16 +80,7 @@ pub enum Request {
     /// Ask which calls there are.
     List,
     /// Write a new file.
-    Save {
-        /// Its path.
-        path: String,
-        /// The record that events which are not held are of.
-        id: String,
-        /// What goes into it.
-        parts: Vec<SavePart>,
-        /// Where it is text, how that is laid out.
-        text: Option<Layout>,
-    },
+    Save(SaveRequest),
     /// Read events again, as ranges: behind the first seq, up to the second.
     Reload(ReloadTarget, Vec<(Seq, Seq)>),
     /// Look through events that are not held.

@@ -1,6 +1,7 @@
 //! Following, holding, selecting; the connection's words; partial turns; results; overlays.
 
 use super::*;
+use crate::tail::tui::save::SavePart;
 
 #[test]
 fn the_end_is_followed_until_someone_goes_up() {
@@ -251,7 +252,7 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.confirmed().turns(2).result().keys("s");
     assert!(test.footer().contains("save as: callscope-EL_dispatch_1790855035.ndjson"));
     test.keys("⏎");
-    let Some(Request::Save { path, parts, .. }) = test.requests.pop() else { panic!("nothing is saved") };
+    let Some(Request::Save(SaveRequest { path, parts, .. })) = test.requests.pop() else { panic!("nothing is saved") };
     let [SavePart::Text(content)] = &parts[..] else { panic!("{parts:?}") };
     assert_eq!(path, "callscope-EL_dispatch_1790855035.ndjson");
     let kinds: Vec<String> = content
@@ -262,7 +263,7 @@ fn a_save_asks_for_a_name_and_plays_again() {
     test.keys("s");
     test.put(Input::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
     test.keys("x.txt⏎");
-    let Some(Request::Save { parts, .. }) = test.requests.pop() else { panic!("nothing is saved") };
+    let Some(Request::Save(SaveRequest { parts, .. })) = test.requests.pop() else { panic!("nothing is saved") };
     let [SavePart::Text(content)] = &parts[..] else { panic!("{parts:?}") };
     assert!(content.starts_with("00:00 agent  turn 0\n00:04 agent  turn 1\n-- call completed"), "{content}");
     test.put(Input::Message(Message::Saved(Err("not saved: File exists".into()))));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tail::tui::event_pages;
+use crate::tail::tui::save::SavePart;
 
 const TEXT_LIMIT: usize = 40_000;
 
@@ -153,8 +154,8 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
     long.keys("⏎Gg");
     assert!(long.test.body().len() >= folded && long.test.app.tabs[0].transcript.entries()[2].open);
     long.test.keys("s⏎");
-    let Some(Request::Save { parts, id, .. }) =
-        long.test.requests.iter().rev().find(|request| matches!(request, Request::Save { .. })).cloned()
+    let Some(Request::Save(SaveRequest { parts, id, .. })) =
+        long.test.requests.iter().rev().find(|request| matches!(request, Request::Save(SaveRequest { .. }))).cloned()
     else {
         panic!("nothing is saved")
     };

@@ -22,6 +22,8 @@ use unicode_width::UnicodeWidthStr as _;
 use super::*;
 use crate::exit::{Exit, Failure};
 use crate::stream::{EndReason, Ending, Gap, Incoming, Place, Update};
+use crate::tail::tui::save::SaveRequest;
+use crate::term::event_loop::Model as _;
 
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 
