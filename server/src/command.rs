@@ -134,7 +134,7 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
     for warning in settings.warnings() {
         warn!("{warning}");
     }
-    if let Some(path) = &settings.generated_secrets {
+    if let Some(path) = &settings.secrets_file {
         warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
     }
     let mut signals = shutdown::Signals::catch().map_err(CommandError::Signals)?;

@@ -2,7 +2,12 @@
 
 mod keys;
 mod load;
+#[cfg(test)]
+mod load_tests;
+mod origin;
 mod secrets;
+mod sources;
+mod values;
 mod warnings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +15,14 @@ use std::path::PathBuf;
 
 use url::Url;
 
-pub use load::{EffectiveSetting, Flags, Origin, SettingsError};
+pub use origin::{EffectiveSetting, Origin, SettingsError};
 
 use crate::log::UnknownCalls;
 use crate::policy::{DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
 use crate::secret::Secret;
+
+/// Settings given on the command line, by key.
+pub type Flags = Vec<(&'static str, String)>;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -68,7 +76,7 @@ pub struct Settings {
     /// How clients are sent elsewhere before the server ends.
     pub drain: DrainPolicy,
     /// Where secrets that the server made up are kept; `None` where both were given.
-    pub generated_secrets: Option<PathBuf>,
+    pub secrets_file: Option<PathBuf>,
     /// The settings file that was read.
     pub config_file: Option<PathBuf>,
     /// A sentence on each environment variable that looks like a setting and is none.
@@ -114,7 +122,7 @@ impl Settings {
                 "`off` is only allowed on a loopback address",
             ));
         }
-        if self.generated_secrets.is_some() {
+        if self.secrets_file.is_some() {
             return Err(SettingsError::new(
                 "address",
                 self.origin("address"),

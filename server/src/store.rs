@@ -23,7 +23,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use open::{OpenError, transport_warning};
-pub use sqlite::file::PathError;
+pub use sqlite::path::PathError;
 pub use writer::{LogWriter, Maintenance};
 
 use sqlx::{PgPool, SqlitePool};

@@ -1,7 +1,7 @@
-//! Secrets nobody set: made once, kept beside the database.
+//! Secrets that are not set: generated once and kept in a file beside the database.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,18 +11,36 @@ use serde::{Deserialize, Serialize};
 
 use super::Origin;
 use crate::secret::Secret;
-use crate::store::sqlite::file;
+use crate::store::sqlite::path;
 
 const FILE: &str = "callscope.secrets.toml";
 
 /// The secrets in force.
-pub(super) struct GeneratedSecrets {
+pub(super) struct Secrets {
     pub webhook_secrets: Vec<Secret>,
     pub jwt_secrets: Vec<Secret>,
-    /// Whether at least one is made up.
-    pub is_generated: bool,
-    pub path: PathBuf,
-    pub origins: Vec<(&'static str, Origin)>,
+    /// The settings whose value was generated, with their origin.
+    pub generated: Vec<(&'static str, Origin)>,
+    /// The file that keeps generated secrets; `None` if both were set.
+    pub file: Option<PathBuf>,
+}
+
+/// Why the file of generated secrets cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretsFileError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("cannot be made: {0}")]
+    Create(io::Error),
+    #[error("{0}")]
+    Encode(#[from] toml::ser::Error),
+    /// The parser's words would quote the file, so they are left out.
+    #[error("is not a file of secrets: expected webhook_secrets and jwt_secret")]
+    Malformed,
+    #[error("holds a jwt_secret of less than 32 bytes, or no webhook secret")]
+    TooShort,
+    #[error("no randomness: {0}")]
+    Randomness(getrandom::Error),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,79 +49,68 @@ struct SecretsFile {
     jwt_secret: String,
 }
 
-/// Fills in what is missing from the file beside the database, making it where there is none.
+/// Fills in missing secrets from the file beside the database, and makes that file if it does not exist.
 ///
 /// # Errors
-/// The file's path, and what is wrong with it.
+/// Returns the path of the file and what is wrong with it.
 pub(super) fn fill_in(
-    webhook_secrets: Vec<Secret>,
-    jwt_secrets: Vec<Secret>,
+    mut webhook_secrets: Vec<Secret>,
+    mut jwt_secrets: Vec<Secret>,
     database_url: &Secret,
-) -> Result<GeneratedSecrets, (PathBuf, String)> {
-    let path = folder(database_url.expose()).join(FILE);
-    let is_generated = webhook_secrets.is_empty() || jwt_secrets.is_empty();
-    let mut origins = Vec::new();
-    if !is_generated {
-        return Ok(GeneratedSecrets { webhook_secrets, jwt_secrets, is_generated, path, origins });
+) -> Result<Secrets, (PathBuf, SecretsFileError)> {
+    let mut generated = Vec::new();
+    if !webhook_secrets.is_empty() && !jwt_secrets.is_empty() {
+        return Ok(Secrets { webhook_secrets, jwt_secrets, generated, file: None });
     }
-    let kept = read_or_generate(&path).map_err(|problem| (path.clone(), problem))?;
+    let file = folder(database_url.expose()).join(FILE);
+    let kept = read_or_generate(&file).map_err(|error| (file.clone(), error))?;
     if webhook_secrets.is_empty() {
-        origins.push(("webhook_secrets", Origin::Generated(path.clone())));
+        webhook_secrets = kept.webhook_secrets.into_iter().map(Secret::new).collect();
+        generated.push(("webhook_secrets", Origin::Generated(file.clone())));
     }
     if jwt_secrets.is_empty() {
-        origins.push(("jwt_secret", Origin::Generated(path.clone())));
+        jwt_secrets = vec![Secret::new(kept.jwt_secret)];
+        generated.push(("jwt_secret", Origin::Generated(file.clone())));
     }
-    let webhook_secrets = match webhook_secrets.is_empty() {
-        true => kept.webhook_secrets.into_iter().map(Secret::new).collect(),
-        false => webhook_secrets,
-    };
-    let jwt_secrets = match jwt_secrets.is_empty() {
-        true => vec![Secret::new(kept.jwt_secret)],
-        false => jwt_secrets,
-    };
-    Ok(GeneratedSecrets { webhook_secrets, jwt_secrets, is_generated, path, origins })
+    Ok(Secrets { webhook_secrets, jwt_secrets, generated, file: Some(file) })
 }
 
-/// The SQLite file's folder; the working directory for anything else.
+/// The folder of the SQLite file; the working directory for any other database.
 fn folder(database_url: &str) -> PathBuf {
-    // As the driver reads it, so that both lie in the same folder; where a link leads is where the database lies.
-    let file = database_url.starts_with("sqlite:").then(|| file::path(database_url).ok()).flatten();
-    let file = file.map(|path| file::resolve(&path).unwrap_or(path));
+    // The path is decoded and links are followed as the driver does it, so that both files lie in the same folder.
+    let file = database_url.starts_with("sqlite:").then(|| path::path(database_url).ok()).flatten();
+    let file = file.map(|file| path::resolve(&file).unwrap_or(file));
     match file.as_deref().and_then(Path::parent) {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
     }
 }
 
-fn read_or_generate(path: &Path) -> Result<SecretsFile, String> {
+fn read_or_generate(path: &Path) -> Result<SecretsFile, SecretsFileError> {
     let made = SecretsFile { webhook_secrets: vec![format!("wsec_{}", random()?)], jwt_secret: random()? };
-    let text = toml::to_string(&made).map_err(|error| error.to_string())?;
+    let text = toml::to_string(&made)?;
     let note = "# Made by callscope-server, since no secrets were set. Keep it: tokens and signatures depend on it.\n";
     // create_new: of two servers that start at once, one makes the file and the other reads it.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
-            file.write_all(format!("{note}{text}").as_bytes())
-                .and_then(|()| file.sync_all())
-                .map_err(|e| e.to_string())?;
+            file.write_all(format!("{note}{text}").as_bytes()).and_then(|()| file.sync_all())?;
             Ok(made)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-            // The parser's words would quote the file.
-            let kept: SecretsFile = toml::from_str(&text)
-                .map_err(|_| "is not a file of secrets: expected webhook_secrets and jwt_secret")?;
+            let text = std::fs::read_to_string(path)?;
+            let kept: SecretsFile = toml::from_str(&text).map_err(|_| SecretsFileError::Malformed)?;
             match kept.jwt_secret.len() >= 32 && !kept.webhook_secrets.is_empty() {
                 true => Ok(kept),
-                false => Err("holds a jwt_secret of less than 32 bytes, or no webhook secret".into()),
+                false => Err(SecretsFileError::TooShort),
             }
         }
-        Err(error) => Err(format!("cannot be made: {error}")),
+        Err(error) => Err(SecretsFileError::Create(error)),
     }
 }
 
-/// 256 random bits, as text.
-fn random() -> Result<String, String> {
+/// Returns 256 random bits as text.
+fn random() -> Result<String, SecretsFileError> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(SecretsFileError::Randomness)?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Settings;
-use crate::store::sqlite::file;
+use crate::store::sqlite::path;
 use crate::store::transport_warning;
 
 /// Shorter secrets can be guessed by trying, given one signed delivery.
@@ -17,10 +17,10 @@ impl Settings {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unknown_variables.clone();
         warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
-        warnings.extend(self.generated_secrets.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
-        if let Ok(path) = file::path(self.database_url.expose()) {
-            let path = file::resolve(&path).unwrap_or(path);
-            warnings.extend(file::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
+        warnings.extend(self.secrets_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
+        if let Ok(path) = path::path(self.database_url.expose()) {
+            let path = path::resolve(&path).unwrap_or(path);
+            warnings.extend(path::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
         }
         if self.database_url.expose().starts_with("postgres") {
             warnings.extend(transport_warning(self.database_url.expose()));

@@ -17,8 +17,9 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::Store;
-use super::sqlite::file::{self, FileGuard, FileLock, PathError};
+use super::sqlite::file::{FileGuard, FileLock};
 use super::sqlite::inline_reads::InlineReaders;
+use super::sqlite::path::{self, PathError};
 use super::sqlite::write::WriteConnection;
 
 /// Migrations only ever add, so an older server works on a newer database: during a rolling upgrade it must be able to start.
@@ -132,7 +133,7 @@ impl Store {
     }
 
     async fn open_sqlite(url: &str) -> Result<Self, OpenError> {
-        let path = file::resolve(&file::path(url)?)?;
+        let path = path::resolve(&path::path(url)?)?;
         let lock = FileLock::take(&path)?;
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?

@@ -2,5 +2,6 @@
 
 pub mod file;
 pub(super) mod inline_reads;
+pub mod path;
 mod sequence;
 pub(super) mod write;
