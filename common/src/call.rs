@@ -1,4 +1,4 @@
-//! A call's state.
+//! The state of a call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,25 +8,25 @@ use serde_json::value::RawValue;
 
 use crate::Timestamp;
 
-/// Where a call stands. Ended calls (`completed`, `failed`) never go back to the first two.
+/// The status of a call. An ended call (`completed`, `failed`) never goes back to the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallStatus {
-    /// Registered, nothing said yet.
+    /// The call was registered, and no turn has arrived yet.
     Initiated,
-    /// From its first turn; a call made by a webhook starts so.
+    /// A turn has arrived. A call that was made by a webhook starts with this status.
     InProgress,
-    /// Ended well, as far as the provider says.
+    /// The call ended, and the provider reports no failure.
     Completed,
-    /// Ended by a failure.
+    /// The call ended with a failure.
     Failed,
 }
 
 impl CallStatus {
-    /// Every status, in the order a call goes through them.
+    /// Every status, in the order in which a call goes through them.
     pub const ALL: [Self; 4] = [Self::Initiated, Self::InProgress, Self::Completed, Self::Failed];
 
-    /// The status as the contract spells it.
+    /// Returns the status as the API spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,43 +58,43 @@ impl FromStr for CallStatus {
     }
 }
 
-/// A text that names no [`CallStatus`].
+/// The text is not the name of a [`CallStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a call status; one of initiated, in_progress, completed, failed")]
 pub struct UnknownStatus;
 
-/// What is known of a call once it ended: the `call_data` of a `call_completed` message.
+/// The result of an ended call: the `call_data` of a `call_completed` message.
 ///
-/// `analysis_data` and `metadata` are the provider's JSON, passed on as it came.
+/// `analysis_data` and `metadata` are the provider's JSON, passed on unchanged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallData {
-    /// How it ended.
+    /// The status at the end.
     pub status: CallStatus,
-    /// What the call is about, as registered.
+    /// The subject that the call was registered with.
     #[serde(default)]
     pub subject: Option<String>,
-    /// When it began.
+    /// When the call began.
     #[serde(default)]
     pub call_start_time: Option<Timestamp>,
-    /// When it ended.
+    /// When the call ended.
     #[serde(default)]
     pub call_end_time: Option<Timestamp>,
-    /// Length in whole seconds.
+    /// The length of the call in whole seconds.
     #[serde(default)]
     pub duration_seconds: Option<i64>,
     /// The provider's summary.
     #[serde(default)]
     pub transcript_summary: Option<String>,
-    /// In the provider's credits.
+    /// The cost in the provider's credits.
     #[serde(default)]
     pub cost: Option<serde_json::Number>,
-    /// In US dollars.
+    /// The cost in US dollars.
     #[serde(default)]
     pub cost_fiat: Option<serde_json::Number>,
-    /// The provider's verdict; `None` where it is unknown.
+    /// Whether the provider calls it a success; `None` if the provider does not know.
     #[serde(default)]
     pub call_successful: Option<bool>,
-    /// Why it failed, in the provider's words.
+    /// Why the call failed, in the provider's words.
     #[serde(default)]
     pub failure_reason: Option<String>,
     /// The provider's `analysis` object.
@@ -106,7 +106,7 @@ pub struct CallData {
 }
 
 impl CallData {
-    /// Nothing known but the status.
+    /// Returns a result of which nothing but the status is known.
     #[must_use]
     pub fn new(status: CallStatus) -> Self {
         Self {

@@ -1,9 +1,10 @@
-//! A place in a call's log, as clients hold it.
+//! A place in the log of a call, as clients hold it.
 //!
-//! A client keeps the last cursor it saw and sends it back to go on behind it. A cursor names the call, the `seq` of an event and the
-//! tag that was drawn at random when that event was appended. A log only grows, so a log that holds the tagged event also holds all
-//! that the client saw before it. Another record, a database that was restored to an older state, and a replica that was promoted
-//! although it lagged hold another tag at that `seq`, or none: there the cursor is refused (docs/adr/0011).
+//! A client keeps the last cursor that it saw and sends it back to resume behind it. A cursor names the call, the `seq`
+//! of an event and the tag that was drawn at random when that event was appended. A log only grows, so a log that holds
+//! the tagged event also holds all that the client saw before it. Another record, a database that was restored to an
+//! older state, and a replica that was promoted although it lagged have another tag at that `seq`, or none, and the
+//! cursor is refused (docs/adr/0011).
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,13 +13,14 @@ use crate::{CallId, Seq};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// How an event's message ends, before its cursor.
+/// The text before the cursor at the end of an event's message.
 const FIELD: &str = ",\"cursor\":\"";
 
-/// A place in a log: behind the event `seq`, or before the first event where `seq` is 0.
+/// A place in a log: behind the event `seq`, or before the first event if `seq` is 0.
 ///
-/// Its text is `{seq}.{call}{event}`: decimal digits, 8 characters for the call and 11 for the event, in URL-safe base64. The last part
-/// is missing at the start of a log and behind events that were stored by versions without cursors. Clients treat it as opaque.
+/// The text is `{seq}.{call}{event}`: decimal digits, 8 characters for the call and 11 for the event, in URL-safe
+/// base64. The last part is missing at the start of a log and behind events that were stored by versions without
+/// cursors. The text is opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     seq: Seq,
@@ -26,7 +28,7 @@ pub struct Cursor {
     tag: Option<EventTag>,
 }
 
-/// Tells two appends of an event apart, whatever they say: 64 random bits.
+/// 64 random bits that distinguish two events with equal content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventTag(pub u64);
 
@@ -34,42 +36,42 @@ impl Cursor {
     /// Longest text of a cursor, in characters.
     pub const MAX_LEN: usize = 40;
 
-    /// Before the first event of a call's log.
+    /// Returns the place before the first event of a log.
     #[must_use]
     pub fn start(call_id: CallId) -> Self {
         Self { seq: 0, call: call_part(call_id), tag: None }
     }
 
-    /// Behind an event; `tag` is `None` where the event was stored without one.
+    /// Returns the place behind an event. `tag` is `None` if the event was stored without one.
     #[must_use]
     pub fn behind(call_id: CallId, seq: Seq, tag: Option<EventTag>) -> Self {
         Self { seq, call: call_part(call_id), tag }
     }
 
-    /// The event it stands behind; 0 at the start.
+    /// Returns the seq of the event before this place, or 0 at the start.
     #[must_use]
     pub fn seq(self) -> Seq {
         self.seq
     }
 
-    /// Whether it was made for that call.
+    /// Whether the cursor was made for this call.
     #[must_use]
     pub fn is_of(self, call_id: CallId) -> bool {
         self.call == call_part(call_id)
     }
 
-    /// The cursor that ends an event's message, as it is stored; `None` where the message was stored without one.
+    /// Returns the cursor at the end of a stored message, or `None` if the message was stored without one.
     #[must_use]
     pub fn of_message(message: &str) -> Option<&str> {
         let head = message.strip_suffix("\"}")?;
         let at = head.len().saturating_sub(Self::MAX_LEN + FIELD.len());
-        // The end of a text may lie in the middle of a character there.
+        // A fixed offset may lie in the middle of a character.
         let at = (at..head.len()).find(|at| head.is_char_boundary(*at))?;
         let (_, cursor) = head[at..].rsplit_once(FIELD)?;
         Some(cursor).filter(|cursor| !cursor.contains('"'))
     }
 
-    /// An event's message as it is sent: one that was stored without a cursor gets `call_id` and `cursor` at its end.
+    /// Returns a stored message as it is sent: one without a cursor gets `call_id` and `cursor` at its end.
     #[must_use]
     pub fn complete(message: String, call_id: CallId, seq: Seq) -> String {
         if Self::of_message(&message).is_some() {
@@ -80,7 +82,7 @@ impl Cursor {
     }
 }
 
-/// The last 6 bytes of a call's id, which are random in every version of UUID that is drawn.
+/// Returns the last 6 bytes of a call id, which are random in every version of UUID that is generated.
 fn call_part(call_id: CallId) -> [u8; 6] {
     let bytes: &[u8; 16] = call_id.as_bytes();
     let mut part = [0; 6];
@@ -100,7 +102,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A text that is no cursor of this version.
+/// The text is not a cursor of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
 pub struct InvalidCursor;
@@ -110,7 +112,7 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let (digits, marks) = text.split_once('.').ok_or(InvalidCursor)?;
-        // No sign, no leading zero: one place has one text.
+        // Signs and leading zeros are refused, so that a place has one text.
         let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
         let seq: Seq = digits.parse().ok().filter(|_| is_plain).ok_or(InvalidCursor)?;
         let (call, tag) = marks.split_at_checked(8).ok_or(InvalidCursor)?;

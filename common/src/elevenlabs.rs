@@ -1,7 +1,8 @@
 //! The transcript inside ElevenLabs' post-call webhooks, as turns.
 //!
-//! Follows the vendor's `ConversationHistoryTranscriptResponseModel` (Python SDK 2.78.0), whose enums are open and whose
-//! fields may be null. The server makes a call's turns of it where none came in live, and `callscope replay` speaks it.
+//! Follows the vendor's `ConversationHistoryTranscriptResponseModel` (Python SDK 2.78.0), whose enums are open and
+//! whose fields may be null. The server takes a call's turns from it if none came in live, and `callscope replay`
+//! speaks it.
 
 use serde_json::value::RawValue;
 
@@ -14,22 +15,22 @@ use crate::monotonic::make_monotonic;
 pub struct ProviderTurn {
     /// Who spoke.
     pub speaker: Speaker,
-    /// What was said, or what a tool was asked or answered. Never empty.
+    /// What was said, or what a tool was asked or answered; never empty.
     pub text: String,
-    /// Seconds since the call began; not below the turn's before it.
+    /// Seconds since the call began, not less than those of the turn before.
     pub offset_secs: f64,
 }
 
-/// The turns of a `transcript` array, in its order. Anything that is no array has none.
+/// Reads the turns of a `transcript` array, in its order. Anything that is not an array has no turns.
 ///
-/// An item's message becomes a turn of its role, its tool calls and tool results one [`Speaker::Tool`] turn each; items
-/// without any of these (null and empty messages) make none. A role other than `user`, `agent` and `assistant` is shown as
-/// [`Speaker::Tool`], since it is neither of the two people talking.
+/// The message of an item becomes a turn of its role, and each tool call and tool result becomes a [`Speaker::Tool`]
+/// turn. Items without any of these (null and empty messages) have no turns. A role other than `user`, `agent` and
+/// `assistant` counts as [`Speaker::Tool`], because it is neither of the two people talking.
 #[must_use]
 pub fn turns(transcript: &RawValue) -> Vec<ProviderTurn> {
     let mut turns = Vec::new();
     let items: Vec<Object<'_>> = json::array(transcript).into_iter().filter_map(json::object).collect();
-    // Times come rounded to seconds and now and then out of order; the order of the array is the order of the call.
+    // Times are rounded to seconds and sometimes out of order; the order of the array is the order of the call.
     let told: Vec<f64> = items.iter().map(|item| item.float("time_in_call_secs").unwrap_or(f64::NAN)).collect();
     for (item, offset_secs) in items.iter().zip(make_monotonic(&told)) {
         let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(item), text));
@@ -49,14 +50,14 @@ fn speaker(item: &Object<'_>) -> Speaker {
     }
 }
 
-/// `name {"its":"parameters"}`.
+/// Returns `name {"its":"parameters"}`.
 fn tool_call(call: &Object<'_>) -> Option<String> {
     let name = call.text("tool_name")?;
     let params = call.text("params_as_json").filter(|params| !params.is_empty());
     Some(params.map_or_else(|| format!("{name} {{}}"), |params| format!("{name} {params}")))
 }
 
-/// `name -> result`, or `name failed: result`.
+/// Returns `name -> result`, or `name failed: result`.
 fn tool_result(result: &Object<'_>) -> Option<String> {
     let name = result.text("tool_name")?;
     let failed = result.get("is_error").is_some_and(|is_error| is_error.get() == "true");

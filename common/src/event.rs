@@ -1,11 +1,11 @@
-//! What a call's log is made of.
+//! The events of a log.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Who speaks in a turn.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
@@ -13,12 +13,12 @@ pub enum Speaker {
     Agent,
     /// The person on the phone.
     User,
-    /// A tool the agent called, or its result.
+    /// A tool that the agent called, or the result of the tool.
     Tool,
 }
 
 impl Speaker {
-    /// The speaker as the contract spells it.
+    /// Returns the speaker as the API spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,24 +48,24 @@ impl FromStr for Speaker {
     }
 }
 
-/// A text that names no [`Speaker`].
+/// The text is not the name of a [`Speaker`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a speaker; one of agent, user, tool")]
 pub struct UnknownSpeaker;
 
-/// The kinds of event a log holds; each is one message type of the WebSocket.
+/// The kinds of events in a log. Each is one message type of the WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A turn.
     Transcription,
-    /// The status changed.
+    /// A change of the status.
     CallStatus,
-    /// The call's result.
+    /// The result of the call.
     CallCompleted,
 }
 
 impl EventKind {
-    /// The kind as stored, and as the message's `type`.
+    /// Returns the kind as it is stored, which is also the `type` of the message.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl FromStr for EventKind {
     }
 }
 
-/// A text that names no [`EventKind`].
+/// The text is not the name of an [`EventKind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a kind of event")]
 pub struct UnknownEventKind;

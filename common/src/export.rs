@@ -1,6 +1,6 @@
-//! A call's transcript in the formats that people keep: text, Markdown and subtitles.
+//! The transcript of a call as text, Markdown and subtitles.
 //!
-//! What was said is untrusted: here it becomes text that is safe to show, and means nothing in the format it stands in.
+//! What was said is untrusted. It becomes text that is safe to show and that has no meaning in the format around it.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use crate::monotonic::make_monotonic;
 use crate::transcript::clock;
 use crate::{CallData, Timestamp, text};
 
-/// How long a subtitle stays, at least, and at most where nothing follows, in milliseconds.
+/// The shortest time that a subtitle is shown, and the longest one if no other follows, in milliseconds.
 const SHORTEST_MS: i64 = 1_000;
 const LONGEST_MS: i64 = 10_000;
-/// How long reading a character takes.
+/// The time that reading a character takes.
 const MS_A_CHARACTER: i64 = 65;
 
-/// Plain text: the call, then a line a turn: `[MM:SS] speaker: text`.
+/// Writes plain text: the call, then a line for each turn: `[MM:SS] speaker: text`.
 #[must_use]
 pub fn txt(view: &TranscriptView) -> String {
     let mut txt = format!("{} {}\n", text::one_line(&view.call_sid), view.status);
@@ -26,7 +26,7 @@ pub fn txt(view: &TranscriptView) -> String {
     txt
 }
 
-/// Markdown for reading: what is known of the call, the provider's summary, then a paragraph a turn.
+/// Writes Markdown: what is known of the call, the provider's summary, then a paragraph for each turn.
 #[must_use]
 pub fn md(view: &TranscriptView, call: &CallView) -> String {
     let mut md = format!("# Call {}\n\n", plain_md(&view.call_sid));
@@ -48,12 +48,12 @@ pub fn md(view: &TranscriptView, call: &CallView) -> String {
     md
 }
 
-/// SubRip subtitles.
+/// Writes SubRip subtitles.
 #[must_use]
 pub fn srt(view: &TranscriptView) -> String {
     let mut srt = String::new();
     for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
-        // On one line and behind its speaker, no text is taken for a cue of its own.
+        // A text on one line and behind its speaker is not taken for a cue of its own.
         let said = plain_srt(&turn.message_text);
         let (from, to) = (stamp(cue.0, ','), stamp(cue.1, ','));
         let _ = write!(srt, "{number}\n{from} --> {to}\n{}: {said}\n\n", turn.speaker_type);
@@ -61,7 +61,7 @@ pub fn srt(view: &TranscriptView) -> String {
     srt
 }
 
-/// WebVTT subtitles.
+/// Writes WebVTT subtitles.
 #[must_use]
 pub fn vtt(view: &TranscriptView) -> String {
     let mut vtt = "WEBVTT\n\n".to_owned();
@@ -107,16 +107,16 @@ fn day_and_time(at: Timestamp) -> String {
     format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
 }
 
-/// `text` on one line, meaning nothing in Markdown.
+/// Returns `text` on one line, without a meaning in Markdown.
 fn plain_md(text: &str) -> String {
     let safe = text::one_line(text.trim());
     let mut md = String::with_capacity(safe.len());
     let mut chars = safe.chars().enumerate().peekable();
     let mut before = ' ';
     while let Some((place, c)) = chars.next() {
-        // An underscore inside a word means nothing; in ids it is one of the commonest characters.
+        // An underscore inside a word means nothing, and in ids it is one of the commonest characters.
         let is_inside = before.is_alphanumeric() && chars.peek().is_some_and(|(_, next)| next.is_alphanumeric());
-        // A list or a heading only begins a line; the rest means something anywhere.
+        // Lists and headings begin only at the start of a line; the others have a meaning anywhere.
         let special = matches!(c, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$')
             || (c == '_' && !is_inside)
             || (place == 0 && matches!(c, '#' | '+' | '-' | '='));
@@ -129,10 +129,10 @@ fn plain_md(text: &str) -> String {
     md
 }
 
-/// `text` on one line, meaning nothing to a player of SubRip subtitles.
+/// Returns `text` on one line, without a meaning to a player of SubRip subtitles.
 ///
-/// The format knows no escapes, but players read tags (`<i>`, `<font>`) and the braces of other formats (`{\an8}`, `{y:i}`).
-/// A word joiner, which is not seen, behind what would begin one makes it none.
+/// The format knows no escapes, but players read tags (`<i>`, `<font>`) and the braces of other formats (`{\an8}`,
+/// `{y:i}`). An invisible word joiner behind the first character of such a tag keeps players from reading it as one.
 fn plain_srt(text: &str) -> String {
     const WORD_JOINER: char = '\u{2060}';
     let safe = text::one_line(text);
@@ -146,7 +146,8 @@ fn plain_srt(text: &str) -> String {
     srt
 }
 
-/// When each turn is shown, in milliseconds: from when it was spoken until it was read or the next one comes.
+/// Returns when each turn is shown, in milliseconds: from when it was spoken until it has been read or the next one is
+/// shown.
 fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
     let told: Vec<f64> = view.turns.iter().map(|turn| turn.offset_seconds).collect();
     #[allow(clippy::cast_possible_truncation)]
@@ -156,13 +157,13 @@ fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
         let read = length.saturating_mul(MS_A_CHARACTER).clamp(SHORTEST_MS, LONGEST_MS);
         let start = starts[place];
         let next = starts.get(place + 1).copied().unwrap_or(i64::MAX);
-        // Two that come at once are both shown long enough to be seen.
+        // Two turns with the same time are both shown long enough to be seen.
         (start, start.saturating_add(read).min(next.max(start.saturating_add(SHORTEST_MS))))
     };
     view.turns.iter().enumerate().map(cue).collect()
 }
 
-/// `HH:MM:SS,mmm`, the last three behind `point`.
+/// Formats `HH:MM:SS,mmm`, with the given character before the milliseconds.
 fn stamp(ms: i64, point: char) -> String {
     let (secs, ms) = (ms / 1000, ms % 1000);
     format!("{:02}:{:02}:{:02}{point}{ms:03}", secs / 3600, secs / 60 % 60, secs % 60)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The call's own id, made by the server, never reused.
+/// The id of a call. The server makes it and never reuses it.
 pub type CallId = Uuid;
 
 /// Any name of a call: `call_sid`, `conversation_id`, a provider's sid or the call id itself.
@@ -19,13 +19,13 @@ pub struct Identifier(Box<str>);
 impl Identifier {
     /// Longest identifier, in bytes.
     pub const MAX_LEN: usize = 128;
-    /// How the call sids that Callscope makes up begin.
+    /// The prefix of the call sids that Callscope generates.
     pub const OWN_PREFIX: &'static str = "EL_";
 
-    /// Checks `text` and takes it as an identifier.
+    /// Reads an identifier.
     ///
     /// # Errors
-    /// Says what is wrong with `text`, without repeating it.
+    /// Returns what is wrong with `text`, without repeating it.
     pub fn parse(text: &str) -> Result<Self, IdentifierError> {
         if text.is_empty() {
             return Err(IdentifierError::Empty);
@@ -39,22 +39,22 @@ impl Identifier {
         }
     }
 
-    /// The identifier as text.
+    /// Returns the identifier as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether lookups try it as a `call_sid` before anything else.
+    /// Whether a lookup tries it as a `call_sid` first.
     #[must_use]
     pub fn is_own_sid(&self) -> bool {
         self.0.starts_with(Self::OWN_PREFIX)
     }
 
-    /// The call id this identifier spells, if it spells one.
+    /// Returns the call id that the identifier spells, if it spells one.
     #[must_use]
     pub fn as_call_id(&self) -> Option<CallId> {
-        // Only the hyphenated form, so that a conversation id of 32 hex digits is never taken for one.
+        // Only the hyphenated form counts, so that a conversation id of 32 hex digits is never taken for a call id.
         (self.0.len() == 36).then(|| Uuid::parse_str(&self.0).ok()).flatten()
     }
 }
@@ -95,20 +95,21 @@ impl<'de> Deserialize<'de> for Identifier {
 /// Why a text is no identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
-    /// No character at all.
+    /// The text is empty.
     #[error("an identifier is empty; it takes 1 to 128 visible ASCII characters")]
     Empty,
-    /// Its length in bytes.
+    /// The text is too long; its length is in bytes.
     #[error("an identifier is {0} bytes long; it takes 1 to 128 visible ASCII characters")]
     TooLong(usize),
-    /// Byte offset of the first character outside visible ASCII.
+    /// The text holds a character outside visible ASCII, at this byte offset.
     #[error(
-        "an identifier has a blank, a control or a non-ASCII character at byte {0}; it takes 1 to 128 visible ASCII characters"
+        "an identifier has a blank, a control or a non-ASCII character at byte {0}; it takes 1 to 128 visible ASCII \
+         characters"
     )]
     Invisible(usize),
 }
 
-/// Whether `subject` may stand in a made-up `call_sid`: 1 to 64 of `A-Za-z0-9._-`.
+/// Whether `subject` may be a part of a generated `call_sid`: 1 to 64 of `A-Za-z0-9._-`.
 #[must_use]
 pub fn is_subject(subject: &str) -> bool {
     (1..=64).contains(&subject.len())

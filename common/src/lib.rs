@@ -1,11 +1,11 @@
 //! The types that the Callscope server and its terminal client share.
 //!
-//! Types and pure functions only: nothing here reads a file, a socket or a clock.
+//! It holds types and pure functions only: nothing here reads a file, a socket or a clock.
 //! - [`id`]: names of calls; [`time`]: instants
 //! - [`call`], [`event`]: what is recorded of a call; [`cursor`]: places in its log
 //! - [`api`]: the HTTP bodies
 //! - [`protocol`]: the WebSocket's messages, error codes and close codes
-//! - [`transcript`]: a call's events folded into the text people read; [`export`]: that text in the formats people keep
+//! - [`transcript`]: the events of a call folded into turns; [`export`]: the turns as text, Markdown and subtitles
 //! - [`signature`]: the webhook signature scheme, and why a signature does not fit
 //! - [`json`], [`elevenlabs`]: reading provider JSON of any shape; [`json_style`]: writing it as other programs do
 //! - [`text`]: making untrusted text safe to show
@@ -32,7 +32,7 @@ pub use event::Speaker;
 pub use id::{CallId, Identifier};
 pub use time::Timestamp;
 
-/// Place of an event in its call's log: 1, 2, 3… without holes. 0 stands for "before the first".
+/// The place of an event in the log of its call: 1, 2, 3… without holes. 0 stands for "before the first event".
 ///
-/// Signed because both databases store it in a `BIGINT`; never negative.
+/// It is signed because both databases store it in a `BIGINT`; it is never negative.
 pub type Seq = i64;

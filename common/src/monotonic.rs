@@ -1,9 +1,9 @@
-//! Times of turns, as far as they can be believed.
+//! Times of turns that never go back, whatever a provider sends.
 
-/// `times` made to go forward: none lies before the one ahead of it, none is negative or no number.
+/// Returns `times` in an order that never goes back. None is negative, and each is a number.
 ///
-/// A single odd time (`1e12`, or 0 in the middle) must not move all that follow, so a longest run of times that never go back is
-/// taken for sound, and the others become the sound time before them.
+/// A single odd time (`1e12`, or 0 in the middle) must not move all that follow. So a longest run of times that never
+/// go back counts as sound, and each other time becomes the sound time before it.
 pub(crate) fn make_monotonic(times: &[f64]) -> Vec<f64> {
     let mut is_sound = vec![false; times.len()];
     longest_run(times).into_iter().for_each(|place| is_sound[place] = true);
@@ -17,9 +17,9 @@ pub(crate) fn make_monotonic(times: &[f64]) -> Vec<f64> {
     monotonic.collect()
 }
 
-/// The places of a longest run of times that never go back; they need not be neighbours.
+/// Returns the indexes of a longest run of times that never go back. They need not be neighbours.
 fn longest_run(times: &[f64]) -> Vec<usize> {
-    // By length less one: where the run of that length ends that ends earliest.
+    // At index `length - 1`: the index at which the run of that length with the smallest last time ends.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = vec![None; times.len()];
     for (place, at) in times.iter().enumerate().filter(|(_, at)| at.is_finite() && **at >= 0.0) {

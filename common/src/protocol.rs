@@ -16,29 +16,29 @@ use crate::id::IdentifierError;
 use crate::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
 pub use deliveries::{DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, FollowDeliveries};
 
-/// The subprotocol a client offers beside `bearer.<jwt>`, and the server answers.
+/// The subprotocol that a client offers beside `bearer.<jwt>`, and that the server answers.
 pub const SUBPROTOCOL: &str = "callscope.v1";
-/// What the token in `Sec-WebSocket-Protocol` begins with.
+/// The prefix of the token in `Sec-WebSocket-Protocol`.
 pub const BEARER_PROTOCOL_PREFIX: &str = "bearer.";
-/// Where the WebSocket is served.
+/// The path of the WebSocket.
 pub const PATH: &str = "/ws/calls/transcriptions";
 /// Longest frame and message a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
 /// Most subscriptions of one connection, pending ones included.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub enum ClientMessage {
-    /// Follow a call.
+    /// Follows a call.
     Subscribe(Subscribe),
-    /// Stop following a call.
+    /// Stops following a call.
     Unsubscribe(Identifier),
-    /// Answered by a pong with the same value.
+    /// Asks for a pong with the same value.
     Ping(Box<RawValue>),
-    /// Follow what comes in.
+    /// Follows deliveries.
     FollowDeliveries(FollowDeliveries),
-    /// Stop following what comes in.
+    /// Stops following deliveries.
     UnfollowDeliveries,
 }
 
@@ -47,11 +47,11 @@ pub enum ClientMessage {
 pub struct Subscribe {
     /// Any identifier of the call.
     pub identifier: Identifier,
-    /// Where to begin.
+    /// Where the subscription begins.
     pub from: SubscribeFrom,
-    /// The record that `after` belongs to, where it is a seq.
+    /// The record that `after` belongs to, if it is a seq.
     pub call_id: Option<CallId>,
-    /// Whether to wait for a call that is not known yet.
+    /// Whether to wait for a call that is not known yet, instead of an error.
     pub wait: bool,
 }
 
@@ -62,20 +62,20 @@ pub enum SubscribeFrom {
     Start,
     /// With the event after this one.
     After(Seq),
-    /// With the event behind this cursor, as a message carried it.
+    /// With the event behind this cursor, which a message carried.
     Behind(String),
     /// With the first event to come.
     Live,
 }
 
-/// Why a client's message is refused. Its text says what is wrong and where.
+/// Why a message of a client is refused. The text says what is wrong and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMessageError {
     /// `INVALID_MESSAGE_FORMAT` or `INVALID_IDENTIFIER`.
     pub code: ErrorCode,
-    /// For people.
+    /// The text for people.
     pub message: String,
-    /// The identifier it named, where one could be read.
+    /// The identifier that the message named, if it could be read.
     pub identifier: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl ClientMessage {
     /// Reads a text frame.
     ///
     /// # Errors
-    /// [`ClientMessageError`] for anything but one well-formed request.
+    /// Returns [`ClientMessageError`] for anything but one well-formed request.
     pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
         let fields: RequestFields = serde_json::from_str(text)
             .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
@@ -148,7 +148,7 @@ struct RequestFields<'a> {
     subscribe: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     unsubscribe: Option<Cow<'a, str>>,
-    // A null ping is a ping too, so presence is kept apart from the value.
+    // A null ping is a ping too, so a field that is present is told from one that is absent.
     #[serde(borrow, default, deserialize_with = "required")]
     ping: Option<&'a RawValue>,
     #[serde(default)]
@@ -165,7 +165,7 @@ struct RequestFields<'a> {
     unsubscribe_deliveries: Option<bool>,
 }
 
-/// `after`: a cursor, or a seq.
+/// The field `after`: a cursor or a seq.
 enum After {
     Seq(Seq),
     Cursor(String),
@@ -187,12 +187,12 @@ impl<'de> Deserialize<'de> for After {
             }
 
             fn visit_u64<E: serde::de::Error>(self, seq: u64) -> Result<After, E> {
-                // No log is so long: it lies beyond every head.
+                // No log is that long, so this seq lies beyond every head.
                 Ok(After::Seq(Seq::try_from(seq).unwrap_or(Seq::MAX)))
             }
 
             fn visit_str<E: serde::de::Error>(self, cursor: &str) -> Result<After, E> {
-                // A cursor is short; whatever is longer is none, and need not be kept to be told so.
+                // A longer text is no cursor; it is cut before it is kept, because one character too many shows that.
                 Ok(After::Cursor(cursor.chars().take(crate::Cursor::MAX_LEN + 1).collect()))
             }
         }
@@ -205,40 +205,40 @@ fn required<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// What the server sends. Serialises with its `type`.
+/// A message of the server. It serialises with its `type`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// A subscription stands.
+    /// A subscription is established.
     SubscriptionConfirmed(SubscriptionConfirmed),
     /// A subscription waits for its call to appear.
     SubscriptionPending(IdentifierMessage),
-    /// A subscription is gone.
+    /// A subscription was ended at the client's request.
     UnsubscribeConfirmed(IdentifierMessage),
     /// A turn.
     Transcription(Transcription),
-    /// A turn as it stands so far; not kept, the latest counts.
+    /// The text of a turn so far. It is not kept, and the latest one counts.
     TranscriptionPartial(TranscriptionPartial),
     /// The call's status changed.
     CallStatus(CallStatusChanged),
-    /// The call's result; ends the subscription.
+    /// The result of the call, which ends the subscription.
     CallCompleted(CallCompleted),
-    /// The followed record turned out to be a part of another, whose log follows from its start.
+    /// The followed record was merged into another one, whose log follows from its start.
     CallMerged(CallMerged),
-    /// A request was refused, or a subscription broken off.
+    /// A request was refused, or a subscription was ended by the server.
     Error(ErrorMessage),
     /// The answer to a ping.
     Pong(Pong),
-    /// The server is about to close: connect again after the given time.
+    /// The server is about to close the connection; the client connects again after the given time.
     Reconnect(Reconnect),
-    /// Deliveries are followed.
+    /// Following deliveries has begun.
     DeliveriesConfirmed(DeliveriesConfirmed),
     /// A delivery was committed.
     Delivery(Box<DeliveryMessage>),
-    /// Deliveries are followed no more.
+    /// Following deliveries has ended.
     #[serde(rename = "deliveries_unsubscribed")]
     DeliveriesEnded(DeliveriesEnded),
-    /// A type this version does not know.
+    /// A type that this version does not know.
     #[serde(skip)]
     Unknown(String),
 }
@@ -246,19 +246,19 @@ pub enum ServerMessage {
 /// See [`ServerMessage::SubscriptionConfirmed`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SubscriptionConfirmed {
-    /// As the client named the call.
+    /// The identifier that the client used.
     pub identifier: String,
     /// The call's sid.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
-    /// Where the call stands.
+    /// The status of the call.
     pub status: CallStatus,
-    /// For people.
+    /// The text for people.
     pub message: String,
-    /// The life of the call that cursors belong to.
+    /// The record that cursors of this subscription belong to.
     pub call_id: CallId,
-    /// The log's head: the seq of its newest event, 0 where it is empty.
+    /// The head of the log: the seq of its newest event, or 0 if the log is empty.
     pub seq: Seq,
     /// Where this subscription starts. Absent from servers of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,25 +268,25 @@ pub struct SubscriptionConfirmed {
 /// A message about one identifier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IdentifierMessage {
-    /// As the client named the call.
+    /// The identifier that the client used.
     pub identifier: String,
-    /// The call, where it is known.
+    /// The call, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
 /// See [`ServerMessage::Transcription`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Transcription {
-    /// The provider's conversation id, where it was known when the turn came in.
+    /// The provider's conversation id, if it was known when the turn came in.
     pub conversation_id: Option<String>,
     /// The call's sid.
     pub call_sid: String,
-    /// The turn's id, unique among all calls.
+    /// The id of the turn, which is unique among all calls.
     pub transcription_id: i64,
-    /// The turn's number in its call: 1, 2, 3…
+    /// The number of the turn in its call: 1, 2, 3…
     pub sequence_number: i64,
     /// Who spoke.
     pub speaker_type: Speaker,
@@ -294,12 +294,13 @@ pub struct Transcription {
     pub message_text: String,
     /// When it was said.
     pub timestamp: Timestamp,
-    /// The event's place in the call's log.
+    /// The place of the event in the log of its call.
     pub seq: Seq,
-    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    /// The call. Earlier versions stored messages without it; the server adds it when it sends them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
-    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    /// The place behind the event; see [`Cursor`](crate::Cursor). It is the last field, so it is found without parsing
+    /// the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -311,13 +312,13 @@ pub struct TranscriptionPartial {
     pub conversation_id: Option<String>,
     /// The call's sid.
     pub call_sid: String,
-    /// Who speaks.
+    /// Who is speaking.
     pub speaker_type: Speaker,
     /// What was said so far.
     pub message_text: String,
-    /// When.
+    /// When it was said.
     pub timestamp: Timestamp,
-    /// The turn this is a part of.
+    /// The turn that this text is a part of.
     pub turn_id: Option<String>,
     /// The call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,20 +328,21 @@ pub struct TranscriptionPartial {
 /// See [`ServerMessage::CallStatus`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallStatusChanged {
-    /// The provider's conversation id, where it was known.
+    /// The provider's conversation id, if it was known.
     pub conversation_id: Option<String>,
     /// The call's sid.
     pub call_sid: String,
-    /// The status from here on.
+    /// The new status.
     pub status: CallStatus,
     /// When the call ended.
     pub call_end_time: Option<Timestamp>,
-    /// The event's place in the call's log.
+    /// The place of the event in the log of its call.
     pub seq: Seq,
-    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    /// The call. Earlier versions stored messages without it; the server adds it when it sends them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
-    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    /// The place behind the event; see [`Cursor`](crate::Cursor). It is the last field, so it is found without parsing
+    /// the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -348,18 +350,19 @@ pub struct CallStatusChanged {
 /// See [`ServerMessage::CallCompleted`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallCompleted {
-    /// The provider's conversation id, where it was known.
+    /// The provider's conversation id, if it was known.
     pub conversation_id: Option<String>,
     /// The call's sid.
     pub call_sid: String,
     /// The call's result.
     pub call_data: CallData,
-    /// The event's place in the call's log.
+    /// The place of the event in the log of its call.
     pub seq: Seq,
-    /// The call. Absent from messages that were stored by earlier versions, until they are sent.
+    /// The call. Earlier versions stored messages without it; the server adds it when it sends them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
-    /// The place behind the event; see [`Cursor`](crate::Cursor). The last field, by which it is found without reading the message.
+    /// The place behind the event; see [`Cursor`](crate::Cursor). It is the last field, so it is found without parsing
+    /// the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -367,27 +370,27 @@ pub struct CallCompleted {
 /// See [`ServerMessage::CallMerged`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallMerged {
-    /// As the client named the call.
+    /// The identifier that the client used.
     pub identifier: String,
-    /// The record that was absorbed; its cursors are invalid now.
+    /// The record that was absorbed. Its cursors are invalid from now on.
     pub from_call_id: CallId,
-    /// The record that goes on.
+    /// The surviving record.
     pub call_id: CallId,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
 /// See [`ServerMessage::Error`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ErrorMessage {
-    /// For people.
+    /// The text for people.
     pub message: String,
-    /// For programs.
+    /// The code for programs.
     pub code: ErrorCode,
-    /// The identifier it is about.
+    /// The identifier that the error is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,
-    /// The call it is about, where one is known.
+    /// The call that the error is about, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
 }
@@ -395,24 +398,24 @@ pub struct ErrorMessage {
 /// See [`ServerMessage::Pong`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pong {
-    /// The ping's value.
+    /// The value of the ping.
     pub ping: Box<RawValue>,
 }
 
 /// See [`ServerMessage::Reconnect`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reconnect {
-    /// How long to wait before connecting again, in milliseconds.
+    /// The time to wait before connecting again, in milliseconds.
     pub after_ms: u64,
-    /// For people.
+    /// The text for people.
     pub reason: String,
 }
 
 impl ServerMessage {
-    /// Reads a text frame. A type it does not know is no error: it becomes [`ServerMessage::Unknown`].
+    /// Reads a text frame. An unknown type is not an error: it becomes [`ServerMessage::Unknown`].
     ///
     /// # Errors
-    /// Not JSON, no `type`, or a known type without its fields.
+    /// Returns an error if the text is not JSON, has no `type`, or has a known type without its fields.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Head<'a> {
@@ -420,7 +423,7 @@ impl ServerMessage {
             kind: Cow<'a, str>,
         }
         let head: Head<'_> = serde_json::from_str(text)?;
-        // Two readings, since raw values do not pass through serde's internally tagged enums.
+        // The text is parsed twice, because raw values do not pass through serde's internally tagged enums.
         Ok(match head.kind.as_ref() {
             "subscription_confirmed" => Self::SubscriptionConfirmed(serde_json::from_str(text)?),
             "subscription_pending" => Self::SubscriptionPending(serde_json::from_str(text)?),
@@ -440,7 +443,7 @@ impl ServerMessage {
         })
     }
 
-    /// The place that the message carries, for a client to go on from: behind an event, or where a subscription starts.
+    /// Returns the cursor from which a client resumes: behind an event, or where a subscription starts.
     #[must_use]
     pub fn cursor(&self) -> Option<&str> {
         match self {
@@ -452,7 +455,7 @@ impl ServerMessage {
         }
     }
 
-    /// The call that the message is about, where it tells.
+    /// Returns the call that the message is about, if the message names it.
     #[must_use]
     pub fn call_id(&self) -> Option<CallId> {
         match self {
@@ -468,7 +471,7 @@ impl ServerMessage {
         }
     }
 
-    /// The event's place in its call's log, for messages that are events.
+    /// Returns the place in the log, for messages that are events.
     #[must_use]
     pub fn seq(&self) -> Option<Seq> {
         match self {
@@ -486,23 +489,23 @@ impl ServerMessage {
 pub enum ErrorCode {
     /// No call has that identifier.
     CallNotFound,
-    /// Not an identifier at all.
+    /// The text is not an identifier.
     InvalidIdentifier,
-    /// Not a message of this protocol.
+    /// The text is not a message of this protocol.
     InvalidMessageFormat,
-    /// No token, or a bad one.
+    /// The token is missing or not valid.
     AuthenticationFailed,
-    /// The server could not do it now.
+    /// The server could not subscribe at present.
     SubscriptionFailed,
-    /// The token does not allow it.
+    /// The token does not allow the request.
     Forbidden,
-    /// The cursor belongs to another life of the call, or lies beyond its head.
+    /// The cursor belongs to another record, or lies beyond the head.
     CursorInvalid,
-    /// The connection has as many subscriptions as it may.
+    /// The connection has the maximum number of subscriptions.
     SubscriptionLimit,
-    /// Too many messages a second.
+    /// The client sent too many messages in a second.
     RateLimited,
-    /// A code this version does not know.
+    /// A code that this version does not know.
     #[serde(other)]
     Unknown,
 }
@@ -604,7 +607,7 @@ mod tests {
         assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, SubscribeFrom::Live);
         assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
         assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, SubscribeFrom::Behind("7.x".into()));
-        // What is too long to be a cursor is none, and is not kept whole to be told so.
+        // A text that is too long to be a cursor is not kept whole.
         let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
         assert_eq!(long.from, SubscribeFrom::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
     }

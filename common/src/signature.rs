@@ -1,7 +1,8 @@
 //! The webhook signature: `ElevenLabs-Signature: t=<unix secs>,v0=<hex>`.
 //!
 //! `v0` is HMAC-SHA256 of `<t>.` and the raw body under the shared secret, as in the vendor's SDKs
-//! (`elevenlabs.webhooks.construct_event`). Several `v0` may stand in one header, as when the sender rotates secrets.
+//! (`elevenlabs.webhooks.construct_event`). One header may hold several `v0`, for example while the sender rotates
+//! secrets.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -10,12 +11,12 @@ use subtle::{Choice, ConstantTimeEq};
 
 pub mod diagnosis;
 
-/// The header's name.
+/// The name of the header.
 pub const HEADER: &str = "ElevenLabs-Signature";
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// The header's value for `body` signed at `unix_secs`.
+/// Returns the value of the header for `body`, signed at `unix_secs`.
 #[must_use]
 pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -26,24 +27,24 @@ pub fn sign(secret: &[u8], unix_secs: i64, body: &[u8]) -> String {
     value
 }
 
-/// A signature header, taken apart: all of its lines.
+/// A signature header of one or several lines, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHeader {
-    /// The signed times as they stand in the header, the digits that were signed, and what they say in Unix seconds.
+    /// The signed times: the digits as they were signed, and their value in Unix seconds.
     times: SmallVec<[(SmallVec<[u8; 16]>, i64); 1]>,
     digests: SmallVec<[[u8; 32]; 2]>,
 }
 
-/// Why a header's value is no signature, or does not fit.
+/// Why a header is not a signature, or does not fit the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// No `t=` with a number, or no `v0=` with 64 hex digits.
+    /// The header has no `t=` with a number, or no `v0=` with 64 hex digits.
     #[error("malformed signature header")]
     Malformed,
-    /// The signed time lies too far back.
+    /// The signed time lies too far in the past.
     #[error("signature too old")]
     TooOld,
-    /// The signed time lies too far ahead.
+    /// The signed time lies too far in the future.
     #[error("signature from the future")]
     FromTheFuture,
     /// No digest fits the body under any of the secrets.
@@ -52,36 +53,36 @@ pub enum SignatureError {
 }
 
 impl SignatureHeader {
-    /// Most digests read from one header; further ones are ignored, to bound the work a header can cause.
+    /// Maximum number of digests that are read from one header. Further ones are ignored, which bounds the work a
+    /// header can cause.
     pub const MAX_DIGESTS: usize = 8;
-    /// How far ahead of the receiver's clock the signed time may lie, in seconds.
+    /// Seconds by which the signed time may lie ahead of the receiver's clock.
     pub const FUTURE_SECS: i64 = 60;
-
-    /// Most signed times read from one header.
+    /// Maximum number of signed times that are read from one header.
     pub const MAX_TIMES: usize = 4;
 
-    /// Takes a header's value apart. Blanks around parts and unknown parts are ignored, hex is read in either case.
+    /// Parses the value of a header. Blanks around parts and unknown parts are ignored; hex is read in either case.
     ///
     /// # Errors
-    /// [`SignatureError::Malformed`].
+    /// Returns [`SignatureError::Malformed`].
     pub fn parse(value: &str) -> Result<Self, SignatureError> {
         Self::parse_lines([value])
     }
 
-    /// Takes apart the signature among a request's headers, of which there may be several lines.
+    /// Parses the signature among the headers of a request, which may have several lines of it.
     ///
     /// # Errors
-    /// [`SignatureError::Malformed`], also where there is none.
+    /// Returns [`SignatureError::Malformed`], also if there is no such header.
     pub fn of(headers: &[(String, String)]) -> Result<Self, SignatureError> {
         let ours = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
         Self::parse_lines(ours.map(|(_, value)| value.as_str()))
     }
 
-    /// Takes a header of several lines apart. They are one list (RFC 9110, 5.3), and proxies join and part such lists: any
-    /// digest may belong to any time.
+    /// Parses a header of several lines. They are one list (RFC 9110, 5.3), and proxies join and split such lists, so
+    /// any digest may belong to any time.
     ///
     /// # Errors
-    /// [`SignatureError::Malformed`].
+    /// Returns [`SignatureError::Malformed`].
     pub fn parse_lines<'h>(lines: impl IntoIterator<Item = &'h str>) -> Result<Self, SignatureError> {
         let mut header = Self { times: SmallVec::new(), digests: SmallVec::new() };
         for part in lines.into_iter().flat_map(|line| line.split(',')) {
@@ -98,16 +99,16 @@ impl SignatureHeader {
         Ok(header)
     }
 
-    /// The signed time in Unix seconds; of several the first.
+    /// Returns the first signed time in Unix seconds.
     #[must_use]
     pub fn unix_secs(&self) -> i64 {
         self.times.first().map_or(0, |(_, secs)| *secs)
     }
 
-    /// Checks the signed time alone, which needs no body: one of several is enough.
+    /// Checks the signed time alone, which needs no body. If there are several, one has to fit.
     ///
     /// # Errors
-    /// [`SignatureError::TooOld`] or [`SignatureError::FromTheFuture`].
+    /// Returns [`SignatureError::TooOld`] or [`SignatureError::FromTheFuture`].
     pub fn check_time(&self, now: i64, tolerance_secs: i64) -> Result<(), SignatureError> {
         let mut checked = self.times.iter().map(|(_, secs)| check_one_time(*secs, now, tolerance_secs));
         let first = checked.next().unwrap_or(Err(SignatureError::Malformed));
@@ -117,7 +118,7 @@ impl SignatureHeader {
     /// Checks the signed time against `now` (Unix seconds) and the digests against `body`, in constant time.
     ///
     /// # Errors
-    /// [`SignatureError::TooOld`], [`SignatureError::FromTheFuture`] or [`SignatureError::Mismatch`].
+    /// Returns [`SignatureError::TooOld`], [`SignatureError::FromTheFuture`] or [`SignatureError::Mismatch`].
     pub fn verify<S: AsRef<[u8]>>(
         &self,
         secrets: &[S],
@@ -128,10 +129,10 @@ impl SignatureHeader {
         self.signed_at(secrets, body, now, tolerance_secs).map(drop)
     }
 
-    /// As [`verify`](Self::verify); returns the signed time that fits, in Unix seconds.
+    /// Does the same as [`verify`](Self::verify), and returns the signed time that fits, in Unix seconds.
     ///
     /// # Errors
-    /// See there.
+    /// Returns the errors of [`verify`](Self::verify).
     pub fn signed_at<S: AsRef<[u8]>>(
         &self,
         secrets: &[S],
@@ -167,7 +168,7 @@ fn check_one_time(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), S
     }
 }
 
-/// A time of nothing but digits.
+/// Reads a time that consists of digits alone.
 fn time(text: &str) -> Option<(SmallVec<[u8; 16]>, i64)> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let secs = text.parse().ok().filter(|_| is_number)?;
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(check(&[&bad, &late], 2000), Err(SignatureError::Mismatch));
         assert_eq!(check(&[time, time], 2000), Err(SignatureError::Malformed));
         assert_eq!(check(&[], 2000), Err(SignatureError::Malformed));
-        // A signed time counts with a digest of its own alone, whatever stands beside it.
+        // A signed time fits only a digest of its own, whatever else the header holds.
         assert_eq!(check(&[time, late.split_once(',').unwrap().1], 1000), Err(SignatureError::Mismatch));
     }
 }

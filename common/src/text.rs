@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 
-/// What stands for a control character or an escape sequence that was taken out.
+/// Stands for a control character or an escape sequence that was removed.
 pub const REPLACEMENT: char = '\u{FFFD}';
 
-/// `text` on one line, without anything that a terminal would act on.
+/// Returns `text` on one line, without anything that a terminal would act on.
 ///
-/// - An escape sequence (ESC or C1: CSI, OSC, DCS, …) becomes one [`REPLACEMENT`], whole; so does any other control character.
+/// - A whole escape sequence (ESC or C1: CSI, OSC, DCS, …) becomes one [`REPLACEMENT`]; so does any other control
+///   character.
 /// - Line breaks and tabs become a blank.
-/// - Bidi controls, zero-width characters, tags and other invisible format characters are dropped. The joiners of emoji and
-///   of Indic and Arabic writing (U+200C, U+200D) stay where they stand behind a visible character.
+/// - Bidi controls, zero-width characters, tags and other invisible format characters are dropped. The joiners of emoji
+///   and of Indic and Arabic writing (U+200C, U+200D) are kept behind a visible character.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     sanitize(text, false)
 }
 
-/// Like [`one_line`], but keeps line feeds; CR LF and CR count as one.
+/// Does the same as [`one_line`], but keeps line feeds. CR LF and CR become line feeds.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     sanitize(text, true)
@@ -69,7 +70,7 @@ fn is_invisible(c: char) -> bool {
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// Skips what follows an ESC, as ECMA-48 and xterm read it.
+/// Skips the rest of an escape sequence behind its ESC, as ECMA-48 and xterm define it.
 fn skip_escape(chars: &mut Chars<'_>) {
     match chars.peek() {
         Some('[') => {
@@ -96,7 +97,8 @@ fn skip_csi(chars: &mut Chars<'_>) {
     chars.next_if(|c| matches!(c, '@'..='~'));
 }
 
-/// Skips a control string up to its end (BEL, ST); an unfinished one to the end of its line, so that it cannot hide the rest.
+/// Skips a control string up to its end (BEL, ST). An unfinished one ends with its line, so that it cannot hide what
+/// follows.
 fn skip_string(chars: &mut Chars<'_>) {
     while let Some(c) = chars.next_if(|c| !matches!(c, '\n' | '\r')) {
         match c {

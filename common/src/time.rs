@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// An instant: microseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 with microseconds and `Z`.
+/// An instant: microseconds since 1970-01-01T00:00:00Z. It is shown in RFC 3339 with microseconds and `Z`.
 ///
-/// Always within the years 0 to 9999, so that it can be written in RFC 3339.
+/// It lies within the years 0 to 9999, so that it can be written in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -19,28 +19,29 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// From microseconds since the Unix epoch; `None` outside the years 0 to 9999.
+    /// Makes an instant of microseconds since the Unix epoch; `None` outside the years 0 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         RANGE.contains(&micros).then_some(Self(micros))
     }
 
-    /// From seconds since the Unix epoch; `None` outside the years 0 to 9999.
+    /// Makes an instant of seconds since the Unix epoch; `None` outside the years 0 to 9999.
     #[must_use]
     pub fn from_unix_secs(secs: i64) -> Option<Self> {
         secs.checked_mul(1_000_000).and_then(Self::from_micros)
     }
 
-    /// From seconds since the Unix epoch, with a fraction; `None` where it is no number or out of range.
+    /// Makes an instant of seconds since the Unix epoch with a fraction; `None` if they are not a number or out of
+    /// range.
     #[must_use]
     pub fn from_unix_secs_f64(secs: f64) -> Option<Self> {
         let micros = (secs * 1e6).round();
-        // Beyond 2^53 the cast saturates, which the range then refuses.
+        // Beyond 2^53 the cast saturates to a value that lies outside the range.
         #[allow(clippy::cast_possible_truncation)]
         if micros.is_finite() { Self::from_micros(micros as i64) } else { None }
     }
 
-    /// From a clock reading; clamped to the years 0 to 9999.
+    /// Makes an instant of a clock reading, clamped to the years 0 to 9999.
     #[must_use]
     pub fn from_system_time(now: std::time::SystemTime) -> Self {
         let micros = match now.duration_since(std::time::UNIX_EPOCH) {
@@ -50,33 +51,33 @@ impl Timestamp {
         Self(micros.clamp(*RANGE.start(), *RANGE.end()))
     }
 
-    /// Reads RFC 3339, any offset.
+    /// Reads RFC 3339 with any offset.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let when = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(when.unix_timestamp_nanos().div_euclid(1_000)).ok().and_then(Self::from_micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     #[must_use]
     pub fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the whole seconds since the Unix epoch, rounded down.
     #[must_use]
     pub fn as_unix_secs(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// `secs` later (earlier where negative); clamped to the years 0 to 9999.
+    /// Returns the instant `secs` later, or earlier if they are negative, clamped to the years 0 to 9999.
     #[must_use]
     pub fn plus_secs(self, secs: i64) -> Self {
         let micros = self.0.saturating_add(secs.saturating_mul(1_000_000));
         Self(micros.clamp(*RANGE.start(), *RANGE.end()))
     }
 
-    /// Seconds from `earlier` to `self`; negative where `self` is the earlier one.
+    /// Returns the seconds from `earlier` to `self`, which are negative if `self` is the earlier one.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn secs_since(self, earlier: Self) -> f64 {

@@ -1,62 +1,62 @@
-//! A call's events, folded into what people read.
+//! The events of a call, folded into its turns.
 
 use std::fmt::Write as _;
 
 use crate::protocol::{ServerMessage, Transcription, TranscriptionPartial};
 use crate::{CallData, CallStatus, Seq, Speaker, Timestamp, text};
 
-/// A call as far as its events tell.
+/// A call as its events describe it.
 ///
-/// Feed it a subscription's messages with [`Transcript::apply`]; events already seen change nothing.
+/// Pass the messages of a subscription to [`Transcript::apply`]. Events that were seen before change nothing.
 #[derive(Debug, Default, Clone)]
 pub struct Transcript {
-    /// Seq of the newest event applied.
+    /// The seq of the newest event that was applied.
     pub seq: Seq,
     /// The turns, in the order of the log.
     pub turns: Vec<Turn>,
-    /// The turn being spoken, as it stands so far.
+    /// The turn that is being spoken, as far as it is known.
     pub partial: Option<TranscriptionPartial>,
-    /// The status, once an event or a confirmation said it.
+    /// The status, once an event or a confirmation has named it.
     pub status: Option<CallStatus>,
-    /// The result, once the call ended; a later one replaces it.
+    /// The result, once the call has ended. A later result replaces it.
     pub result: Option<CallData>,
 }
 
 /// One turn of a [`Transcript`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// The event's place in the log.
+    /// The place of the event in the log.
     pub seq: Seq,
-    /// The turn's number in its call.
+    /// The number of the turn in its call.
     pub number: i64,
     /// Who spoke.
     pub speaker: Speaker,
-    /// What was said, as it came: untrusted.
+    /// What was said. The text is untrusted.
     pub text: String,
-    /// When.
+    /// When it was said.
     pub at: Timestamp,
 }
 
-/// What a message did to a [`Transcript`].
+/// The effect of a message on a [`Transcript`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It moved on by one event.
+    /// The next event was applied.
     Event,
-    /// It was seen before and changed nothing.
+    /// The event was seen before and changed nothing.
     Repeat,
-    /// Events between `expected` and the message's seq are missing; the message was applied all the same.
+    /// Events between `expected` and the message's seq are missing. The message was applied nevertheless.
     Gap {
-        /// The seq that should have come.
+        /// The seq of the first missing event.
         expected: Seq,
     },
-    /// The turn being spoken changed.
+    /// The turn that is being spoken changed.
     Partial,
-    /// Not about this call's log.
+    /// The message is not an event of the log.
     Other,
 }
 
 impl Transcript {
-    /// Takes in a message.
+    /// Applies a message.
     pub fn apply(&mut self, message: &ServerMessage) -> Applied {
         let Some(seq) = message.seq() else {
             return match message {
@@ -105,14 +105,14 @@ impl Transcript {
         });
     }
 
-    /// When the first turn was spoken: what the times of the others are shown from. (The provider's clock, as in the
-    /// result, may be another one.)
+    /// Returns when the first turn was spoken; the times of the others are shown relative to it. The provider's times
+    /// in the result may follow another clock.
     #[must_use]
     pub fn start(&self) -> Option<Timestamp> {
         self.turns.first().map(|turn| turn.at)
     }
 
-    /// The turns as plain text, one a line: `[MM:SS] speaker: text`, safe to show.
+    /// Returns the turns as plain text that is safe to show, one a line: `[MM:SS] speaker: text`.
     #[must_use]
     pub fn to_txt(&self) -> String {
         let start = self.start();
@@ -125,7 +125,7 @@ impl Transcript {
     }
 }
 
-/// Seconds into a call as `MM:SS`, or `H:MM:SS` from an hour on; what lies before the start is `00:00`.
+/// Formats seconds into a call as `MM:SS`, or as `H:MM:SS` from an hour on. A time before the start is `00:00`.
 #[must_use]
 pub fn clock(secs: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -1,4 +1,4 @@
-//! Following deliveries: what comes in, as it is committed. For admins.
+//! Messages for admins who follow deliveries as they are committed.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use crate::api::DeliveryView;
 /// A `subscribe_deliveries` message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct FollowDeliveries {
-    /// The cursor of the last delivery received: goes on behind it.
+    /// The cursor of the last delivery received; the next one follows it.
     #[serde(default)]
     pub after: Option<String>,
-    /// Without a cursor: whether to begin with the oldest delivery that is kept, not with the next one to come.
+    /// Without a cursor: whether to begin with the oldest kept delivery instead of the next one to arrive.
     #[serde(default)]
     pub history: bool,
 }
@@ -18,25 +18,25 @@ pub struct FollowDeliveries {
 /// See [`ServerMessage::DeliveriesConfirmed`](super::ServerMessage::DeliveriesConfirmed).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveriesConfirmed {
-    /// Where it begins: good as `after`, should the connection break before the first delivery comes.
+    /// Where following begins. A client whose connection breaks before the first delivery sends it as `after`.
     pub cursor: String,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
 /// See [`ServerMessage::DeliveriesEnded`](super::ServerMessage::DeliveriesEnded).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveriesEnded {
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
 /// See [`ServerMessage::Delivery`](super::ServerMessage::Delivery).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryMessage {
-    /// The place behind this delivery, in the order of commits.
+    /// The place behind this delivery, in commit order.
     pub cursor: String,
-    /// The facts, as the list shows them.
+    /// The facts that lists show.
     #[serde(flatten)]
     pub delivery: DeliveryView,
 }

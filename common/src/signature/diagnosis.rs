@@ -1,9 +1,10 @@
-//! Why a signature does not fit: the likely causes are tried one after the other, and the one that makes it fit is named.
+//! Explains why a signature does not fit: the likely causes are tried one by one, and the one that makes it fit is
+//! named.
 //!
-//! This is for the owner of the secrets: `callscope webhook verify --explain` and the admin's view of deliveries. A sender
-//! hears nothing of it. Senders' mistakes come in few kinds: the body was parsed and written anew, a line end was added, the
-//! secret is another one or has a blank at its end, the clock is off, the scheme is another service's. Each is undone here and
-//! the digest computed again, so a cause that is named is proven, not guessed.
+//! This is for the owner of the secrets: `callscope webhook verify --explain` and the admin's view of deliveries.
+//! Senders do not see it. Their mistakes are of few kinds: the body was parsed and serialised again, a line end was
+//! added, the secret is another one or ends in a blank, the clock is wrong, or the scheme is that of another service.
+//! Each mistake is undone here and the digest computed again, so a cause that is named is proven.
 
 mod bodies;
 mod headers;
@@ -25,28 +26,28 @@ pub use wording::{ExplainedCause, Explanation};
 /// A request to be explained.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// Every header, name and value, as they came.
+    /// Every header, as name and value.
     pub headers: &'a [(String, String)],
-    /// The body as it came.
+    /// The body as it was received.
     pub body: &'a [u8],
-    /// When it came, in Unix seconds.
+    /// When the request was received, in Unix seconds.
     pub received_at: i64,
-    /// How many seconds the signed time may lie back.
+    /// Seconds by which the signed time may lie in the past.
     pub tolerance_secs: i64,
-    /// The secrets that are known here.
+    /// The secrets that are tried.
     pub secrets: &'a [KnownSecret<'a>],
-    /// How many bytes may be written and hashed in search of the cause.
+    /// Bytes that may be written and hashed in search of the cause.
     pub budget: u64,
 }
 
-/// A secret, and what people call it.
+/// A secret with its label.
 #[derive(Clone, Copy)]
 pub struct KnownSecret<'a> {
-    /// Names it in messages: a file, a setting. Never the secret itself.
+    /// The name of the secret in messages, such as a file or a setting; never the secret itself.
     pub label: &'a str,
     /// The secret.
     pub secret: &'a [u8],
-    /// Whether the receiver verifies with it. One that is only known besides may turn out to be the one that signed.
+    /// Whether the receiver verifies with this secret. Another known secret may turn out to be the one that signed.
     pub in_use: bool,
 }
 
@@ -56,89 +57,90 @@ impl std::fmt::Debug for KnownSecret<'_> {
     }
 }
 
-/// What came of it.
+/// The result of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Diagnosis {
-    /// The signature is accepted. `remarks` are what stricter receivers would refuse it for.
+    /// The signature is accepted. Stricter receivers would refuse it for the remarks.
     Accepted {
         /// [`Cause::UppercaseHex`], [`Cause::Blanks`].
         remarks: Vec<Cause>,
     },
-    /// With all of these undone it would be accepted; never empty.
+    /// The signature would be accepted without these causes, of which there is at least one.
     Explained {
-        /// In the order in which they matter.
+        /// The causes, the most important one first.
         causes: Vec<Cause>,
     },
     /// None of the known causes fits.
     Unexplained {
-        /// Facts that may lead further, in words.
+        /// Facts that may help to find the cause.
         hints: Vec<&'static str>,
-        /// Whether causes were left untried because the budget was spent.
+        /// Whether causes were not tried because the budget was spent.
         unfinished: bool,
     },
 }
 
-/// Something between a request and an accepted signature.
+/// Something that keeps a signature from being accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// No header holds anything like a signature.
+    /// No header holds a signature.
     NoSignature,
-    /// The header is there and holds no time, or no digest.
+    /// The header holds no time or no digest.
     Malformed {
-        /// What is missing.
+        /// The missing part.
         what: &'static str,
     },
-    /// The signature stands in a header of another name.
+    /// The signature is in a header of another name.
     OtherHeader {
-        /// That name.
+        /// The name of that header.
         name: String,
     },
-    /// The signature follows another service's scheme.
+    /// The signature follows the scheme of another service.
     OtherScheme(Scheme),
-    /// The digest stands under another key than `v0`.
+    /// The digest has another key than `v0`.
     OtherTag {
-        /// That key.
+        /// The key of the digest.
         tag: String,
     },
-    /// The digest is written in Base64.
+    /// The digest is in Base64.
     Base64Digest,
-    /// Something else than `<t>.<body>` was signed.
+    /// Another message than `<t>.<body>` was signed.
     Signed(Message),
     /// Another body was signed.
     Body(BodyChange),
     /// Another secret signed.
     Secret {
-        /// Which of the known ones.
+        /// The label of the known secret that signed.
         label: String,
-        /// Whether the receiver verifies with that one.
+        /// Whether the receiver verifies with that secret.
         in_use: bool,
-        /// What was done to it.
+        /// How the sender changed that secret.
         change: KeyChange,
     },
     /// The time is in milliseconds.
     Milliseconds,
-    /// The time is no whole number of seconds.
+    /// The time is not a whole number of seconds.
     NoWholeSeconds,
-    /// The signed time lies too far back.
+    /// The signed time lies too far in the past.
     TooOld {
-        /// So many seconds before the receipt.
+        /// Seconds from the signed time to the receipt.
         secs: i64,
-        /// So many are allowed.
+        /// Seconds that are allowed.
         allowed: i64,
     },
-    /// The signed time lies ahead.
+    /// The signed time lies in the future.
     FromTheFuture {
-        /// So many seconds after the receipt.
+        /// Seconds from the receipt to the signed time.
         secs: i64,
     },
-    /// Hex in capitals: taken here, refused by receivers that compare texts, as the vendor's SDKs do.
+    /// The hex digits are capitals. They are accepted here, but receivers that compare texts, as the vendor's SDKs do,
+    /// refuse them.
     UppercaseHex,
-    /// Blanks around the parts: taken here, refused by the vendor's SDKs.
+    /// There are blanks around the parts. They are accepted here, but the vendor's SDKs refuse them.
     Blanks,
 }
 
-/// What was put into the HMAC.
+/// The message that was signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
@@ -152,11 +154,11 @@ pub enum Message {
     BodyAlone,
     /// `<t><body>`.
     TimeBody,
-    /// `<t>.<body>` with the time in milliseconds, where the header has seconds.
+    /// `<t>.<body>` with the time in milliseconds, although the header has seconds.
     MillisDotBody,
 }
 
-/// Finds out why the signature of `request` is not accepted, or that it is.
+/// Finds out whether the signature of `request` is accepted, and why it is not.
 #[must_use]
 pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let found = headers::find(request.headers);
@@ -181,8 +183,8 @@ pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     }
 }
 
-/// Why a request is refused by its headers alone, without its body having been read: the time, or that there is no signature
-/// where it belongs. Nothing of it is proven; `None` where the headers are in order.
+/// Finds out why a request is refused by its headers alone, before its body is read: for its time, or for a signature
+/// that is missing or misplaced. The causes are not proven. Returns `None` if the headers are in order.
 #[must_use]
 pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, tolerance_secs: i64) -> Option<Diagnosis> {
     let found = headers::find(headers);
@@ -197,13 +199,13 @@ pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, toleranc
     (!causes.is_empty()).then_some(Diagnosis::Explained { causes })
 }
 
-/// Nothing like a signature was found.
+/// Returns the cause of a request in which no signature was found.
 fn missing(headers: &[(String, String)]) -> Cause {
     let ours = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
     ours.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) })
 }
 
-/// Whether the receiver takes it: by all of its header's lines together.
+/// Whether the receiver accepts the request, by all lines of its header together.
 fn accepted(request: &Request<'_>) -> bool {
     let secrets: Vec<&[u8]> =
         request.secrets.iter().filter(|secret| secret.in_use).map(|secret| secret.secret).collect();
@@ -212,7 +214,7 @@ fn accepted(request: &Request<'_>) -> bool {
         .is_ok()
 }
 
-/// The causes that an attempt that fits shows.
+/// Returns the causes that a match proves.
 fn causes(attempt: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
     let found = attempt.found;
     let mut causes = found.causes();
@@ -228,7 +230,7 @@ fn causes(attempt: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
     }
     causes.extend(found.time_causes(request.received_at, request.tolerance_secs));
     if causes.is_empty() {
-        // Everything fits, and yet it was refused: the digest came behind those that are read.
+        // Everything fits, but the digest was refused because it came after those that are read.
         causes.push(Cause::Malformed { what: "a digest among the first eight" });
     }
     causes

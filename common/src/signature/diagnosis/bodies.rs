@@ -1,6 +1,6 @@
-//! Bodies as they may have been before something on the way changed them.
+//! The bodies that may have been signed before something on the way changed them.
 //!
-//! None of them is kept: each is written piece by piece into the digests that are tried, which stop it when their budget is
+//! No body is kept: each is written piece by piece into the digests that are tried, which stop it when their budget is
 //! spent.
 
 mod encodings;
@@ -16,57 +16,57 @@ pub(super) use floats::Floats;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// How the body that was signed differs from the one at hand.
+/// How the signed body differs from the received one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyChange {
-    /// It is the same JSON, written in this style.
+    /// The signed body is the same JSON in this style.
     Reserialised(Style),
-    /// The same, and a line feed behind it.
+    /// The signed body is the same JSON in this style, followed by a line feed.
     ReserialisedLine(Style),
-    /// It is the same JSON in this style, with the `.0` of whole numbers that JavaScript drops.
+    /// The signed body is the same JSON in this style, with the `.0` of whole numbers that JavaScript drops.
     FractionsLost(Style),
-    /// It had no line end at its end, this one has.
+    /// A line end was added at the end.
     NewlineAdded,
-    /// It had blanks or line ends around it or none of those that are around this one.
+    /// Blanks or line ends around the body were added or removed.
     BlanksTrimmed,
-    /// It had a line feed at its end,
+    /// A line feed at the end was removed.
     NewlineRemoved,
-    /// or CR LF.
+    /// CR LF at the end was removed.
     CrLfRemoved,
-    /// Its lines ended in CR LF, these end in LF.
+    /// The ends of lines were changed from CR LF to LF.
     CrLfToLf,
-    /// Its lines ended in LF, these end in CR LF.
+    /// The ends of lines were changed from LF to CR LF.
     LfToCrLf,
-    /// It had no byte order mark,
+    /// A byte order mark was added.
     BomAdded,
-    /// or it had one.
+    /// A byte order mark was removed.
     BomRemoved,
-    /// This one was read as Latin-1 and written as UTF-8.
+    /// The body was read as Latin-1 and written as UTF-8.
     Mojibake,
-    /// It is the JSON text that this one holds as a string.
+    /// The body was put into a JSON string.
     Stringified,
-    /// It was this one as a string of JSON.
+    /// The body was taken out of a JSON string.
     StringParsed,
-    /// This one is compressed, with gzip or zlib.
+    /// The body was compressed with gzip or zlib.
     Compressed,
-    /// This one is in Base64.
+    /// The body was encoded in Base64.
     Base64,
-    /// This one is encoded as a form: all of it,
+    /// The whole body was encoded as a form.
     FormEncoded,
-    /// or as the value of a field.
+    /// The body became the value of a field of a form.
     FormField,
-    /// It was empty.
+    /// An empty body was signed.
     Empty,
 }
 
-/// The body at hand, and what is known of it.
+/// The received body, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Bodies<'b> {
     body: &'b [u8],
-    /// The body as text, without a byte order mark.
+    /// The body as text without a byte order mark, if it is UTF-8.
     text: Option<&'b str>,
-    /// The text, where it is JSON.
+    /// The text, if it is JSON.
     json: Option<&'b str>,
     floats: Floats<'b>,
 }
@@ -78,23 +78,23 @@ impl<'b> Bodies<'b> {
         Self { body, text, json, floats: Floats::of(json) }
     }
 
-    /// The body as it came,
+    /// Returns the body as it was received.
     pub fn body(&self) -> &'b [u8] {
         self.body
     }
 
-    /// and as text, where it is JSON.
+    /// Returns the body as text, if it is JSON.
     pub fn json(&self) -> Option<&'b str> {
         self.json
     }
 
-    /// The fields whose fractions may have been lost.
+    /// Returns the fields that may have lost their fractions.
     pub fn floats(&self) -> &Floats<'b> {
         &self.floats
     }
 
-    /// Every change that makes another body of this one, the likeliest first. [`BodyChange::ReserialisedLine`] is not among
-    /// them: it is tried along with [`BodyChange::Reserialised`].
+    /// Returns every change that yields a different body, the likeliest first. [`BodyChange::ReserialisedLine`] is not
+    /// among them, because it is tried together with [`BodyChange::Reserialised`].
     pub fn changes(&self) -> Vec<BodyChange> {
         let body = self.body;
         let mut changes = Vec::new();
@@ -135,7 +135,7 @@ impl<'b> Bodies<'b> {
         changes
     }
 
-    /// Writes the body that was signed if `change` happened to it.
+    /// Writes the body that was signed, if `change` is what happened to it.
     pub fn write(&self, change: BodyChange, out: &mut impl Sink) -> Result<(), Full> {
         let body = self.body;
         let (text, json) = (self.text.unwrap_or_default(), self.json.unwrap_or_default());
@@ -164,15 +164,15 @@ impl<'b> Bodies<'b> {
     }
 }
 
-/// Whether it is JSON, `NaN` and the infinities taken for values as many encoders do. Needs no stack.
+/// Whether the text is JSON, with `NaN` and the infinities as values, which many encoders write. Does not recurse.
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(&json::replace_not_numbers(text)).is_ok()
 }
 
-/// The ways to spell texts and numbers that make a difference to this JSON.
+/// Returns the spellings of texts and numbers that make a difference to this JSON.
 fn writings(json: &str) -> Vec<Writing> {
     let has_texts = json.bytes().any(|byte| byte == b'\\' || !matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r'));
-    // Digits with a point or an exponent, in texts too: that only tries more than it needs.
+    // Digits with a point or an exponent also count inside texts: this only tries more than is needed.
     let mut before = b' ';
     let has_fractions = json
         .bytes()
@@ -189,7 +189,7 @@ fn without_end(body: &[u8]) -> Option<&[u8]> {
     body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"))
 }
 
-/// Whether there are lines that end in LF alone, and such that end in CR LF.
+/// Whether there are lines that end in LF alone, and whether there are lines that end in CR LF.
 fn line_ends(body: &[u8]) -> (bool, bool) {
     let mut before = 0;
     let (mut has_lf, mut has_crlf) = (false, false);
@@ -203,7 +203,7 @@ fn line_ends(body: &[u8]) -> (bool, bool) {
     (has_lf, has_crlf)
 }
 
-/// `body` with its lines ended in `end`.
+/// Writes `body` with `end` at the end of each line.
 fn lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     for line in body.split_inclusive(|byte| *byte == b'\n') {
         match without_end(line) {
@@ -214,12 +214,12 @@ fn lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     Ok(())
 }
 
-/// Whether it may be bytes that were read as Latin-1, and there is more in it than ASCII.
+/// Whether the text may be bytes that were read as Latin-1, and is not pure ASCII.
 fn is_latin1(text: &str) -> bool {
     !text.is_ascii() && text.chars().all(|c| u32::from(c) <= 0xff)
 }
 
-/// The bytes whose Latin-1 reading `text` is.
+/// Writes the bytes that read as `text` in Latin-1.
 fn latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
     let mut piece = Vec::with_capacity(PIECE);
     for c in text.chars() {
@@ -232,10 +232,10 @@ fn latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
     out.put(&piece)
 }
 
-/// Bytes that are gathered where single ones would be written.
+/// Bytes that are collected before they are written.
 const PIECE: usize = 4 << 10;
 
-/// `text` as a string of JSON.
+/// Writes `text` as a JSON string.
 fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
     struct Through<'s, S>(&'s mut S);
     impl<S: Sink> std::io::Write for Through<'_, S> {
@@ -250,7 +250,7 @@ fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
     serde_json::to_writer(Through(out), text).map_err(|_| Full)
 }
 
-/// Notices the first difference from a text that is known.
+/// A sink that stops at the first difference from an expected text.
 struct FirstDifference<'t>(&'t [u8]);
 
 impl Sink for FirstDifference<'_> {
@@ -260,7 +260,7 @@ impl Sink for FirstDifference<'_> {
     }
 }
 
-/// What is odd about a request that no cause explains.
+/// Returns what is unusual about a request that no cause explains.
 pub(super) fn hints(bodies: &Bodies<'_>, found: &[FoundSignature<'_>]) -> Vec<&'static str> {
     let mut hints = Vec::new();
     if bodies.body.is_empty() {
@@ -269,8 +269,8 @@ pub(super) fn hints(bodies: &Bodies<'_>, found: &[FoundSignature<'_>]) -> Vec<&'
         let mut differs = FirstDifference(text.as_bytes());
         if json_style::write_to(text, json_style::WIRE, &mut differs).is_err() || !differs.0.is_empty() {
             hints.push(
-                "the body is not written as ElevenLabs writes it (Python's json.dumps: a blank behind each comma and colon, \
-                 \\u escapes): it may have been parsed and written anew in a way that cannot be undone",
+                "the body is not written as ElevenLabs writes it (Python's json.dumps: a blank behind each comma and \
+                 colon, \\u escapes): it may have been parsed and serialised again in a way that cannot be undone",
             );
         }
     } else {

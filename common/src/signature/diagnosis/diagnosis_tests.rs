@@ -66,7 +66,7 @@ fn what_fits_is_accepted() {
 }
 
 #[test]
-fn a_body_written_anew_is_found_in_either_direction() {
+fn a_body_serialised_again_is_found_in_either_direction() {
     let javascript = r#"{"type":"post_call_transcription","data":{"message":"Straße","price":0.000057}}"#;
     check(SECRET, BODY, javascript, &["body_reserialised"]);
     check(SECRET, javascript, BODY, &["body_reserialised"]);
@@ -100,7 +100,8 @@ fn fractions_that_javascript_dropped_are_put_back() {
     let javascript =
         r#"{"price":0,"tokens":12,"usage":{"free_minutes_consumed":2,"n":10000000000000000},"text":"\u00fc"}"#;
     check(SECRET, usage, &javascript.replace("\\u00fc", "ü"), &["body_reserialised"]);
-    // Fields of the sender's own: none of them known, one besides the known ones, one of the known ones whole, in lists.
+    // Fields of the sender's own: none of them known, one besides the known ones, one of the known ones whole, in
+    // lists.
     check(SECRET, r#"{"mine": 1.0, "other": 2.0}"#, r#"{"mine":1,"other":2}"#, &["body_reserialised"]);
     check(SECRET, r#"{"mine": 1.0, "other": 2}"#, r#"{"mine":1,"other":2}"#, &["body_reserialised"]);
     check(
@@ -282,7 +283,7 @@ fn two_mistakes_at_once_are_both_named() {
 
 #[test]
 fn nothing_is_guessed() {
-    let value = sign(b"a secret nobody knows", NOW, BODY.as_bytes());
+    let value = sign(b"an unknown secret", NOW, BODY.as_bytes());
     let diagnosis = explain(&[(HEADER, &value)], BODY.as_bytes());
     assert!(matches!(&diagnosis, Diagnosis::Unexplained { unfinished: false, .. }), "{diagnosis:?}");
     assert_eq!(diagnosis.summary(), "none of the known causes fits");
@@ -312,7 +313,7 @@ fn the_search_stops_at_its_budget_and_says_so() {
 }
 
 #[test]
-fn secrets_show_themselves_to_nobody() {
+fn no_secret_is_shown() {
     let known = KnownSecret { label: "a", secret: b"hunter2", in_use: true };
     assert!(!format!("{known:?}").contains("hunter2"));
 }

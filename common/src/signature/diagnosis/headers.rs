@@ -1,4 +1,4 @@
-//! Finds what may be a signature among a request's headers, ours and other services'.
+//! Finds signatures among the headers of a request, in our header and in those of other services.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -7,12 +7,12 @@ use super::keys::KeyChange;
 use super::{Cause, Message};
 use crate::signature::{HEADER, digest};
 
-/// Most digests tried; a header can hold any number.
+/// Maximum number of digests that are tried; a header can hold any number.
 const MAX_DIGESTS: usize = 16;
-/// Most headers taken for a signature.
+/// Maximum number of headers that are taken for a signature.
 const MAX_FOUND: usize = 8;
 
-/// Whose way of signing it is.
+/// The service whose scheme a signature follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheme {
@@ -20,7 +20,8 @@ pub enum Scheme {
     ElevenLabs,
     /// `Stripe-Signature: t=…,v1=hex`, over `<t>.<body>`.
     Stripe,
-    /// `webhook-id`, `webhook-timestamp`, `webhook-signature: v1,base64`, over `<id>.<t>.<body>`, the key in Base64 behind `whsec_`.
+    /// `webhook-id`, `webhook-timestamp`, `webhook-signature: v1,base64`, over `<id>.<t>.<body>`, the key in Base64
+    /// behind `whsec_`.
     StandardWebhooks,
     /// `X-Hub-Signature-256: sha256=hex`, over the body.
     GitHub,
@@ -29,7 +30,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// What it signs.
+    /// Returns the message that the scheme signs.
     pub(super) fn message(self) -> Message {
         match self {
             Self::ElevenLabs | Self::Stripe => Message::TimeDotBody,
@@ -39,7 +40,7 @@ impl Scheme {
         }
     }
 
-    /// How it uses the secret.
+    /// Returns how the scheme uses the secret.
     pub(super) fn key(self) -> KeyChange {
         if self == Self::StandardWebhooks { KeyChange::Base64Decoded } else { KeyChange::None }
     }
@@ -49,7 +50,7 @@ impl Scheme {
 #[derive(Debug)]
 pub(super) struct FoundSignature<'r> {
     pub name: &'r str,
-    /// Its value; of our own header, the lines that belong together.
+    /// The value; of our own header, the lines that belong together.
     values: Vec<&'r str>,
     pub scheme: Scheme,
     pub timestamp: Option<&'r str>,
@@ -60,7 +61,7 @@ pub(super) struct FoundSignature<'r> {
 }
 
 impl<'r> FoundSignature<'r> {
-    /// What may have been signed under this header.
+    /// Returns the messages that may have been signed.
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![self.scheme.message()];
         if self.timestamp.is_some() {
@@ -73,7 +74,7 @@ impl<'r> FoundSignature<'r> {
         messages
     }
 
-    /// What is wrong with the header itself.
+    /// Returns what is wrong with the header itself.
     pub fn causes(&self) -> Vec<Cause> {
         if self.scheme != Scheme::ElevenLabs {
             return vec![Cause::OtherScheme(self.scheme)];
@@ -96,7 +97,7 @@ impl<'r> FoundSignature<'r> {
         causes
     }
 
-    /// What is taken here and refused by those who compare texts.
+    /// Returns what is accepted here and refused by receivers that compare texts.
     pub fn remarks(&self) -> Vec<Cause> {
         let mut remarks = Vec::new();
         let any = |is: fn(&u8) -> bool| self.values.iter().any(|value| value.as_bytes().iter().any(is));
@@ -131,11 +132,11 @@ impl<'r> FoundSignature<'r> {
     }
 }
 
-/// Everything in `headers` that may be a signature, ours first.
+/// Returns everything in `headers` that may be a signature, our header first.
 pub(super) fn find(headers: &[(String, String)]) -> Vec<FoundSignature<'_>> {
     let is_ours = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(HEADER);
     let ours: Vec<&str> = headers.iter().filter(is_ours).map(|(_, value)| value.as_str()).collect();
-    // Lines with a time of their own are signatures of their own; others are one list in several lines.
+    // Lines that each have a time are separate signatures; others are one list in several lines.
     let has_time = |value: &&str| value.split(',').any(|part| part.trim_start().starts_with("t="));
     let mut found: Vec<_> = if ours.iter().all(has_time) {
         ours.iter().filter_map(|value| read(headers, HEADER, vec![*value])).collect()
@@ -173,7 +174,7 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>
             ("t" | "ts" | "timestamp", text) if found.timestamp.is_none() => found.timestamp = Some(text),
             (key, text) => {
                 found.take(Some(key), text);
-                // A bare Base64 digest ends in `=` as well.
+                // A Base64 digest without a key ends in `=` as well.
                 if text.is_empty() || text == "=" {
                     found.take(None, part.trim());
                 }
@@ -183,7 +184,7 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>
     if scheme == Scheme::Slack {
         found.timestamp = get(headers, "x-slack-request-timestamp");
     }
-    // Stripe's form under our header's name.
+    // A header with our name may still have Stripe's form.
     if scheme == Scheme::ElevenLabs && found.tag == Some("v1") && found.timestamp.is_some() {
         found.scheme = Scheme::Stripe;
     }
@@ -210,7 +211,7 @@ fn get<'r>(headers: &'r [(String, String)], name: &str) -> Option<&'r str> {
     headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-/// What a value of our header lacks.
+/// Names what a value of our header lacks.
 pub(super) fn lacks(value: &str) -> &'static str {
     let parts = || value.split(',').filter_map(|part| part.split_once('='));
     if value.trim().is_empty() {

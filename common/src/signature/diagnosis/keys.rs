@@ -1,4 +1,4 @@
-//! Secrets as senders get them wrong.
+//! The ways in which senders change a secret by mistake.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -7,35 +7,35 @@ use base64::prelude::BASE64_STANDARD;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyChange {
-    /// Nothing.
+    /// The secret is used as it is.
     None,
-    /// A line feed behind it, as in a file.
+    /// A line feed was added, as in a file.
     NewlineAdded,
-    /// CR LF behind it, as in a file from Windows.
+    /// CR LF was added, as in a file from Windows.
     CrLfAdded,
-    /// A blank behind it.
+    /// A blank was added.
     BlankAdded,
-    /// Blanks and line ends around it taken off, which belong to ours.
+    /// Blanks and line ends around it were removed, which belong to our secret.
     Trimmed,
-    /// Quotes around it, as in a file of settings.
+    /// Quotes were put around it, as in a settings file.
     Quoted,
-    /// Without the quotes that are around ours.
+    /// The quotes around our secret were removed.
     Unquoted,
-    /// Without what stands before its first `_`.
+    /// Everything up to its first `_` was removed.
     PrefixCut,
-    /// Decoded as Base64, without `whsec_`, as Standard Webhooks does.
+    /// It was decoded as Base64 without `whsec_`, as Standard Webhooks does.
     Base64Decoded,
-    /// Decoded as hex.
+    /// It was decoded as hex.
     HexDecoded,
-    /// None at all: the sender's setting was empty,
+    /// The sender's setting was empty.
     Empty,
-    /// or missing, in JavaScript,
+    /// The sender's setting was missing in JavaScript, which made it the text `undefined`.
     Undefined,
-    /// or missing, in Python.
+    /// The sender's setting was missing in Python, which made it the text `None`.
     NoneText,
 }
 
-/// The secret in every form worth trying; equal forms once.
+/// Returns the secret in every form worth trying, equal forms once.
 pub(super) fn variants(secret: &[u8]) -> Vec<(KeyChange, Vec<u8>)> {
     let trimmed = secret.trim_ascii();
     let unquoted = |quote: u8| trimmed.strip_prefix(&[quote])?.strip_suffix(&[quote]);

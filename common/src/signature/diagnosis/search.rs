@@ -1,7 +1,7 @@
-//! The search for what was signed: bodies as they may have been, secrets as they may have been used.
+//! The search for what was signed: bodies as they may have been, with secrets as they may have been used.
 //!
-//! Every body is written once, straight into the digests of all candidates that it is tried with. All of it draws on one budget
-//! of bytes, written and hashed, so that its time is bounded whatever the body is; its memory is that of the candidates.
+//! Each body is written once, directly into the digests of all candidates. The whole search has one budget of bytes
+//! that are written and hashed, so its time is bounded for any body; its memory is that of the candidates.
 
 use hmac::Mac;
 use subtle::ConstantTimeEq;
@@ -13,7 +13,7 @@ use super::{KnownSecret, Message, Request};
 use crate::json_style::{Full, Sink};
 use crate::signature::HmacSha256;
 
-/// What fits: the less was changed, the likelier it is.
+/// A way of signing that fits the digest. The fewer changes it has, the likelier it is the sender's.
 pub(super) struct Match<'r> {
     pub found: &'r FoundSignature<'r>,
     pub message: Message,
@@ -22,16 +22,16 @@ pub(super) struct Match<'r> {
     pub key: KeyChange,
 }
 
-/// Most changes from what the scheme itself does, the header's own aside.
+/// Maximum number of changes from the scheme, apart from those of the header.
 const MAX_CHANGES: usize = 2;
-/// What a candidate costs apart from its bytes: a block of the hash and two for the keys.
+/// Cost of a candidate apart from its bytes: a block of the hash and two for the keys.
 const CANDIDATE_COST: u64 = 192;
-/// What a piece costs apart from its bytes, so that bodies of many small ones cost what they take.
+/// Cost of a piece apart from its bytes, so that bodies of many small pieces cost the time that they take.
 const PIECE_COST: u64 = 16;
-/// Bytes gathered before they are hashed.
+/// Bytes that are collected before they are hashed.
 const BUFFER: usize = 4 << 10;
-/// How many times as long as the body a changed one may become, and what it may have at least: indented ones grow with the
-/// square of their depth.
+/// Factor by which a changed body may be longer than the received one, and the length that any changed body may have.
+/// Indented JSON grows with the square of its depth.
 const MAX_GROWTH: u64 = 8;
 const MIN_EXPANDED: u64 = 4 << 10;
 
@@ -42,18 +42,18 @@ struct Candidate<'r> {
     known: &'r KnownSecret<'r>,
     key: KeyChange,
     secret: &'r [u8],
-    /// How far it is from the scheme's own.
+    /// Number of changes from the scheme.
     changes: usize,
 }
 
-/// A known secret in one form.
+/// A known secret in one of its forms.
 pub(super) struct CandidateKey<'r> {
     known: &'r KnownSecret<'r>,
     change: KeyChange,
     secret: Vec<u8>,
 }
 
-/// Every known secret in every form.
+/// Returns every known secret in each of its forms.
 pub(super) fn keys<'r>(secrets: &'r [KnownSecret<'r>]) -> Vec<CandidateKey<'r>> {
     let of = |known: &'r KnownSecret<'r>| {
         keys::variants(known.secret).into_iter().map(move |(change, secret)| CandidateKey { known, change, secret })
@@ -66,7 +66,7 @@ pub(super) struct Search<'r> {
     bodies: &'r Bodies<'r>,
     length: u64,
     left: u64,
-    /// Whether something was left untried.
+    /// Whether something was not tried.
     pub unfinished: bool,
 }
 
@@ -95,7 +95,7 @@ impl<'r> Search<'r> {
         Self { candidates, bodies, length, left: request.budget, unfinished: false }
     }
 
-    /// The attempt with the fewest changes that fits.
+    /// Returns the match with the fewest changes.
     pub fn run(&mut self) -> Option<Match<'r>> {
         let bodies = self.bodies;
         let changes = bodies.changes();
@@ -112,7 +112,7 @@ impl<'r> Search<'r> {
         self.fractions()
     }
 
-    /// Tries further sets of fields whose fractions may have been lost.
+    /// Tries further sets of fields that may have lost their fractions.
     fn fractions(&mut self) -> Option<Match<'r>> {
         let floats = self.bodies.floats();
         let (json, style) = (self.bodies.json()?, floats.styles().next()?);
@@ -128,7 +128,7 @@ impl<'r> Search<'r> {
         None
     }
 
-    /// Tries one body with every candidate that is so many changes away.
+    /// Tries one body with every candidate that has this number of changes.
     fn stage(
         &mut self,
         changes: usize,
@@ -146,7 +146,7 @@ impl<'r> Search<'r> {
             return None;
         };
         let expandable = match body {
-            // What a body expands to is told by nothing but trying.
+            // Only decompressing a body shows its length.
             Some(BodyChange::Compressed) => u64::MAX,
             _ => self.length.saturating_mul(MAX_GROWTH).max(MIN_EXPANDED),
         };
@@ -179,7 +179,7 @@ impl<'r> Search<'r> {
 }
 
 impl<'r> Candidate<'r> {
-    /// The digest of all that stands before the body.
+    /// Returns the digest of everything before the body.
     fn begin(&self) -> Option<HmacSha256> {
         let found = self.found;
         let (time, id) = (found.timestamp.unwrap_or_default().as_bytes(), found.id.unwrap_or_default().as_bytes());
@@ -191,7 +191,7 @@ impl<'r> Candidate<'r> {
             Message::TimeBody => &[time],
             Message::MillisDotBody => &[time, b"000."],
         };
-        // HMAC takes a key of any length, so there always is one.
+        // HMAC takes a key of any length, so this cannot fail.
         let mut mac = HmacSha256::new_from_slice(self.secret).ok()?;
         parts.iter().for_each(|part| mac.update(part));
         Some(mac)
@@ -207,13 +207,13 @@ impl<'r> Candidate<'r> {
     }
 }
 
-/// Digests that one body is written into.
+/// The digests that a body is written into.
 struct Digests {
     macs: Vec<HmacSha256>,
     buffer: Vec<u8>,
-    /// What is left of the search's budget,
+    /// What is left of the budget of the search.
     left: u64,
-    /// and of what this body may become.
+    /// Bytes that this body may still have.
     expandable: u64,
 }
 

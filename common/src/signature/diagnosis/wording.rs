@@ -1,4 +1,4 @@
-//! Causes in words: a short code for programs, what happened, and what to do.
+//! The wording of causes: a short code for programs, what happened, and what to do.
 
 use serde::Serialize;
 
@@ -11,11 +11,11 @@ pub struct Explanation {
     pub accepted: bool,
     /// [`Diagnosis::summary`].
     pub summary: String,
-    /// What explains it, or what stricter receivers would mind.
+    /// The causes, or what stricter receivers would refuse.
     pub causes: Vec<ExplainedCause>,
-    /// Where nothing explains it: facts that may lead further.
+    /// Facts that may help to find the cause, if no known cause fits.
     pub hints: Vec<&'static str>,
-    /// Whether causes were left untried.
+    /// Whether causes were not tried.
     pub unfinished: bool,
 }
 
@@ -48,7 +48,7 @@ impl From<&Diagnosis> for Explanation {
 }
 
 impl Diagnosis {
-    /// The causes, or what stricter receivers would mind.
+    /// Returns the causes, or what stricter receivers would refuse.
     #[must_use]
     pub fn causes(&self) -> &[Cause] {
         match self {
@@ -58,7 +58,7 @@ impl Diagnosis {
         }
     }
 
-    /// In one line: `accepted`, the causes, or that none of the known causes fits.
+    /// Returns the diagnosis in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         let causes: Vec<String> = self.causes().iter().map(Cause::what).collect();
@@ -72,7 +72,7 @@ impl Diagnosis {
 }
 
 impl Cause {
-    /// A name for programs, which does not change.
+    /// Returns a name for programs, which does not change.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl Cause {
         }
     }
 
-    /// What happened. Names of headers and secrets in it are as they came: untrusted.
+    /// Returns what happened. Names of headers and secrets in it are untrusted.
     #[must_use]
     pub fn what(&self) -> String {
         match self {
@@ -131,7 +131,7 @@ impl Cause {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about the cause.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -149,7 +149,7 @@ impl Cause {
             }
             Self::Secret { .. } => "give both sides exactly the same bytes: no line end, blank, quotes or decoding",
             Self::Milliseconds | Self::NoWholeSeconds => "sign and send whole Unix seconds",
-            Self::TooOld { .. } => "sign each attempt anew with the present time; check the clocks of both machines",
+            Self::TooOld { .. } => "sign each attempt with the present time; check the clocks of both machines",
             Self::FromTheFuture { .. } => "check the clocks of both machines, and that the time is UTC",
             Self::Blanks => "send t=…,v0=… without blanks",
         }
@@ -200,18 +200,18 @@ fn body_code(change: BodyChange) -> &'static str {
 fn body_words(change: BodyChange) -> String {
     let wording = match change {
         BodyChange::Reserialised(style) => {
-            return format!("the body was parsed and written anew: the signature fits it {}", style_words(style));
+            return format!("the body was parsed and serialised again: the signature fits it {}", style_words(style));
         }
         BodyChange::ReserialisedLine(style) => {
             return format!(
-                "the body was parsed and written anew: the signature fits it {}, and with a line end behind it",
+                "the body was parsed and serialised again: the signature fits it {}, and with a line end behind it",
                 style_words(style)
             );
         }
         BodyChange::FractionsLost(style) => {
             return format!(
-                "the body was parsed and written anew by a program that drops the .0 of whole numbers, as JavaScript does: \
-                 the signature fits it with them put back, {}",
+                "the body was parsed and serialised again by a program that drops the .0 of whole numbers, as JavaScript \
+                 does: the signature fits it with them put back, {}",
                 style_words(style)
             );
         }
@@ -281,7 +281,7 @@ fn key_words(change: KeyChange) -> &'static str {
     }
 }
 
-/// A span of time for people.
+/// Formats a span of time for people.
 fn span(secs: i64) -> String {
     match secs {
         ..120 => format!("{secs} s"),
@@ -291,7 +291,7 @@ fn span(secs: i64) -> String {
     }
 }
 
-/// An offset of whole hours smells of a local time taken for UTC.
+/// Returns a hint if the offset is of whole hours, which suggests a local time taken for UTC.
 fn zone(secs: i64) -> &'static str {
     let off = (secs + 120) % 3600;
     if (3600 - 120..=14 * 3600 + 120).contains(&secs) && off <= 240 {

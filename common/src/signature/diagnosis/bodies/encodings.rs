@@ -1,4 +1,4 @@
-//! Bodies that something on the way encoded: compressed, as Base64, as a form.
+//! Bodies that were encoded on the way: compressed, in Base64, or as a form.
 
 use std::io::Read;
 
@@ -14,12 +14,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whether it begins as gzip or zlib does.
+/// Whether the body begins like gzip or zlib.
 pub(super) fn is_compressed(body: &[u8]) -> bool {
     matches!(body, [0x1f, 0x8b, 8, ..] | [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..])
 }
 
-/// What is compressed in `body`, as far as it can be read. The sink ends what would expand without end.
+/// Writes the decompressed body as far as it can be read. The sink stops a body that expands too far.
 pub(super) fn decompress(body: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     let mut gzip;
     let mut zlib;
@@ -37,11 +37,11 @@ pub(super) fn decompress(body: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     Ok(())
 }
 
-/// What `body` is the Base64 of, in either alphabet, in lines and quotes or without.
+/// Decodes Base64 in either alphabet, with or without lines and quotes.
 pub(super) fn base64_text(body: &[u8]) -> Option<Vec<u8>> {
     let body = body.trim_ascii();
     let body = body.strip_prefix(b"\"").and_then(|body| body.strip_suffix(b"\"")).unwrap_or(body);
-    // Braces, blanks and colons end this at the first bytes of nearly any JSON.
+    // For nearly any JSON, a brace, blank or colon ends this check within the first bytes.
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(byte);
     if body.len() < 8 || !body.iter().all(is_base64) {
         return None;
@@ -56,12 +56,12 @@ pub(super) fn base64_text(body: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-/// Whether it may be a form: no JSON, with a name or something percent-encoded in it.
+/// Whether the body may be a form: no JSON, with a name or something percent-encoded.
 pub(super) fn is_form(body: &[u8]) -> bool {
     body.is_ascii() && !body.iter().any(u8::is_ascii_whitespace) && body.iter().any(|byte| matches!(byte, b'%' | b'='))
 }
 
-/// The value, still encoded, of the first field that holds JSON.
+/// Returns the encoded value of the first field that holds JSON.
 pub(super) fn form_field(body: &[u8]) -> Option<&[u8]> {
     if !is_form(body) {
         return None;
@@ -77,7 +77,7 @@ pub(super) fn form_field(body: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// `text` without its percent-encoding, `+` as a blank.
+/// Writes `text` without its percent-encoding and with `+` as a blank.
 pub(super) fn decode_form(text: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut piece: Vec<u8> = Vec::with_capacity(PIECE);

@@ -1,7 +1,7 @@
 //! Whole numbers whose `.0` a program dropped: JavaScript reads `0.0` and writes `0`.
 //!
-//! Nothing in the body says which numbers had one, so it is put back field by field: first those that the vendor's models
-//! type as floats, then a few more or fewer.
+//! The body does not say which numbers had one, so it is put back field by field: first into those that the vendor's
+//! models define as floats, then into a few more or fewer.
 
 use crate::json_style::{self, Full, Separators, Sink, Style, Writing};
 
@@ -27,12 +27,12 @@ const KNOWN: [&str; 19] = [
     "confidence",
     "score",
 ];
-/// Most fields that are told apart: a set of them is the bits of a number.
+/// Maximum number of fields that are told apart, because a set of fields is the bits of a number.
 const MAX_FIELDS: usize = 48;
-/// Most fields in which a set differs from the likely one.
+/// Maximum number of fields in which a set differs from the likely one.
 const MAX_FLIPS: u32 = 3;
 
-/// The fields that hold whole numbers.
+/// The fields of a body that hold whole numbers.
 #[derive(Debug)]
 pub(crate) struct Floats<'b> {
     fields: Vec<&'b str>,
@@ -43,7 +43,7 @@ impl<'b> Floats<'b> {
         Self { fields: json.map(|json| json_style::whole_number_fields(json, MAX_FIELDS)).unwrap_or_default() }
     }
 
-    /// The styles in which fractions may be put back: such that write them.
+    /// Returns the styles in which fractions are put back: those that write fractions.
     pub fn styles(&self) -> impl Iterator<Item = Style> {
         let spaced = |writing| Style { separators: Separators::Spaced, writing };
         let compact = |writing| Style { separators: Separators::Compact, writing };
@@ -56,7 +56,7 @@ impl<'b> Floats<'b> {
         styles.into_iter().filter(|_| !self.fields.is_empty())
     }
 
-    /// The fields that the vendor's models type as floats; all, where there is none of them.
+    /// Returns the fields that the vendor's models define as floats, or all fields if none of them is.
     pub fn likely(&self) -> u64 {
         let known = (0_u32..).zip(&self.fields).filter(|(_, field)| KNOWN.contains(field));
         match known.fold(0, |set, (at, _)| set | 1 << at) {
@@ -69,7 +69,7 @@ impl<'b> Floats<'b> {
         (1 << self.fields.len()) - 1
     }
 
-    /// Other sets of fields, the likeliest first. There are up to some ten thousand of them.
+    /// Returns the other sets of fields, the likeliest first. There are up to about ten thousand.
     pub fn others(&self) -> impl Iterator<Item = u64> {
         let (likely, all) = (self.likely(), self.all());
         let bits = move || (0..u64::BITS).map(|at| 1_u64 << at).take_while(move |bit| *bit <= all);
@@ -86,7 +86,7 @@ impl<'b> Floats<'b> {
             .filter(move |set| *set != 0 && *set != likely)
     }
 
-    /// `json` with fractions in the fields of `set`.
+    /// Writes `json` with fractions in the fields of `set`.
     pub fn write(&self, json: &str, style: Style, set: u64, out: &mut impl Sink) -> Result<(), Full> {
         let is_float =
             |name: &str| self.fields.iter().position(|field| *field == name).is_some_and(|at| set >> at & 1 == 1);
