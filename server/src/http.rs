@@ -11,8 +11,7 @@ mod guard;
 pub mod health;
 pub mod large_responses;
 pub mod launch;
-#[doc(hidden)]
-pub mod query;
+pub(crate) mod query;
 pub mod request_log;
 pub mod rules;
 mod scope;

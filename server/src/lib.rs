@@ -20,6 +20,8 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 
 use std::io;
@@ -40,6 +42,7 @@ use ingest::Ingest;
 use ingest::naming::{CallLinks, Naming};
 use ingest::signature::SignatureVerifier;
 use live::Hub;
+use live::feed::FeedLimits;
 use policy::DrainPolicy;
 use settings::Settings;
 use store::{LogWriter, Store, StoreError};
@@ -85,7 +88,7 @@ pub enum StartError {
 /// Returns an error if the database does not say which cluster it belongs to, the Redis URL cannot be read, or no thread can be
 /// started.
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), StartError> {
-    let hub = Hub::start(&Handle::current()).map_err(StartError::Threads)?;
+    let hub = Hub::start(&Handle::current(), FeedLimits::default()).map_err(StartError::Threads)?;
     let node = cluster::random_node_name();
     let (rpcs, incoming) = mpsc::channel(cluster::bus::RPC_QUEUE);
     let link = join_cluster(settings, &store, &node, &hub, rpcs).await?;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::cluster::Cluster;
 use crate::live::Hub;
-use crate::live::probe::{CALL, Probe};
+use crate::live::probe::{PROBE_CALL, Probe};
 use crate::store::{LogWriter, Store, StoreError};
 
 /// Time for each check.
@@ -146,7 +146,7 @@ impl Readiness {
             let follow = spawn_blocking(move || Probe::new(&hub));
             let probe = timeout(FOLLOW_TIMEOUT, follow).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
-            let followed = probe.is_some().then_some((CALL, frame));
+            let followed = probe.is_some().then_some((PROBE_CALL, frame));
             let appended = cluster.heartbeat(&log_writer, followed).await.map_err(|error| storage_failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
@@ -186,7 +186,7 @@ mod tests {
     async fn readiness(dir: &std::path::Path) -> Readiness {
         let url = format!("sqlite://{}", dir.join("log.db").display());
         let store = Store::open(&url).await.expect("a database");
-        let hub = Hub::default();
+        let hub = Hub::on_tasks();
         let announcer = Announcer::Local(hub.clone());
         let publisher = announcer.clone();
         let on_commit = Box::new(move |notifications| publisher.publish(notifications));
@@ -209,7 +209,7 @@ mod tests {
     async fn a_hub_that_is_stuck_is_not_green() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
-        let stuck = readiness.hub.clone().stick();
+        let stuck = readiness.hub.hold_lock();
         let report = readiness.check().await;
         assert!(!report.is_ready(), "{report:?}");
         assert_eq!(report.deliver, Err(CheckFailure::Stuck), "{report:?}");

@@ -65,12 +65,12 @@ fn is_ignored(kind: SignalKind) -> bool {
 /// Tells every client when to go, and waits until all are gone or their time is up.
 pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     let began = Instant::now();
-    let before = hub.sizes().0;
+    let before = hub.sizes().connections;
     hub.drain(drain);
-    while hub.sizes().0 > 0 && began.elapsed() < drain.deadline + CLOSE_TIMEOUT {
+    while hub.sizes().connections > 0 && began.elapsed() < drain.deadline + CLOSE_TIMEOUT {
         sleep(Duration::from_millis(20)).await;
     }
-    let left = hub.sizes().0;
+    let left = hub.sizes().connections;
     match left {
         0 => info!(connections = before, "drained"),
         left => warn!(connections = before, left, "drained, but not whole"),

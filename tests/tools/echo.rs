@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 
-use callscope_server::live::session::echo;
+use callscope_server::testing::echo;
 use rocket::config::{LogLevel, Shutdown};
 use rocket::data::{IoHandler, IoStream};
 use rocket::fairing::AdHoc;

@@ -420,7 +420,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Announcer;
-    use crate::live::probe::{CALL, Probe};
+    use crate::live::probe::{PROBE_CALL, Probe};
 
     fn secrets() -> [Secret; 1] {
         [Secret::new("0123456789abcdef0123456789abcdef".into())]
@@ -441,10 +441,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_process_that_falls_silent_or_dropped_something_is_noticed() {
         let name = Uuid::new_v4().to_string();
-        let (here, _here) = bus("here", &name, &Hub::default());
+        let (here, _here) = bus("here", &name, &Hub::on_tasks());
         let url = Secret::new(std::env::var("CALLSCOPE_TEST_REDIS").expect("set"));
         let (rpcs, _said) = mpsc::channel(RPC_QUEUE);
-        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::default(), rpcs).expect("a URL");
+        let (there, task) = Bus::start(&url, &secrets(), &name, "there", Hub::on_tasks(), rpcs).expect("a URL");
         up(&here).await;
         up(&there).await;
         here.set_expected_peers(vec!["there".into()]);
@@ -461,7 +461,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_one_announces_another_hears_and_strangers_do_not() {
         let name = Uuid::new_v4().to_string();
-        let hubs = [Hub::default(), Hub::default(), Hub::default()];
+        let hubs = [Hub::on_tasks(), Hub::on_tasks(), Hub::on_tasks()];
         let (here, _here) = bus("here", &name, &hubs[0]);
         let (there, _there) = bus("there", &name, &hubs[1]);
         let (stranger, _stranger) = bus("stranger", "another cluster", &hubs[2]);
@@ -470,15 +470,17 @@ mod tests {
         }
         let mut probe = Probe::new(&hubs[1]);
         let announcer = Announcer::Joined(hubs[0].clone(), here);
-        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        announcer
+            .publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
         probe.receives("a word").await.expect("the pipe stands");
         assert_eq!(there.counters().received.load(Ordering::Relaxed), 1);
         assert_eq!(stranger.counters().received.load(Ordering::Relaxed), 0);
         // Nothing to say, or nothing that may be said, is no reason to hang up.
         let too_long = format!("{:?}", "x".repeat(100_000)).into();
         announcer.publish(Vec::new());
-        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: too_long }]);
-        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"another"}"#.into() }]);
+        announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: too_long }]);
+        announcer
+            .publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"another"}"#.into() }]);
         probe.receives("another").await.expect("the pipe stands");
         assert!(announcer.bus().is_some_and(Bus::is_up));
     }
@@ -486,8 +488,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn questions_and_answers_find_their_way() {
         let name = Uuid::new_v4().to_string();
-        let (here, mut asked) = bus("here", &name, &Hub::default());
-        let (there, mut said) = bus("there", &name, &Hub::default());
+        let (here, mut asked) = bus("here", &name, &Hub::on_tasks());
+        let (there, mut said) = bus("there", &name, &Hub::on_tasks());
         up(&here).await;
         up(&there).await;
         let id = Uuid::new_v4();
@@ -508,7 +510,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_a_stranger_publishes_is_refused_and_counted() {
         let name = Uuid::new_v4().to_string();
-        let hubs = [Hub::default(), Hub::default()];
+        let hubs = [Hub::on_tasks(), Hub::on_tasks()];
         let (here, mut asked) = bus("here", &name, &hubs[0]);
         let (there, _there) = bus("there", &name, &hubs[1]);
         up(&here).await;
@@ -522,7 +524,8 @@ mod tests {
         listener.subscribe(&channel).await.expect("subscribed");
         let mut heard = Box::pin(listener.into_on_message());
         let announcer = Announcer::Joined(hubs[1].clone(), there.clone());
-        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"a word"}"#.into() }]);
+        announcer
+            .publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
         let said = loop {
             let message = futures_util::StreamExt::next(&mut heard).await.expect("a message");
             let payload: String = message.get_payload().expect("text");
@@ -537,7 +540,7 @@ mod tests {
         let mut publisher = client.get_multiplexed_async_connection().await.expect("Redis");
         let forged = [
             format!(
-                r#"{{"from":"there","body":{{"news":[{{"partial":{{"call_id":"{CALL}","frame":{{"text":"forged"}}}}}}]}}}}"#
+                r#"{{"from":"there","body":{{"news":[{{"partial":{{"call_id":"{PROBE_CALL}","frame":{{"text":"forged"}}}}}}]}}}}"#
             ),
             format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":"connections"}}}}}}}}"#),
             format!(r#"{{"from":"x","body":{{"word":{{"ask":{{"id":"{id}","question":{{"kick":"{id}"}}}}}}}}}}"#),
@@ -551,7 +554,8 @@ mod tests {
                 redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
         }
         // What comes behind them in the channel shows that they were all looked at.
-        announcer.publish(vec![Notification::PartialTurn { call_id: CALL, frame: r#"{"text":"the next"}"#.into() }]);
+        announcer
+            .publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"the next"}"#.into() }]);
         probe.receives("the next").await.expect("the true one is shown");
         assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
         assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);

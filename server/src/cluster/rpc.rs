@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use callscope_common::CallId;
-use callscope_common::api::NodeStats;
+use callscope_common::api::{ConnectionView, NodeStats};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{Cluster, Counted};
 use crate::cluster::bus::Incoming;
 use crate::cluster::message::Rpc;
+use crate::live::connection::{Connection, Progress};
 use crate::store::nodes::NodeRow;
 
 /// For the others to answer.
@@ -29,7 +30,7 @@ const PART_QUEUE: usize = 1_024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Its connections: [`ConnectionView`](callscope_common::api::ConnectionView)s.
+    /// Its connections: [`ConnectionView`]s.
     Connections,
     /// Its followed calls: [`FeedView`]s.
     Feeds,
@@ -119,7 +120,7 @@ impl Cluster {
         match question {
             Question::Connections => {
                 let connections = self.shared.hub.connections();
-                parts(connections.iter().map(|connection| connection.view(&self.shared.node)).collect())
+                parts(connections.iter().map(|connection| view(connection, &self.shared.node)).collect())
             }
             Question::Feeds => {
                 let views = self.shared.hub.followers().into_iter();
@@ -143,17 +144,17 @@ impl Cluster {
 
     fn stats(&self, counted: &Counted) -> NodeStats {
         use std::sync::atomic::Ordering::Relaxed;
-        let (connections, feeds, waiting) = counted.hub.sizes();
+        let sizes = counted.hub.sizes();
         let counters = counted.hub.counters();
         let count = |n: usize| n as u64;
         let bus = self.shared.announcer.bus();
         let of_bus = |read: fn(&crate::cluster::bus::BusCounters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
         NodeStats {
             uptime_seconds: self.shared.started.elapsed().as_secs(),
-            connections: count(connections),
+            connections: count(sizes.connections),
             connections_total: counters.connections.load(Relaxed),
-            followed_calls: count(feeds),
-            identifiers_waited_for: count(waiting),
+            followed_calls: count(sizes.followed_calls),
+            identifiers_waited_for: count(sizes.awaited_identifiers),
             events_broadcast: counters.events.load(Relaxed),
             passes_direct: counters.direct.load(Relaxed),
             passes_left_to_sessions: counters.left.load(Relaxed),
@@ -165,6 +166,22 @@ impl Cluster {
             dropped: of_bus(|counters| counters.dropped.load(Relaxed)),
             refused: of_bus(|counters| counters.refused.load(Relaxed)),
         }
+    }
+}
+
+fn view(connection: &Connection, node: &str) -> ConnectionView {
+    let Progress { call_sids, sent, lag } = connection.progress();
+    ConnectionView {
+        connection_id: connection.connection_id,
+        user_id: connection.identity.user_id().to_owned(),
+        username: connection.identity.username.clone(),
+        role: connection.identity.role.as_str().to_owned(),
+        connected_at: connection.connected_at,
+        remote_addr: connection.remote_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+        subscribed_calls: call_sids,
+        sent,
+        lag,
+        node: node.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading query parameters, with a word on what is wrong. Public for the fuzz targets alone.
+//! Reading query parameters, with a word on what is wrong.
 
 use callscope_common::{Timestamp, text};
 use rocket::http::uri::Origin;

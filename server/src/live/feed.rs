@@ -1,12 +1,11 @@
-//! One followed call: its head, its newest frames, its followers.
+//! The fan-out of one followed call: a feed turns notifications into batches of frames and writes them to its followers.
 
 mod inbox;
-mod ring;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
@@ -14,119 +13,104 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::task;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::connection::{Connection, EndReason, WriteOutcome};
-use super::frame::{Bytes, join};
-use super::hub::Hub;
-use super::probe;
+use super::frame::{Bytes, EventFrame, FrameBatch, MAX_JOINED_BYTES, join};
+use super::log_tail::LogTail;
 use inbox::Inbox;
-use ring::Ring;
 
-/// Most bytes of frames written in one go, after the first frame.
-pub(super) const JOINED_BYTES: usize = 32 * 1024;
-/// Sockets written before whoever wants to join or leave gets a chance. (In tests after each, so that few followers are enough
-/// to get in between.)
-const SOCKETS_PER_SLICE: usize = if cfg!(test) { 1 } else { 250 };
+/// Bounds of the feeds of a hub.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedLimits {
+    /// Followers of one feed. A call with more followers has further feeds, up to one for each worker.
+    pub followers: usize,
+    /// Sockets that are written before a connection that wants to join or leave gets the list of followers.
+    pub sockets_per_slice: usize,
+    /// Messages that wait for the feed's next run.
+    pub inbox_messages: usize,
+}
 
-/// A followed call.
+/// Writing to 2048 sockets takes a few milliseconds; with fewer followers on another core, a write costs more than it gains.
+impl Default for FeedLimits {
+    fn default() -> Self {
+        Self { followers: 2048, sockets_per_slice: 250, inbox_messages: 4096 }
+    }
+}
+
+/// A followed call, or a part of its followers if it has many.
 #[derive(Debug)]
-pub struct Feed {
-    /// Which call.
-    pub call_id: CallId,
-    /// Which of the [`workers`](super::workers)'s workers runs it.
-    pub(super) worker: usize,
-    head: AtomicI64,
-    ended: AtomicBool,
-    ring: Mutex<Ring>,
+pub(super) struct Feed {
+    pub tail: Arc<LogTail>,
+    /// Index of the worker that runs it.
+    pub worker: usize,
+    sockets_per_slice: usize,
     inbox: Mutex<Inbox>,
     members: Mutex<Slab<Member>>,
-    /// How many members there are, for whoever must not wait for the list: it is locked while sockets are written.
+    /// How many members there are, for readers that must not wait for the list: it is locked while sockets are written.
     size: AtomicUsize,
 }
 
-/// A follower: a connection, and which of its subscriptions.
 #[derive(Debug)]
 struct Member {
     connection: Arc<Connection>,
+    /// Id of one of the connection's subscriptions.
     subscription: u64,
 }
 
-/// An announced event.
-#[derive(Debug, Clone)]
-pub(super) struct EventFrame {
-    pub seq: Seq,
-    pub kind: EventKind,
-    pub frame: Bytes,
-}
-
-/// What a feed is told.
+/// What a feed has to tell its followers.
 #[derive(Debug, Clone)]
 pub(super) enum FeedMessage {
     Event(EventFrame),
+    /// A partial turn.
     Partial(Bytes),
-    /// The log is known to reach this far, and whether the call is over.
+    /// The log is known to reach this seq; and whether the call is over.
     Head(Seq, bool),
     End(EndReason),
 }
 
-/// How far the log is said to reach. Believed only when the events at hand do not lead there by themselves: often they are
-/// right behind in the inbox.
+/// How far the log is reported to reach. It counts only if the events at hand do not lead there: often they are right behind
+/// it in the inbox.
 #[derive(Debug, Default, Clone, Copy)]
 struct ReportedHead {
     head: Seq,
     ended: bool,
 }
 
-/// One round of a feed over its followers.
-#[derive(Debug)]
-pub(super) struct FrameBatch {
-    /// The head before it.
-    pub from: Seq,
-    /// The head from now on.
-    pub head: Seq,
-    /// The frames of all events in between, and partials; `None` where a frame is not at hand.
-    pub bytes: Option<Bytes>,
-    /// How many events that is.
-    pub events: u64,
-    /// Whether the call is over at `head`.
-    pub ended: bool,
+/// What came of one run of a feed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct RunOutcome {
+    /// Batches that were written straight into a socket.
+    pub direct: u64,
+    /// Batches that were left to a session.
+    pub left: u64,
+    /// Whether messages came in meanwhile, so that the feed has to run again.
+    pub has_more: bool,
+    /// Whether the feed has no followers any more.
+    pub is_unfollowed: bool,
 }
 
 impl Feed {
-    pub(super) fn new(call_id: CallId, worker: usize) -> Self {
+    pub fn new(call_id: CallId, worker: usize, limits: FeedLimits) -> Self {
         Self {
-            call_id,
+            tail: Arc::new(LogTail::new(call_id)),
             worker,
-            head: AtomicI64::new(0),
-            ended: AtomicBool::new(false),
-            ring: Mutex::default(),
-            inbox: Mutex::default(),
+            sockets_per_slice: limits.sockets_per_slice,
+            inbox: Mutex::new(Inbox::new(limits.inbox_messages)),
             members: Mutex::default(),
             size: AtomicUsize::new(0),
         }
     }
 
-    /// Seq of the newest event this process heard of.
-    #[must_use]
-    pub fn head(&self) -> Seq {
-        self.head.load(Ordering::SeqCst)
-    }
-
-    /// Whether the call is over. Read before [`Feed::head`], the head then read holds the end.
-    #[must_use]
-    pub fn ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn join(&self, connection: Arc<Connection>, subscription: u64) -> usize {
+    /// Adds a follower; returns its place in the list of members.
+    pub fn join(&self, connection: Arc<Connection>, subscription: u64) -> usize {
         let mut members = self.members.lock();
         self.size.fetch_add(1, Ordering::SeqCst);
         members.insert(Member { connection, subscription })
     }
 
-    /// Takes a follower off the list; says whether none is left.
-    pub(super) fn leave(&self, member: usize) -> bool {
+    /// Removes a follower; returns whether none is left.
+    pub fn leave(&self, member: usize) -> bool {
         let mut members = self.members.lock();
         if members.try_remove(member).is_some() {
             self.size.fetch_sub(1, Ordering::SeqCst);
@@ -134,96 +118,71 @@ impl Feed {
         members.is_empty()
     }
 
-    /// How many follow. Waits for nobody.
-    pub(super) fn size(&self) -> usize {
+    /// How many connections follow. Never waits for the list of members.
+    pub fn size(&self) -> usize {
         self.size.load(Ordering::SeqCst)
     }
 
-    /// The connections that follow.
-    #[must_use]
+    /// The ids of the connections that follow.
     pub fn followers(&self) -> Vec<uuid::Uuid> {
         self.members.lock().iter().map(|(_, member)| member.connection.connection_id).collect()
     }
 
-    /// The frames after `cursor` that are at hand, joined up to [`JOINED_BYTES`], and the cursor behind them.
-    pub(super) fn frames_after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
-        self.ring.lock().after(cursor)
+    /// Queues messages. Never blocks. Returns whether the caller has to schedule the feed, because it is not scheduled yet.
+    #[must_use]
+    pub fn enqueue(&self, messages: impl IntoIterator<Item = FeedMessage>) -> bool {
+        let mut inbox = self.inbox.lock();
+        for message in messages {
+            inbox.push(message);
+        }
+        !std::mem::replace(&mut inbox.is_scheduled, true)
     }
 
-    /// Takes in what it is told and sees to it that it is worked on. Never blocks.
-    pub(super) fn enqueue(self: &Arc<Self>, hub: &Hub, items: impl IntoIterator<Item = FeedMessage>) {
-        let is_new = {
-            let mut inbox = self.inbox.lock();
-            for item in items {
-                inbox.push(item);
-            }
-            !std::mem::replace(&mut inbox.is_scheduled, true)
-        };
-        if is_new {
-            hub.schedule(self);
+    /// Works on all messages that are queued now.
+    pub async fn run_once(&self) -> RunOutcome {
+        let messages = self.inbox.lock().take();
+        let mut outcome = RunOutcome::default();
+        if AssertUnwindSafe(self.work(messages, &mut outcome)).catch_unwind().await.is_err() {
+            error!(call_id = %self.tail.call_id, "a feed panicked; its followers catch up in their sessions");
+            self.for_each_member(|member| member.connection.require_catch_up(member.subscription));
         }
+        let mut inbox = self.inbox.lock();
+        inbox.is_scheduled = !inbox.messages.is_empty();
+        outcome.has_more = inbox.is_scheduled;
+        outcome.is_unfollowed = !outcome.has_more && self.size() == 0;
+        outcome
     }
 
-    /// Works on all it was told up to now; says whether there is more already, and another round to be run.
-    pub(super) async fn run_once(self: &Arc<Self>, hub: &Hub) -> bool {
-        let items = self.inbox.lock().take();
-        if AssertUnwindSafe(self.work(hub, items)).catch_unwind().await.is_err() {
-            self.recover();
-        }
-        {
-            let mut inbox = self.inbox.lock();
-            inbox.is_scheduled = !inbox.items.is_empty();
-            if inbox.is_scheduled {
-                return true;
-            }
-        }
-        if self.size() == 0 {
-            hub.forget_if_unfollowed(self);
-        }
-        false
-    }
-
-    async fn work(self: &Arc<Self>, hub: &Hub, items: VecDeque<FeedMessage>) {
-        let mut items = items.into_iter().peekable();
+    async fn work(&self, messages: VecDeque<FeedMessage>, outcome: &mut RunOutcome) {
+        let mut messages = messages.into_iter().peekable();
         let mut reported = ReportedHead::default();
         loop {
-            if let Some(reason) = self.next_end(&mut items) {
-                self.for_all(|member| member.connection.end_subscription(member.subscription, reason));
-            } else if let Some(batch) = self.next_batch(&mut items, &mut reported) {
-                self.deliver(hub, &batch).await;
-            } else if items.peek().is_none() {
+            if let Some(reason) = next_end(&mut messages) {
+                self.for_each_member(|member| member.connection.end_subscription(member.subscription, reason));
+            } else if let Some(batch) = self.next_batch(&mut messages, &mut reported) {
+                self.deliver(&batch, outcome).await;
+            } else if messages.peek().is_none() {
                 break;
             }
         }
     }
 
-    /// After a panic: has every session look for itself.
-    fn recover(&self) {
-        tracing::error!(call_id = %self.call_id, "a feed failed; its followers catch up by themselves");
-        self.for_all(|member| member.connection.require_catch_up(member.subscription));
-    }
-
-    fn next_end(&self, items: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>) -> Option<EndReason> {
-        match items.next_if(|item| matches!(item, FeedMessage::End(_))) {
-            Some(FeedMessage::End(reason)) => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// Takes as many items as make one write, moves the head, and says what followers get.
+    /// Takes as many messages as make one write, moves the head, and returns what the followers get.
     fn next_batch(
         &self,
-        items: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>,
+        messages: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>,
         reported: &mut ReportedHead,
     ) -> Option<FrameBatch> {
-        let from = self.head();
-        let was_ended = self.ended();
+        let from = self.tail.head();
+        let was_ended = self.tail.is_ended();
         let mut batch = FrameBatch { from, head: from, bytes: None, events: 0, ended: was_ended };
         let mut frames: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
         let mut has_hole = false;
-        while let Some(item) = items.next_if(|item| !matches!(item, FeedMessage::End(_)) && bytes < JOINED_BYTES) {
-            match item {
+        while let Some(message) =
+            messages.next_if(|message| !matches!(message, FeedMessage::End(_)) && bytes < MAX_JOINED_BYTES)
+        {
+            match message {
                 FeedMessage::Event(event) if event.seq > batch.head => {
                     has_hole |= event.seq != batch.head + 1;
                     batch.head = event.seq;
@@ -231,44 +190,42 @@ impl Feed {
                     batch.ended |= event.kind == EventKind::CallCompleted;
                     bytes += event.frame.len();
                     frames.push(event.frame.clone());
-                    self.ring.lock().push(event);
+                    self.tail.push(event);
                 }
                 FeedMessage::Partial(frame) => {
                     bytes += frame.len();
                     frames.push(frame);
                 }
                 FeedMessage::Head(head, ended) => {
-                    *reported = ReportedHead { head: reported.head.max(head), ended: reported.ended | ended }
+                    *reported = ReportedHead { head: reported.head.max(head), ended: reported.ended | ended };
                 }
                 FeedMessage::Event(_) | FeedMessage::End(_) => {}
             }
         }
-        if items.peek().is_none() {
+        if messages.peek().is_none() {
             has_hole |= reported.head > batch.head;
             batch.head = batch.head.max(reported.head);
             batch.ended |= reported.ended;
         }
-        // Head before end: who sees the end sees a head that holds it.
-        self.head.store(batch.head, Ordering::SeqCst);
-        self.ended.store(batch.ended, Ordering::SeqCst);
+        self.tail.set_head(batch.head, batch.ended);
         if !has_hole && !frames.is_empty() {
             batch.bytes = Some(join(&frames));
         }
-        let news = batch.head > from || batch.ended != was_ended || batch.bytes.is_some();
-        news.then_some(batch)
+        let is_new = batch.head > from || batch.ended != was_ended || batch.bytes.is_some();
+        is_new.then_some(batch)
     }
 
-    async fn deliver(self: &Arc<Self>, hub: &Hub, batch: &FrameBatch) {
+    async fn deliver(&self, batch: &FrameBatch, outcome: &mut RunOutcome) {
         let (mut direct, mut left, mut removed, mut recipients) = (0_u64, 0_u64, 0_u64, 0_u64);
         let mut next = 0;
         loop {
             {
                 let mut members = self.members.lock();
-                let end = members.capacity().min(next + SOCKETS_PER_SLICE);
+                let end = members.capacity().min(next + self.sockets_per_slice);
                 for at in next..end {
                     let Some(member) = members.get(at) else { continue };
                     recipients += 1;
-                    match member.connection.try_write(member.subscription, self, batch) {
+                    match member.connection.try_write(member.subscription, &self.tail, batch) {
                         WriteOutcome::Written => direct += 1,
                         WriteOutcome::LeftToSession => left += 1,
                         WriteOutcome::Skipped => {}
@@ -287,16 +244,25 @@ impl Feed {
             }
             task::yield_now().await;
         }
-        if self.call_id != probe::CALL {
-            hub.count(direct, left);
-        }
-        debug!(call_id = %self.call_id, seq = batch.head, events = batch.events, recipients, direct, left, removed, "broadcast");
+        outcome.direct += direct;
+        outcome.left += left;
+        debug!(
+            call_id = %self.tail.call_id, seq = batch.head, events = batch.events, recipients, direct, left, removed,
+            "broadcast"
+        );
     }
 
-    fn for_all(&self, act: impl Fn(&Member)) {
+    fn for_each_member(&self, act: impl Fn(&Member)) {
         for (_, member) in self.members.lock().iter() {
             act(member);
         }
+    }
+}
+
+fn next_end(messages: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>) -> Option<EndReason> {
+    match messages.next_if(|message| matches!(message, FeedMessage::End(_))) {
+        Some(FeedMessage::End(reason)) => Some(reason),
+        _ => None,
     }
 }
 
@@ -322,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_head_that_runs_ahead_of_its_events_makes_no_hole() {
-        let feed = Feed::new(CallId::nil(), 0);
+        let feed = Feed::new(CallId::nil(), 0, FeedLimits::default());
         let items = vec![FeedMessage::Head(2, false), FeedMessage::Event(event(1)), FeedMessage::Event(event(2))];
         let batches = batches(&feed, items);
         assert_eq!(batches.len(), 1);
@@ -331,12 +297,12 @@ mod tests {
 
     #[test]
     fn a_head_without_its_events_leaves_them_to_the_sessions() {
-        let feed = Feed::new(CallId::nil(), 0);
+        let feed = Feed::new(CallId::nil(), 0, FeedLimits::default());
         let first = batches(&feed, vec![FeedMessage::Event(event(1)), FeedMessage::Head(3, false)]);
         assert_eq!((first[0].head, first[0].bytes.clone()), (3, None));
         let next = batches(&feed, vec![FeedMessage::Event(event(4))]);
         assert_eq!((next[0].from, next[0].head, next[0].bytes.clone()), (3, 4, Some(frames([4]))));
         // The ring must not lead from 1 to 4.
-        assert_eq!(feed.frames_after(1), None);
+        assert_eq!(feed.tail.frames_after(1), None);
     }
 }

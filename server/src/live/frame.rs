@@ -1,9 +1,38 @@
-//! A server's text frames, as bytes on the wire.
+//! Text frames of the server as bytes, and what is written of them in one go.
 
-use tokio::io::ReadBuf;
+use std::task::Poll;
 
 pub(super) use bytes::Bytes;
 use bytes::{BufMut, BytesMut};
+use callscope_common::Seq;
+use callscope_common::event::EventKind;
+use tokio::io::ReadBuf;
+
+/// Most bytes of frames that are joined into one write. A single longer frame is written alone.
+pub(super) const MAX_JOINED_BYTES: usize = 32 * 1024;
+
+/// An event that is ready to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct EventFrame {
+    pub seq: Seq,
+    pub kind: EventKind,
+    pub frame: Bytes,
+}
+
+/// What a feed writes to each of its followers in one go.
+#[derive(Debug)]
+pub(super) struct FrameBatch {
+    /// The head before the batch.
+    pub from: Seq,
+    /// The head from now on.
+    pub head: Seq,
+    /// The frames of all events in between, and partial turns; `None` if a frame is missing here.
+    pub bytes: Option<Bytes>,
+    /// How many events the batch has.
+    pub events: u64,
+    /// Whether the call is over at `head`.
+    pub ended: bool,
+}
 
 /// The WebSocket frame (RFC 6455 section 5.2: FIN, text, unmasked) that carries `text`.
 ///
@@ -27,7 +56,7 @@ pub(super) fn text_frame(text: &str) -> Bytes {
     frame.freeze()
 }
 
-/// `frames` end to end; one alone is not copied.
+/// Concatenates frames. A single frame is not copied.
 pub(super) fn join(frames: &[Bytes]) -> Bytes {
     if let [one] = frames {
         return one.clone();
@@ -39,11 +68,11 @@ pub(super) fn join(frames: &[Bytes]) -> Bytes {
     joined.freeze()
 }
 
-/// Reads into `buffer` through a poll function that fills a [`ReadBuf`].
+/// Reads into `buffer` through a poll function that fills a [`ReadBuf`]; returns the number of bytes read.
 pub(super) fn read_into<E>(
     buffer: &mut [u8],
-    read: impl FnOnce(&mut ReadBuf<'_>) -> std::task::Poll<Result<(), E>>,
-) -> std::task::Poll<Result<usize, E>> {
+    read: impl FnOnce(&mut ReadBuf<'_>) -> Poll<Result<(), E>>,
+) -> Poll<Result<usize, E>> {
     let mut buffer = ReadBuf::new(buffer);
     read(&mut buffer).map_ok(|()| buffer.filled().len())
 }

@@ -32,7 +32,7 @@ fn config() -> ProptestConfig {
 
 fn check(announcing: Announcing, schedule: &schedule::Schedule) {
     let world = WORLD.lock();
-    world.runtime.block_on(Run::new(&world, announcing, schedule).go(schedule));
+    world.runtime.block_on(async { Run::new(&world, announcing, schedule).go(schedule).await });
 }
 
 proptest! {

@@ -6,8 +6,9 @@
 mod catch_up;
 mod codec;
 mod deliveries;
+#[cfg(feature = "testing")]
 pub mod echo;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod frames;
 mod io;
 mod read_retries;
@@ -28,8 +29,8 @@ use tracing::info;
 use tungstenite::Message;
 
 use super::connection::{Connection, DrainNotice, Subscription};
-use super::feed::Feed;
 use super::hub::Hub;
+use super::log_tail::LogTail;
 use super::rate_limit::RateLimit;
 use super::socket::Socket;
 use crate::auth::Identity;
@@ -187,13 +188,13 @@ impl Session {
     }
 
     /// Starts following a call behind `cursor`, unsettled.
-    fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<Feed> {
+    fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<LogTail> {
         let id = self.next_subscription;
         self.next_subscription += 1;
-        let (feed, member) = self.hub.join(call_id, &self.connection, id);
+        let (tail, member) = self.hub.join(call_id, &self.connection, id);
         let subscription = Subscription {
             id,
-            feed: Arc::clone(&feed),
+            tail: Arc::clone(&tail),
             member,
             names,
             call_sid,
@@ -202,21 +203,21 @@ impl Session {
             caught_up: false,
             end_reason: None,
         };
-        let mut wire = self.connection.wire.lock();
+        let mut state = self.connection.state.lock();
         // Most connections have one, and a vector would take room for four.
-        if wire.subscriptions.is_empty() {
-            wire.subscriptions.reserve_exact(1);
+        if state.subscriptions.is_empty() {
+            state.subscriptions.reserve_exact(1);
         }
-        wire.subscriptions.push(subscription);
-        drop(wire);
-        feed
+        state.subscriptions.push(subscription);
+        drop(state);
+        tail
     }
 
     /// Takes a subscription off the connection.
     fn take(&self, is_it: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
-        let mut wire = self.connection.wire.lock();
-        let at = wire.subscriptions.iter().position(is_it)?;
-        Some(wire.subscriptions.swap_remove(at))
+        let mut state = self.connection.state.lock();
+        let at = state.subscriptions.iter().position(is_it)?;
+        Some(state.subscriptions.swap_remove(at))
     }
 
     fn set_timer(&mut self, now: Instant) {
@@ -239,7 +240,7 @@ impl Session {
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<CloseReason> {
-        let written = self.connection.wire.lock().written;
+        let written = self.connection.state.lock().written;
         if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != written) {
             // It took something since.
             *blocked = (now, written);
@@ -280,13 +281,13 @@ async fn in_time<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result
 impl Drop for Session {
     fn drop(&mut self) {
         let subscriptions = {
-            let mut wire = self.connection.wire.lock();
-            wire.io = None;
-            wire.out.clear();
-            std::mem::take(&mut wire.subscriptions)
+            let mut state = self.connection.state.lock();
+            state.io = None;
+            state.out.clear();
+            std::mem::take(&mut state.subscriptions)
         };
         for subscription in subscriptions {
-            self.hub.leave(&subscription.feed, subscription.member);
+            self.hub.leave(&subscription.tail, subscription.member);
         }
         for identifier in self.pending.keys() {
             self.hub.remove_waiter(identifier, &self.connection);

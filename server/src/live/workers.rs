@@ -1,14 +1,13 @@
-//! Who runs the feeds: threads of their own, so that what is written to followers keeps no request waiting and no task of the
-//! runtime is woken for it.
+//! Threads that run the feeds, so that writing to followers keeps no request waiting and wakes no task of the runtime.
 //!
-//! A feed belongs to one worker, a queue of feeds that have something to do and the thread that takes them in turn. A call with
-//! many followers has a feed on each worker ([`Hub::join`](super::Hub)). A feed that has more to do after a round goes to the
-//! end of its worker's queue, so that a busy call keeps no other one waiting for longer than a round.
+//! A feed belongs to one worker: a queue of feeds that have something to do, and a thread that runs them one after the other.
+//! A call with many followers has a feed at each worker. A feed that has more to do after a run goes to the end of its
+//! worker's queue, so that a busy call delays another one by one run at most.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -16,93 +15,61 @@ use tokio::sync::Notify;
 use tokio::task;
 
 use super::feed::Feed;
-use super::hub::{Hub, Registry};
+use super::followed_calls::FollowedCalls;
 
 /// More threads than this only get in each other's way.
 const MAX_WORKERS: usize = 8;
-/// Lanes of a hub without threads.
-const WORKERS_OF_TASKS: usize = 2;
 
 /// The workers of a hub.
 #[derive(Debug)]
-pub(super) enum Workers {
-    /// Each round is a task of the runtime that the feed is told something on.
-    Tasks,
-    /// A thread for each worker.
-    Threads(Vec<Arc<Worker>>),
-}
+pub(super) struct Workers(Vec<Arc<Worker>>);
 
-/// A queue of feeds that have something to do. It holds each feed once at most, so it is as long as the list of feeds at most.
+/// A queue of feeds that have something to do. Each feed is in it once at most.
 #[derive(Debug, Default)]
-pub(super) struct Worker {
+struct Worker {
     feeds: Mutex<VecDeque<Arc<Feed>>>,
-    is_over: AtomicBool,
-    called: Notify,
-}
-
-/// Gives each new feed the next worker.
-#[derive(Debug, Default)]
-pub(super) struct RoundRobin(AtomicUsize);
-
-impl RoundRobin {
-    pub fn next(&self) -> usize {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
+    is_stopped: AtomicBool,
+    wakeup: Notify,
 }
 
 impl Workers {
-    /// Starts a thread for each core; they end with the hub. The sockets they write to are those of `runtime`.
+    /// How many workers suit this machine: one for each core.
+    pub fn suitable_count() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
+    }
+
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Arc::default()).collect())
+    }
+
+    /// What the workers do until they are stopped.
+    pub fn run(&self, calls: &Arc<FollowedCalls>) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
+        // Unconstrained: the runtime's budget would make writable sockets look full.
+        self.0.iter().map(|worker| task::unconstrained(Arc::clone(worker).run(Arc::clone(calls))))
+    }
+
+    /// Starts a thread for each worker. The sockets that they write to are those of `runtime`.
     ///
     /// # Errors
-    /// The system has no thread left.
-    pub fn start(hub: &Weak<Registry>, runtime: &Handle) -> io::Result<Self> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-        let workers: Vec<Arc<Worker>> = (0..count).map(|_| Arc::default()).collect();
-        let started = Self::Threads(workers.clone());
-        for worker in workers {
-            let (hub, runtime) = (Weak::clone(hub), runtime.clone());
-            let spawned = std::thread::Builder::new()
-                .name("callscope-feeds".into())
-                // Unconstrained: the runtime's budget would make writable sockets look full.
-                .spawn(move || runtime.block_on(task::unconstrained(worker.run(&hub))));
-            if let Err(error) = spawned {
-                started.end();
-                return Err(error);
-            }
+    /// Returns an error if the system has no thread left. Threads that were started end when the workers are stopped.
+    pub fn start_threads(&self, calls: &Arc<FollowedCalls>, runtime: &Handle) -> io::Result<()> {
+        for worker in self.run(calls) {
+            let runtime = runtime.clone();
+            std::thread::Builder::new().name("callscope-feeds".into()).spawn(move || runtime.block_on(worker))?;
         }
-        Ok(started)
+        Ok(())
     }
 
-    /// How many feeds of one call can be at work at the same time.
-    pub fn count(&self) -> usize {
-        match self {
-            Self::Tasks => WORKERS_OF_TASKS,
-            Self::Threads(workers) => workers.len(),
-        }
+    /// Queues a feed at its worker. Never blocks. The caller makes sure that no feed is scheduled twice.
+    pub fn schedule(&self, feed: Arc<Feed>) {
+        self.0[feed.worker % self.0.len()].push(feed);
     }
 
-    /// Has a feed's next round run. Never blocks. The caller sees to it that no feed is scheduled twice.
-    pub fn schedule(&self, hub: &Hub, feed: Arc<Feed>) {
-        match self {
-            Self::Tasks => {
-                let hub = hub.clone();
-                task::spawn(task::unconstrained(async move {
-                    while feed.run_once(&hub).await {
-                        task::yield_now().await;
-                    }
-                }));
-            }
-            Self::Threads(workers) => workers[feed.worker % workers.len()].push(feed),
-        }
-    }
-
-    /// Lets the threads end.
-    pub fn end(&self) {
-        if let Self::Threads(workers) = self {
-            for worker in workers {
-                worker.is_over.store(true, Ordering::SeqCst);
-                worker.called.notify_one();
-            }
+    /// Lets the workers end.
+    pub fn stop(&self) {
+        for worker in &self.0 {
+            worker.is_stopped.store(true, Ordering::SeqCst);
+            worker.wakeup.notify_one();
         }
     }
 }
@@ -115,19 +82,20 @@ impl Worker {
             feeds.len() == 1
         };
         if was_empty {
-            self.called.notify_one();
+            self.wakeup.notify_one();
         }
     }
 
-    async fn run(self: Arc<Self>, hub: &Weak<Registry>) {
-        while !self.is_over.load(Ordering::SeqCst) {
+    async fn run(self: Arc<Self>, calls: Arc<FollowedCalls>) {
+        while !self.is_stopped.load(Ordering::SeqCst) {
             let next = self.feeds.lock().pop_front();
             let Some(feed) = next else {
-                self.called.notified().await;
+                self.wakeup.notified().await;
                 continue;
             };
-            let Some(hub) = Hub::of(hub) else { return };
-            if feed.run_once(&hub).await {
+            let outcome = feed.run_once().await;
+            calls.record_run(&feed, &outcome);
+            if outcome.has_more {
                 self.feeds.lock().push_back(feed);
             }
         }
@@ -146,7 +114,9 @@ mod tests {
 
     use super::*;
     use crate::auth::{Identity, Role};
+    use crate::live::Hub;
     use crate::live::connection::{Connection, Subscription};
+    use crate::live::feed::FeedLimits;
     use crate::live::frame::text_frame;
     use crate::log::Notification;
 
@@ -156,10 +126,10 @@ mod tests {
         let now = crate::clock::now();
         let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
         let connection = Arc::new(Connection::new(identity, None, now, near.into()));
-        let (feed, member) = hub.join(call_id, &connection, 0);
-        connection.wire.lock().subscriptions.push(Subscription {
+        let (tail, member) = hub.join(call_id, &connection, 0);
+        connection.state.lock().subscriptions.push(Subscription {
             id: 0,
-            feed,
+            tail,
             member,
             names: Vec::new(),
             call_sid: String::new(),
@@ -179,7 +149,7 @@ mod tests {
     /// Announcements come one by one while the threads are at work, so many of them in the middle of a feed's round.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_follower_of_every_call_gets_all_in_order_from_the_threads() {
-        let hub = Hub::start(&Handle::current()).expect("threads");
+        let hub = Hub::start(&Handle::current(), FeedLimits::default()).expect("threads");
         let calls: Vec<CallId> = (0..5).map(|_| Uuid::new_v4()).collect();
         let mut pipes: Vec<DuplexStream> =
             calls.iter().flat_map(|call_id| (0..7).map(|_| follow(&hub, *call_id, 1 << 16))).collect();
@@ -201,9 +171,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_threads_end_with_the_hub() {
-        let hub = Hub::start(&Handle::current()).expect("threads");
-        let Workers::Threads(workers) = &hub.registry.workers else { panic!("a hub with threads") };
-        let workers: Vec<_> = workers.iter().map(Arc::downgrade).collect();
+        let hub = Hub::start(&Handle::current(), FeedLimits::default()).expect("threads");
+        let workers: Vec<_> = hub.workers().0.iter().map(Arc::downgrade).collect();
         drop(hub);
         while workers.iter().any(|worker| worker.strong_count() > 0) {
             task::yield_now().await;

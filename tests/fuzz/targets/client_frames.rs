@@ -5,7 +5,7 @@
 #![no_main]
 
 use callscope_common::protocol::{ClientMessage, Pong, ServerMessage};
-use callscope_server::live::session::frames::decode;
+use callscope_server::testing::frames::decode;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -4,7 +4,7 @@
 
 use callscope_common::protocol::{ClientMessage, SubscribeFrom};
 use callscope_common::{Identifier, Timestamp};
-use callscope_server::http::query::{cursor, instant, number, text_without_nul};
+use callscope_server::testing::query::{cursor, instant, number, text_without_nul};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

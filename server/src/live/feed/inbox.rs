@@ -1,4 +1,4 @@
-//! What a feed was told and has not worked on.
+//! Messages that a feed has not worked on yet.
 
 use std::collections::VecDeque;
 
@@ -6,44 +6,48 @@ use callscope_common::event::EventKind;
 
 use super::FeedMessage;
 
-/// Most announcements that wait for the feed's next round. Beyond that they are dropped for their head alone: the followers read
-/// the events from the database.
-const INBOX_MESSAGES: usize = if cfg!(test) { 32 } else { 4096 };
-/// Most bytes of them.
-const INBOX_BYTES: usize = 4 << 20;
-#[derive(Debug, Default)]
+/// Most bytes of frames that wait in an inbox.
+const MAX_BYTES: usize = 4 << 20;
+
+/// A bounded queue. Beyond its bounds the events in it are replaced by the head that they lead to: the followers read them
+/// from the database.
+#[derive(Debug)]
 pub(super) struct Inbox {
-    pub items: VecDeque<FeedMessage>,
-    /// Of the frames among them.
+    pub messages: VecDeque<FeedMessage>,
+    max_messages: usize,
+    /// Bytes of the frames in `messages`.
     bytes: usize,
-    /// Whether a round is about to run or running.
+    /// Whether the feed is queued at its worker or running.
     pub is_scheduled: bool,
 }
 
 impl Inbox {
-    pub fn push(&mut self, item: FeedMessage) {
-        if self.items.len() >= INBOX_MESSAGES || self.bytes >= INBOX_BYTES {
+    pub fn new(max_messages: usize) -> Self {
+        Self { messages: VecDeque::new(), max_messages, bytes: 0, is_scheduled: false }
+    }
+
+    pub fn push(&mut self, message: FeedMessage) {
+        if self.messages.len() >= self.max_messages || self.bytes >= MAX_BYTES {
             self.shrink();
         }
-        self.bytes += item.bytes();
-        self.items.push_back(item);
+        self.bytes += message.bytes();
+        self.messages.push_back(message);
     }
 
     pub fn take(&mut self) -> VecDeque<FeedMessage> {
         self.bytes = 0;
-        std::mem::take(&mut self.items)
+        std::mem::take(&mut self.messages)
     }
 
-    /// Replaces what waits by the head it leads to.
     fn shrink(&mut self) {
-        let head = self.items.iter().fold((0, false), |(head, ended), item| match item {
+        let head = self.messages.iter().fold((0, false), |(head, ended), message| match message {
             FeedMessage::Event(event) => (head.max(event.seq), ended | (event.kind == EventKind::CallCompleted)),
             FeedMessage::Head(seq, end) => (head.max(*seq), ended | *end),
             FeedMessage::Partial(_) | FeedMessage::End(_) => (head, ended),
         });
-        self.items.retain(|item| matches!(item, FeedMessage::End(_)));
+        self.messages.retain(|message| matches!(message, FeedMessage::End(_)));
         self.bytes = 0;
-        self.items.push_front(FeedMessage::Head(head.0, head.1));
+        self.messages.push_front(FeedMessage::Head(head.0, head.1));
     }
 }
 

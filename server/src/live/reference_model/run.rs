@@ -14,8 +14,9 @@ use super::log::Log;
 use super::schedule::{Announcing, Begin, CALLS, How, Name, Schedule, Step};
 use super::world::{Commit, World};
 use crate::auth::{Identity, Role};
-use crate::cluster::reconcile;
 use crate::live::Hub;
+use crate::live::hub::HubSizes;
+use crate::live::reconcile::reconcile;
 use crate::live::session::Session;
 use crate::log::{
     CallResult, Change, DedupKey, Delete, Ending, Names, Notification, Operation, Outcome, Patch, Refusal, Register,
@@ -51,7 +52,7 @@ impl<'w> Run<'w> {
         let mut run = Self {
             world,
             announcing,
-            hub: Hub::default(),
+            hub: Hub::on_tasks(),
             log: Log::default(),
             case,
             clients: Vec::new(),
@@ -129,7 +130,7 @@ impl<'w> Run<'w> {
             Step::Fill(at) => {
                 self.world.rest().await;
                 let at = at % self.clients.len();
-                let waiting = self.clients[at].connection.wire.lock().unsent_bytes();
+                let waiting = self.clients[at].connection.state.lock().unsent_bytes();
                 self.read(at, waiting);
                 self.world.rest().await;
             }
@@ -223,7 +224,7 @@ impl<'w> Run<'w> {
         self.unannounced.clear();
         let resumptions: Vec<_> = self.clients.iter().map(Client::resumptions).collect();
         self.clients.clear();
-        self.hub = Hub::default();
+        self.hub = Hub::on_tasks();
         for requests in resumptions {
             let mut client = self.connect(1 << 16);
             requests.into_iter().for_each(|request| client.subscribe(request, self.step));
@@ -284,7 +285,7 @@ impl<'w> Run<'w> {
     }
 
     async fn sweep(&self) {
-        reconcile::reconcile(self.world.store(), &self.hub).await.expect("a sweep");
+        reconcile(self.world.store(), &self.hub).await.expect("a sweep");
     }
 
     // --- clients ---
@@ -351,7 +352,7 @@ impl<'w> Run<'w> {
         self.check_log().await;
         self.clients.clear();
         self.until(|run| match run.hub.sizes() {
-            (0, 0, 0) => None,
+            HubSizes { connections: 0, followed_calls: 0, awaited_identifiers: 0 } => None,
             sizes => Some(format!("connections, feeds and names that nobody waits for: {sizes:?}")),
         })
         .await;
@@ -385,7 +386,7 @@ impl<'w> Run<'w> {
             return Some(missing);
         }
         let follows = || self.clients.iter().flat_map(|client| &client.follows);
-        let views: Vec<_> = self.hub.connections().iter().map(|connection| connection.view("")).collect();
+        let views: Vec<_> = self.hub.connections().iter().map(|connection| connection.progress()).collect();
         if views.len() != self.clients.len() {
             return Some(format!("{} connections of {}", views.len(), self.clients.len()));
         }
@@ -395,10 +396,12 @@ impl<'w> Run<'w> {
         let standing: Vec<&Follow> = follows().filter(|follow| follow.stands(&self.log)).collect();
         let calls: HashSet<CallId> = standing.iter().map(|follow| follow.call_id).collect();
         let names: HashSet<&String> = self.clients.iter().flat_map(Client::waits_for).collect();
-        let counted: usize = views.iter().map(|view| view.subscribed_calls.len()).sum();
+        let counted: usize = views.iter().map(|view| view.call_sids.len()).sum();
         let lag: u64 = views.iter().map(|view| view.lag).sum();
         let found = (counted, lag, self.hub.sizes());
-        let expected = (standing.len(), 0, (self.clients.len(), calls.len(), names.len()));
+        let sizes =
+            HubSizes { connections: self.clients.len(), followed_calls: calls.len(), awaited_identifiers: names.len() };
+        let expected = (standing.len(), 0, sizes);
         (found != expected).then(|| format!("subscriptions, lag and sizes are {found:?}, not {expected:?}"))
     }
 

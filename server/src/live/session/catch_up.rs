@@ -12,8 +12,8 @@ use tracing::debug;
 
 use super::{MAX_WRITES_IN_A_ROW, Reader, Session, in_time};
 use crate::live::connection::EndReason;
-use crate::live::feed::{Feed, JOINED_BYTES};
-use crate::live::frame::{join, text_frame};
+use crate::live::frame::{MAX_JOINED_BYTES, join, text_frame};
+use crate::live::log_tail::LogTail;
 use crate::store::StoreError;
 use crate::store::events::Page;
 
@@ -22,28 +22,28 @@ impl Session {
     pub(super) async fn catch_up(&mut self) -> std::io::Result<()> {
         let mut rounds = 0;
         loop {
-            let flushed = poll_fn(|cx| Poll::Ready(self.connection.wire.lock().poll_flush(cx))).await;
+            let flushed = poll_fn(|cx| Poll::Ready(self.connection.state.lock().poll_flush(cx))).await;
             match flushed {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
-            let Some((id, feed, cursor)) = self.next_owed() else { return Ok(()) };
+            let Some((id, tail, cursor)) = self.next_owed() else { return Ok(()) };
             rounds += 1;
             if rounds > MAX_WRITES_IN_A_ROW {
                 // Others are waiting too: requests, deadlines, whoever wants this connection closed.
                 self.has_more = true;
                 return Ok(());
             }
-            let found = match feed.frames_after(cursor) {
+            let found = match tail.frames_after(cursor) {
                 Some(found) => Ok(Some(found)),
-                None => Box::pin(self.read_owed(&feed, cursor)).await,
+                None => Box::pin(self.read_owed(&tail, cursor)).await,
             };
             let failed = match found {
                 Ok(Some((bytes, last))) => {
                     self.push_owed(id, cursor, bytes, last);
                     continue;
                 }
-                Ok(None) => match Box::pin(self.end_reason_of(feed.call_id)).await {
+                Ok(None) => match Box::pin(self.end_reason_of(tail.call_id)).await {
                     Ok(Some(reason)) => {
                         self.connection.end_subscription(id, reason);
                         return Ok(());
@@ -64,25 +64,25 @@ impl Session {
     /// Puts events that a subscription is owed into the output, unless it moved on meanwhile.
     fn push_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
         {
-            let mut wire = self.connection.wire.lock();
-            if let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
+            let mut state = self.connection.state.lock();
+            if let Some(s) = state.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
                 s.cursor = last;
                 self.connection.sent.fetch_add(u64::try_from(last - cursor).unwrap_or(0), Ordering::Relaxed);
-                wire.out.push_back(bytes);
+                state.out.push_back(bytes);
             }
         }
         self.read_retries.succeeded(Reader::Subscription(id));
     }
 
     /// Settles or ends subscriptions that are owed nothing; returns one that is.
-    fn next_owed(&mut self) -> Option<(u64, Arc<Feed>, Seq)> {
+    fn next_owed(&mut self) -> Option<(u64, Arc<LogTail>, Seq)> {
         let mut ended = Vec::new();
         let mut owed = Vec::new();
         let now = Instant::now();
         {
             let read_retries = &mut self.read_retries;
-            let mut wire = self.connection.wire.lock();
-            wire.subscriptions.retain_mut(|s| {
+            let mut state = self.connection.state.lock();
+            state.subscriptions.retain_mut(|s| {
                 if s.caught_up || s.end_reason.is_some() {
                     return true;
                 }
@@ -91,12 +91,12 @@ impl Session {
                     return true;
                 }
                 // In this order: a head read after the end holds the end.
-                let is_over = s.feed.ended();
-                // What was confirmed may be ahead of the feed, which then must not end the subscription before it.
-                if s.cursor < s.feed.head().max(s.confirmed) {
-                    owed.push((s.id, Arc::clone(&s.feed), s.cursor));
+                let is_over = s.tail.is_ended();
+                // What was confirmed may be ahead of the tail, which then must not end the subscription before it.
+                if s.cursor < s.tail.head().max(s.confirmed) {
+                    owed.push((s.id, Arc::clone(&s.tail), s.cursor));
                 } else if is_over {
-                    ended.push((Arc::clone(&s.feed), s.member));
+                    ended.push((Arc::clone(&s.tail), s.member));
                     read_retries.succeeded(reader);
                     return false;
                 } else {
@@ -107,8 +107,8 @@ impl Session {
                 true
             });
         }
-        for (feed, member) in ended {
-            self.hub.leave(&feed, member);
+        for (tail, member) in ended {
+            self.hub.leave(&tail, member);
         }
         // Round robin, so that one that cannot be read keeps no other waiting.
         self.round = self.round.wrapping_add(1);
@@ -116,9 +116,9 @@ impl Session {
     }
 
     /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
-    async fn read_owed(&mut self, feed: &Arc<Feed>, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
-        let page = Page { rows: self.page.into(), bytes: JOINED_BYTES };
-        let events = in_time(self.store.events(feed.call_id, cursor, page)).await?;
+    async fn read_owed(&mut self, tail: &Arc<LogTail>, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        let page = Page { rows: self.page.into(), bytes: MAX_JOINED_BYTES };
+        let events = in_time(self.store.events(tail.call_id, cursor, page)).await?;
         let mut frames = Vec::with_capacity(events.len());
         let (mut bytes, mut last, mut has_end) = (0, cursor, false);
         for event in &events {
@@ -126,7 +126,7 @@ impl Session {
                 return Err(StoreError::Damaged("log: an event is missing"));
             }
             bytes += event.frame.len();
-            if bytes > JOINED_BYTES && !frames.is_empty() {
+            if bytes > MAX_JOINED_BYTES && !frames.is_empty() {
                 break;
             }
             frames.push(text_frame(&event.frame));
@@ -138,10 +138,10 @@ impl Session {
             return Ok(None);
         }
         if has_end {
-            self.hub.advance_head(feed, last, true);
+            self.hub.advance_head(tail, last, true);
         }
         let average = (bytes / frames.len()).max(1);
-        self.page = u16::try_from(JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
+        self.page = u16::try_from(MAX_JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
         Ok(Some((join(&frames), last)))
     }
 

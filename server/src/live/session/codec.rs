@@ -1,4 +1,4 @@
-//! One connection's WebSocket framing: messages out of the wire's bytes, control frames into them, the close in order.
+//! One connection's WebSocket framing: messages out of the state's bytes, control frames into them, the close in order.
 //!
 //! It knows nothing of calls and subscriptions. A session drives it; so does [`echo`](super::echo), by which clients that
 //! are not ours try the framing alone.
@@ -19,7 +19,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use tungstenite::{Bytes, Message};
 
 use super::{CLOSE_GRACE, MAX_UNSENT_BYTES, READ_BUFFER};
-use crate::live::connection::Wire;
+use crate::live::connection::ConnectionState;
 use crate::live::frame::read_into;
 
 /// What a session waits for.
@@ -46,16 +46,16 @@ pub(super) struct Codec {
     is_unreadable: bool,
 }
 
-/// The wire as the WebSocket library wants it: reads come from the socket, writes go to the output buffer.
+/// The state as the WebSocket library wants it: reads come from the socket, writes go to the output buffer.
 struct Adapter<'w, 'c> {
-    wire: &'w mut Wire,
+    state: &'w mut ConnectionState,
     cx: &'w mut Context<'c>,
     taken: &'w mut usize,
 }
 
 impl Read for Adapter<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(io) = &mut self.wire.io else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(io) = &mut self.state.io else { return Err(io::ErrorKind::NotConnected.into()) };
         match read_into(buffer, |buffer| Pin::new(io).poll_read(self.cx, buffer)) {
             Poll::Ready(result) => result.inspect(|read| *self.taken += read),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
@@ -65,7 +65,7 @@ impl Read for Adapter<'_, '_> {
 
 impl Write for Adapter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.wire.out.push_back(bytes::Bytes::copy_from_slice(bytes));
+        self.state.out.push_back(bytes::Bytes::copy_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -86,18 +86,23 @@ impl Codec {
     }
 
     /// Sends what waits and reads a message. With `has_more` it is never pending while the socket takes all there is.
-    pub fn poll_next(&mut self, wire: &mut Wire, cx: &mut Context<'_>, mut has_more: bool) -> Poll<SessionEvent> {
-        if wire.out.is_empty() {
+    pub fn poll_next(
+        &mut self,
+        state: &mut ConnectionState,
+        cx: &mut Context<'_>,
+        mut has_more: bool,
+    ) -> Poll<SessionEvent> {
+        if state.out.is_empty() {
             self.blocked = None;
         } else {
-            match wire.poll_flush(cx) {
+            match state.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.blocked = None;
                     has_more = true;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(SessionEvent::Gone),
                 Poll::Pending => {
-                    let written = wire.written;
+                    let written = state.written;
                     if self.blocked.is_none_or(|(_, before)| before != written) {
                         self.blocked = Some((Instant::now(), written));
                         // Once more, so that the timer is set by the new deadline.
@@ -107,15 +112,15 @@ impl Codec {
                 }
             }
         }
-        if wire.unsent_bytes() > MAX_UNSENT_BYTES {
+        if state.unsent_bytes() > MAX_UNSENT_BYTES {
             return Poll::Pending;
         }
-        match self.ws.read(&mut Adapter { wire, cx, taken: &mut self.taken }) {
+        match self.ws.read(&mut Adapter { state, cx, taken: &mut self.taken }) {
             Ok(message) => {
                 self.taken = 0;
                 Poll::Ready(SessionEvent::Message(message))
             }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match wire.out.is_empty() {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match state.out.is_empty() {
                 true if has_more => Poll::Ready(SessionEvent::Work),
                 true => Poll::Pending,
                 false if self.blocked.is_some() => Poll::Pending,
@@ -128,71 +133,71 @@ impl Codec {
         }
     }
 
-    pub async fn next(&mut self, wire: &Mutex<Wire>) -> SessionEvent {
-        poll_fn(|cx| self.poll_next(&mut wire.lock(), cx, false)).await
+    pub async fn next(&mut self, state: &Mutex<ConnectionState>) -> SessionEvent {
+        poll_fn(|cx| self.poll_next(&mut state.lock(), cx, false)).await
     }
 
     /// Queues a message, framed by the library.
-    pub fn write(&mut self, wire: &Mutex<Wire>, message: Message) {
-        self.with_adapter(wire, |ws, adapter| ws.write(adapter, message));
+    pub fn write(&mut self, state: &Mutex<ConnectionState>, message: Message) {
+        self.with_adapter(state, |ws, adapter| ws.write(adapter, message));
     }
 
-    pub fn ping(&mut self, wire: &Mutex<Wire>) {
-        self.write(wire, Message::Ping(Bytes::new()));
+    pub fn ping(&mut self, state: &Mutex<ConnectionState>) {
+        self.write(state, Message::Ping(Bytes::new()));
     }
 
     /// Has the library send what it owes: pongs, the answer to a close.
-    pub fn flush_control(&mut self, wire: &Mutex<Wire>) {
-        self.with_adapter(wire, |ws, adapter| ws.flush(adapter));
+    pub fn flush_control(&mut self, state: &Mutex<ConnectionState>) {
+        self.with_adapter(state, |ws, adapter| ws.flush(adapter));
     }
 
     fn with_adapter(
         &mut self,
-        wire: &Mutex<Wire>,
+        state: &Mutex<ConnectionState>,
         act: impl FnOnce(&mut WebSocketContext, &mut Adapter<'_, '_>) -> Result<(), Error>,
     ) {
-        let mut wire = wire.lock();
+        let mut state = state.lock();
         let cx = &mut Context::from_waker(Waker::noop());
         // The adapter takes any write; all that can fail is writing behind a close, which is no loss.
-        let _ = act(&mut self.ws, &mut Adapter { wire: &mut wire, cx, taken: &mut self.taken });
+        let _ = act(&mut self.ws, &mut Adapter { state: &mut state, cx, taken: &mut self.taken });
     }
 
     /// Answers the peer's close and lets the socket go.
-    pub async fn answer_close(&mut self, wire: &Mutex<Wire>) {
-        self.flush_control(wire);
-        let _ = timeout(CLOSE_GRACE, poll_fn(|cx| wire.lock().poll_flush(cx))).await;
-        shutdown(wire).await;
+    pub async fn answer_close(&mut self, state: &Mutex<ConnectionState>) {
+        self.flush_control(state);
+        let _ = timeout(CLOSE_GRACE, poll_fn(|cx| state.lock().poll_flush(cx))).await;
+        shutdown(state).await;
     }
 
     /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
-    pub async fn close(&mut self, wire: &Mutex<Wire>, reason: CloseReason) {
+    pub async fn close(&mut self, state: &Mutex<ConnectionState>, reason: CloseReason) {
         let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
-        self.with_adapter(wire, |ws, adapter| ws.close(adapter, Some(frame)));
+        self.with_adapter(state, |ws, adapter| ws.close(adapter, Some(frame)));
         let closing = async {
-            if poll_fn(|cx| wire.lock().poll_flush(cx)).await.is_err() {
+            if poll_fn(|cx| state.lock().poll_flush(cx)).await.is_err() {
                 return;
             }
             // Closing a socket with unread bytes in it resets it, and the peer would lose the close frame.
-            while !self.is_unreadable && !matches!(self.next(wire).await, SessionEvent::Gone) {}
+            while !self.is_unreadable && !matches!(self.next(state).await, SessionEvent::Gone) {}
             if self.is_unreadable {
-                discard(wire).await;
+                discard(state).await;
             }
         };
         let _ = timeout(CLOSE_GRACE, closing).await;
-        shutdown(wire).await;
+        shutdown(state).await;
     }
 }
 
 /// Ends our side and reads what the peer still sends, unseen, until it ends its own.
-async fn discard(wire: &Mutex<Wire>) {
-    let ended = poll_fn(|cx| match &mut wire.lock().io {
+async fn discard(state: &Mutex<ConnectionState>) {
+    let ended = poll_fn(|cx| match &mut state.lock().io {
         Some(io) => Pin::new(io).poll_shutdown(cx),
         None => Poll::Ready(Ok(())),
     });
     let _ = ended.await;
     let mut unseen = [0; 4096];
     let mut read = async || {
-        poll_fn(|cx| match &mut wire.lock().io {
+        poll_fn(|cx| match &mut state.lock().io {
             Some(io) => read_into(&mut unseen, |buffer| Pin::new(io).poll_read(cx, buffer)),
             None => Poll::Ready(Ok(0)),
         })
@@ -201,8 +206,8 @@ async fn discard(wire: &Mutex<Wire>) {
     while matches!(read().await, Ok(1..)) {}
 }
 
-async fn shutdown(wire: &Mutex<Wire>) {
-    let closing = poll_fn(|cx| match &mut wire.lock().io {
+async fn shutdown(state: &Mutex<ConnectionState>) {
+    let closing = poll_fn(|cx| match &mut state.lock().io {
         Some(io) => Pin::new(io).poll_shutdown(cx),
         None => Poll::Ready(Ok(())),
     });

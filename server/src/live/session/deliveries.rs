@@ -107,7 +107,7 @@ impl Session {
     pub(super) async fn send_deliveries(&mut self) -> Option<CloseReason> {
         let (now, commits) = (Instant::now(), self.hub.delivery_watchers().commits());
         let following = self.deliveries.as_mut().filter(|following| following.due(commits) <= now)?;
-        if !self.connection.wire.lock().out.is_empty() {
+        if !self.connection.state.lock().out.is_empty() {
             return None;
         }
         let read = in_time(self.store.deliveries_after(following.cursor, PAGE)).await;

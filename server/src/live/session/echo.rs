@@ -7,23 +7,23 @@ use parking_lot::Mutex;
 use tungstenite::Message;
 
 use super::codec::{Codec, SessionEvent};
-use crate::live::connection::Wire;
+use crate::live::connection::ConnectionState;
 use crate::live::frame::text_frame;
 use crate::live::socket::Socket;
 
 /// Serves an upgraded socket until it ends. Messages over `limit` bytes end it.
 pub async fn run(io: impl Into<Socket>, limit: usize) {
-    let wire = Mutex::new(Wire::new(io.into()));
+    let state = Mutex::new(ConnectionState::new(io.into()));
     let mut codec = Codec::new(limit);
     loop {
-        match codec.next(&wire).await {
-            SessionEvent::Message(Message::Text(text)) => wire.lock().out.push_back(text_frame(&text)),
+        match codec.next(&state).await {
+            SessionEvent::Message(Message::Text(text)) => state.lock().out.push_back(text_frame(&text)),
             // Sessions send none, so this one frame is the library's.
-            SessionEvent::Message(message @ Message::Binary(_)) => codec.write(&wire, message),
-            SessionEvent::Message(Message::Ping(_)) => codec.flush_control(&wire),
-            SessionEvent::Message(Message::Close(_)) => return codec.answer_close(&wire).await,
+            SessionEvent::Message(message @ Message::Binary(_)) => codec.write(&state, message),
+            SessionEvent::Message(Message::Ping(_)) => codec.flush_control(&state),
+            SessionEvent::Message(Message::Close(_)) => return codec.answer_close(&state).await,
             SessionEvent::Message(Message::Pong(_) | Message::Frame(_)) | SessionEvent::Work | SessionEvent::Timer => {}
-            SessionEvent::Close(reason) => return codec.close(&wire, reason).await,
+            SessionEvent::Close(reason) => return codec.close(&state, reason).await,
             SessionEvent::Gone => return,
         }
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tungstenite::Message;
 
 use super::codec::{Codec, SessionEvent};
-use crate::live::connection::Wire;
+use crate::live::connection::ConnectionState;
 
 /// What came of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Decoded {
 pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
     let cx = &mut Context::from_waker(Waker::noop());
     let (mut near, far) = duplex(1 << 20);
-    let wire = Mutex::new(Wire::new(far.into()));
+    let state = Mutex::new(ConnectionState::new(far.into()));
     let mut codec = Codec::new(MAX_CLIENT_MESSAGE);
     let mut decoded = Decoded { texts: Vec::new(), binaries: 0, sent: Vec::new(), close: None };
     'parts: for part in bytes.chunks(piece.max(1)) {
@@ -40,7 +40,7 @@ pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
         assert!(matches!(written, Poll::Ready(Ok(len)) if len == part.len()), "the pipe is large enough");
         loop {
             decoded.sent.extend(drain(&mut near));
-            let next = codec.poll_next(&mut wire.lock(), cx, false);
+            let next = codec.poll_next(&mut state.lock(), cx, false);
             match next {
                 Poll::Pending => break,
                 Poll::Ready(
@@ -50,9 +50,9 @@ pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
                 ) => {}
                 Poll::Ready(SessionEvent::Message(Message::Text(text))) => decoded.texts.push(text.to_string()),
                 Poll::Ready(SessionEvent::Message(Message::Binary(_))) => decoded.binaries += 1,
-                Poll::Ready(SessionEvent::Message(Message::Ping(_))) => codec.flush_control(&wire),
+                Poll::Ready(SessionEvent::Message(Message::Ping(_))) => codec.flush_control(&state),
                 Poll::Ready(SessionEvent::Message(Message::Close(_))) => {
-                    codec.flush_control(&wire);
+                    codec.flush_control(&state);
                     break 'parts;
                 }
                 Poll::Ready(SessionEvent::Gone) => break 'parts,
@@ -63,7 +63,7 @@ pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
             }
         }
     }
-    let _ = wire.lock().poll_flush(cx);
+    let _ = state.lock().poll_flush(cx);
     decoded.sent.extend(drain(&mut near));
     decoded
 }

@@ -25,7 +25,7 @@ impl Session {
             }
             // A request that is there already goes first, so that a stream that never pauses does not keep it waiting.
             let has_more = std::mem::take(&mut self.has_more);
-            let next = self.codec.poll_next(&mut self.connection.wire.lock(), cx, has_more);
+            let next = self.codec.poll_next(&mut self.connection.state.lock(), cx, has_more);
             // Bytes that become no message count too: an endless message in pieces would cost its sender nothing.
             while self.codec.taken >= BYTES_PER_MESSAGE {
                 self.codec.taken -= BYTES_PER_MESSAGE;
@@ -41,7 +41,7 @@ impl Session {
     /// Queues a message. Goes behind everything the connection was given before.
     pub(super) fn send(&self, message: &ServerMessage) {
         if let Ok(text) = serde_json::to_string(message) {
-            self.connection.wire.lock().out.push_back(text_frame(&text));
+            self.connection.state.lock().out.push_back(text_frame(&text));
         }
     }
 
@@ -50,31 +50,31 @@ impl Session {
     }
 
     pub(super) fn ping(&mut self) {
-        self.codec.ping(&self.connection.wire);
+        self.codec.ping(&self.connection.state);
     }
 
     /// Has the library send what it owes: pongs, the answer to a close.
     pub(super) fn flush_control(&mut self) {
-        self.codec.flush_control(&self.connection.wire);
+        self.codec.flush_control(&self.connection.state);
     }
 
     /// Answers the peer's close and lets the socket go.
     pub(super) async fn answer_close(&mut self) {
         self.leave_all();
-        self.codec.answer_close(&self.connection.wire).await;
+        self.codec.answer_close(&self.connection.state).await;
     }
 
     /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
     pub(super) async fn close(&mut self, reason: CloseReason) {
         self.leave_all();
-        self.codec.close(&self.connection.wire, reason).await;
+        self.codec.close(&self.connection.state, reason).await;
     }
 
     /// Ends every subscription, so that no feed writes behind the close frame.
     fn leave_all(&mut self) {
-        let subscriptions = std::mem::take(&mut self.connection.wire.lock().subscriptions);
+        let subscriptions = std::mem::take(&mut self.connection.state.lock().subscriptions);
         for subscription in subscriptions {
-            self.hub.leave(&subscription.feed, subscription.member);
+            self.hub.leave(&subscription.tail, subscription.member);
         }
     }
 }

@@ -173,16 +173,16 @@ impl Session {
     /// An identifier belongs to one subscription of a connection, or to one that is waited for: where it now leads to another call, or to
     /// none, the one that had it loses it, and ends where it has no other.
     fn release_name(&mut self, identifier: &Identifier, call_id: Option<CallId>) {
-        let is_stale = |s: &Subscription| Some(s.feed.call_id) != call_id && s.names.contains(identifier);
+        let is_stale = |s: &Subscription| Some(s.tail.call_id) != call_id && s.names.contains(identifier);
         let nameless = {
-            let mut wire = self.connection.wire.lock();
-            for s in wire.subscriptions.iter_mut().filter(|s| is_stale(s)) {
+            let mut state = self.connection.state.lock();
+            for s in state.subscriptions.iter_mut().filter(|s| is_stale(s)) {
                 s.names.retain(|name| name != identifier);
             }
-            wire.subscriptions.iter().find(|s| s.names.is_empty()).map(|s| s.id)
+            state.subscriptions.iter().find(|s| s.names.is_empty()).map(|s| s.id)
         };
         if let Some(gone) = nameless.and_then(|id| self.take(|s| s.id == id)) {
-            self.hub.leave(&gone.feed, gone.member);
+            self.hub.leave(&gone.tail, gone.member);
         }
     }
 
@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn check_limit(&self) -> Result<(), SubscribeError> {
-        if self.connection.wire.lock().subscriptions.len() + self.pending.len() >= MAX_SUBSCRIPTIONS {
+        if self.connection.state.lock().subscriptions.len() + self.pending.len() >= MAX_SUBSCRIPTIONS {
             return reject(ErrorCode::SubscriptionLimit, format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
         }
         Ok(())
@@ -209,58 +209,58 @@ impl Session {
     /// Confirms a subscription that stands already, at the place where it is; says whether one does.
     async fn confirm_again(&mut self, attempt: &SubscribeAttempt, info: &CallInfo) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
-        let is_it = |s: &Subscription| s.feed.call_id == info.call_id;
-        if !self.connection.wire.lock().subscriptions.iter().any(is_it) {
+        let is_it = |s: &Subscription| s.tail.call_id == info.call_id;
+        if !self.connection.state.lock().subscriptions.iter().any(is_it) {
             return Ok(false);
         }
         self.begin(attempt, info).await?;
         let standing = {
-            let mut wire = self.connection.wire.lock();
-            wire.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
+            let mut state = self.connection.state.lock();
+            state.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
                 if !s.names.contains(&request.identifier) {
                     s.names.push(request.identifier.clone());
                 }
                 // From here on only this task writes to it, so that its place stays what it is until it is confirmed.
                 s.caught_up = false;
-                (Arc::clone(&s.feed), s.cursor)
+                (Arc::clone(&s.tail), s.cursor)
             })
         };
-        let Some((feed, place)) = standing else { return Ok(false) };
+        let Some((tail, place)) = standing else { return Ok(false) };
         let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
             return reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
         };
         // What was sent meanwhile may be newer than the head that was read before.
         let info = &CallInfo { head: info.head.max(place), ..info.clone() };
         self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
-        if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
+        if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
             s.confirm(info.head);
         }
-        self.hub.advance_head(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&tail, info.head, info.status.is_ended());
         Ok(true)
     }
 
-    /// Joins the call's feed, then reads its head, then confirms; says whether the call was still the same.
+    /// Joins the call's tail, then reads its head, then confirms; says whether the call was still the same.
     async fn join(&mut self, attempt: &SubscribeAttempt, call_id: CallId) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
         self.check_limit_for(request)?;
-        let (id, feed) =
+        let (id, tail) =
             (self.next_subscription, self.follow(call_id, vec![request.identifier.clone()], String::new(), Seq::MAX));
         let begun = self.begin_at_head(attempt, call_id).await;
         let Ok(Some((info, cursor))) = begun else {
             if let Some(s) = self.take(|s| s.id == id) {
-                self.hub.leave(&s.feed, s.member);
+                self.hub.leave(&s.tail, s.member);
             }
             return begun.map(|_| false);
         };
         self.confirm(&request.identifier, &info, Some(cursor), "subscribed");
         {
-            let mut wire = self.connection.wire.lock();
-            let Some(s) = wire.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
+            let mut state = self.connection.state.lock();
+            let Some(s) = state.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
             s.cursor = cursor.seq();
             s.confirmed = info.head;
             s.call_sid.clone_from(&info.call_sid);
         }
-        self.hub.advance_head(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&tail, info.head, info.status.is_ended());
         Ok(true)
     }
 
@@ -308,11 +308,11 @@ impl Session {
     async fn unsubscribe(&mut self, identifier: &Identifier) {
         self.forget_pending(identifier);
         let mut ended = self.take(|s| s.names.contains(identifier));
-        let has_others = || !self.connection.wire.lock().subscriptions.is_empty();
+        let has_others = || !self.connection.state.lock().subscriptions.is_empty();
         if ended.is_none() && has_others() {
             // Perhaps by another name than the one it was subscribed by.
             match in_time(self.store.resolve(identifier)).await {
-                Ok(Some(info)) => ended = self.take(|s| s.feed.call_id == info.call_id),
+                Ok(Some(info)) => ended = self.take(|s| s.tail.call_id == info.call_id),
                 Ok(None) => {}
                 Err(_) => {
                     let message = "the storage does not answer; try again";
@@ -322,12 +322,12 @@ impl Session {
             }
         }
         if let Some(s) = &ended {
-            self.hub.leave(&s.feed, s.member);
+            self.hub.leave(&s.tail, s.member);
         }
         let message = if ended.is_some() { "unsubscribed" } else { "was not subscribed" };
         self.send(&ServerMessage::UnsubscribeConfirmed(IdentifierMessage {
             identifier: identifier.to_string(),
-            call_id: ended.as_ref().map(|s| s.feed.call_id),
+            call_id: ended.as_ref().map(|s| s.tail.call_id),
             message: message.into(),
         }));
     }

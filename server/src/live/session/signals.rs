@@ -20,14 +20,14 @@ impl Session {
         let now = Instant::now();
         self.forget_outages();
         let (notice, ended) = {
-            let mut wire = self.connection.wire.lock();
-            if wire.close.is_some() || wire.broken {
-                return wire.close.or(Some(CloseReason::Normal));
+            let mut state = self.connection.state.lock();
+            if state.close.is_some() || state.broken {
+                return state.close.or(Some(CloseReason::Normal));
             }
-            let ended = wire.subscriptions.iter().filter_map(|s| Some((s.id, s.end_reason?)));
+            let ended = state.subscriptions.iter().filter_map(|s| Some((s.id, s.end_reason?)));
             let ended: Vec<(u64, EndReason)> =
                 ended.filter(|(id, _)| self.read_retries.may_read(Reader::Subscription(*id), now)).collect();
-            (wire.drain_notice.take(), ended)
+            (state.drain_notice.take(), ended)
         };
         if let (Some(notice), None) = (notice, self.drain_deadline) {
             let DrainNotice { after, until } = *notice;
@@ -52,7 +52,7 @@ impl Session {
             if !self.read_retries.may_read(Reader::Appeared, now) {
                 return;
             }
-            let next = self.connection.wire.lock().appeared.pop();
+            let next = self.connection.state.lock().appeared.pop();
             let Some(identifier) = next else { return self.read_retries.succeeded(Reader::Appeared) };
             let Some(pending) = self.pending.remove(&identifier) else { continue };
             match self.subscribe_pending(pending).await {
@@ -60,11 +60,11 @@ impl Session {
                 Err((pending, error)) => {
                     self.storage_failed(Reader::Appeared, &error);
                     self.pending.insert(identifier.clone(), pending);
-                    self.connection.wire.lock().appeared.push(identifier);
+                    self.connection.state.lock().appeared.push(identifier);
                 }
             }
         }
-        self.has_more |= !self.connection.wire.lock().appeared.is_empty();
+        self.has_more |= !self.connection.state.lock().appeared.is_empty();
     }
 
     /// Forgets failed reads of what is there no more.
@@ -72,10 +72,10 @@ impl Session {
         if self.read_retries.is_empty() {
             return;
         }
-        let wire = self.connection.wire.lock();
+        let state = self.connection.state.lock();
         self.read_retries.retain(|reader| match reader {
-            Reader::Subscription(id) => wire.subscriptions.iter().any(|s| s.id == id),
-            Reader::Appeared => !wire.appeared.is_empty(),
+            Reader::Subscription(id) => state.subscriptions.iter().any(|s| s.id == id),
+            Reader::Appeared => !state.appeared.is_empty(),
         });
     }
 
@@ -88,13 +88,13 @@ impl Session {
             EndReason::Deleted => None,
         };
         let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
-        self.hub.leave(&gone.feed, gone.member);
+        self.hub.leave(&gone.tail, gone.member);
         for name in &gone.names {
             let identifier = name.as_str().to_owned();
             self.send(&match &survivor {
                 Some(into) => ServerMessage::CallMerged(CallMerged {
                     identifier,
-                    from_call_id: gone.feed.call_id,
+                    from_call_id: gone.tail.call_id,
                     call_id: into.call_id,
                     message: "this record is a part of another call, whose log follows from its start".into(),
                 }),
@@ -102,7 +102,7 @@ impl Session {
                     message: "the call was deleted".into(),
                     code: ErrorCode::CallNotFound,
                     identifier: Some(identifier),
-                    call_id: Some(gone.feed.call_id),
+                    call_id: Some(gone.tail.call_id),
                 }),
             });
         }
@@ -115,18 +115,18 @@ impl Session {
     async fn follow_survivor(&mut self, into: CallInfo, names: Vec<Identifier>) {
         let call_id = into.call_id;
         let followed = {
-            let mut wire = self.connection.wire.lock();
-            let other = wire.subscriptions.iter_mut().find(|s| s.feed.call_id == call_id);
+            let mut state = self.connection.state.lock();
+            let other = state.subscriptions.iter_mut().find(|s| s.tail.call_id == call_id);
             other.map(|other| {
                 let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
                 other.names.extend(new);
                 // Only its session writes to it until it was confirmed, so that its place is known.
                 other.caught_up = false;
-                (Arc::clone(&other.feed), other.cursor)
+                (Arc::clone(&other.tail), other.cursor)
             })
         };
-        let (feed, place) = match followed {
-            Some((feed, place)) => (feed, place),
+        let (tail, place) = match followed {
+            Some((tail, place)) => (tail, place),
             None => (self.follow(call_id, names.clone(), into.call_sid.clone(), 0), 0),
         };
         // Read once more, since it is followed only now; should this fail, the sweep finds the head.
@@ -138,9 +138,9 @@ impl Session {
         for name in &names {
             self.confirm(name, &info, cursor, "subscribed after a merge");
         }
-        if let Some(s) = self.connection.wire.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.feed, &feed)) {
+        if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
             s.confirm(info.head);
         }
-        self.hub.advance_head(&feed, info.head, info.status.is_ended());
+        self.hub.advance_head(&tail, info.head, info.status.is_ended());
     }
 }

@@ -1,17 +1,17 @@
-//! A feed's newest frames, for those who are a little behind.
+//! The newest frames of a log, for subscriptions that are a little behind.
 
 use std::collections::VecDeque;
 
 use callscope_common::Seq;
 
-use super::{EventFrame, JOINED_BYTES};
-use crate::live::frame::{Bytes, join};
+use crate::live::frame::{Bytes, EventFrame, MAX_JOINED_BYTES, join};
 
-/// Most frames a feed keeps for those who are a little behind; older ones are in the database.
+/// Most frames that are kept; older ones are read from the database.
 const RING_FRAMES: usize = 128;
-/// Most bytes of them.
+/// Most bytes of frames that are kept, if there is more than one.
 const RING_BYTES: usize = 256 * 1024;
-/// The newest frames, without holes.
+
+/// Frames of consecutive events.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     events: VecDeque<EventFrame>,
@@ -19,7 +19,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Takes in the newest event. Where it does not follow the last one, what was there is of no use any more.
+    /// Adds the newest event. If it does not follow the last one, the earlier frames are dropped: a ring has no holes.
     pub fn push(&mut self, event: EventFrame) {
         if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
             self.events.clear();
@@ -32,6 +32,7 @@ impl Ring {
         }
     }
 
+    /// The frames after `cursor`, joined, and the seq of the last of them.
     pub fn after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
         let first = self.events.front()?.seq;
         let skip = usize::try_from(cursor + 1 - first).ok()?;
@@ -40,7 +41,7 @@ impl Ring {
         let mut last = cursor;
         for event in self.events.iter().skip(skip) {
             bytes += event.frame.len();
-            if bytes > JOINED_BYTES && !frames.is_empty() {
+            if bytes > MAX_JOINED_BYTES && !frames.is_empty() {
                 break;
             }
             frames.push(event.frame.clone());
@@ -76,7 +77,7 @@ mod tests {
         assert_eq!(ring([1, 2, 3]).after(1), Some((frames([2, 3]), 3)));
         assert_eq!(ring([1, 2, 3]).after(3), None);
         assert_eq!(ring([5, 6]).after(3), None);
-        // 3 and 4 were never announced: whoever stands at 2 must read them elsewhere.
+        // 3 and 4 were never announced: a subscription at 2 must read them from the database.
         assert_eq!(ring([1, 2, 5, 6]).after(1), None);
         assert_eq!(ring([1, 2, 5, 6]).after(2), None);
         assert_eq!(ring([1, 2, 5, 6]).after(4), Some((frames([5, 6]), 6)));
