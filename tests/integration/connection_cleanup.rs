@@ -1,5 +1,6 @@
 //! A connection that ends leaves nothing behind, however it ends.
 
+use callscope_server::live::hub::HubSizes;
 use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
         subscriber.events(1, 1).await;
         subscriber.send(json!({"subscribe": "EL_absent_1", "wait": true})).await;
         subscriber.expect("subscription_pending").await;
-        assert_eq!(hub.sizes().1, 1, "the call is followed");
+        assert_eq!(hub.sizes().followed_calls, 1, "the call is followed");
         match way {
             0 => subscriber.socket().close(None).await.unwrap(),
             1 => {
@@ -31,7 +32,7 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
                 kicked = Some(subscriber);
             }
         }
-        until("nothing is left", async || hub.sizes() == (0, 0, 0)).await;
+        until("nothing is left", async || hub.sizes() == HubSizes::default()).await;
     }
     let last = kicked.unwrap().next().await;
     assert_eq!(last, callscope_tests::subscriber::Received::Closed(4012));
@@ -54,7 +55,7 @@ async fn an_ended_call_has_no_followers() {
         subscriber.events(2, 2).await;
     }
     let hub = server.embedded.hub.clone();
-    until("the feed is gone", async || hub.sizes().1 == 0).await;
+    until("the feed is gone", async || hub.sizes().followed_calls == 0).await;
     server.turn("EL_over_1", "agent", "too late").await;
     for subscriber in &mut subscribers {
         subscriber.expect_silence().await;

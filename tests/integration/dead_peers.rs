@@ -42,7 +42,7 @@ async fn a_peer_that_answers_no_ping_is_closed() {
     let hub = server.embedded.hub.clone();
     let reading = tokio::spawn(async move {
         let mut beats = interval(Duration::from_millis(50));
-        while hub.sizes().0 > 1 {
+        while hub.sizes().connections > 1 {
             beats.tick().await;
             answering.expect_silence().await;
         }

@@ -61,5 +61,5 @@ async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
         early.events(2, 2).await;
     }
     let hub = here.embedded.hub.clone();
-    callscope_tests::until("every subscription has ended", async || hub.sizes().1 == 0).await;
+    callscope_tests::until("every subscription has ended", async || hub.sizes().followed_calls == 0).await;
 }

@@ -54,7 +54,7 @@ impl Drop for Registry {
 }
 
 /// How much a hub holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct HubSizes {
     /// Open connections.
     pub connections: usize,

@@ -352,7 +352,7 @@ impl<'w> Run<'w> {
         self.check_log().await;
         self.clients.clear();
         self.until(|run| match run.hub.sizes() {
-            HubSizes { connections: 0, followed_calls: 0, awaited_identifiers: 0 } => None,
+            sizes if sizes == HubSizes::default() => None,
             sizes => Some(format!("connections, feeds and names that nobody waits for: {sizes:?}")),
         })
         .await;
