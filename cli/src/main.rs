@@ -7,14 +7,17 @@
 //! - [`tail`]: what `tail` does with the stream; [`play`]: saved streams; [`top`]: the whole server; [`term`]: the engine of full-screen views
 //! - [`listen`]: deliveries, followed and forwarded; [`redact`]: fixtures without people in them; [`doctor`]: checks
 //! - [`render`]: data to stdout, all else to stderr, as text that a terminal does not act on; [`exit`]: exit codes
-//! - [`signals`]: what ends the program; [`prompt`]: questions on the terminal; [`state_file`]: files that remember a place; [`speed`]: how fast a call is spoken
+//! - [`signals`]: what ends the program; [`prompt`]: questions on the terminal; [`state_file`]: files that remember a place; [`speed`]: how fast a call is spoken;
+//!   [`clock`], [`duration`]: times
 
 mod api;
 mod cli;
+mod clock;
 mod command;
 mod complete;
 mod config;
 mod doctor;
+mod duration;
 mod exit;
 mod listen;
 mod net;

@@ -7,6 +7,7 @@
 //!   resolves the server's name. TLS and WebSockets go through it by `CONNECT`, or by SOCKS.
 //! - Redirects are not followed, since a token belongs to the server that was named; [`redirect`] says where they lead.
 
+mod retry_after;
 mod trouble;
 
 use std::error::Error;
@@ -29,7 +30,8 @@ use url::{Host, Url};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Console;
 
-pub use trouble::{cause, redirect, redirected};
+pub use retry_after::retry_after;
+pub use trouble::{Trouble, cause, redirect, redirected};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);

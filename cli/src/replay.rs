@@ -23,13 +23,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::render::Console;
 use crate::speed::Speed;
-use crate::webhook::{Courier, Outcome, Pace, unix_now};
+use crate::webhook::{Courier, Delivery, Outcome, Pace};
 use script::Script;
 
-pub use chance::{Mischief, Rate, Share};
+pub use chance::{Mischief, Share};
 pub use curl::commands;
 pub use edit::{Remove, Set};
 pub use fresh::Fresh;
@@ -38,7 +39,6 @@ pub use journal::{Asked, Journal, fingerprint};
 pub use payload::Kind;
 pub use payload::Payload;
 pub use report::Report;
-pub use script::{Delivery, Route};
 pub use source::{Source, bodies, from_text, load, read_stdin};
 pub use work::{Job, Work};
 
@@ -146,7 +146,7 @@ impl Replay<'_> {
             return Ok(());
         }
         let source = self.work.source(job);
-        let script = self.work.script(job, |round, group| lock(self.journal).began(round, group, unix_now()));
+        let script = self.work.script(job, |round, group| lock(self.journal).began(round, group, clock::unix_secs()));
         for warning in &script.warnings {
             self.console.warn(format!("{}: {warning}", source.name));
         }

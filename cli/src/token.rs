@@ -5,6 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use callscope_common::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::duration;
 use crate::exit::{Failure, Result};
 use crate::secret::Secret;
 
@@ -70,8 +71,8 @@ impl Claims {
     /// How long it still holds, in words.
     pub fn left_in_words(&self, now: Timestamp) -> String {
         match self.left(now) {
-            Some(left) if left > 0.0 => format!("for another {}", span(left)),
-            Some(left) => format!("expired {} ago", span(-left)),
+            Some(left) if left > 0.0 => format!("for another {}", duration::in_words(left)),
+            Some(left) => format!("expired {} ago", duration::in_words(-left)),
             None => "for a time that cannot be read".into(),
         }
     }
@@ -84,26 +85,6 @@ impl Claims {
             Some(calls) => calls.join(" "),
         }
     }
-}
-
-/// A span of time for people, in its two largest units: `2d 3h`.
-pub fn span(secs: f64) -> String {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let secs = secs.max(0.0).round() as u64;
-    let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let first = units.iter().position(|(size, _)| secs >= *size).unwrap_or(3);
-    let mut left = secs;
-    let parts: Vec<String> = units
-        .iter()
-        .skip(first)
-        .take(2)
-        .filter_map(|(size, unit)| {
-            let count = left / size;
-            left %= size;
-            (count > 0).then(|| format!("{count}{unit}"))
-        })
-        .collect();
-    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }
 
 #[cfg(test)]
@@ -137,12 +118,5 @@ mod tests {
             assert!(!failure.message.contains("hunter2"), "{failure:?}");
         }
         assert!(Claims::of(&token(r#"{"sub":"a"}"#)).unwrap_err().message.contains("exp"));
-    }
-
-    #[test]
-    fn spans_have_two_units_at_most() {
-        for (secs, words) in [(0.0, "0s"), (59.6, "1m"), (61.0, "1m 1s"), (3600.0, "1h"), (90_061.0, "1d 1h")] {
-            assert_eq!(span(secs), words);
-        }
     }
 }

@@ -1,13 +1,19 @@
-//! Sending signed webhooks: to a [`Target`], by a [`Courier`] that tries until it is answered, at a [`Pace`] shared by all.
+//! Sending webhooks: a [`Sender`] posts one request, and a [`Courier`] signs deliveries and sends each until it is answered, to a
+//! [`Target`] and at a [`Pace`] that all share.
 
 mod courier;
+mod delivery;
 mod expect;
+pub mod headers;
 mod pace;
+mod sender;
 mod tamper;
 mod target;
 
-pub use courier::{Courier, Outcome, unix_now};
+pub use courier::{Courier, Outcome};
+pub use delivery::{Delivery, Route};
 pub use expect::Expect;
-pub use pace::Pace;
+pub use pace::{Pace, Rate};
+pub use sender::{Sender, Unanswered};
 pub use tamper::Tamper;
 pub use target::{Target, backend};

@@ -4,7 +4,7 @@ mod export;
 mod watch;
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::api::{Client, LONGEST_LIST, Query, Raw, too_long};
-use crate::complete;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment, outcome};
 use crate::settings::Settings;
+use crate::{clock, complete, duration};
 
 /// `calls`.
 #[derive(Debug, Subcommand)]
@@ -216,8 +216,8 @@ fn fields(call: &CallView) -> Vec<(&'static str, String)> {
 
 /// Reads a time: RFC 3339, a date, Unix seconds, or how long ago.
 pub(super) fn moment_ago(text: &str) -> Result<Timestamp> {
-    let now = Timestamp::from_system_time(SystemTime::now());
-    absolute(text).or_else(|| span_secs(text).map(|secs| now.plus_secs(-secs))).ok_or_else(|| {
+    let now = clock::now();
+    absolute(text).or_else(|| duration::parse_secs(text).map(|secs| now.plus_secs(-secs))).ok_or_else(|| {
         Failure::usage(format!(
             "{text:?} is no time; it takes 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds such as 1790855035, or how long ago: \
              30m, 1h30m, 7d"
@@ -239,25 +239,6 @@ fn absolute(text: &str) -> Option<Timestamp> {
         .or_else(|| Timestamp::parse_rfc3339(&format!("{date}T{time}")))
 }
 
-/// Reads a length of time such as `30m` or `1h30m`, in seconds.
-pub(super) fn span_secs(text: &str) -> Option<i64> {
-    const UNITS: [(char, i64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
-    let (mut rest, mut total, mut smallest) = (text, 0_i64, i64::MAX);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let unit = rest[end..].chars().next()?;
-        let (_, secs) = UNITS.iter().find(|(known, _)| *known == unit)?;
-        // Each unit once, the largest first.
-        if *secs >= smallest {
-            return None;
-        }
-        smallest = *secs;
-        total = total.checked_add(rest[..end].parse::<i64>().ok()?.checked_mul(*secs)?)?;
-        rest = &rest[end + 1..];
-    }
-    (smallest < i64::MAX).then_some(total)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -266,7 +247,7 @@ mod tests {
     #[test]
     fn times_are_absolute_or_ago() {
         assert_eq!(moment_ago("1970-01-01T00:00:07Z").unwrap().as_unix_secs(), 7);
-        let now = Timestamp::from_system_time(SystemTime::now());
+        let now = clock::now();
         for (text, secs) in [("2h", 7200.0), ("1h30m", 5400.0), ("1w2d", 777_600.0), ("90s", 90.0)] {
             assert!((now.secs_since(moment_ago(text).unwrap()) - secs).abs() < 5.0, "{text}");
         }

@@ -1,20 +1,19 @@
 //! `context`: the servers a person works with, by name.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use callscope_common::Timestamp;
 use clap::Subcommand;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::complete;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::shown;
 use crate::render::Format;
 use crate::settings::{Settings, server_url, without_logins};
 use crate::token::Claims;
+use crate::{clock, complete};
 
 /// `context`.
 #[derive(Debug, Subcommand)]
@@ -107,7 +106,7 @@ pub fn checked(name: &str) -> Result<&str> {
 }
 
 fn list(settings: &Settings, config: &Config) -> Result {
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let (mut items, mut rows) = (Vec::new(), Vec::new());
     for (name, context) in &config.contexts {
         let is_current = config.current.as_deref() == Some(name);

@@ -1,8 +1,5 @@
 //! `login`, `logout` and `whoami`.
 
-use std::time::SystemTime;
-
-use callscope_common::Timestamp;
 use clap::Args as ClapArgs;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -12,11 +9,11 @@ use crate::api::{Client, TOKEN_HINT};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::shown;
-use crate::prompt;
 use crate::render::Format;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::Claims;
+use crate::{clock, prompt};
 
 /// `login`.
 #[derive(Debug, ClapArgs)]
@@ -58,7 +55,7 @@ pub async fn login(settings: &Settings, args: Login) -> Result {
     config.current.get_or_insert_with(|| name.clone());
     let is_used = config.current.as_ref() == Some(&name);
     let file = config.save()?;
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     settings.console.say(format!(
         "logged in at {} as {} ({}), {}",
         shown(&settings.server),
@@ -93,7 +90,7 @@ pub fn logout(settings: &Settings, args: Logout) -> Result {
         return Ok(Exit::Ok);
     };
     settings.console.say(format!("forgot the token of {name}"));
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     if let Ok(claims) = Claims::of(&token)
         && !claims.is_expired(now)
     {
@@ -110,7 +107,7 @@ pub async fn whoami(settings: &Settings) -> Result {
     })?;
     let claims = Claims::of(token)?;
     accepted(settings).await?;
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let item = json!({
         "server": shown(&settings.server), "context": settings.context, "sub": claims.sub, "role": claims.role,
         "uid": claims.uid, "calls": claims.calls, "jti": claims.jti, "expires_at": claims.expires(),

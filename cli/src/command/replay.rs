@@ -16,13 +16,13 @@ use crate::cli::Args;
 use crate::command::Command;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe, shell_word};
-use crate::replay::{self, Asked, Journal, Mischief, Options, Rate, Remove, Report, Set, Share, Source, Work, lock};
+use crate::replay::{self, Asked, Journal, Mischief, Options, Remove, Report, Set, Share, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::Speed;
 use crate::stream::{Request, Start};
-use crate::webhook::{Courier, Expect, Pace, Tamper, Target, backend};
+use crate::webhook::{Courier, Expect, Pace, Rate, Tamper, Target, backend};
 
 /// `replay`.
 #[derive(Debug, ClapArgs)]

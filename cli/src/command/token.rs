@@ -2,13 +2,12 @@
 
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::SystemTime;
 
-use callscope_common::Timestamp;
 use clap::Subcommand;
 use serde_json::value::RawValue;
 
 use crate::api::TOKEN_HINT;
+use crate::clock;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment};
 use crate::secret::Secret;
@@ -51,7 +50,7 @@ fn inspect(settings: &Settings, file: Option<&str>) -> Result {
         }
     };
     let claims = Claims::of(&token)?;
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let raw = serde_json::to_string(&claims).and_then(RawValue::from_string);
     let raw = raw.map_err(|error| Failure::error(error.to_string()))?;
     settings.output(Format::Table).record(

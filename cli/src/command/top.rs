@@ -1,12 +1,12 @@
 //! `top`: the whole server, live.
 
 use std::io::{self, IsTerminal as _};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use callscope_common::Timestamp;
 use clap::Args as ClapArgs;
 
 use crate::api::{Client, Raw};
+use crate::clock;
 use crate::exit::{Exit, Result};
 use crate::net::shown;
 use crate::render::Format;
@@ -40,7 +40,7 @@ pub async fn run(settings: &Settings, args: Top) -> Result {
     }
     // A server that is away or says no is an error of the command, not a screen that says so.
     client.stats().await?;
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let mut top = top::TopApp::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
     let screen = Screen::enter()?;
@@ -58,7 +58,7 @@ async fn once(settings: &Settings, client: &Client) -> Result {
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     };
     #[allow(clippy::cast_precision_loss)]
-    let up = crate::token::span(stats.uptime_seconds as f64);
+    let up = crate::duration::in_words(stats.uptime_seconds as f64);
     settings.output(Format::Table).record(
         &json,
         &[

@@ -9,12 +9,12 @@ use callscope_common::signature::{self, SignatureHeader};
 use clap::Subcommand;
 use serde_json::value::to_raw_value;
 
+use crate::clock;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe};
 use crate::replay::Payload;
 use crate::secret::{Known, known_secrets, webhook_secret};
 use crate::settings::Settings;
-use crate::webhook::unix_now;
 
 /// `webhook`.
 #[derive(Debug, Subcommand)]
@@ -62,7 +62,7 @@ pub fn run(settings: &Settings, args: Webhook) -> Result {
     match args {
         Webhook::Sign { body, secret_file, at } => {
             let secret = webhook_secret(secret_file.as_ref())?.ok_or_else(no_secret)?;
-            let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(unix_now), &read(&body)?);
+            let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(clock::unix_secs), &read(&body)?);
             settings.output(Format::Text).write(&Safe::line(&value).end())?;
             Ok(Exit::Ok)
         }
@@ -72,7 +72,7 @@ pub fn run(settings: &Settings, args: Webhook) -> Result {
             if known.is_empty() {
                 return Err(no_secret());
             }
-            let at = at.or(came).unwrap_or_else(unix_now);
+            let at = at.or(came).unwrap_or_else(clock::unix_secs);
             if explain {
                 return explained(settings, &headers, &body, &known, (at, tolerance));
             }

@@ -1,6 +1,6 @@
 //! The server itself: is it one, of which version, ready, and what does it make of our token?
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
@@ -16,7 +16,8 @@ use crate::exit::{Exit, Result};
 use crate::net::{Route, cause, shown};
 use crate::settings::Settings;
 use crate::stream::{Endpoint, probe};
-use crate::token::{Claims, span};
+use crate::token::Claims;
+use crate::{clock, duration};
 
 /// A clock that is off by more makes tokens and signatures look wrong, in seconds.
 const WRONG_CLOCK: f64 = 30.0;
@@ -32,7 +33,7 @@ pub async fn check(
     reached: Option<Reached>,
     report: &mut Report,
 ) -> Result<()> {
-    let now = Timestamp::from_system_time(SystemTime::now());
+    let now = clock::now();
     let Some(reached) = reached else {
         for name in ["server", "clock", "ready"] {
             report.add(Check::skipped(name, "needs the server"))?;
@@ -98,7 +99,7 @@ fn clock(reached: &Reached, now: Timestamp) -> Check {
     // It was told half the answer's way ago, and cut to its second.
     let off = date.secs_since(now) + reached.took.as_secs_f64() / 2.0 + 0.5;
     let words = if off > 0.0 { "ahead of" } else { "behind" };
-    let detail = format!("the server is {} {words} this machine", span(off.abs()));
+    let detail = format!("the server is {} {words} this machine", duration::in_words(off.abs()));
     if off.abs() > WRONG_CLOCK {
         return Check::failed(
             "clock",

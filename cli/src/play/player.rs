@@ -1,12 +1,11 @@
 //! Playing a recording: each step at the time it came, by a clock that may run faster and be stopped.
 
-use std::time::SystemTime;
-
 use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{LineContent, SavedLine, SavedTail};
+use crate::clock;
 use crate::speed::Speed;
 use crate::stream::{Gap, Incoming, Place, Update};
 
@@ -55,7 +54,7 @@ impl Player {
     /// Before the first step.
     pub fn new(recording: SavedTail, speed: Speed, at: Instant) -> Self {
         let first = recording.lines.iter().find_map(spoken);
-        let shows = first.unwrap_or_else(|| Timestamp::from_system_time(SystemTime::now()));
+        let shows = first.unwrap_or_else(clock::now);
         let calls = vec![Progress::default(); recording.identifiers.len()];
         let clock = PlaybackClock { shows, since: Some(at) };
         Self { lines: recording.lines.into_iter().peekable(), speed, clock, broke: None, calls }

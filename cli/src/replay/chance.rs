@@ -94,26 +94,6 @@ impl FromStr for Share {
     }
 }
 
-/// Deliveries a second: `50`, `50/s`, `30/m`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate(pub f64);
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, per) = match text.split_once('/') {
-            None | Some((_, "s")) => (text.strip_suffix("/s").unwrap_or(text), 1.0),
-            Some((number, "m")) => (number, 60.0),
-            Some((number, "h")) => (number, 3600.0),
-            Some(_) => ("", 1.0),
-        };
-        let rate = number.parse::<f64>().ok().map(|number| number / per);
-        let rate = rate.filter(|rate| (0.0001..=100_000.0).contains(rate));
-        rate.map(Self).ok_or_else(|| "a rate is a number of deliveries a second, or 30/m, 100/h".into())
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -143,16 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn shares_and_rates_are_read() {
+    fn shares_are_read() {
         assert_eq!("2%".parse(), Ok(Share(0.02)));
         assert_eq!("0.5".parse(), Ok(Share(0.5)));
-        assert_eq!("30/m".parse(), Ok(Rate(0.5)));
-        assert_eq!("50/s".parse(), Ok(Rate(50.0)));
         for wrong in ["100%", "1", "-1%", "x", ""] {
             assert!(wrong.parse::<Share>().is_err(), "{wrong}");
-        }
-        for wrong in ["0", "5/d", "/s", "fast", "-1"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
         }
     }
 }

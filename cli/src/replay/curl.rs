@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::script::Delivery;
 use super::source::Source;
 use super::work::{Job, Work};
+use crate::clock;
 use crate::render::{json_for_terminal, shell_word};
-use crate::webhook::{Courier, unix_now};
+use crate::webhook::{Courier, Delivery, headers};
 
 /// Headers of a recording that let their bearer in.
 const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -16,7 +16,7 @@ pub fn commands(work: &Work<'_>, courier: &Courier, sign: &str) -> String {
     let mut commands = String::new();
     for job in work.jobs() {
         let source = work.source(job);
-        for (index, step) in work.script(job, |_, _| unix_now()).steps.into_iter().enumerate() {
+        for (index, step) in work.script(job, |_, _| clock::unix_secs()).steps.into_iter().enumerate() {
             let at = step.at;
             let delivery = step.deliver(&work.key(job, index));
             let Some(url) = courier.url(delivery.route) else { continue };
@@ -47,21 +47,21 @@ fn command(work: &Work<'_>, job: Job, source: &Source, delivery: &Delivery, sign
             (prepare, "@-".into(), "-".into())
         }
     };
-    let mut headers = String::new();
+    let mut flags = String::new();
     if let Some(recorded) = &delivery.headers {
-        for (name, value) in recorded {
+        for (name, value) in headers::sendable(recorded) {
             let shown = if SECRET.contains(&name.to_ascii_lowercase().as_str()) { "(left out)" } else { value };
-            let _ = write!(headers, " -H {}", shell_word(&format!("{name}: {shown}")));
+            let _ = write!(flags, " -H {}", shell_word(&format!("{name}: {shown}")));
         }
     } else {
         let input = if file == "-" { "printf %s \"$body\" | " } else { "" };
         let _ = write!(
-            headers,
+            flags,
             " -H 'Content-Type: application/json' -H \"ElevenLabs-Signature: $({input}callscope webhook sign {file}{sign})\""
         );
     }
     if let Some(key) = &delivery.idempotency_key {
-        let _ = write!(headers, " -H {}", shell_word(&format!("Idempotency-Key: {key}")));
+        let _ = write!(flags, " -H {}", shell_word(&format!("Idempotency-Key: {key}")));
     }
-    format!("{prepare}curl -sS{headers} --data-binary {data}")
+    format!("{prepare}curl -sS{flags} --data-binary {data}")
 }

@@ -7,7 +7,7 @@ use callscope_common::{Identifier, Timestamp};
 
 use super::payload::{Payload, Recorded};
 use super::scan::{Token, tokens};
-use crate::webhook::unix_now;
+use crate::clock;
 
 /// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
 const SHORT: usize = 8;
@@ -23,7 +23,7 @@ pub struct Fresh {
 impl Fresh {
     /// New names for every identifier in `payloads`.
     pub fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
-        Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), unix_now())
+        Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), clock::unix_secs())
     }
 
     /// The same names for the same `seed`, so that a replay that was interrupted goes on with the calls it began.
@@ -51,7 +51,7 @@ impl Fresh {
 
     /// The payloads under their new names, beginning now.
     pub fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
-        self.shifted(payloads, began(payloads).map_or(0, |began| unix_now() - began))
+        self.shifted(payloads, began(payloads).map_or(0, |began| clock::unix_secs() - began))
     }
 
     /// The payloads under their new names, all times `shift` seconds later.

@@ -1,10 +1,10 @@
 //! Tests of [`super::Fresh`].
 #![allow(clippy::unwrap_used)]
 
-use std::time::SystemTime;
+use serde_json::Value;
 
 use super::*;
-use serde_json::Value;
+use crate::clock;
 
 const TRANSCRIPTION: &str = r#"{"type":"post_call_transcription","event_timestamp":1790855035,
  "data":{"conversation_id":"conv_1001kdesk0twilio0inbound0000","big":1e400,
@@ -46,7 +46,7 @@ fn times_move_together_and_lengths_stay() {
     let old = payloads(&[TRANSCRIPTION]);
     let new = json(&Fresh::of(&old).rewrite(&old)[0]);
     let start = new["data"]["metadata"]["start_time_unix_secs"].as_i64().unwrap();
-    let now = Timestamp::from_system_time(SystemTime::now()).as_unix_secs();
+    let now = clock::unix_secs();
     assert!((now - 5..=now).contains(&start), "{start}");
     assert_eq!(new["event_timestamp"].as_i64().unwrap() - start, 35);
     assert_eq!(new["data"]["metadata"]["call_duration_secs"], 35);

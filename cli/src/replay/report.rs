@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::script::Delivery;
 use super::source::Source;
 use super::{Job, Sent};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Console, Output, Safe, cut};
-use crate::webhook::{Expect, Outcome};
+use crate::webhook::{Delivery, Expect, Outcome};
 
 /// So often at most the progress is drawn.
 const REDRAW: Duration = Duration::from_millis(100);

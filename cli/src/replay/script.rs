@@ -1,11 +1,11 @@
 //! What is sent, and when.
 
-use std::time::SystemTime;
-
 use callscope_common::{Identifier, Timestamp};
 use serde::Serialize;
 
 use super::payload::{Kind, Payload, Spoken};
+use crate::clock;
+use crate::webhook::{Delivery, Route};
 
 /// Longest message of a live turn, in bytes of UTF-8.
 const LONGEST_TURN: usize = 65_536;
@@ -43,40 +43,6 @@ enum What {
         keyed: bool,
         headers: Option<Vec<(String, String)>>,
     },
-}
-
-/// Which webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// One live turn.
-    Turn,
-    /// What comes after a call.
-    PostCall,
-}
-
-impl Route {
-    /// The last part of its path.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Turn => "transcription",
-            Self::PostCall => "post-call",
-        }
-    }
-}
-
-/// A body on its way.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Where to.
-    pub route: Route,
-    /// The webhook's type, or `turn`.
-    pub kind: String,
-    /// Sent byte for byte, as often as it takes.
-    pub body: Vec<u8>,
-    /// Tells a repeat of this delivery from another that says the same; `None` where the body does that itself.
-    pub idempotency_key: Option<String>,
-    /// The headers it came with, to be sent as they are instead of being signed anew.
-    pub headers: Option<Vec<(String, String)>>,
 }
 
 /// How payloads are made a script.
@@ -204,7 +170,7 @@ impl Step {
                     speaker,
                     message: &text,
                     turn_id: format!("t{number}"),
-                    timestamp: Timestamp::from_system_time(SystemTime::now()),
+                    timestamp: clock::now(),
                 };
                 // Texts and numbers only: there is nothing in it that JSON could not hold.
                 let body = serde_json::to_vec(&turn).unwrap_or_default();

@@ -8,8 +8,10 @@ use super::chance::Mischief;
 use super::edit::Edit;
 use super::fresh::{self, Fresh};
 use super::payload::{Payload, Recorded};
-use super::script::{Delivery, Route, Script, Style};
+use super::script::{Script, Style};
 use super::source::Source;
+use crate::clock;
+use crate::webhook::{Delivery, Route};
 
 /// One source, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +59,7 @@ impl<'s> Work<'s> {
             takes_turns: true,
             mischief: Mischief::default(),
             id,
-            began: crate::webhook::unix_now(),
+            began: clock::unix_secs(),
             rounds,
             groups: groups(sources),
             options,

@@ -3,9 +3,9 @@
 use callscope_common::Timestamp;
 use serde_json::json;
 
+use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::replay::{Fresh, Payload, from_text};
-use crate::webhook::unix_now;
 
 /// Types, a shorter name of each, and the sample that shows it.
 const KNOWN: [(&str, &str, &str); 4] = [
@@ -56,7 +56,7 @@ fn payload(value: &serde_json::Value) -> Result<Payload> {
 }
 
 fn turn() -> serde_json::Value {
-    let now = Timestamp::from_unix_secs(unix_now()).map(|now| now.to_string());
+    let now = Timestamp::from_unix_secs(clock::unix_secs()).map(|now| now.to_string());
     json!({"conversation_id": conversation(), "speaker": "user", "message": "Hello, is anybody there?",
         "turn_id": uuid::Uuid::new_v4(), "timestamp": now})
 }
@@ -70,7 +70,7 @@ fn unknown(event: &str) -> Result<serde_json::Value> {
             Failure::usage(format!("{event:?} is no webhook's type")).hint(format!("the known ones: {}", names()))
         );
     }
-    Ok(json!({"type": event, "event_timestamp": unix_now(),
+    Ok(json!({"type": event, "event_timestamp": clock::unix_secs(),
         "data": {"agent_id": "agent_01callscope0road0desk0000", "conversation_id": conversation()}}))
 }
 

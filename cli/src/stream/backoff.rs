@@ -17,7 +17,7 @@ impl Backoff {
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         self.attempt += 1;
         let longest = FIRST.saturating_mul(1 << (self.attempt - 1).min(10)).min(LONGEST);
-        let jittered = longest.mul_f64(1.0 - random() / 2.0);
+        let jittered = longest.mul_f64(1.0 - fastrand::f64() / 2.0);
         asked.map_or(jittered, |asked| asked.max(jittered.min(FIRST)))
     }
 
@@ -25,13 +25,6 @@ impl Backoff {
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
-}
-
-/// A random number from 0 to 1.
-fn random() -> f64 {
-    // A v4 UUID begins with random bits; good enough to spread clients, and no other source of chance is needed here.
-    let bits = uuid::Uuid::new_v4().as_u64_pair().0 >> 32;
-    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::net::{self, Route};
 /// Longest message taken: a call's result with all the provider's analysis.
 const LONGEST_MESSAGE: usize = 64 << 20;
 
+/// Longest wait that a server may ask for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// Upgrades a connection to `endpoint`.
 pub async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     let unusable = |why: String| Break::failed(Failure::usage(why));
@@ -77,8 +80,7 @@ async fn refused(endpoint: &Endpoint, route: &Route, asked: &str, response: &Res
             Break::failed(Failure::new(Exit::NotAllowed, format!("not allowed at {server}: {said}")))
         }
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let wait = header.and_then(|secs| secs.parse().ok()).map(|secs: u64| Duration::from_secs(secs.min(600)));
+            let wait = net::retry_after(response.headers()).map(|wait| wait.min(LONGEST_WAIT));
             Break::Lost { reason: said, wait }
         }
         _ => Break::failed(

@@ -1,12 +1,12 @@
 //! The stream as NDJSON: the server's messages as they came, and what happened to the connection between them.
 
 use std::io::{self, Write};
-use std::time::SystemTime;
 
 use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
 use serde::Serialize;
 
 use super::Sink;
+use crate::clock;
 use crate::render::Safe;
 use crate::stream::{CursorText, EndReason, Ending, Gap, Place, Update};
 
@@ -26,7 +26,7 @@ impl<W: Write> NdjsonWriter<W> {
     /// For the calls named by `identifiers`. Characters that a terminal might act on are escaped, wherever the lines go.
     pub fn new(writer: W, identifiers: Vec<Identifier>) -> Self {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
-        let clock = || Timestamp::from_system_time(SystemTime::now());
+        let clock = clock::now;
         Self { writer, clock, identifiers, places, over }
     }
 

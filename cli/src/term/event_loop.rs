@@ -5,7 +5,7 @@
 //! requests of the model. [`run`] joins both with the terminal: it draws at most 30 times a second and only after a change, and it
 //! does not wake up while nothing changes.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use callscope_common::Timestamp;
 use crossterm::event::{Event, EventStream, KeyEvent, KeyEventKind};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::screen::{self, Screen};
 use super::signals::{ScreenSignal, ScreenSignals};
+use crate::clock;
 use crate::exit::{Failure, Result};
 
 /// The least time between two drawings.
@@ -88,7 +89,7 @@ pub trait Source {
 
     /// The time it is there.
     fn now(&self) -> Timestamp {
-        Timestamp::from_system_time(SystemTime::now())
+        clock::now()
     }
 }
 

@@ -6,8 +6,8 @@ use callscope_common::{CallStatus, Timestamp};
 
 use super::data::{Errors, List};
 use super::tab::Tab;
+use crate::duration;
 use crate::render::Tint;
-use crate::token::span;
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -130,8 +130,8 @@ fn count(count: u64) -> TableCell {
 /// How long ago; sorted so that the newest come first.
 fn age(at: Timestamp, now: Timestamp) -> TableCell {
     let secs = now.secs_since(at);
-    let short = span(secs).split(' ').next().unwrap_or_default().to_owned();
-    let shown = if secs < 60.0 { short } else { span(secs) };
+    let short = duration::in_words(secs).split(' ').next().unwrap_or_default().to_owned();
+    let shown = if secs < 60.0 { short } else { duration::in_words(secs) };
     TableCell { text: shown, value: SortKey::Number(at.secs_since(now)), tint: Tint::Plain }
 }
 

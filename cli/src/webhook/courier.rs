@@ -1,11 +1,12 @@
 //! Sends a delivery until it is answered.
 
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use callscope_common::json::Object;
 use callscope_common::signature;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
 
@@ -13,11 +14,12 @@ use super::expect::Expect;
 use super::pace::Pace;
 use super::tamper::{self, Tamper};
 use super::target::Target;
+use super::{Delivery, Route, Sender, Unanswered, headers};
 use crate::api::{self, Unread};
+use crate::clock;
 use crate::exit::{Exit, Failure, Result};
-use crate::net::{self, Route as Way};
+use crate::net::{self, Trouble};
 use crate::render::Console;
-use crate::replay::{Delivery, Route};
 use crate::secret::Secret;
 use crate::stream::Backoff;
 
@@ -37,24 +39,11 @@ const LONGEST_REFUSAL: usize = 64 << 10;
 /// So much of another backend's answer is shown, in characters.
 const SHOWN: usize = 120;
 
-/// Headers that belong to the connection a delivery came over, not to the delivery.
-const OF_THE_CONNECTION: [&str; 9] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "accept-encoding",
-];
-
 /// Sends webhooks to one target.
 #[derive(Debug)]
 pub struct Courier {
-    /// The ways to where post-call webhooks go and to where turns go, which may be different servers.
-    ways: [(Way, reqwest::Client); 2],
+    /// To where post-call webhooks go and to where turns go, which may be different servers.
+    senders: [Sender; 2],
     target: Target,
     secret: Option<Secret>,
     expect: Expect,
@@ -62,7 +51,7 @@ pub struct Courier {
     /// Whether the user said which answers are right.
     explicit: bool,
     console: Console,
-    reached: std::sync::atomic::AtomicBool,
+    reached: AtomicBool,
 }
 
 /// What became of a delivery.
@@ -102,13 +91,13 @@ impl Courier {
         tamper: Option<Tamper>,
         console: Console,
     ) -> Result<Self> {
-        let way = |url: &Url| Way::to(url).and_then(|way| Ok((way.clone(), way.client()?)));
-        let post_call = way(&target.post_call)?;
+        let sender = |url: &Url| Sender::to(url, TIMEOUT);
+        let post_call = sender(&target.post_call)?;
         let turns =
-            target.turns.as_ref().filter(|url| url.origin() != target.post_call.origin()).map(way).transpose()?;
+            target.turns.as_ref().filter(|url| url.origin() != target.post_call.origin()).map(sender).transpose()?;
         let turns = turns.unwrap_or_else(|| post_call.clone());
         Ok(Self {
-            ways: [post_call, turns],
+            senders: [post_call, turns],
             target,
             secret,
             explicit: expect.is_some() || tamper.is_some(),
@@ -127,8 +116,8 @@ impl Courier {
         }
     }
 
-    fn way(&self, route: Route) -> &(Way, reqwest::Client) {
-        &self.ways[usize::from(route == Route::Turn)]
+    fn sender(&self, route: Route) -> &Sender {
+        &self.senders[usize::from(route == Route::Turn)]
     }
 
     /// Which answers are right.
@@ -147,7 +136,7 @@ impl Courier {
                 Try::Answered(outcome) => return Some(outcome),
                 Try::Again { why, wait, status } => (why, wait, status),
             };
-            let reached = self.reached.load(std::sync::atomic::Ordering::Relaxed);
+            let reached = self.reached.load(Ordering::Relaxed);
             let patience = if reached { PATIENCE } else { FIRST_PATIENCE };
             let wait = backoff.next(asked);
             let too_long = first.elapsed() + wait > LONGEST_WAIT;
@@ -191,17 +180,16 @@ impl Courier {
         let sent = Instant::now();
         // Where turns are not taken the script has none.
         let url = self.url(delivery.route).unwrap_or(&self.target.post_call).clone();
-        let response = match self.request(url, delivery).send().await {
+        let (headers, body) = self.request(delivery);
+        let response = match self.sender(delivery.route).post(url, headers, body).await {
             Ok(response) => response,
-            Err(error) => return self.unanswered(delivery.route, &error, attempts, sent.elapsed()).await,
+            Err(Unanswered { trouble, .. }) => return unanswered(trouble, attempts, sent.elapsed()),
         };
-        self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
-        let status = response.status().as_u16();
+        self.reached.store(true, Ordering::Relaxed);
+        let (status, wait, redirect) = (response.status, response.retry_after, response.redirect.clone());
         let right = self.expect.takes(status);
-        let wait = retry_after(response.headers());
-        let redirected = net::redirected(response.status(), response.headers());
-        let longest = if response.status().is_success() { LONGEST } else { LONGEST_REFUSAL };
-        let answer = match (redirected, api::body(response, longest).await) {
+        let longest = if (200..300).contains(&status) { LONGEST } else { LONGEST_REFUSAL };
+        let answer = match (redirect, response.body(longest).await) {
             (Some(to), _) => format!("it redirects to {to}, which is not followed; use that URL"),
             (None, Ok(answer)) => String::from_utf8_lossy(&answer).into_owned(),
             (None, Err(Unread::TooLong)) => {
@@ -211,7 +199,7 @@ impl Courier {
             }
             // Committed or not: only the answer to a repeat tells.
             (None, Err(Unread::Broken(error))) => {
-                return Try::Again { why: crate::net::cause(&error), wait: None, status: None };
+                return Try::Again { why: net::cause(&error), wait: None, status: None };
             }
         };
         if matches!(status, 429 | 503) && !right {
@@ -221,43 +209,28 @@ impl Courier {
         Try::Answered(Outcome { status, answer, attempts, took, right, gave_up: false })
     }
 
-    /// There was no answer. What does not pass by waiting is not tried again.
-    async fn unanswered(&self, route: Route, error: &reqwest::Error, attempts: u32, took: Duration) -> Try {
-        let trouble = self.way(route).0.trouble(error).await;
-        if !trouble.is_lasting {
-            return Try::Again { why: trouble.what, wait: None, status: None };
+    /// The headers and the body of a delivery: signed with the present time, or as they came.
+    fn request(&self, delivery: &Delivery) -> (HeaderMap, Vec<u8>) {
+        if let Some(recorded) = &delivery.headers {
+            return (headers::map(headers::sendable(recorded)), delivery.body.clone());
         }
-        let answer = trouble.remedy.map_or(trouble.what.clone(), |remedy| format!("{}; {remedy}", trouble.what));
-        Try::Answered(Outcome { status: None, answer, attempts, took, right: false, gave_up: true })
-    }
-
-    fn request(&self, url: Url, delivery: &Delivery) -> reqwest::RequestBuilder {
-        let mut request = self.way(delivery.route).1.post(url).timeout(TIMEOUT);
-        if let Some(headers) = &delivery.headers {
-            let own = |name: &str| !OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str());
-            for (name, value) in headers.iter().filter(|(name, _)| own(name)) {
-                request = request.header(name, value);
-            }
-            return request.body(delivery.body.clone());
-        }
-        request = request.header(CONTENT_TYPE, "application/json");
-        if let Some(key) = &delivery.idempotency_key {
-            request = request.header("Idempotency-Key", key);
-        }
-        let Some(secret) = &self.secret else { return request.body(delivery.body.clone()) };
-        let (value, body) = tamper::sign(secret.expose().as_bytes(), unix_now(), &delivery.body, self.tamper);
-        request.header(signature::HEADER, value).body(body)
+        let mut own = vec![("Content-Type", "application/json")];
+        own.extend(delivery.idempotency_key.as_deref().map(|key| ("Idempotency-Key", key)));
+        let mut headers = headers::map(own);
+        let Some(secret) = &self.secret else { return (headers, delivery.body.clone()) };
+        let (value, body) = tamper::sign(secret.expose().as_bytes(), clock::unix_secs(), &delivery.body, self.tamper);
+        headers.extend(headers::map([(signature::HEADER, value.as_str())]));
+        (headers, body)
     }
 }
 
-/// How long an answer asks to wait: in seconds, or until a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = value.parse() {
-        return Some(Duration::from_secs(secs));
+/// There was no answer. What does not pass by waiting is not tried again.
+fn unanswered(trouble: Trouble, attempts: u32, took: Duration) -> Try {
+    if !trouble.is_lasting {
+        return Try::Again { why: trouble.what, wait: None, status: None };
     }
-    let until = httpdate::parse_http_date(value).ok()?;
-    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+    let answer = trouble.remedy.map_or(trouble.what.clone(), |remedy| format!("{}; {remedy}", trouble.what));
+    Try::Answered(Outcome { status: None, answer, attempts, took, right: false, gave_up: true })
 }
 
 impl Outcome {
@@ -267,7 +240,7 @@ impl Outcome {
             None => Some(courier.target.unreachable(&self.answer)),
             Some(status) if self.gave_up => Some(Failure::new(
                 Exit::Unreachable,
-                format!("{} keeps answering {status}: {}", crate::net::shown(&courier.target.server), self.answer),
+                format!("{} keeps answering {status}: {}", net::shown(&courier.target.server), self.answer),
             )),
             Some(401) if !courier.explicit => {
                 let signed =
@@ -301,7 +274,20 @@ fn said(answer: &str, status: u16) -> String {
     StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("no words").to_owned()
 }
 
-/// The present time in Unix seconds.
-pub fn unix_now() -> i64 {
-    callscope_common::Timestamp::from_system_time(SystemTime::now()).as_unix_secs()
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_delivery_is_sent_without_the_headers_that_were_hidden() {
+        let server = Url::parse("http://127.0.0.1:9").unwrap();
+        let courier = Courier::to(Target::callscope(&server), None, None, None, Console::silent()).unwrap();
+        let recorded = [("Authorization", "[hidden]"), ("Content-Type", "text/plain"), ("Host", "calls.example")];
+        let recorded = recorded.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let (kind, body) = ("turn".to_owned(), b"{}".to_vec());
+        let delivery = Delivery { route: Route::Turn, kind, body, idempotency_key: None, headers: Some(recorded) };
+        let (headers, _) = courier.request(&delivery);
+        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["content-type"]);
+    }
 }

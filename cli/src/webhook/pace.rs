@@ -1,12 +1,11 @@
 //! When the next delivery may go out, over all calls at once: `--rate`, a target's `Retry-After`, and the wish to stop.
 
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-
-use crate::replay::Rate;
 
 /// Lets deliveries go, one after the other.
 #[derive(Debug)]
@@ -89,6 +88,26 @@ impl Pace {
     }
 }
 
+/// Deliveries a second: `50`, `50/s`, `30/m`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate(pub f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, per) = match text.split_once('/') {
+            None | Some((_, "s")) => (text.strip_suffix("/s").unwrap_or(text), 1.0),
+            Some((number, "m")) => (number, 60.0),
+            Some((number, "h")) => (number, 3600.0),
+            Some(_) => ("", 1.0),
+        };
+        let rate = number.parse::<f64>().ok().map(|number| number / per);
+        let rate = rate.filter(|rate| (0.0001..=100_000.0).contains(rate));
+        rate.map(Self).ok_or_else(|| "a rate is a number of deliveries a second, or 30/m, 100/h".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +140,14 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(3600);
         let (went, ()) = tokio::join!(pace.turn(later), async { pace.stop() });
         assert!(!went && !pace.turn(Instant::now()).await);
+    }
+
+    #[test]
+    fn rates_are_read() {
+        assert_eq!("30/m".parse(), Ok(Rate(0.5)));
+        assert_eq!("50/s".parse(), Ok(Rate(50.0)));
+        for wrong in ["0", "5/d", "/s", "fast", "-1"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use url::Url;
 
+use super::Route;
 use crate::api;
 use crate::exit::{Exit, Failure};
-use crate::replay::Route;
 
 /// Where webhooks go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,15 +4,16 @@
 //! neither is old and over.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use callscope_common::api::CallView;
 use callscope_common::transcript::clock;
-use callscope_common::{CallId, CallStatus, Seq, Timestamp, text};
+use callscope_common::{CallId, CallStatus, Seq, text};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::{Client, Raw};
+use crate::clock;
 use crate::exit::{Exit, Result};
 use crate::render::{Format, Output, Safe, Tint, outcome};
 use crate::settings::Settings;
@@ -182,7 +183,7 @@ fn row(what: What, call: &CallView) -> [String; 5] {
     let result = match (&call.call_data, what) {
         (Some(data), What::Ended | What::Changed) => outcome(data).0,
         _ => {
-            let lasted = Timestamp::from_system_time(SystemTime::now()).secs_since(call.created_at);
+            let lasted = clock::now().secs_since(call.created_at);
             format!("{} {}", call.status, clock(lasted))
         }
     };

@@ -9,7 +9,7 @@ use super::super::rates::{Rate, sparkline};
 use super::super::state::{ServerState, TopApp};
 use super::super::tab::Tab;
 use super::{ends, palette, put};
-use crate::token::span;
+use crate::duration;
 
 /// Three rows, and the tabs.
 pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
@@ -35,10 +35,12 @@ fn state(top: &TopApp) -> (String, Style) {
     match &top.server_state {
         ServerState::Connecting => ("CONNECTING".into(), palette(top).warn()),
         ServerState::Live(at) if top.now.secs_since(*at) > late => {
-            (format!("STALE {}", span(top.now.secs_since(*at))), palette(top).warn())
+            (format!("STALE {}", duration::in_words(top.now.secs_since(*at))), palette(top).warn())
         }
         ServerState::Live(_) => ("LIVE".into(), palette(top).good()),
-        ServerState::Lost(since, _) => (format!("NO ANSWER {}", span(top.now.secs_since(*since))), palette(top).bad()),
+        ServerState::Lost(since, _) => {
+            (format!("NO ANSWER {}", duration::in_words(top.now.secs_since(*since))), palette(top).bad())
+        }
     }
 }
 
@@ -67,7 +69,7 @@ fn counts(top: &TopApp) -> String {
 
 #[allow(clippy::cast_precision_loss)]
 fn span_short(secs: u64) -> String {
-    span(secs as f64)
+    duration::in_words(secs as f64)
 }
 
 fn draw_rates(top: &TopApp, row: Rect, buffer: &mut Buffer) {

@@ -1,0 +1,138 @@
+//! Which headers of a recorded delivery are sent on, and how a request is signed.
+
+use callscope_common::signature;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::clock;
+use crate::secret::Secret;
+
+/// Headers that belong to the connection that a delivery came over, not to the delivery.
+const HOP_BY_HOP: [&str; 12] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// What the server keeps in place of a value that it does not show.
+const HIDDEN: &str = "[hidden]";
+/// Headers that are forwarded to a target of the user's own, in lower case: what the target needs to read the body and to check who
+/// sent it. Everything else stays behind, above all credentials, and what describes the sender's own connection.
+const FORWARDED: [&str; 14] = [
+    "accept",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "date",
+    "digest",
+    "content-digest",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "webhook-id",
+    "x-correlation-id",
+    "x-request-id",
+];
+/// Ends of further names that are forwarded: the signatures of all providers, and what they sign beside the body.
+const FORWARDED_ENDS: [&str; 4] = ["-signature", "-signature-256", "-timestamp", "-message-id"];
+
+/// The headers of a recorded delivery that can be sent once more: none of its connection, and none whose value was hidden.
+pub fn sendable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    let is_of_connection = |name: &str| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let headers = recorded.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    headers.filter(move |(name, value)| !is_of_connection(name) && *value != HIDDEN)
+}
+
+/// Those of the [`sendable`] headers that go to a target of the user's own.
+pub fn forwardable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    sendable(recorded).filter(|(name, _)| is_forwarded(name))
+}
+
+fn is_forwarded(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    FORWARDED.contains(&name.as_str()) || FORWARDED_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// The headers of a request. A name or a value that no request can hold is left out.
+pub fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// Signs `body` with the present time, in place of any signature among `headers`.
+pub fn sign(headers: &mut HeaderMap, secret: &Secret, body: &[u8]) {
+    headers.remove(signature::HEADER);
+    let value = signature::sign(secret.expose().as_bytes(), clock::unix_secs(), body);
+    headers.extend(map([(signature::HEADER, value.as_str())]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_values_and_the_senders_connection_stay_behind() {
+        let recorded = [
+            ("Authorization", "[hidden]"),
+            ("Content-Type", "application/json"),
+            ("Host", "calls.example"),
+            ("Transfer-Encoding", "chunked"),
+            ("Expect", "100-continue"),
+            ("X-Own", "[hidden] and more"),
+        ];
+        let recorded = recorded.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let names: Vec<_> = sendable(&recorded).map(|(name, _)| name).collect();
+        assert_eq!(names, ["Content-Type", "X-Own"]);
+    }
+
+    #[test]
+    fn credentials_and_the_senders_connection_stay_behind() {
+        for name in [
+            "Content-Type",
+            "ElevenLabs-Signature",
+            "X-Twilio-Signature",
+            "svix-timestamp",
+            "Idempotency-Key",
+            "User-Agent",
+        ] {
+            assert!(is_forwarded(name), "{name}");
+        }
+        for name in [
+            "Authorization",
+            "Cookie",
+            "Origin",
+            "Referer",
+            "Proxy-Authorization",
+            "X-Api-Key",
+            "X-Auth-Token",
+            "X-Vapi-Secret",
+            "X-Forwarded-For",
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Expect",
+            "Sec-Fetch-Site",
+            "CF-Access-Client-Secret",
+            "X-Amz-Security-Token",
+            "Set-Cookie",
+            "X-HTTP-Method-Override",
+            "Callscope-Delivery-Id",
+        ] {
+            assert!(!is_forwarded(name), "{name}");
+        }
+    }
+}
