@@ -1,7 +1,7 @@
 //! A database for one test.
 
 use callscope_server::store::Store;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -33,6 +33,20 @@ impl Database {
             Engine::Postgres => postgres().await,
         };
         Self { url, dir }
+    }
+
+    /// Runs SQL statements, and creates an SQLite file that does not exist yet.
+    pub async fn execute(&self, sql: String) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql));
+        if self.url.starts_with("sqlite:") {
+            let mut connection = SqliteConnection::connect(&format!("{}?mode=rwc", self.url)).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
     }
 
     pub async fn open(&self) -> Store {

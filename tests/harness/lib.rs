@@ -29,6 +29,12 @@ use std::time::Duration;
 /// by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Returns the value below which the share `of` the sorted values lies.
+pub fn quantile<T: Copy + Default>(sorted: &[T], of: f64) -> T {
+    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
 /// Waits until `is_so` returns true.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -11,8 +11,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::server::environment;
-use crate::{Database, PATIENCE};
+use crate::server::{environment, http};
+use crate::{Database, Engine, PATIENCE, until};
 
 /// A `callscope-server` process, which ends when it is dropped.
 #[derive(Debug)]
@@ -137,5 +137,37 @@ impl Process {
     /// Kills it with SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+}
+
+/// A `callscope-server` on an SQLite database of its own, started by a command of the test's choice; killed when dropped.
+#[derive(Debug)]
+pub struct CustomServer {
+    pub child: std::process::Child,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    pub url: String,
+    _database: Database,
+}
+
+impl CustomServer {
+    /// Starts the server with `command`, which gets its environment, and waits until it answers.
+    pub async fn start(mut command: std::process::Command, given: &[(&str, &str)]) -> Self {
+        let database = Database::new(Engine::Sqlite).await;
+        let port = free_port();
+        command.env_clear().envs(environment(&database, given)).env("CALLSCOPE_PORT", port.to_string());
+        let child = command.current_dir(database.dir.path()).spawn().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let server = Self { child, url: format!("http://{address}"), address, _database: database };
+        let http = http();
+        until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
+        server
+    }
+}
+
+impl Drop for CustomServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

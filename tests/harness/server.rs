@@ -167,6 +167,20 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::new()
 }
 
+/// Posts a webhook with a current signature to the server at `url`.
+///
+/// # Errors
+///
+/// Returns an error if no answer came.
+pub async fn post_webhook(
+    http: &reqwest::Client,
+    url: &str,
+    route: &str,
+    body: impl AsRef<str>,
+) -> Result<Reply, reqwest::Error> {
+    post_signed(http, url, route, body.as_ref().as_bytes(), now(), &[]).await
+}
+
 /// Posts signed bytes to the server at `url`.
 ///
 /// # Errors

@@ -2,13 +2,13 @@
 //! followers keep theirs.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{SECRET, admin_token, environment, forged, http, now, post_signed};
+use callscope_tests::process::{CustomServer, program};
+use callscope_tests::server::{SECRET, admin_token, forged, http, now, post_webhook};
 use callscope_tests::socket::{PATH, upgrade_request};
-use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
+use callscope_tests::{PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,37 +16,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// A server that may have few descriptors.
-struct Server {
-    child: Child,
-    address: String,
-    url: String,
-    _database: Database,
-}
+struct Server(CustomServer);
 
 impl Server {
     /// Starts a server with at most `most` descriptors, of which the shell that starts it allows 64 at first.
     async fn with(most: u32, given: &[(&str, &str)]) -> Self {
-        let database = Database::new(Engine::Sqlite).await;
-        let port = free_port();
-        let child = Command::new("sh")
-            .args(["-c", &format!("ulimit -Sn 64 && ulimit -Hn {most} && exec \"$0\"")])
-            .arg(program("callscope-server"))
-            .env_clear()
-            .envs(environment(&database, given))
-            .env("CALLSCOPE_PORT", port.to_string())
-            .current_dir(database.dir.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let server = Self { child, url: format!("http://{address}"), address, _database: database };
-        let http = http();
-        until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
-        server
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn 64 && ulimit -Hn {most} && exec \"$0\"")]);
+        command.arg(program("callscope-server")).stderr(Stdio::null());
+        Self(CustomServer::start(command, given).await)
     }
 
     async fn sends(&self, bytes: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let mut stream = TcpStream::connect(&self.0.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         stream
     }
@@ -55,12 +37,12 @@ impl Server {
     async fn turn(&self, n: i64) -> u16 {
         let body = json!({"call_sid": "EL_conn_1", "speaker": "user", "message": format!("turn {n}")}).to_string();
         let http = http();
-        let reply = post_signed(&http, &self.url, "transcription", body.as_bytes(), now(), &[]);
+        let reply = post_webhook(&http, &self.0.url, "transcription", &body);
         timeout(PATIENCE, reply).await.expect("the answer comes in time").expect("the server answers").status
     }
 
     async fn healthz(&self) -> u16 {
-        let answer = http().get(format!("{}/healthz", self.url)).send();
+        let answer = http().get(format!("{}/healthz", self.0.url)).send();
         timeout(PATIENCE, answer)
             .await
             .expect("the answer comes in time")
@@ -72,20 +54,13 @@ impl Server {
     /// Requests an upgrade and returns the status and whether there is a `Retry-After`.
     async fn upgrade(&self, token: &str) -> (u16, bool, TcpStream) {
         let authorization = format!("Authorization: Bearer {token}\r\n");
-        let request = upgrade_request(PATH, &self.address, &authorization);
+        let request = upgrade_request(PATH, &self.0.address, &authorization);
         let mut stream = self.sends(&request).await;
         let mut answer = vec![0; 2_048];
         let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("the answer comes in time").unwrap();
         let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
         (status, answer.contains("retry-after: "), stream)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -102,10 +77,10 @@ const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     let server = Server::with(256, &[("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "20")]).await;
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.0.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["256", "256"]);
-    let mut watcher = Subscriber::connect(&server.url, &admin_token("watcher")).await;
+    let mut watcher = Subscriber::connect(&server.0.url, &admin_token("watcher")).await;
     watcher.send(json!({"subscribe": "EL_conn_1", "wait": true})).await;
     watcher.expect("subscription_pending").await;
     let greedy = admin_token("greedy");
@@ -147,7 +122,7 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
     let told = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
     let mut strangers = JoinSet::new();
     for _ in 0..300 {
-        let (address, head, told) = (server.address.clone(), head.clone(), Arc::clone(&told));
+        let (address, head, told) = (server.0.address.clone(), head.clone(), Arc::clone(&told));
         strangers.spawn(async move {
             loop {
                 let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
@@ -181,7 +156,7 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
 async fn idle_connections_end_and_requests_in_progress_do_not() {
     let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
     let server = Server::with(1_024, &given).await;
-    let mut watcher = Subscriber::connect(&server.url, &admin_token("watcher")).await;
+    let mut watcher = Subscriber::connect(&server.0.url, &admin_token("watcher")).await;
     let body = json!({"call_sid": "EL_conn_2", "speaker": "user", "message": "in two parts"}).to_string();
     let signature = callscope_common::signature::sign(SECRET.as_bytes(), now(), body.as_bytes());
     let (first, rest) = body.split_at(body.len() / 2);

@@ -1,6 +1,6 @@
 //! `kill -9` in the middle of work: what was acknowledged is in the log, once and in order.
 
-use callscope_tests::server::{admin_token, http, now, post_signed};
+use callscope_tests::server::{admin_token, http, post_webhook};
 use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Subscriber};
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
                 // count it once.
                 let doomed = tokio::spawn({
                     let (http, url, body) = (http.clone(), url.clone(), body.clone());
-                    async move { post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.is_ok() }
+                    async move { post_webhook(&http, &url, "transcription", &body).await.is_ok() }
                 });
                 process.kill().await;
                 let _ = doomed.await;
@@ -32,7 +32,7 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
             // A kept connection to the dead server may break only when it is written to, and a provider sends again
             // then.
             let reply = loop {
-                if let Ok(reply) = post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await {
+                if let Ok(reply) = post_webhook(&http, &url, "transcription", &body).await {
                     break reply;
                 }
             };

@@ -7,7 +7,6 @@ use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Server, Subscriber};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 /// Returns the error code of the answer to a request.
 async fn refused(subscriber: &mut Subscriber, request: Value) -> String {
@@ -242,19 +241,7 @@ async fn events_without_cursors_are_served_with_one() {
         }
         for (seq, frame) in &frames {
             let frame = frame.replace('\'', "''");
-            let sql = AssertSqlSafe(format!("UPDATE events SET frame = '{frame}' WHERE seq = {seq}"));
-            match engine {
-                Engine::Sqlite => {
-                    let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
-                    sqlx::query(sql).execute(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                }
-                Engine::Postgres => {
-                    let mut connection = PgConnection::connect(&database.url).await.unwrap();
-                    sqlx::query(sql).execute(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                }
-            }
+            database.execute(format!("UPDATE events SET frame = '{frame}' WHERE seq = {seq}")).await;
         }
         let server = Server::start(&database).await;
         server.turn("EL_o_1", "user", "four").await;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use callscope_tests::server::{http, now, post_signed};
+use callscope_tests::server::{http, now, post_webhook};
 use callscope_tests::{Database, Engine, Postgres, Server, until};
 use reqwest::Method;
 use rustix::process::Signal;
@@ -113,7 +113,7 @@ async fn a_restart_of_the_database_needs_no_restart_of_the_server() {
                 let body = json!({"call_sid": "EL_store_1", "speaker": "user", "message": text, "turn_id": text});
                 let body = body.to_string();
                 loop {
-                    let reply = post_signed(&http, &url, "transcription", body.as_bytes(), now(), &[]).await.unwrap();
+                    let reply = post_webhook(&http, &url, "transcription", &body).await.unwrap();
                     if reply.status == 201 {
                         break;
                     }

@@ -79,9 +79,7 @@ async fn a_draining_server_refuses_new_work_and_says_so() {
     assert_eq!(checks["checks"]["draining"], "the server is shutting down", "{checks}");
     assert!(Subscriber::try_connect(&url, &token).await.is_err());
     let body = json!({"call_sid": "EL_drain_3", "speaker": "user", "message": "too late"}).to_string();
-    let now = callscope_tests::server::now();
-    let refused =
-        callscope_tests::server::post_signed(&http, &url, "transcription", body.as_bytes(), now, &[]).await.unwrap();
+    let refused = callscope_tests::server::post_webhook(&http, &url, "transcription", &body).await.unwrap();
     assert_eq!(refused.status, 503);
     drop(followers);
     stopping.await.unwrap();

@@ -5,27 +5,14 @@ use callscope_tests::server::now;
 use callscope_tests::{Database, Engine, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 /// Returns the database as the version `name` left it, and what that version said about it.
 async fn left_by(name: &str, engine: Engine) -> (Database, Value) {
     let engine_name = if engine == Engine::Sqlite { "sqlite" } else { "postgres" };
     let path = format!("{}/fixtures/databases/{name}.{engine_name}", env!("CARGO_MANIFEST_DIR"));
-    let dump = AssertSqlSafe(std::fs::read_to_string(format!("{path}.sql")).unwrap());
+    let dump = std::fs::read_to_string(format!("{path}.sql")).unwrap();
     let database = Database::new(engine).await;
-    match engine {
-        Engine::Sqlite => {
-            let url = format!("{}?mode=rwc", database.url);
-            let mut connection = SqliteConnection::connect(&url).await.unwrap();
-            sqlx::raw_sql(dump).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
-        Engine::Postgres => {
-            let mut connection = PgConnection::connect(&database.url).await.unwrap();
-            sqlx::raw_sql(dump).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
-    }
+    database.execute(dump).await;
     (database, serde_json::from_str(&std::fs::read_to_string(format!("{path}.json")).unwrap()).unwrap())
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use callscope_common::signature::{HEADER, SignatureHeader};
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{SECRET, admin_token, http, now, post_signed};
+use callscope_tests::server::{SECRET, admin_token, http, now, post_signed, post_webhook};
 use callscope_tests::{Database, Engine, Process, until};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -173,9 +173,7 @@ async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
         json!({"call_sid": format!("EL_lane_{call}"), "speaker": "user", "message": "hello", "turn_id": turn_id});
     let body = body.to_string();
     until("the turn is taken", async || {
-        post_signed(http, url, "transcription", body.as_bytes(), now(), &[])
-            .await
-            .is_ok_and(|reply| reply.status == 201)
+        post_webhook(http, url, "transcription", &body).await.is_ok_and(|reply| reply.status == 201)
     })
     .await;
 }

@@ -3,58 +3,43 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{admin_token, environment, http, now, post_signed};
+use callscope_tests::process::{CustomServer, free_port, program};
+use callscope_tests::server::{admin_token, environment, http, post_webhook};
 use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// A server whose stderr the test chooses.
-struct Server {
-    child: Child,
-    url: String,
-    _database: Database,
-}
+struct Server(CustomServer);
 
 impl Server {
     async fn start(stderr: impl Into<Stdio>, given: &[(&str, &str)]) -> Self {
-        let database = Database::new(Engine::Sqlite).await;
-        let port = free_port();
-        let child = Command::new(program("callscope-server"))
-            .env_clear()
-            .envs(environment(&database, given))
-            .env("CALLSCOPE_PORT", port.to_string())
-            .current_dir(database.dir.path())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let server = Self { child, url: format!("http://127.0.0.1:{port}"), _database: database };
-        let http = http();
-        until("the server answers", async || http.get(format!("{}/healthz", server.url)).send().await.is_ok()).await;
-        server
+        let mut command = Command::new(program("callscope-server"));
+        command.stderr(stderr);
+        Self(CustomServer::start(command, given).await)
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+        kill_process(Pid::from_raw(self.0.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
     /// A thousand requests are refused and answered while a follower receives its events. Then SIGTERM ends the server.
     async fn serves_and_ends(mut self) {
-        let mut watcher = Subscriber::connect(&self.url, &admin_token("t")).await;
+        let mut watcher = Subscriber::connect(&self.0.url, &admin_token("t")).await;
         watcher.send(json!({"subscribe": "EL_log_1", "wait": true})).await;
         watcher.expect("subscription_pending").await;
         let http = http();
         for n in 0..1_000 {
-            let url = format!("{}/webhooks/elevenlabs/transcription", self.url);
+            let url = format!("{}/webhooks/elevenlabs/transcription", self.0.url);
             let request = http.post(url).header("ElevenLabs-Signature", "t=1,v0=00").body(format!("{{\"n\":{n}}}"));
             let answer = request.timeout(PATIENCE).send().await.expect("each request is answered");
             assert_eq!(answer.status(), 401);
         }
         let turn = json!({"call_sid": "EL_log_1", "speaker": "user", "message": "hello"}).to_string();
-        let reply = post_signed(&http, &self.url, "transcription", turn.as_bytes(), now(), &[]).await.unwrap();
+        let reply = post_webhook(&http, &self.0.url, "transcription", &turn).await.unwrap();
         assert_eq!(reply.status, 201);
         watcher.expect("subscription_confirmed").await;
         watcher.events(1, 1).await;
@@ -66,18 +51,11 @@ impl Server {
     async fn ended(&mut self) -> ExitStatus {
         let mut ended = None;
         until("the server ends", async || {
-            ended = self.child.try_wait().unwrap();
+            ended = self.0.child.try_wait().unwrap();
             ended.is_some()
         })
         .await;
         ended.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -156,7 +134,7 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
         let http = http();
         for _ in 0..6_000 {
             assert!(
-                http.get(format!("{}/healthz", server.url))
+                http.get(format!("{}/healthz", server.0.url))
                     .send()
                     .await
                     .expect("the server answers")
@@ -167,7 +145,7 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
         let text = reader(pipe);
         // Lines that are read make room, and then the number of missing lines is logged.
         for _ in 0..50 {
-            http.get(format!("{}/healthz", server.url)).send().await.expect("the server answers");
+            http.get(format!("{}/healthz", server.0.url)).send().await.expect("the server answers");
             tokio::task::yield_now().await;
         }
         server.signal(Signal::TERM);
@@ -188,7 +166,7 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
         let http = http();
         let path = format!("/{}", "ü\u{1b}".repeat(1_500));
         for _ in 0..500 {
-            let answer = http.get(format!("{}{path}", server.url)).send().await.expect("the server answers");
+            let answer = http.get(format!("{}{path}", server.0.url)).send().await.expect("the server answers");
             assert_eq!(answer.status(), 404);
         }
         server.signal(Signal::TERM);
@@ -208,7 +186,7 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     let (pipe, writer) = std::io::pipe().unwrap();
     let text = reader(pipe);
     let mut server = Server::start(writer, &[]).await;
-    let mut watcher = Subscriber::connect(&server.url, &admin_token("t")).await;
+    let mut watcher = Subscriber::connect(&server.0.url, &admin_token("t")).await;
     watcher.send(json!({"ping": 1})).await;
     watcher.expect("pong").await;
     server.signal(Signal::HUP);

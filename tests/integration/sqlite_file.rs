@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use callscope_tests::process::program;
-use callscope_tests::server::{SECRET, admin_token, environment, http, now, post_signed};
+use callscope_tests::server::{SECRET, admin_token, environment, http, post_webhook};
 use callscope_tests::{Database, Engine, Process, until};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn file(database: &Database) -> PathBuf {
 
 async fn turn(url: &str, message: &str) -> u16 {
     let body = json!({"call_sid": "EL_file_1", "speaker": "user", "message": message}).to_string();
-    post_signed(&http(), url, "transcription", body.as_bytes(), now(), &[]).await.expect("the server answers").status
+    post_webhook(&http(), url, "transcription", &body).await.expect("the server answers").status
 }
 
 async fn ready(url: &str) -> (u16, Value) {

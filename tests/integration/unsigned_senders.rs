@@ -5,7 +5,7 @@ use std::time::Duration;
 use callscope_common::signature::sign;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
-use callscope_tests::server::{SECRET, environment, forged, http, now, post_signed};
+use callscope_tests::server::{SECRET, environment, forged, http, now, post_webhook};
 use callscope_tests::{Database, Engine, Server, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
         async move {
             let message = format!("{number}{}", "x".repeat(if number % 2 == 0 { 40_000 } else { 100 }));
             let body = json!({"call_sid": "EL_room_1", "speaker": "user", "message": message}).to_string();
-            post_signed(&http, url, "transcription", body.as_bytes(), now(), &[]).await.unwrap().status
+            post_webhook(&http, url, "transcription", &body).await.unwrap().status
         }
     });
     assert_eq!(join_all(turns).await, [201; 40]);

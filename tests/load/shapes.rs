@@ -19,8 +19,7 @@ pub const WINDOW: u64 = 512;
 
 /// Returns in milliseconds the value below which the share `of` the sorted microseconds lies.
 pub fn millis(sorted: &[u32], of: f64) -> f64 {
-    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
-    f64::from(sorted.get(at).copied().unwrap_or(0)) / 1000.0
+    f64::from(callscope_tests::quantile(sorted, of)) / 1000.0
 }
 
 /// Returns the microseconds for each of `count`.

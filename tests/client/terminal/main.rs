@@ -15,7 +15,7 @@ mod watch;
 use std::path::Path;
 
 use callscope_tests::process::program;
-use callscope_tests::server::{admin_token, http, now, post_signed};
+use callscope_tests::server::{admin_token, http, now, post_webhook};
 use callscope_tests::{Database, Engine, Process, Pty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,7 +50,7 @@ impl Scene {
     }
 
     async fn post(&self, route: &str, body: &Value) -> Value {
-        let reply = post_signed(&http(), &self.url, route, body.to_string().as_bytes(), now(), &[]).await.unwrap();
+        let reply = post_webhook(&http(), &self.url, route, body.to_string()).await.unwrap();
         assert!(matches!(reply.status, 200 | 201), "{reply:?}");
         reply.json
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::recorder;
-use crate::turns::{quantile, speak};
+use crate::turns::speak;
 use callscope_tests::server::{admin_token, http};
-use callscope_tests::{Database, Engine, Process, Redis};
+use callscope_tests::{Database, Engine, Process, Redis, quantile};
 
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Flags {

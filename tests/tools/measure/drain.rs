@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::turns::{quantile, speak};
+use crate::turns::speak;
 use callscope_tests::server::{admin_token, http};
 use callscope_tests::subscriber::Received;
-use callscope_tests::{Database, Engine, Process, Subscriber};
+use callscope_tests::{Database, Engine, Process, Subscriber, quantile};
 
 const CALL: &str = "EL_drain_1";
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use callscope_tests::process::program;
 use callscope_tests::pty::key;
-use callscope_tests::server::{admin_token, http, now, post_signed};
+use callscope_tests::server::{admin_token, http, now, post_webhook};
 use callscope_tests::{Database, Engine, Process, Pty};
 
 /// Speaker, second and text of each turn.
@@ -91,7 +91,7 @@ pub async fn run(flags: &Flags) {
 }
 
 async fn post(url: &str, route: &str, body: &serde_json::Value) {
-    let reply = post_signed(&http(), url, route, body.to_string().as_bytes(), now(), &[]).await.unwrap();
+    let reply = post_webhook(&http(), url, route, body.to_string()).await.unwrap();
     assert!(matches!(reply.status, 200 | 201), "{reply:?}");
 }
 

@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::recorder;
-use crate::turns::{quantile, speak, talk};
+use crate::turns::{speak, talk};
 use callscope_tests::server::{admin_token, http};
 use callscope_tests::socket::host;
-use callscope_tests::{Database, Engine, Process, Socket};
+use callscope_tests::{Database, Engine, Process, Socket, quantile};
 
 const CALL: &str = "EL_stalled_1";
 /// Long enough to fill every buffer on the way to a client that does not read.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use callscope_tests::server::{http, now, post_signed};
+use callscope_tests::server::{http, post_webhook};
 
 /// Posts a turn at `url` until it is acknowledged. Its message is `text`, filled up to `bytes`.
 pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {
     let message = format!("{text} {}", "x".repeat(bytes.saturating_sub(text.len() + 1)));
     let body = json!({"call_sid": call_sid, "speaker": "user", "message": message, "turn_id": text}).to_string();
     loop {
-        match post_signed(http, url, "transcription", body.as_bytes(), now(), &[]).await {
+        match post_webhook(http, url, "transcription", &body).await {
             Ok(reply) if reply.status == 201 => return,
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -31,11 +31,4 @@ pub async fn talk(url: &str, call_sid: &str, (first, rate): (u64, f64), time: Du
         number += 1;
     }
     number - first
-}
-
-/// Returns the value below which the share `of` the sorted values lies.
-#[must_use]
-pub fn quantile(sorted: &[u64], of: f64) -> u64 {
-    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
-    sorted.get(at).copied().unwrap_or(0)
 }
