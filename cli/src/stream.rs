@@ -1,42 +1,36 @@
-//! A call's stream, unbroken across reconnects.
+//! Streams that are unbroken across reconnects: of one call ([`follow`]), and of [`deliveries`].
 //!
-//! [`follow`] keeps one WebSocket for one call. It holds a [`Position`], what has come so far, and after any break asks
-//! only for what comes after it. What it hands out is in order, each event once; where that was not possible it says so
-//! with [`Update::Gap`] before it goes on.
+//! Both are subscriptions of one engine ([`reconnect`]), which keeps a WebSocket. A call's stream holds a [`position`], what has come so
+//! far, and after any break asks only for what comes after it. What it hands out is in order, each event once; where that was not
+//! possible it says so with [`Update::Gap`] before it goes on.
 
 mod backoff;
-mod connection;
+mod calls;
 pub mod deliveries;
 mod handshake;
 mod outlets;
 mod place;
 mod position;
+mod reconnect;
 
 use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, CallStatus, Identifier, Seq};
 use serde::Deserialize;
-use tokio::time::Instant;
 use url::Url;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::net;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use position::Position;
 
 pub use backoff::Backoff;
-pub use connection::{Break, Socket, closed};
-pub use handshake::connect;
+pub use calls::follow;
 pub use outlets::{Inlet, Outlets, queue};
 pub use place::{CursorText, Place};
 pub use position::Start;
-
-/// How long a server that never answered is tried.
-const FIRST_CONNECT: Duration = Duration::from_secs(5);
-/// A connection that held this long, or brought something, was a good one: the next break starts its backoff anew.
-const SETTLED: Duration = Duration::from_secs(5);
+pub use reconnect::{Break, Silence, Socket};
 
 /// Where to connect.
 #[derive(Debug, Clone)]
@@ -47,6 +41,8 @@ pub struct Endpoint {
     pub server: Url,
     /// The access token.
     pub token: Option<Secret>,
+    /// How long the server may be silent.
+    pub silence: Silence,
 }
 
 impl Endpoint {
@@ -59,6 +55,7 @@ impl Endpoint {
             flags: settings.flags.clone().unwrap_or_default(),
             server: settings.server.clone(),
             token: settings.token.clone(),
+            silence: Silence::default(),
         }
     }
 }
@@ -203,109 +200,8 @@ pub enum EndReason {
     Failed(Failure),
 }
 
-/// Follows one call and sends what happens, marked with `call`, until it ends or nobody listens any more.
-///
-/// `out` is bounded: while it is full the socket is not read, and the server waits.
-pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
-    let mut follower = Follower {
-        position: Position::new(&request),
-        out: Outlet { call, out },
-        backoff: Backoff::default(),
-        started: Instant::now(),
-        connected: false,
-        stood: false,
-        attempt: 0,
-        ready: false,
-        endpoint,
-        request,
-    };
-    let reason = follower.run().await;
-    let Some(reason) = reason else { return };
-    let ending = Ending { reason, status: follower.position.status(), place: follower.position.place() };
-    follower.out.send(Update::Ended(ending)).await;
-}
-
-struct Follower {
-    endpoint: Endpoint,
-    request: Request,
-    position: Position,
-    out: Outlet,
-    backoff: Backoff,
-    started: Instant,
-    /// There was a connection, ever.
-    connected: bool,
-    /// The subscription stood on the connection that broke last.
-    stood: bool,
-    /// How often it was tried since then.
-    attempt: u32,
-    ready: bool,
-}
-
-struct Outlet {
-    call: usize,
-    out: Outlets,
-}
-
-impl Outlet {
-    /// Whether anybody still listens.
-    async fn send(&self, update: Update) -> bool {
-        self.out.send(self.call, update).await
-    }
-
-    async fn closed(&self) {
-        self.out.sender.closed().await;
-    }
-}
-
-impl Follower {
-    /// Connects again and again, until there is an end. `None`: nobody listens any more.
-    async fn run(&mut self) -> Option<EndReason> {
-        loop {
-            let since = Instant::now();
-            let before = self.position.place();
-            self.stood = false;
-            let broken = self.session().await;
-            if (self.stood && since.elapsed() > SETTLED) || self.position.place() != before {
-                self.backoff = Backoff::default();
-            }
-            self.attempt = if self.stood { 1 } else { self.attempt + 1 };
-            let (reason, wait) = match broken {
-                Break::Done(reason) => return Some(reason),
-                Break::Unheard => return None,
-                Break::Lost { reason, wait } => (reason, wait),
-            };
-            if let Some(end) = self.give_up(&reason) {
-                return Some(EndReason::Failed(end));
-            }
-            let mut delay = self.backoff.next(wait);
-            if !self.connected {
-                delay = delay.min(FIRST_CONNECT.saturating_sub(self.started.elapsed()));
-            }
-            let attempt = self.attempt;
-            if !self.out.send(Update::Reconnecting { attempt, delay, reason, broke: self.connected }).await {
-                return None;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = self.out.closed() => return None,
-            }
-        }
-    }
-
-    fn give_up(&self, reason: &str) -> Option<Failure> {
-        let (identifier, place) = (&self.request.identifier, self.position.place());
-        let resume = format!("take it up again: {}", resume_command(identifier, place, &self.endpoint.flags));
-        if !self.connected {
-            let over = !self.request.reconnect || self.started.elapsed() >= FIRST_CONNECT;
-            return over.then(|| crate::net::unreachable(&self.endpoint.server, reason));
-        }
-        (!self.request.reconnect)
-            .then(|| Failure::new(Exit::StreamLost, format!("the stream broke: {reason}")).hint(resume))
-    }
-}
-
 /// Upgrades a connection and does nothing with it: for `doctor`.
-pub async fn probe(endpoint: &Endpoint) -> Result<connection::Socket, Failure> {
+pub async fn probe(endpoint: &Endpoint) -> Result<Socket, Failure> {
     handshake::connect(endpoint).await.map_err(|broken| match broken {
         Break::Lost { reason, .. } => Failure::error(reason),
         Break::Done(EndReason::Failed(failure)) => failure,

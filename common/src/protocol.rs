@@ -548,6 +548,22 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    const ALL: [Self; 13] = [
+        Self::Normal,
+        Self::GoingAway,
+        Self::ProtocolError,
+        Self::NotUtf8,
+        Self::TooBig,
+        Self::TokenExpired,
+        Self::Forbidden,
+        Self::TokenRevoked,
+        Self::Kicked,
+        Self::TooSlow,
+        Self::RateExceeded,
+        Self::StorageDown,
+        Self::PongTimeout,
+    ];
+
     /// The close code.
     #[must_use]
     pub fn code(self) -> u16 {
@@ -566,6 +582,12 @@ impl CloseReason {
             Self::StorageDown => 4104,
             Self::PongTimeout => 4201,
         }
+    }
+
+    /// The reason of a close code; `None` for a code that is none of these.
+    #[must_use]
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
     /// The close frame's text.

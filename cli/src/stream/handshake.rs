@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, he
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Endpoint;
-use super::connection::{Break, Socket};
+use super::reconnect::{Break, Socket};
 use crate::api::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
 use crate::net::{self, Route};

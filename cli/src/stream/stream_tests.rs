@@ -10,6 +10,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
 
+/// So that a silent server is found out within the test.
+const SHORT: Silence = Silence { ask_after: Duration::from_secs(1), dead_after: Duration::from_secs(2) };
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 
 /// What the server does on one connection.
@@ -42,7 +44,12 @@ async fn play_request(scripts: Vec<Script>, request: Request) -> (Vec<Value>, Ve
     let server = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let serving = tokio::spawn(serve(listener, scripts));
     let (sender, mut receiver) = queue();
-    tokio::spawn(follow(Endpoint { flags: String::new(), server, token: Some(Secret::new("t")) }, request, 0, sender));
+    tokio::spawn(follow(
+        Endpoint { flags: String::new(), server, token: Some(Secret::new("t")), silence: SHORT },
+        request,
+        0,
+        sender,
+    ));
     let mut updates = Vec::new();
     while let Some((_, update)) = receiver.next().await {
         updates.push(update);
@@ -323,4 +330,35 @@ async fn all_there_is_now_includes_the_log_of_the_call_it_was_merged_into() {
     assert_eq!(told[2..4], ["event 1", "other"]);
     assert!(told[4].starts_with("Merged"), "{told:?}");
     assert_eq!(told[5..], ["confirmed", "event 1", "event 2", "caught up"]);
+}
+
+#[test]
+fn an_unreadable_event_still_counts() {
+    let read = |text: &str| Incoming::read(text.to_owned());
+    let incoming = read(r#"{"type":"transcription","speaker_type":"whale","seq":7}"#);
+    let Some(Incoming { message: ServerMessage::Unknown(kind), seq: Some(7), .. }) = incoming else {
+        panic!("{incoming:?}")
+    };
+    assert_eq!(kind, "transcription");
+    let new = read(r#"{"type":"transcription_retold","seq":8,"cursor":"8.x"}"#).unwrap();
+    assert_eq!((new.seq, new.cursor.unwrap().as_str()), (Some(8), "8.x"));
+    assert_eq!(read(r#"{"type":"weather","seq":8}"#).unwrap().seq, None, "nothing says that this is an event");
+    assert!(read("no json").is_none());
+}
+
+#[tokio::test]
+async fn a_silent_server_of_deliveries_is_asked_and_left_as_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let endpoint = Endpoint { flags: String::new(), server, token: None, silence: SHORT };
+    let (sender, _updates) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(deliveries::follow(endpoint, deliveries::Begin::Now, sender));
+    let mut socket = tokio_tungstenite::accept_async(listener.accept().await.unwrap().0).await.unwrap();
+    socket.next().await.unwrap().unwrap();
+    let confirmed = json!({"type": "deliveries_confirmed", "cursor": "c7", "message": ""});
+    socket.send(Message::text(confirmed.to_string())).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().to_text().unwrap(), r#"{"ping":0}"#);
+    let mut next = tokio_tungstenite::accept_async(listener.accept().await.unwrap().0).await.unwrap();
+    let asked: Value = serde_json::from_str(next.next().await.unwrap().unwrap().to_text().unwrap()).unwrap();
+    assert_eq!(asked, json!({"subscribe_deliveries": {"after": "c7"}}));
 }
