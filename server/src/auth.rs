@@ -1,4 +1,4 @@
-//! Who somebody is: JSON Web Tokens, HS256.
+//! Authentication by JSON Web Tokens, HS256.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::clock;
 use crate::secret::Secret;
 
-/// What a token's holder may do.
+/// What the holder of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Reads.
+    /// May read.
     #[default]
     Viewer,
-    /// Reads and writes.
+    /// May read and write.
     Admin,
 }
 
 impl Role {
-    /// As the token spells it.
+    /// Returns the role as tokens spell it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,86 +31,86 @@ impl Role {
     }
 }
 
-/// A token's claims.
+/// The claims of a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claims {
-    /// Whose.
+    /// The holder of the token.
     pub sub: String,
-    /// Until when, in Unix seconds.
+    /// When the token expires, in Unix seconds.
     pub exp: serde_json::Number,
-    /// What it allows.
+    /// What the token allows.
     #[serde(default)]
     pub role: Role,
-    /// From when, in Unix seconds. Null is no time.
+    /// When the token becomes valid, in Unix seconds. Null is refused.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub nbf: Option<serde_json::Number>,
-    /// Limits it to the calls of these identifiers. Null would not say to which, so it is refused.
+    /// Limits the token to the calls with these identifiers. Null does not say which, so it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub calls: Option<Vec<Identifier>>,
-    /// The user's id.
+    /// The id of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The token's own id.
+    /// The id of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
 }
 
-/// Reads a claim that is there; null is none of its values.
+/// Reads a claim that is present. Null is not a value of it.
 fn required_non_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
     T::deserialize(claim).map(Some)
 }
 
-/// Whoever holds a token that verified.
+/// The holder of a token that verified.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The token's `sub`.
     pub username: String,
     /// The token's `uid`.
     pub uid: Option<String>,
-    /// What it allows.
+    /// What the token allows.
     pub role: Role,
-    /// Limits it to the calls of these identifiers.
+    /// Limits the token to the calls with these identifiers.
     pub calls: Option<Vec<Identifier>>,
-    /// Until when.
+    /// When the token expires.
     pub expires: Timestamp,
 }
 
 impl Identity {
-    /// The token's `uid`, else its `sub`.
+    /// Returns the token's `uid`, or its `sub` if it has none.
     #[must_use]
     pub fn user_id(&self) -> &str {
         self.uid.as_deref().unwrap_or(&self.username)
     }
 
-    /// Whether the token allows naming a call so. Where it does not, the call may still be allowed under another name.
+    /// Whether the token allows a call by this identifier. If not, the call may still be allowed by another one.
     #[must_use]
     pub fn may_name(&self, identifier: &Identifier) -> bool {
         self.calls.as_ref().is_none_or(|calls| calls.contains(identifier))
     }
 }
 
-/// Why a token is refused. Its text is for the token's holder.
+/// Why a token is refused. The text is for the holder of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// There is none.
+    /// There is no token.
     #[error("no token")]
     Missing,
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("the token is not valid yet")]
     Early,
-    /// Its time ran out.
+    /// The token has expired.
     #[error("the token expired")]
     Expired,
-    /// Anything else.
+    /// The token is not valid for another reason.
     #[error("the token is not valid")]
     Invalid,
 }
 
-/// Checks and makes tokens.
+/// Verifies and mints tokens.
 pub struct Tokens {
-    /// Any of them verifies.
+    /// Any of these keys verifies.
     decoding: Vec<DecodingKey>,
-    /// The first one signs.
+    /// The first key signs.
     encoding: EncodingKey,
     validation: Validation,
 }
@@ -122,13 +122,13 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// For tokens signed with `secret`.
+    /// Verifies and mints tokens with one secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self::of(std::slice::from_ref(secret))
     }
 
-    /// For tokens signed with any of `secrets`; the first one signs new ones, so that keys can be rotated.
+    /// Verifies tokens that any of `secrets` signed. The first one signs new tokens, so that keys can be rotated.
     #[must_use]
     pub fn of(secrets: &[Secret]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -143,10 +143,10 @@ impl Tokens {
         }
     }
 
-    /// Checks a token at `now`.
+    /// Verifies a token at `now`.
     ///
     /// # Errors
-    /// [`TokenError::Early`], [`TokenError::Expired`] or [`TokenError::Invalid`].
+    /// Returns [`TokenError::Early`], [`TokenError::Expired`] or [`TokenError::Invalid`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
         let claims = self.claims(token)?;
         if has_critical_extension(token) {
@@ -165,7 +165,7 @@ impl Tokens {
         Ok(Identity { username: claims.sub, uid: claims.uid, role: claims.role, calls: claims.calls, expires })
     }
 
-    /// The claims of a token that one of the keys signed.
+    /// Returns the claims of a token that one of the keys signed.
     fn claims(&self, token: &str) -> Result<Claims, TokenError> {
         use jsonwebtoken::errors::ErrorKind;
         for key in &self.decoding {
@@ -182,18 +182,18 @@ impl Tokens {
         Err(TokenError::Invalid)
     }
 
-    /// Makes a token.
+    /// Mints a token.
     ///
     /// # Errors
-    /// The claims cannot be encoded.
+    /// Returns an error if the claims cannot be encoded.
     pub fn mint(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
     }
 
-    /// Makes a token for `sub` that expires `ttl_secs` from now.
+    /// Mints a token for `sub` that expires in `ttl_secs`.
     ///
     /// # Errors
-    /// The claims cannot be encoded.
+    /// Returns an error if the claims cannot be encoded.
     pub fn mint_for(
         &self,
         sub: &str,
@@ -214,7 +214,7 @@ impl Tokens {
     }
 }
 
-/// Whether a token's header demands extensions to be understood (RFC 7515, 4.1.11). None is.
+/// Whether the header of a token demands that extensions are understood (RFC 7515, 4.1.11). No extension is.
 fn has_critical_extension(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).ok();

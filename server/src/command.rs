@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 /// Takes in voice-call webhooks, keeps every call's events in a durable log and streams them live over WebSockets.
 ///
-/// Settings come from flags, CALLSCOPE_* environment variables and callscope.toml, in this order; `config show` lists them.
+/// Settings come from flags, CALLSCOPE_* environment variables and callscope.toml, in this order; `config show` lists
+/// them.
 #[derive(Debug, Parser)]
 #[command(name = "callscope-server", version)]
 pub struct Arguments {

@@ -1,4 +1,4 @@
-//! A server inside another program, as `callscope demo` and the tests use it.
+//! A server inside another program, for `callscope demo` and for tests.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::live::Hub;
 use crate::settings::{Flags, Settings, SettingsError};
 use crate::store::{OpenError, Store};
 
-/// For how long an embedded server's token holds, in seconds.
+/// Lifetime of the token of an embedded server, in seconds.
 const TOKEN_SECS: i64 = 24 * 3600;
 
 /// A running server on a free loopback port.
@@ -20,11 +20,11 @@ const TOKEN_SECS: i64 = 24 * 3600;
 pub struct Embedded {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
-    /// Signs its webhooks.
+    /// The secret that signs its webhooks.
     pub webhook_secret: String,
-    /// An admin's token.
+    /// A token of an admin.
     pub token: String,
-    /// Who follows what in it.
+    /// Every followed call and every connection of the server.
     pub hub: Hub,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), LaunchError>>,
@@ -57,21 +57,21 @@ pub enum EmbeddedError {
 }
 
 impl Embedded {
-    /// Starts one whose SQLite database and secrets lie in `dir`.
+    /// Starts a server whose SQLite database and secrets are in `dir`.
     ///
     /// # Errors
-    /// What kept it from starting, in one line.
+    /// Returns why it did not start.
     pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
         let database = sqlite_url(&dir.join("callscope.db"));
         let flags: Flags = vec![("port", "0".into()), ("address", "127.0.0.1".into()), ("database_url", database)];
-        // Nothing of the surrounding environment and working directory: those are set for other servers.
+        // The environment and the working directory are meant for other servers.
         Self::with(&Settings::isolated(&flags)?).await
     }
 
-    /// Starts one with these settings.
+    /// Starts a server with these settings.
     ///
     /// # Errors
-    /// What kept it from starting, in one line.
+    /// Returns why it did not start.
     pub async fn with(settings: &Settings) -> Result<Self, EmbeddedError> {
         let store = Store::open(settings.database_url.expose()).await?;
         let token = Tokens::of(&settings.jwt_secrets).mint_for("embedded", Role::Admin, TOKEN_SECS, None)?;
@@ -79,7 +79,7 @@ impl Embedded {
         let hub = server.hub.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(server.serve(async move {
-            // A dropped handle stops it too.
+            // A dropped handle stops the server too.
             let _ = stopped.await;
         }));
         let Ok(address) = listening.await else {
@@ -91,14 +91,14 @@ impl Embedded {
         Ok(Self { url: format!("http://{address}"), webhook_secret, token, hub, stop, served })
     }
 
-    /// Drains it and waits until it is gone.
+    /// Drains the server and waits until it has ended.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.served.await;
     }
 }
 
-/// The URL of a file whose path may hold what means something in a URL.
+/// Returns the URL of a file, with the characters escaped that have a meaning in a URL.
 fn sqlite_url(path: &Path) -> String {
     let path = path.display().to_string();
     format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))

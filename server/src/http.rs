@@ -1,4 +1,4 @@
-//! The HTTP surface: thin routes that take a request apart, make one call and answer.
+//! The HTTP routes: each takes a request apart, makes one call and answers.
 
 pub mod admin;
 mod audio;
@@ -41,43 +41,43 @@ use crate::transport::connections::{ConnectionLimits, ConnectionRegistry, descri
 
 pub use guard::{Admin, Viewer};
 
-/// What the routes work with.
+/// The state that the routes share.
 #[derive(Debug)]
 pub struct AppState {
-    /// Reads.
+    /// The database, for reads.
     pub store: Store,
-    /// Writes.
+    /// The way to write.
     pub log_writer: LogWriter,
-    /// Takes webhooks in.
+    /// Verifies and accepts webhooks.
     pub ingest: Arc<Ingest>,
-    /// Makes the links of registered calls.
+    /// Makes the links of calls that are registered.
     pub links: CallLinks,
-    /// Knows who follows what.
+    /// Every followed call and every connection of this process.
     pub hub: Hub,
-    /// Checks tokens.
+    /// Verifies tokens.
     pub tokens: Tokens,
-    /// How many live connections there may be, and which connections are in use.
+    /// The limits of live connections, and the connections in use.
     pub connections: ConnectionRegistry,
-    /// Browser origins that may connect.
+    /// The browser origins that may use the server.
     pub origins: AllowedOrigins,
-    /// How long live things may take.
+    /// The deadlines of live connections.
     pub timing: Arc<Timing>,
-    /// Bounds the memory that large answers take.
+    /// Bounds the memory that large responses take.
     pub response_memory: ResponseMemory,
-    /// Bounds the memory that bodies take while they are read.
+    /// Bounds the memory that arriving bodies take.
     pub budget: BodyBudget,
-    /// Longest body of a post-call webhook, in bytes.
+    /// Maximum length of a post-call webhook's body, in bytes.
     pub max_post_call: u64,
-    /// This process and its peers.
+    /// This process among its peers.
     pub cluster: Cluster,
-    /// What this process counts.
+    /// The counters of this process.
     pub counted: Counted,
-    /// Whether this process can do its work.
+    /// Checks whether this process can do its work.
     pub readiness: Readiness,
 }
 
 impl AppState {
-    /// What the settings ask of the parts of a server.
+    /// Builds what the settings describe around the parts of a server.
     #[must_use]
     pub fn new(
         settings: &Settings,
@@ -114,7 +114,7 @@ impl AppState {
     }
 }
 
-/// JSON that is a text already.
+/// A body of JSON that is serialised already.
 #[derive(rocket::Responder)]
 #[response(content_type = "json")]
 pub(crate) struct Json(pub String);
@@ -143,7 +143,7 @@ fn catchers() -> Vec<Catcher> {
     catchers![any_error]
 }
 
-/// Whatever no route answered, in the API's form.
+/// Answers what no route answered, in the form of the API.
 #[catch(default)]
 fn any_error(status: Status, request: &Request<'_>) -> ApiError {
     if let Some(error) = guard::take_guard_error(request) {
@@ -155,7 +155,7 @@ fn any_error(status: Status, request: &Request<'_>) -> ApiError {
     }
 }
 
-/// Any path answers a preflight; the CORS fairing says what is allowed.
+/// Answers a preflight on any path. The CORS fairing adds what is allowed.
 #[options("/<_path..>")]
 fn preflight(_path: PathBuf, _app: &State<AppState>) -> (Status, (ContentType, &'static str)) {
     (Status::NoContent, (ContentType::Plain, ""))

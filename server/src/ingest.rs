@@ -1,4 +1,4 @@
-//! From a webhook's bytes to the log.
+//! From the bytes of a webhook to the log.
 //!
 //! [`signature`] decides whether the bytes are to be believed, before anything reads them; [`elevenlabs`] turns the
 //! provider's JSON into a [`Change`]; the store makes it durable.
@@ -34,21 +34,22 @@ use refusals::Refusals;
 pub use replay::Replay;
 use signature::{ClaimedSignature, SignatureRefusal, SignatureVerifier};
 
-/// Bodies longer than this are verified and read on a thread for long work, since that takes them milliseconds and more,
+/// Length in bytes from which a body is verified and read on a blocking thread, because that takes milliseconds or
+/// more.
 const LARGE: usize = 1 << 20;
-/// at most so many at a time: while it is read, a recording takes its bytes once more.
+/// Maximum number of such bodies at a time, because a recording takes its bytes again while it is read.
 const LARGE_CONCURRENCY: usize = 2;
 
-/// A webhook as it came, nothing read yet.
+/// A webhook as it was received, before its body is parsed.
 #[derive(Debug)]
 pub struct WebhookRequest {
-    /// Which webhook.
+    /// The route that received it.
     pub route: Route,
-    /// Where from.
+    /// The address of the sender.
     pub remote_addr: Option<String>,
-    /// Names and values, in their order.
+    /// The headers as names and values, in their order.
     pub headers: Vec<(String, String)>,
-    /// As received.
+    /// The body as it was received.
     pub body: Vec<u8>,
 }
 
@@ -58,16 +59,16 @@ impl WebhookRequest {
     }
 }
 
-/// Why a webhook got no answer of the log.
+/// Why a webhook was not accepted.
 #[derive(Debug)]
 pub enum IngestError {
-    /// It did not verify.
+    /// The signature did not verify.
     Signature(SignatureRefusal),
-    /// The storage could not take it.
+    /// The storage could not commit it.
     Store(StoreError),
 }
 
-/// The way in.
+/// Verifies webhooks and submits them to the log.
 #[derive(Debug)]
 pub struct Ingest {
     verifier: Arc<SignatureVerifier>,
@@ -78,7 +79,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// A way in that believes what `checker` believes, and lets calls be named as `naming` says.
+    /// Accepts webhooks that `verifier` accepts. `naming` decides what names a call.
     #[must_use]
     pub fn new(verifier: SignatureVerifier, naming: Naming, log_writer: LogWriter) -> Self {
         let verifier = Arc::new(verifier);
@@ -86,16 +87,17 @@ impl Ingest {
         Self { verifier, naming: Arc::new(naming), log_writer, refusals, large: Semaphore::new(LARGE_CONCURRENCY) }
     }
 
-    /// The attempts that did not verify: the newest of them, and how many there were.
+    /// Returns the newest attempts that did not verify, and how many there were in all.
     #[must_use]
     pub fn unverified(&self) -> (Vec<Attempt>, u64) {
         self.refusals.listed()
     }
 
-    /// Decides by a webhook's headers alone, before its body is read: whoever has no signature that could fit has no body read.
+    /// Checks the headers of a webhook before its body is read. The body of a sender without a plausible signature is
+    /// never read.
     ///
     /// # Errors
-    /// [`SignatureRefusal`]; the attempt is listed then.
+    /// Returns [`SignatureRefusal`] and lists the attempt.
     pub fn admit(&self, webhook: &WebhookRequest) -> Result<ClaimedSignature, SignatureRefusal> {
         let now = clock::now();
         self.verifier.check_headers(&webhook.headers, now).inspect_err(|refusal| {
@@ -104,11 +106,11 @@ impl Ingest {
         })
     }
 
-    /// Takes a webhook in whose headers made that claim; returns its answer once it is durable. `room` is what the body takes of the
-    /// memory for bodies.
+    /// Accepts a webhook whose headers made this claim, and returns the answer once it is durable. `room` is the memory
+    /// that the body takes of the budget for bodies.
     ///
     /// # Errors
-    /// [`IngestError`]; then nothing of it took effect.
+    /// Returns [`IngestError`]; then the webhook had no effect.
     pub async fn accept(
         &self,
         webhook: WebhookRequest,
@@ -146,7 +148,7 @@ impl Ingest {
     }
 }
 
-/// A delivery, or what did not verify.
+/// A delivery, or the webhook that did not verify.
 type Verified = Result<Delivery, (WebhookRequest, SignatureRefusal)>;
 
 fn verify_and_read(
@@ -162,7 +164,7 @@ fn verify_and_read(
     }
 }
 
-/// Reads a verified webhook. Never fails: what cannot be read is a delivery too, a rejected one.
+/// Reads a verified webhook. Never fails: a webhook that cannot be read becomes a rejected delivery.
 #[must_use]
 pub fn read_delivery(
     webhook: WebhookRequest,
@@ -194,15 +196,15 @@ pub fn read_delivery(
     }
 }
 
-/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other dedup_key, never in its place: it is
-/// not signed, so it cannot make two of one.
+/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other dedup_key, never in
+/// its place: it is not signed, so it cannot make two of one.
 fn idempotency_key(webhook: &WebhookRequest, change: &Change) -> Option<DedupHash> {
     let own = webhook.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
     let is_kept = !matches!(change, Change::Rejected { .. });
     is_kept.then(|| dedup_hash(&[b"idempotency", webhook.route.as_str().as_bytes(), own.as_bytes()]))
 }
 
-/// The body as JSON that a strict parser takes, where it is any.
+/// Returns the body as JSON that a strict parser accepts.
 fn json_text(webhook: &WebhookRequest) -> Result<Cow<'_, str>, Box<Change>> {
     let is_plain = |encoding: &str| encoding.trim().is_empty() || encoding.trim().eq_ignore_ascii_case("identity");
     let mut encodings = webhook.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Encoding"));

@@ -1,8 +1,9 @@
 //! The Callscope server.
 //!
-//! A webhook comes in through [`http`] and is believed and read by [`ingest`]. [`log`] has the rules of what it does to its call, and
-//! [`store`] makes that durable. [`cluster`] announces it to the [`live::hub`] of this process and of others, and the [`live::feed`] or
-//! the [`live::session`] of each follower writes it. Below the routes, [`transport`] bounds connections and bodies.
+//! A webhook comes in through [`http`] and is believed and read by [`ingest`]. [`log`] has the rules of what it does to
+//! its call, and [`store`] makes that durable. [`cluster`] announces it to the [`live::hub`] of this process and of
+//! others, and the [`live::feed`] or the [`live::session`] of each follower writes it. Below the routes, [`transport`]
+//! bounds connections and bodies.
 
 pub mod auth;
 pub mod clock;
@@ -85,8 +86,8 @@ pub enum StartError {
 /// Wires settings and a database into a server.
 ///
 /// # Errors
-/// Returns an error if the database does not say which cluster it belongs to, the Redis URL cannot be read, or no thread can be
-/// started.
+/// Returns an error if the database does not say which cluster it belongs to, the Redis URL cannot be read, or no
+/// thread can be started.
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), StartError> {
     let hub = Hub::start(&Handle::current(), FeedLimits::default()).map_err(StartError::Threads)?;
     let node = cluster::random_node_name();

@@ -1,4 +1,4 @@
-//! `callscope-server`: see `--help`.
+//! The program `callscope-server`.
 
 mod command;
 
@@ -6,15 +6,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Webhooks are allocated on one thread and freed on another, which the system's allocator takes a lock for.
+/// Webhooks are allocated on one thread and freed on another, for which the system's allocator takes a lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Thousands of small things, spread over the heap: with huge pages a connection takes half as much again. Where the system
-    // will not have it, nothing is lost.
+    // A connection allocates many small blocks across the heap: with huge pages it takes half as much memory again. An
+    // error only means that it does.
     let _ = nix::sys::prctl::set_thp_disable(true);
-    // What the server makes, it alone may read: the database, its log, secrets.
+    // Only the server's user may read the files that it makes: the database, its log and secrets.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let arguments = command::Arguments::parse();
     let code = command::run(arguments);

@@ -52,8 +52,8 @@ pub struct IdleTimeouts {
 pub struct DrainPolicy {
     /// How many connections are told to leave in a second.
     pub rate: f64,
-    /// Time after which every remaining connection is closed. A client whose turn would come later is told so and waits for its
-    /// turn after it has disconnected.
+    /// Time after which every remaining connection is closed. A client whose turn would come later is told so and waits
+    /// for its turn after it has disconnected.
     pub deadline: Duration,
 }
 

@@ -81,7 +81,8 @@ pub struct ReadinessReport {
     pub write_queue: Result<(), CheckFailure>,
     /// The server is not draining.
     pub serving: Result<(), CheckFailure>,
-    /// Whether the link to the other servers works, if there is one. Without it reconciliation delivers, so it does not count.
+    /// Whether the link to the other servers works, if there is one. Without it reconciliation delivers, so it does not
+    /// count.
     pub is_linked: Option<bool>,
 }
 

@@ -1,4 +1,5 @@
-//! Deletes ended calls that are older than the setting, whole, and lightens deliveries (docs/adr/0008).
+//! Retention: deletes ended calls that are older than the setting, and strips headers and bodies of deliveries
+//! (docs/adr/0008).
 
 use std::time::Duration;
 
@@ -13,20 +14,21 @@ use crate::policy::DeliveryRetention;
 use crate::store::deliveries::DeliveryRange;
 use crate::store::{LogWriter, Maintenance, Store, StoreError};
 
+/// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(600);
-/// Most calls deleted at once.
+/// Maximum number of calls that are listed at once.
 const PAGE: i64 = 100;
 
-/// Between two transactions that lighten deliveries, so that webhooks come first.
+/// Time between two transactions that strip deliveries, so that webhooks come first.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// No delivery is committed so long after its receipt.
+/// Milliseconds after its receipt by which a delivery is certainly committed.
 const LATE_MS: u128 = 300_000;
 
 pub(crate) async fn strip_deliveries(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
-    let mut light = Uuid::nil();
+    let mut stripped_to = Uuid::nil();
     loop {
-        match strip_once(&store, &log_writer, kept, &mut light).await {
+        match strip_once(&store, &log_writer, kept, &mut stripped_to).await {
             Ok(0) => {}
             Ok(steps) => {
                 info!(steps, days = kept.days, megabytes = kept.megabytes, "dropped headers and bodies of deliveries")
@@ -37,25 +39,27 @@ pub(crate) async fn strip_deliveries(store: Store, log_writer: LogWriter, kept: 
     }
 }
 
-/// Drops what goes beyond `kept`, oldest first, and remembers up to where all is light. Says in how many transactions.
+/// Strips what goes beyond `kept`, the oldest first, and remembers in `stripped_to` up to where every delivery is
+/// stripped. Returns the number of transactions.
 async fn strip_once(
     store: &Store,
     log_writer: &LogWriter,
     kept: DeliveryRetention,
-    light: &mut Uuid,
+    stripped_to: &mut Uuid,
 ) -> Result<u64, StoreError> {
     let end = (kept.days > 0).then(|| days_ago(kept.days));
     let bytes = (kept.megabytes > 0).then(|| i64::from(kept.megabytes) << 20);
-    let Some(last) = store.last_to_strip(end, bytes, *light).await? else { return Ok(0) };
+    let Some(last) = store.last_to_strip(end, bytes, *stripped_to).await? else { return Ok(0) };
     let mut steps = 0;
-    // One that was committed late may lie below what was seen to be light: ids begin with the milliseconds of their receipt.
-    let mut from = Uuid::from_u128((light.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
+    // A delivery that was committed late may lie below `stripped_to`, because ids begin with the milliseconds of their
+    // receipt.
+    let mut from = Uuid::from_u128((stripped_to.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
     while let Some(DeliveryRange { first, last }) = store.next_to_strip(from, last).await? {
         log_writer.maintain(Maintenance::StripDeliveries(DeliveryRange { first, last })).await?;
         (from, steps) = (last, steps + 1);
         sleep(PAUSE).await;
     }
-    *light = last;
+    *stripped_to = last;
     Ok(steps)
 }
 
@@ -84,14 +88,15 @@ async fn delete_once(store: &Store, log_writer: &LogWriter, days: u32) -> Result
         }
         let mut done = 0;
         for call_id in calls {
-            // Decided again within the transaction: the call may have changed, or been merged into a live one, since it was listed.
+            // The transaction decides again, because the call may have changed, or been merged into a live one, since
+            // it was listed.
             let delete = Delete { call_id, ended_before: Some(end) };
             if let Outcome::Done(_) = log_writer.submit(Operation::Delete(delete)).await? {
                 done += 1;
             }
         }
         if done == 0 {
-            // None of a whole page is what it was: they are looked at again in the next round.
+            // Every call of the page has changed; the next round lists them again.
             return Ok(deleted);
         }
         deleted += done;

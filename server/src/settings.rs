@@ -1,4 +1,4 @@
-//! Settings: flag, else environment, else file, else default.
+//! The settings of a server: flag over environment over file over default.
 
 mod keys;
 mod load;
@@ -24,75 +24,76 @@ use crate::secret::Secret;
 /// Settings given on the command line, by key.
 pub type Flags = Vec<(&'static str, String)>;
 
-/// Everything that can be set.
+/// Every setting.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address to listen on.
+    /// The address to listen on.
     pub address: IpAddr,
-    /// Port to listen on; 0 takes any free one.
+    /// The port to listen on; 0 takes any free one.
     pub port: u16,
-    /// `sqlite://…` or `postgres://…`; may hold a password.
+    /// `sqlite://…` or `postgres://…`. It may hold a password.
     pub database_url: Secret,
-    /// Joins server processes that share one PostgreSQL.
+    /// The Redis that links server processes which share one PostgreSQL.
     pub redis_url: Option<Secret>,
-    /// Any of them verifies a webhook.
+    /// The secrets of webhooks, any of which verifies.
     pub webhook_secrets: Vec<Secret>,
     /// Whether webhooks must be signed.
     pub webhook_auth: WebhookAuth,
-    /// Seconds a signed time may lie in the past.
+    /// Seconds by which a signed time may lie in the past.
     pub webhook_tolerance: i64,
     /// HS256 keys of the tokens, at least 32 bytes each: the first signs, any verifies.
     pub jwt_secrets: Vec<Secret>,
     /// The base URL by which providers and browsers reach the server.
     pub public_url: Option<Url>,
-    /// Largest post-call webhook, in MiB.
+    /// Maximum length of a post-call webhook, in MiB.
     pub max_post_call_mib: u64,
-    /// Bytes that arriving bodies may take in memory together: [`BODY_MEMORY`](crate::policy::BODY_MEMORY), which no setting changes.
+    /// Bytes that arriving bodies may take in memory together: [`BODY_MEMORY`](crate::policy::BODY_MEMORY), which no
+    /// setting changes.
     pub body_memory: u64,
     /// A dynamic variable that only the operator's own backend sets: its value may name a call.
     pub trusted_variable: Option<String>,
-    /// Most live connections in all; `None`: what the limit of descriptors leaves.
+    /// Maximum number of live connections; `None` means as many as the limit of descriptors leaves.
     pub max_connections: Option<u64>,
-    /// Most live connections of one token.
+    /// Maximum number of live connections of one token.
     pub max_connections_per_token: u64,
-    /// Most live connections from one IP address.
+    /// Maximum number of live connections from one IP address.
     pub max_connections_per_address: u64,
-    /// What to do with a webhook for a call nobody registered.
+    /// What to do with a webhook for a call that is not registered.
     pub unknown_calls: UnknownCalls,
-    /// Browser origins allowed beside the server's own; `None`: only that.
+    /// Browser origins that are allowed besides the server's own; `None` allows no other.
     pub allowed_origins: Option<Vec<String>>,
-    /// Days that ended calls are kept; 0 keeps them.
+    /// Days for which ended calls are kept; 0 keeps them for ever.
     pub retention_days: u32,
-    /// How long, and how much of it, what came in is kept.
+    /// How much of deliveries is kept, and for how long.
     pub delivery_retention: DeliveryRetention,
-    /// What to log: `tracing`'s filter.
+    /// The filter of the log, in `tracing`'s syntax.
     pub log: String,
     /// `text` or `json`.
     pub log_format: String,
-    /// How long live things may take.
+    /// The deadlines of live connections.
     pub timing: Timing,
-    /// How long a connection may stay without a request.
+    /// How long an HTTP connection may stay without a request.
     pub idle_timeouts: IdleTimeouts,
     /// How clients are sent elsewhere before the server ends.
     pub drain: DrainPolicy,
-    /// Where secrets that the server made up are kept; `None` where both were given.
+    /// The file of secrets that the server generated; `None` if both were set.
     pub secrets_file: Option<PathBuf>,
     /// The settings file that was read.
     pub config_file: Option<PathBuf>,
-    /// A sentence on each environment variable that looks like a setting and is none.
+    /// A warning for each environment variable that looks like a setting but is none.
     pub unknown_variables: Vec<String>,
-    /// Each setting with its value, secrets hidden, and where it came from.
+    /// Each setting with its origin and its value, with secrets hidden.
     pub effective: Vec<EffectiveSetting>,
 }
 
 impl Settings {
-    /// Where to listen.
+    /// Returns the address and port to listen on.
     #[must_use]
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// Where a setting came from.
+    /// Returns where a setting came from.
     #[must_use]
     pub fn origin(&self, key: &str) -> Origin {
         self.effective
@@ -101,16 +102,16 @@ impl Settings {
             .map_or(Origin::Default, |setting| setting.origin.clone())
     }
 
-    /// Tells that a setting is wrong in a way that only using it could show.
+    /// Makes an error for a setting that turned out to be wrong when it was used.
     #[must_use]
     pub fn refuse(&self, key: &str, problem: impl Into<String>) -> SettingsError {
         SettingsError::new(key, self.origin(key), problem)
     }
 
-    /// Refuses to face the network with a secret nobody chose, or without checking signatures.
+    /// Refuses to listen beyond loopback with a generated secret, or without verifying signatures.
     ///
     /// # Errors
-    /// What to set.
+    /// Returns what to set.
     pub fn check_exposure(&self) -> Result<(), SettingsError> {
         if self.address.is_loopback() {
             return Ok(());

@@ -1,8 +1,8 @@
-//! Going away in order.
+//! Shutting down in order.
 //!
-//! Readiness turns 503 and new work is refused; every client is told when to connect elsewhere, one after the other so that no
-//! other server is overrun; until it leaves, or its time is up, it gets its events; then comes the close 1001. Requests under
-//! way finish, what is queued is written, the process ends.
+//! Readiness turns 503 and new work is refused. Each client is told when to connect to another server, one after the
+//! other, so that no server is overrun. A client gets its events until it leaves or the deadline passes; then it is
+//! closed with 1001. Requests in progress finish, queued operations are written, and the process ends.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use tracing::{info, warn};
 use crate::live::Hub;
 use crate::policy::DrainPolicy;
 
-/// For the last close frames to be answered.
+/// Time for the last close frames to be answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// For requests under way and queued writes, after the clients are gone; whatever still hangs then is cut.
+/// Time for requests in progress and queued operations after the clients are gone. Whatever still runs then is cut off.
 const REST_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// SIGTERM, SIGINT and SIGHUP, caught from now on.
+/// Handlers of SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// None where it came in ignored, as under `nohup`: then it stays ignored.
+    /// `None` if the process was started with this signal ignored, as under `nohup`; then it stays ignored.
     hang_up: Option<Signal>,
 }
 
 impl Signals {
-    /// Catches them. Before this they end the process at once, so it comes first.
+    /// Installs the handlers. Until then the signals end the process at once.
     ///
     /// # Errors
-    /// The handlers could not be installed.
+    /// Returns an error if the handlers cannot be installed.
     pub fn catch() -> std::io::Result<Self> {
         let hang_up = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hang_up })
     }
 
-    /// Waits for one, and says which.
+    /// Waits for a signal and returns its name.
     pub async fn wait(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
@@ -55,14 +55,15 @@ impl Signals {
 
 /// Whether the process was started with this signal ignored.
 fn is_ignored(kind: SignalKind) -> bool {
-    // No safe call reads a disposition without changing it; where the system does not list it, it is not known to be ignored.
+    // No safe call reads a disposition without changing it. If the system does not list it, the signal counts as not
+    // ignored.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
-/// Tells every client when to go, and waits until all are gone or their time is up.
+/// Tells every client when to leave, and waits until all have left or the deadline has passed.
 pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     let began = Instant::now();
     let before = hub.sizes().connections;
@@ -73,15 +74,15 @@ pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     let left = hub.sizes().connections;
     match left {
         0 => info!(connections = before, "drained"),
-        left => warn!(connections = before, left, "drained, but not whole"),
+        left => warn!(connections = before, left, "drain timed out; connections remain"),
     }
 }
 
-/// Ends the process, should it not have ended by itself by then.
+/// Ends the process if it has not ended by itself after the deadline of the drain and of the steps that follow.
 pub fn exit_after(drain: DrainPolicy) {
     tokio::spawn(async move {
         sleep(drain.deadline + CLOSE_TIMEOUT + REST_TIMEOUT).await;
-        warn!("ending with work left over");
+        warn!("shutdown timed out; ending with unfinished work");
         crate::telemetry::writer::flush();
         std::process::exit(0);
     });

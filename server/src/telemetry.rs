@@ -1,7 +1,7 @@
-//! Logs: structured, on stderr, without secrets and without query strings.
+//! Logs: structured lines on stderr, without secrets and query strings.
 //!
-//! They never hold the service up ([`writer`]), a line is at most 2 KiB long (`line`), and what strangers cause is logged at a
-//! bounded rate ([`refusals`]).
+//! Logging never blocks the service ([`writer`]), a line is at most 2 KiB long (`line`), and lines that strangers
+//! cause are logged at a bounded rate ([`refusals`]).
 
 pub mod line;
 pub mod refusals;
@@ -35,7 +35,7 @@ pub fn start(filter: &str, format: &str) -> Result<(), TelemetryError> {
         "json" => logs.json().flatten_event(true).try_init()?,
         _ => logs.with_ansi(false).try_init()?,
     }
-    // A panic in a request's task is a line like any other: printed by the standard library, it would wait for the reader.
+    // A panic becomes a log line, because the standard library would block on a reader that has stalled.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(place, panic = ?panic.payload_as_str().unwrap_or_default(), "a panic");
@@ -43,7 +43,7 @@ pub fn start(filter: &str, format: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Says something on stderr outside the log, such as why the process ends, without ever waiting for its reader.
+/// Prints a line on stderr outside the log, such as why the process ends. Never waits for the reader.
 pub fn print_line(text: &str) {
     writer::write(line::bounded(text.as_bytes(), false));
 }

@@ -1,5 +1,5 @@
-//! HTTP connections below the routes: the listening socket, how many connections there may be, which ones are closed, and the memory and
-//! speed of the bodies that arrive on them.
+//! HTTP connections below the routes: the options of the listening socket, the limits of connections, the closing of
+//! idle ones, and the memory and speed of arriving bodies.
 
 pub mod bodies;
 pub mod connections;

@@ -1,4 +1,4 @@
-//! `/api/v1/admin`
+//! `/api/v1/admin`: connections, subscriptions and statistics of the whole cluster.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes![connections, kick, subscriptions, stats]
 }
 
-/// A token limited to some calls shows only those: what concerns all calls is not for it.
+/// Refuses a token that is limited to some calls: what concerns all calls is not for its holder.
 pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
     match &admin.0.calls {
         Some(_) => Err(ApiError::forbidden("the token is limited to some calls")),

@@ -1,4 +1,4 @@
-//! A recording, whole or in part (RFC 9110 section 14).
+//! Recordings as responses, whole or in part (RFC 9110 section 14).
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::large_responses::{PIECE, StreamedBody};
 use crate::store::Store;
 use crate::store::recordings::Recording;
 
-/// What a request asks of a recording: its `Range` and `If-Range` headers.
+/// The `Range` and `If-Range` headers of a request.
 pub(super) struct RangeHeaders {
     range: Option<String>,
     if_range: Option<String>,
@@ -28,30 +28,31 @@ impl<'r> FromRequest<'r> for RangeHeaders {
 }
 
 impl RangeHeaders {
-    /// The range to answer with, of a body with that entity tag: another one's range is of no use (RFC 9110 section 13.1.5).
+    /// Returns the range that applies to a body with this entity tag. A range of another body is ignored (RFC 9110
+    /// section 13.1.5).
     fn of(&self, etag: &str) -> Option<&str> {
         let is_same = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
         self.range.as_deref().filter(|_| is_same)
     }
 }
 
-/// A recording on its way to a client: read from the store chunk by chunk.
+/// A recording that is read from the store chunk by chunk while it is sent.
 pub(super) struct RecordingResponse {
     pub store: Store,
     pub recording: Recording,
     pub range: RangeHeaders,
 }
 
-/// What part of a body is asked for.
+/// The part of a body that is requested.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
-    /// First and last byte.
+    /// From the first to the last of these bytes.
     Some(usize, usize),
     Unsatisfiable,
 }
 
-/// Several ranges, other units and malformed headers are answered with the whole, as the RFC allows.
+/// Reads a range. Several ranges, other units and malformed headers mean the whole body, as the RFC allows.
 fn requested_range(range: Option<&str>, len: usize) -> RequestedRange {
     let Some((first, last)) =
         range.and_then(|range| range.trim().strip_prefix("bytes=")).and_then(|set| set.split_once('-'))
@@ -92,7 +93,7 @@ impl<'r> Responder<'r, 'static> for RecordingResponse {
     }
 }
 
-/// The bytes of a recording from `from` up to and without `end`.
+/// Streams the bytes of a recording from `from` up to but without `end`.
 fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> StreamedBody {
     StreamedBody::new(futures_util::stream::try_unfold(from, move |at| {
         let (store, recording) = (store.clone(), recording.clone());
@@ -102,7 +103,7 @@ fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> Streame
             }
             let (number, skip) = recording.chunk_of(at as u64);
             let chunk = store.recording_chunk(&recording, number).await.map_err(io::Error::other)?;
-            // It was replaced or deleted meanwhile: better no more than another one's bytes.
+            // The recording was replaced or deleted meanwhile, so the response ends before it mixes two.
             let chunk = chunk.filter(|chunk| chunk.len() > skip).ok_or(io::ErrorKind::NotFound)?;
             let piece = Bytes::from(chunk).slice(skip..);
             let piece = piece.slice(..piece.len().min(end - at));

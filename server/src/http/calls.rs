@@ -1,4 +1,4 @@
-//! `/api/v1/calls`: registering, listing, showing, changing and deleting calls.
+//! `/api/v1/calls`: registers, lists, shows, changes and deletes calls.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::http::error::ApiError;
 use crate::log::{Delete, Operation, Outcome, Patch, Refusal, Register, new_id};
 use crate::store::calls::{CallFilter, CallPage};
 
-/// Longest JSON body, in bytes.
+/// Maximum length of a JSON body, in bytes.
 const MAX_BODY: u64 = 1 << 20;
-/// For a body to arrive whole.
+/// Time for a body to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest subject, in characters.
+/// Maximum length of a subject, in characters.
 const MAX_SUBJECT: usize = 200;
-/// Most characters of what a parser says of a body: it may quote the body.
+/// Maximum number of characters of a parser's message, which may quote the body.
 const MAX_QUOTED: usize = 300;
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
@@ -64,7 +64,8 @@ async fn list(
 ) -> Result<Json, ApiError> {
     known_only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
     let among = match &viewer.0.calls {
-        // Part of the question, not a filter behind the page: what is not allowed shows in nothing, not even in where a page ends.
+        // This is a part of the query, not a filter on its page, so that calls which are not allowed have no effect on
+        // any page.
         Some(allowed) => Some(app.store.calls_named(allowed).await?),
         None => None,
     };
@@ -97,7 +98,7 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<AppState>) -
     check_subject(patch.subject.as_deref(), false)?;
     text_without_nul("agent_id", patch.agent_id.as_deref())?;
     for given in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
-        // A merge would hand over the other call: the token must allow that one too.
+        // A merge would give access to the other call, so the token must allow that one too.
         if admin.0.calls.is_some() {
             check_scope(&admin.0, given, app.store.call(given).await?.as_ref())?;
         }
@@ -111,7 +112,7 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<AppState>) -
 #[delete("/<id>")]
 async fn remove(id: &str, admin: Admin, app: &State<AppState>) -> Result<Status, ApiError> {
     let call = find_call(app, &admin.0, id).await?;
-    // A record that is named by its own id is that very record, also where it was absorbed by another.
+    // A call id names this very record, even if another record has absorbed it.
     let named = parse_identifier(id)?.as_call_id();
     let call_id = match named {
         Some(own) if !call.identifiers.iter().any(|known| known == id) => own,
@@ -146,7 +147,7 @@ async fn call_view(app: &AppState, call_id: CallId) -> Result<CallView, ApiError
     app.store.call(&parse_identifier(&call_id.to_string())?).await?.ok_or_else(ApiError::no_call)
 }
 
-/// `is_in_sid`: the subject goes into a `call_sid` that is made up.
+/// Checks a subject. `is_in_sid` says whether it becomes a part of a generated `call_sid`.
 fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError> {
     let Some(subject) = subject else { return Ok(()) };
     text_without_nul("subject", Some(subject))?;
@@ -171,7 +172,7 @@ async fn read_json<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
     }
     let empty = bytes.iter().all(u8::is_ascii_whitespace);
     let bytes: &[u8] = if empty { b"{}" } else { &bytes };
-    // serde would take an array for the fields in their order.
+    // serde would read an array as the fields in their order.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::bad_request("the body is no JSON object").details("expected {…}"));
     }

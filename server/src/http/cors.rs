@@ -1,4 +1,4 @@
-//! Which browser origins may use the server: the WebSocket's check and CORS.
+//! The browser origins that may use the server, for the WebSocket and for CORS.
 
 use std::net::IpAddr;
 
@@ -11,17 +11,18 @@ use super::rules;
 
 /// The origins that may use the server.
 ///
-/// Its own one is what the `Host` header names, but only where that is a loopback address or the host of the public URL: a page
-/// that has its own name resolve to this machine (DNS rebinding) would otherwise count as ours. And it is the public URL's.
+/// The server's own origins are that of the public URL and the one that the `Host` header names, but the latter only if
+/// it is a loopback address or the host of the public URL. Otherwise a page whose name resolves to this machine (DNS
+/// rebinding) would count as the server's own.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedOrigins {
-    /// Listed beside the own one; `*` is any.
+    /// Origins that are allowed besides the server's own; `*` allows any.
     allowed: Vec<String>,
-    /// By which providers and browsers reach the server.
+    /// The origin of the public URL.
     public: Option<ParsedOrigin>,
 }
 
-/// An origin's parts.
+/// The parts of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ParsedOrigin {
     scheme: String,
@@ -30,7 +31,7 @@ struct ParsedOrigin {
 }
 
 impl ParsedOrigin {
-    /// Reads an origin, `http` or `https`.
+    /// Parses an origin with the scheme `http` or `https`.
     fn parse(origin: &str) -> Option<Self> {
         let (scheme, authority) = origin.trim().split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
@@ -39,7 +40,7 @@ impl ParsedOrigin {
     }
 }
 
-/// Host and port of an authority; without a port, the scheme's own.
+/// Splits an authority into host and port. Without a port, it is the port of the scheme.
 fn authority_of(authority: &str, scheme: &str) -> Option<(String, u16)> {
     let default = match scheme {
         "http" => 80,
@@ -61,14 +62,14 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl AllowedOrigins {
-    /// Those of the settings.
+    /// Allows these origins and the server's own.
     #[must_use]
     pub fn new(allowed: Option<Vec<String>>, public_url: Option<&Url>) -> Self {
         let public = public_url.and_then(|url| ParsedOrigin::parse(&url.origin().ascii_serialization()));
         Self { allowed: allowed.unwrap_or_default(), public }
     }
 
-    /// Whether a request with this `Origin` may pass. One without any comes from no browser and passes.
+    /// Whether a request with this `Origin` may pass. A request without one does not come from a page and passes.
     #[must_use]
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
@@ -76,7 +77,7 @@ impl AllowedOrigins {
         self.allowed.iter().any(is_listed) || self.is_own(origin, host)
     }
 
-    /// Whether this `Origin` is the server's own, for a request to `host`.
+    /// Whether this `Origin` is the server's own for a request to `host`.
     #[must_use]
     pub fn is_own(&self, origin: &str, host: Option<&str>) -> bool {
         let Some(site) = ParsedOrigin::parse(origin) else { return false };
@@ -140,7 +141,7 @@ mod tests {
             ("http://evil.test:1", "evil.test:1"),
             ("http://127.0.0.1.evil.test:1", "127.0.0.1.evil.test:1"),
             ("http://localhost.evil.test:1", "localhost.evil.test:1"),
-            // What is no page's origin.
+            // No page has such an origin.
             ("javascript://localhost:1", "localhost:1"),
             ("://localhost:1", "localhost:1"),
             ("file://localhost:1", "localhost:1"),
@@ -161,7 +162,7 @@ mod tests {
     fn the_public_url_is_an_own_origin_with_its_scheme() {
         let url = Url::parse("https://calls.example:8443/base").unwrap();
         let public = AllowedOrigins::new(None, Some(&url));
-        // Whatever host a proxy passes on.
+        // A proxy may pass on any host.
         for host in ["calls.example:8443", "calls.example", "10.0.0.1:8000"] {
             assert!(public.allows(Some("https://calls.example:8443"), Some(host)), "{host}");
             assert!(!public.allows(Some("http://calls.example:8443"), Some(host)), "{host}");

@@ -1,4 +1,4 @@
-//! `/api/v1/admin/deliveries`
+//! `/api/v1/admin/deliveries`: lists, shows and replays deliveries.
 
 use std::net::SocketAddr;
 
@@ -25,14 +25,14 @@ use crate::store::deliveries::{DeliveryFilter, WholeDelivery as StoredDelivery};
 
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
-/// Longest body of a request to replay, in bytes.
+/// Maximum length of the body of a replay request, in bytes.
 const MAX_REQUEST: u64 = 1 << 10;
 
 pub(super) fn routes() -> Vec<Route> {
     routes![list, show, replay]
 }
 
-/// What to list, as it stands in the query.
+/// The query of a list.
 #[derive(Debug, FromForm)]
 struct DeliveryQuery<'r> {
     verdict: Option<&'r str>,
@@ -84,7 +84,7 @@ async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFil
     })
 }
 
-/// The attempts that did not verify, of all servers.
+/// Lists the attempts that did not verify, of all servers.
 async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
     let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
@@ -137,7 +137,7 @@ async fn find(id: &str, app: &AppState) -> Result<StoredDelivery, ApiError> {
     app.store.delivery(id).await?.ok_or_else(missing)
 }
 
-/// How to replay, as it stands in the body.
+/// The body of a replay request.
 #[derive(Debug, Default, Deserialize)]
 struct ReplayOptions {
     #[serde(default)]

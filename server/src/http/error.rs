@@ -1,4 +1,4 @@
-//! Errors as the API answers them: `{"status":"error","message","details","code"}`.
+//! Error responses of the API: `{"status":"error","message","details","code"}`.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -12,74 +12,74 @@ use tracing::error;
 use crate::store::StoreError;
 use crate::transport::connections::LimitReached;
 
-/// An error on its way to a client.
+/// An error response.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     /// The HTTP status.
     pub status: Status,
-    /// For programs.
+    /// The code for programs.
     pub code: &'static str,
-    /// What was wrong.
+    /// What is wrong.
     pub message: String,
-    /// Where, or what to do.
+    /// Where it is wrong, or what to do.
     pub details: Option<String>,
-    /// The methods that are served, with 405.
+    /// The methods that are served, for status 405.
     pub allow: Option<String>,
     /// What the storage said. It is logged with the response and not shown to the client.
     cause: Option<Arc<StoreError>>,
 }
 
 impl ApiError {
-    /// An error of that status.
+    /// Makes an error with this status.
     #[must_use]
     pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), details: None, allow: None, cause: None }
     }
 
-    /// Adds where it was wrong, or what to do.
+    /// Adds where it is wrong, or what to do.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = Some(details.into());
         self
     }
 
-    /// 400.
+    /// Makes a 400.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Status::BadRequest, "INVALID_REQUEST", message)
     }
 
-    /// 404 for a call.
+    /// Makes a 404 for a call.
     #[must_use]
     pub fn no_call() -> Self {
         Self::new(Status::NotFound, "CALL_NOT_FOUND", "no such call")
     }
 
-    /// 405, where these methods are served.
+    /// Makes a 405 with the methods that are served.
     #[must_use]
     pub fn method_not_allowed(allow: String) -> Self {
         Self { allow: Some(allow), ..Self::of_status(Status::MethodNotAllowed) }
     }
 
-    /// 429, to be tried again later.
+    /// Makes a 429; the client may try again later.
     #[must_use]
     pub fn too_many(message: impl Into<String>) -> Self {
         Self::new(Status::TooManyRequests, "RATE_LIMITED", message)
     }
 
-    /// 403.
+    /// Makes a 403.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(Status::Forbidden, "FORBIDDEN", message)
     }
 
-    /// 503, to be tried again.
+    /// Makes a 503; the client may try again.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Status::ServiceUnavailable, "UNAVAILABLE", message)
     }
 
-    /// What a bare status means, where nothing more is known.
+    /// Makes an error of a status alone.
     #[must_use]
     pub fn of_status(status: Status) -> Self {
         let (code, message) = match status.code {
@@ -97,7 +97,7 @@ impl ApiError {
         Self::new(status, code, message)
     }
 
-    /// The body.
+    /// Returns the JSON body.
     #[must_use]
     pub fn body(&self) -> String {
         let body = ErrorBody {
@@ -148,7 +148,7 @@ impl<'r> Responder<'r, 'static> for ApiError {
         let mut response = Response::build();
         response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));
         match self.status.code {
-            // A webhook proves itself by its signature, so that a token is no remedy there.
+            // Webhooks are authenticated by their signature, so a token would not help there.
             401 if !request.uri().path().starts_with("/webhooks") => {
                 response.header(Header::new("WWW-Authenticate", "Bearer"));
             }

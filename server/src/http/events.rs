@@ -1,4 +1,4 @@
-//! `/api/v1/calls/{id}/…`: what a call's log says, and its recording.
+//! `/api/v1/calls/{id}/events` and `…/audio`: the log of a call, and its recording.
 
 use std::io;
 
@@ -160,17 +160,17 @@ async fn events(
     let record = record.map_err(|_| ApiError::bad_request("`call_id` is no call_id"))?;
     let from = parse_after(after)?;
     let call = find_call(app, &viewer.0, id).await?;
-    // Found once more by the name, which tells whether a merge moved it.
+    // The call is resolved by its identifier again, because this tells whether a merge moved the identifier.
     let info = app.store.resolve(&parse_identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
     let info = info.ok_or_else(ApiError::no_call)?;
     let begin = app.store.start_seq(&info, &from, record).await?;
     let begin = begin.map_err(|invalid| ApiError::new(Status::BadRequest, "CURSOR_INVALID", invalid.to_string()))?;
-    // No further than the head that is told beside them.
+    // The events end at the head that is sent with them.
     let end = info.head.min(begin.saturating_add(limit));
     Ok(StreamedJson(event_list(app.store.clone(), info.call_id, (begin, end), info.head)))
 }
 
-/// `after` of a query: a cursor, or a seq.
+/// Reads `after` of a query: a cursor or a seq.
 fn parse_after(after: Option<&str>) -> Result<SubscribeFrom, ApiError> {
     match after {
         Some(text) if text.contains('.') => Ok(SubscribeFrom::Behind(text.to_owned())),
@@ -178,7 +178,7 @@ fn parse_after(after: Option<&str>) -> Result<SubscribeFrom, ApiError> {
     }
 }
 
-/// `{"events":[…],"head":…}` with the events behind `from` up to `end`, read while it is sent.
+/// Streams `{"events":[…],"head":…}` with the events behind `from` up to `end`, which are read while they are sent.
 fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq) -> StreamedBody {
     let opening = Some("{\"events\":[");
     StreamedBody::new(futures_util::stream::try_unfold((from, opening, false), move |(at, opening, is_over)| {
@@ -194,7 +194,7 @@ fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq)
             } else {
                 Vec::new()
             };
-            // A log that was deleted or merged meanwhile ends here.
+            // If the log was deleted or merged meanwhile, it ends here.
             let is_over = events.is_empty();
             let mut last = at;
             for event in events {

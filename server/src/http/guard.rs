@@ -1,4 +1,4 @@
-//! Who may use a route.
+//! Request guards: who may use a route.
 
 use parking_lot::Mutex;
 use rocket::Request;
@@ -10,17 +10,18 @@ use crate::auth::{Identity, Role, TokenError};
 use crate::clock;
 use crate::http::error::ApiError;
 
-/// Whoever holds a valid token.
+/// The holder of a valid token.
 #[derive(Debug)]
 pub struct Viewer(pub Identity);
 
-/// Whoever holds an admin's token that is not limited to some calls.
+/// The holder of a valid token with the role of an admin.
 #[derive(Debug)]
 pub struct Admin(pub Identity);
 
-/// What a guard had to say, for the catcher that answers in its place.
+/// The error of a guard, for the catcher that answers for it.
 struct GuardError(Mutex<Option<ApiError>>);
 
+/// Takes the error that a guard left for the catcher.
 pub(super) fn take_guard_error(request: &Request<'_>) -> Option<ApiError> {
     request.local_cache(|| GuardError(Mutex::new(None))).0.lock().take()
 }
@@ -31,7 +32,7 @@ fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
     Outcome::Error((status, ()))
 }
 
-/// The token of an `Authorization: Bearer` header.
+/// Returns the token of an `Authorization: Bearer` header.
 pub(super) fn bearer<'r>(request: &'r Request<'_>) -> Option<&'r str> {
     let (scheme, token) = request.headers().get_one("Authorization")?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())

@@ -1,4 +1,4 @@
-//! `GET /healthz`, `GET /readyz`
+//! `GET /healthz` and `GET /readyz`.
 
 use callscope_common::api::{Health, ReadinessChecks, ReadinessView};
 use rocket::http::Status;

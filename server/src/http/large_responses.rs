@@ -1,6 +1,6 @@
-//! Answers that may be large: streamed in pieces, or built whole within a bound on what all of them take in memory.
+//! Large responses: streamed in pieces, or built in memory within a bound for all of them together.
 //!
-//! How long a client may leave an answer unread is bounded by the listener's TCP user timeout.
+//! The TCP user timeout of the listener bounds how long a client may leave a response unread.
 
 use std::io::{self, Cursor, SeekFrom};
 use std::pin::Pin;
@@ -19,16 +19,16 @@ use tokio::time::timeout;
 
 use crate::http::error::ApiError;
 
-/// Bytes read from the database, and handed to the connection, at a time.
+/// Bytes that are read from the database, and passed to the connection, at a time.
 pub(super) const PIECE: usize = 64 << 10;
-/// Most bytes of whole answers at one time, in KiB; a larger one takes all of it.
+/// Memory for buffered responses together, in KiB. A larger response takes all of it.
 const MEMORY_KIB: u32 = 96 << 10;
-/// Most answers that are being built at one time: their size is known only when they are.
+/// Maximum number of responses that are being built at one time, because their size is not known before.
 const BUILDERS: usize = 2;
-/// For a place among them, and for room.
+/// Time to wait for a turn to build, and for memory.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bounds the memory that whole answers take.
+/// Bounds the memory that buffered responses take; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ResponseMemory {
     builders: Arc<Semaphore>,
@@ -42,10 +42,10 @@ impl Default for ResponseMemory {
 }
 
 impl ResponseMemory {
-    /// Builds an answer when it is its turn, and keeps its room until it was sent or its client is gone.
+    /// Builds a response in turn, and holds its memory until it was sent or its client is gone.
     ///
     /// # Errors
-    /// 503 where too many large answers are not read, or what `build` says.
+    /// Returns a 503 if clients leave too many large responses unread, or the error of `build`.
     pub async fn buffered(
         &self,
         content_type: ContentType,
@@ -63,7 +63,7 @@ impl ResponseMemory {
     }
 }
 
-/// An answer that was built whole.
+/// A response that was built in memory.
 pub struct BufferedResponse {
     content_type: ContentType,
     body: String,
@@ -78,7 +78,7 @@ impl<'r> Responder<'r, 'static> for BufferedResponse {
     }
 }
 
-/// Bytes and the room they take.
+/// Bytes with the memory that they take.
 struct BodyWithMemory {
     bytes: Cursor<String>,
     _memory: OwnedSemaphorePermit,
@@ -102,14 +102,14 @@ impl AsyncSeek for BodyWithMemory {
 
 type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// An answer that is read piece by piece while it is sent. An error in the middle breaks the connection off.
+/// A body that is read piece by piece while it is sent. An error in the middle closes the connection.
 pub struct StreamedBody {
     pieces: Pieces,
     current: Bytes,
 }
 
 impl StreamedBody {
-    /// Sends `pieces`, one behind the other.
+    /// Sends `pieces` one after the other.
     pub fn new(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self { pieces: Box::pin(pieces), current: Bytes::new() }
     }
@@ -131,7 +131,7 @@ impl AsyncRead for StreamedBody {
     }
 }
 
-/// Rocket asks for it where a length is told beside the body, and then does not use it.
+/// Rocket requires this trait for a body of known length, but does not use it.
 impl AsyncSeek for StreamedBody {
     fn start_seek(self: Pin<&mut Self>, _: SeekFrom) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -142,7 +142,7 @@ impl AsyncSeek for StreamedBody {
     }
 }
 
-/// JSON that is streamed, of a length that is not known before.
+/// A streamed body of JSON whose length is not known in advance.
 pub struct StreamedJson(pub StreamedBody);
 
 impl<'r> Responder<'r, 'static> for StreamedJson {

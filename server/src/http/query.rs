@@ -1,4 +1,4 @@
-//! Reading query parameters, with a word on what is wrong.
+//! Query parameters, with errors that say what is wrong.
 
 use callscope_common::{Timestamp, text};
 use rocket::http::uri::Origin;
@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use crate::http::error::ApiError;
 
-/// Most characters of a parameter's name in an error.
+/// Maximum number of characters of a parameter's name in an error.
 const MAX_SHOWN: usize = 64;
 
-/// Refuses parameters that the route does not know: a filter that is misspelt would otherwise list everything.
+/// Refuses parameters that the route does not know. Otherwise a misspelt filter would list everything.
 ///
 /// # Errors
-/// Names the first one.
+/// Names the first unknown parameter.
 pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
     let Some(query) = uri.query() else { return Ok(()) };
     let unknown = query.segments().map(|(key, _)| key).find(|key| !key.is_empty() && !known.contains(key));
@@ -27,29 +27,29 @@ pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
     }
 }
 
-/// A page's cursor: the id of the last row of the page before.
+/// Reads the cursor of a page, which is the id of the last row of the page before.
 ///
 /// # Errors
-/// No id.
+/// Returns an error if the text is not an id.
 pub fn cursor(text: Option<&str>) -> Result<Option<Uuid>, ApiError> {
     let id = text.map(Uuid::parse_str).transpose();
     id.map_err(|_| ApiError::bad_request("`cursor` is not one that a page before gave as next_cursor"))
 }
 
-/// A number between two bounds.
+/// Reads a number between two bounds.
 ///
 /// # Errors
-/// No number, or one outside.
+/// Returns an error if the text is not such a number.
 pub fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     let number: Option<i64> = text.parse().ok().filter(|number| (min..=max).contains(number));
     number.map(Some).ok_or_else(|| ApiError::bad_request(format!("`{key}` takes a number from {min} to {max}")))
 }
 
-/// A text that a database can take: PostgreSQL knows no NUL.
+/// Reads a text that the database can store: PostgreSQL knows no NUL.
 ///
 /// # Errors
-/// It holds one.
+/// Returns an error if the text holds a NUL.
 pub fn text_without_nul(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
     match text {
         Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` holds a NUL"))),
@@ -57,10 +57,10 @@ pub fn text_without_nul(key: &str, text: Option<&str>) -> Result<Option<String>,
     }
 }
 
-/// An instant: RFC 3339, or Unix seconds.
+/// Reads an instant in RFC 3339 or Unix seconds.
 ///
 /// # Errors
-/// Neither.
+/// Returns an error if the text is neither.
 pub fn instant(key: &str, text: &str) -> Result<Timestamp, ApiError> {
     let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
     Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {

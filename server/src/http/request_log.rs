@@ -1,4 +1,4 @@
-//! One log line for each request.
+//! The request log: one line for each request.
 
 use std::time::Instant;
 
@@ -38,7 +38,8 @@ impl Fairing for RequestLog {
         if is_routine && !enabled!(Level::DEBUG) {
             return;
         }
-        // Paths hold identifiers that strangers chose: Debug escapes them. Queries may hold tokens: left out.
+        // Paths hold identifiers that strangers chose, so they are escaped by Debug. Queries may hold tokens and are
+        // left out.
         let ((method, path), micros) = (rules::original_target(request), began.at.elapsed().as_micros());
         let path = line::shorten_path(path);
         if status >= 400

@@ -1,10 +1,10 @@
-//! What holds for every request, whichever route it takes.
+//! The rules for every request, whichever route it takes.
 //!
-//! - It names its host once (RFC 9112, 3.2).
-//! - Its method is the one it was sent with: Rocket lets a form name another one in its field `_method`, which would let a page
-//!   or a proxy's rule for POST reach what other methods do.
+//! - A request names its host once (RFC 9112, 3.2).
+//! - Its method is the one that it was sent with. Rocket lets a form name another one in its field `_method`, which
+//!   would let a page, or a request that a proxy allows as a POST, use other methods.
 //! - No browser page of another origin posts webhooks, signed or not.
-//! - No cache keeps what calls said.
+//! - No cache keeps data of calls.
 //! - A path that exists for other methods says so: 405 with `Allow`, not 404.
 
 use rocket::fairing::{Fairing, Info, Kind};
@@ -16,20 +16,20 @@ use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
 use crate::transport::connections::ConnectionRegistry;
 
-/// Where requests go that no route may see.
+/// The path to which refused requests are redirected inside the server.
 const REFUSED_PATH: &str = "/-/refused";
-/// Rocket looks for `_method` in so many bytes of a form.
+/// Bytes of a form in which Rocket looks for `_method`.
 const PEEKED: usize = 14;
 
-/// Applies the rules to requests.
+/// Applies the rules to each request.
 pub struct RequestRules {
-    /// Whose pages may post webhooks.
+    /// The origins whose pages may post webhooks.
     pub origins: AllowedOrigins,
-    /// Knows which requests are in progress.
+    /// Registers requests in progress.
     pub connections: ConnectionRegistry,
 }
 
-/// Why a request was refused before it was routed, and what it asked for.
+/// A request that was refused before it was routed: the error, and what was requested.
 struct RefusedRequest {
     error: ApiError,
     path: String,
@@ -44,7 +44,7 @@ impl Fairing for RequestRules {
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         if let Some(peer) = request.remote() {
-            // Dropped with the request, when the last byte of its answer was passed on or the peer left.
+            // This is dropped with the request, when the last byte of its response was passed on or the peer is gone.
             request.local_cache(|| Some(self.connections.request_started(peer)));
         }
         let is_form = request.content_type().is_some_and(|kind| kind.is_form());
@@ -60,7 +60,7 @@ impl Fairing for RequestRules {
     }
 }
 
-/// Has no cache keep what calls said, and no browser make more of an answer than it is.
+/// Keeps caches from storing data of calls, and browsers from guessing content types and showing responses in frames.
 pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Response<'_>) {
     let (_, path) = original_target(request);
     let is_webhook = is_below(path, "/webhooks");
@@ -69,7 +69,7 @@ pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Respons
     }
     response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
     if !is_webhook {
-        // What Rocket's `Shield` sets on all answers. A provider shows none of them in a frame.
+        // Rocket's `Shield` sets these on all responses. A provider never shows a response in a frame.
         response.set_header(Header::new("X-Frame-Options", "SAMEORIGIN"));
         response.set_header(Header::new("Permissions-Policy", "interest-cohort=()"));
     }
@@ -100,7 +100,7 @@ impl RequestRules {
     }
 }
 
-/// The method and path that were asked for, also where the request was refused before it was routed.
+/// Returns the method and path that were requested, also if the request was refused before it was routed.
 pub(crate) fn original_target<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
     match refused(request) {
         Some(refused) => (refused.method, &refused.path),
@@ -115,14 +115,14 @@ fn refused<'r>(request: &'r Request<'_>) -> Option<&'r RefusedRequest> {
     request.local_cache(|| None::<RefusedRequest>).as_ref()
 }
 
-/// Whether a path lies in a folder of the server, or is it.
+/// Whether a path is `folder` or lies below it.
 fn is_below(path: &str, folder: &str) -> bool {
-    // Rocket takes doubled slashes for one, and compares what is percent-encoded as it stands.
+    // Rocket takes several slashes for one and does not decode percent-encoding before it compares.
     let path = path.trim_start_matches('/');
     path.strip_prefix(folder.trim_start_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Answers what was refused; whoever asks for this path itself finds nothing.
+/// Answers refused requests. A client that requests this path itself gets a 404.
 pub(crate) fn routes() -> Vec<Route> {
     vec![Route::new(Method::Get, REFUSED_PATH, RefusedRoute)]
 }
@@ -139,7 +139,7 @@ impl route::Handler for RefusedRoute {
     }
 }
 
-/// The methods under which a path is served, where the method asked for is none of them; `Allow` lists them.
+/// Returns the methods under which a path is served, for `Allow`, if the requested method is not among them.
 pub(crate) fn methods_served(request: &Request<'_>) -> Option<String> {
     let asked: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
     let is_here = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &asked);
@@ -157,7 +157,7 @@ pub(crate) fn methods_served(request: &Request<'_>) -> Option<String> {
     Some(names.join(", "))
 }
 
-/// Whether a route's path, such as `/calls/<id>`, is that of these segments.
+/// Whether the path of a route, such as `/calls/<id>`, matches these segments.
 fn matches(path: &str, asked: &[&str]) -> bool {
     let mut rest = asked.iter();
     for part in path.split('/').filter(|part| !part.is_empty()) {

@@ -1,4 +1,4 @@
-//! Which calls a token's holder may know of.
+//! The scope of a token: the calls that its holder may access.
 
 use callscope_common::Identifier;
 use callscope_common::api::CallView;
@@ -12,8 +12,8 @@ pub(super) fn parse_identifier(text: &str) -> Result<Identifier, ApiError> {
     Identifier::parse(text).map_err(|error| ApiError::new(Status::BadRequest, "INVALID_IDENTIFIER", error.to_string()))
 }
 
-/// The call that `id` names, if the token allows it. For what the token does not allow, the answer and the work are the same whether
-/// there is such a call or not.
+/// Finds the call that `id` names, if the token allows it. If the token does not allow it, the answer and the work are
+/// the same whether the call exists or not.
 pub(super) async fn find_call(app: &AppState, identity: &Identity, id: &str) -> Result<CallView, ApiError> {
     let id = parse_identifier(id)?;
     match &identity.calls {
@@ -25,7 +25,7 @@ pub(super) async fn find_call(app: &AppState, identity: &Identity, id: &str) -> 
     }
 }
 
-/// Whether the token allows naming a call so, or allows that call by another name.
+/// Checks that the token allows this identifier, or allows the call by another one.
 pub(super) fn check_scope(identity: &Identity, id: &Identifier, call: Option<&CallView>) -> Result<(), ApiError> {
     let by_another_name = |allowed: &Vec<Identifier>| {
         let is_allowed = |call: &CallView, name: &Identifier| {

@@ -1,4 +1,4 @@
-//! `GET /ws/calls/transcriptions`
+//! `GET /ws/calls/transcriptions`: the upgrade to a WebSocket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use crate::policy::Timing;
 use crate::store::Store;
 use crate::transport::connections::LivePermit;
 
-/// What the upgrade needs of the request's head.
+/// The headers of an upgrade request.
 pub struct UpgradeRequest<'r> {
-    /// Whether there is one key of 16 bytes (RFC 6455, 4.2.1).
+    /// Whether the request has exactly one key of 16 bytes (RFC 6455, 4.2.1).
     has_key: bool,
     token: Option<&'r str>,
     is_protocol_offered: bool,
@@ -58,7 +58,7 @@ impl<'r> FromRequest<'r> for UpgradeRequest<'r> {
     }
 }
 
-/// Upgrades to the live stream.
+/// Upgrades a request to a live connection.
 #[get("/ws/calls/transcriptions")]
 pub fn websocket(
     ws: rocket_ws::WebSocket,
@@ -91,7 +91,7 @@ pub fn websocket(
     })
 }
 
-/// Anything but a WebSocket upgrade.
+/// Answers anything but a WebSocket upgrade.
 #[get("/ws/calls/transcriptions", rank = 2)]
 pub fn no_upgrade(asks: AsksForWebSocket, upgrade: UpgradeRequest<'_>) -> ApiError {
     if asks.0 && !upgrade.has_key {
@@ -120,7 +120,7 @@ impl<'r> FromRequest<'r> for AsksForWebSocket {
     }
 }
 
-/// An upgrade that was granted. The session gets a task of its own, so that Rocket can let the request go.
+/// A granted upgrade. Its session runs in a task of its own, so that Rocket can end the request.
 pub struct Upgrade {
     permit: Box<LivePermit>,
     accept_key: String,

@@ -1,4 +1,4 @@
-//! `POST /webhooks/elevenlabs/…`
+//! `POST /webhooks/elevenlabs/…`: receives webhooks.
 
 mod body;
 
@@ -17,10 +17,10 @@ use crate::ingest::signature::SignatureRefusal;
 use crate::ingest::{IngestError, WebhookRequest};
 use crate::log::{Answer, Route};
 
-/// Longest body of a turn, in bytes.
+/// Maximum length of a turn's body, in bytes.
 const MAX_TURN: u64 = 1 << 20;
 
-/// What a webhook needs of the request's head.
+/// The head of a webhook request.
 pub struct WebhookHead {
     headers: Vec<(String, String)>,
     remote_addr: Option<String>,
@@ -45,13 +45,13 @@ impl<'r> FromRequest<'r> for WebhookHead {
     }
 }
 
-/// One live turn.
+/// Receives a live turn.
 #[post("/transcription", data = "<data>")]
 pub async fn transcription(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
     receive(Route::Transcription, MAX_TURN, head, data, app).await
 }
 
-/// What the provider says after a call.
+/// Receives a post-call webhook.
 #[post("/post-call", data = "<data>")]
 pub async fn post_call(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
     receive(Route::PostCall, app.max_post_call, head, data, app).await
@@ -84,7 +84,7 @@ async fn receive(
     })
 }
 
-/// Says which way the signature is wrong, never why.
+/// Makes a 401 that says whether the signature is missing, wrong or too old, and nothing more.
 fn signature_error(refusal: SignatureRefusal) -> ApiError {
     ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", refusal.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")

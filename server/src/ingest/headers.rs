@@ -1,7 +1,8 @@
-//! Which headers of a delivery are kept.
+//! The headers of a delivery that are kept.
 
-/// Headers that explain a delivery. Everything else is dropped before it reaches the database: what nobody thought of may be a
-/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…), and a list of those is never complete.
+/// Headers that explain a delivery. All others are dropped before they reach the database, because any of them may be a
+/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…), and a list of credentials is never
+/// complete.
 const KEPT: [&str; 24] = [
     "content-type",
     "content-length",
@@ -28,7 +29,7 @@ const KEPT: [&str; 24] = [
     "origin",
     "webhook-id",
 ];
-/// Headers of our own, which say what a replay repeats.
+/// Prefix of the server's own headers, which say what a replay repeats.
 const OWN: &str = "callscope-replay-";
 
 /// Whether a header is kept with its delivery.
@@ -37,7 +38,7 @@ fn is_kept(name: &str) -> bool {
     is_own || KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept))
 }
 
-/// The kept ones as JSON, `[[name, value], …]`.
+/// Returns the kept headers as JSON: `[[name, value], …]`.
 pub(super) fn kept(headers: &[(String, String)]) -> String {
     let kept: Vec<&(String, String)> = headers.iter().filter(|(name, _)| is_kept(name)).collect();
     serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())

@@ -1,9 +1,9 @@
-//! Who may name a call.
+//! What names a call.
 //!
-//! What a platform states of a call names it. What a caller's own client can set, such as ElevenLabs' dynamic variables, arrives under
-//! the platform's signature all the same and proves nothing: it names no call. Two exceptions: a variable that holds the link which the
-//! registration of a call was answered with, which nobody else can guess, and one variable that the operator declares to be set by
-//! their own backend alone.
+//! What a platform states about a call names it. What a caller's own client can set, such as ElevenLabs' dynamic
+//! variables, also arrives under the platform's signature but proves nothing, so it names no call. There are two
+//! exceptions: a variable with the link that the registration of a call returned, which no one else can guess, and one
+//! variable that the operator declares to be set by their own backend alone.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,12 +17,12 @@ use crate::secret::Secret;
 
 /// The dynamic variable that holds a link.
 pub const LINK_VARIABLE: &str = "callscope_link";
-/// Bytes of the authentication code in a link.
+/// Length of the authentication code in a link, in bytes.
 const MAC_LEN: usize = 16;
-/// Bytes of a call's id.
+/// Length of a call id, in bytes.
 const ID_LEN: usize = 16;
 
-/// Makes links and reads them.
+/// Makes and reads the links of calls.
 ///
 /// A link is the `call_id` and an HMAC-SHA256 of it, cut to 16 bytes, in URL-safe base64: 43 characters.
 #[derive(Clone)]
@@ -35,20 +35,20 @@ impl std::fmt::Debug for CallLinks {
 }
 
 impl CallLinks {
-    /// Links by the keys that tokens are signed with: the first makes them, any reads them.
+    /// Uses the keys that sign tokens: the first one makes links, any of them reads links.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
         Self(secrets.to_vec())
     }
 
-    /// The link of a call.
+    /// Returns the link of a call, or `None` without a key.
     #[must_use]
     pub fn of(&self, call_id: CallId) -> Option<String> {
         let mac = mac(self.0.first()?, call_id);
         Some(BASE64_URL_SAFE_NO_PAD.encode([&call_id.as_bytes()[..], &mac].concat()))
     }
 
-    /// The call that a link was made for; `None` for anything else.
+    /// Returns the call that a link was made for, or `None` for anything else.
     #[must_use]
     pub fn read(&self, link: &str) -> Option<CallId> {
         let mut bytes = [0; ID_LEN + MAC_LEN];
@@ -61,7 +61,7 @@ impl CallLinks {
 
 fn mac(secret: &Secret, call_id: CallId) -> [u8; MAC_LEN] {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_ref()).expect("HMAC takes keys of any length");
-    // The same key signs tokens: no token can be a link, nor a link a token.
+    // The same key signs tokens; this prefix keeps a link from being a token, and a token from being a link.
     mac.update(b"callscope link 1\0");
     mac.update(call_id.as_bytes());
     let whole: [u8; 32] = mac.finalize().into_bytes().into();
@@ -70,29 +70,29 @@ fn mac(secret: &Secret, call_id: CallId) -> [u8; MAC_LEN] {
     cut
 }
 
-/// What of a webhook's variables names a call.
+/// Decides which dynamic variables name a call.
 #[derive(Debug, Clone)]
 pub struct Naming {
-    /// Reads links.
+    /// Reads the links of calls.
     pub links: CallLinks,
-    /// The variable that only the operator's own backend sets, where one is declared.
+    /// The variable that only the operator's own backend sets, if one is declared.
     pub trusted_variable: Option<String>,
 }
 
 impl Naming {
-    /// Names by links alone.
+    /// Accepts links alone.
     #[must_use]
     pub fn by_links(links: CallLinks) -> Self {
         Self { links, trusted_variable: None }
     }
 
-    /// The call that the variables link to, spelled by its `call_id`.
+    /// Returns the `call_id` of the call that the variables link to.
     pub(super) fn linked(&self, variables: &Object<'_>) -> Option<Identifier> {
         let call_id = self.links.read(&variables.string(LINK_VARIABLE)?)?;
         Identifier::parse(&call_id.to_string()).ok()
     }
 
-    /// The name that the trusted variable holds.
+    /// Returns the identifier in the trusted variable.
     pub(super) fn trusted(&self, variables: &Object<'_>) -> Option<Identifier> {
         let text = variables.string(self.trusted_variable.as_deref()?)?;
         Identifier::parse(text.trim()).ok()

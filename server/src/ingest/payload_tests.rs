@@ -1,4 +1,5 @@
-//! Provider JSON of any shape: nothing panics, nothing that says something is lost, nothing is refused for what may vary.
+//! Provider JSON of any shape: nothing panics, nothing that says something is lost, nothing is refused for what may
+//! vary.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -289,7 +290,8 @@ proptest! {
         prop_assert_eq!(delivery.body, body);
     }
 
-    /// Payloads as they came, changed in places: refused only where the type or the conversation's id is no longer there.
+    /// Payloads as they came, changed in places: refused only where the type or the conversation's id is no longer
+    /// there.
     #[test]
     fn a_changed_payload_is_taken(at in any::<Index>(), mutations in vec(mutation(), 1..5)) {
         let mut value = fixtures()[at.index(fixtures().len())].clone();
@@ -362,7 +364,8 @@ proptest! {
     }
 }
 
-/// What Python's encoder writes where a number is none counts as null, wherever it stands; the delivery keeps the bytes.
+/// What Python's encoder writes where a number is none counts as null, wherever it stands; the delivery keeps the
+/// bytes.
 #[test]
 fn what_is_no_number_is_null() {
     let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_nan","metadata":{"cost":NaN,"call_duration_secs":7,

@@ -1,7 +1,7 @@
 //! The answers to webhooks: a [`Receipt`] as an HTTP status and a JSON body.
 //!
-//! An answer is rendered once, stored with its delivery, and sent again to each repeat. A change here changes the answers to new
-//! deliveries only.
+//! An answer is rendered once, stored with its delivery, and sent again to each repeat. A change here changes the
+//! answers to new deliveries only.
 
 use callscope_common::CallStatus;
 use callscope_common::api::ErrorBody;

@@ -1,4 +1,4 @@
-//! Recordings: from a JSON string to bytes, and what kind of bytes they are.
+//! Recordings: decoding a JSON string, and the media type of the bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
@@ -13,13 +13,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The bytes of a recording in Base64, however it is written: in either alphabet, with padding or without, in lines, as a
-/// `data:` URI. `None` where it is none, or empty.
+/// Decodes a recording in Base64 in any form: in either alphabet, with or without padding, in lines, or as a `data:`
+/// URI. Returns `None` if it is not Base64 or empty.
 #[must_use]
 pub fn decode(value: &RawValue) -> Option<Vec<u8>> {
     let quoted = value.get().as_bytes();
     let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    // As it nearly always comes: decoded from where it stands, since an hour's recording should not be copied first.
+    // Nearly every recording is plain Base64 and is decoded in place, because an hour of audio should not be copied
+    // first.
     let bytes = match BASE64.decode(inner) {
         Ok(bytes) => bytes,
         Err(_) => BASE64.decode(plain(json::string(value)?)).ok()?,
@@ -27,7 +28,7 @@ pub fn decode(value: &RawValue) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-/// Base64 in the standard alphabet and nothing else.
+/// Reduces a text to Base64 in the standard alphabet.
 fn plain(text: String) -> Vec<u8> {
     let mut text = text.into_bytes();
     let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
@@ -46,7 +47,7 @@ fn plain(text: String) -> Vec<u8> {
     text
 }
 
-/// The media type that a recording's first bytes tell; `audio/mpeg`, which the provider sends, where they tell none.
+/// Returns the media type that the first bytes of a recording show, or `audio/mpeg`, which the provider sends.
 #[must_use]
 pub fn content_type(bytes: &[u8]) -> &'static str {
     match bytes {
@@ -55,7 +56,7 @@ pub fn content_type(bytes: &[u8]) -> &'static str {
         [b'f', b'L', b'a', b'C', ..] => "audio/flac",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => "audio/mp4",
         [0x1a, 0x45, 0xdf, 0xa3, ..] => "audio/webm",
-        // AAC in ADTS begins as MP3 does but for the layer, which it has none of.
+        // AAC in ADTS begins like MP3, but its layer is 0.
         [0xff, second, ..] if second & 0xf6 == 0xf0 => "audio/aac",
         _ => "audio/mpeg",
     }

@@ -1,7 +1,7 @@
-//! Webhooks that were refused: listed, explained and logged, within bounds.
+//! Refused webhooks: listed, explained and logged, within bounds.
 //!
-//! All of this is work done for strangers. The answer never waits for it: the likely cause is looked for on a thread of its own,
-//! of a few refusals at a time, and the log takes a few lines a second and a count of the others.
+//! All of this is work that strangers cause. The response never waits for it: the likely cause is searched on a
+//! separate thread for a few refusals at a time, and the log gets a few lines a second and a count of the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use tracing::warn;
 use super::WebhookRequest;
 use super::signature::{SignatureRefusal, SignatureVerifier};
 
-/// Most refused attempts remembered; the oldest are forgotten first.
+/// Maximum number of refused attempts that are remembered; the oldest are forgotten first.
 const MAX_ATTEMPTS: usize = 1_000;
-/// Most refusals that wait for their explanation; of further ones the cause is not looked for.
+/// Maximum number of refusals that wait for an explanation. The causes of further ones are not searched.
 const QUEUE: usize = 16;
 /// Refusals whose cause is looked for, at most so many at once and a second: a flood costs a share of one core.
 const EXPLAINED_AT_ONCE: f64 = 20.0;
 const EXPLAINED_A_SECOND: f64 = 5.0;
-/// Most lines a second; further refusals are counted in a line of their own.
+/// Maximum number of lines a second. Further refusals are counted in one line.
 const LOGGED_A_SECOND: u64 = 50;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Remembers what was refused.
+/// Remembers refused webhooks.
 #[derive(Debug)]
 pub(super) struct Refusals {
     shared: Arc<RefusalState>,
-    /// `None` where no thread could be started: then nothing is explained.
+    /// `None` if no thread could be started; then no refusal is explained.
     queue: Option<SyncSender<Explanation>>,
     /// What is left of the explanations, and since when.
     explanations: Mutex<(f64, Instant)>,
@@ -43,15 +43,15 @@ struct RefusalState {
     lines: Mutex<LineLimit>,
 }
 
-/// The newest attempts. Their numbers follow one another.
+/// The newest attempts, with consecutive numbers.
 #[derive(Debug, Default)]
 struct RecentAttempts {
     attempts: VecDeque<Attempt>,
-    /// How many there were in all: the number of the next one.
+    /// The number of all attempts so far, which is the number of the next one.
     total: u64,
 }
 
-/// A refusal whose cause is to be found.
+/// A refusal whose cause is to be searched.
 #[derive(Debug)]
 struct Explanation {
     number: u64,
@@ -61,7 +61,7 @@ struct Explanation {
 }
 
 impl Refusals {
-    /// Remembers nothing yet. The thread that explains ends when this is dropped.
+    /// Starts with an empty list. The thread that explains ends when this is dropped.
     pub fn new(verifier: Arc<SignatureVerifier>) -> Self {
         let shared =
             Arc::new(RefusalState { list: Mutex::default(), lines: Mutex::new(LineLimit::new(Instant::now())) });
@@ -70,25 +70,25 @@ impl Refusals {
         let thread = std::thread::Builder::new().name("diagnosis".into());
         let started = thread.spawn(move || explainer.explain(&verifier, &explanations_due));
         if let Err(error) = &started {
-            warn!(%error, "the causes of refused webhooks are not looked for");
+            warn!(%error, "the causes of refused webhooks are not searched");
         }
         let explanations = Mutex::new((EXPLAINED_AT_ONCE, Instant::now()));
         Self { shared, queue: started.is_ok().then_some(queue), explanations }
     }
 
-    /// The newest first, and how many there were.
+    /// Returns the attempts, the newest first, and how many there were in all.
     pub fn listed(&self) -> (Vec<Attempt>, u64) {
         let list = self.shared.list.lock();
         (list.attempts.iter().rev().cloned().collect(), list.total)
     }
 
-    /// Lists a refusal for what its headers alone tell.
+    /// Lists a webhook that was refused for its headers.
     pub fn by_header(&self, webhook: &WebhookRequest, at: Timestamp, refusal: SignatureRefusal, cause: Option<String>) {
         self.shared.list.lock().add(webhook, at, refusal, cause.clone());
         self.shared.log(webhook, refusal, cause.as_deref());
     }
 
-    /// Lists a refusal for a signature that does not fit the body, and has its cause looked for.
+    /// Lists a webhook whose signature does not fit its body, and queues the search for the cause.
     pub fn by_body(&self, webhook: WebhookRequest, at: Timestamp, refusal: SignatureRefusal) {
         let number = self.shared.list.lock().add(&webhook, at, refusal, None);
         let explanation = Explanation { number, webhook, at, refusal };
@@ -117,7 +117,7 @@ impl Refusals {
 }
 
 impl RecentAttempts {
-    /// Adds one; returns its number.
+    /// Adds an attempt and returns its number.
     fn add(
         &mut self,
         webhook: &WebhookRequest,
@@ -147,7 +147,7 @@ impl RecentAttempts {
 }
 
 impl RefusalState {
-    /// Explains what comes until nobody can send any more.
+    /// Explains queued refusals until the queue is closed.
     fn explain(&self, verifier: &SignatureVerifier, explanations_due: &Receiver<Explanation>) {
         loop {
             let explanation = match explanations_due.recv_timeout(SECOND) {
@@ -166,7 +166,7 @@ impl RefusalState {
         }
     }
 
-    /// One line, of nothing that the sender chose.
+    /// Logs one line without anything that the sender chose.
     fn log(&self, webhook: &WebhookRequest, refusal: SignatureRefusal, cause: Option<&str>) {
         let (may, suppressed) = self.lines.lock().admit(Instant::now());
         log_suppressed_count(suppressed);
@@ -189,7 +189,7 @@ fn log_suppressed_count(count: u64) {
     }
 }
 
-/// Bounds the lines of a second.
+/// Bounds the number of lines in a second.
 #[derive(Debug)]
 struct LineLimit {
     since: Instant,
@@ -202,7 +202,7 @@ impl LineLimit {
         Self { since: now, written: 0, suppressed: 0 }
     }
 
-    /// Whether a line may be written, and how many were left out in the second that ended.
+    /// Returns whether a line may be written, and how many were suppressed in the second that ended.
     fn admit(&mut self, now: Instant) -> (bool, u64) {
         let suppressed = self.next_second(now);
         let may = self.written < LOGGED_A_SECOND;
@@ -214,7 +214,7 @@ impl LineLimit {
         (may, suppressed)
     }
 
-    /// Begins another second where the last one is over; returns how many lines were left out in it.
+    /// Begins the next second if the last one is over, and returns how many lines were suppressed in it.
     fn next_second(&mut self, now: Instant) -> u64 {
         if now.saturating_duration_since(self.since) < SECOND {
             return 0;

@@ -1,4 +1,4 @@
-//! A delivery that is kept, taken up once more.
+//! Replays a stored delivery.
 
 use callscope_common::Timestamp;
 use uuid::Uuid;
@@ -8,37 +8,37 @@ use crate::clock;
 use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
 use crate::store::StoreError;
 
-/// Kept beside a replay's own headers: what it replays, and who asked for it.
+/// Headers that a replay gets in addition: what it replays, and who asked for it.
 const REPLAY_OF: &str = "Callscope-Replay-Of";
 const REPLAY_BY: &str = "Callscope-Replay-By";
 
-/// A kept delivery, and how to take it up.
+/// A stored delivery, and how to replay it.
 #[derive(Debug)]
 pub struct Replay {
-    /// Which it is.
+    /// The id of the delivery.
     pub replay_of: Uuid,
-    /// Which webhook it came to.
+    /// The route that received it.
     pub route: String,
-    /// When it came.
+    /// When it was received.
     pub received_at: Timestamp,
-    /// JSON: `[[name, value], …]`.
+    /// The headers as JSON: `[[name, value], …]`.
     pub headers: String,
-    /// As received.
+    /// The body as it was received.
     pub body: Vec<u8>,
-    /// Who asks for the replay, by address and by name.
+    /// The address of the admin who asks for the replay.
     pub remote_addr: Option<String>,
-    /// See `remote_addr`.
+    /// The name of the admin who asks for the replay.
     pub by: String,
-    /// Whether it shall take effect again, even if it did already.
+    /// Whether the replay takes effect even if the delivery did already.
     pub as_new: bool,
 }
 
 impl Ingest {
-    /// Takes a kept delivery up once more, without its signature being asked for: it was checked when it came. Says which delivery
-    /// came of it, and its answer.
+    /// Replays a stored delivery. Its signature is not verified, because it was when it was received. Returns the id of
+    /// the new delivery, and its answer.
     ///
     /// # Errors
-    /// The storage could not take it.
+    /// Returns an error if the storage cannot commit it.
     pub async fn replay(&self, replay: Replay) -> Result<(Uuid, Answer), StoreError> {
         let damaged = || StoreError::Damaged("delivery");
         let route = Route::parse(&replay.route).ok_or_else(damaged)?;
@@ -55,7 +55,7 @@ impl Ingest {
             delivery.idempotency_key = None;
             DedupKey::None
         } else {
-            // What made it the same as another when it came: its second of receipt counts, where no signature tells one.
+            // The dedup key of the original: without a signature it depends on the second of the receipt.
             let original = WebhookRequest { route, remote_addr: None, headers, body };
             dedup_key(&original, &delivery.change, replay.received_at, signed_at)
         };

@@ -1,4 +1,4 @@
-//! Whether a webhook's bytes are to be believed.
+//! Verifies the signatures of webhooks.
 
 use callscope_common::Timestamp;
 use callscope_common::signature::diagnosis::{Cause, Diagnosis, KnownSecret, Request, diagnose, diagnose_headers};
@@ -7,7 +7,7 @@ use callscope_common::signature::{HEADER, SignatureError, SignatureHeader};
 use crate::policy::WebhookAuth;
 use crate::secret::Secret;
 
-/// Checks signatures against the secrets in force.
+/// Verifies signatures with the secrets in force.
 #[derive(Debug)]
 pub struct SignatureVerifier {
     auth: WebhookAuth,
@@ -15,15 +15,15 @@ pub struct SignatureVerifier {
     tolerance_secs: i64,
 }
 
-/// Longest body that the cause of a refusal is looked for in, and most bytes written and hashed in search of it: some
-/// milliseconds of work.
+/// Maximum length of a body whose refusal is explained, in bytes.
 const MAX_EXPLAINED: usize = 256 << 10;
+/// Bytes that are written and hashed in search of a cause, which takes some milliseconds.
 const BUDGET: u64 = 4 << 20;
 
-/// What was wrong with an attempt. The sender hears no more than this.
+/// Why a signature is refused. The sender is told no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureRefusal {
-    /// There was no header.
+    /// There is no signature header.
     Missing,
     /// The header is malformed, or no digest fits.
     Wrong,
@@ -31,12 +31,12 @@ pub enum SignatureRefusal {
     OutOfTime,
 }
 
-/// The signature that a request's headers claim to have, which no body has confirmed yet; none where none is asked for.
+/// The signature that the headers of a request claim, before the body confirms it; `None` if none is required.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClaimedSignature(Option<SignatureHeader>);
 
 impl SignatureRefusal {
-    /// For the sender and the list of attempts.
+    /// Returns the reason for the sender and the list of attempts.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -48,16 +48,16 @@ impl SignatureRefusal {
 }
 
 impl SignatureVerifier {
-    /// A checker of these settings.
+    /// Verifies as these settings say.
     #[must_use]
     pub fn new(auth: WebhookAuth, secrets: Vec<Secret>, tolerance_secs: i64) -> Self {
         Self { auth, secrets, tolerance_secs }
     }
 
-    /// Checks what needs no body: whether there is a signature, whether it can be read, and its time.
+    /// Checks what needs no body: that there is a signature, that it can be parsed, and its time.
     ///
     /// # Errors
-    /// [`SignatureRefusal`].
+    /// Returns [`SignatureRefusal`].
     pub fn check_headers(
         &self,
         headers: &[(String, String)],
@@ -71,10 +71,11 @@ impl SignatureVerifier {
         Ok(ClaimedSignature(Some(signature)))
     }
 
-    /// Checks the signature over the raw body; returns the signed time, `None` where none is needed.
+    /// Verifies the signature over the raw body. Returns the signed time, or `None` if no signature is required and
+    /// there is none.
     ///
     /// # Errors
-    /// [`SignatureRefusal`].
+    /// Returns [`SignatureRefusal`].
     pub fn verify(
         &self,
         claim: &ClaimedSignature,
@@ -82,18 +83,18 @@ impl SignatureVerifier {
         now: Timestamp,
     ) -> Result<Option<i64>, SignatureRefusal> {
         if self.auth == WebhookAuth::Off {
-            // Where one stands, its time still tells two deliveries apart.
+            // The time of a signature, if there is one, still distinguishes two deliveries.
             return Ok(claim.0.as_ref().map(SignatureHeader::unix_secs));
         }
         let signature = claim.0.as_ref().ok_or(SignatureRefusal::Missing)?;
         Ok(Some(signature.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs)?))
     }
 
-    /// When a delivery that was verified before was signed; `None` where it carries no signature.
+    /// Returns when a delivery that was verified before was signed, or `None` if it has no signature.
     #[must_use]
     pub fn signed_at(&self, headers: &[(String, String)], body: &[u8]) -> Option<i64> {
         let signature = signature(headers).ok()?;
-        // Of several times the one that fits, however long ago that was; the secret may be another one by now.
+        // Of several times, the one that fits counts, however old it is. The secret may have changed since.
         let latest = i64::MAX - SignatureHeader::FUTURE_SECS;
         let fits = signature.signed_at(&self.secrets, body, latest, i64::MAX);
         Some(fits.unwrap_or_else(|_| signature.unix_secs()))
@@ -105,14 +106,14 @@ impl SignatureVerifier {
         body.len() <= MAX_EXPLAINED
     }
 
-    /// Why the headers alone are refused, by name; see [`explain`](Self::explain).
+    /// Returns why the headers alone are refused, by code; see [`explain`](Self::explain).
     #[must_use]
     pub fn explain_headers(&self, headers: &[(String, String)], now: Timestamp) -> Option<String> {
         diagnose_headers(headers, now.as_unix_secs(), self.tolerance_secs).map(|diagnosis| names(&diagnosis))
     }
 
-    /// The likely causes of a refusal, by name and nothing else: they are kept of what nobody has verified. The sender does not
-    /// hear them. `None` where the body is too long to look for them.
+    /// Returns the codes of the likely causes of a refusal, and nothing that the unverified sender wrote. The sender
+    /// does not see them. Returns `None` if the body is too long.
     #[must_use]
     pub fn explain(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
         if !Self::may_explain(body) {
@@ -132,7 +133,7 @@ impl SignatureVerifier {
     }
 }
 
-/// The codes of the causes and nothing of what the sender wrote.
+/// Returns the codes of the causes, without anything that the sender wrote.
 fn names(diagnosis: &Diagnosis) -> String {
     match diagnosis {
         Diagnosis::Explained { causes } => causes.iter().map(Cause::code).collect::<Vec<_>>().join(" + "),
@@ -181,14 +182,14 @@ mod tests {
         assert_eq!(check(&["nonsense"]), refused(SignatureRefusal::Wrong));
         assert_eq!(check(&[&sign(b"s", 1, b"{}")]), refused(SignatureRefusal::OutOfTime));
         assert_eq!(check(&[&sign(b"s", 20_000, b"{}")]), refused(SignatureRefusal::OutOfTime));
-        // What needs the body is not told by the header.
+        // The header alone does not show what needs the body.
         assert_eq!(check(&[&sign(b"x", 10_000, b"{}")]), (Ok(()), Err(SignatureRefusal::Wrong)));
         let signed = sign(b"s", 9_999, b"{}");
         assert_eq!(check(&[&signed]), (Ok(()), Ok(Some(9_999))));
         let (time, digest) = signed.split_once(',').expect("two parts");
         assert_eq!(check(&[digest, time]), (Ok(()), Ok(Some(9_999))));
         assert_eq!(check(&[&sign(b"x", 10_000, b"{}"), &signed]), (Ok(()), Ok(Some(9_999))));
-        // However long ago: a delivery that is kept was verified when it came.
+        // The age does not matter, because a stored delivery was verified when it was received.
         let old = [&sign(b"x", 5, b"{}")[..], &sign(b"s", 7, b"{}")];
         assert_eq!(verifier.signed_at(&headers(&old), b"{}"), Some(7));
         assert_eq!(verifier.signed_at(&headers(&old[..1]), b"{}"), Some(5));

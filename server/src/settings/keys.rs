@@ -1,13 +1,13 @@
-//! The settings there are: one table, from which the environment, the file, `config show` and warnings are read.
+//! The table of settings, which the environment, the file, `config show` and the warnings use.
 
-/// A setting.
+/// A setting in the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SettingKey {
-    /// Its key in the file.
+    /// The key in the file.
     pub name: &'static str,
-    /// What counts where nothing is set.
+    /// The default, as text.
     pub default: &'static str,
-    /// Whether its value is shown nowhere.
+    /// Whether the value is hidden.
     pub is_secret: bool,
 }
 
@@ -52,17 +52,18 @@ pub(super) const KEYS: &[SettingKey] = &[
     key("drain_rate", "500"),
 ];
 
-/// The environment's prefix.
+/// The prefix of environment variables.
 pub(super) const PREFIX: &str = "CALLSCOPE_";
 
-/// Variables with our prefix that are no settings of the server: which file it reads, and what the client and the tests go by.
+/// Variables with our prefix that are not settings of the server: the one that names the settings file, and those of
+/// the client and the tests.
 const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "TOKEN", "WEBHOOK_SECRET", "COMPLETE", "REHEARSE"];
 const OTHER_PREFIXES: [&str; 3] = ["TEST_", "LOAD_", "CHAOS_"];
 
-/// Keys further apart than this share of their length are not taken for a slip of the pen.
+/// Likeness from which a key counts as a misspelt setting.
 const MIN_LIKENESS: f64 = 0.6;
 
-/// The variable that holds a setting.
+/// Returns the environment variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase())
 }
@@ -75,7 +76,7 @@ pub(super) fn is_unknown(variable: &str) -> bool {
         && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The setting whose key is written most like `name`, and whether it is so alike that a slip of the pen is likely.
+/// Returns the setting whose key is most like `name`, and whether it is so alike that `name` is probably a misspelling.
 pub(super) fn nearest(name: &str) -> (&'static str, bool) {
     let name: String = name.to_lowercase().chars().take(64).collect();
     let likeness = |key: &SettingKey| strsim::normalized_damerau_levenshtein(&name, key.name);
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_of_the_pen_lead_to_the_setting() {
+    fn misspelt_keys_lead_to_the_setting() {
         for (name, expected) in [
             ("WEBHOOK_TOLERENCE", "webhook_tolerance"),
             ("WEBHOOK_SECRET", "webhook_secrets"),
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_known() {
+    fn variables_of_other_programs_are_known() {
         for name in ["CALLSCOPE_TOKEN", "CALLSCOPE_CONFIG", "CALLSCOPE_TEST_REDIS", "CALLSCOPE_PORT", "PATH"] {
             assert!(!is_unknown(name), "{name}");
         }

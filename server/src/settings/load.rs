@@ -43,7 +43,8 @@ impl Settings {
         Self::read(flags, environment, Some(Path::new(FILE)))
     }
 
-    /// Reads the settings from the given flags alone. A settings file in the working directory is meant for other servers.
+    /// Reads the settings from the given flags alone. A settings file in the working directory is meant for other
+    /// servers.
     ///
     /// # Errors
     /// Returns the first setting that is wrong.
@@ -107,7 +108,8 @@ fn timing(raw: &RawSettings) -> Result<Timing, SettingsError> {
 
 /// A sentence on each variable that looks like a setting and is none.
 fn unknown_variables(environment: &[(String, String)], has_generated_secrets: bool) -> Vec<String> {
-    // The variable with the secret that the client signs with: worth a warning if the server generated secrets of its own.
+    // The variable with the secret that the client signs with: worth a warning if the server generated secrets of its
+    // own.
     let is_clients = |name: &str| has_generated_secrets && name == "CALLSCOPE_WEBHOOK_SECRET";
     let unknown = environment.iter().map(|(name, _)| name.as_str()).filter(|name| is_unknown(name) || is_clients(name));
     unknown

@@ -90,8 +90,8 @@ impl RawSettings {
     }
 }
 
-/// Refuses a file that is not TOML, or that holds a key that is not a setting. The file may hold a secret in the wrong place, so the
-/// error names the line, and the key only if it is nearly that of a setting.
+/// Refuses a file that is not TOML, or that holds a key that is not a setting. The file may hold a secret in the wrong
+/// place, so the error names the line, and the key only if it is nearly that of a setting.
 fn check_file(path: &Path) -> Result<(), SettingsError> {
     let wrong = |key: &str, problem: String| SettingsError::new(key, Origin::File(path.to_owned()), problem);
     let text = std::fs::read_to_string(path).map_err(|error| wrong("file", format!("cannot be read: {error}")))?;
@@ -114,7 +114,8 @@ fn check_file(path: &Path) -> Result<(), SettingsError> {
     })
 }
 
-/// A value from the environment or the command line. It stays a text, whatever it looks like: a secret of digits is no number.
+/// A value from the environment or the command line. It stays a text, whatever it looks like: a secret of digits is no
+/// number.
 struct SingleValue {
     name: String,
     key: &'static str,

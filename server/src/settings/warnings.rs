@@ -1,4 +1,4 @@
-//! What is odd about the settings without being wrong: told once, at the start.
+//! Warnings at the start: settings that are valid but risky.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,11 +8,11 @@ use super::Settings;
 use crate::store::sqlite::path;
 use crate::store::transport_warning;
 
-/// Shorter secrets can be guessed by trying, given one signed delivery.
+/// Length in bytes below which a secret can be guessed by trying, given one signed delivery.
 const SHORTEST_SECRET: usize = 16;
 
 impl Settings {
-    /// What an operator should know at the start; each a sentence that holds no secret.
+    /// Returns the warnings for the operator, none of which holds a secret.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unknown_variables.clone();
@@ -35,7 +35,7 @@ impl Settings {
     }
 }
 
-/// Whether it matters to whom a file belongs: what is believed must not come from others.
+/// Whether a file has to belong to the server's user, because the server believes what it says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
     MustBeOurs,
@@ -49,7 +49,7 @@ fn exposed(path: &Path, whose: Ownership) -> Option<String> {
         return Some(format!("{effective} has mode {mode:04o}: other users may get at it; chmod 600 keeps it private"));
     }
     let us = rustix::process::geteuid().as_raw();
-    // What root wrote is root's word on any machine.
+    // A file of root is trusted on any machine.
     (whose == Ownership::MustBeOurs && ![us, 0].contains(&found.uid())).then(|| {
         format!("{effective} belongs to another user (uid {}), who may change what the server believes", found.uid())
     })

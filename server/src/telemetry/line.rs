@@ -1,17 +1,18 @@
-//! Bounding a line, whatever strangers put into it.
+//! Bounds the length of a log line, whatever strangers put into it.
 
 use serde_json::{Map, Value};
 
 use callscope_common::text::one_line;
 
-/// Longest line, its line feed included, in bytes.
+/// Maximum length of a line with its line feed, in bytes.
 const MAX_LINE: usize = 2 << 10;
-/// What stands at the end of a text that was cut.
+/// The end of a text that was cut.
 const MARK: &str = "… [cut]";
-/// Longest path that is logged, in characters.
+/// Maximum length of a path that is logged, in characters.
 const MAX_PATH: usize = 200;
 
-/// The line without anything that a terminal would act on, cut where it is too long; JSON stays JSON. Ends with a line feed.
+/// Returns the line without anything that a terminal would act on, cut if it is too long; JSON stays JSON. It ends with
+/// a line feed.
 pub(super) fn bounded(line: &[u8], is_json: bool) -> Vec<u8> {
     let text = String::from_utf8_lossy(line);
     let text = one_line(text.trim_end_matches('\n'));
@@ -24,7 +25,7 @@ pub(super) fn bounded(line: &[u8], is_json: bool) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// At most `most` bytes of `text`, with a mark that some are missing.
+/// Cuts `text` to at most `most` bytes and marks the cut.
 fn cut(text: &str, most: usize) -> String {
     let mut end = most.saturating_sub(MARK.len());
     while !text.is_char_boundary(end) {
@@ -33,7 +34,7 @@ fn cut(text: &str, most: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
-/// The object with its longest texts cut until it fits.
+/// Cuts the longest texts of a JSON object until it fits.
 fn shortened(text: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(text) else { return r#"{"cut":true}"#.into() };
     fields.insert("cut".into(), true.into());
@@ -52,12 +53,12 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Shortens one field by about `excess` bytes, or takes it out.
+/// Shortens one field by about `excess` bytes, or removes it.
 fn shorten(fields: &mut Map<String, Value>, field: Option<(String, usize)>, excess: usize) {
     let Some((key, size)) = field else { return };
     match fields.get_mut(&key) {
         Some(Value::String(text)) if text.len() > 64 => {
-            // What is escaped takes up to six times its bytes: the share that has to go counts, not the bytes.
+            // An escaped character takes up to six bytes, so the share that has to go is computed, not the bytes.
             let keep = text.len() * size.saturating_sub(excess + MARK.len()) / size.max(1);
             *text = cut(text, keep.min(text.len() * 7 / 8).max(32));
         }
@@ -67,7 +68,7 @@ fn shorten(fields: &mut Map<String, Value>, field: Option<(String, usize)>, exce
     }
 }
 
-/// A path as it is logged.
+/// Returns a path as it is logged.
 pub fn shorten_path(path: &str) -> std::borrow::Cow<'_, str> {
     match path.char_indices().nth(MAX_PATH) {
         Some((end, _)) => format!("{}…", &path[..end]).into(),

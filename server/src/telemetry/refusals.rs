@@ -1,20 +1,20 @@
-//! Refusals are logged at a bounded rate: strangers cause them at no cost.
+//! Refusals are logged at a bounded rate, because strangers can cause them at no cost.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::warn;
 
-/// Lines in a window.
+/// Maximum number of lines in a window.
 const MAX_LINES: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(1);
-/// Kinds that are counted apart; the rest together.
+/// Maximum number of kinds that are counted separately; others are counted together.
 const MAX_KINDS: usize = 8;
 
 struct RefusalWindow {
     began: Option<Instant>,
     logged: u32,
-    /// What was not logged, by kind.
+    /// The number of refusals that were not logged, by kind.
     counted: Vec<(String, u64)>,
     others: u64,
 }
@@ -22,7 +22,7 @@ struct RefusalWindow {
 static CURRENT: Mutex<RefusalWindow> =
     Mutex::new(RefusalWindow { began: None, logged: 0, counted: Vec::new(), others: 0 });
 
-/// What a window counted without logging it.
+/// The refusals that a window counted without logging them.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
     refusals: u64,
@@ -48,7 +48,7 @@ impl RefusalWindow {
         (false, summary)
     }
 
-    /// Begins a new window where the old one is over, and sums that up.
+    /// Begins a new window if the old one is over, and returns the summary of the old one.
     fn turn(&mut self, now: Instant) -> Option<Summary> {
         if self.began.is_none_or(|began| now.saturating_duration_since(began) < WINDOW) {
             return None;
@@ -67,20 +67,20 @@ impl RefusalWindow {
     }
 }
 
-/// Whether a refusal of this kind may be logged now; else it is counted, and the count is logged within seconds.
+/// Whether a refusal of this kind may be logged now. Otherwise it is counted, and the count is logged within seconds.
 pub fn may_log(kind: impl FnOnce() -> String) -> bool {
     let (may, summary) = CURRENT.lock().admit(Instant::now(), kind);
     log_summary(summary);
     may
 }
 
-/// Tells of what was counted, where a window is over.
+/// Logs the summary of the window, if the window is over.
 pub(super) fn tick() {
     let summary = CURRENT.lock().turn(Instant::now());
     log_summary(summary);
 }
 
-/// Tells of what was counted so far: the process ends.
+/// Logs the summary of the window at once, because the process ends.
 pub(super) fn finish() {
     let summary = CURRENT.lock().sum_up();
     log_summary(summary);

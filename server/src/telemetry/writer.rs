@@ -1,7 +1,7 @@
-//! Lines on their way to stderr: a bounded queue, and a thread of its own that writes.
+//! The queue of lines for stderr, and the thread that writes them.
 //!
-//! Nothing that serves requests ever waits for the reader of the log. Where it stalls, went away or its disk is full, lines are
-//! dropped and counted; once a line can be written again, one line says how many are missing.
+//! No request ever waits for the reader of the log. If the reader stalls or is gone, or its disk is full, lines are
+//! dropped and counted. Once a line can be written again, one line says how many are missing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,18 +14,18 @@ use rustix::io::Errno;
 use super::{line, refusals};
 use crate::clock;
 
-/// Lines that wait to be written, of at most 2 KiB each. Further ones are dropped and counted.
+/// Maximum number of lines that wait to be written, each at most 2 KiB long. Further ones are dropped and counted.
 const QUEUE: usize = 2_048;
-/// How often refusals that were only counted are told of.
+/// Interval at which counted refusals are logged.
 const TICK: Duration = Duration::from_secs(1);
-/// For the last lines of a process that ends.
+/// Time for writing the last lines of a process that ends.
 const FLUSH: Duration = Duration::from_millis(250);
 
 struct LogQueue {
     queue: Option<SyncSender<Vec<u8>>>,
     is_json: AtomicBool,
     accepted: AtomicU64,
-    /// Written or given up.
+    /// Lines that were written or dropped.
     done: AtomicU64,
     dropped: AtomicU64,
 }
@@ -46,7 +46,7 @@ fn log() -> &'static LogQueue {
     })
 }
 
-/// Queues a line, which ends with a line feed. Never waits, never fails.
+/// Queues a line, which ends with a line feed. Never waits and never fails.
 pub(super) fn write(line: Vec<u8>) {
     let log = log();
     log.accepted.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +60,7 @@ fn drop_line(log: &LogQueue) {
     log.done.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Has lines of the logger's own written as JSON.
+/// Sets whether lines are JSON.
 pub(super) fn use_json(is_json: bool) {
     log().is_json.store(is_json, Ordering::Relaxed);
 }
@@ -69,13 +69,13 @@ pub(super) fn is_json() -> bool {
     log().is_json.load(Ordering::Relaxed)
 }
 
-/// How many lines were dropped since the process began, because nobody took them.
+/// Returns how many lines were dropped since the process began.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     LOG.get().map_or(0, |log| log.dropped.load(Ordering::Relaxed))
 }
 
-/// Waits a moment for what is queued to be written: a reader that stalls holds the end up no longer than that.
+/// Waits until the queued lines are written, but only for a moment, so that a stalled reader does not delay the end.
 pub fn flush() {
     let Some(log) = LOG.get() else { return };
     refusals::finish();
@@ -98,7 +98,7 @@ fn run(lines: &Receiver<Vec<u8>>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let log = log();
-        // A line that broke off is ended first, so that the next one stands by itself.
+        // A line that was written only in part is ended first.
         let written = if is_broken { write_all(b"\n") } else { Ok(()) }.and_then(|()| write_all(&line));
         match written {
             Ok(()) => {
@@ -131,10 +131,10 @@ fn notice(lines: u64, is_json: bool) -> String {
     }
 }
 
-/// Writes to stderr, by its number: a lock that a stalled write holds would stop whoever else wants to print.
+/// Writes to stderr by its descriptor. The standard library's handle has a lock, which a stalled write would hold.
 ///
 /// # Errors
-/// How many bytes went out before it failed.
+/// Returns how many bytes were written before the error.
 fn write_all(mut bytes: &[u8]) -> Result<(), usize> {
     let stderr = rustix::stdio::stderr();
     let whole = bytes.len();
@@ -143,7 +143,7 @@ fn write_all(mut bytes: &[u8]) -> Result<(), usize> {
             Ok(0) => return Err(whole - bytes.len()),
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
-            // A terminal or pipe that another program set so.
+            // Another program made the terminal or pipe non-blocking.
             Err(Errno::AGAIN) => {
                 let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
             }
@@ -153,12 +153,12 @@ fn write_all(mut bytes: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// Where `tracing` writes its lines.
+/// The writer of `tracing`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineWriter;
 
 impl std::io::Write for LineWriter {
-    /// Takes one whole line: the formatter writes each with one call.
+    /// Takes one whole line, because the formatter writes each line with one call.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         write(line::bounded(bytes, is_json()));
         Ok(bytes.len())

@@ -1,8 +1,9 @@
-//! Which connections there are, and how many there may be.
+//! The registry of connections in use, and the limits of live ones.
 //!
-//! A *live* connection (a WebSocket, an event stream) holds a [`LivePermit`] as long as it lasts; there are bounds for all of them, for
-//! one token and for one address. What is left of the descriptors stays free for webhooks, health and the database. A plain
-//! request is known here while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its connection alone.
+//! A *live* connection, such as a WebSocket, holds a [`LivePermit`] as long as it lasts. There are limits for all of
+//! them, for one token and for one address, so that descriptors stay free for webhooks, health and the database. A
+//! plain request is registered while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its
+//! connection alone.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -16,34 +17,35 @@ use tracing::warn;
 use crate::telemetry::refusals;
 use crate::transport::descriptors;
 
-/// Parts of the registry, so that requests on different threads seldom meet.
+/// Parts of the registry, so that requests on different threads seldom contend for a lock.
 const SHARDS: usize = 16;
 
-/// Most live connections.
+/// The limits of live connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// In all.
+    /// All live connections.
     pub all: u64,
-    /// Of one token.
+    /// Live connections of one token.
     pub per_token: u64,
-    /// From one IP address.
+    /// Live connections from one IP address.
     pub per_address: u64,
 }
 
-/// Descriptors kept for what is no live connection, of `limit` that there may be: a twentieth, at least 128, at most half.
+/// Returns how many descriptors of `limit` are reserved for other uses than live connections: a twentieth, at least
+/// 128, at most half.
 #[must_use]
 pub fn descriptor_reserve(limit: u64) -> u64 {
     (limit / 20).max(128).min(limit / 2)
 }
 
-/// How many descriptors the limit leaves for live connections: neither those that are open now nor the reserve.
+/// Returns how many descriptors remain for live connections, without those that are open now and the reserve.
 #[must_use]
 pub fn descriptors_for_live_connections() -> u64 {
     let Some(limit) = descriptors::limit() else { return u64::MAX };
     limit.saturating_sub(descriptor_reserve(limit)).saturating_sub(descriptors::open_count()).max(1)
 }
 
-/// Handle to the registry; cheap to clone.
+/// A handle to the registry; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ConnectionRegistry(Arc<RegistryState>);
 
@@ -51,7 +53,7 @@ pub struct ConnectionRegistry(Arc<RegistryState>);
 struct RegistryState {
     limits: ConnectionLimits,
     live: Mutex<LiveCounts>,
-    /// By the hash of the peer, of which there may be many: how many requests are in progress, a live connection among them.
+    /// The number of requests in progress and live connections of each peer, by the hash of its address.
     busy: [Mutex<HashMap<u64, u32>>; SHARDS],
     hasher: RandomState,
     refused: [AtomicU64; 3],
@@ -64,21 +66,21 @@ struct LiveCounts {
     addresses: HashMap<IpAddr, u64>,
 }
 
-/// Stands for a token without holding it.
+/// Identifies a token without holding it.
 type TokenHash = u64;
 
-/// Why there is no room for a live connection.
+/// The limit that refuses a live connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
-    /// There are as many as there may be.
+    /// The limit of all live connections.
     All,
-    /// The token has as many as one may have.
+    /// The limit of one token.
     Token,
-    /// The address has as many as one may have.
+    /// The limit of one address.
     Address,
 }
 
-/// Room for one live connection, given back when it is dropped. There are thousands, so it is small.
+/// Counts one live connection until it is dropped. There are thousands of permits, so each is small.
 #[derive(Debug)]
 pub struct LivePermit {
     shared: Arc<RegistryState>,
@@ -86,7 +88,7 @@ pub struct LivePermit {
     peer: Option<SocketAddr>,
 }
 
-/// A request in progress; the connection of its peer is in use as long as this is there.
+/// A request in progress. The connection of its peer is in use until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RequestInProgress {
     shared: Arc<RegistryState>,
@@ -94,7 +96,7 @@ pub(crate) struct RequestInProgress {
 }
 
 impl ConnectionRegistry {
-    /// None yet.
+    /// Makes an empty registry.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Self {
         Self(Arc::new(RegistryState {
@@ -106,10 +108,10 @@ impl ConnectionRegistry {
         }))
     }
 
-    /// Takes room for a live connection of the holder of `token`.
+    /// Admits a live connection of the holder of `token`.
     ///
     /// # Errors
-    /// There is none.
+    /// Returns the limit that is reached.
     pub fn admit(&self, token: &str, peer: Option<SocketAddr>) -> Result<LivePermit, LimitReached> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         let token = self.0.hasher.hash_one(token);
@@ -152,26 +154,26 @@ impl ConnectionRegistry {
         full
     }
 
-    /// How many live connections there are.
+    /// Returns the number of live connections.
     #[must_use]
     pub fn live(&self) -> u64 {
         self.0.live.lock().all
     }
 
-    /// How many were refused since the process began: because of all, of one token, of one address.
+    /// Returns how many connections were refused since the process began, by limit: all, one token, one address.
     #[must_use]
     pub fn refused(&self) -> [u64; 3] {
         std::array::from_fn(|at| self.0.refused[at].load(Ordering::Relaxed))
     }
 
-    /// Whether a peer's connection has a request in progress or is live.
+    /// Whether the connection of a peer has a request in progress or is live.
     #[must_use]
     pub fn is_busy(&self, peer: SocketAddr) -> bool {
         let peer = self.0.hasher.hash_one(peer);
         self.0.shard(peer).lock().contains_key(&peer)
     }
 
-    /// A request of this peer is in progress from now on.
+    /// Registers a request of this peer.
     pub(crate) fn request_started(&self, peer: SocketAddr) -> RequestInProgress {
         let peer = self.0.hasher.hash_one(peer);
         self.0.occupy(peer);

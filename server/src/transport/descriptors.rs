@@ -1,24 +1,25 @@
-//! This process's own descriptors: which sockets they are, and how many there may be.
+//! The descriptors of this process: which sockets they are, and how many may be open.
 //!
-//! close(2) of any descriptor of a file drops all POSIX locks that the process has on the file, SQLite's among them. So only
-//! descriptors that were seen to be sockets are copied, and a copy that turns out to be none is never closed.
+//! close(2) of any descriptor of a file drops all POSIX locks that the process has on the file, including SQLite's. So
+//! only descriptors that are known to be sockets are copied, and a copy that turns out to be something else is never
+//! closed.
 
 use std::io;
 
 #[cfg(target_os = "linux")]
 pub use linux::{copy_socket, copy_socket_of, descriptor_of, descriptors_of, listening_inodes, open_count};
 
-/// Raises the limit of open descriptors as far as the system lets this process.
+/// Raises the limit of open descriptors as far as the system allows.
 ///
 /// # Errors
-/// The system's; the limit is what it was.
+/// Returns an error of the system; then the limit is unchanged.
 pub fn raise_limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// How many descriptors may be open at a time; `None` for any number.
+/// Returns how many descriptors may be open at a time, or `None` if there is no limit.
 #[must_use]
 pub fn limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
@@ -35,8 +36,8 @@ mod linux {
     use rustix::net::sockopt;
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-    /// How many descriptors this process has open. Before Linux 6.2, which does not tell, the lowest number that is free: that many
-    /// at least.
+    /// Returns how many descriptors this process has open. Linux before 6.2 does not tell; there it is the lowest free
+    /// number, which is a lower bound.
     #[must_use]
     pub fn open_count() -> u64 {
         match fs::metadata("/proc/self/fd").map_or(0, |found| found.len()) {
@@ -48,10 +49,10 @@ mod linux {
         }
     }
 
-    /// The inodes of all sockets of this machine that listen on `address`.
+    /// Returns the inodes of all sockets of this machine that listen on `address`.
     ///
     /// # Errors
-    /// The system does not list them.
+    /// Returns an error if the system does not list them.
     pub fn listening_inodes(address: SocketAddr) -> io::Result<Vec<u64>> {
         let table = fs::read_to_string(if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" })?;
         let inode = |line: &str| {
@@ -62,7 +63,7 @@ mod linux {
         Ok(table.lines().skip(1).filter_map(inode).collect())
     }
 
-    /// Reads an address as the kernel lists it: words of 32 bits in the machine's order, in hexadecimal.
+    /// Parses an address as the kernel lists it: words of 32 bits in the byte order of the machine, in hexadecimal.
     fn parse_proc_address(text: &str) -> Option<SocketAddr> {
         let (address, port) = text.split_once(':')?;
         let mut bytes = Vec::new();
@@ -76,18 +77,19 @@ mod linux {
         Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
     }
 
-    /// The number of a descriptor of this process that is the socket `inode`.
+    /// Returns the number of a descriptor of this process that is the socket `inode`.
     ///
     /// # Errors
-    /// The system does not list them.
+    /// Returns an error if the system does not list them.
     pub fn descriptor_of(inode: u64) -> io::Result<Option<RawFd>> {
         Ok(descriptors_of(&HashSet::from([inode]))?.remove(&inode))
     }
 
-    /// The numbers of the descriptors of this process that are these sockets, by inode. Reads all descriptors' names.
+    /// Returns the numbers of the descriptors of this process that are these sockets, by inode. Reads the names of all
+    /// descriptors.
     ///
     /// # Errors
-    /// The system does not list them.
+    /// Returns an error if the system does not list them.
     pub fn descriptors_of(inodes: &HashSet<u64>) -> io::Result<HashMap<u64, RawFd>> {
         let mut found = HashMap::new();
         for entry in fs::read_dir("/proc/self/fd")? {
@@ -102,18 +104,18 @@ mod linux {
         Ok(found)
     }
 
-    /// Another handle to a socket of this process, by its number; `None` where the number means something else by now.
+    /// Makes another handle to a socket of this process, by its number; `None` if the number is no longer a socket.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns an error of the system.
     pub fn copy_socket(number: RawFd) -> io::Result<Option<OwnedFd>> {
         copy_socket_of(&pidfd_open(getpid(), PidfdFlags::empty())?, number)
     }
 
-    /// The same, with a handle to this process at hand.
+    /// Does the same as [`copy_socket`], with a handle to this process that is open already.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns an error of the system.
     pub fn copy_socket_of(this: &OwnedFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
         let copy = match pidfd_getfd(this, number, PidfdGetfdFlags::empty()) {
             Ok(copy) => copy,
@@ -121,7 +123,7 @@ mod linux {
             Err(error) => return Err(error.into()),
         };
         if sockopt::socket_type(&copy).is_err() {
-            // The number was given to something else in between. Were that the database, closing the copy would drop its locks.
+            // The number was reused in between. If it is the database now, closing the copy would drop its locks.
             let _ = copy.into_raw_fd();
             return Ok(None);
         }

@@ -1,37 +1,38 @@
-//! What the socket that Rocket listens on lacks: room for connections that wait, and deadlines of the kernel.
+//! Options of the socket that Rocket listens on: a longer backlog, and deadlines of the kernel.
 //!
-//! Rocket listens with room for 128. When thousands of clients come back at once, what does not fit is dropped by the kernel without
-//! a word, and each of those clients tries again only after a second or more. A socket that listens already may be told to listen
-//! with more room (listen(2)); the kernel caps it at `net.core.somaxconn`.
+//! Rocket listens with a backlog of 128. When thousands of clients connect at once, the kernel silently drops those
+//! that do not fit, and each of them tries again only after a second or more. listen(2) on a socket that listens
+//! already raises its backlog, up to `net.core.somaxconn`.
 //!
-//! Accepted sockets inherit the options of the listener: a connection is handed over once it has sent something, and the kernel
-//! gives up one whose peer takes nothing or is gone.
+//! Accepted sockets inherit the options of the listener: a connection is handed over once it has sent something, and
+//! the kernel closes one whose peer takes nothing or is gone.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Connections that may wait.
+/// Connections that may wait to be accepted.
 #[cfg(target_os = "linux")]
 const BACKLOG: i32 = 4096;
 
-/// Seconds for which a connection that sends nothing is kept from the server.
+/// Seconds for which the kernel does not hand over a connection that has sent nothing.
 #[cfg(target_os = "linux")]
 const DEFER_ACCEPT: u32 = 10;
 
-/// A connection is given up when its peer has taken none of the bytes that wait for it for so long, be it gone or not reading.
+/// Time after which the kernel closes a connection whose peer acknowledges none of the bytes sent to it.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A silent connection is asked whether it is still there after so long, and then so often.
+/// Silence after which the kernel probes whether a peer is still there, and the interval between its probes.
 #[cfg(target_os = "linux")]
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
-/// Gives this process's socket that listens on `address` more room, and its connections deadlines. Says whether it found one.
-/// Where live connections have a longer `write_deadline`, the kernel waits as long for their peers.
+/// Raises the backlog of this process's socket that listens on `address`, and gives its connections deadlines. Returns
+/// whether there is such a socket. If live connections have a longer `write_deadline`, the kernel waits as long for
+/// their peers.
 ///
 /// # Errors
-/// The system's. Nothing is lost by them but the room and the deadlines.
+/// Returns an error of the system. The socket still works without these options.
 #[cfg(target_os = "linux")]
 pub fn set_listener_options(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
     use nix::sys::socket::setsockopt;
@@ -50,7 +51,7 @@ pub fn set_listener_options(address: SocketAddr, write_deadline: Duration) -> io
     Ok(true)
 }
 
-/// TCP_DEFER_ACCEPT, which no safe interface offers by name.
+/// TCP_DEFER_ACCEPT, which no safe interface offers.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Clone, Copy)]
 struct DeferAccept;
@@ -69,9 +70,9 @@ mod option {
     use super::DeferAccept;
 }
 
-/// Another handle to this process's socket that listens on `address`. Rocket keeps its own to itself.
+/// Makes another handle to this process's socket that listens on `address`, because Rocket does not share its own.
 ///
-/// No other descriptor of the process is copied: closing the copy of one that leads to the database would drop SQLite's locks.
+/// No other descriptor of the process is copied: closing a copy of the database's descriptor would drop SQLite's locks.
 #[cfg(target_os = "linux")]
 fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
     use rustix::net::{getsockname, sockopt};
@@ -87,10 +88,10 @@ fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
     Ok(None)
 }
 
-/// Does nothing elsewhere than on Linux.
+/// Does nothing on systems other than Linux.
 ///
 /// # Errors
-/// None.
+/// Never returns an error.
 #[cfg(not(target_os = "linux"))]
 pub fn set_listener_options(_: SocketAddr, _: Duration) -> io::Result<bool> {
     Ok(false)
@@ -115,14 +116,14 @@ mod tests {
         let mut waiting = Vec::new();
         while let Ok(stream) = connect() {
             waiting.push(stream);
-            assert!(waiting.len() < 10, "the kernel has room for ten where it was told one");
+            assert!(waiting.len() < 10, "the kernel accepts ten with a backlog of one");
         }
         assert!(set_listener_options(address, Duration::ZERO).unwrap());
         for _ in 0..100 {
             waiting.push(TcpStream::connect(address).unwrap());
         }
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert!(!set_listener_options(nobody, Duration::ZERO).unwrap());
+        let unused = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert!(!set_listener_options(unused, Duration::ZERO).unwrap());
     }
 
     #[test]

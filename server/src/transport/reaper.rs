@@ -1,13 +1,13 @@
-//! Closes HTTP connections that hold a descriptor for nothing.
+//! Closes HTTP connections that hold a descriptor without using it.
 //!
-//! Rocket has no deadline for a request's head and none for idle connections. So a thread of its own looks at the sockets that this
-//! process has accepted, as the kernel lists them (`Diag`), and shuts down
-//! - one that has not brought a whole request's head, and the first bytes of its body, in time,
-//! - one that has been idle for long,
-//! - while descriptors run short, those that have been idle longest; where these are not enough, it has the slowest webhooks whose
-//!   bodies are still arriving given up, which nobody knows to be signed yet.
+//! Rocket has no deadline for the head of a request and none for idle connections. So a thread scans the accepted
+//! sockets of this process, as the kernel lists them (`SockDiag`), and shuts down
+//! - a connection that has not brought the head of a request and the first bytes of its body in time,
+//! - a connection that has been idle for too long,
+//! - while descriptors run short, the connections that have been idle longest. If these are not enough, it evicts the
+//!   slowest webhooks whose bodies are still arriving and whose signatures are not verified yet.
 //!
-//! Other requests in progress and live connections are left alone: they have deadlines of their own.
+//! Other requests in progress and live connections have deadlines of their own and are left alone.
 
 mod sock_diag;
 
@@ -29,19 +29,20 @@ use crate::transport::connections::{ConnectionRegistry, descriptor_reserve};
 use crate::transport::descriptors;
 use sock_diag::{SockDiag, SocketInfo};
 
-/// Between two looks at how many descriptors are left.
+/// Interval at which the number of free descriptors is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks at all sockets, at least and at most; in between, so many times what a look takes.
+/// Shortest and longest interval between two scans of all sockets; between these bounds it is `SCAN_SHARE` times the
+/// duration of a scan.
 const SCAN_INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 const SCAN_SHARE: u32 = 200;
-/// Between two lines on descriptors that run short.
+/// Shortest interval between two warnings that descriptors run short.
 const WARN_INTERVAL: Duration = Duration::from_secs(5);
-/// A connection that sent or was sent something so lately is not closed to make room.
+/// Idle time below which a connection is not closed for its descriptor.
 const MIN_IDLE: Duration = Duration::from_millis(50);
-/// Descriptors held back for this thread's own work.
+/// Descriptors that this thread holds for its own work.
 const SPARE_DESCRIPTORS: usize = 4;
 
-/// The running thread; ended with its handle.
+/// The running thread. It ends when its handle is dropped.
 #[derive(Debug)]
 pub struct Reaper(Arc<AtomicBool>);
 
@@ -51,13 +52,13 @@ impl Drop for Reaper {
     }
 }
 
-/// What is known of a connection from the looks before.
+/// What earlier scans found out about a connection.
 #[derive(Debug, Clone, Copy)]
 struct TrackedSocket {
     peer: SocketAddr,
-    /// Since when no request was in progress and no answer went out.
+    /// Since when no request was in progress and no response was sent.
     since: Instant,
-    /// Bytes sent and received then.
+    /// Bytes sent and received by then.
     sent: u64,
     received: u64,
 }
@@ -69,16 +70,16 @@ struct ReaperThread {
     connections: ConnectionRegistry,
     bodies: BodyBudget,
     idle_timeouts: IdleTimeouts,
-    /// By inode.
+    /// The connections without a request in progress, by inode.
     known: HashMap<u64, TrackedSocket>,
     warned_at: Option<Instant>,
     shed: u64,
 }
 
-/// Starts the thread for the server that listens on `address`.
+/// Starts the thread for a server that listens on `address`.
 ///
 /// # Errors
-/// The kernel does not list sockets, or there is no thread left.
+/// Returns an error if the kernel does not list sockets, or no thread can be started.
 pub fn start(
     address: SocketAddr,
     connections: ConnectionRegistry,
@@ -115,7 +116,7 @@ impl ReaperThread {
             }
             self.spare.clear();
             if let Err(error) = self.scan(began, wanted) {
-                debug!(%error, "the sockets cannot be looked at");
+                debug!(%error, "the sockets cannot be scanned");
             }
             self.hold_spare();
             next = Instant::now() + (began.elapsed() * SCAN_SHARE).clamp(SCAN_INTERVAL.0, SCAN_INTERVAL.1);
@@ -130,7 +131,7 @@ impl ReaperThread {
         }
     }
 
-    /// Looks at all sockets and closes what is to be closed, and `wanted` more if there are as many.
+    /// Scans all sockets, closes those whose time is over, and up to `wanted` more.
     fn scan(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
         let seen = self.diag.sockets()?;
         let mut late = Vec::new();
@@ -141,7 +142,8 @@ impl ReaperThread {
                 continue;
             }
             let before = self.known.get(&socket.inode).filter(|before| {
-                // An answer that went out is a request that was whole; a number may be given to another connection.
+                // A response that was sent belongs to a complete request. An inode may have been reused for another
+                // connection.
                 before.peer == socket.peer && before.sent == socket.sent
             });
             let entry = before.copied().unwrap_or(TrackedSocket {
@@ -168,7 +170,7 @@ impl ReaperThread {
         let evicted = self.bodies.evict(missing - shed);
         closing.extend(candidates);
         let closed = self.close(&closing)?;
-        debug!(closed, shed, evicted, connections = self.known.len(), "looked at the HTTP connections");
+        debug!(closed, shed, evicted, connections = self.known.len(), "scanned the HTTP connections");
         if wanted > 0 {
             self.shed += (shed + evicted) as u64;
             self.warn_sometimes(now);
@@ -176,14 +178,14 @@ impl ReaperThread {
         Ok(())
     }
 
-    /// Whether a connection without a request in progress has had its time.
+    /// Whether the time of a connection without a request in progress is over.
     fn is_over(&self, known: &TrackedSocket, socket: &SocketInfo, now: Instant) -> bool {
         if socket.waiting > 0 {
-            // An answer is still on its way; the kernel gives up on one that nobody reads.
+            // A response is still being sent; the kernel closes a connection whose peer does not read it.
             return false;
         }
         let quiet = now.saturating_duration_since(known.since);
-        // New, or with a part of a request.
+        // The connection is new, or has brought a part of a request.
         let is_begun = known.sent == 0 || socket.received > known.received;
         (is_begun && quiet >= self.idle_timeouts.head)
             || (quiet >= self.idle_timeouts.idle && socket.idle >= self.idle_timeouts.idle)
@@ -206,7 +208,7 @@ impl ReaperThread {
         (self.warned_at, self.shed) = (Some(now), 0);
     }
 
-    /// Shuts sockets down; their tasks see it, end and close them. Says how many.
+    /// Shuts sockets down, upon which their tasks end and close them. Returns how many.
     fn close(&mut self, sockets: &[SocketInfo]) -> std::io::Result<usize> {
         if sockets.is_empty() {
             return Ok(0);
@@ -218,7 +220,7 @@ impl ReaperThread {
             let Some(number) = numbers.get(&socket.inode) else { continue };
             let Some(copy) = descriptors::copy_socket_of(&self.this, *number)? else { continue };
             let peer = getpeername(&copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok());
-            // In between, its number may have gone to another connection, or a request may have come.
+            // In between, the number may have been reused for another connection, or a request may have arrived.
             if peer == Some(socket.peer)
                 && !self.connections.is_busy(socket.peer)
                 && shutdown(&copy, Shutdown::Both).is_ok()
@@ -230,10 +232,11 @@ impl ReaperThread {
     }
 }
 
-/// How many descriptors should be set free.
+/// Returns how many descriptors should be freed.
 fn descriptors_wanted() -> u64 {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return 0 };
     let (free, reserve) = (limit.saturating_sub(descriptors::open_count()), descriptor_reserve(limit));
-    // Begun at half of the reserve, so that what comes and goes does not begin it; ended where some room is made.
+    // Freeing begins when half of the reserve is used, so that normal fluctuation does not start it, and ends at three
+    // quarters.
     if free < reserve / 2 { reserve * 3 / 4 - free } else { 0 }
 }

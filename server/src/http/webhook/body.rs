@@ -1,4 +1,4 @@
-//! Reading a body: up to its limit, at a minimum speed, within the memory for bodies.
+//! Reads the body of a webhook: up to a limit, at a minimum speed, and within the memory for bodies.
 
 use std::time::Duration;
 
@@ -12,33 +12,36 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::http::error::ApiError;
 use crate::transport::bodies::{ArrivingBody, BodyBudget, NoBudget, ReadDeadline};
 
-/// By how much time a body may be behind at first,
+/// Time by which a body may be late at first.
 const GRACE: Duration = Duration::from_secs(10);
-/// and by how much once it was quicker than it needs to be: a connection that breaks off for some seconds takes some more to go on.
+/// Time by which a body may be late after it was faster than required. A connection that breaks off for some seconds
+/// needs a few more to recover.
 const MOST_BEHIND: Duration = Duration::from_secs(30);
-/// How many bytes a second a body needs to bring.
+/// Minimum speed of a body, in bytes a second.
 const MIN_SPEED: u64 = 64 << 10;
-/// One that has taken longer than this may have to give way to others.
+/// Time after which a body is registered and can be evicted.
 const QUICK: Duration = Duration::from_millis(250);
-/// What is read of a body without asking for room: most turns are no longer.
+/// Bytes that are read without taking memory from the budget; most turns are no longer.
 const FIRST_CHUNK: usize = 4 << 10;
-/// Most room taken at once, in bytes.
+/// Maximum memory that is taken at once, in bytes.
 const MAX_CHUNK: usize = 1 << 20;
-/// A body that is too long is read on for so many bytes, so that its sender hears the answer before the connection closes,
+/// Bytes that are read and discarded of a body that is too long, so that its sender receives the response before the
+/// connection is closed.
 const MAX_DISCARDED: u64 = 64 << 20;
-/// for so long.
+/// Time for which such a body is read.
 const DISCARDING: Duration = Duration::from_secs(15);
-/// What is read of a body whose sender is refused already, and for how long.
+/// Bytes that are read of a body whose sender is refused already, and the time for it.
 const MAX_POLITE: u64 = 1 << 20;
 const POLITE: Duration = Duration::from_millis(100);
 
-/// A body, and the room it takes.
+/// A body, and the memory that it takes of the budget.
 pub type BodyAndMemory = (Vec<u8>, Option<OwnedSemaphorePermit>);
 
-/// Reads a body, taking room as bytes arrive: an announced length costs nothing.
+/// Reads a body and takes memory as bytes arrive, so that an announced length costs nothing.
 ///
 /// # Errors
-/// 400 where it broke off, 408 where it is too slow, 413 where it is longer than `limit`, 503 where there is no room.
+/// Returns 400 if the body broke off, 408 if it is too slow, 413 if it is longer than `limit`, and 503 if there is no
+/// memory for it.
 pub async fn read(
     data: Data<'_>,
     limit: u64,
@@ -69,7 +72,7 @@ pub async fn read(
         let before = body.len();
         let wake = if arriving.is_none() { due.at().min(began + QUICK) } else { due.at() };
         let read = select! {
-            // What is there already needs no timer, and a timer wakes the runtime.
+            // Bytes that are there already need no timer, which would wake the runtime.
             biased;
             read = stream.read_buf(&mut body) => read.map_err(|_| ApiError::bad_request("the body broke off"))?,
             () = sleep_until(wake) => match arriving {
@@ -100,10 +103,10 @@ pub async fn read(
     Err(ApiError::of_status(Status::PayloadTooLarge).details(format!("at most {limit} bytes are taken here")))
 }
 
-/// How many bytes more to make room for.
+/// Returns how many more bytes to reserve.
 fn growth(capacity: usize, length: Option<u64>) -> usize {
     let doubled = capacity.clamp(FIRST_CHUNK, MAX_CHUNK);
-    // A byte beyond the announced length shows that the body ends there.
+    // One byte beyond the announced length shows that the body ends there.
     let left = length.map(|length| usize::try_from(length + 1).unwrap_or(usize::MAX).saturating_sub(capacity));
     left.filter(|left| *left > 0).map_or(doubled, |left| doubled.min(left))
 }
@@ -124,8 +127,8 @@ fn no_memory(_: NoBudget) -> ApiError {
     ApiError::unavailable("too many bodies are arriving at once, and slow ones give way")
 }
 
-/// Reads on a little where the sender is refused already and may be about to send the rest: one that writes its whole request
-/// before it looks for an answer would find the connection closed. Nothing of it is kept.
+/// Reads and discards a little of the body of a sender that is refused already. A sender that writes its whole request
+/// before it reads the response would otherwise find the connection closed.
 pub async fn discard(data: Data<'_>) {
     let mut stream = data.open(MAX_POLITE.bytes());
     let _ = timeout(POLITE, copy(&mut stream, &mut sink())).await;

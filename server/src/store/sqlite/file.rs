@@ -29,7 +29,7 @@ const CHECK_VALIDITY: Duration = Duration::from_millis(50);
 pub(in crate::store) struct FileLock(Mutex<Option<File>>);
 
 impl FileLock {
-    /// Takes the lock for `path`, which [`resolve`] gave, and makes the database where it is missing.
+    /// Takes the lock for `path`, which [`resolve`](super::path::resolve) gave, and makes the database where it is missing.
     ///
     /// # Errors
     /// Another process holds it, or the file is no SQLite database.

@@ -1,24 +1,26 @@
-//! How fast a body arrives, and until when its next bytes are due.
+//! The speed of an arriving body, and the deadline for its next bytes.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Speed is measured over one to two times this.
+/// Speed is measured over one to two of these windows.
 const WINDOW: Duration = Duration::from_secs(1);
-/// A body is younger than this, and its speed not known, before it can be given up.
+/// Age from which the speed of a body is known, and from which it can be evicted.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// The speed of late, not the average of its life: what was sent quickly an hour ago is no merit now.
+/// Measures the recent speed of a body. An average over its whole life would let a fast start make up for standing
+/// still.
 #[derive(Debug)]
 pub(super) struct SpeedMeter {
     began: Instant,
-    /// For how long it waited for room, which is not its sender's slowness,
+    /// Time that the body waited for memory, for which its sender is not to blame.
     waited: Duration,
-    /// and since when it waits again.
+    /// When the present wait for memory began.
     waits: Option<Instant>,
     received: u64,
-    /// Where the present window and the one before it began: after how much time that was not waited, with how many bytes.
+    /// The beginning of the present window and of the one before: the time without waits, and the bytes received by
+    /// then.
     windows: [(Duration, u64); 2],
 }
 
@@ -27,12 +29,12 @@ impl SpeedMeter {
         Self { began, waited: Duration::ZERO, waits: None, received, windows: [(Duration::ZERO, 0); 2] }
     }
 
-    /// For how long it waited for room so far.
+    /// Returns how long the body has waited for memory so far.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// It waits for room from `now` on, or no longer.
+    /// Notes that a wait for memory begins or ends at `now`.
     pub fn wait(&mut self, waits: bool, now: Instant) {
         if let Some(since) = self.waits.take() {
             self.waited += now.saturating_duration_since(since);
@@ -40,11 +42,11 @@ impl SpeedMeter {
         self.waits = waits.then_some(now);
     }
 
-    /// So many bytes have arrived in all.
+    /// Notes how many bytes have arrived in all.
     pub fn received(&mut self, bytes: u64, now: Instant) {
         let active = self.active(now);
         match active.saturating_sub(self.windows[0].0) {
-            // After a silence, no more of it counts than a window.
+            // Of a silence, no more than one window counts.
             age if age >= 2 * WINDOW => self.windows = [(active - WINDOW, self.received); 2],
             age if age >= WINDOW => self.windows = [(active, self.received), self.windows[0]],
             _ => {}
@@ -52,7 +54,7 @@ impl SpeedMeter {
         self.received = bytes;
     }
 
-    /// Bytes a second; `None` while it is too young to tell.
+    /// Returns the bytes a second, or `None` while the body is too young to tell.
     pub fn speed(&self, now: Instant) -> Option<f64> {
         let active = self.active(now);
         let [present, before] = self.windows;
@@ -62,14 +64,15 @@ impl SpeedMeter {
         (now.saturating_duration_since(self.began) >= MIN_AGE).then_some(speed)
     }
 
-    /// The time that it did not wait.
+    /// Returns the age of the body without its waits.
     fn active(&self, now: Instant) -> Duration {
         let waiting = self.waits.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
         now.saturating_duration_since(self.began).saturating_sub(self.waited + waiting)
     }
 }
 
-/// Until when the next bytes are due. Each byte buys time, up to a bound: whoever sent much at first may not stand still for long.
+/// The deadline for the next bytes. Each byte extends it, up to a bound, so that a sender that was fast at first cannot
+/// stand still for long.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadDeadline {
     at: Instant,
@@ -78,26 +81,26 @@ pub struct ReadDeadline {
 }
 
 impl ReadDeadline {
-    /// For a body that begins at `began` and needs `speed` bytes a second. It may be behind by `grace` at first, and by `most` once it
-    /// was quicker than it needs to be.
+    /// Starts the deadline of a body that begins at `began` and has to bring `speed` bytes a second. The body may be
+    /// late by `grace` at first, and by up to `most` after it was faster than required.
     #[must_use]
     pub fn new(began: Instant, grace: Duration, most: Duration, speed: u64) -> Self {
         Self { at: began + grace, most, speed }
     }
 
-    /// When the body is too slow, unless bytes arrive before.
+    /// Returns when the body counts as too slow, unless bytes arrive before.
     #[must_use]
     pub fn at(&self) -> Instant {
         self.at
     }
 
-    /// So many bytes arrived.
+    /// Extends the deadline for bytes that arrived.
     pub fn received(&mut self, bytes: u64, now: Instant) {
         let bought = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.speed);
         self.at = (self.at + bought).min(now + self.most);
     }
 
-    /// So long it was not read, for a reason that was not its sender's.
+    /// Extends the deadline by a time in which the body was not read for a reason other than its sender.
     pub fn waited(&mut self, time: Duration) {
         self.at += time;
     }
@@ -135,14 +138,14 @@ mod tests {
         }
         let quick = meter.speed(began + ms(2_000)).unwrap();
         assert!((9e6..=11e6).contains(&quick), "{quick}");
-        // Then a byte a second.
+        // After that it brings one byte a second.
         for second in 3..=5 {
             meter.received(20_000_000 + second, began + ms(second * 1_000));
         }
         assert!(meter.speed(began + ms(5_500)).unwrap() < 10.0);
-        // And not even that.
+        // Then it brings nothing.
         assert_eq!(meter.speed(began + ms(60_000)).unwrap().floor(), 0.0);
-        // Once it goes on, the silence is soon forgotten.
+        // Once it continues, the silence is soon forgotten.
         meter.received(21_000_000, began + ms(60_100));
         meter.received(22_000_000, began + ms(60_200));
         assert!(meter.speed(began + ms(60_200)).unwrap() > 1e6);

@@ -1,4 +1,4 @@
-//! The kernel's list of a port's connections: `sock_diag(7)` over netlink, with what TCP knows of each.
+//! The kernel's list of the connections of a port: `sock_diag(7)` over netlink, with the TCP state of each.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
-/// `SOCK_DIAG_BY_FAMILY`, asked as a dump (`NLM_F_REQUEST | NLM_F_DUMP`).
+/// `SOCK_DIAG_BY_FAMILY`, requested as a dump (`NLM_F_REQUEST | NLM_F_DUMP`).
 const BY_FAMILY: u16 = 20;
 const DUMP: u16 = 0x301;
 const ERROR: u16 = 2;
@@ -17,26 +17,26 @@ const DONE: u16 = 3;
 /// `INET_DIAG_INFO`: `struct tcp_info`.
 const INFO: u16 = 2;
 const TCP: u8 = 6;
-/// Established, and closed by the peer alone.
+/// The states of interest: established, and closed by the peer alone.
 const STATES: u32 = 1 << 1 | 1 << 8;
 /// Lengths of `struct nlmsghdr` and `struct inet_diag_msg`.
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
-/// As large as the kernel makes a part of its answer.
+/// Largest part of an answer of the kernel.
 const BUFFER: usize = 64 << 10;
-/// The kernel answers at once.
+/// Time for an answer of the kernel, which normally answers at once.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SocketInfo {
     pub inode: u64,
     pub peer: SocketAddr,
-    /// Bytes that wait to be taken by the peer.
+    /// Bytes that the peer has not acknowledged yet.
     pub waiting: u32,
-    /// Since data last went either way.
+    /// Time since data was last sent or received.
     pub idle: Duration,
-    /// Bytes of data so far.
+    /// Bytes sent so far.
     pub sent: u64,
     pub received: u64,
 }
@@ -59,7 +59,7 @@ impl SockDiag {
         Ok(Self { socket, family, port: address.port(), buffer: vec![0; BUFFER], asked: 0 })
     }
 
-    /// All connections of the port that some process holds.
+    /// Returns all connections of the port that a process holds.
     pub fn sockets(&mut self) -> io::Result<Vec<SocketInfo>> {
         self.asked = self.asked.wrapping_add(1);
         sendto(&self.socket, &self.question(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
@@ -77,7 +77,7 @@ impl SockDiag {
                         return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                     }
                     Some(BY_FAMILY) if is_ours => found.extend(read(&message[HEADER..])),
-                    // What is left of an answer that was given up.
+                    // The rest of an earlier answer that was not read to its end.
                     _ => {}
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -101,7 +101,8 @@ impl SockDiag {
     }
 }
 
-/// Reads a `struct inet_diag_msg` and the attributes behind it; `None` for what no process holds any more.
+/// Reads a `struct inet_diag_msg` and the attributes behind it. Returns `None` for a connection that no process holds
+/// any more.
 fn read(message: &[u8]) -> Option<SocketInfo> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
