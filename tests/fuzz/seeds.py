@@ -1,4 +1,4 @@
-"""Writes the seeds of a fuzz target from the fixtures, the samples and the protocol's examples. Usage: seeds.py TARGET FOLDER"""
+"""Writes the seeds of a fuzz target: fixtures, samples and the protocol's examples. Usage: seeds.py TARGET FOLDER"""
 
 import gzip
 import json

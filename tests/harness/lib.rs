@@ -10,6 +10,7 @@
 pub mod database;
 pub mod process;
 pub mod pty;
+pub mod saved;
 pub mod server;
 pub mod services;
 pub mod socket;

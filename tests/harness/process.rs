@@ -140,7 +140,7 @@ impl Process {
     }
 }
 
-/// A `callscope-server` on an SQLite database of its own, started by a command of the test's choice; killed when dropped.
+/// A `callscope-server` that a command of the test starts, on an SQLite database of its own; killed when dropped.
 #[derive(Debug)]
 pub struct CustomServer {
     pub child: std::process::Child,

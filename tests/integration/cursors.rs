@@ -145,7 +145,10 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     let database = Database::new(Engine::Sqlite).await;
     let file = database.url.trim_start_matches("sqlite://").to_owned();
     let copy = format!("{file}.copy");
-    let turn = |text: &str| json!({"call_sid": "EL_r_1", "speaker": "user", "message": text, "turn_id": text, "timestamp": 1_790_000_000});
+    let turn = |text: &str| {
+        json!({"call_sid": "EL_r_1", "speaker": "user", "message": text, "turn_id": text,
+        "timestamp": 1_790_000_000})
+    };
     let server = Server::start(&database).await;
     for text in ["one", "two"] {
         server.webhook("transcription", &turn(text)).await;

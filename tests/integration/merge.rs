@@ -69,7 +69,8 @@ async fn an_ended_record_ends_the_whole() {
 async fn two_conversations_that_share_a_providers_sid_stay_two_calls() {
     on_each_engine(async |_, server| {
         for conversation in ["conv_one", "conv_two"] {
-            let end = json!({"type": "post_call_transcription", "data": {"conversation_id": conversation, "status": "done",
+            let end = json!({"type": "post_call_transcription", "data": {"conversation_id": conversation,
+                "status": "done",
                 "transcript": [{"role": "agent", "message": conversation}],
                 "metadata": {"phone_call": {"call_sid": "CA_shared"}}}});
             assert_eq!(server.webhook("post-call", &end).await.status, 200);
@@ -84,12 +85,16 @@ async fn two_conversations_that_share_a_providers_sid_stay_two_calls() {
 async fn a_repeated_turn_can_merge_two_records() {
     on_each_engine(async |_, server| {
         let first = server
-            .webhook("transcription", &json!({"conversation_id": "conv_r", "speaker": "user", "message": "a", "turn_id": "t"}))
+            .webhook(
+                "transcription",
+                &json!({"conversation_id": "conv_r", "speaker": "user", "message": "a", "turn_id": "t"}),
+            )
             .await;
         for text in ["b", "c"] {
             server.turn("EL_r_1", "agent", text).await;
         }
-        let both = json!({"conversation_id": "conv_r", "call_sid": "EL_r_1", "speaker": "user", "message": "a", "turn_id": "t"});
+        let both = json!({"conversation_id": "conv_r", "call_sid": "EL_r_1", "speaker": "user", "message": "a",
+            "turn_id": "t"});
         assert_eq!(server.webhook("transcription", &both).await, first, "answered like the first");
         assert_eq!(texts(&server.log("conv_r").await), ["b", "c", "a"]);
     })

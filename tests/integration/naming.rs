@@ -269,7 +269,8 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
         ];
         for (at, (mine, other, is_later, stands)) in table.into_iter().enumerate() {
             let end = |name: &str, status: &str, start: i64| {
-                json!({"type": "post_call_transcription", "data": {"conversation_id": format!("conv_{name}_{at}"), "status": status,
+                json!({"type": "post_call_transcription", "data": {"conversation_id": format!("conv_{name}_{at}"),
+                    "status": status,
                     "transcript": [{"role": "agent", "message": format!("final of {name}")}],
                     "analysis": {"transcript_summary": format!("summary of {name}")},
                     "metadata": {"start_time_unix_secs": start, "call_duration_secs": 10}}})
@@ -290,12 +291,14 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
             assert_eq!(view.status, 200, "{view:?}");
             let status = if (if stands == "a" { mine } else { other }) == "done" { "completed" } else { "failed" };
             let summary = json!(format!("summary of {stands}"));
-            assert_eq!((&view.json["status"], &view.json["call_data"]["transcript_summary"]), (&json!(status), &summary), "{at}");
+            let found = (&view.json["status"], &view.json["call_data"]["transcript_summary"]);
+            assert_eq!(found, (&json!(status), &summary), "{at}");
             let said = server.get(&format!("{path}/transcript?source=final")).await;
             assert_eq!(said["turns"][0]["message_text"], format!("final of {stands}"), "{at}");
             let log = server.log(&format!("conv_a_{at}")).await;
             let last = log.iter().rev().find(|event| event["type"] == "call_completed").unwrap();
-            assert_eq!((&last["call_data"]["transcript_summary"], &last["call_data"]["status"]), (&summary, &json!(status)), "{at}");
+            let found = (&last["call_data"]["transcript_summary"], &last["call_data"]["status"]);
+            assert_eq!(found, (&summary, &json!(status)), "{at}");
             let last_status = log.iter().rev().find(|event| event["type"] == "call_status").unwrap();
             assert_eq!(last_status["status"], status, "{at}");
         }

@@ -49,7 +49,10 @@ async fn everything_is_there_after_a_restart() {
 async fn a_transcript_of_thousands_of_turns_becomes_the_calls_turns() {
     on_each_engine(async |_, server| {
         let turns: Vec<Value> = (0..3_000)
-            .map(|i| json!({"role": if i % 2 == 0 { "agent" } else { "user" }, "message": format!("turn {i}"), "time_in_call_secs": i}))
+            .map(|i| {
+                let role = if i % 2 == 0 { "agent" } else { "user" };
+                json!({"role": role, "message": format!("turn {i}"), "time_in_call_secs": i})
+            })
             .collect();
         let end = json!({"type": "post_call_transcription", "data": {"conversation_id": "conv_long", "status": "done",
             "transcript": turns, "metadata": {"start_time_unix_secs": 1_790_855_000, "call_duration_secs": 3_000}}});
@@ -70,17 +73,23 @@ async fn a_transcript_of_thousands_of_turns_becomes_the_calls_turns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_ended_stays_ended() {
     on_each_engine(async |_, server| {
-        let failure = json!({"type": "call_initiation_failure", "data": {"conversation_id": "conv_e", "failure_reason": "busy"}});
-        let reply = server.webhook("post-call", &failure).await;
+        let failure = |reason: &str| {
+            json!({"type": "call_initiation_failure", "data": {"conversation_id": "conv_e",
+            "failure_reason": reason}})
+        };
+        let reply = server.webhook("post-call", &failure("busy")).await;
         assert_eq!(reply.json["call_status"], "failed");
-        let result = |note: &str| json!({"type": "post_call_transcription", "data": {"conversation_id": "conv_e", "status": "done", "n": note}});
+        let result = |note: &str| {
+            json!({"type": "post_call_transcription", "data": {"conversation_id": "conv_e",
+            "status": "done", "n": note}})
+        };
         assert_eq!(server.webhook("post-call", &result("1")).await.json["call_status"], "completed");
         assert_eq!(server.webhook("post-call", &result("2")).await.json["call_status"], "completed");
-        let late = json!({"type": "call_initiation_failure", "data": {"conversation_id": "conv_e", "failure_reason": "late"}});
-        assert_eq!(server.webhook("post-call", &late).await.json["call_status"], "completed");
+        assert_eq!(server.webhook("post-call", &failure("late")).await.json["call_status"], "completed");
         let kinds: Vec<Value> = server.log("conv_e").await.iter().map(|event| event["type"].clone()).collect();
         assert_eq!(kinds, ["call_status", "call_completed", "call_status", "call_completed", "call_completed"]);
-        let back = server.api(reqwest::Method::PATCH, "/api/v1/calls/conv_e", Some(&json!({"status": "in_progress"}))).await;
+        let patch = json!({"status": "in_progress"});
+        let back = server.api(reqwest::Method::PATCH, "/api/v1/calls/conv_e", Some(&patch)).await;
         assert_eq!(back.status, 409);
         let ignored = server.get("/api/v1/admin/deliveries?verdict=ignored").await;
         assert_eq!(ignored["deliveries"].as_array().unwrap().len(), 1);
@@ -92,19 +101,23 @@ async fn a_call_that_ended_stays_ended() {
 async fn calls_are_listed_page_by_page() {
     on_each_engine(async |_, server| {
         for i in 0..7 {
-            let call = json!({"subject": "paging", "call_sid": format!("EL_page_{i}"), "agent_id": if i < 3 { "agent_%" } else { "b" }});
+            let agent = if i < 3 { "agent_%" } else { "b" };
+            let call = json!({"subject": "paging", "call_sid": format!("EL_page_{i}"), "agent_id": agent});
             assert_eq!(server.api(reqwest::Method::POST, "/api/v1/calls", Some(&call)).await.status, 201);
         }
         let mut found = Vec::new();
         let mut path = "/api/v1/calls?limit=3".to_owned();
         loop {
             let page = server.get(&path).await;
-            found.extend(page["calls"].as_array().unwrap().iter().map(|call| call["call_sid"].as_str().unwrap().to_owned()));
+            found.extend(
+                page["calls"].as_array().unwrap().iter().map(|call| call["call_sid"].as_str().unwrap().to_owned()),
+            );
             let Some(cursor) = page["next_cursor"].as_str() else { break };
             path = format!("/api/v1/calls?limit=3&cursor={cursor}");
         }
         assert_eq!(found, (0..7).rev().map(|i| format!("EL_page_{i}")).collect::<Vec<_>>());
-        let count = async |query: &str| server.get(&format!("/api/v1/calls?{query}")).await["calls"].as_array().unwrap().len();
+        let count =
+            async |query: &str| server.get(&format!("/api/v1/calls?{query}")).await["calls"].as_array().unwrap().len();
         assert_eq!(count("q=page_6").await, 1);
         assert_eq!(count("q=%25").await, 3);
         assert_eq!(count("agent_id=b").await, 4);

@@ -528,7 +528,7 @@ def test_invalid_utf8(server):
 
 
 def test_a_broken_frame(server):
-    """Reserved bits, an unknown opcode or an unmasked frame cause a close with the protocol's code, and the server lives."""
+    """Reserved bits, an unknown opcode or an unmasked frame cause a close with the protocol's code, and no more."""
     for raw in (b"\xf1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", Frame(Opcode.TEXT, b"{}").serialize(mask=False),
                 b"\x89\xfe\x00\x80" + b"\0" * 132):
         with server.socket() as socket:

@@ -1,4 +1,4 @@
-"""The webhook workbench: replay, trigger, sign, verify and samples, against the server and against the vendor's SDKs."""
+"""The webhook workbench: replay, trigger, sign, verify and samples, with the server and with the vendor's SDKs."""
 
 import base64
 import json

@@ -90,14 +90,8 @@ impl Drop for Tmux<'_> {
 fn no_script_leaves_cells_behind() {
     let folder = tempfile::tempdir().unwrap();
     for (number, text) in TEXTS.iter().enumerate() {
-        let line = |turn: usize| {
-            let seq = turn + 1;
-            let text = serde_json::to_string(&format!("{turn}; {text}")).unwrap();
-            format!(
-                r#"{{"type":"transcription","conversation_id":null,"call_sid":"EL_s_1","transcription_id":{seq},"sequence_number":{seq},"speaker_type":"{}","message_text":{text},"timestamp":"2026-10-01T14:00:{turn:02}Z","seq":{seq}}}"#,
-                ["agent", "user"][turn % 2]
-            ) + "\n"
-        };
+        let line =
+            |turn: usize| turn_line("EL_s_1", turn + 1, ["agent", "user"][turn % 2], &format!("{turn}; {text}"), turn);
         std::fs::write(folder.path().join("call.ndjson"), (0..60).map(line).collect::<String>()).unwrap();
         for (columns, rows) in [("40", "12"), ("80", "24")] {
             let socket = folder.path().join(format!("tmux{number}x{columns}")).to_string_lossy().into_owned();
@@ -129,8 +123,7 @@ fn no_script_leaves_cells_behind() {
 #[test]
 fn a_terminal_without_a_size_counts_as_80_by_24() {
     let folder = tempfile::tempdir().unwrap();
-    let line = r#"{"type":"transcription","conversation_id":null,"call_sid":"EL_s_1","transcription_id":1,"sequence_number":1,"speaker_type":"agent","message_text":"hello","timestamp":"2026-10-01T14:00:00Z","seq":1}"#;
-    std::fs::write(folder.path().join("call.ndjson"), format!("{line}\n")).unwrap();
+    std::fs::write(folder.path().join("call.ndjson"), turn_line("EL_s_1", 1, "agent", "hello", 0)).unwrap();
     let mut terminal = Pty::start((0, 0), &program("callscope"), &["play", "call.ndjson"], &[], folder.path());
     terminal.wait_past(0);
     let deadline = std::time::Instant::now() + callscope_tests::PATIENCE;

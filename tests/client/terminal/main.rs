@@ -15,6 +15,7 @@ mod watch;
 use std::path::Path;
 
 use callscope_tests::process::program;
+use callscope_tests::saved::turn_line;
 use callscope_tests::server::{admin_token, http, now, post_webhook};
 use callscope_tests::{Database, Engine, Process, Pty};
 use serde_json::{Value, json};

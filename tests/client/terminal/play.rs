@@ -2,13 +2,10 @@
 
 use super::*;
 
-/// Returns a saved call with turns at these seconds.
-fn recording(folder: &Path, name: &str, turns: &[i64]) {
-    let line = |(number, secs): (usize, &i64)| {
-        let seq = number + 1;
-        format!(
-            r#"{{"type":"transcription","conversation_id":null,"call_sid":"EL_saved_1","transcription_id":{seq},"sequence_number":{seq},"speaker_type":"agent","message_text":"turn {number};","timestamp":"2026-10-01T14:00:{secs:02}Z","seq":{seq}}}"#
-        ) + "\n"
+/// Writes a saved call with turns at these seconds.
+fn recording(folder: &Path, name: &str, turns: &[usize]) {
+    let line = |(number, secs): (usize, &usize)| {
+        turn_line("EL_saved_1", number + 1, "agent", &format!("turn {number};"), *secs)
     };
     std::fs::write(folder.join(name), turns.iter().enumerate().map(line).collect::<String>()).unwrap();
 }

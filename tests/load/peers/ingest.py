@@ -1,6 +1,6 @@
-"""A webhook stored durably, as a sound FastAPI and SQLAlchemy service does it. Usage: python ingest.py PORT DATABASE-URL
+"""A webhook stored durably, as a good FastAPI and SQLAlchemy service does. Usage: python ingest.py PORT DATABASE-URL
 
-DATABASE-URL is sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST:PORT/NAME; WEBHOOK_SECRET is in the environment.
+DATABASE-URL is sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST:PORT/NAME; WEBHOOK_SECRET is a variable.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 //! What a call of any length costs on a screen: processor time for a frame, memory, time while nothing happens, and the
 //! lines a second through a pipe. The program itself plays a recording in a terminal.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use clap::Args;
 use callscope_tests::Pty;
 use callscope_tests::process::{memory, program};
 use callscope_tests::pty::key;
+use callscope_tests::saved::turn_line;
 
 #[derive(Debug, Args)]
 pub struct Flags {
@@ -41,11 +41,8 @@ fn write_call(path: &Path, turns: usize) {
     let mut text = String::new();
     for turn in 1..=turns {
         let speaker = ["agent", "user", "tool"][turn % 3];
-        let (minutes, secs) = (turn / 60 % 60, turn % 60);
-        let _ = writeln!(
-            text,
-            r#"{{"type":"transcription","conversation_id":"conv_long","call_sid":"EL_long_1","transcription_id":{turn},"sequence_number":{turn},"speaker_type":"{speaker}","message_text":"A green hatchback. No smoke. It coughed twice, and that was turn {turn};","timestamp":"2026-10-01T14:{minutes:02}:{secs:02}.000000Z","seq":{turn}}}"#
-        );
+        let said = format!("A green hatchback. No smoke. It coughed twice, and that was turn {turn};");
+        text.push_str(&turn_line("EL_long_1", turn, speaker, &said, turn));
     }
     std::fs::write(path, text).unwrap();
 }
