@@ -1,9 +1,9 @@
-//! Saved tails: the NDJSON of `tail --save`, `tail -o ndjson`, `calls export` and the full-screen view's `s`, read back into
-//! the updates it was made of, and played at the pace they came at.
+//! Saved tails: the NDJSON of `tail --save`, `tail -o ndjson`, `calls export` and the key `s` of the full-screen view.
+//! They are read back into updates and played at their original pace.
 
 mod player;
 mod saved_tail;
-pub mod tui;
+pub(crate) mod tui;
 
-pub use player::{Played, Player};
-pub use saved_tail::{LineContent, SavedLine, SavedTail};
+pub(crate) use player::{Played, Player};
+pub(crate) use saved_tail::{LineContent, SavedLine, SavedTail};

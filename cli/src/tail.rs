@@ -1,15 +1,15 @@
-//! What `tail` does with the streams of calls: select, print, save, remember the place.
+//! Follows the streams of calls: selects updates, prints or saves them, and remembers how far each call was read.
 
 mod choose;
 mod cursor_file;
 mod ndjson;
 mod options;
-pub mod pattern;
+pub(crate) mod pattern;
 mod plain;
 mod save_file;
 mod select;
 mod streams;
-pub mod tui;
+pub(crate) mod tui;
 
 use std::io;
 
@@ -21,36 +21,36 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stream::Update;
 
-pub use choose::choose_live_call;
-pub use cursor_file::CursorFile;
-pub use ndjson::{NdjsonWriter, VERSION};
-pub use options::Options;
-pub use plain::{PlainWriter, describe_gap, describe_resume};
-pub use save_file::SaveFile;
-pub use select::{Selection, Selector};
-pub use streams::{Shown, StreamEvent, Streams};
+pub(crate) use choose::choose_live_call;
+pub(crate) use cursor_file::CursorFile;
+pub(crate) use ndjson::{NdjsonWriter, VERSION};
+pub(crate) use options::Options;
+pub(crate) use plain::{PlainWriter, describe_gap, describe_resume};
+pub(crate) use save_file::SaveFile;
+pub(crate) use select::{Selection, Selector};
+pub(crate) use streams::{Shown, StreamEvent, Streams};
 
-/// Where updates are shown.
-pub trait Sink {
-    /// Another call is followed; calls are numbered in the order of these.
+/// An output that updates are written to.
+pub(crate) trait Sink {
+    /// Another call is followed. Its number is one more than that of the call before.
     fn opened(&mut self, identifier: &Identifier) -> io::Result<()>;
 
-    /// Shows one. `start` is when its call began, as far as known.
+    /// Writes an update. `start` is the time at which the call began, if known.
     fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> io::Result<()>;
 
-    /// The user wants no more.
+    /// The user ended the program before the streams ended.
     fn interrupted(&mut self) -> io::Result<()>;
 }
 
-/// Shows the streams in `sink` until all are over, or the user or a signal ends it.
-pub async fn write_updates(
+/// Writes the updates of all streams to `sink` until the streams end, or the user or a signal ends the program.
+pub(crate) async fn write_updates(
     streams: &mut Streams,
     sink: &mut dyn Sink,
     settings: &Settings,
     exit_status: bool,
 ) -> Result {
     let shown = write_until_end(streams, sink, settings, exit_status).await;
-    // What came is kept, however it ended; why it ended is told first.
+    // Everything that was written is kept after an error too, and the error of the stream comes first.
     let saved = streams.finish();
     shown.and_then(|exit| saved.map(|()| exit))
 }

@@ -1,11 +1,12 @@
 //! The full-screen view of the whole server.
 //!
-//! [`TopApp`] is the state and [`update`] how inputs change it: pure, with the time passed in. [`rows`] makes the rows of a tab
-//! of what the server said, [`view`] draws them. The [`Poller`] asks the server and carries out what was confirmed.
+//! [`TopApp`] is the state, and [`update`] changes it by inputs; both are pure, with the time passed in. [`rows`] makes
+//! the rows of a tab from the answers of the server, and [`view`] draws them. The [`Poller`] asks the server and
+//! carries out confirmed actions.
 
-mod data;
 mod details;
 mod keys;
+mod message;
 mod poller;
 mod rates;
 mod rows;
@@ -18,7 +19,7 @@ mod view;
 #[cfg(test)]
 mod view_tests;
 
-pub use keys::HELP;
-pub use poller::Poller;
-pub use state::TopApp;
-pub use tab::Tab;
+pub(crate) use keys::HELP;
+pub(crate) use poller::Poller;
+pub(crate) use state::TopApp;
+pub(crate) use tab::Tab;

@@ -1,4 +1,4 @@
-//! Playing a recording: each step at the time it came, by a clock that may run faster and be stopped.
+//! Plays a saved tail: each line at its time, by a clock that may run faster and may be paused.
 
 use callscope_common::Timestamp;
 use callscope_common::protocol::ServerMessage;
@@ -9,15 +9,14 @@ use crate::clock;
 use crate::speed::Speed;
 use crate::stream::{Gap, Incoming, Place, Update};
 
-/// Longest silence that is waited for, in the recording's seconds; the rest of a longer one is left out.
+/// Longest silence, in seconds of the recording. The rest of a longer silence is skipped.
 const MAX_WAIT_SECS: f64 = 60.0;
 
-/// A recording being played.
-pub struct Player {
+pub(crate) struct Player {
     lines: std::iter::Peekable<std::vec::IntoIter<SavedLine>>,
     speed: Speed,
     clock: PlaybackClock,
-    /// Since when there is no connection, by the recording's own clock.
+    /// Since when the connection is broken, by the clock of the program that saved the tail.
     broke: Option<Timestamp>,
     calls: Vec<Progress>,
 }
@@ -29,30 +28,29 @@ struct Progress {
     place: Place,
 }
 
-/// The recording's time.
+/// The clock of the recording.
 #[derive(Debug, Clone, Copy)]
 struct PlaybackClock {
-    /// The time it shows at `since`,
+    /// The time that it shows at `since`.
     shows: Timestamp,
-    /// unless it is stopped: then it shows it always.
+    /// `None` while it is paused.
     since: Option<Instant>,
 }
 
-/// Something that came.
-pub struct Played {
-    /// The call's number.
-    pub call: usize,
-    /// What.
-    pub update: Update,
+/// An update that was played.
+pub(crate) struct Played {
+    /// The number of the call.
+    pub(crate) call: usize,
+    pub(crate) update: Update,
     /// When the call began.
-    pub start: Option<Timestamp>,
-    /// How far it has come.
-    pub place: Place,
+    pub(crate) start: Option<Timestamp>,
+    /// How far the call has come.
+    pub(crate) place: Place,
 }
 
 impl Player {
-    /// Before the first step.
-    pub fn new(recording: SavedTail, speed: Speed, at: Instant) -> Self {
+    /// Starts before the first line, at the time `at` of the real clock.
+    pub(crate) fn new(recording: SavedTail, speed: Speed, at: Instant) -> Self {
         let first = recording.lines.iter().find_map(spoken);
         let shows = first.unwrap_or_else(clock::now);
         let calls = vec![Progress::default(); recording.identifiers.len()];
@@ -60,26 +58,25 @@ impl Player {
         Self { lines: recording.lines.into_iter().peekable(), speed, clock, broke: None, calls }
     }
 
-    /// The recording's time.
-    pub fn now(&self, at: Instant) -> Timestamp {
+    /// Returns the time of the recording.
+    pub(crate) fn now(&self, at: Instant) -> Timestamp {
         let Some(since) = self.clock.since else { return self.clock.shows };
         let gone = at.saturating_duration_since(since).as_secs_f64() * self.speed.factor().unwrap_or(0.0);
         later(self.clock.shows, gone)
     }
 
-    /// Whether it is held.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.clock.since.is_none()
     }
 
-    /// Holds it, or lets it go on.
-    pub fn toggle_pause(&mut self, at: Instant) {
+    /// Pauses or continues.
+    pub(crate) fn toggle_pause(&mut self, at: Instant) {
         let shows = self.now(at);
         self.clock = PlaybackClock { shows, since: if self.is_paused() { Some(at) } else { None } };
     }
 
-    /// How long until the next step; `None` at the end, and while it is held.
-    pub fn wait(&mut self, at: Instant) -> Option<Duration> {
+    /// Returns how long to wait for the next line; `None` at the end, and while it is paused.
+    pub(crate) fn wait(&mut self, at: Instant) -> Option<Duration> {
         let due = self.due()?;
         let since = self.clock.since?;
         let Some(factor) = self.speed.factor() else { return Some(Duration::ZERO) };
@@ -87,11 +84,11 @@ impl Player {
         Some((since + Duration::from_secs_f64(wait)).saturating_duration_since(at))
     }
 
-    /// The next step, when its time has come; `None` at the end. Loses nothing where it is dropped.
-    pub async fn next(&mut self) -> Option<Played> {
+    /// Waits until the next line is due and returns its update; `None` at the end. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Played> {
         self.due()?;
         match self.wait(Instant::now()) {
-            // Even the shortest sleep takes a millisecond.
+            // Even the shortest sleep would take a millisecond.
             Some(Duration::ZERO) => {}
             Some(wait) => sleep(wait).await,
             None => std::future::pending().await,
@@ -99,14 +96,14 @@ impl Player {
         self.advance(Instant::now())
     }
 
-    /// The next step, where its time has come already.
-    pub fn try_next(&mut self) -> Option<Played> {
+    /// Returns the next update if it is due.
+    pub(crate) fn try_next(&mut self) -> Option<Played> {
         let at = Instant::now();
         if self.wait(at)?.is_zero() { self.advance(at) } else { None }
     }
 
-    /// When the next step is due. What was said has the server's time, and what happened to the connection has the saving
-    /// program's, which may be days later: of that only the length of a break counts.
+    /// Returns when the next line is due. Turns have the server's time. Lines about the connection have the time of the
+    /// program that saved the tail, which may be days later, so only the duration of a break counts.
     fn due(&mut self) -> Option<Timestamp> {
         let (shows, broke) = (self.clock.shows, self.broke);
         let step = self.lines.peek()?;
@@ -118,7 +115,7 @@ impl Player {
         })
     }
 
-    /// The next step, at `at`.
+    /// Takes the next line and sets the clock to its time.
     fn advance(&mut self, at: Instant) -> Option<Played> {
         let due = self.due()?;
         let SavedLine { call, content, at: written } = self.lines.next()?;
@@ -148,7 +145,7 @@ impl Progress {
     }
 }
 
-/// When something was said, by the server's clock.
+/// Returns when a turn was spoken, by the server's clock.
 fn spoken(step: &SavedLine) -> Option<Timestamp> {
     match step.content {
         LineContent::Message(_) => step.at,
@@ -157,7 +154,6 @@ fn spoken(step: &SavedLine) -> Option<Timestamp> {
 }
 
 fn later(at: Timestamp, secs: f64) -> Timestamp {
-    #[allow(clippy::cast_possible_truncation)]
     Timestamp::from_micros(at.as_micros().saturating_add((secs * 1e6) as i64)).unwrap_or(at)
 }
 

@@ -1,5 +1,4 @@
-//! Tests of [`super::Player`], on a clock of the test's own: nothing here waits.
-#![allow(clippy::unwrap_used)]
+//! Tests of [`super::Player`] on a clock of their own, so that nothing waits.
 
 use callscope_common::Identifier;
 
@@ -28,7 +27,7 @@ fn player(lines: Vec<SavedLine>, speed: &str, begin: Instant) -> Player {
     Player::new(recording, speed.parse().unwrap(), begin)
 }
 
-/// The second, on the test's clock and the recording's, at which each step comes.
+/// The second at which each line is played, on the clock of the test and on that of the recording.
 fn told(lines: Vec<SavedLine>, speed: &str) -> Vec<(u64, i64)> {
     let begin = Instant::now();
     let mut player = player(lines, speed, begin);

@@ -1,4 +1,4 @@
-//! Reading a saved tail.
+//! Reads a saved tail.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
@@ -13,32 +13,29 @@ use crate::exit::{Exit, Failure, Result};
 use crate::stream::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update};
 use crate::tail::VERSION;
 
-/// Longest line taken, in bytes: a call's result with all the provider's analysis.
+/// Longest line, in bytes. The result of a call can contain all of the provider's analysis.
 const MAX_LINE_BYTES: u64 = 64 << 20;
 
-/// A saved tail.
+/// A saved tail, as lines.
 #[derive(Debug)]
-pub struct SavedTail {
-    /// The calls in it, by number.
-    pub identifiers: Vec<Identifier>,
-    /// What came, in its order.
-    pub lines: Vec<SavedLine>,
+pub(crate) struct SavedTail {
+    /// The calls, by number.
+    pub(crate) identifiers: Vec<Identifier>,
+    pub(crate) lines: Vec<SavedLine>,
 }
 
-/// Something that came.
 #[derive(Debug)]
-pub struct SavedLine {
-    /// The call's number.
-    pub call: usize,
-    /// What.
-    pub content: LineContent,
-    /// When, as far as the line tells.
-    pub at: Option<Timestamp>,
+pub(crate) struct SavedLine {
+    /// The number of its call.
+    pub(crate) call: usize,
+    pub(crate) content: LineContent,
+    /// When the line was written or the turn was spoken, if the line says so.
+    pub(crate) at: Option<Timestamp>,
 }
 
-/// What came. Messages are kept as their text alone: a long call is held twice otherwise.
+/// The content of a line. Messages are kept as text, since parsed ones would take twice the memory.
 #[derive(Debug)]
-pub enum LineContent {
+pub(crate) enum LineContent {
     /// A message of the server.
     Message(Box<str>),
     /// Something that happened to the connection.
@@ -46,13 +43,13 @@ pub enum LineContent {
 }
 
 impl LineContent {
-    /// The update it was made of.
-    pub fn into_update(self) -> Update {
+    /// Returns the update that the line was made from.
+    pub(crate) fn into_update(self) -> Update {
         let raw = match self {
             Self::Message(raw) => String::from(raw),
             Self::Client(update) => return *update,
         };
-        // What is no message at all was refused when the file was read.
+        // A line that is no message was already refused when the file was read.
         let incoming = Incoming::read(raw).unwrap_or_else(|| Incoming {
             raw: String::new(),
             message: ServerMessage::Unknown(String::new()),
@@ -64,8 +61,8 @@ impl LineContent {
 }
 
 impl SavedTail {
-    /// Reads a file; `-` is stdin.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Reads a file; `-` stands for stdin.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         if path.as_os_str() == "-" {
             return Self::read(std::io::stdin().lock(), path);
         }
@@ -88,7 +85,7 @@ impl SavedTail {
                     .hint("play takes what `callscope tail ID --save FILE` wrote")
             };
             let text = std::str::from_utf8(&line).map_err(|_| wrong("this is not UTF-8".into()))?.trim();
-            // A tail that was killed may leave half a line at the end.
+            // A tail that was killed may leave an incomplete line at the end.
             let last = !line.ends_with(b"\n");
             match reading.line(text) {
                 Err(_) if last && !reading.lines.is_empty() => {}
@@ -107,13 +104,13 @@ impl SavedTail {
 struct Parser {
     identifiers: Vec<Identifier>,
     lines: Vec<SavedLine>,
-    /// Every name that was read, and the number of its call.
+    /// The number of the call that each known name belongs to.
     names: HashMap<String, usize>,
     places: Vec<Place>,
     ended: Vec<bool>,
 }
 
-/// The fields that place a line; each may be missing.
+/// The fields that say which call a line belongs to, and when it was written. Any of them may be missing.
 #[derive(Deserialize)]
 struct LineHead {
     #[serde(rename = "type")]
@@ -134,7 +131,7 @@ struct LineHead {
     seq: Option<Seq>,
 }
 
-/// A line of the program's own; see `tail/ndjson.rs`.
+/// A line of this program's own, as `tail/ndjson.rs` writes it.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ClientLine {
@@ -151,7 +148,7 @@ enum ClientLine {
         call_id: Option<CallId>,
         #[serde(default)]
         cursor: Option<CursorText>,
-        // Tails of earlier versions said that nothing was missed without a proof.
+        // Earlier versions claimed without proof that nothing was missed, so their lines have no such field.
         #[serde(default)]
         proven: bool,
     },
@@ -208,14 +205,14 @@ impl Parser {
         Ok(())
     }
 
-    /// The number of the call that a line is about: any of its names that was read before tells, else it is a new one. A line
-    /// that names no call is about the first.
+    /// Returns the number of the call that a line belongs to: a known call with one of its names, else a new call. A
+    /// line without a name belongs to the first call.
     fn call(&mut self, head: &LineHead) -> usize {
         let names: Vec<&String> =
             [&head.call_sid, &head.identifier, &head.conversation_id].into_iter().flatten().collect();
         let known = names.iter().find_map(|name| self.names.get(name.as_str()).copied());
         let call = known.unwrap_or_else(|| {
-            // Of a file that anybody may have written, so it need not be an identifier.
+            // Anyone may have written the file, so a name may be no valid identifier.
             let name = names.first().and_then(|name| Identifier::parse(name).ok());
             match name.or_else(|| Identifier::parse("recording").ok()) {
                 Some(identifier) if !names.is_empty() || self.identifiers.is_empty() => {
@@ -251,7 +248,7 @@ impl Parser {
             ClientLine::Gap(GapFields::CursorInvalid { after }) => Update::Gap(Gap::CursorInvalid { after }),
             ClientLine::Gap(GapFields::Missing { expected, found }) => Update::Gap(Gap::Hole { expected, found }),
             ClientLine::Gap(GapFields::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
-            // Whoever saved it left; the call went on.
+            // The user left the tail, but the call went on.
             ClientLine::End { reason, .. } if reason == "interrupted" => return Ok(None),
             ClientLine::End { reason, message, status, seq, call_id, cursor } => {
                 self.ended[call] = true;
@@ -265,7 +262,7 @@ impl Parser {
         }))
     }
 
-    /// A recording ends, also where nothing in it says so.
+    /// Adds an end for each call that has none in the file.
     fn finish(mut self) -> SavedTail {
         for call in 0..self.identifiers.len() {
             if !self.ended[call] {

@@ -1,5 +1,4 @@
 //! Tests of [`super::SavedTail`].
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 

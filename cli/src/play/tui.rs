@@ -20,7 +20,7 @@ const ANSWER_QUEUE: usize = 64;
 const MAX_BATCH: usize = 512;
 
 /// Plays a saved tail until the user leaves.
-pub async fn run(settings: &Settings, recording: SavedTail, file: &Path, speed: Speed) -> Result {
+pub(crate) async fn run(settings: &Settings, recording: SavedTail, file: &Path, speed: Speed) -> Result {
     let identifiers = recording.identifiers.iter().map(ToString::to_string).collect();
     let origin = Origin::Recording { file: file.to_string_lossy().into_owned(), speed: speed.to_string() };
     let mut source = PlaybackSource::new(Player::new(recording, speed, Instant::now()));

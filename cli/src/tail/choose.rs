@@ -1,4 +1,4 @@
-//! Choosing a call where none was named.
+//! Asks which call to follow where the command line names none.
 
 use std::io::{self, Write as _};
 
@@ -11,8 +11,8 @@ use crate::prompt;
 use crate::render::{cut, moment};
 use crate::settings::Settings;
 
-/// Asks on the terminal which of the live calls to follow; an only one needs no question.
-pub async fn choose_live_call(settings: &Settings) -> Result<Vec<Identifier>> {
+/// Asks on the terminal which of the live calls to follow. The only live call is taken without a question.
+pub(crate) async fn choose_live_call(settings: &Settings) -> Result<Vec<Identifier>> {
     let client = Client::new(settings)?;
     let live = client.live_calls().await?;
     let chosen = match live.as_slice() {

@@ -10,9 +10,9 @@ use crate::exit::Result;
 use crate::state_file;
 use crate::stream::{CursorText, Place};
 
-/// Places by identifier, in one JSON file that is replaced whole.
+/// Places by identifier, in one JSON file that is always replaced as a whole.
 #[derive(Debug)]
-pub struct CursorFile {
+pub(crate) struct CursorFile {
     path: PathBuf,
     places: BTreeMap<String, SavedPlace>,
     changed: bool,
@@ -22,7 +22,7 @@ pub struct CursorFile {
 #[serde(deny_unknown_fields)]
 struct SavedPlace {
     seq: Seq,
-    /// Written by versions without cursors too, and for servers without them.
+    /// `null` where an old version or an old server gave no cursor, and absent in the oldest files.
     #[serde(default)]
     call_id: Option<CallId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,20 +30,20 @@ struct SavedPlace {
 }
 
 impl CursorFile {
-    /// Reads the file; one that is not there yet is empty.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Reads the file. A file that does not exist counts as empty.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let places = state_file::read(path, "cursor file")?;
         Ok(Self { path: path.to_owned(), places, changed: false })
     }
 
-    /// How far the call was read.
-    pub fn place(&self, identifier: &Identifier) -> Option<Place> {
+    /// Returns how far the call was read.
+    pub(crate) fn place(&self, identifier: &Identifier) -> Option<Place> {
         let SavedPlace { seq, call_id, cursor } = *self.places.get(identifier.as_str())?;
         Some(Place { seq: seq.max(0), call_id, cursor })
     }
 
-    /// Notes how far it was read now.
-    pub fn record(&mut self, identifier: &Identifier, place: Place) {
+    /// Records how far the call was read. A place without a call id is not recorded.
+    pub(crate) fn record(&mut self, identifier: &Identifier, place: Place) {
         let Place { seq, call_id, cursor } = place;
         let kept = SavedPlace { seq, call_id, cursor };
         if call_id.is_some() && self.places.get(identifier.as_str()) != Some(&kept) {
@@ -52,8 +52,8 @@ impl CursorFile {
         }
     }
 
-    /// Writes what changed.
-    pub fn write(&mut self) -> Result<()> {
+    /// Writes the file if a place changed.
+    pub(crate) fn write(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
@@ -62,7 +62,6 @@ impl CursorFile {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
 
@@ -92,7 +91,7 @@ mod tests {
             fs::write(&path, other).unwrap();
             assert!(CursorFile::open(&path).is_err(), "{other:?}");
         }
-        // What versions without cursors wrote is read.
+        // Files of versions without cursors are still read.
         fs::write(&path, r#"{"EL_a_1":{"seq":3,"call_id":null}}"#).unwrap();
         let place = CursorFile::open(&path).unwrap().place(&Identifier::parse("EL_a_1").unwrap());
         assert_eq!(place, Some(Place::after(3)));

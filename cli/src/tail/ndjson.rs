@@ -1,4 +1,4 @@
-//! The stream as NDJSON: the server's messages as they came, and what happened to the connection between them.
+//! The stream as NDJSON: the messages of the server as they came, and between them what happened to the connection.
 
 use std::io::{self, Write};
 
@@ -10,11 +10,12 @@ use crate::clock;
 use crate::render::Safe;
 use crate::stream::{CursorText, EndReason, Ending, Gap, Place, Update};
 
-/// The version of the lines of our own. Fields may be added under one version, and types; what is there keeps its meaning.
-pub const VERSION: u32 = 1;
+/// The version of this program's own lines. Later programs may add fields and types under one version, but never change
+/// the meaning of those that exist.
+pub(crate) const VERSION: u32 = 1;
 
-/// Writes one JSON document a line, each flushed.
-pub struct NdjsonWriter<W> {
+/// Writes one JSON document per line and flushes each line.
+pub(crate) struct NdjsonWriter<W> {
     writer: W,
     clock: fn() -> Timestamp,
     identifiers: Vec<Identifier>,
@@ -23,15 +24,16 @@ pub struct NdjsonWriter<W> {
 }
 
 impl<W: Write> NdjsonWriter<W> {
-    /// For the calls named by `identifiers`. Characters that a terminal might act on are escaped, wherever the lines go.
-    pub fn new(writer: W, identifiers: Vec<Identifier>) -> Self {
+    /// Starts with the calls named by `identifiers`. Characters that a terminal might act on are always escaped, also
+    /// in a file.
+    pub(crate) fn new(writer: W, identifiers: Vec<Identifier>) -> Self {
         let (places, over) = (vec![Place::default(); identifiers.len()], vec![false; identifiers.len()]);
         let clock = clock::now;
         Self { writer, clock, identifiers, places, over }
     }
 
-    /// What it wrote to.
-    pub fn into_inner(self) -> W {
+    /// Returns the writer.
+    pub(crate) fn into_inner(self) -> W {
         self.writer
     }
 
@@ -45,7 +47,6 @@ impl<W: Write> NdjsonWriter<W> {
     }
 }
 
-/// A line of our own, and when it was written.
 #[derive(Serialize)]
 struct Timestamped<'a> {
     #[serde(flatten)]
@@ -53,7 +54,7 @@ struct Timestamped<'a> {
     at: Timestamp,
 }
 
-/// What this program says beside the server's messages.
+/// What this program adds to the messages of the server.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ClientLine<'a> {
@@ -163,7 +164,7 @@ impl<W: Write> Sink for NdjsonWriter<W> {
             Update::Reconnecting { attempt, delay, reason, .. } => {
                 ClientLine::Reconnecting { identifier, attempt: *attempt, after_ms: delay.as_millis(), reason }
             }
-            // Whether anything is heard is the view's concern: no event is missing yet.
+            // A silent connection misses no event yet, so only views show it.
             Update::Quiet { .. } | Update::Heard => return Ok(()),
             Update::Gap(gap) => ClientLine::Gap { identifier, gap: gap.into() },
             Update::Ended(ending) => {
@@ -187,7 +188,6 @@ impl<W: Write> Sink for NdjsonWriter<W> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::stream::Incoming;

@@ -1,26 +1,22 @@
-//! How calls are followed, shown and kept.
-
 use std::path::PathBuf;
 
 use super::Selection;
 
 /// What `tail` is asked for, beside the calls that it follows.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which updates are shown.
-    pub selection: Selection,
-    /// Whether all live calls are followed, and those that come.
-    pub active: bool,
-    /// Whether a call is followed behind the end of its log as it is now.
-    pub follow: bool,
+    pub(crate) selection: Selection,
+    /// Whether all live calls are followed, also those that begin later.
+    pub(crate) active: bool,
+    /// Whether a call is followed behind the present end of its log.
+    pub(crate) follow: bool,
     /// Whether a stream that broke is resumed.
-    pub reconnect: bool,
-    /// The file that the stream is saved to.
-    pub save: Option<PathBuf>,
+    pub(crate) reconnect: bool,
+    pub(crate) save: Option<PathBuf>,
     /// Whether that file may be replaced.
-    pub force: bool,
-    /// The file that remembers how far each call was read.
-    pub cursor_file: Option<PathBuf>,
-    /// Whether the exit code says that a call failed.
-    pub exit_status: bool,
+    pub(crate) force: bool,
+    pub(crate) cursor_file: Option<PathBuf>,
+    /// Whether the exit code tells that a call failed.
+    pub(crate) exit_status: bool,
 }

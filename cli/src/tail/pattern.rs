@@ -1,4 +1,4 @@
-//! What is searched for and filtered by.
+//! Patterns to search and filter transcripts by.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -7,18 +7,19 @@ use regex::{Regex, RegexBuilder};
 
 use crate::term::drawable::normalized;
 
-/// A regular expression; the ways to write a letter with its marks are the same (NFC). One that was typed to search for
-/// ([`Pattern::new`]) is the text itself where it is no expression, and upper and lower case are the same in it unless an upper-case
-/// letter was typed; one of the command line ([`FromStr`]) means what it says.
+/// A regular expression that matches a letter with its marks in every Unicode spelling.
+///
+/// A pattern typed into a view ([`Pattern::new`]) ignores case unless it has a capital letter, and is taken literally
+/// where it is no valid expression. A pattern of the command line ([`FromStr`]) is exactly the expression that it says.
 #[derive(Debug, Clone)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     text: String,
     regex: Regex,
 }
 
 impl Pattern {
-    /// Of what was typed; `None` for nothing.
-    pub fn new(text: &str) -> Option<Self> {
+    /// Reads what was typed. An empty text is no pattern.
+    pub(crate) fn new(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;
         }
@@ -32,23 +33,21 @@ impl Pattern {
         build.map(|regex| Self { text: text.to_owned(), regex })
     }
 
-    /// As it was typed.
-    pub fn text(&self) -> &str {
+    /// Returns the pattern as it was typed.
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether it occurs in `text`.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         self.regex.is_match(&normalized(text))
     }
 
-    /// Where it occurs in `text`, which is composed already.
-    pub fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+    /// Returns where the pattern occurs in `text`, which must be normalized.
+    pub(crate) fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         self.regex.find_iter(text).map(|found| found.range()).filter(|range| !range.is_empty())
     }
 }
 
-/// A regular expression in which case counts as the expression says, or an error that says why it is none.
 impl FromStr for Pattern {
     type Err = regex::Error;
 
@@ -57,7 +56,7 @@ impl FromStr for Pattern {
     }
 }
 
-/// Whether a capital letter is asked for; those of classes such as `\S` are not.
+/// Returns whether an expression has a capital letter, apart from classes such as `\S`.
 fn has_capital(expression: &str) -> bool {
     let mut chars = expression.chars();
     while let Some(c) = chars.next() {
@@ -71,7 +70,6 @@ fn has_capital(expression: &str) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use unicode_normalization::UnicodeNormalization as _;

@@ -1,4 +1,4 @@
-//! The stream as plain lines: turns on stdout, each flushed; what happens to the connection on stderr.
+//! The stream as plain lines: turns on stdout, each flushed, and what happens to the connection on stderr.
 
 use std::io::{self, Write};
 
@@ -11,11 +11,11 @@ use crate::render::{Console, moment, parts};
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
 
 /// Writes turns as `MM:SS speaker  text`.
-pub struct PlainWriter<W> {
+pub(crate) struct PlainWriter<W> {
     writer: W,
     console: Console,
     identifiers: Vec<Identifier>,
-    /// Whether lines say which call they are of.
+    /// Whether each line names its call.
     several: bool,
     told: Vec<bool>,
     color: bool,
@@ -23,8 +23,14 @@ pub struct PlainWriter<W> {
 }
 
 impl<W: Write> PlainWriter<W> {
-    /// For the calls named by `identifiers`; lines say which unless it begins with exactly one.
-    pub fn new(writer: W, console: Console, identifiers: Vec<Identifier>, color: bool, timestamps: bool) -> Self {
+    /// Starts with the calls named by `identifiers`. Each line names its call unless there is exactly one identifier.
+    pub(crate) fn new(
+        writer: W,
+        console: Console,
+        identifiers: Vec<Identifier>,
+        color: bool,
+        timestamps: bool,
+    ) -> Self {
         let (told, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
         Self { writer, console, identifiers, several, told, color, timestamps }
     }
@@ -87,7 +93,7 @@ impl<W: Write> PlainWriter<W> {
     fn ended(&mut self, call: usize, ending: &Ending) -> io::Result<()> {
         match (&ending.reason, ending.status) {
             (EndReason::CallEnded, Some(status)) if !self.told[call] => self.line(call, &format!("-- call {status}")),
-            // The program itself says the failure of an only call.
+            // With a single call, its failure is the error of the program.
             (EndReason::Failed(failure), _) if self.several => {
                 self.console.warn(format!("{}{}", self.prefix(call), failure.message));
                 Ok(())
@@ -131,8 +137,8 @@ impl<W: Write> Sink for PlainWriter<W> {
     }
 }
 
-/// Where a stream goes on, for people; that nothing was missed only where that is proven.
-pub fn describe_resume(place: &Place, proven: bool) -> String {
+/// Tells people where a stream was resumed. It says that nothing was missed only if the server has proved it.
+pub(crate) fn describe_resume(place: &Place, proven: bool) -> String {
     match (place.call_id, proven) {
         (None, _) => String::new(),
         (Some(_), true) => format!("; resumed after seq {}, nothing missed", place.seq),
@@ -140,8 +146,8 @@ pub fn describe_resume(place: &Place, proven: bool) -> String {
     }
 }
 
-/// A gap, for people.
-pub fn describe_gap(gap: &Gap) -> String {
+/// Explains a gap to people.
+pub(crate) fn describe_gap(gap: &Gap) -> String {
     match gap {
         Gap::CursorInvalid { after } => {
             format!(
@@ -166,7 +172,6 @@ fn color(speaker: Speaker) -> &'static str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::stream::Incoming;

@@ -1,4 +1,4 @@
-//! The stream in a file, as NDJSON. Nothing that was there is lost to a tail that fails.
+//! Saves the stream as NDJSON. A tail that fails never damages an existing file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,26 +14,26 @@ use crate::exit::{Failure, Result};
 use crate::state_file::folder_of;
 use crate::stream::Update;
 
-/// Most lines about a server that does not answer, kept until it does. Beyond it later ones are left out.
+/// Most updates that are kept until the server has confirmed the call. Later ones are dropped.
 const MAX_EARLY: usize = 256;
 
 /// A file that a stream is written to.
 ///
-/// It is made when the server has said something of the call: a tail that gets nowhere leaves no file. A file that is there already
-/// is refused, or where it may be replaced (`--force`) stays until the tail has ended: what comes is written beside it until then.
-pub struct SaveFile {
+/// The file is created when the server confirms the call, so a tail that never reaches its call leaves no file. An
+/// existing file is an error; with `--force`, the stream is written beside it and replaces it at the end.
+pub(crate) struct SaveFile {
     path: PathBuf,
     force: bool,
-    /// `None` before anything came.
+    /// `None` until the server has confirmed the call.
     file: Option<NdjsonWriter<SaveTarget>>,
     identifiers: Vec<Identifier>,
     early: Vec<(usize, Update)>,
 }
 
 enum SaveTarget {
-    /// Written to as it is: a new file, a device or a pipe.
+    /// A new file, a device or a pipe, which is written directly.
     InPlace(File),
-    /// Takes the place of another file at the end.
+    /// A temporary file that replaces another one at the end.
     Replacement(NamedTempFile),
 }
 
@@ -51,14 +51,14 @@ impl io::Write for SaveTarget {
 }
 
 impl SaveFile {
-    /// Will write to `path`; with `force` in place of a file that is there.
-    pub fn new(path: &Path, force: bool) -> Result<Self> {
+    /// Prepares to write to `path`, which may be an existing file only with `force`.
+    pub(crate) fn new(path: &Path, force: bool) -> Result<Self> {
         let is_there = path.symlink_metadata().is_ok();
         if is_there && !force && !is_special(path) {
             return Err(Failure::error(format!("{} is there already", path.display()))
                 .hint("name another with --save, or let it be replaced: --force"));
         }
-        // Now rather than when the first words come.
+        // An error now is better than one when the first message comes.
         let folder = folder_of(path);
         if !folder.is_dir() {
             return Err(Failure::error(format!("cannot write {}: {} is no folder", path.display(), folder.display())));
@@ -66,8 +66,7 @@ impl SaveFile {
         Ok(Self { path: path.to_owned(), force, file: None, identifiers: Vec::new(), early: Vec::new() })
     }
 
-    /// Another call is followed.
-    pub fn opened(&mut self, identifier: &Identifier) -> Result<()> {
+    pub(crate) fn opened(&mut self, identifier: &Identifier) -> Result<()> {
         match &mut self.file {
             Some(file) => file.opened(identifier).map_err(|error| failed(&self.path, &error)),
             None => {
@@ -78,7 +77,7 @@ impl SaveFile {
     }
 
     /// Writes an update of a call that began at `start`.
-    pub fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> Result<()> {
+    pub(crate) fn update(&mut self, call: usize, update: &Update, start: Option<Timestamp>) -> Result<()> {
         if self.file.is_none() && !is_about_call(update) {
             if self.early.len() < MAX_EARLY {
                 self.early.push((call, update.clone()));
@@ -86,7 +85,7 @@ impl SaveFile {
             return Ok(());
         }
         self.write(call, update, start).map_err(|error| {
-            // A part of a stream does not take another file's place.
+            // An incomplete stream never replaces another file.
             self.file = None;
             failed(&self.path, &error)
         })
@@ -112,7 +111,7 @@ impl SaveFile {
             return OpenOptions::new().write(true).create_new(true).open(&self.path).map(SaveTarget::InPlace);
         }
         let prefix = format!(".{}.", self.path.file_name().unwrap_or_default().to_string_lossy());
-        // Those of the file it is to replace, also where that is a link to nothing.
+        // The new file gets the permissions of the file that it replaces, which may be a dangling link.
         let permissions =
             std::fs::metadata(&self.path).map_or_else(|_| PermissionsExt::from_mode(0o666), |m| m.permissions());
         let mut beside = tempfile::Builder::new();
@@ -120,15 +119,15 @@ impl SaveFile {
         beside.tempfile_in(folder_of(&self.path)).map(SaveTarget::Replacement)
     }
 
-    /// Puts what was written in place of the file that was there. What could not be written whole takes no place.
-    pub fn finish(self) -> Result<()> {
+    /// Replaces the existing file, if there is one. An incomplete stream never does.
+    pub(crate) fn finish(self) -> Result<()> {
         let Some(SaveTarget::Replacement(file)) = self.file.map(NdjsonWriter::into_inner) else { return Ok(()) };
         let done = file.as_file().sync_all().and_then(|()| file.persist(&self.path).map_err(|error| error.error));
         done.map(drop).map_err(|error| failed(&self.path, &error))
     }
 }
 
-/// Whether the server says something of the call: the subscription stands, or an event came.
+/// Returns whether the server has confirmed the call: by a confirmed subscription or an event.
 fn is_about_call(update: &Update) -> bool {
     match update {
         Update::Ready(_) => true,
@@ -143,7 +142,7 @@ fn is_about_call(update: &Update) -> bool {
     }
 }
 
-/// A device or a pipe is written to, not replaced.
+/// Returns whether a path is a device or a pipe, which is written to and never replaced.
 fn is_special(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
@@ -153,7 +152,6 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
 

@@ -1,4 +1,4 @@
-//! Which updates are shown: the last N turns of what was there, and turns that match.
+//! Selects the updates to show: the last N earlier turns, and the turns that match.
 
 use std::collections::VecDeque;
 
@@ -8,15 +8,14 @@ use callscope_common::{Seq, Timestamp};
 use crate::stream::{Gap, Incoming, Place, Update};
 use crate::tail::pattern::Pattern;
 
-/// What is asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// How many turns of those before now are shown; `None` for all.
-    pub last: Option<usize>,
-    /// Turns are shown that match one of these, or all where there are none.
-    pub include: Vec<Pattern>,
-    /// Turns that match one of these are left out.
-    pub exclude: Vec<Pattern>,
+pub(crate) struct Selection {
+    /// How many earlier turns are shown; `None` for all.
+    pub(crate) last: Option<usize>,
+    /// Only turns that match one of these patterns are shown, if there are any patterns.
+    pub(crate) include: Vec<Pattern>,
+    /// Turns that match one of these patterns are left out.
+    pub(crate) exclude: Vec<Pattern>,
 }
 
 impl Selection {
@@ -33,9 +32,9 @@ impl Selection {
 
 /// Selects the updates of one call.
 #[derive(Debug)]
-pub struct Selector {
+pub(crate) struct Selector {
     selection: Selection,
-    /// Updates kept back until the log's head is reached, while only the last turns are wanted.
+    /// The updates held back until the head of the log is reached; only where the last turns alone are wanted.
     backlog: Option<Backlog>,
     start: Option<Timestamp>,
     place: Place,
@@ -49,24 +48,24 @@ struct Backlog {
 }
 
 impl Selector {
-    /// With the call's start, where it is known already.
-    pub fn new(selection: Selection, start: Option<Timestamp>) -> Self {
+    /// Starts with the time at which the call began, if known.
+    pub(crate) fn new(selection: Selection, start: Option<Timestamp>) -> Self {
         let backlog = selection.last.filter(|last| *last > 0).map(|_| Backlog::default());
         Self { selection, backlog, start, place: Place::default() }
     }
 
-    /// When the call's first turn was spoken; where that is not known, the first turn that came.
-    pub fn start(&self) -> Option<Timestamp> {
+    /// Returns when the first turn of the call was spoken, or the first turn of the stream where that is not known.
+    pub(crate) fn start(&self) -> Option<Timestamp> {
         self.start
     }
 
-    /// How far the stream has come.
-    pub fn place(&self) -> Place {
+    /// Returns how far the stream has come.
+    pub(crate) fn place(&self) -> Place {
         self.place
     }
 
-    /// Takes an update in, and gives those to show now.
-    pub fn take(&mut self, update: Update) -> Vec<Update> {
+    /// Takes an update in and returns the updates to show now.
+    pub(crate) fn take(&mut self, update: Update) -> Vec<Update> {
         self.note(&update);
         if !self.selection.matches(&update) {
             return self.release_if_reached().unwrap_or_default();
@@ -126,7 +125,6 @@ impl Backlog {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The streams of one `tail`, with all that happens to updates before they are shown.
+//! The streams of all calls that one `tail` follows.
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,61 +17,58 @@ use crate::render::behind;
 use crate::settings::Settings;
 use crate::stream::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
 
-/// How many calls that began may wait to be followed.
+/// How many discovered calls may wait to be followed.
 const DISCOVER_QUEUE: usize = 256;
-/// How often at least the cursor file is written while updates keep coming.
+/// Longest time for which the cursor file is not written while updates keep coming.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often new calls are asked for, where all live calls are followed.
+/// Time between two requests for live calls with `--active`.
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The streams.
-pub struct Streams {
+/// All followed calls, by number.
+pub(crate) struct Streams {
     endpoint: Endpoint,
     sender: Outlets,
     receiver: Inlet,
-    /// Calls that began, where all live calls are followed.
+    /// Calls that were discovered; only with `--active`.
     found: Option<mpsc::Receiver<CallView>>,
-    /// What is followed, by number.
-    pub requests: Vec<Request>,
+    /// The followed calls, by number.
+    pub(crate) requests: Vec<Request>,
     selection: Selection,
     selectors: Vec<Selector>,
     save: Option<SaveFile>,
     cursors: Option<CursorFile>,
-    /// When the cursor file was written last.
+    /// When the cursor file was last written.
     written: Instant,
     endings: Vec<Option<Ending>>,
     tasks: Vec<AbortHandle>,
-    /// How many streams are not over.
+    /// How many streams have not ended.
     running: usize,
     flags: Option<String>,
-    /// Whether calls that are named later are followed behind their end, and across breaks.
+    /// How calls that are named later are followed: behind the end of their log, and across broken connections.
     follow: bool,
     reconnect: bool,
 }
 
-/// What comes next.
-pub enum StreamEvent {
-    /// Another call is followed.
+pub(crate) enum StreamEvent {
+    /// Another call is followed, by its number.
     Opened(usize),
-    /// Something to show.
     Updates(Shown),
 }
 
-/// Updates of one call.
-pub struct Shown {
-    /// Its number.
-    pub call: usize,
-    /// The updates to show; none where all were left out.
-    pub updates: Vec<Update>,
-    /// When the call began, as far as known.
-    pub start: Option<Timestamp>,
-    /// How far its stream has come.
-    pub place: Place,
+/// The updates of one call.
+pub(crate) struct Shown {
+    /// The number of the call.
+    pub(crate) call: usize,
+    /// The updates to show; empty where the selection leaves all of them out.
+    pub(crate) updates: Vec<Update>,
+    /// When the call began, if known.
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) place: Place,
 }
 
 impl Streams {
-    /// Begins to follow `requests`, and with `--active` all that are live and those to come.
-    pub async fn open(settings: &Settings, requests: Vec<Request>, options: &Options) -> Result<Self> {
+    /// Starts to follow `requests`, and with `--active` all calls that are live now or later.
+    pub(crate) async fn open(settings: &Settings, requests: Vec<Request>, options: &Options) -> Result<Self> {
         let save = options.save.as_deref().map(|path| SaveFile::new(path, options.force)).transpose()?;
         let (sender, receiver) = stream::queue();
         let mut streams = Self {
@@ -98,7 +95,7 @@ impl Streams {
         }
         if options.active {
             let client = Client::new(settings)?;
-            // A server that cannot be asked at all is told at once.
+            // A server that cannot be asked at all is an error at once.
             let live = client.live_calls().await?;
             let (sender, found) = mpsc::channel(DISCOVER_QUEUE);
             tokio::spawn(discover(client, live, sender));
@@ -107,8 +104,8 @@ impl Streams {
         Ok(streams)
     }
 
-    /// Begins to follow a call; gives its number.
-    pub fn follow(&mut self, request: Request, start: Option<Timestamp>) -> Result<usize> {
+    /// Starts to follow a call and returns its number.
+    pub(crate) fn follow(&mut self, request: Request, start: Option<Timestamp>) -> Result<usize> {
         let call = self.requests.len();
         if let Some(save) = &mut self.save {
             save.opened(&request.identifier)?;
@@ -122,27 +119,28 @@ impl Streams {
         Ok(call)
     }
 
-    /// Begins to follow a call from its start, or from where the cursor file says.
-    pub fn follow_from_start(&mut self, identifier: Identifier) -> Result<usize> {
+    /// Starts to follow a call from its start, or from the place in the cursor file.
+    pub(crate) fn follow_from_start(&mut self, identifier: Identifier) -> Result<usize> {
         let place = self.cursors.as_ref().and_then(|cursors| cursors.place(&identifier));
         let start = place.map_or(Start::First, Start::After);
         let (follow, reconnect) = (self.follow, self.reconnect);
         self.follow(Request { identifier, start, wait: false, follow, reconnect }, None)
     }
 
-    /// No longer follows a call. What came of it already may still be given out.
-    pub fn close(&mut self, call: usize) {
+    /// Stops following a call. Updates that already came may still be returned.
+    pub(crate) fn close(&mut self, call: usize) {
         if self.endings[call].is_none() {
             self.tasks[call].abort();
             self.running -= 1;
-            // An end that is on its way already must not count again.
+            // An end that is already in the queue must not be counted again.
             let place = self.selectors[call].place();
             self.endings[call] = Some(Ending { reason: EndReason::CaughtUp, status: None, place });
         }
     }
 
-    /// What comes next; `None` when every stream has ended and no other will begin. Loses nothing where it is dropped.
-    pub async fn next(&mut self) -> Option<StreamEvent> {
+    /// Waits for the next event. Returns `None` when every stream has ended and no other will begin. Dropping the
+    /// future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             if self.running == 0 && self.found.is_none() {
                 return self.try_next();
@@ -158,8 +156,8 @@ impl Streams {
         }
     }
 
-    /// What came already.
-    pub fn try_next(&mut self) -> Option<StreamEvent> {
+    /// Returns the next event if it already came.
+    pub(crate) fn try_next(&mut self) -> Option<StreamEvent> {
         let item = self.receiver.ready()?;
         Some(self.take(item))
     }
@@ -188,8 +186,8 @@ impl Streams {
         self.follow_from_start(identifier).ok().map(StreamEvent::Opened)
     }
 
-    /// Keeps what was shown: in the saved stream and as the place to go on from.
-    pub fn persist(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
+    /// Saves the updates that were shown, and their place in the cursor file.
+    pub(crate) fn persist(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
         if let Some(save) = &mut self.save {
             for update in shown {
                 save.update(call, update, start)?;
@@ -197,7 +195,7 @@ impl Streams {
         }
         if let Some(cursors) = &mut self.cursors {
             cursors.record(&self.requests[call].identifier, self.selectors[call].place());
-            // While more is waiting, a later round writes it.
+            // While more updates wait, the file is written after one of them.
             if self.receiver.is_empty() || self.written.elapsed() >= WRITE_INTERVAL {
                 self.written = Instant::now();
                 cursors.write()?;
@@ -206,14 +204,14 @@ impl Streams {
         Ok(())
     }
 
-    /// Writes how far each call was shown, and puts the saved stream in its place; for the end, however it came.
-    pub fn finish(&mut self) -> Result<()> {
+    /// Writes the cursor file and completes the saved stream. Call it at the end of the program, also after an error.
+    pub(crate) fn finish(&mut self) -> Result<()> {
         let written = self.cursors.as_mut().map_or(Ok(()), CursorFile::write);
         written.and(self.save.take().map_or(Ok(()), SaveFile::finish))
     }
 
-    /// The exit code once the streams are over: that of the first that failed, else that of the calls.
-    pub fn exit(&self, exit_status: bool) -> Result {
+    /// Returns the exit code of the program: the failure of the first stream that failed, else the status of the calls.
+    pub(crate) fn exit(&self, exit_status: bool) -> Result {
         let endings = || self.endings.iter().flatten();
         if let Some(failure) = endings().find_map(|ending| match &ending.reason {
             EndReason::Failed(failure) => Some(failure),
@@ -225,9 +223,9 @@ impl Streams {
         Ok(if exit_status && failed { Exit::CallFailed } else { Exit::Ok })
     }
 
-    /// For each call, what to type next: what goes on with it, or where it is over, what keeps it.
-    pub fn resume_commands(&self) -> Vec<String> {
-        /// More would hide what was on the terminal before.
+    /// Returns a command for each call: one that resumes it, or one that exports it once it has ended.
+    pub(crate) fn resume_commands(&self) -> Vec<String> {
+        /// More lines would scroll away what was on the terminal before.
         const MOST: usize = 8;
         let Some(flags) = &self.flags else { return Vec::new() };
         let command = |(call, request): (usize, &Request)| {
@@ -241,7 +239,7 @@ impl Streams {
     }
 }
 
-/// The next call that began; never, where none are looked for.
+/// Waits for the next discovered call, or forever where calls are not discovered.
 async fn found(found: &mut Option<mpsc::Receiver<CallView>>) -> CallView {
     if let Some(receiver) = found
         && let Some(view) = receiver.recv().await
@@ -251,12 +249,12 @@ async fn found(found: &mut Option<mpsc::Receiver<CallView>>) -> CallView {
     std::future::pending().await
 }
 
-/// Looks for calls that began, and tells each once. A server that does not answer is asked again: what is followed already
-/// says that it is away.
+/// Sends each live call once. A server that does not answer is asked again without a message, since the streams report
+/// that it is away.
 async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<CallView>) {
     let mut told: std::collections::HashSet<CallId> = std::collections::HashSet::new();
     loop {
-        // Oldest first, in the order they began.
+        // The server lists the newest call first.
         for call in live.drain(..).rev() {
             if told.insert(call.call_id) && out.send(call).await.is_err() {
                 return;
@@ -270,8 +268,8 @@ async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<Cal
     }
 }
 
-/// When the first turn of a call was spoken, for streams that do not begin there. Only the times shown depend on it, so a
-/// server that does not say is no failure.
+/// Asks when the first turn of a call was spoken, for a stream that does not begin there. Only the times on the screen
+/// depend on the answer, so a failure is ignored.
 async fn first_turn_time(settings: &Settings, request: &Request) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Event {

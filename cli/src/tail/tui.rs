@@ -1,5 +1,5 @@
-//! The full-screen view of `tail` and `play`: [`TailApp`] is its state, [`view`] draws it, [`source`] brings its messages, and
-//! [`term`](crate::term) shows it.
+//! The full-screen view of `tail` and `play`: [`TailApp`] is its state, [`view`] draws it, [`source`] brings its
+//! messages, and [`term`](crate::term) shows it.
 
 mod app;
 mod call_tab;
@@ -27,11 +27,11 @@ use crate::term::screen::Screen;
 use app::Effect;
 use source::LiveSource;
 
-pub use app::{Live, Message, Origin, Request, TailApp};
-pub use keys::HELP;
+pub(crate) use app::{Live, Message, Origin, Request, TailApp};
+pub(crate) use keys::HELP;
 
 /// Shows the streams until the user leaves.
-pub async fn run(settings: &Settings, streams: &mut Streams, options: &Options) -> Result {
+pub(crate) async fn run(settings: &Settings, streams: &mut Streams, options: &Options) -> Result {
     let identifiers = streams.requests.iter().map(|request| request.identifier.to_string()).collect();
     let origin = Origin::Server(crate::net::shown(&settings.server).to_owned());
     let mut source = LiveSource::new(streams, Client::new(settings)?);

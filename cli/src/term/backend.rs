@@ -1,9 +1,10 @@
-//! Writing cells to a terminal that may count the width of some characters otherwise than this program does.
+//! Writes cells to a terminal that may count the width of some characters differently from this program.
 //!
-//! Terminals do not agree on the width of vowel signs, joined letters, half-width marks and emoji sequences. Behind such a cluster the
-//! terminal's cursor may stand elsewhere than counted, and writing only the cells that changed leaves parts of what was there before.
-//! So a row that has, or had, such a cluster is always written whole: it is erased, and the cursor is put to its place behind every
-//! such cluster. What is on the screen then depends on the row's text alone, and not on what was there before.
+//! Terminals do not agree on the width of vowel signs, joined letters, half-width marks and emoji sequences. Behind
+//! such a cluster, the cursor of the terminal may not be where this program counts it, and writing only the changed
+//! cells would leave old text on the screen. A row that has, or had, such a cluster is therefore always written whole:
+//! the row is erased, and the cursor is moved to its place behind each such cluster. What is on the screen then depends
+//! only on the text of the row.
 
 use std::io::{self, Write};
 
@@ -14,26 +15,25 @@ use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
 use ratatui::buffer::{Cell, CellWidth as _};
 use ratatui::layout::{Position, Size};
 
-/// A terminal behind `W`. It remembers what is on its screen.
-pub struct RowBackend<W: Write> {
+/// The backend of a terminal behind `W`. It remembers what is on the screen.
+pub(crate) struct RowBackend<W: Write> {
     inner: CrosstermBackend<W>,
     size: fn() -> (u16, u16),
     width: u16,
     rows: Vec<RowState>,
 }
 
-/// A row on the screen.
 #[derive(Clone)]
 struct RowState {
     cells: Vec<Cell>,
-    /// Whether the terminal may show it otherwise than `cells` say.
+    /// Whether the terminal may count a cell differently.
     ambiguous: bool,
     changed: bool,
 }
 
 impl<W: Write> RowBackend<W> {
-    /// With an empty screen of the size that `size` gives.
-    pub fn new(writer: W, size: fn() -> (u16, u16)) -> Self {
+    /// Starts with an empty screen of the size that `size` returns.
+    pub(crate) fn new(writer: W, size: fn() -> (u16, u16)) -> Self {
         let mut rows = Self { inner: CrosstermBackend::new(writer), size, width: 0, rows: Vec::new() };
         rows.forget();
         rows
@@ -46,12 +46,12 @@ impl<W: Write> RowBackend<W> {
         self.rows = vec![row; height.into()];
     }
 
-    /// Takes a changed cell in; says whether it is on the screen.
+    /// Takes a changed cell in. Returns whether the cell is on the screen.
     fn put(&mut self, x: u16, y: u16, cell: &Cell) -> bool {
         let Some(row) = self.rows.get_mut(usize::from(y)) else { return false };
         let Some(place) = row.cells.get_mut(usize::from(x)) else { return false };
         place.clone_from(cell);
-        // Those that a wide character covers are empty, and are not told.
+        // The cells that a wide character covers are empty, and ratatui does not report them.
         let x = usize::from(x);
         let end = (x + usize::from(cell.symbol().cell_width())).min(row.cells.len());
         row.cells[x + 1..end.max(x + 1)].fill(Cell::default());
@@ -59,7 +59,6 @@ impl<W: Write> RowBackend<W> {
         true
     }
 
-    /// Writes a row whole.
     fn write_row(&mut self, y: u16) -> io::Result<()> {
         queue!(self.inner, MoveTo(0, y), Clear(Erase::UntilNewLine))?;
         let cells = &self.rows[usize::from(y)].cells;
@@ -71,7 +70,7 @@ impl<W: Write> RowBackend<W> {
             if *cell != blank {
                 run.push((x, y, cell));
             }
-            // Where a run begins the cursor is put to its place.
+            // The cursor is moved to the beginning of each run.
             if *cell == blank || !is_plain(cell.symbol()) {
                 self.inner.draw(run.drain(..))?;
             }
@@ -81,14 +80,14 @@ impl<W: Write> RowBackend<W> {
     }
 }
 
-/// Whether all terminals draw a cell as wide as it is counted.
+/// Returns whether all terminals agree on the width of a cell.
 fn is_plain(symbol: &str) -> bool {
     let mut chars = symbol.chars();
     matches!((chars.next(), chars.next()), (Some(c), None) if has_certain_width(c))
 }
 
-/// Whether all terminals give a character the width that is counted: those of scripts without marks and joining.
-pub fn has_certain_width(c: char) -> bool {
+/// Returns whether all terminals agree on the width of a character, as they do for scripts without marks and joining.
+pub(crate) fn has_certain_width(c: char) -> bool {
     matches!(c,
         ' '..='~'
         | '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{2ff}'
@@ -145,7 +144,7 @@ impl<W: Write> Backend for RowBackend<W> {
     }
 
     fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
-        // The views fill the screen, so that all of it is the only region that is ever cleared.
+        // The views fill the screen, so the whole screen is the only region that is ever cleared.
         self.forget();
         self.inner.clear_region(clear_type)
     }

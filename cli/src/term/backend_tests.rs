@@ -1,5 +1,4 @@
-//! Tests of [`super::RowBackend`] on a terminal that counts widths in a way of its own.
-#![allow(clippy::unwrap_used)]
+//! Tests of [`super::RowBackend`] on a terminal that counts widths in its own way.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +11,7 @@ use super::*;
 
 const SIZE: (u16, u16) = (40, 6);
 
-/// What each ambiguous script looks like.
+/// Texts of scripts whose width terminals count differently, and two that all agree on.
 const TEXTS: [&str; 12] = [
     "नमस्ते, आपकी गाड़ी कहाँ है?",
     "বাংলা ভাষায় কথা বলুন",
@@ -28,8 +27,8 @@ const TEXTS: [&str; 12] = [
     "plain words, and a wide 東京",
 ];
 
-/// A terminal that knows what this program sends: text, places, erasing, and nothing of styles. It gives every character a width by
-/// `count`, and writes over what is there.
+/// A terminal that understands what this program sends: text, positions and erasing, but no styles. It takes the width
+/// of each character from `count` and overwrites what is there.
 struct Odd {
     count: fn(char) -> usize,
     cells: Vec<Vec<String>>,
@@ -81,9 +80,9 @@ impl Odd {
             row[x.saturating_sub(1)].push(c);
             return;
         }
-        // At the end of a row it stays there.
+        // At the end of a row, the cursor stays there.
         let x = x.min(row.len() - width);
-        // Half of a wide character is none.
+        // A wide character that is half overwritten disappears.
         if row[x].is_empty() {
             row[x - 1] = " ".into();
         }
@@ -135,7 +134,7 @@ fn draw(terminal: &mut Terminal<RowBackend<Line>>, rows: &[&str]) {
 
 #[test]
 fn what_is_on_the_screen_never_depends_on_what_was_there() {
-    // Three ways of counting that terminals have: marks take room, they take none, and everything foreign is wide.
+    // Three ways in which terminals count: marks take room, marks take none, and everything but ASCII is wide.
     let counts: [fn(char) -> usize; 3] = [
         |c| if c.is_ascii() { 1 } else { c.width().unwrap_or(0).max(1) },
         |c| if c.is_alphanumeric() || c.is_ascii() { c.width().unwrap_or(0).min(2) } else { 0 },
@@ -161,7 +160,7 @@ fn what_is_on_the_screen_never_depends_on_what_was_there() {
 fn plain_rows_are_not_written_again() {
     let (mut terminal, odd) = terminal(|c| c.width().unwrap_or(0));
     draw(&mut terminal, &["a plain row", "नमस्ते"]);
-    // Something else wrote over the screen; what did not change stays so until it is drawn anew.
+    // Something else wrote over the screen. Cells that do not change keep that until they are drawn again.
     odd.borrow_mut().cells[0][5] = "!".into();
     draw(&mut terminal, &["a plain rOw", "नमस्ते"]);
     assert_eq!(odd.borrow().cells[0][..11].concat(), "a pla!n rOw");

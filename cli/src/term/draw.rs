@@ -1,12 +1,12 @@
-//! Pieces that every full-screen view is drawn of.
+//! Pieces that every full-screen view is drawn with.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr as _;
 
-/// Says so on a screen smaller than `smallest`.
-pub fn draw_if_too_small(area: Rect, smallest: (u16, u16), buffer: &mut Buffer) -> bool {
+/// Shows the size that is needed on a screen smaller than `smallest`. Returns whether the screen is too small.
+pub(crate) fn draw_if_too_small(area: Rect, smallest: (u16, u16), buffer: &mut Buffer) -> bool {
     if area.width >= smallest.0 && area.height >= smallest.1 {
         return false;
     }
@@ -17,8 +17,8 @@ pub fn draw_if_too_small(area: Rect, smallest: (u16, u16), buffer: &mut Buffer) 
     true
 }
 
-/// Puts `left` and `right` at the ends of a row. `right` is shown whole; `left` gets what is left.
-pub fn put_ends(
+/// Puts `left` and `right` at the ends of a row. `right` comes first where there is not enough room.
+pub(crate) fn put_ends(
     buffer: &mut Buffer,
     row: Rect,
     (left, left_style): (&str, Style),
@@ -32,8 +32,8 @@ pub fn put_ends(
     put_text(buffer, row, width - taken, &right, right_style);
 }
 
-/// Puts `text` at a column of `row`, up to its end.
-pub fn put_text(buffer: &mut Buffer, row: Rect, column: usize, text: &str, style: Style) {
+/// Puts `text` at a column of `row` and cuts it at the end of the row.
+pub(crate) fn put_text(buffer: &mut Buffer, row: Rect, column: usize, text: &str, style: Style) {
     let room = usize::from(row.width).saturating_sub(column);
     if let Ok(column) = u16::try_from(column)
         && room > 0

@@ -1,4 +1,4 @@
-//! Text reduced to what every terminal draws equally wide.
+//! Reduces text to characters that every terminal draws at the same width.
 
 use std::borrow::Cow;
 
@@ -6,17 +6,17 @@ use callscope_common::text;
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Most marks on one character; a stack of them would run over the lines above.
+/// Most marks on one character. A longer stack of marks would run over the lines above.
 const MAX_MARKS: usize = 4;
 
-/// `text` safe to draw: on one line, and without the sequences whose width terminals don't agree on. Flags become their
-/// letters, joined emoji their first part, and skin tones and variation selectors are dropped.
-pub fn drawable(text: &str) -> Cow<'_, str> {
+/// Returns `text` safe to draw: on one line, and without the sequences whose width terminals do not agree on. Flags
+/// become their letters and joined emoji their first part; skin tones and variation selectors are dropped.
+pub(crate) fn drawable(text: &str) -> Cow<'_, str> {
     let safe = text::one_line(text);
     if safe.is_ascii() {
         return safe;
     }
-    // Composed, so that it is found however it was typed.
+    // Normalized text is found in whichever form it was typed.
     Cow::Owned(normalized(&safe).graphemes(true).flat_map(reduce).collect())
 }
 
@@ -35,9 +35,9 @@ fn reduce(grapheme: &str) -> Vec<char> {
         .collect()
 }
 
-/// `text` with every letter and its marks written in one way: composed (NFC), and a half-width kana with its sound mark as the one
-/// character that both are, which every terminal draws as wide as the two.
-pub fn normalized(text: &str) -> Cow<'_, str> {
+/// Returns `text` with one spelling for every letter and its marks: composed (NFC), and a half-width kana with its
+/// sound mark as one character, which every terminal draws as wide as the two.
+pub(crate) fn normalized(text: &str) -> Cow<'_, str> {
     let is_mark = |c: char| matches!(c, '\u{ff9e}' | '\u{ff9f}');
     if unicode_normalization::is_nfc_quick(text.chars()) == IsNormalized::Yes && !text.contains(is_mark) {
         return Cow::Borrowed(text);
@@ -54,7 +54,7 @@ pub fn normalized(text: &str) -> Cow<'_, str> {
     Cow::Owned(composed)
 }
 
-/// A half-width kana and its sound mark as one character.
+/// Returns a half-width kana and its sound mark as one character, if there is one.
 fn voiced(kana: char, mark: char) -> Option<char> {
     let mut both = [kana, mark].into_iter().nfkc();
     both.next().filter(|_| matches!(kana, '\u{ff66}'..='\u{ff9d}') && both.next().is_none())

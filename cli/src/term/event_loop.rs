@@ -1,9 +1,9 @@
-//! The one event loop of every full-screen view, in the style of Elm.
+//! The event loop of every full-screen view, in the style of Elm.
 //!
-//! A [`Model`] is the state: [`Model::update`] takes an [`Input`] and the time, changes the state and returns the [`Effect`]s to carry
-//! out; [`Model::draw`] shows the state. Neither touches a clock, a terminal or a socket. A [`Source`] brings messages and handles the
-//! requests of the model. [`run`] joins both with the terminal: it draws at most 30 times a second and only after a change, and it
-//! does not wake up while nothing changes.
+//! A [`Model`] is the state: [`Model::update`] takes an [`Input`] and the time, changes the state and returns the
+//! [`Effect`]s to carry out; [`Model::draw`] shows the state. Neither touches a clock, a terminal or a socket. A
+//! [`Source`] brings messages and handles the requests of the model. [`run`] joins both with the terminal. It draws at
+//! most 30 times a second and only after a change, and it does not wake up while nothing changes.
 
 use std::time::Duration;
 
@@ -18,92 +18,86 @@ use super::signals::{ScreenSignal, ScreenSignals};
 use crate::clock;
 use crate::exit::{Failure, Result};
 
-/// The least time between two drawings.
+/// Shortest time between two frames.
 const FRAME: Duration = Duration::from_millis(33);
-/// How often time passes for what shows it.
+/// How often a model that needs ticks gets one.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What a [`Model`] is told.
+/// An input to a [`Model`].
 #[derive(Debug)]
-pub enum Input<M> {
-    /// A key was pressed.
+pub(crate) enum Input<M> {
     Key(KeyEvent),
-    /// Text was pasted: not keys, whatever letters it has.
+    /// Text was pasted. It is never read as keys.
     Paste(String),
-    /// The screen's new columns and rows.
+    /// The new columns and rows of the screen.
     Resize(u16, u16),
-    /// A second went by; only while [`Model::needs_ticks`].
+    /// A second went by. There are ticks only while [`Model::needs_ticks`].
     Tick,
-    /// Something came from the [`Source`].
+    /// A message of the [`Source`].
     Message(M),
 }
 
-/// What is to be done.
+/// What the event loop does for a [`Model`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect<W> {
-    /// Draw again.
+pub(crate) enum Effect<W> {
     Draw,
-    /// Draw every cell again.
+    /// Draw every cell again, also those that did not change.
     Redraw,
-    /// Leave.
     Quit,
-    /// Leave, as interrupted.
+    /// Leave as after Ctrl-C.
     Interrupt,
     /// Stop the process until `fg`.
     Suspend,
-    /// Put this into the terminal's clipboard.
+    /// Put a text into the clipboard of the terminal.
     Copy(String),
-    /// Something of the source.
+    /// Pass a request to the [`Source`].
     Request(W),
 }
 
 /// The state of a full-screen view.
-pub trait Model {
-    /// What comes from the source.
+pub(crate) trait Model {
+    /// What the source reports.
     type Message;
-    /// What is wanted of the source.
+    /// What the model asks of the source.
     type Request;
 
-    /// Takes an input in at the time `now`.
+    /// Takes an input in at the time `now` and returns what is to be done.
     fn update(&mut self, input: Input<Self::Message>, now: Timestamp) -> Vec<Effect<Self::Request>>;
 
-    /// Shows the state.
     fn draw(&self, frame: &mut Frame<'_>);
 
-    /// Whether what is shown changes with time alone.
+    /// Returns whether what is shown changes with time alone.
     fn needs_ticks(&self) -> bool;
 }
 
-/// What a full-screen view looks at.
-pub trait Source {
-    /// See [`Model::Message`].
+/// The world outside a [`Model`]: a server, or a recording.
+pub(crate) trait Source {
     type Message;
-    /// See [`Model::Request`].
     type Request;
 
-    /// The next message; never, where there will be none. Dropped at any `.await`, so it must lose nothing there.
+    /// Returns the next message, or waits forever where there will be none. It is dropped at any `.await` and must lose
+    /// nothing there.
     async fn next(&mut self) -> Result<Self::Message>;
 
-    /// Begins what is wished; what comes of it comes as a message. Does not wait.
+    /// Begins to handle a request and does not wait. The answer comes as a message.
     fn handle(&mut self, request: Self::Request) -> Result<()>;
 
-    /// The time it is there.
+    /// The time that the model is told.
     fn now(&self) -> Timestamp {
         clock::now()
     }
 }
 
-/// How a view was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitReason {
-    /// By the user.
+pub(crate) enum ExitReason {
+    /// The user left.
     Quit,
-    /// By Ctrl-C, a signal, or a terminal that went away.
+    /// Ctrl-C or a signal ended the view, or the terminal went away.
     Interrupted,
 }
 
-/// Shows `model` on `screen` until it is left. The terminal is given back on every way out.
-pub async fn run<M, W>(mut screen: Screen, model: &mut M, source: &mut W) -> Result<ExitReason>
+/// Shows `model` on `screen` until the user leaves. The terminal is restored on every way out.
+pub(crate) async fn run<M, W>(mut screen: Screen, model: &mut M, source: &mut W) -> Result<ExitReason>
 where
     M: Model,
     W: Source<Message = M::Message, Request = M::Request>,
@@ -157,7 +151,7 @@ where
                         Input::Resize(width, height)
                     }
                     Some(Ok(_)) => continue,
-                    // The terminal is gone.
+                    // The terminal went away.
                     Some(Err(_)) | None => return Ok(ExitReason::Interrupted),
                 },
                 message = self.source.next() => Input::Message(message?),
@@ -184,7 +178,7 @@ where
         }
     }
 
-    /// Tells the model, and does what it asks for.
+    /// Passes an input to the model and carries the effects out.
     fn update(&mut self, input: Input<M::Message>) -> Result<Option<ExitReason>> {
         for effect in self.model.update(input, self.source.now()) {
             match effect {
@@ -210,7 +204,7 @@ where
         Ok(())
     }
 
-    /// Gives the terminal back and stops the process. It goes on with the signal that says so.
+    /// Restores the terminal and stops the process. SIGCONT takes the screen again.
     fn suspend(&mut self) -> Result<()> {
         if super::signals::has_job_control() {
             self.screen.leave();
@@ -220,8 +214,8 @@ where
     }
 }
 
-/// Panics on F12 where `CALLSCOPE_REHEARSE` says in which thread: for the tests that look at the terminal afterwards. A
-/// build for use has nothing of it.
+/// Panics on F12, in the thread that `CALLSCOPE_REHEARSE` names, for the tests that look at the terminal afterwards.
+/// Release builds do not contain it.
 #[cfg(debug_assertions)]
 fn rehearse(key: KeyEvent) {
     if key.code != crossterm::event::KeyCode::F(12) {

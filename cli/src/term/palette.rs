@@ -1,29 +1,25 @@
-//! Colours: of the terminal's own sixteen, on its own background, and none at all where they are not wanted.
+//! Styles that use the sixteen colours and the background of the terminal, or no colours at all.
 //!
-//! Nothing is told by colour alone: what a colour says, a word or a place says too.
+//! A word or a position says everything that a colour says.
 
 use callscope_common::Speaker;
 use ratatui::style::{Color, Modifier, Style};
 
-/// Styles, with colours or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Palette {
+pub(crate) struct Palette {
     on: bool,
 }
 
 impl Palette {
-    /// With colours, where `on`.
-    pub fn new(on: bool) -> Self {
+    pub(crate) fn new(on: bool) -> Self {
         Self { on }
     }
 
-    /// A foreground colour.
-    pub fn fg(self, color: Color) -> Style {
+    pub(crate) fn fg(self, color: Color) -> Style {
         if self.on { Style::new().fg(color) } else { Style::new() }
     }
 
-    /// The name of who speaks.
-    pub fn speaker(self, speaker: Speaker) -> Style {
+    pub(crate) fn speaker(self, speaker: Speaker) -> Style {
         let color = match speaker {
             Speaker::Agent => Color::Cyan,
             Speaker::User => Color::Green,
@@ -32,38 +28,38 @@ impl Palette {
         self.fg(color).add_modifier(Modifier::BOLD)
     }
 
-    /// As it should be.
-    pub fn good(self) -> Style {
+    /// Something is as it should be.
+    pub(crate) fn good(self) -> Style {
         self.fg(Color::Green)
     }
 
-    /// To be noticed.
-    pub fn warn(self) -> Style {
+    /// Something deserves attention.
+    pub(crate) fn warn(self) -> Style {
         self.fg(Color::Yellow)
     }
 
-    /// Wrong.
-    pub fn bad(self) -> Style {
+    /// Something is wrong.
+    pub(crate) fn bad(self) -> Style {
         self.fg(Color::Red)
     }
 
-    /// Less important.
-    pub fn dim(self) -> Style {
+    /// Something is less important.
+    pub(crate) fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// More important.
-    pub fn strong(self) -> Style {
+    /// Something is more important.
+    pub(crate) fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What keys act upon.
-    pub fn selected(self) -> Style {
+    /// The row that keys act upon.
+    pub(crate) fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// What was searched for.
-    pub fn found(self) -> Style {
+    /// A match of the search.
+    pub(crate) fn found(self) -> Style {
         self.warn().add_modifier(Modifier::REVERSED)
     }
 }

@@ -1,5 +1,5 @@
-//! The terminal while it is full-screen, and the promise to give it back: after leaving, an error, a panic in any thread,
-//! a signal, and while the process is stopped.
+//! Takes the terminal for a full-screen view and guarantees to restore it: after leaving, an error, a panic in any
+//! thread or a signal, and while the process is stopped.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,23 +22,22 @@ use tokio::sync::Notify;
 use super::backend::RowBackend;
 use crate::exit::{Failure, Result};
 
-/// How long giving the terminal back waits for a write to it that hangs.
+/// How long restoring the terminal waits for a write that hangs.
 const RESTORE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Whether the terminal is ours now.
+/// Whether the terminal is in full-screen mode.
 static ENTERED: AtomicBool = AtomicBool::new(false);
-/// Held by whoever writes to the terminal, so that a frame never lands on a screen that was just given back.
+/// Held while the terminal is written to, so that no frame is drawn on a terminal that was just restored.
 static WRITE_LOCK: Mutex<()> = Mutex::new(());
 static PANICKED: Notify = Notify::const_new();
 
-/// The terminal in raw mode and on its alternate screen. Given back when dropped.
-pub struct Screen {
+/// The terminal in raw mode and on its alternate screen. Dropping it restores the terminal.
+pub(crate) struct Screen {
     terminal: Terminal<RowBackend<FrameWriter>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
-    pub fn enter() -> Result<Self> {
+    pub(crate) fn enter() -> Result<Self> {
         restore_on_panic();
         enter()
             .and_then(|()| Terminal::new(RowBackend::new(FrameWriter::default(), size)))
@@ -50,38 +49,38 @@ impl Screen {
             })
     }
 
-    /// Columns and rows.
-    pub fn size(&self) -> (u16, u16) {
+    /// Returns the columns and rows.
+    pub(crate) fn size(&self) -> (u16, u16) {
         size()
     }
 
-    /// Draws what changed, in one write.
-    pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
+    /// Draws what changed in one write.
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
         self.terminal.draw(draw).map(drop).map_err(|error| Failure::output(&error))
     }
 
-    /// The next drawing draws every cell: whatever something else wrote over it is gone then.
-    pub fn invalidate(&mut self) -> Result<()> {
+    /// Makes the next frame draw every cell, which removes whatever else was written to the screen.
+    pub(crate) fn invalidate(&mut self) -> Result<()> {
         let (width, height) = self.size();
-        // Not `clear`, which asks the terminal where its cursor is and waits for the answer among the keys.
+        // `clear` would ask the terminal for the position of its cursor and wait for the answer among the keys.
         self.terminal.resize(Rect::new(0, 0, width, height)).map_err(|error| Failure::output(&error))
     }
 
-    /// Gives the terminal back.
-    pub fn leave(&mut self) {
+    /// Restores the terminal.
+    pub(crate) fn leave(&mut self) {
         restore();
     }
 
-    /// Takes the terminal again, after [`Screen::leave`] or after something else had it.
-    pub fn enter_again(&mut self) -> Result<()> {
-        // What another program did to it meanwhile is undone as well.
+    /// Takes the terminal again, after [`Screen::leave`] or after another program used it.
+    pub(crate) fn enter_again(&mut self) -> Result<()> {
+        // This undoes what another program did to the terminal.
         restore();
         enter().map_err(|error| Failure::output(&error))?;
         self.invalidate()
     }
 
-    /// Puts `text` into the terminal's clipboard (OSC 52), where it has one; there is no answer to tell.
-    pub fn copy(&mut self, text: &str) -> Result<()> {
+    /// Puts `text` into the clipboard of the terminal (OSC 52). A terminal without one ignores it, and none answers.
+    pub(crate) fn copy(&mut self, text: &str) -> Result<()> {
         use base64::Engine as _;
         let encoded = base64::engine::general_purpose::STANDARD.encode(text);
         let sequence = format!("\x1b]52;c;{encoded}\x1b\\");
@@ -95,9 +94,9 @@ impl Drop for Screen {
     }
 }
 
-/// Collects a frame, and writes it at once when it is flushed. Nothing is drawn on a terminal that was given back.
+/// Collects a frame and writes it in one piece. Nothing is written to a terminal that was restored.
 #[derive(Default)]
-pub struct FrameWriter {
+pub(crate) struct FrameWriter {
     bytes: Vec<u8>,
 }
 
@@ -121,18 +120,18 @@ impl Write for FrameWriter {
     }
 }
 
-/// Columns and rows of the terminal. One that says it has none does not know, as on a serial line.
-pub fn size() -> (u16, u16) {
+/// Returns the columns and rows of the terminal.
+pub(crate) fn size() -> (u16, u16) {
     or_default_size(terminal::size().unwrap_or_default())
 }
 
-/// A size that a terminal told; 80 by 24 for what it does not know.
-pub fn or_default_size((width, height): (u16, u16)) -> (u16, u16) {
+/// Replaces zeros by 80 columns and 24 rows: a terminal on a serial line does not know its size.
+pub(crate) fn or_default_size((width, height): (u16, u16)) -> (u16, u16) {
     (if width == 0 { 80 } else { width }, if height == 0 { 24 } else { height })
 }
 
-/// Resolves once a thread panicked. The terminal has been given back by then.
-pub async fn panicked() {
+/// Waits until a thread panics. The terminal is restored by then.
+pub(crate) async fn panicked() {
     PANICKED.notified().await;
 }
 
@@ -152,14 +151,14 @@ fn enter() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, DisableLineWrap)
 }
 
-/// Gives the terminal back, where it is ours. Nothing more can be done where that fails: the terminal is gone.
+/// Restores the terminal, if it was taken. An error is ignored: it means that the terminal is gone.
 fn restore() {
     if !ENTERED.swap(false, Ordering::AcqRel) {
         return;
     }
     let writing = lock_for_restore();
     let _ = terminal::disable_raw_mode();
-    // A write that hangs would hang this one as well.
+    // A write that hangs would block this one too.
     if writing.is_some() {
         let _ = execute!(
             io::stdout(),
@@ -173,7 +172,7 @@ fn restore() {
     }
 }
 
-/// The right to write, unless whoever has it does not let go of it in time.
+/// Returns the lock for writing, or `None` when another thread does not release it in time.
 fn lock_for_restore() -> Option<MutexGuard<'static, ()>> {
     const STEP: Duration = Duration::from_millis(5);
     for _ in 0..RESTORE_TIMEOUT.as_millis() / STEP.as_millis() {

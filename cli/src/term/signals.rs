@@ -1,4 +1,4 @@
-//! Signals to a program that has the whole screen: those that end it, stop it and let it go on.
+//! Signals to a full-screen program: those that end it, stop it and continue it.
 
 use std::time::Duration;
 
@@ -8,30 +8,29 @@ use tokio::signal::unix::{self, SignalKind};
 use crate::exit::{Exit, Failure, Result};
 use crate::signals::{is_hangup_ignored, next_of};
 
-/// Signals closer together than this are one.
+/// Signals closer together than this are one request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScreenSignal {
-    /// The program is to end, or its terminal is gone.
+pub(crate) enum ScreenSignal {
+    /// The program has to end, or its terminal is gone.
     End,
-    /// It is to stop until it is woken.
+    /// The program has to stop until SIGCONT.
     Stop,
-    /// It was stopped, and goes on.
+    /// The program was stopped and continues.
     Continued,
 }
 
-/// Takes the signals over from their default, which would leave the terminal as it is.
-pub struct ScreenSignals {
+/// Handles the signals whose default action would end or stop the process with the terminal still in raw mode.
+pub(crate) struct ScreenSignals {
     ends: EndSignals,
     stop: unix::Signal,
     continued: unix::Signal,
 }
 
 impl ScreenSignals {
-    /// Begins to listen. A second request to end ends the process even where it is stuck in a write to its terminal.
-    pub fn listen() -> Result<Self> {
+    /// Starts to listen. A second request to end ends the process even while a write to the terminal blocks.
+    pub(crate) fn listen() -> Result<Self> {
         let mut repeated = EndSignals::open()?;
         tokio::spawn(async move {
             repeated.next().await;
@@ -43,8 +42,8 @@ impl ScreenSignals {
         Ok(Self { ends: EndSignals::open()?, stop: open(Signal::TSTP)?, continued: open(Signal::CONT)? })
     }
 
-    /// The next signal.
-    pub async fn next(&mut self) -> ScreenSignal {
+    /// Waits for the next signal.
+    pub(crate) async fn next(&mut self) -> ScreenSignal {
         tokio::select! {
             () = self.ends.next() => ScreenSignal::End,
             _ = self.stop.recv() => ScreenSignal::Stop,
@@ -53,7 +52,7 @@ impl ScreenSignals {
     }
 }
 
-/// SIGINT, SIGTERM and SIGQUIT, and SIGHUP unless it came in ignored.
+/// SIGINT, SIGTERM and SIGQUIT, and SIGHUP unless the parent process had it ignored.
 struct EndSignals([unix::Signal; 3], Option<unix::Signal>);
 
 impl EndSignals {
@@ -78,14 +77,14 @@ fn open(signal: Signal) -> Result<unix::Signal> {
         .map_err(|error| Failure::error(format!("cannot wait for signals: {error}")))
 }
 
-/// Whether a shell is there to wake this process again: then it runs in a process group of its own, as jobs do, and not in
-/// that of its session's leader. A program that a terminal runs in place of a shell would stop for good.
-pub fn has_job_control() -> bool {
+/// Returns whether a shell can continue this process: the process runs in its own process group, as jobs do, and not in
+/// that of the session leader. A program that a terminal runs instead of a shell would stop forever.
+pub(crate) fn has_job_control() -> bool {
     process::getsid(None).is_ok_and(|session| session != process::getpgrp())
 }
 
-/// Stops this process and those it was started together with, as Ctrl-Z does elsewhere. May return before it takes effect.
-pub fn suspend() {
-    // SIGTSTP is taken over, so it would change nothing.
+/// Stops the process group of this process, as Ctrl-Z does. It may return before the process stops.
+pub(crate) fn suspend() {
+    // SIGTSTP is handled here, so sending it would have no effect.
     let _ = process::kill_current_process_group(Signal::STOP);
 }

@@ -1,38 +1,37 @@
-//! A line that is being typed.
+//! A line of text that is being typed.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Longest line taken, in characters.
+/// Longest text, in characters.
 const MAX_CHARS: usize = 1000;
 
-/// The text and the place of the cursor in it.
+/// A text and the position of the cursor in it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct TextInput {
+pub(crate) struct TextInput {
     text: String,
-    /// In bytes, at the beginning of a grapheme: of what a person takes for one character.
+    /// The byte at which a grapheme begins.
     cursor: usize,
 }
 
 impl TextInput {
-    /// With the cursor behind `text`.
-    pub fn new(text: impl Into<String>) -> Self {
+    /// Starts with the cursor behind `text`.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { cursor: text.len(), text }
     }
 
-    /// What was typed.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// What stands before the cursor.
-    pub fn before(&self) -> &str {
+    /// Returns the text before the cursor.
+    pub(crate) fn before(&self) -> &str {
         &self.text[..self.cursor]
     }
 
-    /// Takes a key in; says whether it was one for a line.
-    pub fn handle_key(&mut self, key: KeyEvent) -> bool {
+    /// Takes a key in. Returns whether the key edits text.
+    pub(crate) fn handle_key(&mut self, key: KeyEvent) -> bool {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('a') if control => self.cursor = 0,
@@ -60,17 +59,17 @@ impl TextInput {
         true
     }
 
-    /// Takes pasted text in, on one line.
-    pub fn paste(&mut self, text: &str) {
+    /// Inserts pasted text as one line.
+    pub(crate) fn paste(&mut self, text: &str) {
         callscope_common::text::one_line(text).chars().for_each(|c| self.insert(c));
     }
 
-    /// Where the grapheme before the cursor begins.
+    /// Returns where the grapheme before the cursor begins.
     fn previous(&self) -> usize {
         self.cursor - self.before().graphemes(true).next_back().map_or(0, str::len)
     }
 
-    /// Where the grapheme behind the cursor ends.
+    /// Returns where the grapheme behind the cursor ends.
     fn next(&self) -> usize {
         self.cursor + self.text[self.cursor..].graphemes(true).next().map_or(0, str::len)
     }

@@ -1,19 +1,18 @@
-//! All there is of a row, as names and texts.
+//! The details of a row, as names and texts.
 
 use callscope_common::api::{CallView, ConnectionView, SubscriptionView, WholeDelivery};
 use serde_json::Value;
 
-use super::data::List;
+use super::message::List;
 use super::rows::{TableRow, columns};
 use super::state::TopApp;
 use super::tab::Tab;
 use crate::render::{moment, outcome};
 
-/// Names and texts.
-pub type Details = Vec<(String, String)>;
+pub(crate) type Details = Vec<(String, String)>;
 
-/// What the list alone tells of a row; `None` where the server knows more.
-pub fn known(top: &TopApp, row: &TableRow) -> Option<Details> {
+/// Returns the details that the list itself contains; `None` where the server has to be asked.
+pub(crate) fn known(top: &TopApp, row: &TableRow) -> Option<Details> {
     match (&top.tab_state().list, top.tab) {
         (Some(List::Calls(_) | List::Deliveries(_)), _) => None,
         (Some(List::Errors(errors)), Tab::Errors) => {
@@ -66,8 +65,8 @@ fn subscription(view: &SubscriptionView) -> Details {
     ])
 }
 
-/// A call, with the end of what was said in it.
-pub fn call(view: &CallView, said: &str) -> Details {
+/// Returns the details of a call with its last turns.
+pub(crate) fn call(view: &CallView, said: &str) -> Details {
     let (result, summary) = view.call_data.as_ref().map(outcome).unwrap_or_default();
     lines([
         ("call", view.call_sid.clone()),
@@ -88,8 +87,7 @@ pub fn call(view: &CallView, said: &str) -> Details {
     ])
 }
 
-/// A delivery, whole.
-pub fn delivery(whole: &WholeDelivery) -> Details {
+pub(crate) fn delivery(whole: &WholeDelivery) -> Details {
     let view = &whole.delivery;
     let headers = whole.headers().unwrap_or_default();
     let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -109,7 +107,7 @@ pub fn delivery(whole: &WholeDelivery) -> Details {
     ])
 }
 
-/// JSON in lines, where it is JSON.
+/// Indents JSON, and returns any other text as it is.
 fn pretty(body: &str) -> String {
     let json: Option<Value> = serde_json::from_str(body).ok();
     json.and_then(|json| serde_json::to_string_pretty(&json).ok()).unwrap_or_else(|| body.to_owned())

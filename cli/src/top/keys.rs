@@ -1,50 +1,47 @@
-//! What keys mean in `top`.
+//! The keys of `top`.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// What a key asks for, while nothing is typed.
+/// What a key asks for while no text is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Leave.
+pub(crate) enum Action {
     Quit,
-    /// Leave, as interrupted.
+    /// Leave as after Ctrl-C.
     Interrupt,
     /// Stop the process until `fg`.
     Suspend,
-    /// So many rows down, or up.
+    /// Move the selection down by this many rows, or up.
     Move(isize),
-    /// So many pages down, or up.
+    /// Move the selection down by this many pages, or up.
     Pages(isize),
-    /// To the first row, and to whichever is first from then on.
+    /// Select the first row, and whichever is first from then on.
     First,
-    /// To the last row.
     Last,
-    /// The tab at this place.
+    /// Show the tab of this index.
     Tab(usize),
-    /// So many tabs on, or back.
+    /// Show the tab this many places further, or back.
     Turn(isize),
-    /// Sort by another column.
+    /// Sort by the column this many places further, or back.
     Sort(isize),
-    /// Sort the other way round.
+    /// Reverse the order.
     Reverse,
-    /// Type a filter.
     Filter,
-    /// All there is of the row.
+    /// Show the details of the row.
     Open,
     /// Close the connection.
     Kick,
-    /// Take the delivery in once more.
+    /// Process the delivery again.
     Replay,
     /// Draw every cell again.
     Redraw,
     /// Show the keys, or hide them.
     Help,
-    /// Close what is open.
+    /// Close the overlay, or remove the filter.
     Close,
 }
 
-/// The keys, for the help.
-pub const HELP: &[(&str, &str)] = &[
+/// The keys and what they do, for the help.
+pub(crate) const HELP: &[(&str, &str)] = &[
     ("↑ ↓  j k", "a row up or down"),
     ("PgUp PgDn", "a page"),
     ("g G", "the first, the last row"),
@@ -59,13 +56,12 @@ pub const HELP: &[(&str, &str)] = &[
     ("q", "close what is open; quit"),
 ];
 
-/// The help: without the keys that change something, where nothing may be changed.
-pub fn help(read_only: bool) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+/// Returns the keys for the help: without those of actions if `read_only`.
+pub(crate) fn help(read_only: bool) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     HELP.iter().filter(move |(key, _)| !(read_only && matches!(*key, "K" | "R")))
 }
 
-/// What `key` asks for.
-pub fn action(key: KeyEvent) -> Option<Action> {
+pub(crate) fn action(key: KeyEvent) -> Option<Action> {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
         return match key.code {
             KeyCode::Char('c') => Some(Action::Interrupt),

@@ -1,4 +1,4 @@
-//! Asks the server, again and again, and carries out what was confirmed.
+//! Polls the server and carries out confirmed actions.
 
 use std::time::Duration;
 
@@ -8,20 +8,19 @@ use callscope_common::transcript::clock;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::data::{AdminAction, Errors, List, Message, Request};
 use super::details;
+use super::message::{AdminAction, Errors, List, Message, Request};
 use super::tab::Tab;
 use crate::api::Client;
 use crate::exit::{Exit, Result};
 use crate::term::event_loop::Source;
 
-/// How many rows of an endless list are looked at.
+/// How many of the newest rows of an endless list are shown.
 const LIST_LIMIT: &str = "200";
-/// How much of what was said last is shown.
+/// How many of the last turns are shown in the details of a call.
 const LAST_TURNS: usize = 20;
 
-/// Looks at the server.
-pub struct Poller {
+pub(crate) struct Poller {
     client: Client,
     tab: watch::Sender<Tab>,
     out: mpsc::Sender<Result<Message>>,
@@ -30,8 +29,8 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Begins to look at `tab`, every `interval`.
-    pub fn start(client: Client, tab: Tab, interval: Duration) -> Self {
+    /// Starts to poll for `tab`, once every `interval`.
+    pub(crate) fn start(client: Client, tab: Tab, interval: Duration) -> Self {
         let (out, messages) = mpsc::channel(16);
         let (tab, tabs) = watch::channel(tab);
         let polling = tokio::spawn(poll_loop(client.clone(), tabs, interval, out.clone()));
@@ -75,7 +74,7 @@ impl Source for Poller {
                 tokio::spawn(async move {
                     let done = execute(&client, &action).await.map_err(|failure| failure.message);
                     let _ = out.send(Ok(Message::Executed(done))).await;
-                    // What came of it is looked at at once.
+                    // The next poll shows what the action changed.
                     tab.send_modify(|_| {});
                 });
             }
@@ -84,7 +83,7 @@ impl Source for Poller {
     }
 }
 
-/// Looks until nobody listens any more. A server that answers once may be away later; one that says no ends it.
+/// Polls until the view is left. An error ends the view if the server has never answered, or if it refuses the client.
 async fn poll_loop(
     client: Client,
     mut tabs: watch::Receiver<Tab>,
@@ -114,8 +113,8 @@ async fn poll_loop(
     }
 }
 
-/// One look: what the server counts, and the list of a tab.
-pub async fn poll(client: &Client, tab: Tab) -> Result<(Stats, List)> {
+/// Polls once: the statistics, and the list of a tab.
+pub(crate) async fn poll(client: &Client, tab: Tab) -> Result<(Stats, List)> {
     let stats = client.stats().await?.value;
     let newest = || ("limit", LIST_LIMIT.to_owned());
     let list = match tab {

@@ -1,4 +1,4 @@
-//! How fast the server's counters grow.
+//! The rates at which the counters of the server grow.
 
 use std::collections::VecDeque;
 
@@ -8,26 +8,24 @@ use callscope_common::api::Stats;
 /// How many rates are kept: as many as the widest sparkline shows.
 const MAX_RATES: usize = 120;
 
-/// The rates of one counter, newest last.
 #[derive(Debug, Clone, Default)]
-pub struct Rate {
+pub(crate) struct Rate {
     history: VecDeque<f64>,
 }
 
 impl Rate {
-    /// The newest, a second.
-    pub fn now(&self) -> Option<f64> {
+    /// Returns the newest rate, per second.
+    pub(crate) fn now(&self) -> Option<f64> {
         self.history.back().copied()
     }
 
-    /// The newest `count`, oldest first.
-    pub fn last(&self, count: usize) -> impl Iterator<Item = f64> + Clone + '_ {
+    /// Returns the newest `count` rates, oldest first.
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = f64> + Clone + '_ {
         self.history.iter().skip(self.history.len().saturating_sub(count)).copied()
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn push(&mut self, before: u64, now: u64, secs: f64) {
-        // A counter that went back is one of a server that was started again: what it did before that is not known.
+        // A counter goes back when the server was restarted. What it counted before is not known.
         let grown = now.saturating_sub(before);
         self.history.push_back(grown as f64 / secs);
         if self.history.len() > MAX_RATES {
@@ -36,22 +34,21 @@ impl Rate {
     }
 }
 
-/// The rates that are shown.
+/// The rates on the screen.
 #[derive(Debug, Clone, Default)]
-pub struct Rates {
-    /// Events broadcast a second.
-    pub events: Rate,
-    /// Webhooks taken in a second.
-    pub deliveries: Rate,
-    /// Webhooks refused a second.
-    pub refused: Rate,
+pub(crate) struct Rates {
+    pub(crate) events: Rate,
+    /// Accepted and other verified webhooks.
+    pub(crate) deliveries: Rate,
+    /// Unverified and rejected webhooks.
+    pub(crate) refused: Rate,
 }
 
 impl Rates {
-    /// Takes in what was counted at two times.
-    pub fn push(&mut self, (before, then): (&Stats, Timestamp), (now, at): (&Stats, Timestamp)) {
+    /// Takes in the statistics of two times.
+    pub(crate) fn push(&mut self, (before, then): (&Stats, Timestamp), (now, at): (&Stats, Timestamp)) {
         let secs = at.secs_since(then);
-        // Two answers at once say nothing of a rate.
+        // Two answers in quick succession give no useful rate.
         if secs < 0.05 {
             return;
         }
@@ -61,11 +58,10 @@ impl Rates {
     }
 }
 
-/// A sparkline: the highest bar stands for the highest rate, and nothing for nothing.
-pub fn sparkline(rates: impl Iterator<Item = f64> + Clone) -> String {
+/// Draws rates as bars. The highest bar stands for the highest rate, and a blank for zero.
+pub(crate) fn sparkline(rates: impl Iterator<Item = f64> + Clone) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = rates.clone().fold(0.0_f64, f64::max);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bar = |rate: f64| {
         if highest <= 0.0 || rate <= 0.0 { BARS[0] } else { BARS[((rate / highest * 8.0).ceil() as usize).clamp(1, 8)] }
     };

@@ -1,25 +1,23 @@
-//! The rows of each tab.
+//! The columns and rows of each tab.
 
 use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats, SubscriptionView};
 use callscope_common::transcript::clock;
 use callscope_common::{CallStatus, Timestamp};
 
-use super::data::{Errors, List};
+use super::message::{Errors, List};
 use super::tab::Tab;
 use crate::duration;
 use crate::render::Tint;
 
-/// A column.
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
-    /// Its header.
-    pub title: &'static str,
-    /// The least it takes; it gets more where there is room.
-    pub width: usize,
-    /// Whether it takes the room that is left.
-    pub grows: bool,
-    /// Columns of a higher rank go first where there is no room.
-    pub rank: u8,
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    /// The smallest width.
+    pub(crate) width: usize,
+    /// Whether the column takes spare room.
+    pub(crate) grows: bool,
+    /// The columns with the highest rank are hidden first where there is no room.
+    pub(crate) rank: u8,
 }
 
 const fn column(title: &'static str, width: usize, rank: u8) -> Column {
@@ -30,8 +28,8 @@ const fn wide(title: &'static str, width: usize, rank: u8) -> Column {
     Column { title, width, grows: true, rank }
 }
 
-/// The columns of a tab. The first of each is what it sorts by, newest or largest first, until another is chosen.
-pub fn columns(tab: Tab) -> &'static [Column] {
+/// Returns the columns of a tab. Rows are sorted by the first of them until the user chooses another.
+pub(crate) fn columns(tab: Tab) -> &'static [Column] {
     match tab {
         Tab::Calls => CALLS,
         Tab::Connections => CONNECTIONS,
@@ -75,35 +73,30 @@ const ERRORS: &[Column] = &[column("AGE", 7, 0), column("WHAT", 10, 0), wide("FR
 
 /// A value that rows are sorted by.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SortKey {
-    /// Larger first.
+pub(crate) enum SortKey {
+    /// Larger numbers come first.
     Number(f64),
-    /// By the alphabet.
+    /// Texts are sorted by the alphabet.
     Text(String),
 }
 
-/// A cell: what is shown, and what it is sorted by.
 #[derive(Debug, Clone)]
-pub struct TableCell {
-    /// As it came: untrusted.
-    pub text: String,
-    /// See [`SortKey`].
-    pub value: SortKey,
-    /// What it means.
-    pub tint: Tint,
+pub(crate) struct TableCell {
+    /// The text as it came, which is untrusted.
+    pub(crate) text: String,
+    pub(crate) value: SortKey,
+    pub(crate) tint: Tint,
 }
 
-/// A row.
 #[derive(Debug, Clone)]
-pub struct TableRow {
-    /// Tells it apart, from one look to the next.
-    pub key: String,
-    /// One for each of the tab's columns.
-    pub cells: Vec<TableCell>,
+pub(crate) struct TableRow {
+    /// A key that stays the same from one poll to the next.
+    pub(crate) key: String,
+    /// A cell for each column of the tab.
+    pub(crate) cells: Vec<TableCell>,
 }
 
-/// Makes the rows of `list` at `now`.
-pub fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRow> {
+pub(crate) fn rows(list: &List, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRow> {
     match list {
         List::Calls(calls) => calls.iter().map(|view| call(view, now)).collect(),
         List::Connections(views) => views.iter().map(|view| connection(view, now)).collect(),
@@ -118,7 +111,6 @@ fn text(text: impl Into<String>) -> TableCell {
     TableCell { value: SortKey::Text(text.to_lowercase()), text, tint: Tint::Plain }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn number(number: i64) -> TableCell {
     TableCell { text: number.to_string(), value: SortKey::Number(number as f64), tint: Tint::Plain }
 }
@@ -127,7 +119,7 @@ fn count(count: u64) -> TableCell {
     number(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// How long ago; sorted so that the newest come first.
+/// Returns a cell with the age, which sorts the newest first.
 fn age(at: Timestamp, now: Timestamp) -> TableCell {
     let secs = now.secs_since(at);
     let short = duration::in_words(secs).split(' ').next().unwrap_or_default().to_owned();
@@ -149,7 +141,6 @@ fn status(status: CallStatus) -> TableCell {
     tinted(text(status.as_str()), tint)
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn call(view: &CallView, now: Timestamp) -> TableRow {
     let told = view.call_data.as_ref().and_then(|data| data.duration_seconds).map(|secs| secs as f64);
     let secs = if view.status.is_ended() { told } else { Some(now.secs_since(view.created_at).max(0.0)) };

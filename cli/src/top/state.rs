@@ -1,4 +1,4 @@
-//! What `top` shows, and what it knows.
+//! The state of `top`.
 
 use std::cmp::Ordering;
 
@@ -6,122 +6,108 @@ use callscope_common::Timestamp;
 use callscope_common::api::Stats;
 use uuid::Uuid;
 
-use super::data::{AdminAction, Errors, List};
+use super::message::{AdminAction, Errors, List};
 use super::rates::Rates;
 use super::rows::{SortKey, TableRow, columns, rows};
 use super::tab::Tab;
 use crate::term::text_input::TextInput;
 
-/// Rows that are not the list's: three of header, the tabs, the columns' names, the footer.
-pub const FRAME_ROWS: u16 = 6;
+/// The rows around the list: three of the header, the tabs, the names of the columns, and the footer.
+pub(crate) const FRAME_ROWS: u16 = 6;
 
-/// Everything `top` shows.
 #[derive(Debug)]
-pub struct TopApp {
-    /// The server's address.
-    pub server: String,
-    /// The context that named it.
-    pub context: Option<String>,
-    /// Whether to use colours.
-    pub color: bool,
-    /// Whether nothing may be changed at the server.
-    pub read_only: bool,
-    /// Seconds between two looks at the server.
-    pub interval: u64,
-    /// Columns and rows of the screen.
-    pub size: (u16, u16),
-    /// The time.
-    pub now: Timestamp,
-    /// How the server answers.
-    pub server_state: ServerState,
-    /// What it counts, and when it said so.
-    pub stats: Option<(Stats, Timestamp)>,
-    /// How fast that grows.
-    pub rates: Rates,
-    /// The tab that is shown.
-    pub tab: Tab,
-    /// What lies over the list.
-    pub overlay: Overlay,
-    /// What was last done, in words, and when.
-    pub notice: Option<Notice>,
+pub(crate) struct TopApp {
+    /// The address of the server.
+    pub(crate) server: String,
+    /// The context that names the server.
+    pub(crate) context: Option<String>,
+    pub(crate) color: bool,
+    /// Whether actions are disabled.
+    pub(crate) read_only: bool,
+    /// Seconds between two polls.
+    pub(crate) interval: u64,
+    /// The columns and rows of the screen.
+    pub(crate) size: (u16, u16),
+    pub(crate) now: Timestamp,
+    pub(crate) server_state: ServerState,
+    /// The statistics, and when they came.
+    pub(crate) stats: Option<(Stats, Timestamp)>,
+    /// How fast the counters of the statistics grow.
+    pub(crate) rates: Rates,
+    pub(crate) tab: Tab,
+    pub(crate) overlay: Overlay,
+    pub(crate) notice: Option<Notice>,
     tab_states: [TabState; 5],
 }
 
-/// How the server answers.
+/// Whether the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerState {
-    /// It was not heard yet.
+pub(crate) enum ServerState {
+    /// There was no answer yet.
     Connecting,
-    /// It answered last at this time.
+    /// The last answer came at this time.
     Live(Timestamp),
-    /// It does not answer, since this time.
+    /// There has been no answer since this time, for this reason.
     Lost(Timestamp, String),
 }
 
-/// What lies over the list.
+/// What is shown instead of the list, or over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Overlay {
-    /// Nothing.
+pub(crate) enum Overlay {
     None,
-    /// The keys, from this line on.
+    /// The keys, from this row on.
     Help(usize),
     /// The filter is being typed.
     Filter {
-        /// As far as it was typed.
         line: TextInput,
-        /// What it was before.
+        /// The filter that Esc restores.
         before: String,
     },
-    /// All there is of a row.
+    /// The details of a row.
     Detail(DetailView),
-    /// Is this really to be done?
+    /// The question whether to carry an action out.
     Confirm(AdminAction),
 }
 
-/// All there is of a row.
+/// The details of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DetailView {
-    /// The row's key.
-    pub key: String,
+pub(crate) struct DetailView {
+    /// The key of the row.
+    pub(crate) key: String,
     /// Names and texts; `None` until the server has answered.
-    pub lines: Option<Vec<(String, String)>>,
-    /// The first line that is shown.
-    pub top: usize,
+    pub(crate) lines: Option<Vec<(String, String)>>,
+    /// The first line on the screen.
+    pub(crate) top: usize,
 }
 
-/// What was last done.
+/// The outcome of the last action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// In words.
-    pub text: String,
-    /// Whether it went well.
-    pub is_good: bool,
-    /// When.
-    pub at: Timestamp,
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    pub(crate) is_good: bool,
+    pub(crate) at: Timestamp,
 }
 
-/// A tab's list, and how it is looked at.
+/// The list of a tab, and how it is shown.
 #[derive(Debug, Default)]
-pub struct TabState {
-    /// What the server said.
-    pub list: Option<List>,
-    /// The key of the selected row. `None`: the first, whichever it is.
-    pub selected: Option<String>,
-    /// Where the selected row was last, for when it goes.
-    pub place: usize,
+pub(crate) struct TabState {
+    pub(crate) list: Option<List>,
+    /// The key of the selected row; `None` for the first row, whichever that is.
+    pub(crate) selected: Option<String>,
+    /// The last index of the selected row, which is used when the row disappears.
+    pub(crate) place: usize,
     /// The first row on the screen.
-    pub offset: usize,
-    /// The column that is sorted by.
-    pub sort: usize,
-    /// Whether the other way round.
-    pub is_reversed: bool,
-    /// Only rows in which this occurs.
-    pub filter: String,
+    pub(crate) offset: usize,
+    /// The index of the column that the rows are sorted by.
+    pub(crate) sort: usize,
+    pub(crate) is_reversed: bool,
+    /// The text that a row has to contain.
+    pub(crate) filter: String,
 }
 
 impl TopApp {
-    /// Before the server said anything.
-    pub fn new(server: String, context: Option<String>, tab: Tab, now: Timestamp) -> Self {
+    /// Starts without any answer of the server.
+    pub(crate) fn new(server: String, context: Option<String>, tab: Tab, now: Timestamp) -> Self {
         Self {
             server,
             context,
@@ -140,28 +126,26 @@ impl TopApp {
         }
     }
 
-    /// The tab that is shown.
-    pub fn tab_state(&self) -> &TabState {
+    /// Returns the state of the tab that is shown.
+    pub(crate) fn tab_state(&self) -> &TabState {
         &self.tab_states[self.tab.index()]
     }
 
-    /// The tab that is shown, to change it.
-    pub fn tab_state_mut(&mut self) -> &mut TabState {
+    pub(crate) fn tab_state_mut(&mut self) -> &mut TabState {
         &mut self.tab_states[self.tab.index()]
     }
 
-    /// Another tab, to change it.
-    pub fn tab_state_of(&mut self, tab: Tab) -> &mut TabState {
+    pub(crate) fn tab_state_of(&mut self, tab: Tab) -> &mut TabState {
         &mut self.tab_states[tab.index()]
     }
 
-    /// Rows of the list on the screen.
-    pub fn body(&self) -> usize {
+    /// Returns the rows of the list that fit on the screen.
+    pub(crate) fn body(&self) -> usize {
         usize::from(self.size.1.saturating_sub(FRAME_ROWS))
     }
 
-    /// The rows of the shown tab: those that the filter lets through, in order.
-    pub fn rows(&self) -> Vec<TableRow> {
+    /// Returns the rows of the tab that is shown, filtered and sorted.
+    pub(crate) fn rows(&self) -> Vec<TableRow> {
         let page = self.tab_state();
         let Some(list) = &page.list else { return Vec::new() };
         let needle = page.filter.to_lowercase();
@@ -175,14 +159,14 @@ impl TopApp {
         rows.sort_by(|a, b| {
             let order = compare(&a.cells[sort].value, &b.cells[sort].value);
             let order = if page.is_reversed { order.reverse() } else { order };
-            // Rows that are equal stay where they are from one look to the next.
+            // Equal rows keep their order from one poll to the next.
             order.then_with(|| a.key.cmp(&b.key))
         });
         rows
     }
 
-    /// Where the selected row stands among `rows`: its own place, else, when it is gone, the nearest to where it was.
-    pub fn selection(&self, rows: &[TableRow]) -> usize {
+    /// Returns the index of the selected row in `rows`. If the row has disappeared, it is the nearest one.
+    pub(crate) fn selection(&self, rows: &[TableRow]) -> usize {
         let page = self.tab_state();
         let found = page.selected.as_ref().map(|key| rows.iter().position(|row| row.key == *key));
         match found {
@@ -192,8 +176,8 @@ impl TopApp {
         }
     }
 
-    /// What the upper-case key of this tab would do to the selected row.
-    pub fn admin_action(&self) -> Option<AdminAction> {
+    /// Returns the action of the upper-case key of this tab for the selected row.
+    pub(crate) fn admin_action(&self) -> Option<AdminAction> {
         if self.read_only {
             return None;
         }
@@ -218,14 +202,14 @@ impl TopApp {
     }
 }
 
-/// The beginning of an id, enough for people to tell it by.
-pub fn short(id: Uuid) -> String {
+/// Returns the end of an id, which is enough for people to recognize it.
+pub(crate) fn short(id: Uuid) -> String {
     let id = id.to_string();
-    // The end: ids made close to each other begin alike.
+    // Ids that are made shortly after each other begin alike.
     format!("…{}", &id[id.len() - 8..])
 }
 
-/// Numbers from the largest, texts by the alphabet with the empty ones last.
+/// Orders numbers from the largest, and texts by the alphabet with empty ones last.
 fn compare(a: &SortKey, b: &SortKey) -> Ordering {
     match (a, b) {
         (SortKey::Number(a), SortKey::Number(b)) => b.total_cmp(a),

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 /// A list of the server that `top` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
-pub enum Tab {
+pub(crate) enum Tab {
     /// The calls, newest first
     Calls,
     /// The live connections
@@ -18,18 +18,17 @@ pub enum Tab {
 }
 
 impl Tab {
-    /// Every tab, in the order of the screen.
-    pub fn all() -> &'static [Self] {
+    /// Returns every tab, in the order of the screen.
+    pub(crate) fn all() -> &'static [Self] {
         Self::value_variants()
     }
 
-    /// Its place among [`Tab::all`].
-    pub fn index(self) -> usize {
+    /// Returns the place of the tab among [`Tab::all`].
+    pub(crate) fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name on the screen.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Calls => "Calls",
             Self::Connections => "Connections",

@@ -1,11 +1,11 @@
-//! The state of `top`: sorting, filtering, selections that follow their rows, questions, read-only.
+//! The state of `top`: sorting, filtering, selections that follow their rows, confirmation and read-only mode.
 
 use callscope_common::Timestamp;
 use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
-use super::data::{AdminAction, Errors, List, Message, Request};
+use super::message::{AdminAction, Errors, List, Message, Request};
 use super::state::{Overlay, ServerState, TopApp};
 use super::tab::Tab;
 use crate::term::event_loop::{Effect, Input, Model as _};
@@ -45,7 +45,7 @@ pub(super) fn delivery(kind: &str, verdict: &str) -> DeliveryView {
     .unwrap()
 }
 
-/// The same id for the same name, without a feature of the crate for it.
+/// Returns the same id for the same name.
 trait OfName {
     fn new_v5_like(name: &str) -> uuid::Uuid;
 }
@@ -117,7 +117,7 @@ fn a_filter_is_typed_kept_undone_and_removed() {
     hear(&mut top, List::Calls(three_calls()));
     press(&mut top, "/FAIL");
     assert_eq!(column(&top, CALL), ["a"], "whatever the case, in any column");
-    // Letters are text here, not keys.
+    // Letters are text here and not keys.
     press(&mut top, "q");
     assert_eq!((top.tab_state().filter.as_str(), column(&top, CALL).len()), ("FAILq", 0));
     press(&mut top, "⎋");
@@ -203,7 +203,7 @@ fn a_kick_is_asked_about_and_goes_to_the_one_that_was_asked_about() {
     assert!(press(&mut top, keys).iter().all(|effect| *effect == Effect::Draw), "nothing is done before the answer");
     let action = AdminAction::Kick { connection: ada, who: "ada (10.0.0.7:1234)".into() };
     assert_eq!(top.overlay, Overlay::Confirm(action.clone()));
-    // Others come and go meanwhile, and hers is the one that goes.
+    // Other connections come and go meanwhile, and then the selected one goes.
     hear(&mut top, List::Connections(vec![connection("eve", 0), connection("bob", 3)]));
     assert_eq!(press(&mut top, "y"), [Effect::Draw, Effect::Request(Request::Execute(action))]);
     assert_eq!(top.overlay, Overlay::None);
@@ -231,7 +231,7 @@ fn a_delivery_is_replayed_from_either_of_its_tabs() {
         let mut top = top(tab);
         hear(&mut top, list);
         press(&mut top, "K");
-        assert_eq!(top.overlay, Overlay::None, "there is nobody to kick");
+        assert_eq!(top.overlay, Overlay::None, "there is no one to kick");
         press(&mut top, "R");
         let effects = press(&mut top, "y");
         assert!(

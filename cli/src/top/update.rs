@@ -1,12 +1,12 @@
-//! How inputs change the state. Pure: no clock, no terminal, no socket.
+//! Changes the state by inputs. It knows no clock, terminal or socket.
 
 use callscope_common::Timestamp;
 use callscope_common::api::Stats;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Frame;
 
-use super::data::{AdminAction, List, Message, Request};
 use super::keys::{self, Action};
+use super::message::{AdminAction, List, Message, Request};
 use super::rows::{TableRow, columns};
 use super::state::{DetailView, Notice, Overlay, ServerState, TopApp};
 use super::tab::Tab;
@@ -49,7 +49,7 @@ impl Model for TopApp {
     }
 
     fn needs_ticks(&self) -> bool {
-        // Everything has an age.
+        // Every row shows an age.
         true
     }
 }
@@ -113,7 +113,7 @@ impl TopApp {
         }
     }
 
-    /// Only `y` is a yes: a key that was meant for the list must never be one.
+    /// Only `y` confirms, so that a key meant for the list never does.
     fn confirm_key(&mut self, key: KeyEvent, action: AdminAction) -> Vec<Effect> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let effects = match key.code {
@@ -153,7 +153,7 @@ impl TopApp {
         vec![Effect::Draw]
     }
 
-    /// What is typed filters at once.
+    /// The list is filtered while the filter is typed.
     fn filter_as_typed(&mut self) {
         if let Overlay::Filter { line, .. } = &self.overlay {
             let text = line.text().to_owned();
@@ -215,7 +215,7 @@ impl TopApp {
         let Some(row) = rows.get(self.selection(&rows)) else { return Vec::new() };
         let key = row.key.clone();
         let known = details::known(self, row);
-        // What is not in the list is asked for.
+        // The server is asked for details that the list does not contain.
         let is_asked = known.is_none();
         self.overlay = Overlay::Detail(DetailView { key: key.clone(), lines: known, top: 0 });
         let ask = is_asked.then_some(Effect::Request(Request::Detail(self.tab, key)));
@@ -232,7 +232,7 @@ impl TopApp {
         }
     }
 
-    /// Scrolls what lies over the list.
+    /// Scrolls the overlay.
     fn scroll(&mut self, action: Action) -> Vec<Effect> {
         let (width, page) = (self.size.0, self.body().max(1));
         let by = match action {
@@ -257,7 +257,7 @@ impl TopApp {
         vec![Effect::Draw]
     }
 
-    /// Moves the selection. From then on it stays with the row it is moved to.
+    /// Moves the selection, which then stays with the row it was moved to.
     fn step(&mut self, by: isize) {
         let rows = self.rows();
         if rows.is_empty() {
@@ -269,7 +269,7 @@ impl TopApp {
         self.clamp_to(&rows);
     }
 
-    /// Puts everything in order after a change: the selection on a row that is there, and that row on the screen.
+    /// Restores the invariants after a change: the selected row exists and is on the screen.
     fn clamp(&mut self) {
         let rows = self.rows();
         self.clamp_to(&rows);

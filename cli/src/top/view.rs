@@ -1,4 +1,4 @@
-//! Drawing: from the state to the screen, and nothing else.
+//! Draws a [`TopApp`] without changing it.
 
 mod header;
 mod overlay;
@@ -15,13 +15,12 @@ use crate::term::draw_if_too_small;
 use crate::term::drawable::drawable;
 use crate::term::palette::Palette;
 
-pub use overlay::detail_rows;
+pub(crate) use overlay::detail_rows;
 
-/// The smallest screen that is drawn on.
-pub const SMALLEST: (u16, u16) = (40, 12);
+/// The smallest screen that the view is drawn on.
+pub(crate) const SMALLEST: (u16, u16) = (40, 12);
 
-/// Draws everything.
-pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     if draw_if_too_small(area, SMALLEST, buffer) {
         return;
     }
@@ -52,7 +51,7 @@ fn tinted(top: &TopApp, tint: Tint) -> Style {
     }
 }
 
-/// Puts a text at `x` of a row, cut with `…` where there is no room; made safe to draw.
+/// Puts a text at a column of a row, made safe to draw, and cut with `…` where it does not fit.
 fn put(buffer: &mut Buffer, row: Rect, x: usize, room: usize, text: &str, style: Style) {
     let room = room.min(usize::from(row.width).saturating_sub(x));
     let text = drawable(text);
@@ -61,7 +60,7 @@ fn put(buffer: &mut Buffer, row: Rect, x: usize, room: usize, text: &str, style:
     }
 }
 
-/// Puts `left` and `right` at the ends of a row. `right` is shown whole; `left` gets what is left.
+/// Puts `left` and `right` at the ends of a row. `right` comes first where there is not enough room.
 fn ends(buffer: &mut Buffer, row: Rect, (left, left_style): (&str, Style), (right, right_style): (&str, Style)) {
     let width = usize::from(row.width);
     let right = cut(right, Some(width));
@@ -70,15 +69,15 @@ fn ends(buffer: &mut Buffer, row: Rect, (left, left_style): (&str, Style), (righ
     put(buffer, row, width - taken, taken, &right, right_style);
 }
 
-/// Where the cursor stands, while something is typed.
-pub fn cursor(top: &TopApp, area: Rect) -> Option<(u16, u16)> {
+/// Returns the position of the cursor while the filter is typed.
+pub(crate) fn cursor(top: &TopApp, area: Rect) -> Option<(u16, u16)> {
     let Overlay::Filter { line, .. } = &top.overlay else { return None };
     let column = 1 + drawable(line.before()).width();
     let column = u16::try_from(column).unwrap_or(u16::MAX).min(area.width.saturating_sub(1));
     Some((area.x + column, area.bottom().saturating_sub(1)))
 }
 
-/// The footer: what is typed or was done, and the keys.
+/// Draws the last row: the filter, a notice or the error of the server, and the keys.
 fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let page = top.tab_state();
     let (left, style) = match (&top.overlay, &top.notice) {
@@ -97,15 +96,15 @@ fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     ends(buffer, row, (&left, style), (&keys(top), palette(top).dim()));
 }
 
-/// Whether the last notice is still shown: as long as it takes to read it.
+/// Returns whether the last notice is still shown.
 fn is_fresh(top: &TopApp) -> bool {
     top.notice.as_ref().is_some_and(|notice| top.now.secs_since(notice.at) < 10.0)
 }
 
 fn keys(top: &TopApp) -> String {
     let action = match top.admin_action() {
-        Some(super::data::AdminAction::Kick { .. }) => "K kick  ",
-        Some(super::data::AdminAction::Replay { .. }) => "R replay  ",
+        Some(super::message::AdminAction::Kick { .. }) => "K kick  ",
+        Some(super::message::AdminAction::Replay { .. }) => "R replay  ",
         None => "",
     };
     match &top.overlay {

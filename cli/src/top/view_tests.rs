@@ -1,4 +1,4 @@
-//! What `top` draws, cell by cell, at the sizes it is used at.
+//! What `top` draws, cell by cell, in common sizes.
 
 use callscope_common::api::{Attempt, Stats};
 use ratatui::buffer::Buffer;
@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 use serde_json::json;
 
-use super::data::{Errors, List, Message};
+use super::message::{Errors, List, Message};
 use super::state::TopApp;
 use super::tab::Tab;
 use super::top_tests::{at, call, connection, delivery, hear, press, top};
@@ -22,7 +22,7 @@ fn drawn(top: &mut TopApp, width: u16, height: u16) -> Buffer {
     buffer
 }
 
-/// The rows of a buffer, without the blanks at their ends.
+/// The rows of a buffer without trailing blanks.
 fn rows(buffer: &Buffer) -> Vec<String> {
     (0..buffer.area.height)
         .map(|y| {

@@ -58,7 +58,7 @@ fn a_connection_is_kicked_only_after_a_yes() {
     top.shows("Kick embedded");
     top.press("y");
     top.shows("kicked embedded");
-    top.shows("nobody is connected");
+    top.shows("no one is connected");
     assert_eq!(child.wait().unwrap().code(), Some(6), "4012 ends a stream for good");
     top.press("q");
     assert!(top.ended().is_restored);

@@ -1,4 +1,4 @@
-//! The state of the full-screen `tail` and `play`, and how it changes. No clock, no terminal, no socket.
+//! The state of the full-screen `tail` and `play`, and how it changes. It knows no clock, terminal or socket.
 
 mod actions;
 mod message;
@@ -17,88 +17,76 @@ use crate::term::event_loop::{self, Input};
 use crate::term::palette::Palette;
 use crate::term::text_input::TextInput;
 
-pub use message::{Live, Message, ReloadTarget, Request, ScanQuery};
+pub(crate) use message::{Live, Message, ReloadTarget, Request, ScanQuery};
 
-/// Most tabs; beyond it the oldest call that is over goes when another comes.
-pub const MAX_TABS: usize = 100;
-/// How many bytes of text are held of all calls together; the rest is read from the server again when it comes into sight.
-pub const TEXT_LIMIT: usize = 32 << 20;
-/// How many seconds lie between two lists of a picker that is open.
+/// Most tabs. Beyond it, the next call replaces the oldest one that has ended.
+pub(crate) const MAX_TABS: usize = 100;
+/// Most bytes of text that are held for all calls together. The rest is read from the server again when it comes into
+/// sight.
+pub(crate) const TEXT_LIMIT: usize = 32 << 20;
+/// Seconds between two requests for the calls while the picker is open.
 const LIST_TICKS: u32 = 2;
 
-/// What is to be done.
-pub type Effect = event_loop::Effect<Request>;
+pub(crate) type Effect = event_loop::Effect<Request>;
 
-/// Where what is shown comes from.
+/// Where the calls come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A server, at this address.
+pub(crate) enum Origin {
+    /// The server at this address.
     Server(String),
-    /// A recording.
     Recording {
-        /// The file.
         file: String,
-        /// How fast it is played.
         speed: String,
     },
 }
 
-/// What lies over the transcript.
+/// What is shown instead of the transcript.
 #[derive(Debug)]
-pub enum Overlay {
-    /// Nothing.
+pub(crate) enum Overlay {
     None,
-    /// The keys, from a row on.
+    /// The keys, from this row on.
     Help(usize),
     /// A message as it came.
     Raw(RawView),
-    /// The calls to choose from, and how many ticks went by.
+    /// The calls to choose from, and the number of ticks since the picker was opened.
     Picker(CallPicker, u32),
 }
 
-/// What is being asked for in the last row.
+/// What the prompt in the last row asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PromptKind {
-    /// What to search for.
+pub(crate) enum PromptKind {
     Search,
-    /// What to filter by.
     Filter,
     /// The name of a file.
     Save,
 }
 
-/// Everything the view shows.
+/// The state of the view.
 #[derive(Debug)]
-pub struct TailApp {
-    /// Where it comes from.
-    pub origin: Origin,
-    /// The followed calls.
-    pub tabs: Vec<CallTab>,
-    /// Which of them is shown.
-    pub current: usize,
-    /// What lies over it.
-    pub overlay: Overlay,
-    /// A question in the last row.
-    pub prompt: Option<(PromptKind, TextInput)>,
-    /// Something to be told until the next key.
-    pub notice: Option<(Tone, String)>,
-    /// Columns and rows of the screen.
-    pub size: (u16, u16),
-    /// The colours.
-    pub palette: Palette,
-    /// The time.
-    pub now: Timestamp,
-    /// Whether a recording is held.
-    pub paused: bool,
-    /// How many bytes of text may be held of all calls together.
-    pub text_limit: usize,
+pub(crate) struct TailApp {
+    pub(crate) origin: Origin,
+    pub(crate) tabs: Vec<CallTab>,
+    /// The index of the tab that is shown.
+    pub(crate) current: usize,
+    pub(crate) overlay: Overlay,
+    pub(crate) prompt: Option<(PromptKind, TextInput)>,
+    /// A notice in the last row until the next key.
+    pub(crate) notice: Option<(Tone, String)>,
+    /// The columns and rows of the screen.
+    pub(crate) size: (u16, u16),
+    pub(crate) palette: Palette,
+    pub(crate) now: Timestamp,
+    /// Whether a recording is paused.
+    pub(crate) paused: bool,
+    /// Most bytes of text that are held for all calls together.
+    pub(crate) text_limit: usize,
     times: TimeDisplay,
     wrap: bool,
 }
 
 impl TailApp {
-    /// Before anything came. Without identifiers it begins with a choice, or waits for calls where it is to be `active`.
-    pub fn new(origin: Origin, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
+    /// Starts without any message. Without identifiers, it opens the picker, or with `active` waits for calls.
+    pub(crate) fn new(origin: Origin, identifiers: Vec<String>, active: bool, color: bool, now: Timestamp) -> Self {
         let choose = identifiers.is_empty() && !active;
         Self {
             origin,
@@ -121,23 +109,24 @@ impl TailApp {
         }
     }
 
-    /// The call that is shown.
-    pub fn tab(&self) -> Option<&CallTab> {
+    /// Returns the tab that is shown.
+    pub(crate) fn tab(&self) -> Option<&CallTab> {
         self.tabs.get(self.current)
     }
 
-    /// Rows above the transcript: the call and its state, the server and how far it came, the tabs, a rule.
-    pub fn header_rows(&self) -> u16 {
+    /// Returns the rows above the transcript: the call and its state, the server and the progress, the tabs, and a
+    /// rule.
+    pub(crate) fn header_rows(&self) -> u16 {
         if self.tabs.len() > 1 { 4 } else { 3 }
     }
 
-    /// Rows that the transcript takes on the screen.
-    pub fn body(&self) -> usize {
+    /// Returns the rows of the transcript.
+    pub(crate) fn body(&self) -> usize {
         usize::from(self.size.1.saturating_sub(self.header_rows() + 1))
     }
 
-    /// A call's state in words, and whether it is good.
-    pub fn state(&self, tab: &CallTab) -> (String, Tone) {
+    /// Returns the state of a call in words.
+    pub(crate) fn state(&self, tab: &CallTab) -> (String, Tone) {
         match (&self.origin, &tab.connection) {
             (Origin::Recording { .. }, ConnectionState::Live | ConnectionState::Connecting) if self.paused => {
                 ("PAUSED".into(), Tone::Warn)
@@ -170,7 +159,7 @@ impl TailApp {
         }
     }
 
-    /// Closes the picker. Where there is nothing else, `q` leaves the program and Esc does not.
+    /// Closes the picker. Without any call, `q` quits the program and Esc does nothing.
     fn leave_picker(&mut self, quit: bool) -> Vec<Effect> {
         if self.tabs.is_empty() {
             return if quit { vec![Effect::Quit] } else { Vec::new() };
@@ -179,7 +168,7 @@ impl TailApp {
         Vec::new()
     }
 
-    /// Shows a call that was picked: its tab, or a new one.
+    /// Shows the tab of a picked call, or opens one.
     fn pick(&mut self, sid: String) -> Vec<Effect> {
         self.overlay = Overlay::None;
         if let Some(place) = self.tabs.iter().position(|tab| tab.is_named(&sid)) {
@@ -215,7 +204,7 @@ impl TailApp {
     fn live(&mut self, news: Vec<Live>) -> Vec<Effect> {
         let mut requests = Vec::new();
         for Live { call, shown, start, place } in news {
-            // A tab that was closed may still be spoken of.
+            // Updates of a closed tab may still come.
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
             tab.start = start;
             tab.place = place;
@@ -244,7 +233,7 @@ impl TailApp {
         requests
     }
 
-    /// An only live call needs no question.
+    /// Takes in a list of calls. The only live call is picked without a question.
     fn listed(&mut self, calls: Result<Vec<CallView>, String>) -> Vec<Effect> {
         let Overlay::Picker(picker, _) = &mut self.overlay else { return Vec::new() };
         let first = !picker.loaded && self.tabs.is_empty();
@@ -273,7 +262,7 @@ impl TailApp {
         Vec::new()
     }
 
-    /// Lays out what is on the screen now; says what of it has to be read first.
+    /// Lays out the tab that is shown. Returns a request for the events that have to be read first.
     fn lay_out(&mut self) -> Option<Effect> {
         let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
         self.current = self.current.min(self.tabs.len().saturating_sub(1));
@@ -287,7 +276,7 @@ impl TailApp {
 
 impl TailApp {
     /// Takes an input in at the time `now` and returns what is to be done.
-    pub fn apply(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
+    pub(crate) fn apply(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
         let mut effects = match input {
             Input::Key(key) => self.key(key),
@@ -305,7 +294,7 @@ impl TailApp {
     }
 
     /// Returns whether what is shown changes with time alone.
-    pub fn is_moving(&self) -> bool {
+    pub(crate) fn is_moving(&self) -> bool {
         let moving = |tab: &CallTab| {
             matches!(tab.connection, ConnectionState::Live | ConnectionState::Retry { .. }) && !self.paused
         };

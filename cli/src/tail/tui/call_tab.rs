@@ -1,4 +1,4 @@
-//! A followed call: how its connection stands, what is known of it, and its transcript.
+//! A followed call: its connection, what is known of it, and its transcript.
 
 use callscope_common::api::CallView;
 use callscope_common::protocol::ServerMessage;
@@ -10,79 +10,73 @@ use super::transcript::Transcript;
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
 use crate::tail::{describe_gap, describe_resume};
 
-/// A followed call.
 #[derive(Debug)]
-pub struct CallTab {
-    /// Which stream it shows.
-    pub call: usize,
-    /// As the user named it.
-    pub identifier: String,
-    /// Its other names, as far as known.
+pub(crate) struct CallTab {
+    /// The number of its stream.
+    pub(crate) call: usize,
+    /// The name that the user gave.
+    pub(crate) identifier: String,
+    /// Its other known names.
     names: Vec<String>,
-    /// How its connection stands.
-    pub connection: ConnectionState,
+    pub(crate) connection: ConnectionState,
     /// How far its stream has come.
-    pub place: Place,
-    /// Its status as last heard.
-    pub status: Option<CallStatus>,
-    /// The provider's verdict.
-    pub successful: Option<bool>,
-    /// The provider's agent.
-    pub agent: Option<String>,
-    /// When it began.
-    pub start: Option<Timestamp>,
-    /// How long it took, once it ended.
-    pub duration: Option<f64>,
-    /// What was said and what happened.
-    pub transcript: Transcript,
-    /// What is being read from the server again.
-    pub reload: ReloadState,
+    pub(crate) place: Place,
+    /// The last known status.
+    pub(crate) status: Option<CallStatus>,
+    /// Whether the provider judged the call successful.
+    pub(crate) successful: Option<bool>,
+    /// The agent of the provider.
+    pub(crate) agent: Option<String>,
+    /// When the call began.
+    pub(crate) start: Option<Timestamp>,
+    /// How many seconds it took, once it has ended.
+    pub(crate) duration: Option<f64>,
+    pub(crate) transcript: Transcript,
+    pub(crate) reload: ReloadState,
     /// When the newest turn was spoken.
     last_turn: Option<Timestamp>,
-    /// Since when there is no connection, and the entry that says so.
+    /// While the connection is broken: since when, the index of the note about it, and the reason.
     broke: Option<(Timestamp, usize, String)>,
-    /// Since when nothing was heard of a connection that should have brought a sign of life.
+    /// Since when a connection that should have sent a heartbeat has been silent.
     quiet: Option<Timestamp>,
 }
 
-/// What is being read from the server again.
+/// The state of reading evicted events from the server again.
 #[derive(Debug, Default)]
-pub struct ReloadState {
-    /// How often the transcript began anew; what was asked for before that is of no use.
-    pub generation: u32,
-    /// What comes into sight is being read.
-    pub loading: bool,
-    /// It could not be read; the next key tries it again.
-    pub failed: bool,
-    /// How many searches are under way.
-    pub scans: u32,
+pub(crate) struct ReloadState {
+    /// How often the transcript was cleared. Answers to earlier requests are dropped.
+    pub(crate) generation: u32,
+    /// Whether events that came into sight are being read.
+    pub(crate) loading: bool,
+    /// Whether reading failed. The next key allows another attempt.
+    pub(crate) failed: bool,
+    /// How many searches run on the server.
+    pub(crate) scans: u32,
 }
 
-/// How a call's connection stands.
+/// The state of a call's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectionState {
-    /// Not connected yet.
+pub(crate) enum ConnectionState {
     Connecting,
-    /// Connected, and the call is not known yet.
+    /// Connected, but the server does not know the call yet.
     Waiting,
     /// Connected and subscribed.
     Live,
-    /// Broken; the next try comes at `at`.
+    /// Broken until the next attempt.
     Retry {
-        /// Which try.
+        /// The number of the attempt.
         attempt: u32,
-        /// When.
+        /// The time of the attempt.
         at: Timestamp,
     },
-    /// All of it has come.
+    /// The stream is complete.
     Ended,
-    /// Broken off for good.
+    /// The stream failed for good.
     Stopped,
 }
 
 impl CallTab {
-    /// Before anything came.
-    pub fn new(call: usize, identifier: String) -> Self {
+    pub(crate) fn new(call: usize, identifier: String) -> Self {
         Self {
             call,
             identifier,
@@ -102,9 +96,8 @@ impl CallTab {
         }
     }
 
-    /// The connection's state in words, and whether that is good.
-    pub fn state(&self, now: Timestamp) -> (String, Tone) {
-        #[allow(clippy::cast_possible_truncation)]
+    /// Returns the state of the connection in words.
+    pub(crate) fn state(&self, now: Timestamp) -> (String, Tone) {
         let whole = |secs: f64| secs.max(0.0) as i64;
         match (&self.connection, self.quiet) {
             (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
@@ -131,18 +124,18 @@ impl CallTab {
         }
     }
 
-    /// Whether that is a name of this call.
-    pub fn is_named(&self, name: &str) -> bool {
+    /// Returns whether `name` is a name of this call.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
         self.identifier == name || self.names.iter().any(|known| known == name)
     }
 
-    /// Whether nothing more will come.
-    pub fn is_over(&self) -> bool {
+    /// Returns whether the stream has ended.
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.connection, ConnectionState::Ended | ConnectionState::Stopped)
     }
 
-    /// How long it has lasted, in seconds.
-    pub fn lasted(&self, now: Timestamp) -> Option<f64> {
+    /// Returns how many seconds the call has lasted so far.
+    pub(crate) fn lasted(&self, now: Timestamp) -> Option<f64> {
         if self.duration.is_some() {
             return self.duration;
         }
@@ -150,15 +143,15 @@ impl CallTab {
         Some(end.secs_since(self.start?).max(0.0))
     }
 
-    /// Takes in what the server's list says of it.
-    pub fn describe(&mut self, view: &CallView) {
+    /// Takes in what the server says about the call.
+    pub(crate) fn describe(&mut self, view: &CallView) {
         self.agent.clone_from(&view.agent_id);
         self.names.clone_from(&view.identifiers);
         self.names.push(view.call_sid.clone());
     }
 
-    /// Takes in what came of its stream; says whether its description should be asked for.
-    pub fn live(&mut self, update: &Update, now: Timestamp) -> bool {
+    /// Takes in an update of the stream. Returns whether the server should be asked about the call.
+    pub(crate) fn live(&mut self, update: &Update, now: Timestamp) -> bool {
         match update {
             Update::Message(incoming) => {
                 self.quiet = None;
@@ -169,7 +162,6 @@ impl CallTab {
             Update::Heard => self.quiet = None,
             Update::Resumed { place, proven } => self.resumed(*place, *proven, now),
             Update::Reconnecting { attempt, delay, reason, broke } => {
-                #[allow(clippy::cast_possible_truncation)]
                 let at = Timestamp::from_micros(now.as_micros() + delay.as_micros() as i64).unwrap_or(now);
                 self.connection = ConnectionState::Retry { attempt: *attempt, at };
                 self.quiet = None;
@@ -189,7 +181,7 @@ impl CallTab {
         false
     }
 
-    /// One line for one break, however often it is tried.
+    /// Notes a broken connection once, however often a new one is tried.
     fn broken(&mut self, reason: &str, broke: bool, now: Timestamp) {
         if self.broke.is_none() {
             let what = if broke { "connection lost" } else { "no connection yet" };
@@ -223,7 +215,7 @@ impl CallTab {
         }
     }
 
-    /// The first subscription stands.
+    /// The first subscription is confirmed.
     fn linked(&mut self, place: Place) {
         self.stands(place);
         if let Some((_, index, reason)) = self.broke.take() {
@@ -231,7 +223,7 @@ impl CallTab {
         }
     }
 
-    /// A confirmation came. Its own message may have said already that the call is awaited.
+    /// The subscription is confirmed, for a call that the server may not know yet.
     fn stands(&mut self, place: Place) {
         self.connection = if place.call_id.is_none() { ConnectionState::Waiting } else { ConnectionState::Live };
         self.quiet = None;
@@ -264,12 +256,11 @@ impl CallTab {
                 let data = &event.call_data;
                 self.status = Some(data.status);
                 self.successful = data.call_successful;
-                #[allow(clippy::cast_precision_loss)]
                 let duration = data.duration_seconds.map(|secs| secs as f64);
                 self.duration = duration;
                 self.transcript.clear_partials();
                 self.event(message, raw);
-                // The agent may have become known with it.
+                // The agent may be known now.
                 return true;
             }
             _ => {}
@@ -288,7 +279,7 @@ impl CallTab {
     }
 }
 
-/// A length of time in words.
+/// Returns a duration in words.
 fn lasting(secs: f64) -> String {
     match secs.max(0.0) {
         secs if secs < 10.0 => format!("{secs:.1} s"),

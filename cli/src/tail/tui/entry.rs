@@ -1,4 +1,4 @@
-//! What a transcript is made of, and how it is laid out at a width.
+//! The entries of a transcript and their layout at a width.
 
 use std::ops::Range;
 
@@ -13,60 +13,54 @@ use crate::term::drawable::drawable;
 
 /// A turn, a note or a part of the result.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// What it is.
-    pub kind: EntryKind,
+pub(crate) struct Entry {
+    pub(crate) kind: EntryKind,
     /// When it was said.
-    pub at: Option<Timestamp>,
-    /// The text, safe to draw.
-    pub text: Box<str>,
-    /// The message it came with, as it came.
-    pub raw: Option<Box<str>>,
-    /// Whether a tool's words are shown whole.
-    pub open: bool,
-    /// The event it is of; 0 for what this program says itself.
-    pub seq: Seq,
-    /// The newest event before it.
-    pub behind: Seq,
-    /// Whether it matches the filter, or there is none.
-    pub passes: bool,
-    /// Whether its text is not held, and has to be read from the server again.
+    pub(crate) at: Option<Timestamp>,
+    /// The text, which is safe to draw.
+    pub(crate) text: Box<str>,
+    /// The message of the server that the entry was made from.
+    pub(crate) raw: Option<Box<str>>,
+    /// Whether the words of a tool are unfolded.
+    pub(crate) open: bool,
+    /// The seq of its event; 0 for a note of this program.
+    pub(crate) seq: Seq,
+    /// The seq of the newest event before it.
+    pub(crate) behind: Seq,
+    /// Whether it matches the filter. Without a filter it always does.
+    pub(crate) passes: bool,
+    /// Whether its text was evicted and has to be read from the server again.
     evicted: bool,
-    /// Whether terminals dispute the width of something in the text.
+    /// Whether terminals disagree on the width of a character in the text.
     has_ambiguous_width: bool,
 }
 
-/// What an [`Entry`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Something said.
+pub(crate) enum EntryKind {
+    /// A turn.
     Turn(Speaker),
-    /// Something being said.
+    /// A turn that is not complete yet.
     Partial(Speaker),
     /// Something that happened to the connection or the call.
     Note(Tone),
     /// How the call ended.
     Outcome(Tone),
-    /// A part of the call's result.
+    /// A part of the result of the call.
     Result(Tone),
 }
 
-/// Whether it is good.
+/// How good or bad an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// As it should be.
+pub(crate) enum Tone {
     Good,
-    /// Neither.
     Plain,
-    /// To be noticed.
     Warn,
-    /// Wrong.
     Bad,
 }
 
 impl EntryKind {
-    /// Who speaks, where somebody does.
-    pub fn speaker(self) -> Option<Speaker> {
+    /// Returns the speaker of a turn.
+    pub(crate) fn speaker(self) -> Option<Speaker> {
         match self {
             Self::Turn(speaker) | Self::Partial(speaker) => Some(speaker),
             _ => None,
@@ -76,49 +70,45 @@ impl EntryKind {
 
 impl Entry {
     /// Makes `text` safe to draw.
-    pub fn new(kind: EntryKind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
+    pub(crate) fn new(kind: EntryKind, at: Option<Timestamp>, text: &str, raw: Option<&str>) -> Self {
         let text = drawable(text);
         let has_ambiguous_width = !text.is_ascii() && !text.chars().all(backend::has_certain_width);
         let (text, raw) = (text.into(), raw.map(Into::into));
         Self { kind, at, text, raw, open: false, seq: 0, behind: 0, passes: true, evicted: false, has_ambiguous_width }
     }
 
-    /// The same, of an event.
-    pub fn of(self, seq: Seq) -> Self {
+    /// Returns the entry as one of the event with this seq.
+    pub(crate) fn of(self, seq: Seq) -> Self {
         Self { seq, ..self }
     }
 
-    /// How many bytes its text takes.
-    pub fn size(&self) -> usize {
+    /// Returns the bytes that its text takes.
+    pub(crate) fn size(&self) -> usize {
         self.text.len() + self.raw.as_ref().map_or(0, |raw| raw.len())
     }
 
-    /// Whether its text is not held.
-    pub fn is_evicted(&self) -> bool {
+    pub(crate) fn is_evicted(&self) -> bool {
         self.evicted
     }
 
-    /// Holds its text no more.
-    pub fn evict(&mut self) {
+    pub(crate) fn evict(&mut self) {
         (self.text, self.raw, self.evicted) = (Box::default(), None, true);
     }
 }
 
-/// Which times are shown.
+/// Which times are shown before turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimeDisplay {
-    /// Since the call's start.
+pub(crate) enum TimeDisplay {
+    /// The time since the call began.
     #[default]
     Since,
-    /// Of the day, in UTC.
+    /// The time of day in UTC.
     Day,
-    /// None.
     Off,
 }
 
 impl TimeDisplay {
-    /// The next of the three.
-    pub fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         match self {
             Self::Since => Self::Day,
             Self::Day => Self::Off,
@@ -127,30 +117,29 @@ impl TimeDisplay {
     }
 }
 
-/// Where things stand at a width.
+/// How entries are laid out on a screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    /// The screen's width.
-    pub width: usize,
-    /// Which times are shown.
-    pub times: TimeDisplay,
-    /// Whether long turns take more than one row.
-    pub wrap: bool,
+pub(crate) struct Layout {
+    /// The width of the screen.
+    pub(crate) width: usize,
+    pub(crate) times: TimeDisplay,
+    /// Whether long turns are wrapped or cut.
+    pub(crate) wrap: bool,
     /// When the call began.
-    pub start: Option<Timestamp>,
+    pub(crate) start: Option<Timestamp>,
 }
 
-/// A part of an entry's text that stands on one row, in bytes.
-pub type TextSpan = Range<u32>;
+/// The bytes of an entry's text that stand on one row.
+pub(crate) type TextSpan = Range<u32>;
 
-/// Widest name of a speaker.
+/// Width of the longest name of a speaker.
 const SPEAKER: usize = 5;
-/// Where notes and results begin.
+/// The column where notes and results begin.
 const NOTE: usize = 3;
 
 impl Layout {
-    /// The time that stands before `entry`.
-    pub fn time(&self, entry: &Entry) -> String {
+    /// Returns the time before `entry`; empty where none is shown.
+    pub(crate) fn time(&self, entry: &Entry) -> String {
         let (Some(at), Some(_)) = (entry.at, entry.kind.speaker()) else { return String::new() };
         match self.times {
             TimeDisplay::Off => String::new(),
@@ -159,8 +148,8 @@ impl Layout {
         }
     }
 
-    /// Where the speaker's name of `entry` begins.
-    pub fn speaker(&self, entry: &Entry) -> usize {
+    /// Returns the column where the name of the speaker begins.
+    pub(crate) fn speaker(&self, entry: &Entry) -> usize {
         let time = self.time(entry).len();
         let indent = if self.width < 60 { 1 } else { 4 };
         let indent = match entry.kind.speaker() {
@@ -171,18 +160,18 @@ impl Layout {
         indent + if time > 0 { time + 1 } else { 0 }
     }
 
-    /// Where the text of `entry` begins.
-    pub fn text(&self, entry: &Entry) -> usize {
+    /// Returns the column where the text begins.
+    pub(crate) fn text(&self, entry: &Entry) -> usize {
         if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER + 1 } else { NOTE }
     }
 
-    /// How wide the text of `entry` may be. In the last column, terminals put the marks of a character elsewhere.
-    pub fn room(&self, entry: &Entry) -> usize {
+    /// Returns how wide the text may be. Ambiguous text leaves the last column free, where terminals misplace marks.
+    pub(crate) fn room(&self, entry: &Entry) -> usize {
         self.width.saturating_sub(self.text(entry) + usize::from(entry.has_ambiguous_width)).max(2)
     }
 
-    /// The rows of `entry`: at least one.
-    pub fn lay_out(&self, entry: &Entry) -> Box<[TextSpan]> {
+    /// Returns the rows of `entry`, which are at least one.
+    pub(crate) fn lay_out(&self, entry: &Entry) -> Box<[TextSpan]> {
         let text = &*entry.text;
         let folded = entry.kind == EntryKind::Turn(Speaker::Tool) && !entry.open;
         if folded || !self.wrap {
@@ -199,7 +188,7 @@ impl Layout {
         let mut end = 0;
         let mut spans = Vec::new();
         for row in textwrap::wrap(text, options) {
-            // Rows are parts of the text in their order, with nothing but blanks between them.
+            // The rows are parts of the text in order, with nothing but blanks between them.
             let begin = text[end..].find(&*row).map_or(end, |found| end + found);
             end = begin + row.len();
             spans.push(span(begin, end));
@@ -208,10 +197,10 @@ impl Layout {
     }
 }
 
-/// Breaks at blanks and wide characters, and a word that is wider than `room` behind any character with all its marks.
+/// Wraps at blanks and wide characters, and splits a word that is wider than `room` between two graphemes.
 fn wrap_clusters(text: &str, room: usize) -> Box<[TextSpan]> {
     let mut spans = Vec::new();
-    // Of the row that is being filled: where it begins, how wide it is, and where its last word ends.
+    // The row that is being filled: where it begins, how wide it is, and where its last word ends.
     let (mut begin, mut width, mut end) = (0, 0, 0);
     for (at, word) in words(text) {
         let wide: usize = word.graphemes(true).map(|cluster| usize::from(cluster.cell_width())).sum();
@@ -240,7 +229,8 @@ fn wrap_clusters(text: &str, room: usize) -> Box<[TextSpan]> {
     spans.into()
 }
 
-/// What may stand on a row of its own, and where it begins: a wide character, or what stands between those and blanks.
+/// Returns the units that a row may break between, with their offsets: each wide character, and each run of other
+/// characters without a blank.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut clusters = text.grapheme_indices(true).peekable();
     std::iter::from_fn(move || {
@@ -261,8 +251,7 @@ fn span(begin: usize, end: usize) -> TextSpan {
     short(begin)..short(end)
 }
 
-/// The text of a row.
-pub fn row<'e>(entry: &'e Entry, span: &TextSpan) -> &'e str {
+pub(crate) fn row<'e>(entry: &'e Entry, span: &TextSpan) -> &'e str {
     entry.text.get(span.start as usize..span.end as usize).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! What an event is on the screen.
+//! Turns events into entries of a transcript.
 
 use callscope_common::protocol::ServerMessage;
 
@@ -6,9 +6,9 @@ use super::entry::{Entry, EntryKind, Tone};
 use crate::render::{Part, parts};
 use crate::stream::Incoming;
 
-/// The entries that an event is shown as: one for a turn, several for a result, none for others. The same event always gives the
-/// same ones.
-pub fn entries(message: &ServerMessage, raw: &str) -> Vec<Entry> {
+/// Returns the entries of an event: one for a turn, several for a result, none for other events. Equal events give
+/// equal entries.
+pub(crate) fn entries(message: &ServerMessage, raw: &str) -> Vec<Entry> {
     let entries = match message {
         ServerMessage::Transcription(turn) => {
             vec![Entry::new(EntryKind::Turn(turn.speaker_type), Some(turn.timestamp), &turn.message_text, Some(raw))]
@@ -30,8 +30,8 @@ pub fn entries(message: &ServerMessage, raw: &str) -> Vec<Entry> {
     entries.into_iter().map(|entry| entry.of(seq)).collect()
 }
 
-/// The same of an event's text, with its seq; `None` for what is no event.
-pub fn read(raw: &str) -> Option<(callscope_common::Seq, Vec<Entry>)> {
+/// Reads the text of an event and returns its seq and its entries; `None` where the text is no event.
+pub(crate) fn read(raw: &str) -> Option<(callscope_common::Seq, Vec<Entry>)> {
     let incoming = Incoming::read(raw.to_owned())?;
     Some((incoming.seq?, entries(&incoming.message, raw)))
 }

@@ -1,4 +1,4 @@
-//! Reading events of a call from the server again.
+//! Reads events of a call from the server again.
 
 use callscope_common::Seq;
 
@@ -8,11 +8,11 @@ use crate::api::Client;
 use crate::exit::{Failure, Result};
 use crate::tail::pattern::Pattern;
 
-/// Most events asked for at once. A server may send fewer.
+/// Most events in one request. A server may send fewer.
 const PAGE: Seq = 64;
 
-/// The events of a record that are still to be read: behind the first seq, up to the second.
-pub struct EventPages<'c> {
+/// The pages of a range of events: behind the seq `after`, up to the seq `to`.
+pub(crate) struct EventPages<'c> {
     client: &'c Client,
     id: String,
     after: Seq,
@@ -20,13 +20,12 @@ pub struct EventPages<'c> {
 }
 
 impl<'c> EventPages<'c> {
-    /// Of record `id`.
-    pub fn new(client: &'c Client, id: &str, (after, to): (Seq, Seq)) -> Self {
+    pub(crate) fn new(client: &'c Client, id: &str, (after, to): (Seq, Seq)) -> Self {
         Self { client, id: id.to_owned(), after, to }
     }
 
-    /// The next of them; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Box<str>>>> {
+    /// Returns the next page; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Box<str>>>> {
         if self.after >= self.to {
             return Ok(None);
         }
@@ -36,14 +35,19 @@ impl<'c> EventPages<'c> {
         if count == 0 {
             return Err(Failure::error(format!("the server sent nothing behind event {}", self.after)));
         }
-        // By their number and not by what they say, so that a wrong answer is not asked for again and again.
+        // The number of events counts and not their seqs, so that a wrong answer is never requested again and again.
         self.after += count;
         Ok(Some(page.events.into_iter().map(|event| event.get().into()).collect()))
     }
 }
 
-/// Which of the events in `ranges` match `pattern`.
-pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pattern) -> Result<Vec<EventMatch>> {
+/// Returns the matches of `pattern` in `ranges`.
+pub(crate) async fn scan(
+    client: &Client,
+    id: &str,
+    ranges: &[(Seq, Seq)],
+    pattern: &Pattern,
+) -> Result<Vec<EventMatch>> {
     let mut found = Vec::new();
     for range in ranges {
         let mut pages = EventPages::new(client, id, *range);
@@ -54,8 +58,8 @@ pub async fn scan(client: &Client, id: &str, ranges: &[(Seq, Seq)], pattern: &Pa
     Ok(found)
 }
 
-/// Which entries of an event match `pattern`.
-pub fn matching(raw: &str, pattern: &Pattern) -> Vec<EventMatch> {
+/// Returns the matches of `pattern` in one event.
+pub(crate) fn matching(raw: &str, pattern: &Pattern) -> Vec<EventMatch> {
     let Some((seq, entries)) = event_entries::read(raw) else { return Vec::new() };
     let matching = entries.iter().enumerate().filter(|(_, entry)| pattern.matches(&entry.text));
     matching.map(|(part, _)| (seq, part)).collect()

@@ -1,10 +1,10 @@
-//! JSON as it came, spread over lines for people.
+//! Splits a JSON text into indented lines.
 
 use crate::render::json_for_terminal;
 
-/// The lines of a JSON text, set in by depth. Nothing but blanks between its parts changes; what a terminal might act on is
-/// escaped, as JSON allows.
-pub fn lines(json: &str) -> Vec<String> {
+/// Returns the lines of a JSON text, indented by depth. Only the blanks between values change, and characters that a
+/// terminal might act on are escaped.
+pub(crate) fn lines(json: &str) -> Vec<String> {
     let json = json_for_terminal(json);
     let mut lines = vec![String::new()];
     let mut depth = 0;
@@ -57,7 +57,6 @@ pub fn lines(json: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

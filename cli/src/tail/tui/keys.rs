@@ -1,78 +1,72 @@
-//! What keys mean over a transcript.
+//! The keys of the full-screen `tail`.
 
 use callscope_common::Speaker;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Leave, or close what lies over the transcript.
+pub(crate) enum Action {
+    /// Leave, or close the overlay.
     Quit,
-    /// Leave, as interrupted.
+    /// Leave as after Ctrl-C.
     Interrupt,
     /// Stop the process until `fg`.
     Suspend,
     /// Draw every cell again.
     Redraw,
-    /// Up or down by one.
+    /// Go up or down by one entry.
     Step {
-        /// Which way.
         down: bool,
     },
-    /// Up or down by a page.
+    /// Go up or down by a page.
     Page {
-        /// Which way.
         down: bool,
     },
-    /// To the beginning, or to the end and on from there.
+    /// Go to the beginning, or to the end and follow it.
     End {
-        /// Which end.
         last: bool,
     },
-    /// Follow, or stop following.
+    /// Follow the end, or stop following.
     Follow,
-    /// Ask what to search for.
+    /// Ask for a search.
     Search,
-    /// To the next match, or the one before.
+    /// Go to the next or the previous match.
     Find {
-        /// Which way.
         forward: bool,
     },
-    /// Ask what to filter by.
+    /// Ask for a filter.
     Filter,
-    /// Leave a speaker out, or let it in.
+    /// Hide a speaker, or show it again.
     Speaker(Speaker),
     /// Wrap long turns, or cut them.
     Wrap,
-    /// Other times.
+    /// Show other times.
     Times,
-    /// The next tab, or the one before.
+    /// Show the next or the previous tab.
     Tab {
-        /// Which way.
         forward: bool,
     },
     /// Choose a call.
     Picker,
-    /// No longer follow this call.
+    /// Stop following this call.
     CloseTab,
-    /// The message as it came.
+    /// Show the message as it came.
     Raw,
-    /// The text into the clipboard.
+    /// Copy the text to the clipboard.
     Copy,
-    /// Keep the transcript in a file.
+    /// Save the transcript to a file.
     Save,
-    /// Open or fold a tool call.
+    /// Unfold or fold a tool call.
     Unfold,
-    /// Hold a recording, or play on.
+    /// Pause or continue a recording.
     Pause,
-    /// Show the keys.
     Help,
-    /// Close what lies over the transcript.
+    /// Close the overlay.
     Close,
 }
 
-/// The keys, for the help.
-pub const HELP: &[(&str, &str)] = &[
+/// The keys and what they do, for the help.
+pub(crate) const HELP: &[(&str, &str)] = &[
     ("↑ ↓  j k", "turn by turn"),
     ("PgUp PgDn", "page by page"),
     ("g G", "start; end, and follow"),
@@ -89,12 +83,11 @@ pub const HELP: &[(&str, &str)] = &[
     ("y", "copy the turn (OSC 52)"),
     ("s", "save; callscope play shows it"),
     ("Space", "a page; pauses a recording"),
-    ("^L  ^Z", "draw anew; suspend"),
+    ("^L  ^Z", "redraw; suspend"),
     ("q", "close this; quit"),
 ];
 
-/// What `key` asks for.
-pub fn action(key: KeyEvent) -> Option<Action> {
+pub(crate) fn action(key: KeyEvent) -> Option<Action> {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
         return match key.code {
             KeyCode::Char('c') => Some(Action::Interrupt),

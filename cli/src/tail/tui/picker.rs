@@ -1,4 +1,4 @@
-//! Choosing a call: what is there, narrowed down by what is typed. The selection goes with the call, not with its row.
+//! Chooses a call from a list that typing narrows down. The selection stays with the call, not with its row.
 
 use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus};
@@ -7,46 +7,41 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crate::render::moment;
 use crate::term::text_input::TextInput;
 
-/// The picker's state.
 #[derive(Debug, Default)]
-pub struct CallPicker {
-    /// What was typed.
-    pub line: TextInput,
-    /// Why the newest list could not be had.
-    pub error: Option<String>,
-    /// Whether a list came at all.
-    pub loaded: bool,
+pub(crate) struct CallPicker {
+    /// The text that was typed.
+    pub(crate) line: TextInput,
+    /// Why the newest list could not be loaded.
+    pub(crate) error: Option<String>,
+    /// Whether a list was loaded.
+    pub(crate) loaded: bool,
     calls: Vec<Candidate>,
     selected: Option<CallId>,
 }
 
 /// A call to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// The call.
-    pub id: CallId,
-    /// Its sid.
-    pub sid: String,
-    /// Whether it is not over.
-    pub live: bool,
-    /// Its status.
-    pub status: CallStatus,
-    /// When it began, in words.
-    pub started: String,
-    /// How many turns it has.
-    pub turns: i64,
-    /// Subject, agent and other names.
-    pub about: String,
+pub(crate) struct Candidate {
+    pub(crate) id: CallId,
+    pub(crate) sid: String,
+    /// Whether the call has not ended.
+    pub(crate) live: bool,
+    pub(crate) status: CallStatus,
+    /// When the call began, in words.
+    pub(crate) started: String,
+    pub(crate) turns: i64,
+    /// The subject, the agent and other names.
+    pub(crate) about: String,
 }
 
-/// What a key in the picker leads to.
+/// The outcome of a key in the picker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PickerOutcome {
-    /// Nothing but another look.
+pub(crate) enum PickerOutcome {
+    /// The picker stays open.
     Stay,
-    /// This call.
+    /// The call with this sid was chosen.
     Chosen(String),
-    /// The picker is left.
+    /// The picker is closed.
     Close,
 }
 
@@ -66,22 +61,22 @@ impl From<&CallView> for Candidate {
 }
 
 impl CallPicker {
-    /// Takes a new list in.
-    pub fn list(&mut self, calls: Result<Vec<CallView>, String>) {
+    /// Takes in a new list of calls.
+    pub(crate) fn list(&mut self, calls: Result<Vec<CallView>, String>) {
         self.loaded = true;
         match calls {
             Ok(calls) => {
                 self.error = None;
                 self.calls = calls.iter().map(Candidate::from).collect();
-                // The live ones first; both newest first, as the server sends them.
+                // Live calls come first. The server lists the newest call first.
                 self.calls.sort_by_key(|call| !call.live);
             }
             Err(why) => self.error = Some(why),
         }
     }
 
-    /// The calls that match what was typed, best first.
-    pub fn shown(&self) -> Vec<&Candidate> {
+    /// Returns the calls that match what was typed, the best match first.
+    pub(crate) fn shown(&self) -> Vec<&Candidate> {
         let mut scored: Vec<(u32, &Candidate)> = self
             .calls
             .iter()
@@ -93,13 +88,12 @@ impl CallPicker {
         scored.into_iter().map(|(_, call)| call).collect()
     }
 
-    /// The selected one's place among `shown`.
-    pub fn place(&self, shown: &[&Candidate]) -> usize {
+    /// Returns the index of the selected call in `shown`.
+    pub(crate) fn place(&self, shown: &[&Candidate]) -> usize {
         shown.iter().position(|call| Some(call.id) == self.selected).unwrap_or(0)
     }
 
-    /// Takes a key in.
-    pub fn key(&mut self, key: KeyEvent) -> PickerOutcome {
+    pub(crate) fn key(&mut self, key: KeyEvent) -> PickerOutcome {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Enter => {
@@ -124,12 +118,11 @@ impl CallPicker {
         PickerOutcome::Stay
     }
 
-    /// Takes pasted text in.
-    pub fn paste(&mut self, text: &str) {
+    pub(crate) fn paste(&mut self, text: &str) {
         self.type_in(|line| line.paste(text));
     }
 
-    /// What is typed anew selects the best match anew.
+    /// Changes the text. A changed text selects the best match.
     fn type_in(&mut self, change: impl FnOnce(&mut TextInput)) {
         let before = self.line.text().to_owned();
         change(&mut self.line);
@@ -145,8 +138,8 @@ impl CallPicker {
     }
 }
 
-/// How well `text` matches `typed`: the letters of each word in their order, the better the closer together and the nearer to
-/// the beginning of a word. `None` where a word does not match at all.
+/// Scores how well `text` matches `typed`: the letters of each word must occur in order, and matches that are close
+/// together or at the beginning of a word score higher. Returns `None` if a word does not match.
 fn score(typed: &str, text: &str) -> Option<u32> {
     let text: Vec<char> = text.to_lowercase().chars().collect();
     typed.to_lowercase().split_whitespace().map(|word| word_score(word, &text)).sum()

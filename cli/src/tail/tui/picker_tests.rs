@@ -1,5 +1,4 @@
 //! Tests of [`super::CallPicker`].
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 

@@ -1,40 +1,39 @@
-//! A message as it came, to be looked through.
+//! A message of the server as it came, for scrolling through.
 
 use super::json;
 
-/// Its lines, broken at the screen's width.
+/// The lines of the message, wrapped at the width of the screen.
 #[derive(Debug)]
-pub struct RawView {
+pub(crate) struct RawView {
     lines: Vec<String>,
     rows: Vec<String>,
     /// The first row on the screen.
-    pub top: usize,
+    pub(crate) top: usize,
 }
 
 impl RawView {
-    /// Of a JSON text.
-    pub fn new(text: &str, width: usize) -> Self {
+    /// Reads a JSON text.
+    pub(crate) fn new(text: &str, width: usize) -> Self {
         let mut raw = Self { lines: json::lines(text), rows: Vec::new(), top: 0 };
         raw.wrap(width);
         raw
     }
 
-    /// Its rows.
-    pub fn rows(&self) -> &[String] {
+    pub(crate) fn rows(&self) -> &[String] {
         &self.rows
     }
 
-    /// Breaks the lines anew.
-    pub fn wrap(&mut self, width: usize) {
+    /// Wraps the lines at `width`.
+    pub(crate) fn wrap(&mut self, width: usize) {
         let options = textwrap::Options::new(width.max(2))
             .word_splitter(textwrap::WordSplitter::NoHyphenation)
             .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit);
-        // Text reduced to what is drawn equally wide everywhere, as in the transcript.
+        // The text is reduced in the same way as in the transcript.
         let wrapped = |line: &String| {
             let indent = " ".repeat((line.len() - line.trim_start().len()).min(width / 4));
             let options = options.clone().initial_indent(&indent).subsequent_indent(&indent);
             let drawn = crate::term::drawable::drawable(line.trim_start()).into_owned();
-            // The rules of Unicode know no words of some scripts.
+            // Unicode's line breaking rules do not find the words of some scripts.
             let options = match drawn.chars().all(crate::term::backend::has_certain_width) {
                 true => options,
                 false => options.word_separator(textwrap::WordSeparator::AsciiSpace),

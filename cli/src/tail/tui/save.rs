@@ -18,18 +18,18 @@ use crate::state_file::folder_of;
 
 /// A file to write a transcript to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SaveRequest {
-    pub path: String,
-    /// The record that evicted events are read of.
-    pub id: String,
-    pub parts: Vec<SavePart>,
+pub(crate) struct SaveRequest {
+    pub(crate) path: String,
+    /// The call record that evicted events are read from.
+    pub(crate) id: String,
+    pub(crate) parts: Vec<SavePart>,
     /// How the text is laid out; `None` for NDJSON.
-    pub layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
 }
 
 /// A part of a transcript that is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SavePart {
+pub(crate) enum SavePart {
     /// Lines as they are written.
     Text(String),
     /// Evicted events: behind the first seq, up to the second.
@@ -37,8 +37,9 @@ pub enum SavePart {
 }
 
 impl SaveRequest {
-    /// Collects the transcript of a call for the file at `path`. What was evicted is read from the server when the file is written.
-    pub fn new(tab: &CallTab, path: &str) -> Self {
+    /// Collects the transcript of a call for the file at `path`. Evicted events are read from the server when the file
+    /// is written.
+    pub(crate) fn new(tab: &CallTab, path: &str) -> Self {
         let layout = path.ends_with(".txt").then_some(*tab.transcript.layout());
         let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
         let mut parts = Vec::new();
@@ -61,7 +62,7 @@ impl SaveRequest {
     }
 
     /// Writes the file and returns the outcome in words. Without a `client`, nothing may have been evicted.
-    pub async fn save(self, client: Option<Client>) -> std::result::Result<String, String> {
+    pub(crate) async fn save(self, client: Option<Client>) -> std::result::Result<String, String> {
         let path = self.path.clone();
         match self.write(client).await {
             Ok(()) => Ok(format!("saved as {path}")),
@@ -102,13 +103,13 @@ impl SaveRequest {
 }
 
 /// Proposes a file name for the transcript of a call.
-pub fn default_file_name(identifier: &str) -> String {
+pub(crate) fn default_file_name(identifier: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     format!("callscope-{}.ndjson", identifier.chars().map(safe).collect::<String>())
 }
 
 /// Returns what was said as it came, which is untrusted text.
-pub fn original_text(entry: &Entry) -> String {
+pub(crate) fn original_text(entry: &Entry) -> String {
     match entry.raw.as_deref().map(ServerMessage::parse) {
         Some(Ok(ServerMessage::Transcription(turn))) => turn.message_text,
         Some(Ok(ServerMessage::TranscriptionPartial(turn))) => turn.message_text,

@@ -1,4 +1,4 @@
-//! Where messages come from: the streams and the server's API.
+//! The source of a live view: the streams and the server's API.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,44 +15,42 @@ use crate::tail::pattern::Pattern;
 use crate::tail::{Shown, StreamEvent, Streams};
 use crate::term::event_loop::Source;
 
-/// How many messages may wait for the view; whoever answers a request waits then.
+/// How many answers may wait for the view.
 const QUEUE: usize = 64;
-/// Most updates taken in between two looks at the keys.
+/// Most groups of updates that are taken in between two looks at the keys.
 const BATCH: usize = 512;
-/// Or so many bytes of messages.
+/// Most bytes of messages that are taken in between two looks at the keys.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Streams, and what the server answers.
-pub struct LiveSource<'s> {
+pub(crate) struct LiveSource<'s> {
     streams: &'s mut Streams,
     client: Client,
     sender: mpsc::Sender<Message>,
     answers: mpsc::Receiver<Message>,
-    /// To be told before anything else: that a call is followed comes before what it says.
+    /// Messages that come before any other: a call must be opened before its updates.
     first: VecDeque<Message>,
-    /// A list of calls was asked for, and is not there yet.
+    /// The request for the list of calls, until its answer has come.
     listing: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl<'s> LiveSource<'s> {
-    /// Of these streams.
-    pub fn new(streams: &'s mut Streams, client: Client) -> Self {
+    pub(crate) fn new(streams: &'s mut Streams, client: Client) -> Self {
         let (sender, answers) = mpsc::channel(QUEUE);
         Self { streams, client, sender, answers, first: VecDeque::new(), listing: None }
     }
 
-    /// Answers later.
+    /// Sends the answer to a request when it is ready.
     fn answer(&self, work: impl Future<Output = Option<Message>> + Send + 'static) -> tokio::task::JoinHandle<()> {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             if let Some(message) = work.await {
-                // Nobody listens any more only when the view was left.
+                // The receiver is gone only when the view has been left.
                 let _ = sender.send(message).await;
             }
         })
     }
 
-    /// Gathers what is there, so that a flood of updates is laid out once.
+    /// Collects the updates that already came, so that a burst of them is laid out once.
     fn gather(&mut self, first: StreamEvent) -> Result<Message> {
         let (mut news, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
@@ -72,7 +70,7 @@ impl<'s> LiveSource<'s> {
         Ok(Live { call, shown: updates, start, place })
     }
 
-    /// Reads events again, a page a message, and says when that was all.
+    /// Reads events again and sends a message for each page. An empty page comes last.
     fn load(&self, target: ReloadTarget, ranges: Vec<(Seq, Seq)>) {
         let (client, sender) = (self.client.clone(), self.sender.clone());
         drop(self.answer(async move {
@@ -95,7 +93,7 @@ impl<'s> LiveSource<'s> {
     }
 
     fn open(&mut self, id: &str) -> Result<()> {
-        // The server named it, so that it need not be an identifier.
+        // The server chose this name, so it may be no valid identifier.
         let message = match Identifier::parse(id) {
             Ok(identifier) => {
                 let call = self.streams.follow_from_start(identifier)?;
@@ -134,7 +132,7 @@ impl Source for LiveSource<'_> {
             Request::Close(call) => self.streams.close(call),
             Request::Describe(call, id) => {
                 let client = self.client.clone();
-                // Without it only the agent's name is missing.
+                // Without an answer, only the name of the agent is missing.
                 drop(self.answer(async move {
                     Some(Message::Described(call, Box::new(client.call(&id).await.ok()?.value)))
                 }));

@@ -1,7 +1,7 @@
-//! A call's transcript on a screen: what is shown of it, where the screen stands in it, and what is selected.
+//! The transcript of a call: its entries, the position of the screen in it, and the selected entry.
 //!
-//! Entries are known by their index, and by their position among those that are shown. Only what is on the screen is laid
-//! out, and what was laid out is kept for as long as it is near.
+//! An entry has an index among all entries, and a position among those that are shown. Only what is on the screen is
+//! laid out, and the layout is cached.
 
 mod eviction;
 mod scroll;
@@ -14,50 +14,50 @@ use callscope_common::{Seq, Speaker};
 use super::entry::{Entry, EntryKind, Layout, TextSpan, TimeDisplay};
 use crate::tail::pattern::Pattern;
 
-pub use eviction::EventMatch;
+pub(crate) use eviction::EventMatch;
 
-/// How many rows may be kept laid out, beside those on the screen.
+/// Most rows in the layout cache.
 const MAX_CACHED_ROWS: usize = 1 << 18;
-/// Most turns being said at one time; beyond it the oldest is left out.
+/// Most partial turns at one time. Beyond it, the oldest is dropped.
 const MAX_PARTIALS: usize = 16;
 
-/// See the module's text.
 #[derive(Debug)]
-pub struct Transcript {
+pub(crate) struct Transcript {
     entries: Vec<Entry>,
-    /// How many of them are of events,
+    /// How many entries belong to events.
     events: usize,
-    /// which of those have their text,
+    /// The indices of the entries that hold the text of an event.
     resident: BTreeSet<usize>,
-    /// how many bytes that is, and how many it may be.
+    /// The bytes of these texts, and the most that they may take.
     held: usize,
     limit: usize,
-    /// The newest event.
+    /// The seq of the newest event.
     newest: Seq,
-    /// Where the last key led, until all that is on the screen there is held: only then it is known how many rows that takes.
+    /// Where the last key led. It is kept until everything on that screen is held, since only then its rows can be
+    /// counted.
     target: Option<ScrollTarget>,
-    /// What is being said: shown behind all entries.
+    /// Partial turns, which are shown behind all entries.
     partials: Vec<PartialTurn>,
-    /// The indices of those shown; `None` where all are.
+    /// The indices of the shown entries; `None` where all are shown.
     shown: Option<Vec<usize>>,
     filter: Option<Pattern>,
     hidden: Vec<Speaker>,
     search: Option<Pattern>,
-    /// The indices of the entries that were searched for.
+    /// The indices of the entries that match the search.
     matches: Vec<usize>,
     layout: Layout,
-    /// Rows of the screen.
+    /// The rows of the screen.
     body: usize,
     follow: bool,
-    /// The selected position.
+    /// The position of the selected entry.
     selected: usize,
     top: ScrollPosition,
-    /// So many positions have been on the screen.
+    /// How many positions have been on the screen.
     seen: usize,
     layout_cache: HashMap<usize, Box<[TextSpan]>>,
     cached_rows: usize,
     rows: Vec<ScreenRow>,
-    /// How many entries were laid out, ever.
+    /// How many entries were laid out, for tests.
     #[cfg(test)]
     layout_count: usize,
 }
@@ -68,7 +68,7 @@ struct PartialTurn {
     entry: Entry,
 }
 
-/// The first row on the screen.
+/// A row of the transcript: the position of its entry, and the row within the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct ScrollPosition {
     position: usize,
@@ -78,26 +78,25 @@ struct ScrollPosition {
 /// Where a key leads.
 #[derive(Debug, Clone, Copy)]
 enum ScrollTarget {
-    /// So many rows up from there.
+    /// This many rows up from a position.
     Up(ScrollPosition, usize),
-    /// To the entry at a position; where it was searched for, to the first or last match in it.
+    /// The entry at a position. After a search, the first or the last match in it.
     Entry { position: usize, forward: Option<bool> },
 }
 
 /// A row on the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScreenRow {
+pub(crate) struct ScreenRow {
     /// The position of its entry.
-    pub position: usize,
-    /// Which of the entry's rows.
-    pub line: usize,
-    /// The text.
-    pub span: TextSpan,
+    pub(crate) position: usize,
+    /// The row within the entry.
+    pub(crate) line: usize,
+    /// The text of the row.
+    pub(crate) span: TextSpan,
 }
 
 impl Transcript {
-    /// Empty.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             entries: Vec::new(),
             events: 0,
@@ -127,7 +126,7 @@ impl Transcript {
     }
 
     /// Adds an entry at the end. [`Transcript::refresh`] shows it.
-    pub fn push(&mut self, mut entry: Entry) {
+    pub(crate) fn push(&mut self, mut entry: Entry) {
         let index = self.entries.len();
         entry.behind = self.newest;
         self.newest = self.newest.max(entry.seq);
@@ -146,8 +145,8 @@ impl Transcript {
         self.count_text(index);
     }
 
-    /// Replaces what is being said of one turn.
-    pub fn set_partial(&mut self, turn: Option<String>, entry: Entry) {
+    /// Replaces the partial turn with the same id, or of the same speaker.
+    pub(crate) fn set_partial(&mut self, turn: Option<String>, entry: Entry) {
         let same = |partial: &&mut PartialTurn| match (&partial.turn, &turn) {
             (Some(before), Some(now)) => before == now,
             _ => partial.entry.kind == entry.kind,
@@ -163,13 +162,12 @@ impl Transcript {
         }
     }
 
-    /// Nothing is being said any more.
-    pub fn clear_partials(&mut self) {
+    pub(crate) fn clear_partials(&mut self) {
         self.partials.clear();
     }
 
-    /// Replaces an entry's text and kind in place.
-    pub fn replace(&mut self, index: usize, kind: EntryKind, text: &str) {
+    /// Replaces the text and the kind of an entry.
+    pub(crate) fn replace(&mut self, index: usize, kind: EntryKind, text: &str) {
         if let Some(entry) = self.entries.get_mut(index) {
             let (behind, passes) = (entry.behind, entry.passes);
             *entry = Entry::new(kind, entry.at, text, entry.raw.as_deref());
@@ -178,54 +176,54 @@ impl Transcript {
         }
     }
 
-    /// Forgets all entries.
-    pub fn clear(&mut self) {
+    /// Removes all entries.
+    pub(crate) fn clear(&mut self) {
         let (layout, body, search, filter) = (self.layout, self.body, self.search.take(), self.filter.take());
         let (hidden, limit) = (std::mem::take(&mut self.hidden), self.limit);
         *self = Self { layout, body, search, filter, hidden, limit, ..Self::new() };
         self.refilter();
     }
 
-    /// All entries, as they came.
-    pub fn entries(&self) -> &[Entry] {
+    /// Returns all entries in the order in which they came.
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The entry at a position.
-    pub fn entry(&self, position: usize) -> Option<&Entry> {
+    /// Returns the entry at a position.
+    pub(crate) fn entry(&self, position: usize) -> Option<&Entry> {
         match position.checked_sub(self.shown_len()) {
             Some(partial) => self.partials.get(partial).map(|partial| &partial.entry),
             None => self.entries.get(self.index(position)),
         }
     }
 
-    /// How many positions there are.
-    pub fn len(&self) -> usize {
+    /// Returns the number of positions.
+    pub(crate) fn len(&self) -> usize {
         self.shown_len() + self.partials.len()
     }
 
-    /// What is on the screen.
-    pub fn rows(&self) -> &[ScreenRow] {
+    /// Returns the rows on the screen.
+    pub(crate) fn rows(&self) -> &[ScreenRow] {
         &self.rows
     }
 
-    /// Where things stand.
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Whether the screen goes along with what comes.
-    pub fn follows(&self) -> bool {
+    /// Returns whether the screen follows the end.
+    pub(crate) fn follows(&self) -> bool {
         self.follow
     }
 
-    /// The selected position and its entry.
-    pub fn selected(&self) -> (usize, Option<&Entry>) {
+    /// Returns the selected position and its entry.
+    pub(crate) fn selected(&self) -> (usize, Option<&Entry>) {
         (self.selected, self.entry(self.selected))
     }
 
-    /// The message that the selected entry came with. That of a result is kept with its first part, the outcome.
-    pub fn selected_raw(&self) -> Option<&str> {
+    /// Returns the message that the selected entry was made from. The message of a result is kept with its first entry,
+    /// the outcome.
+    pub(crate) fn selected_raw(&self) -> Option<&str> {
         let selected = self.entry(self.selected)?;
         if !matches!(selected.kind, EntryKind::Result(_)) {
             return selected.raw.as_deref();
@@ -234,35 +232,33 @@ impl Transcript {
         before.find(|entry| matches!(entry.kind, EntryKind::Outcome(_)))?.raw.as_deref()
     }
 
-    /// How many entries came that were not on the screen yet.
-    pub fn new_below(&self) -> usize {
+    /// Returns how many entries have never been on the screen.
+    pub(crate) fn new_below(&self) -> usize {
         self.len().saturating_sub(self.seen)
     }
 
-    /// How many entries stand below the screen.
-    pub fn below(&self) -> usize {
+    /// Returns how many entries are below the screen.
+    pub(crate) fn below(&self) -> usize {
         self.rows.last().map_or(0, |row| self.len() - 1 - row.position)
     }
 
-    /// The filter, and the speakers that are left out.
-    pub fn filter(&self) -> (Option<&Pattern>, &[Speaker]) {
+    /// Returns the filter and the hidden speakers.
+    pub(crate) fn filter(&self) -> (Option<&Pattern>, &[Speaker]) {
         (self.filter.as_ref(), &self.hidden)
     }
 
-    /// What was searched for.
-    pub fn search(&self) -> Option<&Pattern> {
+    pub(crate) fn search(&self) -> Option<&Pattern> {
         self.search.as_ref()
     }
 
-    /// How many entries match the search, and the number of the selected one among them.
-    pub fn found(&self) -> (usize, Option<usize>) {
+    /// Returns how many entries match the search, and the index of the selected entry among them.
+    pub(crate) fn found(&self) -> (usize, Option<usize>) {
         let selected = (self.selected < self.shown_len()).then(|| self.index(self.selected));
         (self.matches.len(), selected.and_then(|index| self.matches.binary_search(&index).ok()))
     }
 
-    /// How many entries were laid out so far.
     #[cfg(test)]
-    pub fn layout_count(&self) -> usize {
+    pub(crate) fn layout_count(&self) -> usize {
         self.layout_count
     }
 
@@ -283,8 +279,8 @@ impl Transcript {
         !self.hidden.contains(&speaker) && entry.passes
     }
 
-    /// Opens the selected tool call, or folds it.
-    pub fn unfold(&mut self) {
+    /// Unfolds the selected tool call, or folds it.
+    pub(crate) fn unfold(&mut self) {
         let index = self.index(self.selected);
         let open = self.entries.get(index).is_some_and(|entry| entry.open);
         self.open(index, !open);
@@ -302,9 +298,9 @@ impl Transcript {
         }
     }
 
-    /// The rows of the entry at a position, laid out unless they are already.
+    /// Returns the rows of the entry at a position, from the cache if they are there.
     fn spans(&mut self, position: usize) -> &[TextSpan] {
-        // What is being said changes all the time, and has no index: it is kept under one that no entry has.
+        // A partial turn changes all the time and has no index. It is cached under an index that no entry has.
         let kept = self.shown_len();
         let index = if position < kept { self.index(position) } else { usize::MAX - (position - kept) };
         if position >= kept || !self.layout_cache.contains_key(&index) {

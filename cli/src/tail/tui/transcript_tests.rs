@@ -1,11 +1,10 @@
-//! Random walks over a [`super::Transcript`]: whatever is done, the screen shows what it should.
-#![allow(clippy::unwrap_used)]
+//! Random walks over a [`super::Transcript`] that check the screen after each step.
 
 use callscope_common::Timestamp;
 
 use super::*;
 
-/// A small origin of chance, so that a failure can be walked again.
+/// A small random number generator with a seed, so that a failure can be repeated.
 struct Chance(u64);
 
 impl Chance {

@@ -1,4 +1,4 @@
-//! Drawing: from the app to the screen, and nothing else.
+//! Draws a [`TailApp`] without changing it.
 
 mod footer;
 mod header;
@@ -15,11 +15,10 @@ use super::entry::Tone;
 use crate::term::draw_if_too_small;
 use crate::term::palette::Palette;
 
-/// The smallest screen that is drawn on.
-pub const MIN_SIZE: (u16, u16) = (40, 12);
+/// The smallest screen that the view is drawn on.
+pub(crate) const MIN_SIZE: (u16, u16) = (40, 12);
 
-/// Draws everything.
-pub fn draw(app: &TailApp, frame: &mut Frame<'_>) {
+pub(crate) fn draw(app: &TailApp, frame: &mut Frame<'_>) {
     let area = frame.area();
     if draw_if_too_small(area, MIN_SIZE, frame.buffer_mut()) {
         return;

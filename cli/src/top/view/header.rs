@@ -1,4 +1,4 @@
-//! The header: which server, how it answers, what it counts, and the tabs.
+//! The header: the server, its state and its statistics, and the tabs.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -11,8 +11,8 @@ use super::super::tab::Tab;
 use super::{ends, palette, put};
 use crate::duration;
 
-/// Three rows, and the tabs.
-pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
+/// Draws three rows and the tabs.
+pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let context = top.context.as_ref().map_or(String::new(), |context| format!("  ({context})"));
     let (state, style) = state(top);
@@ -28,9 +28,8 @@ pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     draw_tabs(top, row(3), buffer);
 }
 
-/// How the server answers, in words.
+/// Returns the state of the server in words.
 fn state(top: &TopApp) -> (String, Style) {
-    #[allow(clippy::cast_precision_loss)]
     let late = top.interval as f64 + 10.0;
     match &top.server_state {
         ServerState::Connecting => ("CONNECTING".into(), palette(top).warn()),
@@ -55,7 +54,7 @@ fn counts(top: &TopApp) -> String {
         format!("up {}", span_short(stats.uptime_seconds)),
         format!("v{}", stats.version),
     ];
-    // What does not fit goes whole: half a number is a wrong one.
+    // A number that is cut would be a wrong number, so what does not fit is left out.
     let room = usize::from(top.size.0).saturating_sub(if top.read_only { 10 } else { 0 });
     let mut line = live;
     for part in rest {
@@ -67,7 +66,6 @@ fn counts(top: &TopApp) -> String {
     line
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn span_short(secs: u64) -> String {
     duration::in_words(secs as f64)
 }
@@ -79,7 +77,7 @@ fn draw_rates(top: &TopApp, row: Rect, buffer: &mut Buffer) {
         ("refused/s", &top.rates.refused, Color::Red),
     ];
     let width = usize::from(row.width);
-    // Narrow screens show what happens, not how it came in.
+    // A narrow screen has room for one rate.
     let shown = if width < 60 { &rates[..1] } else { &rates[..] };
     let each = width / shown.len();
     for (place, (name, rate, color)) in shown.iter().enumerate() {

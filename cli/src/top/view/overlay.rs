@@ -1,21 +1,21 @@
-//! What lies over the list: the keys, all there is of a row, and the question before something is done.
+//! The overlays: the keys, the details of a row, and the question before an action.
 
 use callscope_common::text;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
-use super::super::data::AdminAction;
 use super::super::keys;
+use super::super::message::AdminAction;
 use super::super::state::{DetailView, TopApp};
 use super::{palette, put};
 use crate::term::drawable::drawable;
 
-/// Where the texts of a detail begin.
+/// The column where the texts of details begin.
 const INDENT: usize = 14;
 
-/// The keys.
-pub fn help(top: &TopApp, at: usize, area: Rect, buffer: &mut Buffer) {
+/// Draws the keys, from the row `at` on.
+pub(crate) fn help(top: &TopApp, at: usize, area: Rect, buffer: &mut Buffer) {
     for (y, (key, what)) in (area.y..area.bottom()).zip(keys::help(top.read_only).skip(at)) {
         let row = Rect { y, height: 1, ..area };
         put(buffer, row, 1, 12, key, palette(top).strong());
@@ -23,8 +23,7 @@ pub fn help(top: &TopApp, at: usize, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// All there is of a row.
-pub fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut Buffer) {
     let Some(lines) = laid_out(detail, area.width) else {
         return put(buffer, Rect { height: 1, ..area }, 0, area.width.into(), "asking the server", palette(top).dim());
     };
@@ -36,8 +35,8 @@ pub fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut Buffer
     }
 }
 
-/// How many rows a detail takes.
-pub fn detail_rows(detail: &DetailView, width: u16) -> usize {
+/// Returns how many rows the details take.
+pub(crate) fn detail_rows(detail: &DetailView, width: u16) -> usize {
     laid_out(detail, width).map_or(1, |lines| lines.len())
 }
 
@@ -47,7 +46,7 @@ fn laid_out(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
     for (name, value) in detail.lines.as_ref()? {
         let mut name = name.clone();
         for line in text::lines(value).lines() {
-            // JSON is told by how far it is in, so blanks at the beginning of a line stay.
+            // The blanks at the beginning of a line are the indentation of JSON.
             let blank = line.len() - line.trim_start_matches(' ').len();
             let indent = " ".repeat(blank.min(room / 2));
             let options = textwrap::Options::new(room).initial_indent(&indent).subsequent_indent(&indent);
@@ -59,8 +58,8 @@ fn laid_out(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
     Some(rows)
 }
 
-/// The question before something is done.
-pub fn confirm(top: &TopApp, action: &AdminAction, area: Rect, buffer: &mut Buffer) {
+/// Draws the question before an action.
+pub(crate) fn confirm(top: &TopApp, action: &AdminAction, area: Rect, buffer: &mut Buffer) {
     let (question, what_follows) = match action {
         AdminAction::Kick { who, .. } => (format!("Kick {who}?"), "Its client does not come back by itself."),
         AdminAction::Replay { what, .. } => (format!("Replay {what}?"), "It is taken in again as if it came now."),

@@ -1,4 +1,4 @@
-//! The list of a tab: only the rows on the screen.
+//! The list of a tab: only the rows on the screen are drawn.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -10,15 +10,14 @@ use super::super::state::TopApp;
 use super::super::tab::Tab;
 use super::{palette, put, tinted};
 
-/// Blanks between two columns.
 const GAP: usize = 2;
-/// The most that a column's cells make it ask for.
+/// The widest that the cells can make a column.
 const WIDEST: usize = 60;
-/// From this rank on, a column is nice to know.
+/// Columns from this rank on make room for others.
 const NICE: u8 = 3;
 
-/// Draws the columns' names and the rows below them.
-pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
+/// Draws the names of the columns and the rows.
+pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let columns = columns(top.tab);
     let rows = top.rows();
     let placed = place(columns, &rows, area.width.into());
@@ -55,21 +54,21 @@ pub fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// Why there is nothing to see.
+/// Returns why the list is empty.
 fn empty(top: &TopApp) -> &'static str {
     match (&top.tab_state().list, top.tab) {
         (None, _) => "asking the server",
         (Some(_), _) if !top.tab_state().filter.is_empty() => "nothing fits the filter; Esc removes it",
         (Some(_), Tab::Calls) => "no calls yet",
-        (Some(_), Tab::Connections) => "nobody is connected",
-        (Some(_), Tab::Subscriptions) => "nobody follows any call",
+        (Some(_), Tab::Connections) => "no one is connected",
+        (Some(_), Tab::Subscriptions) => "no one follows a call",
         (Some(_), Tab::Deliveries) => "nothing came in yet",
         (Some(_), Tab::Errors) => "nothing is wrong",
     }
 }
 
-/// Which columns there is room for, where each begins, and how wide it is. The room that is left goes to the columns that hold
-/// more than they must, the most important first.
+/// Returns the columns that fit, with the index, the position and the width of each. Spare room goes to the columns
+/// whose cells need more than the minimum, by their rank.
 fn place(columns: &[Column], rows: &[TableRow], width: usize) -> Vec<(usize, usize, usize)> {
     let least = |shown: &[usize]| {
         shown.iter().map(|&index| columns[index].width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
@@ -83,7 +82,7 @@ fn place(columns: &[Column], rows: &[TableRow], width: usize) -> Vec<(usize, usi
         let widest = rows.iter().map(|row| row.cells[index].text.width()).max().unwrap_or(0);
         widest.min(WIDEST).max(columns[index].width)
     };
-    // A call's name that is cut tells nobody which call it is, so what is nice to know makes room for it.
+    // The name of a call is useless when it is cut, so less important columns make room for it.
     let missing = |shown: &[usize]| {
         let first = shown.iter().filter(|&&index| columns[index].grows && columns[index].rank == 0);
         let more: usize = first.map(|&index| wanted(index) - columns[index].width).sum();

@@ -1,4 +1,4 @@
-//! What keys do.
+//! Carries out the actions of keys.
 
 use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
@@ -13,7 +13,6 @@ use crate::tail::tui::save::{SaveRequest, default_file_name, original_text};
 use crate::term::text_input::TextInput;
 
 impl TailApp {
-    /// Does what a key asks for.
     pub(super) fn act(&mut self, action: Action) -> Vec<Effect> {
         match action {
             Action::Interrupt => return vec![Effect::Interrupt],

@@ -1,4 +1,4 @@
-//! What the world tells the full-screen `tail`, and what that requests of it.
+//! The messages of a source to the full-screen `tail`, and its requests to the source.
 
 use callscope_common::api::CallView;
 use callscope_common::{Seq, Timestamp};
@@ -7,84 +7,81 @@ use crate::stream::{Place, Update};
 use crate::tail::tui::save::SaveRequest;
 use crate::tail::tui::transcript::EventMatch;
 
-/// Something came of a call's stream.
+/// Updates of one call.
 #[derive(Debug)]
-pub struct Live {
-    /// Which call.
-    pub call: usize,
-    /// What to show.
-    pub shown: Vec<Update>,
+pub(crate) struct Live {
+    /// The number of the call.
+    pub(crate) call: usize,
+    pub(crate) shown: Vec<Update>,
     /// When the call began.
-    pub start: Option<Timestamp>,
+    pub(crate) start: Option<Timestamp>,
     /// How far its stream has come.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
-/// What comes from the world.
+/// A message of the source.
 #[derive(Debug)]
-pub enum Message {
-    /// Of streams.
+pub(crate) enum Message {
+    /// Updates of the streams.
     Live(Vec<Live>),
     /// Another call is followed.
     Opened {
-        /// The stream's number.
         call: usize,
-        /// As it was named.
+        /// The name that it is followed by.
         identifier: String,
-        /// Whether somebody asked for it, and wants to see it.
+        /// Whether the user asked for it, so that its tab is shown.
         wanted: bool,
     },
-    /// What the server knows of a followed call.
+    /// What the server knows about the call of this number.
     Described(usize, Box<CallView>),
-    /// The calls there are, for the picker; or why that is not known.
+    /// The calls for the picker, or the error.
     Calls(Result<Vec<CallView>, String>),
-    /// A transcript was saved, or why not; in words.
+    /// The outcome of [`Request::Save`] in words.
     Saved(Result<String, String>),
-    /// A recording is held, or goes on.
+    /// Whether the recording is paused now.
     Paused(bool),
-    /// Events that were read again; none where all of them were. Or why they could not be.
+    /// Events that were read again, or the error. An empty list comes last.
     Reloaded(ReloadTarget, Result<Vec<Box<str>>, String>),
-    /// The events not held that match what was searched for or filtered by.
+    /// The evicted events that match a search or a filter, or the error.
     Scanned(ReloadTarget, ScanQuery, Result<Vec<EventMatch>, String>),
 }
 
-/// Whose events are read again.
+/// The transcript that events are read for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReloadTarget {
-    /// The stream's number.
-    pub call: usize,
-    /// The record.
-    pub id: String,
-    /// How often its transcript had begun anew.
-    pub generation: u32,
+pub(crate) struct ReloadTarget {
+    /// The number of the call.
+    pub(crate) call: usize,
+    /// The id of the call record.
+    pub(crate) id: String,
+    /// The generation of the transcript when the request was made.
+    pub(crate) generation: u32,
 }
 
-/// What events are looked through for.
+/// A search or a filter that evicted events are compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanQuery {
-    /// Whether to filter by it, and not to search for it.
-    pub is_filter: bool,
-    /// The pattern, as it was typed.
-    pub text: String,
+pub(crate) struct ScanQuery {
+    /// Whether it is a filter.
+    pub(crate) is_filter: bool,
+    /// The pattern as it was typed.
+    pub(crate) text: String,
 }
 
-/// What is wanted of the world.
+/// A request to the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// Follow another call.
     Open(String),
-    /// No longer follow a call.
+    /// Stop following the call of this number.
     Close(usize),
-    /// Ask what the server knows of a call.
+    /// Ask what the server knows about a call, which has this number and name.
     Describe(usize, String),
-    /// Ask which calls there are.
+    /// List the calls.
     List,
-    /// Write a new file.
     Save(SaveRequest),
     /// Read events again, as ranges: behind the first seq, up to the second.
     Reload(ReloadTarget, Vec<(Seq, Seq)>),
-    /// Look through events that are not held.
+    /// Search evicted events, as ranges: behind the first seq, up to the second.
     Scan(ReloadTarget, ScanQuery, Vec<(Seq, Seq)>),
-    /// Hold a recording, or let it go on.
+    /// Pause or continue a recording.
     Pause,
 }

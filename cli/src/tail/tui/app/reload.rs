@@ -1,4 +1,4 @@
-//! What is not held of a call: asked for when it comes into sight, is searched or is filtered.
+//! Requests evicted events when they come into sight, are searched or are filtered.
 
 use super::{Effect, Origin, ReloadTarget, Request, ScanQuery, TailApp};
 use crate::tail::pattern::Pattern;
@@ -8,7 +8,7 @@ use crate::tail::tui::event_entries;
 use crate::tail::tui::transcript::EventMatch;
 
 impl TailApp {
-    /// Shares what may be held among the calls. A recording has no server to be read from again.
+    /// Shares the memory for text among the calls. A recording has no server that could send evicted text again.
     pub(super) fn share(&mut self) {
         if matches!(self.origin, Origin::Recording { .. }) {
             return;
@@ -17,7 +17,7 @@ impl TailApp {
         self.tabs.iter_mut().for_each(|tab| tab.transcript.set_limit(limit));
     }
 
-    /// Asks for what is on the screen and is not held.
+    /// Requests the evicted events on the screen.
     pub(super) fn load(&mut self) -> Option<Effect> {
         let tab = self.tabs.get_mut(self.current)?;
         if tab.reload.loading || tab.reload.failed {
@@ -29,14 +29,14 @@ impl TailApp {
         Some(Effect::Request(Request::Reload(target, missing)))
     }
 
-    /// Takes in what was read again.
+    /// Takes in events that were read again.
     pub(super) fn loaded(&mut self, target: &ReloadTarget, events: Result<Vec<Box<str>>, String>) {
         let Some(tab) = self.tab_of(target) else { return };
         match events {
             Ok(events) if events.is_empty() => {
                 tab.reload.loading = false;
                 tab.transcript.restored();
-                // Asked again at once, a server that does not send it would be asked for ever.
+                // A server that does not send the events must not be asked again at once.
                 tab.reload.failed = !tab.transcript.missing_on_screen().is_empty();
             }
             Ok(events) => {
@@ -52,7 +52,7 @@ impl TailApp {
         }
     }
 
-    /// Asks for the matches in what is not held of the call that is shown.
+    /// Requests the matches in the evicted events of the call that is shown.
     pub(super) fn scan(&mut self, is_filter: bool, text: &str) -> Vec<Effect> {
         let Some(tab) = self.tabs.get_mut(self.current) else { return Vec::new() };
         let ranges = tab.transcript.evicted();
@@ -63,7 +63,7 @@ impl TailApp {
         vec![Effect::Request(Request::Scan(target, ScanQuery { is_filter, text: text.to_owned() }, ranges))]
     }
 
-    /// Takes in the matches, unless something else is searched for by now.
+    /// Takes in the matches, unless the user searches for something else by now.
     pub(super) fn scanned(&mut self, target: &ReloadTarget, scan: &ScanQuery, found: Result<Vec<EventMatch>, String>) {
         let Some(tab) = self.tab_of(target) else { return };
         tab.reload.scans = tab.reload.scans.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Following, holding, selecting; the connection's words; partial turns; results; overlays.
+//! Following, holding, selecting, the state of the connection, partial turns, results and overlays.
 
 use super::*;
 use crate::tail::tui::save::SavePart;

@@ -1,4 +1,4 @@
-//! A call longer than what is held of it. A server that is a list of events answers what is asked for.
+//! A call that is longer than what is held of it. A list of events plays the server and answers the requests.
 
 use super::*;
 use crate::tail::tui::event_pages;
@@ -6,11 +6,11 @@ use crate::tail::tui::save::SavePart;
 
 const TEXT_LIMIT: usize = 40_000;
 
-/// A call, and its events as a server keeps them.
+/// A call, and its events as the server stores them.
 struct Long {
     test: Test,
     log: Vec<String>,
-    /// How often events were asked for.
+    /// How often events were requested.
     reloads: usize,
 }
 
@@ -39,7 +39,7 @@ impl Long {
         assert!(transcript.held() <= TEXT_LIMIT, "{} bytes", transcript.held());
     }
 
-    /// Presses keys, and answers what is asked for.
+    /// Presses keys and answers the requests that result.
     fn keys(&mut self, keys: &str) {
         for c in keys.chars() {
             match c {
@@ -81,7 +81,7 @@ impl Long {
         self.log[place(after)..place(to)].iter()
     }
 
-    /// The turns on the screen whose beginning is there.
+    /// The numbers of the turns on the screen whose beginning is shown.
     fn shown(&self) -> Vec<usize> {
         let body = self.test.body();
         assert!(!body.iter().any(|row| row.ends_with('…') && !row.contains("word")), "all is there: {body:?}");
@@ -148,7 +148,7 @@ fn search_filter_folds_and_saving_are_of_the_whole_call() {
     long.keys("&");
     long.test.put(Input::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
     long.keys("⏎g");
-    // The third turn is a tool's: folded, opened, and still open when it comes back into sight.
+    // The third turn is a tool's: it is folded, then unfolded, and still unfolded when it comes back into sight.
     long.keys("jj");
     let folded = long.test.body().len();
     long.keys("⏎Gg");
@@ -185,7 +185,7 @@ fn what_cannot_be_read_again_is_said_and_tried_with_the_next_key() {
     assert!(long.test.body()[0].ends_with('…'), "{:?}", long.test.body());
     long.keys("k");
     assert_eq!(long.shown()[0], 0);
-    // An answer to what a transcript asked that has begun anew since is of no use.
+    // An answer to a request from before the transcript was cleared is dropped.
     long.test.live(Update::Gap(Gap::CursorInvalid { after: 300 }));
     long.test.put(Input::Message(Message::Reloaded(target, Ok(vec![long.log[0].as_str().into()]))));
     assert!(!long.test.body().concat().contains("turn 0"), "{:?}", long.test.body());

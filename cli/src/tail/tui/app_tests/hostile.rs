@@ -1,9 +1,10 @@
-//! The worst that a call, a server or a file may say.
+//! The worst text that a call, a server or a file may contain.
 
 use super::*;
 
-/// Escape sequences of every kind, finished and not; C0 and C1; direction overrides; what cannot be seen.
-pub fn worst() -> Vec<String> {
+/// Complete and incomplete escape sequences of every kind, C0 and C1 characters, direction overrides and invisible
+/// characters.
+pub(crate) fn worst() -> Vec<String> {
     let mut worst: Vec<String> = [
         "\u{1b}[2J\u{1b}[H\u{1b}[31mred\u{1b}[0m",
         "\u{1b}]0;owned\u{7}title",
@@ -36,7 +37,7 @@ pub fn worst() -> Vec<String> {
     worst
 }
 
-/// No cell may hold what a terminal acts upon, and each is as wide as it is taken for.
+/// Checks that no cell holds a character that a terminal acts upon, and that each is as wide as it is counted.
 fn assert_harmless(test: &Test) {
     let buffer = test.buffer();
     for cell in &buffer.content {

@@ -1,5 +1,4 @@
-//! Tests of [`super::TailApp`] and of what is drawn of it: a small language over its messages and keys.
-#![allow(clippy::unwrap_used)]
+//! Tests of [`super::TailApp`] and of what is drawn of it, in a small language of messages and keys.
 
 mod basics;
 mod eviction;
@@ -29,9 +28,9 @@ const CALL: &str = "00000000-0000-0000-0000-000000000007";
 
 struct Test {
     app: TailApp,
-    /// The newest event, by call.
+    /// The seq of the newest event, by call.
     seqs: Vec<i64>,
-    /// Which call is spoken of.
+    /// The number of the call that messages are about.
     call: usize,
     clock: i64,
     requests: Vec<Request>,
@@ -86,7 +85,7 @@ impl Test {
         ))
     }
 
-    /// A turn, four seconds after the one before.
+    /// Adds a turn, four seconds after the one before.
     fn turn(&mut self, speaker: &str, text: &str) -> &mut Self {
         let time = at(self.seqs[self.call] * 4);
         self.seqs[self.call] += 1;
@@ -145,7 +144,7 @@ impl Test {
         self.put(Input::Key(code.into()))
     }
 
-    /// Types what `keys` spells; `⏎` is Enter.
+    /// Types the characters of `keys`; `⏎` is Enter.
     fn keys(&mut self, keys: &str) -> &mut Self {
         for c in keys.chars() {
             self.key(if c == '⏎' { KeyCode::Enter } else { KeyCode::Char(c) });
@@ -183,7 +182,7 @@ impl Test {
         (0..buffer.area.height).map(|y| row(&buffer, y)).collect()
     }
 
-    /// The transcript's rows, those that are empty left out.
+    /// The rows of the transcript that are not empty.
     fn body(&self) -> Vec<String> {
         let screen = self.screen();
         let rows = &screen[self.app.header_rows().into()..screen.len() - 1];
@@ -194,8 +193,8 @@ impl Test {
         self.screen().pop().unwrap()
     }
 
-    /// The screen, and beside it a letter for the style of each cell: the colour's first letter, upper-case where it is bold;
-    /// `,` dim, `#` reversed, `%` found, `.` plain.
+    /// The screen, with a letter for the style of each cell: the first letter of the colour, in upper case where it is
+    /// bold; `,` dim, `#` reversed, `%` found, `.` plain.
     fn painted(&self) -> String {
         let buffer = self.buffer();
         let rows = (0..buffer.area.height).map(|y| {
@@ -206,7 +205,7 @@ impl Test {
     }
 }
 
-/// A row as a terminal shows it: the cell behind a wide character has nothing of its own.
+/// A row as a terminal shows it: a wide character also takes the cell behind it.
 fn row(buffer: &Buffer, y: u16) -> String {
     let mut text = String::new();
     let mut skip = 0;

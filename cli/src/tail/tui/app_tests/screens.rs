@@ -1,4 +1,5 @@
-//! Whole screens with their styles, at three sizes. `INSTA_UPDATE=always` writes them anew; look before you commit.
+//! Whole screens with their styles, in three sizes. `INSTA_UPDATE=always` updates the snapshots; look at them before
+//! you commit.
 
 use super::*;
 

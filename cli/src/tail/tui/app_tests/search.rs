@@ -127,7 +127,7 @@ fn a_hit_far_down_in_a_long_turn_is_brought_into_view() {
     test.keys("/TANGO⏎");
     assert!(test.body().iter().any(|row| row.contains("TANGO")), "{:?}", test.body());
     assert!(test.footer().contains("1 of 1"), "{}", test.footer());
-    // One turn, three places: `n` and `N` go through them, and then around.
+    // One turn has three matches: `n` and `N` go through them, and then around the ends.
     test.keys("/alpha|tango|zulu⏎");
     let at = |test: &Test| ["ALPHA", "TANGO", "ZULU"].map(|hit| test.body().iter().any(|row| row.contains(hit)));
     test.keys("gn");

@@ -1,4 +1,4 @@
-//! Tabs, the picker, calls that come by themselves.
+//! Tabs, the picker, and calls that appear by themselves.
 
 use callscope_common::api::CallView;
 

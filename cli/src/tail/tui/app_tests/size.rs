@@ -1,4 +1,5 @@
-//! A call of any length costs a frame the same work. Counted, not timed; `tests/measure terminal` times it.
+//! A frame costs the same work for a call of any length. The work is counted; `tests/measure terminal` measures the
+//! time.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -7,12 +8,12 @@ use super::*;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// What a long session costs: entries laid out, and allocations, of one key and one frame at a time.
+/// What one key and one frame cost in a long session: entries laid out, and allocations.
 fn cost(turns: usize) -> (usize, usize) {
     let mut test = long(turns);
     let keys = [KeyCode::Up, KeyCode::PageUp, KeyCode::Home, KeyCode::PageDown, KeyCode::End, KeyCode::Char('f')];
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-    // The first round fills what later rounds use again.
+    // The first round allocates what later rounds use again.
     let mut round = |test: &mut Test| {
         for key in keys {
             test.key(key);
@@ -42,7 +43,7 @@ fn long(turns: usize) -> Test {
 fn a_frame_of_200_000_turns_costs_at_most_twice_one_of_20() {
     let (few, many) = (cost(20), cost(200_000));
     assert!(few.0 > 0 && few.1 > 0, "the count counts: {few:?}");
-    // Twenty turns nearly fill the screen, so that little is laid out anew; a page of others is what scrolling needs.
+    // Twenty turns nearly fill the screen, so following lays out few entries; scrolling lays out another page.
     assert!(many.0 <= few.0 + 6 * 24, "entries laid out: {few:?} and {many:?}");
     assert!(many.1 <= 2 * few.1 + 6 * 24 * 8, "allocations: {few:?} and {many:?}");
 }

@@ -1,11 +1,11 @@
-//! Where the screen stands: following, holding, moving, and which rows that shows.
+//! The position of the screen: following the end, holding, moving, and the rows that result.
 
 use super::{ScreenRow, ScrollPosition, ScrollTarget, Transcript};
 use crate::tail::tui::entry::Layout;
 
 impl Transcript {
-    /// Lays out for a screen.
-    pub fn resize(&mut self, layout: Layout, body: usize) {
+    /// Lays the transcript out for a screen of `body` rows.
+    pub(crate) fn resize(&mut self, layout: Layout, body: usize) {
         if layout != self.layout {
             self.layout_cache.clear();
             self.cached_rows = 0;
@@ -16,15 +16,15 @@ impl Transcript {
         self.refresh();
     }
 
-    /// Follows from the end on, or holds.
-    pub fn set_follow(&mut self, follow: bool) {
+    /// Follows the end, or stops following.
+    pub(crate) fn set_follow(&mut self, follow: bool) {
         self.target = None;
         self.follow = follow;
         self.refresh();
     }
 
-    /// Moves the screen by pages; the selection goes along.
-    pub fn page(&mut self, down: bool) {
+    /// Moves the screen by a page together with the selection.
+    pub(crate) fn page(&mut self, down: bool) {
         let rows = self.body.saturating_sub(1).max(1);
         let target = (!down).then_some(ScrollTarget::Up(self.top, rows));
         self.top = if down { self.rows_below(self.top, rows) } else { self.rows_above(self.top, rows) };
@@ -32,7 +32,7 @@ impl Transcript {
         self.target = target;
         self.refresh();
         let end = self.end_top();
-        // The first and the last page are reached with their first and last entry.
+        // The first and the last page select the first and the last entry.
         if down && self.top >= end {
             self.selected = self.len().saturating_sub(1);
             self.follow_at_end();
@@ -41,8 +41,8 @@ impl Transcript {
         }
     }
 
-    /// Selects the next entry; where one is longer than the screen, moves on within it first.
-    pub fn step(&mut self, down: bool) {
+    /// Selects the next or the previous entry. In an entry that is longer than the screen, moves by a row first.
+    pub(crate) fn step(&mut self, down: bool) {
         let cut = |row: Option<&ScreenRow>| row.is_some_and(|row| row.position == self.selected);
         let within = if down {
             let last = self.rows.last();
@@ -65,17 +65,17 @@ impl Transcript {
         }
     }
 
-    /// Selects the first entry, or the last and follows.
-    pub fn end(&mut self, last: bool) {
+    /// Selects the first entry, or follows the end.
+    pub(crate) fn end(&mut self, last: bool) {
         if last { self.set_follow(true) } else { self.select(0) }
     }
 
-    /// Selects a position and holds there.
-    pub fn select(&mut self, position: usize) {
+    /// Selects a position and stops following.
+    pub(crate) fn select(&mut self, position: usize) {
         self.go(position, None);
     }
 
-    /// The same; where it was searched for, shows the first or last match in it.
+    /// Selects a position and stops following. With `forward`, shows the first or the last match in the entry.
     pub(super) fn go(&mut self, position: usize, forward: Option<bool>) {
         self.hold();
         self.target = Some(ScrollTarget::Entry { position, forward });
@@ -97,15 +97,15 @@ impl Transcript {
         self.refresh();
     }
 
-    /// Moves the screen as little as shows the selected entry whole, or its beginning.
+    /// Moves the screen as little as possible to show the selected entry, or its beginning if it is too long.
     pub(super) fn show_selected(&mut self) {
         let begin = ScrollPosition { position: self.selected, row: 0 };
         let lowest = self.rows_above(ScrollPosition { position: self.selected + 1, row: 0 }, self.body);
         self.top = self.top.clamp(lowest.min(begin), begin);
     }
 
-    /// Puts the screen where it belongs after something changed.
-    pub fn refresh(&mut self) {
+    /// Brings the screen up to date after a change.
+    pub(crate) fn refresh(&mut self) {
         match self.target {
             Some(ScrollTarget::Up(from, rows)) => self.top = self.rows_above(from, rows),
             Some(ScrollTarget::Entry { position, forward }) => {
@@ -124,12 +124,12 @@ impl Transcript {
             self.top = end;
         } else {
             self.top = self.top.min(end);
-            // What is being said may have become shorter.
+            // A partial turn may have become shorter.
             self.top.row = self.top.row.min(self.spans(self.top.position).len().saturating_sub(1));
         }
         self.fill();
         let on_screen = self.rows.last().map_or(0, |row| row.position + 1);
-        // Keys act upon what is selected, so it is never out of sight.
+        // Keys act upon the selected entry, so it must be on the screen.
         if let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) {
             self.selected = self.selected.clamp(first.position, last.position);
         }
@@ -153,7 +153,7 @@ impl Transcript {
         self.rows = rows;
     }
 
-    /// The top of a screen that shows the end.
+    /// Returns the position of a screen that shows the end.
     fn end_top(&mut self) -> ScrollPosition {
         self.rows_above(ScrollPosition { position: self.len(), row: 0 }, self.body)
     }

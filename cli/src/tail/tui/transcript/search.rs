@@ -1,4 +1,4 @@
-//! Search and filter: which entries match, and going from one to the next.
+//! Search and filter: which entries match, and how to go from one match to the next.
 
 use callscope_common::Speaker;
 
@@ -7,12 +7,12 @@ use crate::tail::pattern::Pattern;
 use crate::tail::tui::entry::TextSpan;
 
 impl Transcript {
-    /// Shows only turns that match; everything where there is no filter.
-    pub fn set_filter(&mut self, filter: Option<Pattern>) {
+    /// Shows only the turns that match, or all turns without a filter.
+    pub(crate) fn set_filter(&mut self, filter: Option<Pattern>) {
         self.filter = filter;
         for entry in &mut self.entries {
             entry.passes = match &self.filter {
-                // Of those that are not held, it is found out later.
+                // A search on the server finds the evicted turns that match.
                 Some(filter) => !entry.is_evicted() && filter.matches(&entry.text),
                 None => true,
             };
@@ -20,8 +20,8 @@ impl Transcript {
         self.refilter();
     }
 
-    /// Leaves a speaker out, or lets it in again.
-    pub fn toggle(&mut self, speaker: Speaker) {
+    /// Hides a speaker or shows it again.
+    pub(crate) fn toggle(&mut self, speaker: Speaker) {
         if self.hidden.contains(&speaker) {
             self.hidden.retain(|hidden| *hidden != speaker);
         } else {
@@ -30,7 +30,7 @@ impl Transcript {
         self.refilter();
     }
 
-    /// Finds out anew what is shown, and stays where it is.
+    /// Computes again which entries are shown, and keeps the place of the screen.
     pub(super) fn refilter(&mut self) {
         self.target = None;
         let (selected, top) = (self.index(self.selected), self.index(self.top.position));
@@ -46,8 +46,8 @@ impl Transcript {
         self.refresh();
     }
 
-    /// Searches; says whether something was found.
-    pub fn set_search(&mut self, search: Option<Pattern>) -> bool {
+    /// Searches for a pattern. Returns whether anything matches.
+    pub(crate) fn set_search(&mut self, search: Option<Pattern>) -> bool {
         self.matches = match &search {
             Some(search) => {
                 let entries = self.entries.iter().enumerate();
@@ -56,21 +56,21 @@ impl Transcript {
             None => Vec::new(),
         };
         self.search = search;
-        // What is selected counts as found, so that a search narrows down on the spot.
+        // The selected entry may be the first match, so that a longer pattern can stay in its place.
         let from = self.selected.checked_sub(1).map_or(usize::MAX, |before| self.index(before));
         self.go_to_match(from, true)
     }
 
-    /// Goes to the first match where none was there when it was searched for.
-    pub fn go_to_first_found(&mut self) {
+    /// Goes to the first match, unless the selected entry is one.
+    pub(crate) fn go_to_first_found(&mut self) {
         if self.found().1.is_none() {
             self.go_to_match(self.index(self.selected), true);
         }
     }
 
-    /// Goes to the next match, or to the one before, around the ends; says whether there is any.
-    pub fn find(&mut self, forward: bool) -> bool {
-        // What stands further on in a turn longer than the screen comes before the next turn.
+    /// Goes to the next or the previous match, and around the ends. Returns whether there is any.
+    pub(crate) fn find(&mut self, forward: bool) -> bool {
+        // A later match in a turn that is longer than the screen comes before the next turn.
         let rows = self.rows.iter().filter(|row| row.position == self.selected).map(|row| row.line);
         let (first, last) = (rows.clone().min(), rows.max());
         let lines = self.hit_lines();
@@ -105,7 +105,7 @@ impl Transcript {
         true
     }
 
-    /// Puts the first or the last match in the selected entry on the screen.
+    /// Shows the first or the last match in the selected entry.
     pub(super) fn show_hit(&mut self, first: bool) {
         let lines = self.hit_lines();
         let Some(line) = (if first { lines.first() } else { lines.last() }) else { return };
@@ -113,7 +113,7 @@ impl Transcript {
         self.show_line(*line);
     }
 
-    /// The rows of the selected entry on which what is searched for begins, in their order.
+    /// Returns the rows of the selected entry on which a match begins, in their order.
     fn hit_lines(&mut self) -> Vec<usize> {
         let selected = self.selected;
         let spans: Box<[TextSpan]> = self.spans(selected).into();
@@ -126,7 +126,7 @@ impl Transcript {
         lines
     }
 
-    /// Moves the screen, where it has to be, so that a row of the selected entry is in its middle.
+    /// Moves the screen so that a row of the selected entry is in its middle, unless the row is on the screen already.
     fn show_line(&mut self, line: usize) {
         let selected = self.selected;
         if self.rows.iter().any(|row| (row.position, row.line) == (selected, line)) {

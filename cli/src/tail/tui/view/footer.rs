@@ -1,4 +1,4 @@
-//! The last row: a question, something to be told, or what waits below; and the keys.
+//! The last row: a prompt, a notice or the state of the transcript, and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -13,8 +13,8 @@ use crate::term::drawable::drawable;
 use crate::term::text_input::TextInput;
 use crate::term::{put_ends, put_text};
 
-/// Draws the row; gives the cursor's place, where something is asked.
-pub fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Position> {
+/// Draws the row. Returns the position of the cursor if there is a prompt.
+pub(crate) fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Position> {
     if let Some((ask, line)) = &app.prompt {
         return Some(prompt(*ask, line, row, buffer));
     }
@@ -33,7 +33,7 @@ pub fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Position> {
     None
 }
 
-/// Whether the end is followed, what waits below, what was found and what is left out.
+/// Describes whether the end is followed, how much is below, the search and the filters.
 fn stand(tab: &CallTab) -> (String, Tone) {
     let transcript = &tab.transcript;
     let mut parts = Vec::new();
@@ -81,13 +81,13 @@ fn prompt(ask: PromptKind, line: &TextInput, row: Rect, buffer: &mut Buffer) -> 
     typed(line, label.width(), row, buffer)
 }
 
-/// A line being typed, from a column on, with its cursor in sight; gives the cursor's place.
-pub fn typed(line: &TextInput, column: usize, row: Rect, buffer: &mut Buffer) -> Position {
+/// Draws a text input from a column on, scrolled so that the cursor is in sight. Returns the position of the cursor.
+pub(crate) fn typed(line: &TextInput, column: usize, row: Rect, buffer: &mut Buffer) -> Position {
     let room = usize::from(row.width).saturating_sub(column + 1);
     let before = drawable(line.before());
     let mut skipped = 0;
     let mut shown = before.width();
-    // As much of the beginning is left out as puts the cursor on the screen.
+    // The beginning is cut until the cursor fits on the screen.
     for c in before.chars() {
         if shown <= room {
             break;

@@ -1,4 +1,4 @@
-//! The header: which call, how the connection stands, how far it has come; and the tabs, where there are several.
+//! The header: the call, the state of its connection, its progress, and the tabs if there are several.
 
 use callscope_common::transcript::clock;
 use ratatui::buffer::Buffer;
@@ -14,11 +14,11 @@ use crate::render::cut;
 use crate::term::drawable::drawable;
 use crate::term::{put_ends, put_text};
 
-/// Widest name of a call in the row of tabs.
+/// Width of the longest name in the row of tabs.
 const NAME: usize = 24;
 
-/// Two rows, the tabs and a rule.
-pub fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
+/// Draws two rows, the tabs and a rule.
+pub(crate) fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
     let palette = app.palette;
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let (name, (state, state_tone)) = match app.tab() {
@@ -52,7 +52,7 @@ fn progress(app: &TailApp) -> String {
     format!("seq {}{lasted}", tab.place.seq)
 }
 
-/// As many tabs as fit around the one that is shown.
+/// Draws as many tabs as fit around the one that is shown.
 fn tabs(app: &TailApp, row: Rect, buffer: &mut Buffer) {
     let labels: Vec<String> = app.tabs.iter().enumerate().map(|(place, tab)| label(app, place, tab)).collect();
     let width = |range: &[String]| range.iter().map(|label| label.width() + 1).sum::<usize>();
@@ -73,7 +73,7 @@ fn tabs(app: &TailApp, row: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// A tab in short: the end of its name, which tells calls apart, and what waits in it.
+/// Returns the label of a tab: the end of its name, which tells calls apart, its state and the number of new entries.
 fn label(app: &TailApp, place: usize, tab: &CallTab) -> String {
     let name = drawable(&tab.identifier).into_owned();
     let skip = name.chars().count().saturating_sub(NAME);

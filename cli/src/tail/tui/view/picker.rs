@@ -1,4 +1,4 @@
-//! The calls to choose from.
+//! The list of calls to choose from.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -10,8 +10,8 @@ use super::footer;
 use crate::term::drawable::drawable;
 use crate::term::put_text;
 
-/// What is typed, and below it the calls around the selected one. Gives the cursor's place.
-pub fn draw(app: &TailApp, picker: &CallPicker, area: Rect, buffer: &mut Buffer) -> Position {
+/// Draws the text input and the calls around the selected one. Returns the position of the cursor.
+pub(crate) fn draw(app: &TailApp, picker: &CallPicker, area: Rect, buffer: &mut Buffer) -> Position {
     let palette = app.palette;
     let shown = picker.shown();
     let first = Rect { height: 1, ..area };
@@ -52,7 +52,7 @@ pub fn draw(app: &TailApp, picker: &CallPicker, area: Rect, buffer: &mut Buffer)
     cursor
 }
 
-/// A call on one row: what tells it apart first.
+/// Describes a call on one row, with what tells it apart first.
 fn line(call: &Candidate, width: u16) -> String {
     let state = if call.live { "live" } else { call.status.as_str() };
     if width < 60 {

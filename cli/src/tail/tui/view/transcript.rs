@@ -1,4 +1,4 @@
-//! The transcript: the rows that are on the screen.
+//! The rows of the transcript that are on the screen.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,8 +13,7 @@ use super::super::transcript::ScreenRow;
 use super::tone;
 use crate::term::put_text;
 
-/// Draws them.
-pub fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
     let Some(tab) = app.tab() else {
         return put_text(buffer, Rect { height: 1, ..area }, 0, "waiting for a call", app.palette.dim());
     };
@@ -59,7 +58,7 @@ fn draw_row(app: &TailApp, tab: &CallTab, entry: &Entry, row: &ScreenRow, area: 
     put_text(buffer, area, column, &text, style);
     if let Some(search) = tab.transcript.search() {
         for found in search.ranges(&text) {
-            // A letter is marked with all that belongs to it, since it stands in one cell.
+            // A letter is marked together with its marks, since it stands in one cell.
             let mut ends = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]);
             let Some(end) = ends.find(|end| *end >= found.end) else { continue };
             let starts = text.grapheme_indices(true).map(|(at, _)| at);

@@ -1,28 +1,22 @@
-//! What the server says of itself, as `top` asks it.
+//! The messages of the [`Poller`](super::Poller) and the requests to it.
 
 use callscope_common::api::{Attempt, CallView, ConnectionView, DeliveryView, Stats, SubscriptionView};
 use uuid::Uuid;
 
 use super::tab::Tab;
 
-/// What a tab shows.
+/// The list of a tab.
 #[derive(Debug, Clone)]
-pub enum List {
-    /// The newest calls.
+pub(crate) enum List {
     Calls(Vec<CallView>),
-    /// All connections.
     Connections(Vec<ConnectionView>),
-    /// All followed calls.
     Subscriptions(Vec<SubscriptionView>),
-    /// The newest deliveries.
     Deliveries(Vec<DeliveryView>),
-    /// What is wrong.
     Errors(Errors),
 }
 
 impl List {
-    /// The tab it is for.
-    pub fn tab(&self) -> Tab {
+    pub(crate) fn tab(&self) -> Tab {
         match self {
             Self::Calls(_) => Tab::Calls,
             Self::Connections(_) => Tab::Connections,
@@ -33,54 +27,51 @@ impl List {
     }
 }
 
-/// What is wrong.
+/// What is wrong with webhooks.
 #[derive(Debug, Clone, Default)]
-pub struct Errors {
-    /// The newest webhooks that verified and made no sense.
-    pub rejected: Vec<DeliveryView>,
-    /// The newest that did not verify.
-    pub unverified: Vec<Attempt>,
+pub(crate) struct Errors {
+    /// The newest webhooks with a valid signature that were rejected.
+    pub(crate) rejected: Vec<DeliveryView>,
+    /// The newest webhooks that were not verified.
+    pub(crate) unverified: Vec<Attempt>,
 }
 
-/// Something that changes the server, and is asked about first.
+/// A change on the server that the user has to confirm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminAction {
+pub(crate) enum AdminAction {
     /// Close a connection.
     Kick {
-        /// Which.
         connection: Uuid,
-        /// Whose, in words.
+        /// The user and the address of the connection.
         who: String,
     },
-    /// Take a delivery in once more.
+    /// Process a delivery again.
     Replay {
-        /// Which.
         delivery: Uuid,
-        /// What it is, in words.
+        /// The kind and the id of the delivery.
         what: String,
     },
 }
 
-/// What the server said.
+/// A message of the poller.
 #[derive(Debug)]
-pub enum Message {
-    /// What it counts, and the list of a tab.
+pub(crate) enum Message {
+    /// The statistics of the server and the list of a tab.
     Polled(Box<Stats>, List),
-    /// It did not answer, or said no; in words.
+    /// The server did not answer or refused to, with the error in words.
     Unreachable(String),
-    /// All there is of a row, as lines of a name and a text.
+    /// The details of the row with this key.
     Detail(Tab, String, Vec<(String, String)>),
-    /// How an action went, in words.
+    /// The outcome of an action in words.
     Executed(std::result::Result<String, String>),
 }
 
-/// What is wanted of the server.
+/// A request to the poller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Look at this tab from now on, and at once.
+pub(crate) enum Request {
+    /// Poll this tab from now on, and at once.
     Poll(Tab),
-    /// All there is of the row with this key.
+    /// Ask for the details of the row with this key.
     Detail(Tab, String),
-    /// This was confirmed.
     Execute(AdminAction),
 }
