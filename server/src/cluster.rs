@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::ingest::Ingest;
 use crate::live::Hub;
-use crate::store::nodes::NodeRow;
+use crate::store::nodes::Node;
 use crate::store::{LogWriter, Store};
 use bus::Incoming;
 
@@ -61,7 +61,7 @@ struct Shared {
     /// Where the parts of an answer go, by the question's id.
     open_questions: Mutex<HashMap<Uuid, mpsc::Sender<Incoming>>>,
     /// The peers as last read.
-    peers: Mutex<Vec<NodeRow>>,
+    peers: Mutex<Vec<Node>>,
 }
 
 /// What a process counts is kept in several places.

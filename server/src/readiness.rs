@@ -226,19 +226,11 @@ mod tests {
     async fn a_database_that_takes_no_writes_is_not_green() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
-        let Store::Sqlite { writer, .. } = &readiness.store else { unreachable!() };
-        let query_only = |on: bool| {
-            let writer = Arc::clone(writer);
-            async move {
-                let writer = writer.lock().await;
-                writer.as_ref().expect("a connection").pragma_update(None, "query_only", on).expect("a pragma");
-            }
-        };
-        query_only(true).await;
+        readiness.store.refuse_writes(true).await;
         let report = readiness.check().await;
         assert_eq!(report.append, Err(CheckFailure::Outage("read-only")), "{report:?}");
         assert_eq!(report.deliver, Err(CheckFailure::NotTried), "{report:?}");
-        query_only(false).await;
+        readiness.store.refuse_writes(false).await;
         while !readiness.check().await.is_ready() {
             tokio::task::yield_now().await;
         }

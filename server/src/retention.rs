@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::log::{Delete, Operation, Outcome};
 use crate::policy::DeliveryRetention;
-use crate::store::deliveries::DeliveryRange;
+use crate::store::deliveries::{DeliveryRange, least_uncommitted_id};
 use crate::store::{LogWriter, Maintenance, Store, StoreError};
 
 /// Time between two rounds.
@@ -21,9 +21,6 @@ const PAGE: i64 = 100;
 
 /// Time between two transactions that strip deliveries, so that webhooks come first.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Milliseconds after its receipt by which a delivery is certainly committed.
-const LATE_MS: u128 = 300_000;
 
 pub(crate) async fn strip_deliveries(store: Store, log_writer: LogWriter, kept: DeliveryRetention) {
     let mut stripped_to = Uuid::nil();
@@ -51,9 +48,8 @@ async fn strip_once(
     let bytes = (kept.megabytes > 0).then(|| i64::from(kept.megabytes) << 20);
     let Some(last) = store.last_to_strip(end, bytes, *stripped_to).await? else { return Ok(0) };
     let mut steps = 0;
-    // A delivery that was committed late may lie below `stripped_to`, because ids begin with the milliseconds of their
-    // receipt.
-    let mut from = Uuid::from_u128((stripped_to.as_u128() >> 80).saturating_sub(LATE_MS) << 80);
+    // A delivery that was committed late may have a lower id than those that are known to be stripped.
+    let mut from = least_uncommitted_id(*stripped_to);
     while let Some(DeliveryRange { first, last }) = store.next_to_strip(from, last).await? {
         log_writer.maintain(Maintenance::StripDeliveries(DeliveryRange { first, last })).await?;
         (from, steps) = (last, steps + 1);

@@ -1,8 +1,14 @@
-//! The durable log: the only module that knows the databases' rows.
+//! The durable log: the only module that knows the rows of the databases.
 //!
-//! SQLite and PostgreSQL are two arms of one enum. Where one statement fits both, it is written once (`on_pool!`); the
-//! statements of the write path stand in `transaction`. All writes go through [`LogWriter`], one transaction a batch; everything else
-//! here reads.
+//! A [`Store`] is an SQLite file or a PostgreSQL database. All writes go through [`LogWriter`], one transaction for each batch; everything
+//! else here reads. What is particular to an engine is in `sqlite` and `postgres`, which have the same parts: `open`, and `write` for the
+//! statements of the write path, which `transaction` joins.
+//!
+//! Two drivers are in use (docs/adr/0007):
+//! - **sqlx**, asynchronous, with a pool of connections: everything on PostgreSQL, and on SQLite the migrations, the lists and
+//!   whatever else may take long. Where one statement fits both engines, it is written once (`on_pool!`, `on_ids!`).
+//! - **rusqlite**, a plain function call: the write path on SQLite, which has a thread of its own, and the short reads of a subscription
+//!   (`sqlite::inline_reads`). Handing such a statement to another thread and back costs more than the statement itself.
 
 pub mod calls;
 pub mod cursors;
@@ -22,73 +28,86 @@ mod transaction;
 mod writer;
 
 pub use error::StoreError;
-pub use open::{OpenError, transport_warning};
+pub use open::OpenError;
+pub use postgres::open::transport_warning;
 pub use sqlite::path::PathError;
 pub use writer::{LogWriter, Maintenance};
 
-use sqlx::{PgPool, SqlitePool};
+use postgres::Postgres;
+use sqlite::Sqlite;
 
-/// Handle to the database; cheap to clone.
+/// The handle to the database; cheap to clone.
 ///
-/// The write path has connections of its own, so that no crowd of readers can keep a webhook waiting.
+/// The write path has connections of its own, so that readers never delay a webhook.
 #[derive(Clone, Debug)]
-pub enum Store {
-    /// One file.
-    Sqlite {
-        /// The only connection that writes.
-        writer: sqlite::write::Writer,
-        /// Read-only connections.
-        readers: SqlitePool,
-        /// Read-only connections for what is looked up at once.
-        inline: sqlite::inline_reads::InlineReaders,
-        /// Makes this process the only one that uses the file, and notices that it was deleted or replaced.
-        guard: sqlite::file::FileGuard,
-    },
-    /// A PostgreSQL database, which several server processes may share.
-    Postgres {
-        /// For the write path.
-        writer: PgPool,
-        /// For everything else.
-        readers: PgPool,
-    },
+pub struct Store(Engine);
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
-/// Runs the same body for either reading pool.
+/// Runs the same body for the reading pool of either engine.
 macro_rules! on_pool {
     ($store:expr, $pool:ident => $body:expr) => {
-        match $store {
-            $crate::store::Store::Sqlite { readers: $pool, .. } => $body,
-            $crate::store::Store::Postgres { readers: $pool, .. } => $body,
+        match &$store.0 {
+            $crate::store::Engine::Sqlite(sqlite) => {
+                let $pool = &sqlite.readers;
+                $body
+            }
+            $crate::store::Engine::Postgres(postgres) => {
+                let $pool = &postgres.readers;
+                $body
+            }
         }
     };
 }
 pub(crate) use on_pool;
 
+/// Fetches the rows whose id, which the statement compares last before `$rest`, is in a list.
+macro_rules! on_ids {
+    ($store:expr, $query:ident($select:literal, $ids:expr $(, $rest:literal)?)) => {
+        match &$store.0 {
+            // SQLite has no arrays: the ids arrive as a JSON list of hexadecimal texts.
+            $crate::store::Engine::Sqlite(sqlite) => {
+                let sql = concat!($select, " IN (SELECT unhex(value) FROM json_each($1)) ", $($rest)?);
+                sqlx::$query(sql).bind($crate::store::sqlite::hex_list($ids)).fetch_all(&sqlite.readers).await?
+            }
+            $crate::store::Engine::Postgres(postgres) => {
+                let sql = concat!($select, " = ANY($1) ", $($rest)?);
+                sqlx::$query(sql).bind($ids).fetch_all(&postgres.readers).await?
+            }
+        }
+    };
+}
+pub(crate) use on_ids;
+
 impl Store {
-    /// The engine's name.
+    /// The name of the database engine.
     #[must_use]
     pub fn engine(&self) -> &'static str {
-        match self {
-            Self::Sqlite { .. } => "sqlite",
-            Self::Postgres { .. } => "postgres",
+        match self.0 {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgres",
         }
     }
 
     /// Whether several server processes may share the database.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres { .. })
+        matches!(self.0, Engine::Postgres(_))
     }
 
     /// Whether a write blocks the thread that it runs on.
     fn blocks_on_write(&self) -> bool {
-        matches!(self, Self::Sqlite { .. })
+        matches!(self.0, Engine::Sqlite(_))
     }
 
     /// Asks the database for an answer, on a reading connection.
     ///
     /// # Errors
-    /// It gave none.
+    /// Returns an error if the database does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let one: i64 = on_pool!(self, pool => {
             sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(pool).await?
@@ -99,22 +118,9 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        match self {
-            Self::Sqlite { writer, readers, inline, guard } => {
-                inline.close();
-                readers.close().await;
-                // The last one to close a SQLite database moves its log into the file.
-                let last = writer.lock().await.take();
-                if guard.check().is_err() {
-                    // It would delete the log by its name, which may be another database's by now.
-                    std::mem::forget(last);
-                }
-                guard.release();
-            }
-            Self::Postgres { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
+        match &self.0 {
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+            Engine::Postgres(postgres) => postgres.close().await,
         }
     }
 }

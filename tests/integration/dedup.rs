@@ -176,10 +176,7 @@ async fn what_is_announced_is_committed() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     // An SQLite file serves one process, so the readers are other connections.
-                    let other = match own {
-                        Store::Sqlite { .. } => own,
-                        Store::Postgres { .. } => Store::open(&url).await.unwrap(),
-                    };
+                    let other = if own.is_shared() { Store::open(&url).await.unwrap() } else { own };
                     let mut stood = Vec::new();
                     for (call_id, end) in calls {
                         let events = other.events(call_id, 0, Page { rows: 1_000, bytes: usize::MAX }).await.unwrap();

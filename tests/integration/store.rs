@@ -1,14 +1,8 @@
 //! What the store guarantees on both engines.
 
-use callscope_common::Timestamp;
-use callscope_common::api::NewCall;
-use callscope_server::ingest::receipt::render;
-use callscope_server::log::{Operation, Register, UnknownCalls};
-use callscope_server::store::{LogWriter, Store};
 use callscope_tests::server::{now, on_each_engine};
 use callscope_tests::{Database, Engine, Server};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_is_kept_to_the_byte() {
@@ -125,17 +119,4 @@ async fn calls_are_listed_page_by_page() {
         assert_eq!(count("since=2099-01-01T00:00:00Z").await, 0);
     })
     .await;
-}
-
-#[tokio::test]
-async fn an_open_transaction_does_not_stop_later_writes() {
-    let database = Database::new(Engine::Sqlite).await;
-    let store = database.open().await;
-    let Store::Sqlite { writer, .. } = &store else { panic!("an SQLite file") };
-    // A transaction stays open like this if its rollback fails too, while the disk is gone for a moment.
-    writer.lock().await.as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (log_writer, _task) = LogWriter::start(store.clone(), UnknownCalls::Create, render, Box::new(|_| {})).unwrap();
-    let at = Timestamp::from_unix_secs(1_790_855_000).unwrap();
-    let call = Register { call_id: Uuid::new_v4(), at, call: NewCall::default() };
-    log_writer.submit(Operation::Register(Box::new(call))).await.unwrap();
 }

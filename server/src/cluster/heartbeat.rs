@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::Cluster;
-use crate::store::nodes::{Heartbeat, NodeRow};
+use crate::store::nodes::{Heartbeat, Node};
 use crate::store::{LogWriter, Maintenance, StoreError};
 
 /// Between two signs of life.
@@ -29,7 +29,7 @@ pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
             debug!(%error, "no sign of life could be written");
         }
         if let Some(bus) = cluster.shared.announcer.bus() {
-            let others = cluster.nodes().await.into_iter().map(|row| row.node);
+            let others = cluster.nodes().await.into_iter().map(|node| node.name);
             bus.set_expected_peers(others.filter(|node| node != cluster.node()).collect());
         }
     }
@@ -60,18 +60,18 @@ impl Cluster {
     }
 
     /// The processes that were seen lately, this one among them; as last known, where the database does not answer.
-    pub async fn nodes(&self) -> Vec<NodeRow> {
-        if let Ok(Ok(rows)) = timeout(READ_DEADLINE, self.shared.store.nodes(DEAD_AFTER)).await {
-            *self.shared.peers.lock() = rows;
+    pub async fn nodes(&self) -> Vec<Node> {
+        if let Ok(Ok(nodes)) = timeout(READ_DEADLINE, self.shared.store.nodes(DEAD_AFTER)).await {
+            *self.shared.peers.lock() = nodes;
         }
         let mut nodes = self.shared.peers.lock().clone();
-        if !nodes.iter().any(|row| row.node == self.shared.node) {
-            nodes.push(NodeRow {
-                node: self.shared.node.clone(),
+        if !nodes.iter().any(|node| node.name == self.shared.node) {
+            nodes.push(Node {
+                name: self.shared.node.clone(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 address: self.address(),
-                started_at: self.shared.started_at.as_micros(),
-                age: 0,
+                started_at: Some(self.shared.started_at),
+                seen_micros_ago: 0,
             });
         }
         nodes

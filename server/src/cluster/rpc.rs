@@ -17,7 +17,7 @@ use super::{Cluster, Counted};
 use crate::cluster::bus::Incoming;
 use crate::cluster::message::Rpc;
 use crate::live::connection::{Connection, Progress};
-use crate::store::nodes::NodeRow;
+use crate::store::nodes::Node;
 
 /// For the others to answer.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub struct Replies<T> {
     /// Each answer, and whose it is.
     pub entries: Vec<(String, T)>,
     /// Every process that was seen lately.
-    pub nodes: Vec<NodeRow>,
+    pub nodes: Vec<Node>,
     /// Those of them that did not answer in time.
     pub silent: Vec<String>,
 }
@@ -64,7 +64,7 @@ impl Cluster {
         for part in self.answer(question, counted) {
             replies.take(&self.shared.node, &part);
         }
-        let mut awaited: HashSet<String> = replies.nodes.iter().map(|row| row.node.clone()).collect();
+        let mut awaited: HashSet<String> = replies.nodes.iter().map(|row| row.name.clone()).collect();
         awaited.remove(&self.shared.node);
         if let (false, Some(bus)) = (awaited.is_empty(), self.shared.announcer.bus().filter(|bus| bus.is_up())) {
             let (parts, mut answers) = mpsc::channel(PART_QUEUE);
@@ -196,7 +196,7 @@ impl<T: DeserializeOwned> Replies<T> {
     /// The names of all processes that were seen lately.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.nodes.iter().map(|row| row.node.clone()).collect()
+        self.nodes.iter().map(|row| row.name.clone()).collect()
     }
 }
 

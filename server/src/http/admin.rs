@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use callscope_common::CallId;
 use callscope_common::api::{
     ConnectionList, ConnectionView, NodeStats, NodeView, Stats, SubscriptionList, SubscriptionView,
 };
-use callscope_common::{CallId, Timestamp};
 use rocket::http::Status;
 use rocket::{Route, State, delete, get, routes};
 use uuid::Uuid;
@@ -94,12 +94,12 @@ async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
         .nodes
         .into_iter()
         .map(|row| NodeView {
-            stats: all.get(&row.node).cloned(),
-            node: row.node,
+            stats: all.get(&row.name).cloned(),
+            node: row.name,
             version: row.version,
             address: row.address,
-            started_at: Timestamp::from_micros(row.started_at),
-            seen_ms_ago: row.age / 1_000,
+            started_at: row.started_at,
+            seen_ms_ago: row.seen_micros_ago / 1_000,
         })
         .collect();
     Json::of(&Stats {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use callscope_common::{CallId, CallStatus, Seq};
+use callscope_common::{CallId, Seq};
 use tracing::{debug, warn};
 
 use super::Hub;
@@ -55,8 +55,7 @@ async fn reconcile_heads(store: &Store, hub: &Hub, heads: &[(CallId, Seq)]) -> R
                 }
             }
         }
-        let ended = head.status.parse().is_ok_and(CallStatus::is_ended);
-        hub.publish(vec![Notification::HeadMoved { call_id: head.call_id, head: head.head, ended }]);
+        hub.publish(vec![Notification::HeadMoved { call_id: head.call_id, head: head.head, ended: head.has_ended }]);
     }
     for call_id in missing.into_keys() {
         hub.end(call_id, EndReason::Deleted);

@@ -5,7 +5,9 @@ use callscope_common::{CallId, Cursor, Seq};
 use rusqlite::OptionalExtension;
 
 use super::calls::CallInfo;
-use super::{Store, StoreError};
+use super::postgres::Postgres;
+use super::sqlite::Sqlite;
+use super::{Engine, Store, StoreError};
 
 /// Why a cursor does not fit the log, for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +33,8 @@ impl Store {
         const TAIL: &str = "SELECT right(frame, 64) FROM events WHERE call_id = $1 AND seq = $2";
         const FRAME: &str = "SELECT frame FROM events WHERE call_id = $1 AND seq = $2";
         let marked = |frame: &str| Cursor::of_message(frame).map(ToOwned::to_owned);
-        let found: Option<Option<String>> = match self {
-            Self::Sqlite { inline, .. } => {
+        let found: Option<Option<String>> = match &self.0 {
+            Engine::Sqlite(Sqlite { inline, .. }) => {
                 inline
                     .read(|connection| {
                         let mut statement = connection.prepare_cached(FRAME)?;
@@ -42,7 +44,7 @@ impl Store {
                     })
                     .await?
             }
-            Self::Postgres { readers, .. } => {
+            Engine::Postgres(Postgres { readers, .. }) => {
                 let tail: Option<String> =
                     sqlx::query_scalar(TAIL).bind(call_id).bind(seq).fetch_optional(readers).await?;
                 tail.map(|tail| marked(&tail))

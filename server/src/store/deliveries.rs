@@ -5,14 +5,16 @@ mod cursor;
 mod strip;
 
 pub use cursor::{DeliveryCursor, DeliveryHead};
-pub use strip::DeliveryRange;
+pub use strip::{DeliveryRange, least_uncommitted_id};
 
 use callscope_common::api::DeliveryView;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Store, StoreError, on_pool};
+use super::postgres::Postgres;
+use super::sqlite::Sqlite;
+use super::{Engine, Store, StoreError, on_pool};
 
 /// Deliveries looked through at once for a text; a search of more goes on from where this one ended.
 const WINDOW: i64 = 1_000;
@@ -158,15 +160,15 @@ impl Store {
             None => on_pool!(self, pool => {
                 ask!(concat!("SELECT ", facts!(), asked!())).fetch_all(pool).await?
             }),
-            Some(call_id) => match self {
-                Self::Sqlite { readers, .. } => {
+            Some(call_id) => match &self.0 {
+                Engine::Sqlite(Sqlite { readers, .. }) => {
                     ask!(concat!("SELECT ", facts!(), "d.delivery_id IN (", of_call!(), ") AND ", asked!()))
                         .bind(call_id)
                         .fetch_all(readers)
                         .await?
                 }
                 // As an array, so that the planner looks each one up and does not read the whole table beside them.
-                Self::Postgres { readers, .. } => {
+                Engine::Postgres(Postgres { readers, .. }) => {
                     ask!(concat!("SELECT ", facts!(), "d.delivery_id = ANY (ARRAY(", of_call!(), ")) AND ", asked!()))
                         .bind(call_id)
                         .fetch_all(readers)
@@ -179,8 +181,8 @@ impl Store {
 
     /// Those of the deliveries from `first` to `last` in whose body `text` stands, byte for byte.
     async fn bodies_with(&self, text: &str, first: Uuid, last: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => {
+        Ok(match &self.0 {
+            Engine::Sqlite(Sqlite { readers, .. }) => {
                 sqlx::query_scalar(
                     "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
                      WHERE d.delivery_id BETWEEN $1 AND $2 AND instr(substr(COALESCE(d.body, f.body), 1, 262144), $3) > 0",
@@ -191,7 +193,7 @@ impl Store {
                 .fetch_all(readers)
                 .await?
             }
-            Self::Postgres { readers, .. } => {
+            Engine::Postgres(Postgres { readers, .. }) => {
                 sqlx::query_scalar(
                     "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
                      WHERE d.delivery_id BETWEEN $1 AND $2 \
@@ -261,8 +263,17 @@ impl Store {
 
 /// The least id that a delivery received at that time, or later, can have.
 fn first_id_at(at: Timestamp) -> Uuid {
-    let millis = u128::try_from(at.as_micros() / 1_000).unwrap_or(0);
+    first_id_of(u128::try_from(at.as_micros() / 1_000).unwrap_or(0))
+}
+
+/// The least UUIDv7 of a millisecond: the time is in the first 48 bits.
+fn first_id_of(millis: u128) -> Uuid {
     Uuid::from_u128(millis << 80)
+}
+
+/// The Unix time in milliseconds that a UUIDv7 begins with.
+fn millis_of(id: Uuid) -> u128 {
+    id.as_u128() >> 80
 }
 
 impl TryFrom<DeliveryRow> for DeliveryView {

@@ -4,7 +4,8 @@ use callscope_common::event::EventKind;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};
 use futures_util::TryStreamExt;
 
-use super::{Store, StoreError, on_pool};
+use super::sqlite::Sqlite;
+use super::{Engine, Store, StoreError, on_pool};
 
 /// An event as it is sent.
 #[derive(Debug, Clone)]
@@ -46,7 +47,9 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn events(&self, call_id: CallId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
-        let Self::Sqlite { inline, .. } = self else { return self.events_in_pool(call_id, after, page).await };
+        let Engine::Sqlite(Sqlite { inline, .. }) = &self.0 else {
+            return self.events_in_pool(call_id, after, page).await;
+        };
         let rows = inline
             .read(|connection| {
                 let mut statement = connection.prepare_cached(ROWS)?;
@@ -85,7 +88,7 @@ impl Store {
         after: Seq,
         page: Page,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = if matches!(self, Self::Postgres { .. }) { page.rows.min(POSTGRES_ROWS) } else { page.rows };
+        let rows = if self.is_shared() { page.rows.min(POSTGRES_ROWS) } else { page.rows };
         let mut page = PageBuilder::new(page);
         on_pool!(self, pool => {
             let mut found = sqlx::query_as::<_, Row>(ROWS).bind(call_id).bind(after).bind(rows).fetch(pool);

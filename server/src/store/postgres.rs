@@ -1,3 +1,21 @@
-//! What only PostgreSQL needs: the statements of the write path.
+//! What is particular to PostgreSQL: its connections and the write path.
 
+pub(super) mod open;
 pub(super) mod write;
+
+use sqlx::PgPool;
+
+/// A PostgreSQL database, which several server processes may share.
+#[derive(Clone, Debug)]
+pub(super) struct Postgres {
+    /// For the write path.
+    pub writer: PgPool,
+    pub readers: PgPool,
+}
+
+impl Postgres {
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

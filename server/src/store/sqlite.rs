@@ -1,7 +1,55 @@
-//! What only SQLite needs: its file, the statements of the write path, and the reads that run on the calling thread.
+//! What is particular to SQLite: the file, the write path, and the reads that run on the calling thread.
 
+mod connection;
 pub mod file;
 pub(super) mod inline_reads;
+pub(super) mod open;
 pub mod path;
 mod sequence;
 pub(super) mod write;
+
+use std::fmt::Write as _;
+
+use callscope_common::CallId;
+use serde_json::json;
+use sqlx::SqlitePool;
+
+use file::FileGuard;
+use inline_reads::InlineReaders;
+use write::SqliteWriter;
+
+/// An SQLite file, which serves one process.
+#[derive(Clone, Debug)]
+pub(super) struct Sqlite {
+    /// The only connection that writes.
+    pub writer: SqliteWriter,
+    pub readers: SqlitePool,
+    /// For reads that run on the calling thread.
+    pub inline: InlineReaders,
+    pub guard: FileGuard,
+}
+
+impl Sqlite {
+    pub async fn close(&self) {
+        self.inline.close();
+        self.readers.close().await;
+        // The last connection that is closed moves the write-ahead log into the file.
+        let last = self.writer.lock().await.take();
+        if self.guard.check().is_err() {
+            // SQLite would delete the write-ahead log by its path, where another database may be by now.
+            std::mem::forget(last);
+        }
+        self.guard.release();
+    }
+}
+
+/// Ids for `json_each`, which `unhex` turns into bytes.
+pub(super) fn hex_list(ids: &[CallId]) -> String {
+    let hex = |id: &CallId| {
+        id.as_bytes().iter().fold(String::with_capacity(32), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    };
+    json!(ids.iter().map(hex).collect::<Vec<_>>()).to_string()
+}

@@ -7,12 +7,12 @@
 use callscope_common::{CallId, Identifier, Timestamp};
 use uuid::Uuid;
 
-use super::calls::CallRow;
+use super::calls::table::CallRow;
 use super::deliveries::DeliveryRange;
 use super::nodes::Heartbeat;
 use super::postgres::write::PostgresTx;
 use super::sqlite::write::SqliteTx;
-use super::{Store, StoreError};
+use super::{Engine, Store, StoreError};
 use crate::log::{Answer, Call, DedupHash, DedupKey, Delivery, NameKind, NewDelivery, NewEvent, NewResult, Transcript};
 
 /// A write transaction; rolled back where it is dropped.
@@ -93,9 +93,9 @@ const CHUNKS: usize = 64;
 
 impl Tx {
     pub async fn begin(store: &Store) -> Result<Self> {
-        Ok(match store {
-            Store::Sqlite { writer, guard, .. } => Self::Sqlite(SqliteTx::begin(writer, guard).await?),
-            Store::Postgres { writer, .. } => Self::Postgres(PostgresTx::begin(writer).await?),
+        Ok(match &store.0 {
+            Engine::Sqlite(sqlite) => Self::Sqlite(SqliteTx::begin(&sqlite.writer, &sqlite.guard).await?),
+            Engine::Postgres(postgres) => Self::Postgres(PostgresTx::begin(&postgres.writer).await?),
         })
     }
 

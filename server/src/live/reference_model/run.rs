@@ -219,7 +219,7 @@ impl<'w> Run<'w> {
             // Its status would have to go back too.
             return;
         }
-        self.world.truncate(call_id, left).await;
+        self.world.store().truncate_log(call_id, left).await;
         self.log.truncate(call_id, left);
         self.unannounced.clear();
         let resumptions: Vec<_> = self.clients.iter().map(Client::resumptions).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use callscope_common::{CallId, Seq, Timestamp};
+use callscope_common::Timestamp;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
@@ -71,30 +71,9 @@ impl World {
         self.begin(op).wait()
     }
 
-    /// Takes the events behind `head` off a call's log, as a database does that is restored to an older state.
-    pub async fn truncate(&self, call_id: CallId, head: Seq) {
-        let Store::Sqlite { writer, .. } = self.store() else { panic!("an SQLite database") };
-        let writer = writer.lock().await;
-        let connection = writer.as_ref().expect("a connection");
-        for sql in [
-            "DELETE FROM events WHERE call_id = ?1 AND seq > ?2",
-            "UPDATE calls SET head = ?2, turns = (SELECT COUNT(*) FROM events WHERE call_id = ?1 AND kind = 'transcription' AND seq <= ?2) \
-             WHERE call_id = ?1",
-        ] {
-            connection.execute(sql, (call_id, head)).expect("a statement");
-        }
-    }
-
     /// What was committed since the last time, in the order of the log.
     pub fn committed(&self) -> Vec<Notification> {
         std::mem::take(&mut self.committed.lock())
-    }
-
-    fn is_reading(&self) -> bool {
-        match self.store() {
-            Store::Sqlite { readers, .. } => readers.num_idle() < readers.size() as usize,
-            Store::Postgres { .. } => false,
-        }
     }
 
     /// Lets the others run until none has anything left to do; gives up where they never end.
@@ -102,7 +81,7 @@ impl World {
         let mut quiet = 0;
         for _ in 0..100_000 {
             yield_now().await;
-            quiet = if self.is_reading() { 0 } else { quiet + 1 };
+            quiet = if self.store().is_pool_reading() { 0 } else { quiet + 1 };
             if quiet > TURNS {
                 return;
             }

@@ -11,7 +11,9 @@ use callscope_common::api::DeliveryView;
 use uuid::Uuid;
 
 use super::{DeliveryRow, facts};
-use crate::store::{Store, StoreError, on_pool};
+use crate::store::postgres::Postgres;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Engine, Store, StoreError, on_pool};
 
 /// A cursor in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,13 +92,13 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn delivery_head(&self) -> Result<DeliveryHead, StoreError> {
-        let (cluster, end): (Uuid, i64) = match self {
-            Self::Sqlite { readers, .. } => {
+        let (cluster, end): (Uuid, i64) = match &self.0 {
+            Engine::Sqlite(Sqlite { readers, .. }) => {
                 sqlx::query_as("SELECT cluster_id, value + 1 FROM cluster, counters WHERE counters.name = 'tx'")
                     .fetch_one(readers)
                     .await?
             }
-            Self::Postgres { readers, .. } => {
+            Engine::Postgres(Postgres { readers, .. }) => {
                 sqlx::query_as("SELECT cluster_id, txid_snapshot_xmax(txid_current_snapshot()) FROM cluster")
                     .fetch_one(readers)
                     .await?
@@ -104,13 +106,13 @@ impl Store {
         };
         let (installation, ..) = cluster.as_fields();
         // Behind a delivery, not between two: only that shows later whether the cursor is still of this order.
-        let last: Option<(i64, Uuid)> = match self {
-            Self::Sqlite { readers, .. } => {
+        let last: Option<(i64, Uuid)> = match &self.0 {
+            Engine::Sqlite(Sqlite { readers, .. }) => {
                 sqlx::query_as("SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1")
                     .fetch_optional(readers)
                     .await?
             }
-            Self::Postgres { readers, .. } => {
+            Engine::Postgres(Postgres { readers, .. }) => {
                 sqlx::query_as(
                     "SELECT tx, delivery_id FROM deliveries WHERE tx < txid_snapshot_xmin(txid_current_snapshot()) \
                      ORDER BY tx DESC, delivery_id DESC LIMIT 1",
@@ -152,8 +154,8 @@ impl Store {
         cursor: DeliveryCursor,
         limit: i64,
     ) -> Result<Vec<(DeliveryCursor, DeliveryView)>, StoreError> {
-        let rows: Vec<NumberedRow> = match self {
-            Self::Sqlite { readers, .. } => {
+        let rows: Vec<NumberedRow> = match &self.0 {
+            Engine::Sqlite(Sqlite { readers, .. }) => {
                 sqlx::query_as(concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"))
                     .bind(cursor.tx)
                     .bind(cursor.delivery_id)
@@ -161,7 +163,7 @@ impl Store {
                     .fetch_all(readers)
                     .await?
             }
-            Self::Postgres { readers, .. } => {
+            Engine::Postgres(Postgres { readers, .. }) => {
                 sqlx::query_as(concat!(
                     "SELECT d.tx, ",
                     facts!(),

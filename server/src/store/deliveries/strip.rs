@@ -1,9 +1,11 @@
 //! What is kept of deliveries, and for how long (docs/adr/0008).
 
+use std::time::Duration;
+
 use callscope_common::Timestamp;
 use uuid::Uuid;
 
-use super::first_id_at;
+use super::{first_id_at, first_id_of, millis_of};
 use crate::store::{Store, StoreError, on_pool};
 
 /// Rows read at once to add up their sizes.
@@ -19,6 +21,16 @@ pub struct DeliveryRange {
     pub first: Uuid,
     /// The newest.
     pub last: Uuid,
+}
+
+/// No delivery is committed longer than this after its receipt.
+const MAX_COMMIT_DELAY: Duration = Duration::from_secs(300);
+
+/// Returns the least id that a delivery can have which was not yet committed when `id` was the newest of all.
+#[must_use]
+pub fn least_uncommitted_id(id: Uuid) -> Uuid {
+    let millis = millis_of(id).saturating_sub(MAX_COMMIT_DELAY.as_millis());
+    first_id_of(millis)
 }
 
 impl Store {

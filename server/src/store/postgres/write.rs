@@ -1,20 +1,17 @@
 //! The write path on PostgreSQL: one statement a batch.
 
 use callscope_common::CallId;
-use sqlx::postgres::PgArguments;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
-use crate::store::calls::CallRow;
+use crate::store::calls::table::{self, CallRow};
 use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
 
 pub(in crate::store) struct PostgresTx {
     tx: Transaction<'static, Postgres>,
 }
-
-type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 impl PostgresTx {
     pub async fn begin(writer: &PgPool) -> Result<Self> {
@@ -142,13 +139,7 @@ impl PostgresTx {
     }
 
     pub async fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let query = sqlx::query(
-            "INSERT INTO calls (call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, \
-             head, turns, live, has_audio, updated_at, end_time, created_at) \
-             SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], \
-             $8::text[], $9::bigint[], $10::bigint[], $11::bool[], $12::bool[], $13::bigint[], $14::bigint[], $15::bigint[])",
-        );
-        columns(query, calls).execute(&mut *self.tx).await?;
+        table::bind_arrays(sqlx::query(table::POSTGRES_INSERT), calls).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -169,16 +160,7 @@ impl PostgresTx {
     }
 
     pub async fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let query = sqlx::query(
-            "UPDATE calls SET call_sid = n.call_sid, sid_made_up = n.sid_made_up, conversation_id = n.conversation_id, \
-             status = n.status, subject = n.subject, agent_id = n.agent_id, metadata = n.metadata, head = n.head, \
-             turns = n.turns, live = n.live, has_audio = n.has_audio, updated_at = n.updated_at, end_time = n.end_time \
-             FROM UNNEST($1::uuid[], $2::text[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], \
-             $8::text[], $9::bigint[], $10::bigint[], $11::bool[], $12::bool[], $13::bigint[], $14::bigint[], $15::bigint[]) \
-             AS n (call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, head, turns, \
-             live, has_audio, updated_at, end_time, created_at) WHERE calls.call_id = n.call_id",
-        );
-        columns(query, calls).execute(&mut *self.tx).await?;
+        table::bind_arrays(sqlx::query(table::POSTGRES_UPDATE), calls).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -265,29 +247,4 @@ impl PostgresTx {
         let query = sqlx::query_scalar("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint");
         Ok(query.fetch_one(&mut *self.tx).await?)
     }
-}
-
-/// Binds all columns of the calls, in the order of the statements above.
-fn columns<'q>(query: Query<'q>, calls: &'q [&Call]) -> Query<'q> {
-    macro_rules! column {
-        ($call:ident => $value:expr) => {
-            calls.iter().map(|$call| $value).collect::<Vec<_>>()
-        };
-    }
-    query
-        .bind(column!(call => call.call_id))
-        .bind(column!(call => call.call_sid.as_str()))
-        .bind(column!(call => call.sid_made_up))
-        .bind(column!(call => call.conversation_id.as_deref()))
-        .bind(column!(call => call.status.as_str()))
-        .bind(column!(call => call.subject.as_deref()))
-        .bind(column!(call => call.agent_id.as_deref()))
-        .bind(column!(call => call.metadata.as_deref()))
-        .bind(column!(call => call.head))
-        .bind(column!(call => call.turns))
-        .bind(column!(call => call.live))
-        .bind(column!(call => call.has_audio))
-        .bind(column!(call => call.updated_at.as_micros()))
-        .bind(column!(call => call.end_time.map(callscope_common::Timestamp::as_micros)))
-        .bind(column!(call => call.created_at.as_micros()))
 }

@@ -1,61 +1,80 @@
-//! SQLite read by the thread that asks, for the few rows that a subscription needs (docs/adr/0007).
+//! Short SQLite reads that run on the calling thread (docs/adr/0007).
 //!
-//! Such a read is some ten microseconds in pages that the system holds; handing it to a thread of its own and back costs several
-//! times that. Reads that may take long go through the pool.
+//! A subscription needs a few rows, which SQLite reads in some ten microseconds from pages that the operating system keeps. Handing such
+//! a read to another thread and back costs several times that. Reads that may take long go through the pool.
 //!
-//! Half of the threads at most read at a time, the others serve: when thousands of clients come back at once, a webhook waits
-//! for none of them.
+//! At most half of the threads read at a time, so that a webhook waits for none of them when thousands of clients reconnect at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
+use super::connection::{self, Setup};
 use crate::store::StoreError;
 
-/// Most connections, and reads at a time.
-const IDLE: usize = 8;
-/// What each may keep of the file, in KiB; the system keeps the rest.
-const CACHE_KIB: i32 = 256;
-const STATEMENTS: usize = 8;
-/// Readers wait for nobody but a file that is just being recovered; whoever asks has others to serve.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// The most connections, and the most reads at a time.
+const MAX_CONNECTIONS: usize = 8;
 
-/// Read-only connections, made as they are needed. One pointer: each session has it.
+const READER: Setup = Setup {
+    is_read_only: true,
+    // A reader waits only while the file is being recovered, and the thread has other tasks to serve.
+    busy_timeout: Duration::from_millis(50),
+    cache_kib: 256,
+    statements: 8,
+};
+
+/// How inline reads share the threads with other tasks.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct InlineReads {
+    /// The most reads at a time.
+    pub concurrency: usize,
+    /// Whether a read lets all other tasks of its thread run before and after it, as if it had taken long.
+    pub yields: bool,
+}
+
+impl Default for InlineReads {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { concurrency: (threads / 2).clamp(1, MAX_CONNECTIONS), yields: false }
+    }
+}
+
+/// Read-only connections, opened as they are needed. It is one pointer, since each session has it.
 #[derive(Clone, Debug)]
-pub struct InlineReaders(Arc<Shared>);
+pub(in crate::store) struct InlineReaders(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     file: PathBuf,
-    turns: Semaphore,
+    permits: Semaphore,
+    yields: bool,
     /// None once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
 impl InlineReaders {
-    pub(in crate::store) fn new(file: PathBuf) -> Self {
-        let turns = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).clamp(1, IDLE));
-        Self(Arc::new(Shared { file, turns: Semaphore::new(turns), idle: Mutex::new(Some(Vec::new())) }))
+    pub fn new(file: PathBuf, InlineReads { concurrency, yields }: InlineReads) -> Self {
+        let (permits, idle) = (Semaphore::new(concurrency), Mutex::new(Some(Vec::new())));
+        Self(Arc::new(Shared { file, permits, yields, idle }))
     }
 
-    /// Reads, on this thread, when it is its turn. A connection on which that failed is not used again.
-    pub(in crate::store) async fn read<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        // In tests, a moment in which everything else may happen, as while another thread or machine reads.
-        #[cfg(test)]
-        tokio::task::yield_now().await;
+    /// Reads on this thread, as soon as there is a permit. A connection on which a read failed is not used again.
+    pub async fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        if self.0.yields {
+            yield_now().await;
+        }
         let found = {
-            let _turn = self.0.turns.acquire().await.map_err(|_| StoreError::Closing)?;
+            let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closing)?;
             self.read_now(read)
         };
-        #[cfg(test)]
-        tokio::task::yield_now().await;
+        if self.0.yields {
+            yield_now().await;
+        }
         found
     }
 
@@ -63,27 +82,17 @@ impl InlineReaders {
         let kept = self.0.idle.lock().as_mut().ok_or(StoreError::Closing)?.pop();
         let connection = match kept {
             Some(connection) => connection,
-            None => self.connect()?,
+            None => connection::open(&self.0.file, &READER)?,
         };
         let found = read(&connection)?;
-        if let Some(idle) = self.0.idle.lock().as_mut().filter(|idle| idle.len() < IDLE) {
+        if let Some(idle) = self.0.idle.lock().as_mut().filter(|idle| idle.len() < MAX_CONNECTIONS) {
             idle.push(connection);
         }
         Ok(found)
     }
 
-    fn connect(&self) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.0.file, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(connection)
-    }
-
-    /// Closes what is idle, and what is not as soon as it is.
-    pub(in crate::store) fn close(&self) {
+    /// Closes the connections that are idle, and the others when their reads end.
+    pub fn close(&self) {
         drop(self.0.idle.lock().take());
     }
 }

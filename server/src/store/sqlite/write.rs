@@ -14,26 +14,28 @@ use uuid::Uuid;
 use super::sequence::Sequence;
 use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
-use crate::store::calls::{CallRow, call_row};
+use crate::store::calls::table::{self, CallRow, call_row};
 use crate::store::sqlite::file::FileGuard;
 use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
 
 /// The connection that writes; none once the store is closed.
-pub(in crate::store) type Writer = Arc<Mutex<Option<WriteConnection>>>;
+pub(in crate::store) type SqliteWriter = Arc<Mutex<Option<WriteConnection>>>;
 
 /// The connection, and the numbers that were taken through it and not given out yet.
 #[derive(Debug)]
-pub struct WriteConnection {
+pub(in crate::store) struct WriteConnection {
     connection: Connection,
     turns: Sequence,
     transactions: Sequence,
 }
 
 impl WriteConnection {
-    /// Takes a connection that is set up and on which no transaction is open.
-    #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection, turns: Sequence::of_turns(), transactions: Sequence::of_transactions() }
+    }
+
+    pub fn shared(self) -> SqliteWriter {
+        Arc::new(Mutex::new(Some(self)))
     }
 }
 
@@ -51,7 +53,7 @@ pub(in crate::store) struct SqliteTx {
 }
 
 impl SqliteTx {
-    pub async fn begin(writer: &Writer, guard: &FileGuard) -> Result<Self> {
+    pub async fn begin(writer: &SqliteWriter, guard: &FileGuard) -> Result<Self> {
         let connection = Arc::clone(writer).lock_owned().await;
         let connection = OwnedMutexGuard::try_map(connection, Option::as_mut).map_err(|_| StoreError::Closing)?;
         guard.check_if_stale()?;
@@ -190,29 +192,9 @@ impl SqliteTx {
     }
 
     pub fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let mut statement = self.prepare(
-            "INSERT INTO calls (call_id, call_sid, sid_made_up, conversation_id, status, subject, agent_id, metadata, \
-             head, turns, live, has_audio, updated_at, end_time, created_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?;
+        let mut statement = self.prepare(table::SQLITE_INSERT)?;
         for call in calls {
-            statement.execute(params![
-                call.call_id,
-                call.call_sid,
-                call.sid_made_up,
-                call.conversation_id,
-                call.status.as_str(),
-                call.subject,
-                call.agent_id,
-                call.metadata,
-                call.head,
-                call.turns,
-                call.live,
-                call.has_audio,
-                call.updated_at.as_micros(),
-                call.end_time.map(callscope_common::Timestamp::as_micros),
-                call.created_at.as_micros(),
-            ])?;
+            table::sqlite_insert(&mut statement, call)?;
         }
         Ok(())
     }
@@ -227,28 +209,9 @@ impl SqliteTx {
     }
 
     pub fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let mut statement = self.prepare(
-            "UPDATE calls SET call_sid = ?2, sid_made_up = ?3, conversation_id = ?4, status = ?5, subject = ?6, \
-             agent_id = ?7, metadata = ?8, head = ?9, turns = ?10, live = ?11, has_audio = ?12, updated_at = ?13, \
-             end_time = ?14 WHERE call_id = ?1",
-        )?;
+        let mut statement = self.prepare(table::SQLITE_UPDATE)?;
         for call in calls {
-            statement.execute(params![
-                call.call_id,
-                call.call_sid,
-                call.sid_made_up,
-                call.conversation_id,
-                call.status.as_str(),
-                call.subject,
-                call.agent_id,
-                call.metadata,
-                call.head,
-                call.turns,
-                call.live,
-                call.has_audio,
-                call.updated_at.as_micros(),
-                call.end_time.map(callscope_common::Timestamp::as_micros),
-            ])?;
+            table::sqlite_update(&mut statement, call)?;
         }
         Ok(())
     }
@@ -345,5 +308,28 @@ impl ToSql for Bind<'_> {
             Self::Text(text) | Self::MaybeText(Some(text)) => ValueRef::Text(text.as_bytes()),
             Self::MaybeText(None) => ValueRef::Null,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::testing::Scratch;
+    use crate::store::transaction::Tx;
+
+    #[tokio::test]
+    async fn an_open_transaction_does_not_stop_later_writes() {
+        let scratch = Scratch::open().await;
+        // A transaction is left open if its rollback failed too, on a disk that was gone for a moment.
+        scratch
+            .store
+            .sqlite_writer()
+            .await
+            .as_ref()
+            .expect("a connection")
+            .execute_batch("BEGIN IMMEDIATE")
+            .expect("SQL");
+        let mut tx = Tx::begin(&scratch.store).await.expect("a transaction");
+        tx.remove_node("gone").await.expect("a statement");
+        tx.commit().await.expect("a commit");
     }
 }

@@ -1,0 +1,132 @@
+//! Lists calls.
+
+use std::collections::HashMap;
+
+use callscope_common::api::CallView;
+use callscope_common::{CallId, CallStatus, Timestamp};
+
+use super::table::CallRow;
+use crate::store::postgres::Postgres;
+use crate::store::sqlite::{Sqlite, hex_list};
+use crate::store::{Engine, Store, StoreError, on_ids, on_pool};
+
+/// Which calls to list.
+#[derive(Debug, Clone, Default)]
+pub struct CallFilter {
+    /// Only of this status.
+    pub status: Option<CallStatus>,
+    /// Only of this agent.
+    pub agent_id: Option<String>,
+    /// Only where an identifier, the subject or the agent holds this text.
+    pub q: Option<String>,
+    /// Only first heard of at or after this.
+    pub since: Option<Timestamp>,
+    /// Only those the server heard of before this one.
+    pub before: Option<CallId>,
+    /// Only these.
+    pub among: Option<Vec<CallId>>,
+    /// Most calls to return.
+    pub limit: i64,
+}
+
+/// A page of calls.
+#[derive(Debug)]
+pub struct CallPage {
+    /// Newest first.
+    pub calls: Vec<CallView>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+/// No further call is put into a page whose results and metadata have so many bytes.
+const MAX_PAGE_BYTES: i64 = 4 << 20;
+
+fn size(text: &str) -> i64 {
+    i64::try_from(text.len()).unwrap_or(i64::MAX)
+}
+
+/// What a filter asks of a call.
+macro_rules! asked {
+    () => {
+        "merged_into IS NULL AND ($1 IS NULL OR status = $1) AND ($2 IS NULL OR agent_id = $2) \
+         AND ($3 IS NULL OR lower(COALESCE(subject, '')) LIKE $3 ESCAPE '\\' OR lower(COALESCE(agent_id, '')) LIKE $3 ESCAPE '\\' \
+              OR EXISTS (SELECT 1 FROM identifiers i WHERE i.call_id = calls.call_id AND lower(i.identifier) LIKE $3 ESCAPE '\\')) \
+         AND ($4 IS NULL OR created_at >= $4) AND ($5 IS NULL OR call_id < $5) ORDER BY call_id DESC LIMIT $6"
+    };
+}
+
+impl Store {
+    /// Calls, newest first. A page may hold fewer than asked for while there are more: then it says so.
+    ///
+    /// # Errors
+    /// Returns an error if the database does not answer or a stored row is damaged.
+    pub async fn calls(&self, filter: &CallFilter) -> Result<CallPage, StoreError> {
+        let pattern = filter.q.as_ref().map(|q| {
+            let escaped = q.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            format!("%{escaped}%")
+        });
+        macro_rules! ask {
+            ($sql:expr) => {
+                sqlx::query_as($sql)
+                    .bind(filter.status.map(CallStatus::as_str))
+                    .bind(filter.agent_id.as_deref())
+                    .bind(&pattern)
+                    .bind(filter.since.map(Timestamp::as_micros))
+                    .bind(filter.before)
+                    .bind(filter.limit + 1)
+            };
+        }
+        let mut rows: Vec<CallRow> = match (&filter.among, &self.0) {
+            (None, _) => on_pool!(self, pool => {
+                ask!(concat!("SELECT * FROM calls WHERE ", asked!())).fetch_all(pool).await?
+            }),
+            (Some(among), Engine::Sqlite(Sqlite { readers, .. })) => {
+                let sql = concat!(
+                    "SELECT * FROM calls WHERE call_id IN (SELECT unhex(value) FROM json_each($7)) AND ",
+                    asked!()
+                );
+                ask!(sql).bind(hex_list(among)).fetch_all(readers).await?
+            }
+            (Some(among), Engine::Postgres(Postgres { readers, .. })) => {
+                let sql = concat!("SELECT * FROM calls WHERE call_id = ANY($7) AND ", asked!());
+                ask!(sql).bind(among).fetch_all(readers).await?
+            }
+        };
+        let limit = usize::try_from(filter.limit).unwrap_or(0);
+        let fits = self.count_that_fit(&rows).await?.min(limit);
+        let has_more = rows.len() > fits;
+        rows.truncate(fits);
+        Ok(CallPage { calls: self.views(rows).await?, has_more })
+    }
+
+    /// The number of calls that fit into one page, by the size of their results.
+    async fn count_that_fit(&self, rows: &[CallRow]) -> Result<usize, StoreError> {
+        let ids: Vec<CallId> = rows.iter().map(|row| row.call_id).collect();
+        let sizes: Vec<(CallId, i64)> = on_ids!(
+            self,
+            query_as("SELECT call_id, CAST(octet_length(call_data) AS BIGINT) FROM results WHERE call_id", &ids)
+        );
+        let sizes: HashMap<CallId, i64> = sizes.into_iter().collect();
+        let mut left = MAX_PAGE_BYTES;
+        let fits = rows.iter().take_while(|row| {
+            let had_room = left > 0;
+            left -= sizes.get(&row.call_id).copied().unwrap_or(0) + row.metadata.as_ref().map_or(0, |json| size(json));
+            had_room
+        });
+        Ok(fits.count())
+    }
+
+    /// Calls that ended before `end`, oldest first.
+    ///
+    /// # Errors
+    /// Returns an error if the database does not answer.
+    pub async fn ended_before(&self, end: Timestamp, limit: i64) -> Result<Vec<CallId>, StoreError> {
+        Ok(on_pool!(self, pool => {
+            sqlx::query_scalar(
+                "SELECT call_id FROM calls WHERE end_time IS NOT NULL AND updated_at < $1 AND end_time < $1 \
+                 AND merged_into IS NULL AND status IN ('completed', 'failed') ORDER BY end_time LIMIT $2",
+            )
+            .bind(end.as_micros()).bind(limit).fetch_all(pool).await?
+        }))
+    }
+}
