@@ -1,5 +1,6 @@
-//! The server's HTTP API. [`Client`] has a method for each route; the module of these methods is the only place that knows paths.
-//! An answer is read into a type of `callscope_common::api`, as [`Raw`] where its text is printed too.
+//! The server's HTTP API. [`Client`] has a method for each route; the module of these methods is the only place
+//! that knows paths. An answer is read into a type of `callscope_common::api`, as [`Raw`] where its text is printed
+//! too.
 
 mod answer;
 mod client;

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use callscope_common::Timestamp;
 
-/// Now.
 pub fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
 }

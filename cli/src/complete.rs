@@ -1,7 +1,7 @@
 //! What a shell's completion is told: the script of `completions` asks this program at every Tab.
 //!
-//! Ids come from the server, within a moment or not at all, and only those that no shell reads anything into: what is completed
-//! lands on the user's command line as it is.
+//! Ids come from the server, within a moment or not at all, and only those that no shell reads anything into: what
+//! is completed lands on the user's command line as it is.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::settings::{Settings, without_logins};
 
 /// Set by the scripts, to the shell's name.
 const VARIABLE: &str = "CALLSCOPE_COMPLETE";
-/// How long somebody who pressed Tab waits for the server.
+/// How long a person who pressed Tab waits for the server.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// How many ids are offered.
 const OFFERED: u32 = 100;

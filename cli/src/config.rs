@@ -28,7 +28,6 @@ pub struct Config {
 /// A server, and how to log in at it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Context {
-    /// Its URL.
     pub server: String,
     /// A file that holds the access token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +40,7 @@ pub struct Context {
     rest: toml::Table,
 }
 
-/// A token in the file; shows itself to nobody.
+/// A token in the file; is never shown.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stored(String);

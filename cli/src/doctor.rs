@@ -14,7 +14,6 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Doctor) -> Result {
     let mut report = Report { output: settings.output(Format::Table), checks: Vec::new(), has_header: false };
     let patience = Duration::from_secs(args.timeout);

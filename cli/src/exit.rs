@@ -88,8 +88,8 @@ impl Failure {
         self
     }
 
-    /// A failure to write the output. A reader that has seen enough (`| head`) is none: that ends quietly with 0, as with
-    /// every tool whose output is piped.
+    /// A failure to write the output. A reader that has seen enough (`| head`) is none: that ends quietly with 0,
+    /// as with every tool whose output is piped.
     pub fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::new(Exit::Ok, "")

@@ -1,8 +1,9 @@
 //! Deliveries, followed live and forwarded to a server of the user's own.
 //!
-//! [`deliveries`](crate::stream::deliveries) keeps the WebSocket; what it brings is fetched whole, a few ahead, and forwarded one after the other in the order
-//! of the server's commits, so also in order per call. The place moves behind a delivery once the target answered it: after any
-//! break, of whichever side, it is forwarded at least once, and marked where the target may have seen it.
+//! [`deliveries`](crate::stream::deliveries) keeps the WebSocket; what it brings is fetched whole, a few ahead, and
+//! forwarded one after the other in the order of the server's commits, so also in order per call. The place moves
+//! behind a delivery once the target answered it: after any break, of whichever side, it is forwarded at least
+//! once, and marked where the target may have seen it.
 
 mod courier;
 mod fetch;

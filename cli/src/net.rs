@@ -1,10 +1,10 @@
-//! The one way to a server, for HTTP and for WebSockets: the same trusted certificates, the same proxies, the same words about
-//! what went wrong.
+//! The one way to a server, for HTTP and for WebSockets: the same trusted certificates, the same proxies, the same
+//! words about what went wrong.
 //!
-//! - Certificates are verified as the operating system does it, so by its roots; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR`
-//!   name others.
-//! - `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, choose a proxy; never to this machine. The proxy
-//!   resolves the server's name. TLS and WebSockets go through it by `CONNECT`, or by SOCKS.
+//! - Certificates are verified as the operating system does it, so by its roots; on Linux `SSL_CERT_FILE` and
+//!   `SSL_CERT_DIR` name others.
+//! - `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, choose a proxy; never to this
+//!   machine. The proxy resolves the server's name. TLS and WebSockets go through it by `CONNECT`, or by SOCKS.
 //! - Redirects are not followed, since a token belongs to the server that was named; [`redirect`] says where they lead.
 
 mod retry_after;
@@ -76,7 +76,7 @@ impl Route {
         let needs_tls =
             server.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.uri.scheme_str() == Some("https"));
         // Without need, a machine that has no certificates is none the worse for it.
-        let tls = if needs_tls { trusted()? } else { Arc::clone(trusts_nobody()) };
+        let tls = if needs_tls { trusted()? } else { Arc::clone(without_trust()) };
         Ok(Self { server: server.clone(), proxy, tls })
     }
 
@@ -150,14 +150,14 @@ impl Route {
         &self.server
     }
 
-    /// Whether TLS is spoken at the end of the way, whoever's certificate it shows.
+    /// Whether TLS is spoken at the end of the way, whichever certificate is shown.
     async fn speaks_tls(&self) -> bool {
         let mut server = self.server.clone();
         let port = server.port_or_known_default();
         if server.set_scheme("https").is_err() || server.set_port(port).is_err() {
             return false;
         }
-        let other = Self { server, proxy: self.proxy.clone(), tls: Arc::clone(trusts_nobody()) };
+        let other = Self { server, proxy: self.proxy.clone(), tls: Arc::clone(without_trust()) };
         match tokio::time::timeout(Duration::from_secs(3), other.open()).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => matches!(trouble::tls_error(error.as_ref()), Some(rustls::Error::InvalidCertificate(_))),
@@ -223,7 +223,7 @@ fn trusted() -> Result<Arc<ClientConfig>> {
 }
 
 /// TLS that takes no certificate.
-fn trusts_nobody() -> &'static Arc<ClientConfig> {
+fn without_trust() -> &'static Arc<ClientConfig> {
     static NOBODY: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     NOBODY.get_or_init(|| {
         let versions = ClientConfig::builder_with_provider(provider()).with_protocol_versions(rustls::DEFAULT_VERSIONS);
@@ -262,7 +262,7 @@ pub fn warn_if_plain(server: &Url, what: &str, console: Console) {
     }
 }
 
-/// Nobody answers at `server`.
+/// The failure where `server` does not answer.
 pub fn unreachable(server: &Url, why: &str) -> Failure {
     Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", shown(server)))
         .hint("is the server running? start it with callscope-server, or name another with --server URL")

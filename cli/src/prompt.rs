@@ -1,4 +1,5 @@
-//! Questions on the terminal and texts from stdin, read on a thread of their own so that a signal still ends the program.
+//! Questions on the terminal and texts from stdin, read on a thread of their own so that a signal still ends the
+//! program.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 

@@ -1,7 +1,8 @@
 //! Payloads without people in them: fixtures that may be shown around.
 //!
-//! Values are replaced where they stand; keys, their order, amounts, times and identifiers stay as they came, so that what is left
-//! is the same webhook about somebody else. The same person, address or number becomes the same stand-in throughout.
+//! Values are replaced where they stand; keys, their order, amounts, times and identifiers stay as they came, so
+//! that what is left is the same webhook about another person. The same person, address or number becomes the same
+//! stand-in throughout.
 
 mod digits;
 mod find;
@@ -18,7 +19,7 @@ use serde_json::value::RawValue;
 use find::{People, Place, looks_like_name, names_person, phone_key};
 pub use path::{Path, Step};
 
-/// Deeper values are dropped: no webhook nests so deep, and nobody would look there.
+/// Deeper values are dropped: no webhook nests so deep, and no one would look there.
 const MAX_DEPTH: usize = 100;
 /// What stands for a value that was asked to be replaced.
 const REDACTED: &str = "[redacted]";
@@ -171,7 +172,8 @@ fn is_id(key: &str) -> bool {
     key != "caller_id" && (key == "id" || key.ends_with("_id") || key.ends_with("sid"))
 }
 
-/// An object's fields; `value`s of collected data come with the name of what was collected, where that stands beside them.
+/// An object's fields; `value`s of collected data come with the name of what was collected, where that stands
+/// beside them.
 fn steps(value: &RawValue) -> Vec<(String, &RawValue, Option<String>)> {
     let fields = fields(value);
     let collected = fields.iter().find(|(key, _)| key == "data_collection_id");

@@ -1,5 +1,5 @@
-//! What a person or another program reads: data on stdout as [`Output`] writes it, messages on stderr through [`Console`], and
-//! text as [`Safe`], which no terminal acts on.
+//! What a person or another program reads: data on stdout as [`Output`] writes it, messages on stderr through
+//! [`Console`], and text as [`Safe`], which no terminal acts on.
 
 pub mod console;
 mod format;

@@ -1,8 +1,9 @@
 //! Payloads back into webhooks: signed with the present time, at the call's own pace.
 //!
-//! [`source`] finds payloads, [`payload`] and [`recording`] read them, [`work`] makes of them what is to be sent ([`fresh`] another
-//! call, [`edit`] other fields), [`mod@script`] says what is sent when, [`webhook`](crate::webhook) sends it until it is answered, [`report`]
-//! tells of it, and [`journal`] remembers it, so that what was interrupted can go on.
+//! [`source`] finds payloads, [`payload`] and [`recording`] read them, [`work`] makes of them what is to be sent
+//! ([`fresh`] another call, [`edit`] other fields), [`mod@script`] says what is sent when,
+//! [`webhook`](crate::webhook) sends it until it is answered, [`report`] tells of it, and [`journal`] remembers it,
+//! so that what was interrupted can go on.
 
 mod chance;
 mod curl;
@@ -48,9 +49,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How payloads are sent.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How fast.
     pub speed: Speed,
-    /// How often.
     pub repeat: u32,
     /// How many sources at once.
     pub concurrency: usize,
@@ -63,7 +62,7 @@ pub struct Options {
 /// Sends every source as `options` say. Outcomes go to `report` as they come.
 ///
 /// # Errors
-/// The failure that makes going on pointless: nobody answers, or the signature is refused.
+/// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
 #[cfg(feature = "demo")]
 pub async fn run(
     sources: &[Source],
@@ -84,7 +83,6 @@ pub struct Replay<'r> {
     pub work: &'r Work<'r>,
     /// Who sends it.
     pub courier: &'r Courier,
-    /// When.
     pub pace: &'r Pace,
     /// What was sent.
     pub journal: &'r Mutex<Journal>,
@@ -96,7 +94,6 @@ pub struct Replay<'r> {
 
 /// A delivery that was answered.
 pub struct Sent {
-    /// The answer.
     outcome: Outcome,
     /// The answer to its copy.
     copy: Option<Outcome>,
@@ -108,7 +105,7 @@ impl Replay<'_> {
     /// Sends everything that was not sent before, until it is done, pointless, or to stop.
     ///
     /// # Errors
-    /// The failure that makes going on pointless: nobody answers, or the signature is refused.
+    /// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
     pub async fn run(self) -> Result<()> {
         let mut failure = None;
         let mut deadline = None;
@@ -209,7 +206,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Sends the one payload of `source` as it is, outside of any replay; what it was answered, in words.
 ///
 /// # Errors
-/// Nobody answers, or the signature is refused.
+/// Returns an error if there is no answer, or if the signature is refused.
 pub async fn send_one(courier: &Courier, source: &Source, report: &Mutex<Report>) -> Result<String> {
     let nothing = || Failure::error("there is nothing to send");
     let script = Script::new(&source.payloads, script::Style::default());

@@ -22,7 +22,6 @@ pub struct Sample {
     pub title: String,
     /// Which kind of payload.
     pub kind: String,
-    /// Its JSON.
     pub text: &'static str,
 }
 

@@ -10,7 +10,7 @@ use crate::render::{console, shell_word};
 /// Where a server without settings of its own keeps the secrets it made up.
 const SECRETS_FILE: &str = "callscope.secrets.toml";
 
-/// A secret; shows itself to nobody.
+/// A secret; is never shown.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -54,7 +54,8 @@ pub fn warn_if_open(path: &Path) {
     }
 }
 
-/// The webhook secret to sign with: `--secret-file`, else the environment, else the server's own file in the working directory.
+/// The webhook secret to sign with: `--secret-file`, else the environment, else the server's own file in the
+/// working directory.
 pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
     if let Some(path) = file {
         return Secret::read(path).map(Some);
@@ -78,14 +79,13 @@ pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
 pub struct Known {
     /// Names it: a file or a setting.
     pub label: String,
-    /// The secret.
     pub secret: Secret,
     /// Whether it is one to verify with, or only known besides.
     pub in_use: bool,
 }
 
-/// Every webhook secret that can be found. Those of the first place that has any are in use: the first of `files`, else the
-/// environment, else the server's own file. Each secret comes once.
+/// Every webhook secret that can be found. Those of the first place that has any are in use: the first of `files`,
+/// else the environment, else the server's own file. Each secret comes once.
 pub fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
     let mut places: Vec<Vec<(String, Secret)>> = Vec::new();
     for path in files {

@@ -33,8 +33,8 @@ pub struct Settings {
     pub accessible: bool,
     /// Where messages go.
     pub console: Console,
-    /// The flags that name the server and the token, for commands shown to the user; begins with a blank, or empty. `None`
-    /// where no command will reach that server.
+    /// The flags that name the server and the token, for commands shown to the user; begins with a blank, or empty.
+    /// `None` where no command will reach that server.
     pub flags: Option<String>,
 }
 
@@ -48,8 +48,8 @@ pub struct Origin {
 }
 
 impl Settings {
-    /// Reads what the flags leave to the environment and to files. A command that needs no server can do without a file of
-    /// contexts that makes sense.
+    /// Reads what the flags leave to the environment and to files. A command that needs no server can do without a
+    /// file of contexts that makes sense.
     pub fn load(global: &Global, needs_server: bool) -> Result<Self> {
         let config = match Config::load() {
             Ok(config) => config,
@@ -119,8 +119,8 @@ impl Place {
     }
 }
 
-/// `--token-file`, else the token of a `--context`, else the environment's, else that of the context in use. A context's token
-/// goes to no server but its own.
+/// `--token-file`, else the token of a `--context`, else the environment's, else that of the context in use. A
+/// context's token goes to no server but its own.
 fn token(global: &Global, config: &Config, place: &Place) -> Result<(Option<Secret>, String)> {
     if let Some(path) = &global.token_file {
         return Ok((Some(trimmed(&Secret::read(path)?)), format!("--token-file {}", path.display())));

@@ -30,8 +30,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default, which would end the program at once. A second one ends it all the same,
-    /// since the first may find the program stuck in a write to a pipe that nobody reads.
+    /// Takes the signals over from their default, which would end the program at once. A second one ends it all the
+    /// same, since the first may find the program stuck in a write to a pipe that no one reads.
     pub fn listen() -> Result<Self> {
         let mut impatient = Self::open()?;
         tokio::spawn(async move {

@@ -31,17 +31,22 @@ impl fmt::Display for Speed {
     }
 }
 
-impl FromStr for Speed {
-    type Err = String;
+/// A text that is no speed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a speed is 1x, 10x, any other factor from 0.01x to 10000x, or max")]
+pub struct InvalidSpeed;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Speed {
+    type Err = InvalidSpeed;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSpeed> {
         if text == "max" {
             return Ok(Self(None));
         }
         let factor: Option<f64> = text.strip_suffix('x').unwrap_or(text).parse().ok();
         match factor.filter(|factor| (0.01..=10_000.0).contains(factor)) {
             Some(factor) => Ok(Self(Some(factor))),
-            None => Err("a speed is 1x, 10x, any other factor from 0.01x to 10000x, or max".into()),
+            None => Err(InvalidSpeed),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::exit::{Failure, Result};
 /// Reads the file; one that is not there yet holds nothing. `what` it should be, for the error that it is not.
 ///
 /// # Errors
-/// A file that is empty or damaged. It once held a place, and to begin without one could leave something out or do it twice.
+/// A file that is empty or damaged. It once held a place, and to begin without one could leave something out or do
+/// it twice.
 pub fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T> {
     let damaged = |why: String| {
         Failure::usage(format!("{} is no {what}: {why}", path.display()))
@@ -26,8 +27,8 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T>
     }
 }
 
-/// Writes it, readable for its owner alone. It is written beside, synced and renamed into place, so that a reader finds a whole
-/// file at any time, also after a power cut.
+/// Writes it, readable for its owner alone. It is written beside, synced and renamed into place, so that a reader
+/// finds a whole file at any time, also after a power cut.
 pub fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(kept).map_err(|error| Failure::error(error.to_string()))?;
     let write = || -> io::Result<()> {

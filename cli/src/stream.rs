@@ -1,8 +1,8 @@
 //! Streams that are unbroken across reconnects: of one call ([`follow`]), and of [`deliveries`].
 //!
-//! Both are subscriptions of one engine ([`reconnect`]), which keeps a WebSocket. A call's stream holds a [`position`], what has come so
-//! far, and after any break asks only for what comes after it. What it hands out is in order, each event once; where that was not
-//! possible it says so with [`Update::Gap`] before it goes on.
+//! Both are subscriptions of one engine ([`reconnect`]), which keeps a WebSocket. A call's stream holds a
+//! [`position`], what has come so far, and after any break asks only for what comes after it. What it hands out is
+//! in order, each event once; where that was not possible it says so with [`Update::Gap`] before it goes on.
 
 mod backoff;
 mod calls;
@@ -85,10 +85,7 @@ pub enum Update {
     /// The first subscription stands, or waits for its call.
     Ready(Place),
     /// Nothing was heard for so long, though the server gives a sign of life more often than that.
-    Quiet {
-        /// In seconds.
-        secs: u32,
-    },
+    Quiet { secs: u32 },
     /// Something was heard again.
     Heard,
     /// The connection broke, or could not be made.
@@ -129,8 +126,9 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Reads a frame; `None` for what is no message at all. An event whose contents this version cannot read still moves the place
-    /// on: one of a known type by its seq, one of an unknown type where it has a cursor as well, which every event has.
+    /// Reads a frame; `None` for what is no message at all. An event whose contents this version cannot read still
+    /// moves the place on: one of a known type by its seq, one of an unknown type where it has a cursor as well,
+    /// which every event has.
     pub fn read(raw: String) -> Option<Self> {
         #[derive(Deserialize)]
         struct Least {
@@ -181,7 +179,6 @@ pub enum Gap {
 /// How a stream ended.
 #[derive(Debug, Clone)]
 pub struct Ending {
-    /// Why.
     pub reason: EndReason,
     /// The call's status as last heard.
     pub status: Option<CallStatus>,
@@ -194,7 +191,7 @@ pub struct Ending {
 pub enum EndReason {
     /// The call is over and all of it has come.
     CallEnded,
-    /// All there was has come, and nobody asked for more.
+    /// All that there was has come, and no more was asked for.
     CaughtUp,
     /// It broke off for good.
     Failed(Failure),

@@ -8,6 +8,8 @@ pub(crate) mod draw;
 pub(crate) mod drawable;
 pub(crate) mod event_loop;
 pub(crate) mod palette;
+#[cfg(test)]
+mod panic_tests;
 pub(crate) mod screen;
 mod signals;
 pub(crate) mod text_input;

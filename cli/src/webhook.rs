@@ -1,5 +1,5 @@
-//! Sending webhooks: a [`Sender`] posts one request, and a [`Courier`] signs deliveries and sends each until it is answered, to a
-//! [`Target`] and at a [`Pace`] that all share.
+//! Sending webhooks: a [`Sender`] posts one request, and a [`Courier`] signs deliveries and sends each until it is
+//! answered, to a [`Target`] and at a [`Pace`] that all share.
 
 mod courier;
 mod delivery;
@@ -16,4 +16,4 @@ pub use expect::Expect;
 pub use pace::{Pace, Rate};
 pub use sender::{Sender, Unanswered};
 pub use tamper::Tamper;
-pub use target::{Target, backend};
+pub use target::{InvalidUrl, Target, backend};

@@ -21,7 +21,6 @@ pub mod key {
     pub const DOWN: &str = "\x1b[B";
     pub const PAGE_UP: &str = "\x1b[5~";
     pub const PAGE_DOWN: &str = "\x1b[6~";
-    pub const F12: &str = "\x1b[24~";
     pub const CTRL_C: &str = "\x03";
     pub const CTRL_Z: &str = "\x1a";
 }

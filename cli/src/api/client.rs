@@ -44,7 +44,6 @@ impl Client {
         Ok(Self { http: route.client()?, route, token: settings.token.clone() })
     }
 
-    /// GETs JSON.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
         parsed(&self.request(Method::GET, path, query).await?, path)
     }
@@ -63,7 +62,6 @@ impl Client {
         parsed(&self.request(Method::POST, path, query).await?, path)
     }
 
-    /// DELETEs.
     pub(super) async fn delete(&self, path: &[&str]) -> Result<()> {
         self.request(Method::DELETE, path, &[]).await.map(drop)
     }

@@ -103,7 +103,6 @@ pub enum Kind {
 /// Most calls asked for at once.
 const PAGE: u32 = 100;
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Calls) -> Result {
     let client = Client::new(settings)?;
     match args {

@@ -35,7 +35,6 @@ pub enum Connections {
 
 type Connection = Raw<ConnectionView>;
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Connections) -> Result {
     let ids: &[String] = match &args {
         Connections::Ls => &[],
@@ -75,7 +74,7 @@ pub async fn run(settings: &Settings, args: Connections) -> Result {
     Ok(Exit::Ok)
 }
 
-/// Says which servers of the cluster did not answer, so that nobody takes a part of the list for the whole.
+/// Says which servers of the cluster did not answer, so that a part of the list is not taken for the whole.
 pub(super) fn say_what_is_missing(settings: &Settings, what: &str, silent_nodes: &[String]) {
     if !silent_nodes.is_empty() {
         settings.console.warn(format!("no answer from {}: {what} of theirs are missing here", silent_nodes.join(", ")));

@@ -125,7 +125,6 @@ pub struct Export {
 /// Most deliveries asked for at once.
 const PAGE: u32 = 500;
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Deliveries) -> Result {
     let client = Client::new(settings)?;
     match args {

@@ -36,7 +36,6 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The webhooks that make a call.
 const CALLS: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
 
-/// Runs it.
 pub async fn run(mut settings: Settings, args: Demo) -> Result {
     let sources = replay::load(std::slice::from_ref(&args.sample), None)?;
     let mut payloads = sources.iter().flat_map(|source| &source.payloads);
@@ -83,7 +82,8 @@ async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret
         if let Err(failure) = replay::run(&sources, &options, &courier, &report, console).await {
             return failure;
         }
-        // The view shows what has come until it is left; lines end with the call, which by now has ended if it ever does.
+        // The view shows what has come until it is left; lines end with the call, which by now has ended if it ever
+        // does.
         if view == View::Screen {
             std::future::pending::<()>().await;
         }

@@ -15,7 +15,6 @@ pub struct Doctor {
     pub timeout: u64,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Doctor) -> Result {
     doctor::run(settings, args).await
 }

@@ -33,7 +33,8 @@ pub struct Listen {
     /// Only of these verdicts; `unverified` shows what the server refused because its signature did not fit
     #[arg(long = "verdict", value_name = "VERDICT")]
     pub verdicts: Vec<Verdict>,
-    /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes before
+    /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes
+    /// before
     #[arg(long)]
     pub history: bool,
     /// Keep the place in this file, and begin there the next time
@@ -47,7 +48,6 @@ pub struct Listen {
     pub timeout: u64,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Listen) -> Result {
     listen::run(settings, args).await
 }

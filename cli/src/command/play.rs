@@ -12,7 +12,7 @@ use crate::play::{Played, Player, SavedTail, tui};
 use crate::render::Reader;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::speed::Speed;
+use crate::speed::{InvalidSpeed, Speed};
 use crate::tail::{NdjsonWriter, PlainWriter, Sink};
 
 /// `play`.
@@ -32,11 +32,12 @@ pub struct Play {
     pub timestamps: bool,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Play) -> Result {
     let view = view(settings, &crate::command::tail::Tail { plain: args.plain, ..Default::default() })?;
     let recording = SavedTail::open(&args.file)?;
-    let speed = |default: &str| args.speed.map_or_else(|| default.parse().map_err(Failure::usage), Ok);
+    let speed = |default: &str| {
+        args.speed.map_or_else(|| default.parse().map_err(|error: InvalidSpeed| Failure::usage(error.to_string())), Ok)
+    };
     let identifiers = recording.identifiers.clone();
     match view {
         View::Screen => tui::run(settings, recording, &args.file, speed("1x")?).await,

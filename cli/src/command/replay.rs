@@ -116,7 +116,6 @@ const MOST_WATCHED: usize = 100;
 /// How long their streams may take to end once everything was sent.
 const WATCHED_ON: Duration = Duration::from_secs(10);
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Replay) -> Result {
     match &args.resume {
         Some(id) => resume(settings, id).await,
@@ -267,7 +266,7 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     if let Err(closed) = &done
         && closed.exit == Exit::Ok
     {
-        // Whoever reads the deliveries has seen enough.
+        // The program that reads the output has seen enough.
         lock(&journal).discard();
         return Err(closed.clone());
     }

@@ -42,7 +42,6 @@ pub enum Samples {
     },
 }
 
-/// Runs it.
 pub fn run(settings: &Settings, args: &Samples) -> Result {
     match args {
         Samples::Ls => ls(settings),

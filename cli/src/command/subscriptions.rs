@@ -22,7 +22,6 @@ pub enum Subscriptions {
     },
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
     if let Subscriptions::Show { id } = &args {
         checked(id)?;

@@ -90,13 +90,10 @@ impl Tail {
 pub enum View {
     /// Full-screen.
     Screen,
-    /// Plain lines.
     Lines,
-    /// NDJSON.
     Ndjson,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Tail) -> Result {
     let view = view(settings, &args)?;
     let identifiers = if !args.ids.is_empty() {

@@ -30,7 +30,6 @@ pub struct Top {
     pub read_only: bool,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Top) -> Result {
     let client = Client::new(settings)?;
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");

@@ -64,7 +64,6 @@ pub struct Trigger {
 /// The types that Callscope makes a call of.
 const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_failure", "post_call_audio", "turn"];
 
-/// Runs it.
 pub async fn run(settings: &Settings, args: Trigger) -> Result {
     if !samples::is_known(&args.event) && !args.force {
         let meant = samples::nearest(&args.event, samples::all_names());

@@ -54,10 +54,10 @@ pub enum Webhook {
     },
 }
 
-/// How many bytes may be written and hashed: enough to try everything on a usual body, and to end within seconds on any.
+/// How many bytes may be written and hashed: enough to try everything on a usual body, and to end within seconds on
+/// any.
 const BUDGET: u64 = 512 << 20;
 
-/// Runs it.
 pub fn run(settings: &Settings, args: Webhook) -> Result {
     match args {
         Webhook::Sign { body, secret_file, at } => {

@@ -22,7 +22,6 @@ pub struct Reached {
     pub status: u16,
     /// Its `Date`.
     pub date: Option<String>,
-    /// Its body.
     pub body: String,
     /// Where it redirects to, and what to do about it.
     pub redirect: Option<Failure>,
@@ -30,8 +29,8 @@ pub struct Reached {
     pub took: Duration,
 }
 
-/// Checks name, port and certificate, and asks the first question. `None`: no answer. Where there is a proxy on the way, name and
-/// port are the proxy's: it is the proxy that looks for the server.
+/// Checks name, port and certificate, and asks the first question. `None`: no answer. Where there is a proxy on the
+/// way, name and port are the proxy's: it is the proxy that looks for the server.
 pub async fn check(settings: &Settings, patience: Duration, report: &mut Report) -> Result<Option<Reached>> {
     let route = match Route::to(&settings.server) {
         Ok(route) => route,

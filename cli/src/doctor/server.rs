@@ -38,7 +38,7 @@ pub async fn check(
         for name in ["server", "clock", "ready"] {
             report.add(Check::skipped(name, "needs the server"))?;
         }
-        // A token can be read without anybody's help.
+        // A token can be read without the server.
         report.add(token(settings, now))?;
         return report.add(Check::skipped("websocket", "needs the server"));
     };

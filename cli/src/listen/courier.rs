@@ -29,7 +29,6 @@ pub struct Courier {
 pub enum Tried {
     /// The target answered.
     Answered {
-        /// Its status.
         status: u16,
         /// How long it asked to wait.
         retry_after: Option<Duration>,
@@ -38,7 +37,6 @@ pub enum Tried {
     },
     /// It did not.
     Failed {
-        /// In words.
         why: String,
         /// Whether the delivery may have arrived all the same.
         arrived: bool,

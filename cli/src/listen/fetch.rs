@@ -10,9 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 /// What is forwarded.
 #[derive(Debug)]
 pub struct Whole {
-    /// As received.
     pub headers: Vec<(String, String)>,
-    /// As received.
     pub body: Vec<u8>,
 }
 
@@ -27,7 +25,6 @@ pub async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
     fetch_within(client, id, LONGEST_AHEAD).await.transpose()
 }
 
-/// Fetches one.
 pub async fn fetch(client: &Client, id: Uuid) -> Fetched {
     let fetched = fetch_within(client, id, LONGEST).await?;
     fetched.ok_or_else(|| too_long("the delivery", LONGEST))

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::sync::mpsc;
 
-/// The keys of the terminal on stdin, which shows them to nobody else meanwhile.
+/// The keys of the terminal on stdin, which does not echo them meanwhile.
 pub struct Keys {
     pressed: mpsc::Receiver<u8>,
     before: Termios,
@@ -18,7 +18,7 @@ impl Keys {
         if !stdin.is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        // Whoever changes a terminal's modes from the background is stopped.
+        // A program in the background that changes a terminal's modes is stopped.
         if tcgetpgrp(&stdin).ok()? != rustix::process::getpgrp() {
             return None;
         }

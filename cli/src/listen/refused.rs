@@ -1,5 +1,6 @@
-//! Webhooks that the server refused because their signature does not fit. They are no deliveries, nothing of them is kept but the
-//! facts, and the stream does not tell of them; so the server's list of them is looked at again and again.
+//! Webhooks that the server refused because their signature does not fit. They are no deliveries, nothing of them
+//! is kept but the facts, and the stream does not tell of them; so the server's list of them is looked at again and
+//! again.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Most attempts told of at one look; the newest ones. Servers give no more.
 const MOST: usize = 500;
 
-/// Sends the attempts that are refused from now on, oldest first, until nobody takes them any more. While the queue is full, no
-/// look is taken.
+/// Sends the attempts that are refused from now on, oldest first, until no one takes them any more. While the queue
+/// is full, no look is taken.
 pub async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
     // The clock is the server's, so what is new is told by what its list held before.
     let mut newest: Option<Timestamp> = None;

@@ -20,7 +20,6 @@ pub struct Report {
 
 /// What became of a delivery.
 pub struct Sent<'s> {
-    /// Which.
     pub view: &'s DeliveryView,
     /// The target's status.
     pub status: Option<u16>,

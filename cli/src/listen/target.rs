@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::webhook::InvalidUrl;
+
 /// Stands for the route that a delivery came by.
 const ROUTE: &str = "{route}";
-/// What it may stand for. The server names the route of each delivery, and no server may choose another path of the target's.
+/// What it may stand for. The server names the route of each delivery, and no server may choose another path of the
+/// target's.
 const ROUTES: [&str; 2] = ["transcription", "post-call"];
 
 /// A URL, or several that differ by the route.
@@ -15,7 +18,8 @@ const ROUTES: [&str; 2] = ["transcription", "post-call"];
 pub struct Target(String);
 
 impl Target {
-    /// Where a delivery of that route goes; `None` where the URL depends on the route and the route is none that is known.
+    /// Where a delivery of that route goes; `None` where the URL depends on the route and the route is none that is
+    /// known.
     pub fn url(&self, route: &str) -> Option<Url> {
         if !self.0.contains(ROUTE) {
             return Url::parse(&self.0).ok();
@@ -32,20 +36,20 @@ impl fmt::Display for Target {
 }
 
 impl FromStr for Target {
-    type Err = String;
+    type Err = InvalidUrl;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let target = Self(full);
-        let url = Url::parse(&target.0.replace(ROUTE, ROUTES[0])).map_err(|error| error.to_string())?;
+        let url = Url::parse(&target.0.replace(ROUTE, ROUTES[0]))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err("it takes http:// or https:// and a host, such as http://127.0.0.1:3000/webhook".into());
+            return Err(InvalidUrl::NotHttp);
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a user or password in it would be seen by everybody on this machine".into());
+            return Err(InvalidUrl::HasLogin);
         }
         if url.host_str() != Url::parse(&target.0.replace(ROUTE, ROUTES[1])).ok().as_ref().and_then(Url::host_str) {
-            return Err("{route} can stand in its path only".into());
+            return Err(InvalidUrl::RouteOutsidePath);
         }
         Ok(target)
     }

@@ -13,11 +13,10 @@ use crate::render::shell_word;
 /// What went wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// What.
     pub what: String,
     /// What to do, where more than waiting helps.
     pub remedy: Option<String>,
-    /// Whether it stays as it is until somebody changes a setting or a certificate.
+    /// Whether it lasts until a setting or a certificate is changed.
     pub is_lasting: bool,
 }
 
@@ -112,13 +111,14 @@ impl Route {
     }
 }
 
-/// Whether the certificate's issuer is not trusted. The verifier of an operating system reports that in words of its own.
+/// Whether the certificate's issuer is not trusted. The verifier of an operating system reports that in words of
+/// its own.
 fn is_unknown(error: &CertificateError) -> bool {
     matches!(error, CertificateError::UnknownIssuer | CertificateError::Other(_))
 }
 
-/// Where an answer redirects to, as a failure that names the server to use instead; `None` where it does not. `asked` is the
-/// path that was asked for.
+/// Where an answer redirects to, as a failure that names the server to use instead; `None` where it does not.
+/// `asked` is the path that was asked for.
 pub fn redirect(server: &Url, asked: &str, status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     let to = redirected(status, headers)?;
     let failure = Failure::error(format!("{} redirects to {to}, which is not followed", shown(server)));

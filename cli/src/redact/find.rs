@@ -102,7 +102,8 @@ pub struct Place<'k> {
     pub is_phone: bool,
 }
 
-/// Whether a key's value is a person's name. `is_own`: the sender's own code chose the key (dynamic variables, collected data).
+/// Whether a key's value is a person's name. `is_own`: the sender's own code chose the key (dynamic variables,
+/// collected data).
 pub fn names_person(key: &str, is_own: bool) -> bool {
     let has_prefix = key.starts_with("system__");
     let key: String = key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
@@ -111,8 +112,8 @@ pub fn names_person(key: &str, is_own: bool) -> bool {
     NAME_KEYS.contains(&key.as_str()) || (is_own && !has_prefix && is_own_name())
 }
 
-/// Whether a text is a person's name by its looks. Much else looks like it ("Gold Plan"), so it is only asked of what the sender's
-/// own code says about a caller.
+/// Whether a text is a person's name by its looks. Much else looks like it ("Gold Plan"), so it is only asked of
+/// what the sender's own code says about a caller.
 pub fn looks_like_name(text: &str) -> bool {
     FULL_NAME.is_match(text.trim())
 }
@@ -221,7 +222,7 @@ impl People {
 
     /// What stands for a phone number, however it is written.
     pub fn number(&mut self, number: &str) -> String {
-        // 555-01xx belongs to nobody.
+        // 555-01xx belongs to no one.
         stand_in(&mut self.numbers, &digits::of(number), |n| format!("+1555010{n:04}"))
     }
 

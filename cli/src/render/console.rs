@@ -84,8 +84,8 @@ impl Console {
         self.write(Level::Verbose, "", message.as_ref());
     }
 
-    /// Draws over the current line; only where [`Console::live`], and not from the background: there the terminal's line is
-    /// another program's. An empty message clears it.
+    /// Draws over the current line; only where [`Console::live`], and not from the background: there the terminal's
+    /// line is another program's. An empty message clears it.
     pub fn progress(self, message: &str) {
         if self.live && is_in_foreground() {
             let mut stderr = io::stderr().lock();

@@ -10,7 +10,6 @@ use callscope_common::{CallData, CallStatus, json};
 pub enum Part {
     /// How it ended, how long it took and what it cost.
     Outcome {
-        /// In words.
         text: String,
         /// Whether it ended well, where that is known.
         good: Option<bool>,
@@ -19,18 +18,15 @@ pub enum Part {
     Summary(String),
     /// What the provider's evaluation says to one of its criteria.
     Criterion {
-        /// The criterion.
         name: String,
         /// The verdict in words.
         result: String,
-        /// Why.
         why: Option<String>,
         /// Whether that is good, where it says so.
         good: Option<bool>,
     },
     /// Something the provider took down from the call.
     Datum {
-        /// What.
         name: String,
         /// The value: a string's text, else JSON.
         value: String,

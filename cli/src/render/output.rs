@@ -32,7 +32,6 @@ fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> b
 
 /// Writes data to stdout.
 pub struct Output {
-    /// How.
     pub format: Format,
     /// Width of the terminal it goes to, if it goes to one.
     width: Option<usize>,
@@ -41,7 +40,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// To stdout.
     pub fn stdout(format: Format, color: bool) -> Self {
         // A terminal that says it has no columns does not know its width, so nothing is cut.
         let width = || crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
@@ -70,8 +68,8 @@ impl Output {
         self.list_without(key, items, header, rows, &[])
     }
 
-    /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no room for:
-    /// the first of them goes first.
+    /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no
+    /// room for: the first of them goes first.
     pub fn list_without(
         &mut self,
         key: &str,
@@ -118,7 +116,8 @@ impl Output {
         self.write(&self.tinted(line, tint).end())
     }
 
-    /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as the first.
+    /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as
+    /// the first.
     pub fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
         let text = Safe::line(text);
         let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
@@ -137,7 +136,8 @@ impl Output {
         self.put(text).and_then(|()| self.flush())
     }
 
-    /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe of them.
+    /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe
+    /// of them.
     pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if io::stdout().is_terminal() {
             return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).end());
@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn nothing_else_writes_to_stdout() {
-        // What writes there beside `Output` sanitises by itself, line by line or cell by cell; the others only ask what it is.
+        // What writes there beside `Output` sanitises by itself, line by line or cell by cell; the others only ask
+        // what it is.
         let known = ["command/play.rs", "command/tail.rs", "render/output.rs", "render/reader.rs", "term/screen.rs"];
         let asks = ["stdout().is_terminal()", "let stdout = io::stdout();"];
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Noticing that nobody reads the output any more, also while there is nothing to write.
+//! Notices that no one reads the output any more, also while there is nothing to write.
 
 use std::io::{self, IsTerminal as _};
 use std::thread;
@@ -6,8 +6,8 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
-/// Watches stdout for a reader that went away, as in `callscope tail ID | head -1`. Without it the program would stay until
-/// the call's next words.
+/// Watches stdout for a reader that went away, as in `callscope tail ID | head -1`. Without it the program would
+/// stay until the call's next words.
 pub struct Reader(Option<oneshot::Receiver<()>>);
 
 impl Reader {

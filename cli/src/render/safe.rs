@@ -1,8 +1,8 @@
 //! Text that is safe to show on a terminal, as a type.
 //!
-//! Everything that goes to stdout is a [`Safe`], and the only ways to make one are the functions of this module: they sanitise
-//! what they are given, or take text that is part of this program. A command that wants to print what a server or a file said
-//! therefore cannot forget to sanitise it.
+//! Everything that goes to stdout is a [`Safe`], and the only ways to make one are the functions of this module:
+//! they sanitise what they are given, or take text that is part of this program. A command that wants to print what
+//! a server or a file said therefore cannot forget to sanitise it.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,11 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 pub enum Tint {
     /// Nothing in particular.
     Plain,
-    /// A header.
     Header,
     /// As it should be.
     Good,
     /// To be looked at.
     Odd,
-    /// Wrong.
     Bad,
 }
 
@@ -36,7 +34,8 @@ impl Tint {
     }
 }
 
-/// Text without anything that a terminal would act on, but for line feeds, tabs and colours that this program put there.
+/// Text without anything that a terminal would act on, but for line feeds, tabs and colours that this program put
+/// there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Safe(Cow<'static, str>);
 
@@ -68,16 +67,16 @@ impl Safe {
         Self::of(pieces.join("\t"))
     }
 
-    /// A document that [`callscope_common::export`] made, which sanitises every text: sanitised once more, but for the word joiners by
-    /// which it keeps markup from meaning anything.
+    /// A document that [`callscope_common::export`] made, which sanitises every text: sanitised once more, but for
+    /// the word joiners by which it keeps markup from meaning anything.
     pub fn exported(document: &str) -> Self {
         const WORD_JOINER: &str = "\u{2060}";
         let pieces: Vec<_> = document.split(WORD_JOINER).map(text::lines).collect();
         Self::of(pieces.join(WORD_JOINER))
     }
 
-    /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its line feeds
-    /// stay; other white space between values becomes a blank.
+    /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its
+    /// line feeds stay; other white space between values becomes a blank.
     pub fn json(json: &str) -> Self {
         Self::of(escaped(json))
     }
@@ -124,7 +123,6 @@ impl Safe {
         self.and(&Self::literal("\n"))
     }
 
-    /// It.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -33,8 +33,8 @@ impl Mischief {
         order
     }
 
-    /// Puts the post-call webhooks of a job into any order, each to the time of another. Turns keep theirs: who sends them
-    /// waits for each answer, and their order is what they mean.
+    /// Puts the post-call webhooks of a job into any order, each to the time of another. Turns keep theirs: who
+    /// sends them waits for each answer, and their order is what they mean.
     pub fn mix(&self, script: &mut Script, job: usize) {
         if self.shuffle {
             let mut chance = self.chance(&["mix", &job.to_string()]);
@@ -80,17 +80,20 @@ impl Losses {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(pub f64);
 
-impl FromStr for Share {
-    type Err = String;
+/// A text that is no share, or too large a one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a share is from 0 to 0.9, or 0% to 90%: what is lost is sent again, so something has to arrive")]
+pub struct InvalidShare;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Share {
+    type Err = InvalidShare;
+
+    fn from_str(text: &str) -> Result<Self, InvalidShare> {
         let share = match text.strip_suffix('%') {
             Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
             None => text.parse(),
         };
-        share.ok().filter(|share| (0.0..=0.9).contains(share)).map(Self).ok_or_else(|| {
-            "a share is from 0 to 0.9, or 0% to 90%: what is lost is sent again, so something has to arrive".into()
-        })
+        share.ok().filter(|share| (0.0..=0.9).contains(share)).map(Self).ok_or(InvalidShare)
     }
 }
 

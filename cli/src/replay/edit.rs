@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use members::Members;
 
-/// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// As it was written, for messages.

@@ -1,7 +1,8 @@
 //! What a replay has sent, kept in a file, so that one that was interrupted can go on.
 //!
-//! The first line says what was asked for; each further one that a call began, or that a delivery was answered. Whatever was
-//! under way when the program died is sent again: as the same delivery, which the receiver answers as a repeat.
+//! The first line says what was asked for; each further one that a call began, or that a delivery was answered.
+//! Whatever was under way when the program died is sent again: as the same delivery, which the receiver answers as
+//! a repeat.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -164,7 +165,7 @@ fn folder() -> Result<PathBuf> {
         .ok_or_else(|| Failure::error("neither XDG_STATE_HOME nor HOME is set"))
 }
 
-/// Nobody goes on with what was interrupted a month ago.
+/// A replay that was interrupted a month ago is not continued.
 fn forget_old(folder: &Path) {
     for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let age = fs::metadata(&path).and_then(|data| data.modified()).ok().and_then(|at| at.elapsed().ok());

@@ -21,7 +21,6 @@ pub struct Payload {
 /// How a recorded payload came in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// When.
     pub at: Option<Timestamp>,
     /// Its headers and exact bytes; `None` where only what it said was recorded.
     pub exact: Option<Exact>,
@@ -32,7 +31,6 @@ pub struct Recorded {
 pub struct Exact {
     /// Names and values.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub bytes: Vec<u8>,
 }
 

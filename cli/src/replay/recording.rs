@@ -1,5 +1,5 @@
-//! Recordings as payloads: deliveries as `deliveries show -o json` and `deliveries export` give them, and the stream that
-//! `tail --save` wrote.
+//! Recordings as payloads: deliveries as `deliveries show -o json` and `deliveries export` give them, and the
+//! stream that `tail --save` wrote.
 
 use std::collections::{BTreeMap, HashMap};
 

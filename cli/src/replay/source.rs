@@ -17,7 +17,6 @@ pub struct Source {
     pub name: String,
     /// The file, where it is one.
     pub path: Option<PathBuf>,
-    /// Its payloads.
     pub payloads: Vec<Payload>,
 }
 

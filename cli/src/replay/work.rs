@@ -27,7 +27,6 @@ pub struct Job {
 /// Everything that is to be sent.
 pub struct Work<'s> {
     sources: &'s [Source],
-    /// How.
     pub options: Options,
     /// Fields that are to be others.
     pub edits: Vec<Edit>,
@@ -73,7 +72,6 @@ impl<'s> Work<'s> {
         self
     }
 
-    /// Its name.
     pub fn id(&self) -> &str {
         &self.id
     }

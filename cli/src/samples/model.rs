@@ -6,27 +6,22 @@ use std::sync::LazyLock;
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
-    /// A text.
     Text,
     /// A number without a fraction.
     Whole,
-    /// Any number.
     Number,
     /// True or false.
     Bool,
-    /// Anything.
     Any,
     /// One of these texts, as far as is known.
     OneOf(Vec<&'static str>),
     /// An object with these fields.
     Object(&'static str),
-    /// A list.
     List(Box<Shape>),
     /// An object with any keys.
     Map(Box<Shape>),
 }
 
-/// A field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// What it holds.

@@ -27,7 +27,6 @@ pub struct Remark {
     pub level: Level,
     /// Where: `data.transcript[3].message`; empty for all of it.
     pub path: String,
-    /// What.
     pub what: String,
 }
 

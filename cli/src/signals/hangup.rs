@@ -17,7 +17,8 @@ pub fn is_ignored() -> bool {
     })
 }
 
-/// Reads the mask of ignored signals in `/proc/PID/status`; SIGHUP is signal 1. Other systems than Linux have no such file.
+/// Reads the mask of ignored signals in `/proc/PID/status`; SIGHUP is signal 1. Other systems than Linux have no
+/// such file.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)

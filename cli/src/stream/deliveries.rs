@@ -29,7 +29,6 @@ pub enum Begin {
     After(String),
 }
 
-/// What happened.
 #[derive(Debug)]
 pub enum Update {
     /// The stream stands, for the first time or again.

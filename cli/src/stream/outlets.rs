@@ -6,13 +6,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Update;
 
-/// How many updates may wait. While it is full the sockets are not read, so that a reader that stopped slows the server's sending
-/// and costs no memory.
+/// How many updates may wait. While it is full the sockets are not read, so that a reader that stopped slows the
+/// server's sending and costs no memory.
 const UPDATES: usize = 256;
 /// How much they may take together, in KiB; one alone may be larger.
 const ROOM: u32 = 16 << 10;
 
-/// A queue.
 pub fn queue() -> (Outlets, Inlet) {
     let (sender, receiver) = mpsc::channel(UPDATES);
     (Outlets { sender, room: Arc::new(Semaphore::new(ROOM as usize)) }, Inlet(receiver))
@@ -26,7 +25,7 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// Puts an update of a call in, once there is room; says whether anybody still listens.
+    /// Puts an update of a call in once there is room. Returns whether anyone still listens.
     pub async fn send(&self, call: usize, update: Update) -> bool {
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(kib(&update)) => room.ok(),

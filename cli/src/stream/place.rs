@@ -17,7 +17,6 @@ pub struct CursorText {
 }
 
 impl CursorText {
-    /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
@@ -28,15 +27,20 @@ impl CursorText {
     }
 }
 
+/// A text that is no cursor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a cursor has 1 to {} visible ASCII characters", Cursor::MAX_LEN)]
+pub struct InvalidCursor;
+
 impl FromStr for CursorText {
-    type Err = String;
+    type Err = InvalidCursor;
 
     /// # Errors
     /// Anything but 1 to [`Cursor::MAX_LEN`] visible ASCII characters.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let is_short = (1..=Cursor::MAX_LEN).contains(&text.len());
         if !is_short || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!("a cursor has 1 to {} visible ASCII characters", Cursor::MAX_LEN));
+            return Err(InvalidCursor);
         }
         let mut bytes = [0; Cursor::MAX_LEN];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
@@ -116,17 +120,28 @@ impl Place {
     }
 }
 
+/// A text that names no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPlace {
+    #[error("{0} is beyond every log")]
+    TooLarge(String),
+    #[error(transparent)]
+    Cursor(#[from] InvalidCursor),
+    #[error("neither a cursor nor the number of an event")]
+    Option,
+}
+
 /// Where `--after` begins: a cursor, or the number of an event.
 impl FromStr for Place {
-    type Err = String;
+    type Err = InvalidPlace;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-            return text.parse().map(Self::after).map_err(|_| format!("{text} is beyond every log"));
+            return text.parse().map(Self::after).map_err(|_| InvalidPlace::TooLarge(text.to_owned()));
         }
         let cursor: CursorText = text.parse()?;
         if text.starts_with('-') {
-            return Err("neither a cursor nor the number of an event".into());
+            return Err(InvalidPlace::Option);
         }
         Ok(Self::behind(cursor))
     }

@@ -27,7 +27,8 @@ pub struct Position {
     follow: bool,
     start: Start,
     place: Place,
-    /// Whether `place.seq` is known. It is not behind a cursor that only the server can read, until the first event comes.
+    /// Whether `place.seq` is known. It is not behind a cursor that only the server can read, until the first event
+    /// comes.
     is_seq_known: bool,
     /// The newest event known to exist.
     head: Seq,
@@ -109,8 +110,8 @@ impl Position {
         self.status
     }
 
-    /// The message that takes the stream up from here: a cursor where there is one, which is all that a server needs. Servers of
-    /// earlier versions get the number of the event and the record that it counts in.
+    /// The message that takes the stream up from here: a cursor where there is one, which is all that a server
+    /// needs. Servers of earlier versions get the number of the event and the record that it counts in.
     pub fn subscribe(&mut self) -> String {
         let mut message = json!({ "subscribe": self.identifier });
         if self.wait {
@@ -137,8 +138,8 @@ impl Position {
         message.to_string()
     }
 
-    /// Whether the last confirmation proves that nothing is missing: the server found the place of a cursor in its log, or sends the
-    /// log from its start.
+    /// Whether the last confirmation proves that nothing is missing: the server found the place of a cursor in its
+    /// log, or sends the log from its start.
     pub fn is_proven(&self) -> bool {
         self.proven
     }

@@ -81,7 +81,6 @@ pub(super) trait Subscription {
 
 /// What a message asks for.
 pub(super) enum Next {
-    /// Nothing.
     Read,
     /// This is to be sent.
     Send(String),
@@ -91,7 +90,6 @@ pub(super) enum Next {
 
 /// A connection that broke, or could not be made.
 pub(super) struct Lost {
-    /// In words.
     pub(super) reason: String,
     /// How long until the next try.
     pub(super) delay: Duration,
@@ -106,11 +104,10 @@ pub(super) struct Lost {
 pub enum Break {
     /// The stream ends here.
     Done(EndReason),
-    /// Nobody listens any more.
+    /// No one listens any more.
     Unheard,
     /// It broke; another may be made.
     Lost {
-        /// In words.
         reason: String,
         /// How long the server asked to wait.
         wait: Option<Duration>,
@@ -123,8 +120,8 @@ impl Break {
         Self::Lost { reason: reason.into(), wait: None }
     }
 
-    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy answers while the
-    /// server behind it is replaced. That the token is refused does not.
+    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy
+    /// answers while the server behind it is replaced. That the token is refused does not.
     pub fn passing(self) -> Self {
         match self {
             Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
@@ -140,7 +137,6 @@ impl Break {
     }
 }
 
-/// A connection.
 pub type Socket = WebSocketStream<Wire>;
 
 /// Follows `subscription` until there is an end; `None` where no one listens any more.
@@ -261,7 +257,8 @@ struct Line<'s> {
 }
 
 impl Line<'_> {
-    /// The next frame; `None` where a silent server was just asked whether it is there. Gives up on one that stays silent.
+    /// The next frame; `None` where a silent server was just asked whether it is there. Gives up on one that stays
+    /// silent.
     async fn next(&mut self) -> Result<Option<Message>, Break> {
         let Silence { ask_after, dead_after } = self.silence;
         let patience = if self.asked { dead_after } else { ask_after };

@@ -140,11 +140,7 @@ where
                     continue;
                 }
                 event = terminal.next() => match event {
-                    Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => {
-                        #[cfg(debug_assertions)]
-                        rehearse(key);
-                        Input::Key(key)
-                    }
+                    Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => Input::Key(key),
                     Some(Ok(Event::Paste(text))) => Input::Paste(text),
                     Some(Ok(Event::Resize(width, height))) => {
                         let (width, height) = screen::or_default_size((width, height));
@@ -211,19 +207,5 @@ where
             super::signals::suspend();
         }
         Ok(())
-    }
-}
-
-/// Panics on F12, in the thread that `CALLSCOPE_REHEARSE` names, for the tests that look at the terminal afterwards.
-/// Release builds do not contain it.
-#[cfg(debug_assertions)]
-fn rehearse(key: KeyEvent) {
-    if key.code != crossterm::event::KeyCode::F(12) {
-        return;
-    }
-    match std::env::var("CALLSCOPE_REHEARSE").as_deref() {
-        Ok("panic") => panic!("rehearsed in the loop"),
-        Ok("panic-elsewhere") => drop(std::thread::spawn(|| panic!("rehearsed in a thread"))),
-        _ => {}
     }
 }

@@ -125,7 +125,8 @@ impl Courier {
         &self.expect
     }
 
-    /// Sends `delivery`, again and again while the target is away or asks to come later; `None` when told to stop meanwhile.
+    /// Sends `delivery`, again and again while the target is away or asks to come later; `None` when told to stop
+    /// meanwhile.
     pub async fn deliver(&self, delivery: &Delivery, pace: &Pace) -> Option<Outcome> {
         let first = Instant::now();
         let mut began = first;
@@ -141,7 +142,7 @@ impl Courier {
             let wait = backoff.next(asked);
             let too_long = first.elapsed() + wait > LONGEST_WAIT;
             if let Some(asked) = asked.filter(|_| !too_long) {
-                // Whoever says when to come again is not away, and it holds for all that is to be sent.
+                // A target that says when to come again is not away, and its answer holds for all that is to be sent.
                 pace.hold(asked);
                 began += asked.max(wait);
             }

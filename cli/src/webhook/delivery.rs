@@ -1,6 +1,5 @@
 //! One request as it is sent.
 
-/// Which webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// One live turn.
@@ -22,7 +21,6 @@ impl Route {
 /// A body on its way.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Where to.
     pub route: Route,
     /// The webhook's type, or `turn`.
     pub kind: String,
@@ -30,6 +28,6 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// Tells a repeat of this delivery from another that says the same; `None` where the body does that itself.
     pub idempotency_key: Option<String>,
-    /// The headers it came with, to be sent as they are instead of being signed anew.
+    /// The headers of a recorded delivery, which are sent instead of a new signature.
     pub headers: Option<Vec<(String, String)>>,
 }

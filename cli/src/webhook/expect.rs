@@ -38,13 +38,16 @@ impl fmt::Display for Expect {
     }
 }
 
-impl FromStr for Expect {
-    type Err = String;
+/// A text that is no list of statuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected answers are statuses from 100 to 599 and classes such as 2xx, with commas between")]
+pub struct InvalidExpect;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.split(',').map(|part| range(part.trim())).collect::<Option<Vec<_>>>().map(Self).ok_or_else(|| {
-            "expected answers are statuses from 100 to 599 and classes such as 2xx, with commas between".to_owned()
-        })
+impl FromStr for Expect {
+    type Err = InvalidExpect;
+
+    fn from_str(text: &str) -> Result<Self, InvalidExpect> {
+        text.split(',').map(|part| range(part.trim())).collect::<Option<Vec<_>>>().map(Self).ok_or(InvalidExpect)
     }
 }
 

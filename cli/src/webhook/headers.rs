@@ -23,8 +23,9 @@ const HOP_BY_HOP: [&str; 12] = [
 ];
 /// What the server keeps in place of a value that it does not show.
 const HIDDEN: &str = "[hidden]";
-/// Headers that are forwarded to a target of the user's own, in lower case: what the target needs to read the body and to check who
-/// sent it. Everything else stays behind, above all credentials, and what describes the sender's own connection.
+/// Headers that are forwarded to a target of the user's own, in lower case: what the target needs to read the body
+/// and to check who sent it. Everything else stays behind, above all credentials, and what describes the sender's
+/// own connection.
 const FORWARDED: [&str; 14] = [
     "accept",
     "content-encoding",
@@ -44,7 +45,8 @@ const FORWARDED: [&str; 14] = [
 /// Ends of further names that are forwarded: the signatures of all providers, and what they sign beside the body.
 const FORWARDED_ENDS: [&str; 4] = ["-signature", "-signature-256", "-timestamp", "-message-id"];
 
-/// The headers of a recorded delivery that can be sent once more: none of its connection, and none whose value was hidden.
+/// The headers of a recorded delivery that can be sent once more: none of its connection, and none whose value was
+/// hidden.
 pub fn sendable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     let is_of_connection = |name: &str| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
     let headers = recorded.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -42,7 +42,7 @@ impl Pace {
                     *next = mine + self.gap;
                     Ok(mine)
                 } else {
-                    // Held back: whoever comes then finds out whether the target is still away.
+                    // Held back: the delivery that comes next finds out whether the target is still away.
                     Err(mine)
                 }
             };
@@ -92,10 +92,15 @@ impl Pace {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(pub f64);
 
-impl FromStr for Rate {
-    type Err = String;
+/// A text that is no rate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a rate is a number of deliveries a second, or 30/m, 100/h")]
+pub struct InvalidRate;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Rate {
+    type Err = InvalidRate;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRate> {
         let (number, per) = match text.split_once('/') {
             None | Some((_, "s")) => (text.strip_suffix("/s").unwrap_or(text), 1.0),
             Some((number, "m")) => (number, 60.0),
@@ -104,7 +109,7 @@ impl FromStr for Rate {
         };
         let rate = number.parse::<f64>().ok().map(|number| number / per);
         let rate = rate.filter(|rate| (0.0001..=100_000.0).contains(rate));
-        rate.map(Self).ok_or_else(|| "a rate is a number of deliveries a second, or 30/m, 100/h".into())
+        rate.map(Self).ok_or(InvalidRate)
     }
 }
 

@@ -21,7 +21,6 @@ pub struct Sender {
 /// An answer whose body was not read yet.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,

@@ -3,7 +3,7 @@
 use callscope_common::signature;
 use clap::ValueEnum;
 
-/// How old a signature is that is too old for everybody: a day.
+/// Age in seconds of a signature that every receiver takes for too old: a day.
 const OLD: i64 = 86_400;
 
 /// What is wrong with a delivery on purpose.

@@ -1,4 +1,4 @@
-//! Where webhooks go: a Callscope server, or anybody's backend.
+//! Where webhooks go: a Callscope server, or another backend.
 
 use url::Url;
 
@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 /// Where webhooks go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The server, or the host of the backend; named when nobody answers.
+    /// The server, or the host of the backend; named when there is no answer.
     pub server: Url,
     /// Where post-call webhooks go.
     pub post_call: Url,
@@ -24,7 +24,7 @@ impl Target {
         Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
     }
 
-    /// Nobody answers there.
+    /// The failure where the target does not answer.
     pub fn unreachable(&self, why: &str) -> Failure {
         if *self == Self::callscope(&self.server) {
             return crate::net::unreachable(&self.server, why);
@@ -33,7 +33,7 @@ impl Target {
             .hint("is it running, and is that its whole URL?")
     }
 
-    /// Anybody's backend: post-call webhooks to `to`, turns only where a place for them is named.
+    /// Another backend: post-call webhooks to `to`, turns only where a place for them is named.
     pub fn backend(to: Url, turns: Option<Url>) -> Self {
         let mut server = to.clone();
         server.set_query(None);
@@ -41,14 +41,29 @@ impl Target {
     }
 }
 
+/// A URL that no webhook is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    #[error(transparent)]
+    Unreadable(#[from] url::ParseError),
+    #[error("a user or password in it would be seen by everybody on this machine")]
+    HasLogin,
+    #[error("it takes the whole URL, such as http://localhost:3000/webhook")]
+    NotWhole,
+    #[error("it takes http:// or https:// and a host, such as http://127.0.0.1:3000/webhook")]
+    NotHttp,
+    #[error("{{route}} can stand in its path only")]
+    RouteOutsidePath,
+}
+
 /// Takes the URL of a backend.
-pub fn backend(text: &str) -> std::result::Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+pub fn backend(text: &str) -> std::result::Result<Url, InvalidUrl> {
+    let url = Url::parse(text)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user or password in it would be seen by everybody on this machine".into());
+        return Err(InvalidUrl::HasLogin);
     }
     match url.scheme() {
         "http" | "https" if url.host_str().is_some() => Ok(url),
-        _ => Err("it takes the whole URL, such as http://localhost:3000/webhook".into()),
+        _ => Err(InvalidUrl::NotWhole),
     }
 }

@@ -42,22 +42,6 @@ async fn the_terminal_is_restored_after_a_signal() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_terminal_is_restored_after_a_panic_in_any_thread() {
-    for (place, words) in [("panic", "rehearsed in the loop"), ("panic-elsewhere", "rehearsed in a thread")] {
-        let scene = Scene::new().await;
-        scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
-        let before = Pty::start((80, 24), Path::new("/bin/sleep"), &["60"], &[], scene.folder.path()).modes();
-        let mut terminal = scene.terminal((80, 24), &["tail", "EL_leave_1"], &[("CALLSCOPE_REHEARSE", place)]);
-        terminal.until_text("on the alternate screen");
-        terminal.press(key::F12);
-        let ended = terminal.ended();
-        assert_eq!(ended.modes, before, "{place}");
-        assert!(!ended.status.success(), "{place}");
-        assert!(ended.screen.contains(words), "the message is there to be read: {}", ended.screen);
-    }
-}
-
 /// A shell with job control runs `tail`, which is stopped with Ctrl-Z and continued with `fg`.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_terminal_is_restored_while_the_program_is_stopped() {

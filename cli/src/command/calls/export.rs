@@ -23,7 +23,6 @@ pub struct Export {
     pub id: String,
     /// What to make of it.
     pub format: Option<Kind>,
-    /// Whose turns.
     pub source: String,
     /// The file to write.
     pub to: Option<PathBuf>,
@@ -31,14 +30,13 @@ pub struct Export {
     pub force: bool,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result {
     let kind = kind(settings, &export)?;
     if kind == Kind::Ndjson && export.source == "final" {
         return Err(Failure::usage("ndjson is the live stream's events; the provider's transcript has none")
             .hint("the provider's turns: --format json --source final"));
     }
-    // Before the work, so that nobody waits for a refusal.
+    // Checked before the work, so that a refusal comes at once.
     if let Some(path) = export.to.as_deref().filter(|path| path.exists() && !export.force) {
         return Err(Failure::error(format!("{} is there already", path.display())).hint("write over it: --force"));
     }
@@ -135,8 +133,8 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
     Ok(text.into_iter().collect())
 }
 
-/// Writes a file whole or not at all; without `force`, never in place of another. One that is replaced keeps its mode, and a link
-/// goes on leading to it.
+/// Writes a file whole or not at all; without `force`, never in place of another. One that is replaced keeps its
+/// mode, and a link goes on leading to it.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     let found = if force { path.canonicalize().ok() } else { None };
     let path = found.as_deref().unwrap_or(path);

@@ -1,7 +1,7 @@
 //! `calls watch`: a line for every call that begins, moves on or ends.
 //!
-//! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call that is
-//! neither is old and over.
+//! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call
+//! that is neither is old and over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub struct Watch {
     pub interval: Duration,
 }
 
-/// Runs it, until it is interrupted or nobody reads any more.
+/// Runs it, until it is interrupted or no one reads the output any more.
 pub async fn run(settings: &Settings, client: &Client, watch: Watch) -> Result {
     let mut output = settings.output(Format::Table);
     let mut seen: Option<HashMap<CallId, Seen>> = None;
@@ -134,7 +134,6 @@ enum What {
     Began,
     /// More was said.
     Turns,
-    /// It ended.
     Ended,
     /// Its result changed after its end.
     Changed,
@@ -197,8 +196,8 @@ fn row(what: What, call: &CallView) -> [String; 5] {
     ]
 }
 
-/// Columns that stay where they are, since what comes later is not known yet. Where there is little room, the call's name gets
-/// it, and of that the end, which tells calls apart.
+/// Columns that stay where they are, since what comes later is not known yet. Where there is little room, the
+/// call's name gets it, and of that the end, which tells calls apart.
 fn line(row: &[String; 5], width: Option<usize>) -> String {
     let [time, what, call, turns, rest] = row.each_ref().map(|cell| text::one_line(cell));
     if let Some(width) = width.filter(|width| *width < WIDE) {

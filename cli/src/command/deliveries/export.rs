@@ -47,7 +47,6 @@ struct Redacted<'d> {
     body_base64: String,
 }
 
-/// Runs it.
 pub async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
     if args.which.verdict == Some(Verdict::Unverified) {
         return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to export"));

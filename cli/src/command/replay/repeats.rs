@@ -1,11 +1,12 @@
-//! Whether what was sent had been sent before. A repeat is answered like the first, so the answers do not tell; the server's list of
-//! deliveries does, to admins.
+//! Whether what was sent had been sent before. A repeat is answered like the first, so the answers do not tell; the
+//! server's list of deliveries does, to admins.
 
 use crate::api::Client;
 use crate::settings::Settings;
 
-/// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are just these.
-/// Where they are not, as when others send at the same time, or where the token is no admin's, nothing is said.
+/// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are
+/// just these. Where they are not, as when others send at the same time, or where the token is no admin's, nothing
+/// is said.
 pub async fn tell(settings: &Settings, mut sent: Vec<(&'static str, usize)>) {
     if settings.token.is_none() {
         return;

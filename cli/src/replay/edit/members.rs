@@ -18,7 +18,6 @@ pub struct Member {
     pub key: Option<String>,
     /// Where it begins: its key, or its value.
     start: usize,
-    /// Its value.
     pub value: Range<usize>,
 }
 
@@ -60,7 +59,8 @@ impl Members {
         Some(Self { is_array, all, end })
     }
 
-    /// A member and the comma that goes with it; where several go, each takes the comma before it or, as the first, behind it.
+    /// A member and the comma that goes with it; where several go, each takes the comma before it or, as the first,
+    /// behind it.
     pub fn with_comma(&self, member: usize, alone: bool) -> Range<usize> {
         let (start, end) = (self.all[member].start, self.all[member].value.end);
         match (member.checked_sub(1), self.all.get(member + 1)) {
