@@ -13,7 +13,7 @@ use callscope_server::{StartError, build, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
-/// Takes in voice-call webhooks, keeps every call's events in a durable log and streams them live over WebSockets.
+/// Receive voice-call webhooks, keep the events of each call in a durable log and stream them live over WebSockets
 ///
 /// Settings come from flags, CALLSCOPE_* environment variables and callscope.toml, in this order; `config show` lists
 /// them.
@@ -34,10 +34,10 @@ struct SettingFlags {
     /// Port to listen on, 0 for any free one [default: 8000]
     #[arg(long, global = true, value_name = "PORT")]
     port: Option<String>,
-    /// What to log, in tracing's syntax [default: info]
+    /// Filter of the log, in tracing's syntax [default: info]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// text or json [default: text]
+    /// Format of the log, text or json [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 }
@@ -46,31 +46,31 @@ struct SettingFlags {
 enum Command {
     /// Serve (the default)
     Serve,
-    /// Create the database or bring it to the newest migration, then exit
+    /// Create the database or migrate it to the newest version, then exit
     Migrate,
-    /// Make a token offline, from the server's own secret
+    /// Mint a token offline, with the server's own secret
     Token {
-        /// Whose it is
+        /// Name of the token's holder
         #[arg(long)]
         sub: String,
-        /// What it allows
+        /// Role of the token's holder
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
-        /// For how long: 90s, 15m, 8h, 30d
+        /// Lifetime of the token: 90s, 15m, 8h, 30d
         #[arg(long, default_value = "8h", value_parser = duration)]
         ttl: i64,
-        /// Limit it to the calls of these identifiers
+        /// Limit the token to the calls with these identifiers
         #[arg(long = "call", num_args = 1.., value_name = "ID")]
         calls: Vec<Identifier>,
     },
-    /// Look at the settings
+    /// Show the settings
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// The settings in force and where each came from; secrets are hidden
+    /// Print the settings in force and the origin of each, with secrets hidden
     Show,
 }
 
@@ -185,7 +185,7 @@ fn print_line(line: &str) -> Result<(), CommandError> {
     }
 }
 
-/// `90s`, `15m`, `8h`, `30d` or plain seconds.
+/// Reads `90s`, `15m`, `8h`, `30d` or plain seconds.
 fn duration(text: &str) -> Result<i64, String> {
     let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((at, _)) => text.split_at(at),

@@ -16,6 +16,7 @@ pub mod request_log;
 pub mod rules;
 mod scope;
 pub mod subscribe;
+mod transcript;
 pub mod webhook;
 
 use std::path::PathBuf;
@@ -133,6 +134,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
         .mount("/api/v1/calls", calls::routes())
         .mount("/api/v1/calls", events::routes())
+        .mount("/api/v1/calls", transcript::routes())
         .mount("/api/v1/admin", admin::routes())
         .mount("/api/v1/admin", deliveries::routes())
         .mount("/", rules::routes())

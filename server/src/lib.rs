@@ -23,6 +23,7 @@ pub mod store;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token_bucket;
 pub mod transport;
 
 use std::io;

@@ -15,14 +15,15 @@ use tracing::warn;
 
 use super::WebhookRequest;
 use super::signature::{SignatureRefusal, SignatureVerifier};
+use crate::token_bucket::TokenBucket;
 
 /// Maximum number of refused attempts that are remembered; the oldest are forgotten first.
 const MAX_ATTEMPTS: usize = 1_000;
 /// Maximum number of refusals that wait for an explanation. The causes of further ones are not searched.
 const QUEUE: usize = 16;
-/// Refusals whose cause is looked for, at most so many at once and a second: a flood costs a share of one core.
-const EXPLAINED_AT_ONCE: f64 = 20.0;
-const EXPLAINED_A_SECOND: f64 = 5.0;
+/// Maximum number of refusals that are explained at once and in a second, so that a flood costs a share of one core.
+const EXPLAINED_AT_ONCE: u32 = 20;
+const EXPLAINED_A_SECOND: u32 = 5;
 /// Maximum number of lines a second. Further refusals are counted in one line.
 const LOGGED_A_SECOND: u64 = 50;
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,8 +34,7 @@ pub(super) struct Refusals {
     shared: Arc<RefusalState>,
     /// `None` if no thread could be started; then no refusal is explained.
     queue: Option<SyncSender<Explanation>>,
-    /// What is left of the explanations, and since when.
-    explanations: Mutex<(f64, Instant)>,
+    explanations: Mutex<TokenBucket<EXPLAINED_A_SECOND, EXPLAINED_AT_ONCE>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Refusals {
         if let Err(error) = &started {
             warn!(%error, "the causes of refused webhooks are not searched");
         }
-        let explanations = Mutex::new((EXPLAINED_AT_ONCE, Instant::now()));
+        let explanations = Mutex::new(TokenBucket::new(Instant::now()));
         Self { shared, queue: started.is_ok().then_some(queue), explanations }
     }
 
@@ -105,14 +105,7 @@ impl Refusals {
     }
 
     fn may_explain(&self) -> bool {
-        let (left, since) = &mut *self.explanations.lock();
-        *left = (*left + since.elapsed().as_secs_f64() * EXPLAINED_A_SECOND).min(EXPLAINED_AT_ONCE);
-        *since = Instant::now();
-        let may = *left >= 1.0;
-        if may {
-            *left -= 1.0;
-        }
-        may
+        self.explanations.lock().take(Instant::now())
     }
 }
 

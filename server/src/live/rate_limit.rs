@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-/// Messages a second, in the long run.
-const RATE: f64 = 50.0;
+use crate::token_bucket::TokenBucket;
+
+/// Messages a second in the long run.
+const RATE: u32 = 50;
 /// Messages at once.
-const BURST: f64 = 200.0;
+const BURST: u32 = 200;
 /// For how long a client may stay over the rate.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A client that kept within the rate for this long is no longer over it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A token bucket.
+/// The rate limit of a client.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    tokens: f64,
-    filled_at: Instant,
+    bucket: TokenBucket<RATE, BURST>,
     /// First and last message over the rate, on end.
     over: Option<Box<(Instant, Instant)>>,
 }
@@ -31,16 +32,12 @@ pub(super) enum RateDecision {
 
 impl RateLimit {
     pub fn new(now: Instant) -> Self {
-        Self { tokens: BURST, filled_at: now, over: None }
+        Self { bucket: TokenBucket::new(now), over: None }
     }
 
     /// Counts a message.
     pub fn take(&mut self, now: Instant) -> RateDecision {
-        let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * RATE).min(BURST);
-        self.filled_at = now;
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+        if self.bucket.take(now) {
             return RateDecision::Allow;
         }
         let first = match self.over.as_deref() {
