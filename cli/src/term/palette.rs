@@ -5,6 +5,8 @@
 use callscope_common::Speaker;
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::render::Tint;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Palette {
     on: bool,
@@ -51,6 +53,16 @@ impl Palette {
     /// Something is more important.
     pub(crate) fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    pub(crate) fn tint(self, tint: Tint) -> Style {
+        match tint {
+            Tint::Plain => Style::new(),
+            Tint::Header => self.strong(),
+            Tint::Good => self.good(),
+            Tint::Odd => self.warn(),
+            Tint::Bad => self.bad(),
+        }
     }
 
     /// The row that keys act upon.

@@ -11,9 +11,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::state::{FRAME_ROWS, Overlay, ServerState, TopApp};
 use crate::render::{Tint, cut};
-use crate::term::draw_if_too_small;
 use crate::term::drawable::drawable;
 use crate::term::palette::Palette;
+use crate::term::{draw_if_too_small, put_ends, put_text};
 
 pub(crate) use overlay::detail_rows;
 
@@ -41,32 +41,10 @@ fn palette(top: &TopApp) -> Palette {
     Palette::new(top.color)
 }
 
-fn tinted(top: &TopApp, tint: Tint) -> Style {
-    match tint {
-        Tint::Plain => Style::new(),
-        Tint::Header => palette(top).strong(),
-        Tint::Good => palette(top).good(),
-        Tint::Odd => palette(top).warn(),
-        Tint::Bad => palette(top).bad(),
-    }
-}
-
 /// Puts a text at a column of a row, made safe to draw, and cut with `…` where it does not fit.
 fn put(buffer: &mut Buffer, row: Rect, x: usize, room: usize, text: &str, style: Style) {
     let room = room.min(usize::from(row.width).saturating_sub(x));
-    let text = drawable(text);
-    if let Ok(x) = u16::try_from(x) {
-        buffer.set_stringn(row.x.saturating_add(x), row.y, cut(&text, Some(room)), room, style);
-    }
-}
-
-/// Puts `left` and `right` at the ends of a row. `right` comes first where there is not enough room.
-fn ends(buffer: &mut Buffer, row: Rect, (left, left_style): (&str, Style), (right, right_style): (&str, Style)) {
-    let width = usize::from(row.width);
-    let right = cut(right, Some(width));
-    let taken = right.width();
-    put(buffer, row, 0, width.saturating_sub(if taken > 0 { taken + 1 } else { 0 }), left, left_style);
-    put(buffer, row, width - taken, taken, &right, right_style);
+    put_text(buffer, row, x, &cut(&drawable(text), Some(room)), style);
 }
 
 /// Returns the position of the cursor while the filter is typed.
@@ -84,7 +62,7 @@ fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
         (Overlay::Filter { line, .. }, _) => (format!("/{}", line.text()), palette(top).strong()),
         (_, Some(notice)) if is_fresh(top) => {
             let tint = if notice.is_good { Tint::Good } else { Tint::Bad };
-            (notice.text.clone(), tinted(top, tint).add_modifier(Modifier::BOLD))
+            (notice.text.clone(), palette(top).tint(tint).add_modifier(Modifier::BOLD))
         }
         _ if !page.filter.is_empty() => (format!("filter: {}", page.filter), palette(top).warn()),
         (Overlay::None, _) => match &top.server_state {
@@ -93,7 +71,7 @@ fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
         },
         _ => (String::new(), palette(top).dim()),
     };
-    ends(buffer, row, (&left, style), (&keys(top), palette(top).dim()));
+    put_ends(buffer, row, (&drawable(&left), style), (&keys(top), palette(top).dim()));
 }
 
 /// Returns whether the last notice is still shown.

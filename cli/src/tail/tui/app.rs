@@ -9,10 +9,11 @@ use callscope_common::api::CallView;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::call_tab::{CallTab, ConnectionState};
-use super::entry::{Layout, TimeDisplay, Tone};
+use super::entry::{Layout, TimeDisplay};
 use super::keys::{self, Action};
 use super::picker::{CallPicker, PickerOutcome};
 use super::raw_view::RawView;
+use crate::render::Tint;
 use crate::term::event_loop::{self, Input};
 use crate::term::palette::Palette;
 use crate::term::text_input::TextInput;
@@ -71,7 +72,7 @@ pub(crate) struct TailApp {
     pub(crate) overlay: Overlay,
     pub(crate) prompt: Option<(PromptKind, TextInput)>,
     /// A notice in the last row until the next key.
-    pub(crate) notice: Option<(Tone, String)>,
+    pub(crate) notice: Option<(Tint, String)>,
     /// The columns and rows of the screen.
     pub(crate) size: (u16, u16),
     pub(crate) palette: Palette,
@@ -126,13 +127,13 @@ impl TailApp {
     }
 
     /// Returns the state of a call in words.
-    pub(crate) fn state(&self, tab: &CallTab) -> (String, Tone) {
+    pub(crate) fn state(&self, tab: &CallTab) -> (String, Tint) {
         match (&self.origin, &tab.connection) {
             (Origin::Recording { .. }, ConnectionState::Live | ConnectionState::Connecting) if self.paused => {
-                ("PAUSED".into(), Tone::Warn)
+                ("PAUSED".into(), Tint::Odd)
             }
             (Origin::Recording { speed, .. }, ConnectionState::Live | ConnectionState::Connecting) => {
-                (format!("PLAYING {speed}"), Tone::Good)
+                (format!("PLAYING {speed}"), Tint::Good)
             }
             _ => tab.state(self.now),
         }
@@ -190,8 +191,8 @@ impl TailApp {
             Message::Calls(calls) => return self.listed(calls),
             Message::Saved(saved) => {
                 self.notice = Some(match saved {
-                    Ok(words) => (Tone::Good, words),
-                    Err(why) => (Tone::Bad, why),
+                    Ok(words) => (Tint::Good, words),
+                    Err(why) => (Tint::Bad, why),
                 });
             }
             Message::Paused(paused) => self.paused = paused,

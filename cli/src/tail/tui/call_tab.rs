@@ -4,9 +4,10 @@ use callscope_common::api::CallView;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallStatus, Timestamp};
 
-use super::entry::{Entry, EntryKind, Tone};
+use super::entry::{Entry, EntryKind};
 use super::event_entries;
 use super::transcript::Transcript;
+use crate::render::Tint;
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
 use crate::tail::{describe_gap, describe_resume};
 
@@ -97,30 +98,30 @@ impl CallTab {
     }
 
     /// Returns the state of the connection in words.
-    pub(crate) fn state(&self, now: Timestamp) -> (String, Tone) {
+    pub(crate) fn state(&self, now: Timestamp) -> (String, Tint) {
         let whole = |secs: f64| secs.max(0.0) as i64;
         match (&self.connection, self.quiet) {
-            (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tone::Warn),
-            (ConnectionState::Waiting, None) => ("WAITING".into(), Tone::Warn),
+            (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tint::Odd),
+            (ConnectionState::Waiting, None) => ("WAITING".into(), Tint::Odd),
             (ConnectionState::Live | ConnectionState::Waiting, Some(since)) => {
-                (format!("STALE {}s", whole(now.secs_since(since))), Tone::Warn)
+                (format!("STALE {}s", whole(now.secs_since(since))), Tint::Odd)
             }
-            (ConnectionState::Live, None) => ("LIVE".into(), Tone::Good),
+            (ConnectionState::Live, None) => ("LIVE".into(), Tint::Good),
             (ConnectionState::Retry { attempt, at }, _) => {
-                (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tone::Warn)
+                (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tint::Odd)
             }
             (ConnectionState::Ended, _) => self.ended(),
-            (ConnectionState::Stopped, _) => ("STOPPED".into(), Tone::Bad),
+            (ConnectionState::Stopped, _) => ("STOPPED".into(), Tint::Bad),
         }
     }
 
-    fn ended(&self) -> (String, Tone) {
+    fn ended(&self) -> (String, Tint) {
         match (self.status, self.successful) {
-            (Some(CallStatus::Completed), Some(true)) => ("ENDED success".into(), Tone::Good),
-            (Some(CallStatus::Completed), Some(false)) => ("ENDED failure".into(), Tone::Bad),
-            (Some(CallStatus::Failed), _) => ("ENDED failed".into(), Tone::Bad),
-            (Some(status), _) => (format!("ENDED {status}"), Tone::Plain),
-            (None, _) => ("ENDED".into(), Tone::Plain),
+            (Some(CallStatus::Completed), Some(true)) => ("ENDED success".into(), Tint::Good),
+            (Some(CallStatus::Completed), Some(false)) => ("ENDED failure".into(), Tint::Bad),
+            (Some(CallStatus::Failed), _) => ("ENDED failed".into(), Tint::Bad),
+            (Some(status), _) => (format!("ENDED {status}"), Tint::Plain),
+            (None, _) => ("ENDED".into(), Tint::Plain),
         }
     }
 
@@ -174,7 +175,7 @@ impl CallTab {
                     self.reload = ReloadState { generation: self.reload.generation + 1, ..ReloadState::default() };
                     self.broke = None;
                 }
-                self.note(Tone::Warn, &describe_gap(gap));
+                self.note(Tint::Odd, &describe_gap(gap));
             }
             Update::Ended(ending) => self.end(ending),
         }
@@ -186,7 +187,7 @@ impl CallTab {
         if self.broke.is_none() {
             let what = if broke { "connection lost" } else { "no connection yet" };
             let index = self.transcript.entries().len();
-            self.note(Tone::Warn, &format!("{what}: {reason}"));
+            self.note(Tint::Odd, &format!("{what}: {reason}"));
             self.broke = Some((now, index, reason.to_owned()));
         }
     }
@@ -195,10 +196,10 @@ impl CallTab {
         self.stands(place);
         let resumed = describe_resume(&place, proven);
         let Some((since, index, reason)) = self.broke.take() else {
-            return self.note(Tone::Good, &format!("connected again{resumed}"));
+            return self.note(Tint::Good, &format!("connected again{resumed}"));
         };
         let text = format!("connection lost for {}: {reason}{resumed}", lasting(now.secs_since(since)));
-        self.transcript.replace(index, EntryKind::Note(Tone::Good), &text);
+        self.transcript.replace(index, EntryKind::Note(Tint::Good), &text);
     }
 
     fn end(&mut self, ending: &Ending) {
@@ -208,9 +209,9 @@ impl CallTab {
         self.quiet = None;
         if let EndReason::Failed(failure) = &ending.reason {
             self.connection = ConnectionState::Stopped;
-            self.note(Tone::Bad, &failure.message);
+            self.note(Tint::Bad, &failure.message);
             if let Some(hint) = &failure.hint {
-                self.note(Tone::Plain, hint);
+                self.note(Tint::Plain, hint);
             }
         }
     }
@@ -219,7 +220,7 @@ impl CallTab {
     fn linked(&mut self, place: Place) {
         self.stands(place);
         if let Some((_, index, reason)) = self.broke.take() {
-            self.transcript.replace(index, EntryKind::Note(Tone::Plain), &format!("connected, after: {reason}"));
+            self.transcript.replace(index, EntryKind::Note(Tint::Plain), &format!("connected, after: {reason}"));
         }
     }
 
@@ -249,7 +250,7 @@ impl CallTab {
             ServerMessage::CallStatus(event) => {
                 self.status = Some(event.status);
                 if !event.status.is_ended() {
-                    self.note(Tone::Plain, &format!("the call is now {}", event.status));
+                    self.note(Tint::Plain, &format!("the call is now {}", event.status));
                 }
             }
             ServerMessage::CallCompleted(event) => {
@@ -274,8 +275,8 @@ impl CallTab {
         }
     }
 
-    fn note(&mut self, tone: Tone, text: &str) {
-        self.transcript.push(Entry::new(EntryKind::Note(tone), None, text, None));
+    fn note(&mut self, tint: Tint, text: &str) {
+        self.transcript.push(Entry::new(EntryKind::Note(tint), None, text, None));
     }
 }
 

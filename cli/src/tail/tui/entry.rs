@@ -8,6 +8,7 @@ use ratatui::buffer::CellWidth as _;
 use textwrap::{WordSeparator, WrapAlgorithm};
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use crate::render::Tint;
 use crate::term::backend;
 use crate::term::drawable::drawable;
 
@@ -42,20 +43,11 @@ pub(crate) enum EntryKind {
     /// A turn that is not complete yet.
     Partial(Speaker),
     /// Something that happened to the connection or the call.
-    Note(Tone),
+    Note(Tint),
     /// How the call ended.
-    Outcome(Tone),
+    Outcome(Tint),
     /// A part of the result of the call.
-    Result(Tone),
-}
-
-/// How good or bad an entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    Good,
-    Plain,
-    Warn,
-    Bad,
+    Result(Tint),
 }
 
 impl EntryKind {

@@ -2,8 +2,8 @@
 
 use callscope_common::protocol::ServerMessage;
 
-use super::entry::{Entry, EntryKind, Tone};
-use crate::render::{Part, parts};
+use super::entry::{Entry, EntryKind};
+use crate::render::{Part, Tint, parts};
 use crate::stream::Incoming;
 
 /// Returns the entries of an event: one for a turn, several for a result, none for other events. Equal events give
@@ -16,10 +16,10 @@ pub(crate) fn entries(message: &ServerMessage, raw: &str) -> Vec<Entry> {
         ServerMessage::CallCompleted(event) => parts(&event.call_data)
             .into_iter()
             .map(|part| {
-                let tone = tone(&part);
+                let tint = tint(&part);
                 let (kind, raw) = match part {
-                    Part::Outcome { .. } => (EntryKind::Outcome(tone), Some(raw)),
-                    _ => (EntryKind::Result(tone), None),
+                    Part::Outcome { .. } => (EntryKind::Outcome(tint), Some(raw)),
+                    _ => (EntryKind::Result(tint), None),
                 };
                 Entry::new(kind, None, &part.to_string(), raw)
             })
@@ -36,13 +36,13 @@ pub(crate) fn read(raw: &str) -> Option<(callscope_common::Seq, Vec<Entry>)> {
     Some((incoming.seq?, entries(&incoming.message, raw)))
 }
 
-fn tone(part: &Part) -> Tone {
+fn tint(part: &Part) -> Tint {
     match part {
         Part::Outcome { good, .. } | Part::Criterion { good, .. } => match good {
-            Some(true) => Tone::Good,
-            Some(false) => Tone::Bad,
-            None => Tone::Plain,
+            Some(true) => Tint::Good,
+            Some(false) => Tint::Bad,
+            None => Tint::Plain,
         },
-        Part::Summary(_) | Part::Datum { .. } => Tone::Plain,
+        Part::Summary(_) | Part::Datum { .. } => Tint::Plain,
     }
 }

@@ -8,12 +8,9 @@ mod transcript;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 
 use super::app::{Overlay, TailApp};
-use super::entry::Tone;
 use crate::term::draw_if_too_small;
-use crate::term::palette::Palette;
 
 /// The smallest screen that the view is drawn on.
 pub(crate) const MIN_SIZE: (u16, u16) = (40, 12);
@@ -38,14 +35,5 @@ pub(crate) fn draw(app: &TailApp, frame: &mut Frame<'_>) {
     let prompt_cursor = footer::draw(app, last, buffer);
     if let Some(position) = prompt_cursor.or(cursor) {
         frame.set_cursor_position(position);
-    }
-}
-
-fn tone(palette: Palette, tone: Tone) -> Style {
-    match tone {
-        Tone::Good => palette.good(),
-        Tone::Plain => Style::new(),
-        Tone::Warn => palette.warn(),
-        Tone::Bad => palette.bad(),
     }
 }

@@ -8,22 +8,20 @@ use unicode_width::UnicodeWidthStr as _;
 use super::super::rates::{Rate, sparkline};
 use super::super::state::{ServerState, TopApp};
 use super::super::tab::Tab;
-use super::{ends, palette, put};
+use super::{palette, put};
 use crate::duration;
+use crate::term::drawable::drawable;
+use crate::term::put_ends;
 
 /// Draws three rows and the tabs.
 pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let context = top.context.as_ref().map_or(String::new(), |context| format!("  ({context})"));
     let (state, style) = state(top);
-    ends(
-        buffer,
-        row(0),
-        (&format!("{}{context}", top.server), palette(top).strong()),
-        (&state, style.add_modifier(Modifier::BOLD)),
-    );
+    let server = format!("{}{context}", top.server);
+    put_ends(buffer, row(0), (&drawable(&server), palette(top).strong()), (&state, style.add_modifier(Modifier::BOLD)));
     let about = if top.read_only { "read-only" } else { "" };
-    ends(buffer, row(1), (&counts(top), Style::new()), (about, palette(top).dim()));
+    put_ends(buffer, row(1), (&drawable(&counts(top)), Style::new()), (about, palette(top).dim()));
     draw_rates(top, row(2), buffer);
     draw_tabs(top, row(3), buffer);
 }

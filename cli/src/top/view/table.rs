@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::super::rows::{Column, TableRow, columns};
 use super::super::state::TopApp;
 use super::super::tab::Tab;
-use super::{palette, put, tinted};
+use super::{palette, put};
 
 const GAP: usize = 2;
 /// The widest that the cells can make a column.
@@ -49,7 +49,7 @@ pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
         }
         for &(index, x, width) in &placed {
             let cell = &row.cells[index];
-            put(buffer, line, x, width, &cell.text, tinted(top, cell.tint).patch(base));
+            put(buffer, line, x, width, &cell.text, palette(top).tint(cell.tint).patch(base));
         }
     }
 }

@@ -4,8 +4,8 @@ use callscope_common::text;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Effect, Origin, Overlay, PromptKind, Request, TailApp};
+use crate::render::Tint;
 use crate::tail::pattern::Pattern;
-use crate::tail::tui::entry::Tone;
 use crate::tail::tui::keys::{Action, HELP};
 use crate::tail::tui::picker::CallPicker;
 use crate::tail::tui::raw_view::RawView;
@@ -51,7 +51,7 @@ impl TailApp {
                 let found = transcript.find(forward);
                 if !found {
                     let none = transcript.search().map_or("nothing was searched for: /", |_| "not found");
-                    self.notice = Some((Tone::Warn, none.into()));
+                    self.notice = Some((Tint::Odd, none.into()));
                 }
             }
             Action::Search => self.ask(PromptKind::Search, ""),
@@ -109,7 +109,7 @@ impl TailApp {
                 let scan = self.scan(false, text);
                 if !found && searched {
                     let what = if scan.is_empty() { "not found" } else { "searching the older part for" };
-                    self.notice = Some((Tone::Warn, format!("{what}: {text}")));
+                    self.notice = Some((Tint::Odd, format!("{what}: {text}")));
                 }
                 return scan;
             }
@@ -136,7 +136,7 @@ impl TailApp {
 
     fn open_picker(&mut self) -> Vec<Effect> {
         if matches!(self.origin, Origin::Recording { .. }) {
-            self.notice = Some((Tone::Plain, "a recording has no other calls".into()));
+            self.notice = Some((Tint::Plain, "a recording has no other calls".into()));
             return Vec::new();
         }
         self.overlay = Overlay::Picker(CallPicker::default(), 0);
@@ -145,7 +145,7 @@ impl TailApp {
 
     fn close_tab(&mut self) -> Vec<Effect> {
         if self.tabs.len() < 2 {
-            self.notice = Some((Tone::Plain, "the only call stays open; q quits".into()));
+            self.notice = Some((Tint::Plain, "the only call stays open; q quits".into()));
             return Vec::new();
         }
         vec![Effect::Request(Request::Close(self.tabs.remove(self.current).call))]
@@ -154,7 +154,7 @@ impl TailApp {
     fn copy(&mut self) -> Vec<Effect> {
         let Some(entry) = self.tab().and_then(|tab| tab.transcript.selected().1) else { return Vec::new() };
         let said = text::lines(&original_text(entry)).into_owned();
-        self.notice = Some((Tone::Good, format!("copied {} characters (OSC 52)", said.chars().count())));
+        self.notice = Some((Tint::Good, format!("copied {} characters (OSC 52)", said.chars().count())));
         vec![Effect::Copy(said)]
     }
 
@@ -162,7 +162,7 @@ impl TailApp {
         let raw = self.tab().and_then(|tab| tab.transcript.selected_raw());
         match raw {
             Some(json) => self.overlay = Overlay::Raw(RawView::new(json, self.size.0.into())),
-            None => self.notice = Some((Tone::Plain, "no message stands behind this line".into())),
+            None => self.notice = Some((Tint::Plain, "no message stands behind this line".into())),
         }
     }
 

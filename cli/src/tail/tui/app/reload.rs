@@ -1,9 +1,9 @@
 //! Requests evicted events when they come into sight, are searched or are filtered.
 
 use super::{Effect, Origin, ReloadTarget, Request, ScanQuery, TailApp};
+use crate::render::Tint;
 use crate::tail::pattern::Pattern;
 use crate::tail::tui::call_tab::CallTab;
-use crate::tail::tui::entry::Tone;
 use crate::tail::tui::event_entries;
 use crate::tail::tui::transcript::EventMatch;
 
@@ -47,7 +47,7 @@ impl TailApp {
             }
             Err(why) => {
                 (tab.reload.loading, tab.reload.failed) = (false, true);
-                self.notice = Some((Tone::Bad, format!("not read again: {why}")));
+                self.notice = Some((Tint::Bad, format!("not read again: {why}")));
             }
         }
     }
@@ -75,10 +75,10 @@ impl TailApp {
                 transcript.found_search(&found);
                 transcript.go_to_first_found();
                 let is_found = transcript.found().0 > 0;
-                self.notice = (!is_found).then(|| (Tone::Warn, format!("not found: {}", scan.text)));
+                self.notice = (!is_found).then(|| (Tint::Odd, format!("not found: {}", scan.text)));
             }
             Ok(_) => {}
-            Err(why) => self.notice = Some((Tone::Bad, format!("not searched: {why}"))),
+            Err(why) => self.notice = Some((Tint::Bad, format!("not searched: {why}"))),
         }
     }
 

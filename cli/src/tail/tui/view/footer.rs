@@ -7,8 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::super::app::{Origin, Overlay, PromptKind, TailApp};
 use super::super::call_tab::CallTab;
-use super::super::entry::Tone;
-use super::tone;
+use crate::render::Tint;
 use crate::term::drawable::drawable;
 use crate::term::text_input::TextInput;
 use crate::term::{put_ends, put_text};
@@ -20,13 +19,13 @@ pub(crate) fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Posi
     }
     let palette = app.palette;
     let (left, style) = match (&app.notice, &app.overlay, app.tab()) {
-        (Some((notice, text)), ..) => (text.clone(), tone(palette, *notice).add_modifier(Modifier::BOLD)),
+        (Some((notice, text)), ..) => (text.clone(), palette.tint(*notice).add_modifier(Modifier::BOLD)),
         (None, Overlay::Picker(..), _) => ("choose a call".into(), palette.dim()),
         (None, Overlay::Raw(raw), _) => (format!("row {} of {}", raw.top + 1, raw.rows().len()), palette.dim()),
         (None, Overlay::Help(_), _) | (None, _, None) => (String::new(), palette.dim()),
         (None, Overlay::None, Some(tab)) => {
-            let (text, tone_of) = stand(tab);
-            (text, if tone_of == Tone::Plain { palette.dim() } else { palette.warn().add_modifier(Modifier::BOLD) })
+            let (text, tint_of) = stand(tab);
+            (text, if tint_of == Tint::Plain { palette.dim() } else { palette.warn().add_modifier(Modifier::BOLD) })
         }
     };
     put_ends(buffer, row, (&drawable(&left), style), (keys(app, row.width < 60), palette.dim()));
@@ -34,17 +33,17 @@ pub(crate) fn draw(app: &TailApp, row: Rect, buffer: &mut Buffer) -> Option<Posi
 }
 
 /// Describes whether the end is followed, how much is below, the search and the filters.
-fn stand(tab: &CallTab) -> (String, Tone) {
+fn stand(tab: &CallTab) -> (String, Tint) {
     let transcript = &tab.transcript;
     let mut parts = Vec::new();
-    let mut tone = Tone::Plain;
+    let mut tint = Tint::Plain;
     match (transcript.follows(), transcript.new_below(), transcript.below()) {
         (true, ..) => parts.push(if tab.is_over() { "end".to_owned() } else { "following".to_owned() }),
         (false, 0, 0) => parts.push("PAUSED".into()),
         (false, 0, below) => parts.push(format!("PAUSED  {below} below")),
         (false, new, _) => {
             parts.push(format!("PAUSED  {new} new below"));
-            tone = Tone::Warn;
+            tint = Tint::Odd;
         }
     }
     if transcript.search().is_some() {
@@ -57,7 +56,7 @@ fn stand(tab: &CallTab) -> (String, Tone) {
     let (filter, hidden) = transcript.filter();
     parts.extend(filter.map(|filter| format!("&{}", filter.text())));
     parts.extend(hidden.iter().map(|speaker| format!("no {speaker}")));
-    (parts.join("  "), tone)
+    (parts.join("  "), tint)
 }
 
 fn keys(app: &TailApp, narrow: bool) -> &'static str {

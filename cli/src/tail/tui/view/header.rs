@@ -8,8 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::super::app::{Origin, TailApp};
 use super::super::call_tab::CallTab;
-use super::super::entry::Tone;
-use super::tone;
+use crate::render::Tint;
 use crate::render::cut;
 use crate::term::drawable::drawable;
 use crate::term::{put_ends, put_text};
@@ -21,11 +20,11 @@ const NAME: usize = 24;
 pub(crate) fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
     let palette = app.palette;
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
-    let (name, (state, state_tone)) = match app.tab() {
+    let (name, (state, state_tint)) = match app.tab() {
         Some(tab) => (tab.identifier.clone(), app.state(tab)),
-        None => ("no call yet".into(), (String::new(), Tone::Plain)),
+        None => ("no call yet".into(), (String::new(), Tint::Plain)),
     };
-    let state_style = tone(palette, state_tone).add_modifier(Modifier::BOLD);
+    let state_style = palette.tint(state_tint).add_modifier(Modifier::BOLD);
     put_ends(buffer, row(0), (&drawable(&name), palette.strong()), (&state, state_style));
     put_ends(buffer, row(1), (&drawable(&origin(app)), palette.dim()), (&progress(app), Style::new()));
     if app.tabs.len() > 1 {

@@ -10,7 +10,6 @@ use super::super::app::TailApp;
 use super::super::call_tab::{CallTab, ConnectionState};
 use super::super::entry::{Entry, EntryKind, row as row_text};
 use super::super::transcript::ScreenRow;
-use super::tone;
 use crate::term::put_text;
 
 pub(crate) fn draw(app: &TailApp, area: Rect, buffer: &mut Buffer) {
@@ -34,8 +33,8 @@ fn draw_row(app: &TailApp, tab: &CallTab, entry: &Entry, row: &ScreenRow, area: 
     let style = match entry.kind {
         EntryKind::Turn(_) => Style::new(),
         EntryKind::Partial(_) => palette.dim(),
-        EntryKind::Note(kind) | EntryKind::Result(kind) => tone(palette, kind),
-        EntryKind::Outcome(kind) => tone(palette, kind).add_modifier(Modifier::BOLD),
+        EntryKind::Note(kind) | EntryKind::Result(kind) => palette.tint(kind),
+        EntryKind::Outcome(kind) => palette.tint(kind).add_modifier(Modifier::BOLD),
     };
     let selected = !tab.transcript.follows() && tab.transcript.selected().0 == row.position;
     if row.line == 0 {
