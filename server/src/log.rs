@@ -1,8 +1,9 @@
 //! The rules of the log: what an operation does to the calls that it names.
 //!
-//! The log writer (`store::writer`) loads the rows that a batch of operations names into a `Ledger`, applies the operations in
-//! their order, and writes what the ledger then holds. The ledger is a pure function of what was loaded, the clock's value and the
-//! identifiers that it draws. One set of rules therefore holds for both database engines, and a test needs neither of them.
+//! The log writer (`store::writer`) loads the rows that a batch of operations names into a `Ledger`, applies the
+//! operations in their order, and writes what the ledger then holds. The ledger is a pure function of what was loaded,
+//! the clock's value and the identifiers that it draws. One set of rules therefore holds for both database engines, and
+//! a test needs neither of them.
 
 mod call;
 mod dedup;

@@ -37,8 +37,8 @@ impl DedupKey {
         hashes.into_iter().flatten()
     }
 
-    /// The hash under which a turn takes effect in a call. It begins with the call's id, so that the hashes of one call are neighbours
-    /// in the index, as its events are; 16 bytes of SHA-256 follow.
+    /// The hash under which a turn takes effect in a call. It begins with the call's id, so that the hashes of one call
+    /// are neighbours in the index, as its events are; 16 bytes of SHA-256 follow.
     pub(crate) fn hash_of_turn(call_id: CallId, turn_hash: &DedupHash) -> DedupHash {
         let mut hash = dedup_hash(&[b"turn", call_id.as_bytes(), turn_hash]);
         hash[..16].copy_from_slice(call_id.as_bytes());
@@ -56,8 +56,8 @@ pub(crate) fn dedup_hash(parts: &[&[u8]]) -> DedupHash {
     hash.finalize().into()
 }
 
-/// A hash that begins with a time, so that the hashes of one time are neighbours in the index and a batch changes few of its pages;
-/// 24 bytes of SHA-256 follow.
+/// A hash that begins with a time, so that the hashes of one time are neighbours in the index and a batch changes few
+/// of its pages; 24 bytes of SHA-256 follow.
 pub(crate) fn dedup_hash_at(unix_secs: i64, parts: &[&[u8]]) -> DedupHash {
     let mut hash = dedup_hash(parts);
     hash[..8].copy_from_slice(&unix_secs.to_be_bytes());

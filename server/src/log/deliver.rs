@@ -81,8 +81,8 @@ impl Ledger {
         answer
     }
 
-    /// Returns the turn of the call that was stored under this `turn_id` of the same speaker. A turn that an earlier version stored
-    /// without its speaker counts only if the body is equal, where `body_hash` is given.
+    /// Returns the turn of the call that was stored under this `turn_id` of the same speaker. A turn that an earlier
+    /// version stored without its speaker counts only if the body is equal, where `body_hash` is given.
     fn earlier_turn(
         &self,
         call_id: CallId,
@@ -101,8 +101,8 @@ impl Ledger {
         body_hash.is_none_or(|hash| earlier.body_hash == *hash).then(|| earlier.clone())
     }
 
-    /// Answers a repeat like the first delivery. If the sender's own key makes it a repeat (`by_sender`), the body must be equal too.
-    /// A repeat takes no hash of its own.
+    /// Answers a repeat like the first delivery. If the sender's own key makes it a repeat (`by_sender`), the body must
+    /// be equal too. A repeat takes no hash of its own.
     fn repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, by_sender: bool) -> Answer {
         let same_body = earlier.body_hash == delivery.body_hash;
         let Decision { verdict, reason, answer, .. } = if by_sender && !same_body {
@@ -222,7 +222,8 @@ impl Ledger {
         Ok(self.processed(call_id, conversation_id))
     }
 
-    /// Ends a call, or replaces the result of a call that ended: appends `call_status` if the status changes, then `call_completed`.
+    /// Ends a call, or replaces the result of a call that ended: appends `call_status` if the status changes, then
+    /// `call_completed`.
     fn end(
         &mut self,
         delivery: &Delivery,

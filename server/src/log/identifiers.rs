@@ -7,7 +7,8 @@ use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
 use super::{ApplyError, Call, Ledger, Notification, RowChange};
 
-/// The names by which a webhook refers to a call. The provider's platform states them; the caller's client cannot set them.
+/// The names by which a webhook refers to a call. The provider's platform states them; the caller's client cannot set
+/// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The `call_id` of a registered call, proved by the link that its registration returned.
@@ -21,7 +22,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// All names, strongest first: the linked call, a sid that Callscope generated, the conversation id, any other sid, the rest.
+    /// All names, strongest first: the linked call, a sid that Callscope generated, the conversation id, any other sid,
+    /// the rest.
     pub fn iter(&self) -> impl Iterator<Item = &Identifier> {
         let own = self.call_sid.iter().filter(|sid| sid.is_own_sid());
         let foreign = self.call_sid.iter().filter(|sid| !sid.is_own_sid());
@@ -49,8 +51,9 @@ impl NameKind {
 }
 
 impl Ledger {
-    /// The call that an identifier names. A `call_id` wins over identifiers, as it does in [`Store::resolve`](crate::store::Store::resolve):
-    /// an identifier that spells the id of a call, or of a record that a call absorbed, means that call.
+    /// The call that an identifier names. A `call_id` wins over identifiers, as it does in
+    /// [`Store::resolve`](crate::store::Store::resolve): an identifier that spells the id of a call, or of a record
+    /// that a call absorbed, means that call.
     pub fn call_named(&self, id: &Identifier) -> Option<CallId> {
         let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
         let by_name = || self.names.get(id).copied();
@@ -64,8 +67,8 @@ impl Ledger {
 
     /// Finds the call that the names lead to, strongest name first.
     ///
-    /// Two records are one call if a webhook names both, unless they have different conversation ids: two conversations of one phone
-    /// call may share a provider's sid, and they stay two calls. The conversation id then decides.
+    /// Two records are one call if a webhook names both, unless they have different conversation ids: two conversations
+    /// of one phone call may share a provider's sid, and they stay two calls. The conversation id then decides.
     ///
     /// # Errors
     /// Returns [`ApplyError::NeedsMerge`] if the names lead to several records of one call.
@@ -143,7 +146,8 @@ impl Ledger {
         }
     }
 
-    /// Gives a call a name, unless a call has that name already. The id of a call is never stored as a name, not even of that call.
+    /// Gives a call a name, unless a call has that name already. The id of a call is never stored as a name, not even
+    /// of that call.
     pub(super) fn assign_name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
         if self.call_named(name).is_some() {
             return;

@@ -49,7 +49,8 @@ pub(crate) struct Ledger {
 /// Why an operation could not be applied.
 #[derive(Debug)]
 pub(crate) enum ApplyError {
-    /// The operation states that these records are one call. They must be merged first, in a transaction that begins with it.
+    /// The operation states that these records are one call. They must be merged first, in a transaction that begins
+    /// with it.
     NeedsMerge(Vec<CallId>),
     /// More turns are appended than ids were drawn for, which is a mistake in [`Operation::turns`].
     OutOfTurnIds,
@@ -190,8 +191,8 @@ impl Ledger {
     }
 }
 
-/// Returns the cursor behind an event that is appended now. Its tag is random: an event that is appended again after the database was
-/// restored to an older state is another event, even if it says the same.
+/// Returns the cursor behind an event that is appended now. Its tag is random: an event that is appended again after
+/// the database was restored to an older state is another event, even if it says the same.
 fn draw_cursor(call_id: CallId, seq: Seq) -> String {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     let mut text = String::with_capacity(Cursor::MAX_LEN);

@@ -24,11 +24,12 @@ impl Ledger {
         records.iter().filter_map(|id| self.calls.get(id)).min_by_key(rank).map(|call| call.call_id)
     }
 
-    /// Appends the absorbed record's events to the survivor's log as new events, and moves its names. Returns the provider's transcript
-    /// of the merged call.
+    /// Appends the absorbed record's events to the survivor's log as new events, and moves its names. Returns the
+    /// provider's transcript of the merged call.
     ///
-    /// The merged call has the result and the transcript of one of the two records: see [`keeps_its_result`]. If the appended events end
-    /// with another status or result, the valid ones are appended once more, so that the log ends with them.
+    /// The merged call has the result and the transcript of one of the two records: see [`keeps_its_result`]. If the
+    /// appended events end with another status or result, the valid ones are appended once more, so that the log ends
+    /// with them.
     ///
     /// # Errors
     /// Returns [`ApplyError::OutOfTurnIds`] if fewer ids were drawn than turns are appended.
@@ -79,7 +80,8 @@ impl Ledger {
         }
     }
 
-    /// Appends the messages as new events. Returns the status that the log ends with, and whether a `call_completed` was among them.
+    /// Appends the messages as new events. Returns the status that the log ends with, and whether a `call_completed`
+    /// was among them.
     fn append_all(
         &mut self,
         into: CallId,
@@ -115,8 +117,8 @@ impl Ledger {
     }
 }
 
-/// Whether the survivor keeps its own result: it does unless only the absorbed record ended, or that one ended later. A failure never
-/// replaces a completion.
+/// Whether the survivor keeps its own result: it does unless only the absorbed record ended, or that one ended later. A
+/// failure never replaces a completion.
 fn keeps_its_result(mine: &Call, other: &Call) -> bool {
     match (mine.status.is_ended(), other.status.is_ended()) {
         (_, false) => true,

@@ -73,7 +73,7 @@ pub struct CallHead {
 }
 
 impl Store {
-    /// The call that `id` names, absorbed records included: their id leads to the surviving call.
+    /// The call that `id` names. The id of an absorbed record leads to the call that absorbed it.
     ///
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
@@ -81,7 +81,7 @@ impl Store {
         self.resolved(id).await?.map(CallInfo::try_from).transpose()
     }
 
-    /// The call of that id; of an absorbed record, the surviving call.
+    /// The call with this id, or the call that absorbed it.
     ///
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
@@ -90,7 +90,7 @@ impl Store {
         row.map(|row| Resolved { is_moved: row.call_id != call_id, row }).map(CallInfo::try_from).transpose()
     }
 
-    /// A `call_id` wins over identifiers, in this order everywhere.
+    /// A `call_id` wins over identifiers, as it does in the rules of the log.
     async fn resolved(&self, id: &Identifier) -> Result<Option<Resolved>, StoreError> {
         if let Some(call_id) = id.as_call_id()
             && let Some(row) = self.row_by_id(call_id).await?
@@ -134,7 +134,7 @@ impl Store {
         })
     }
 
-    /// The call that `id` names, whole.
+    /// The whole call that `id` names.
     ///
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
@@ -181,7 +181,7 @@ impl Store {
         Ok(rows.into_iter().map(head).collect())
     }
 
-    /// The provider's transcript of a call, JSON as it came.
+    /// The provider's transcript of a call, JSON as received.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -192,7 +192,7 @@ impl Store {
         Ok(found.flatten())
     }
 
-    /// How many calls there are of each status.
+    /// The number of calls of each status.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

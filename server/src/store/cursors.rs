@@ -1,4 +1,4 @@
-//! Where a reader begins in a log, and whether what it asks for fits that log.
+//! Where a reader begins in a log, and whether its cursor belongs to that log.
 
 use callscope_common::protocol::SubscribeFrom;
 use callscope_common::{CallId, Cursor, Seq};
@@ -9,7 +9,7 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{Engine, Store, StoreError};
 
-/// Why a cursor does not fit the log, for the client that sent it.
+/// Why a cursor does not belong to the log, in words for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; begin from the start")]
 pub struct InvalidCursor(pub String);
@@ -21,15 +21,15 @@ impl InvalidCursor {
 }
 
 impl Store {
-    /// The place behind an event, as the event's message tells it. `None` where the log has no such event.
+    /// The cursor behind an event, as its message states it; `None` if the log has no such event.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn cursor_at(&self, call_id: CallId, seq: Seq) -> Result<Option<Cursor>, StoreError> {
         if seq == 0 {
             return Ok(Some(Cursor::start(call_id)));
         }
-        // The end of the message is enough, and a message may be long.
+        // The cursor is at the end of the message, and a message may be long.
         const TAIL: &str = "SELECT right(frame, 64) FROM events WHERE call_id = $1 AND seq = $2";
         const FRAME: &str = "SELECT frame FROM events WHERE call_id = $1 AND seq = $2";
         let marked = |frame: &str| Cursor::of_message(frame).map(ToOwned::to_owned);
@@ -38,7 +38,7 @@ impl Store {
                 inline
                     .read(|connection| {
                         let mut statement = connection.prepare_cached(FRAME)?;
-                        // Looked at where SQLite has it, and not copied.
+                        // The message is read in the memory of SQLite, without a copy.
                         let mark = statement.query_row((call_id, seq), |row| Ok(marked(row.get_ref(0)?.as_str()?)));
                         mark.optional()
                     })
@@ -57,7 +57,7 @@ impl Store {
         })
     }
 
-    /// The seq behind which a reader begins that asks for `from`; `call_id` is the record that a seq belongs to, where the reader tells.
+    /// The seq behind which a reader begins. `call_id` is the record that a seq belongs to, if the reader states it.
     ///
     /// # Errors
     /// The database's, or that the cursor is of another record, or of another history of this one.

@@ -1,5 +1,5 @@
-//! Reading deliveries: newest first for people, in the order of their commits for whoever follows them (`follow`), and what is
-//! kept of them (`keep`).
+//! Reads deliveries: newest first for lists, in the order of their commits for followers (`cursor`), and those that are
+//! to be stripped (`strip`).
 
 mod cursor;
 mod strip;
@@ -16,30 +16,30 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{Engine, Store, StoreError, on_pool};
 
-/// Deliveries looked through at once for a text; a search of more goes on from where this one ended.
+/// The most deliveries that one search for a text reads. The next page goes on from there.
 const WINDOW: i64 = 1_000;
 
-/// No clock is set back further, in seconds.
+/// The furthest that a clock is set back, in seconds.
 const SET_BACK: i64 = 86_400;
 
 /// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// Only of this verdict.
+    /// Only deliveries with this verdict.
     pub verdict: Option<String>,
-    /// Only of this kind.
+    /// Only deliveries of this kind.
     pub kind: Option<String>,
-    /// Only of this call.
+    /// Only deliveries of this call.
     pub call_id: Option<CallId>,
-    /// Only those whose body (its first 256 KiB), reason or sender's address holds this text.
+    /// Only deliveries whose body (its first 256 KiB), reason or sender's address contains this text.
     pub text: Option<String>,
-    /// Only received at or after this.
+    /// Only deliveries received at or after this time.
     pub since: Option<Timestamp>,
-    /// Only received before this.
+    /// Only deliveries received before this time.
     pub until: Option<Timestamp>,
-    /// Only those received before this one.
+    /// Only deliveries before this one.
     pub before: Option<Uuid>,
-    /// Most deliveries to return.
+    /// The most deliveries to return.
     pub limit: i64,
 }
 
@@ -48,24 +48,24 @@ pub struct DeliveryFilter {
 pub struct DeliveryPage {
     /// Newest first.
     pub deliveries: Vec<DeliveryView>,
-    /// What to go on before, where there may be more.
+    /// The `before` of the next page, if there may be more.
     pub next: Option<Uuid>,
 }
 
-/// A delivery with all that came.
+/// A delivery with everything that is stored of it.
 #[derive(Debug, Clone)]
 pub struct WholeDelivery {
-    /// As listed.
+    /// What lists show.
     pub view: DeliveryView,
     /// The delivery that it repeats.
     pub duplicate_of: Option<Uuid>,
     /// JSON: `[[name, value], …]`.
     pub headers: String,
-    /// As received; `None` where it is not kept any more.
+    /// The bytes as received; `None` if they were dropped.
     pub body: Option<Vec<u8>>,
-    /// What it was answered.
+    /// The body of the answer.
     pub response: String,
-    /// The events it caused, as the WebSocket sends them, in the order of the log.
+    /// The messages of the events that it caused, in the order of the log.
     pub events: Vec<Box<RawValue>>,
 }
 
@@ -85,7 +85,7 @@ struct DeliveryRow {
     body_bytes: i64,
 }
 
-/// What a list shows of the deliveries `d`, in the words of [`DeliveryRow`], and where from.
+/// The columns of [`DeliveryRow`] for the deliveries `d`, and their tables.
 macro_rules! facts {
     () => {
         "d.delivery_id, d.route, d.kind, d.verdict, d.reason, d.received_at, d.remote_addr, d.call_id, c.call_sid, \
@@ -94,7 +94,8 @@ macro_rules! facts {
 }
 use facts;
 
-/// What a filter asks of the deliveries `d`. The ids, which begin with the time of receipt, are what narrows it down.
+/// The condition of a filter on the deliveries `d`. The range of ids, which begin with the time of the receipt, makes
+/// it fast.
 macro_rules! asked {
     () => {
         "d.delivery_id < $1 AND d.delivery_id >= $2 AND d.received_at >= $3 AND d.received_at < $4 \
@@ -102,7 +103,7 @@ macro_rules! asked {
     };
 }
 
-/// The deliveries of the call `$8`: its turns are found through its events, what else there is of it through an index.
+/// The deliveries of the call `$8`: its turns are found through its events, the others through an index.
 macro_rules! of_call {
     () => {
         "SELECT e.delivery_id FROM events e WHERE e.call_id = $8 UNION SELECT b.delivery_id FROM deliveries b \
@@ -111,10 +112,10 @@ macro_rules! of_call {
 }
 
 impl Store {
-    /// Deliveries, newest first. A page may hold fewer than asked for while there are more.
+    /// Lists deliveries, newest first. A page may contain fewer than the limit although there are more.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn deliveries(&self, filter: &DeliveryFilter) -> Result<DeliveryPage, StoreError> {
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let Some(text) = &filter.text else {
@@ -141,7 +142,8 @@ impl Store {
     }
 
     async fn delivery_rows(&self, filter: &DeliveryFilter, limit: i64) -> Result<Vec<DeliveryView>, StoreError> {
-        // An id's time is not before the receipt, but after it where the clock was set back since the process began.
+        // The time of an id is never before the receipt. It is after the receipt if the clock was set back since the
+        // process began.
         let after_until = filter.until.map_or(Uuid::max(), |until| first_id_at(until.plus_secs(SET_BACK)));
         let before = filter.before.map_or(after_until, |before| before.min(after_until));
         macro_rules! ask {
@@ -167,7 +169,7 @@ impl Store {
                         .fetch_all(readers)
                         .await?
                 }
-                // As an array, so that the planner looks each one up and does not read the whole table beside them.
+                // As an array, so that the planner looks each id up and does not read the whole table.
                 Engine::Postgres(Postgres { readers, .. }) => {
                     ask!(concat!("SELECT ", facts!(), "d.delivery_id = ANY (ARRAY(", of_call!(), ")) AND ", asked!()))
                         .bind(call_id)
@@ -179,7 +181,7 @@ impl Store {
         rows.into_iter().map(DeliveryView::try_from).collect()
     }
 
-    /// Those of the deliveries from `first` to `last` in whose body `text` stands, byte for byte.
+    /// Those of the deliveries from `first` to `last` whose body contains the text byte for byte.
     async fn bodies_with(&self, text: &str, first: Uuid, last: Uuid) -> Result<Vec<Uuid>, StoreError> {
         Ok(match &self.0 {
             Engine::Sqlite(Sqlite { readers, .. }) => {
@@ -211,7 +213,7 @@ impl Store {
     /// What a list shows of one delivery.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery_facts(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
         let row: Option<DeliveryRow> = on_pool!(self, pool => {
             sqlx::query_as(concat!("SELECT ", facts!(), "d.delivery_id = $1"))
@@ -223,11 +225,11 @@ impl Store {
     /// One delivery, whole.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<WholeDelivery>, StoreError> {
         let Some(view) = self.delivery_facts(delivery_id).await? else { return Ok(None) };
         type Rest = (Option<Uuid>, String, Option<Vec<u8>>, String);
-        // A repeat with equal bytes keeps none of its own: the first one's are the same.
+        // A repeat with equal bytes stores no body; that of the first delivery is the same.
         let rest: Option<Rest> = on_pool!(self, pool => {
             sqlx::query_as(
                 "SELECT d.duplicate_of, d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \
@@ -253,7 +255,7 @@ impl Store {
     /// How many deliveries there are of each verdict.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn count_by_verdict(&self) -> Result<Vec<(String, i64)>, StoreError> {
         Ok(on_pool!(self, pool => {
             sqlx::query_as("SELECT verdict, COUNT(*) FROM deliveries GROUP BY verdict ORDER BY verdict").fetch_all(pool).await?

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Why the store could not do what it was asked.
+/// Why the store could not read or write.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database said no, or nothing.
+    /// PostgreSQL, or SQLite through its pool, reported an error.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// So did SQLite, to the write path.
+    /// SQLite reported an error to the write path or to an inline read.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// Another process got in between; the same work again will see what it did.
+    /// Another process wrote the same rows first. A new transaction will see what it wrote.
     #[error("another writer got in between")]
     Conflict,
-    /// No answer came in time.
+    /// The database did not answer in time.
     #[error("the database does not answer")]
     TimedOut,
     /// The queue of writes is full.
@@ -24,10 +24,10 @@ pub enum StoreError {
     /// The server is shutting down.
     #[error("the store is closing")]
     Closing,
-    /// What a whole transaction failed of, for each of its operations.
+    /// The error of a whole transaction, shared by its operations.
     #[error("{0}")]
     Failed(std::sync::Arc<StoreError>),
-    /// The database file, or what SQLite keeps beside it, is not the one that was opened: it was deleted or replaced.
+    /// The database file, or a file that SQLite keeps beside it, was deleted or replaced since it was opened.
     #[error(
         "{0} was deleted or replaced while the server had it open; nothing is stored until the server is restarted"
     )]
@@ -35,7 +35,7 @@ pub enum StoreError {
     /// A stored row cannot be read.
     #[error("a stored {0} is damaged")]
     Damaged(&'static str),
-    /// The program broke a rule of its own, or panicked. Nothing stored is damaged.
+    /// The program broke an invariant of its own, or panicked. Nothing stored is damaged.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -59,7 +59,7 @@ impl StoreError {
         }
     }
 
-    /// Whether trying again is of no use, since the fault lies in what is stored or in the program.
+    /// Whether a retry is useless, because a stored row is damaged or the program is at fault.
     #[must_use]
     pub fn is_fault(&self) -> bool {
         match self {
@@ -68,13 +68,13 @@ impl StoreError {
         }
     }
 
-    /// Whether the database itself is in trouble, so that no other work would fare better.
+    /// Whether the database itself is not available, so that other work would fail too.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         self.outage_reason().is_some() && !self.is_row_local()
     }
 
-    /// Whether it may be one row that is in the way: one that somebody else keeps locked, or one on a damaged page.
+    /// Whether the error may concern one row only: a row that is locked elsewhere, or one on a damaged page.
     #[must_use]
     pub fn is_row_local(&self) -> bool {
         match self {
@@ -83,7 +83,7 @@ impl StoreError {
         }
     }
 
-    /// Whether a lock was waited for in vain that somebody else holds on some row.
+    /// Whether a row stayed locked elsewhere longer than the lock timeout.
     #[must_use]
     pub fn is_lock_timeout(&self) -> bool {
         match self {
@@ -92,7 +92,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the database cannot keep a text that it was given: PostgreSQL knows no NUL.
+    /// Whether the database cannot store a text: PostgreSQL accepts no NUL.
     #[must_use]
     pub fn is_unstorable_text(&self) -> bool {
         match self {
@@ -110,7 +110,7 @@ impl StoreError {
         }
     }
 
-    /// What the database is in trouble with, in words that anyone may read; `None` where it is the work that failed.
+    /// Why the database is not available, in words that may be shown to anyone; `None` if only this work failed.
     #[must_use]
     pub fn outage_reason(&self) -> Option<&'static str> {
         match self {
@@ -130,7 +130,7 @@ impl StoreError {
     }
 }
 
-/// See [`is_transient_code`] for the two kinds of codes.
+/// Classifies a code; [`is_transient_code`] describes the two kinds of codes.
 fn outage_reason_of_code(code: &str) -> Option<&'static str> {
     if code.len() == 5 {
         return match code {
@@ -156,16 +156,18 @@ fn outage_reason_of_code(code: &str) -> Option<&'static str> {
     }
 }
 
-/// SQLite's extended result codes are decimal numbers, PostgreSQL's SQLSTATEs have five characters.
+/// Whether a code is transient. SQLite's extended result codes are decimal numbers; PostgreSQL's SQLSTATEs have five
+/// characters.
 fn is_transient_code(code: &str) -> bool {
     match code.len() {
         5 => {
-            // Connection exceptions, serialization failure, deadlock, shutdowns, starting up, too many connections, lock timeout.
+            // These are connection exceptions, serialization failures, deadlocks, shutdown, start-up, too many
+            // connections, lock timeouts and a read-only transaction (a primary that is becoming a replica).
             code.starts_with("08")
                 || matches!(code, "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "55P03" | "25006")
         }
         _ => match code.parse::<u32>() {
-            // SQLITE_BUSY and SQLITE_LOCKED, whatever their extension.
+            // These are SQLITE_BUSY and SQLITE_LOCKED with any extension.
             Ok(code) => matches!(code & 0xff, 5 | 6),
             Err(_) => false,
         },
@@ -175,7 +177,7 @@ fn is_transient_code(code: &str) -> bool {
 /// Attempts at one transaction, the first included.
 pub(super) const ATTEMPTS: u32 = 8;
 
-/// How long to wait before attempt number `attempt` (the first retry is 1): 5 ms doubled each time up to 500 ms, half of it random.
+/// How long to wait before a retry (the first one is 1): 5 ms, doubled each time up to 500 ms, half of it random.
 pub(super) fn backoff(attempt: u32) -> Duration {
     let full = 5_u64.saturating_mul(1 << attempt.min(8)).min(500);
     Duration::from_millis(full / 2 + u64::from(random_byte()) * (full / 2) / 255)
@@ -183,7 +185,7 @@ pub(super) fn backoff(attempt: u32) -> Duration {
 
 fn random_byte() -> u8 {
     let mut byte = [0];
-    // Without randomness the waits are merely less spread.
+    // Without randomness the retries are only less spread.
     let _ = getrandom::fill(&mut byte);
     byte[0]
 }
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busy_serialization_and_lost_connections_pass_by_themselves() {
+    fn busy_serialization_and_lost_connections_are_transient() {
         for code in ["5", "261", "517", "6", "40001", "40P01", "57P01", "08006"] {
             assert!(is_transient_code(code), "{code}");
         }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_the_databases_trouble_and_a_bad_row_is_not() {
+    fn a_full_disk_is_an_outage_and_a_bad_row_is_not() {
         for code in ["13", "10", "1034", "14", "8", "53100", "57P01", "08006", "58030", "25006"] {
             assert!(outage_reason_of_code(code).is_some(), "{code}");
         }

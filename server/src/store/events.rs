@@ -1,4 +1,4 @@
-//! Reading logs.
+//! Reads the events of a log.
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};
@@ -7,32 +7,32 @@ use futures_util::TryStreamExt;
 use super::sqlite::Sqlite;
 use super::{Engine, Store, StoreError, on_pool};
 
-/// An event as it is sent.
+/// An event as it is sent to followers.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
-    /// Its place in the log.
+    /// The seq of the event.
     pub seq: Seq,
-    /// What it is.
+    /// The kind of the event.
     pub kind: EventKind,
     /// The WebSocket message.
     pub frame: String,
 }
 
-/// How much of a log is read at once.
+/// The limits of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// Most events.
+    /// The most events.
     pub rows: i64,
-    /// No further event is read once the messages have so many bytes.
+    /// The size of the messages after which no further event is read.
     pub bytes: usize,
 }
 
 impl Page {
-    /// Everything. For tests.
+    /// No limits, for tests.
     pub const ALL: Self = Self { rows: i64::MAX, bytes: usize::MAX };
 }
 
-/// Most events that PostgreSQL is asked for at once: a result that is not read to its end is sent to its end all the same.
+/// The most events that PostgreSQL is asked for at once. It sends a whole result even if the reader stops early.
 const POSTGRES_ROWS: i64 = 64;
 
 const ROWS: &str = "SELECT seq, kind, frame FROM events WHERE call_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
@@ -42,10 +42,10 @@ type Row = (Seq, String, String);
 impl Store {
     /// The events after `after`, in order. A page that is not empty holds at least one event, whatever its size.
     ///
-    /// On SQLite it is read by the thread that asks: for short pages only.
+    /// On SQLite this reads on the calling thread, so it is meant for short pages.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn events(&self, call_id: CallId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
         let Engine::Sqlite(Sqlite { inline, .. }) = &self.0 else {
             return self.events_in_pool(call_id, after, page).await;
@@ -66,10 +66,10 @@ impl Store {
         events(call_id, rows)
     }
 
-    /// The seq of the newest event that was appended before `at`; 0 where there is none.
+    /// The seq of the newest event that was appended before `at`; 0 if there is none.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn head_at(&self, call_id: CallId, at: Timestamp) -> Result<Seq, StoreError> {
         let head: Option<Seq> = on_pool!(self, pool => {
             sqlx::query_scalar("SELECT seq FROM events WHERE call_id = $1 AND created_at < $2 ORDER BY seq DESC LIMIT 1")
@@ -78,10 +78,10 @@ impl Store {
         Ok(head.unwrap_or(0))
     }
 
-    /// The same through the pool of reading connections, for readers that keep no connection's client waiting.
+    /// The same through the pool of reading connections, for long pages.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn events_in_pool(
         &self,
         call_id: CallId,
@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-/// The rows of a page so far.
+/// Collects the rows of a page.
 struct PageBuilder {
     rows: Vec<Row>,
     left: usize,
@@ -113,7 +113,7 @@ impl PageBuilder {
         Self { rows: Vec::new(), left: page.bytes }
     }
 
-    /// Takes a row; says whether the page has room for another.
+    /// Adds a row; returns whether the page has room for another one.
     fn push(&mut self, row: Row) -> bool {
         self.left = self.left.saturating_sub(row.2.len());
         self.rows.push(row);

@@ -19,7 +19,8 @@ pub struct Heartbeat {
     pub address: String,
     /// When the process started.
     pub started_at: Timestamp,
-    /// A message for the followers of this call, sent once the heartbeat is committed. A readiness probe follows a write through so.
+    /// A message for the followers of this call, sent once the heartbeat is committed. A readiness probe follows a
+    /// write through so.
     pub probe: Option<(CallId, Arc<str>)>,
 }
 

@@ -1,31 +1,31 @@
-//! Reading recordings, a chunk at a time.
+//! Reads recordings chunk by chunk.
 
 use callscope_common::{CallId, Timestamp};
 
 use super::{Store, StoreError, on_pool};
 
-/// A call's recording.
+/// The recording of a call, without its bytes.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    /// Whose it is.
+    /// The call.
     pub call_id: CallId,
-    /// Its media type.
+    /// The media type.
     pub content_type: String,
-    /// When it was stored.
+    /// When the recording was stored.
     pub created_at: Timestamp,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: u64,
-    /// Length in bytes of every chunk but the last.
+    /// The length in bytes of every chunk but the last.
     chunk_length: u64,
-    /// Whether it is stored whole, as versions before migration 5 did.
+    /// Whether the recording is stored in one row, as versions before migration 5 did.
     is_whole: bool,
 }
 
-/// Bytes read at once of a recording that is stored whole.
+/// The bytes that are read at once of a recording in one row.
 const WHOLE_CHUNK: i64 = 1 << 20;
 
 impl Recording {
-    /// The number of the chunk that holds a byte, and the byte's place in it.
+    /// The number of the chunk that contains a byte, and the offset of the byte in that chunk.
     #[must_use]
     pub fn chunk_of(&self, byte: u64) -> (u64, usize) {
         (byte / self.chunk_length, usize::try_from(byte % self.chunk_length).unwrap_or(0))
@@ -33,10 +33,10 @@ impl Recording {
 }
 
 impl Store {
-    /// A call's recording, without its bytes.
+    /// The recording of a call, if it has one.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn recording(&self, call_id: CallId) -> Result<Option<Recording>, StoreError> {
         type Row = (String, i64, i64, i64, bool);
         let row: Option<Row> = on_pool!(self, pool => {
@@ -54,10 +54,10 @@ impl Store {
         Ok(Some(Recording { call_id, content_type, created_at, length, chunk_length, is_whole }))
     }
 
-    /// A chunk of a recording. `None` where it is not there any more: the recording was replaced, or its call deleted.
+    /// A chunk of a recording; `None` if the recording was replaced, or its call deleted.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn recording_chunk(&self, recording: &Recording, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let number = i64::try_from(number).map_err(|_| StoreError::Damaged("recording"))?;
         Ok(if recording.is_whole {

@@ -1,5 +1,5 @@
-//! The rules of the log against a model: whatever webhooks and API calls name, in whatever groups they are committed, no event
-//! is lost, doubled or out of order, and a repeat is answered like the first.
+//! The rules of the log against a model: whatever webhooks and API calls name, in whatever groups they are committed,
+//! no event is lost, doubled or out of order, and a repeat is answered like the first.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -120,8 +120,9 @@ impl Case {
     }
 
     fn turn(&mut self, called: Called, turn_id: Option<usize>) -> usize {
-        // A turn's id counts within its call, so these turns name it by one name, which always leads there. With two, the call
-        // could become another: the second name of a repeat is not kept, and may later belong to another conversation.
+        // A turn's id counts within its call, so these turns name it by one name, which always leads there. With two,
+        // the call could become another: the second name of a repeat is not kept, and may later belong to another
+        // conversation.
         let conversation = called.1.filter(|_| turn_id.is_none() || called.0.is_none());
         let names = self.names((called.0, conversation, None));
         let (text, at) = (format!("turn {}", self.sent.len()), now());
@@ -171,7 +172,7 @@ impl Case {
         })
     }
 
-    /// Has a group committed, as far as possible in one transaction, and checks the answers in their order.
+    /// Commits a group, in one transaction if possible, and checks the answers in their order.
     async fn commit(&mut self, group: Vec<Asked>) {
         let mut submitted = Vec::new();
         for asked in group {

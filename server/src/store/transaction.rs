@@ -1,8 +1,9 @@
 //! The statements of the write path.
 //!
-//! The two engines want opposite things of a batch. PostgreSQL is a round trip away: [`postgres`](super::postgres) takes a whole batch in one
-//! statement (`UNNEST`). SQLite is a function call away: [`sqlite`](super::sqlite) runs a prepared statement a row, on the writer's own
-//! thread. Statements that are rare and the same for both stand here once.
+//! The engines need opposite things for a batch. A statement on PostgreSQL is a round trip, so
+//! [`postgres`](super::postgres) writes a whole batch with one statement (`UNNEST`). A statement on SQLite is a
+//! function call, so [`sqlite`](super::sqlite) runs a prepared statement for each row, on the writer's own thread.
+//! Statements that are rare and the same for both are here, once.
 
 use callscope_common::{CallId, Identifier, Timestamp};
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use super::sqlite::write::SqliteTx;
 use super::{Engine, Store, StoreError};
 use crate::log::{Answer, Call, DedupHash, DedupKey, Delivery, NameKind, NewDelivery, NewEvent, NewResult, Transcript};
 
-/// A write transaction; rolled back where it is dropped.
+/// A write transaction; it is rolled back when it is dropped.
 pub(super) enum Tx {
     Sqlite(SqliteTx),
     Postgres(PostgresTx),
@@ -35,7 +36,7 @@ pub(super) struct PriorRow {
 /// A name to insert.
 pub(super) type NewName = (Identifier, CallId, NameKind);
 
-/// A parameter of a statement that stands for both engines, there as `$1`, `$2`…
+/// A parameter of a statement for both engines, which write it as `$1`, `$2`…
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bind<'b> {
     Id(Uuid),
@@ -45,7 +46,7 @@ pub(super) enum Bind<'b> {
     MaybeText(Option<&'b str>),
 }
 
-/// Calls the engine's method of the same name.
+/// Calls the method of the same name on the engine's transaction.
 macro_rules! engine {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         match $self {
@@ -55,35 +56,36 @@ macro_rules! engine {
     };
 }
 
-/// Deliveries that are accepted turns of the call `$1`; its events lead to them.
+/// The deliveries that are accepted turns of the call `$1`, found through its events.
 macro_rules! turns_of {
     () => {
         "delivery_id IN (SELECT delivery_id FROM events WHERE call_id = $1)"
     };
 }
 
-/// The other deliveries of the call `$1`, in the words of their index.
+/// The other deliveries of the call `$1`, in the words of their partial index.
 macro_rules! beside_turns {
     () => {
         "call_id = $1 AND (verdict <> 'accepted' OR COALESCE(kind, '') <> 'turn')"
     };
 }
 
-/// Remembers the places of the deliveries that are about to be deleted, at the time `$3`: who follows deliveries may stand behind one.
+/// Keeps the positions of deliveries that are about to be deleted, at the time `$3`: a cursor may be behind one of
+/// them.
 macro_rules! tombstones {
     () => {
         "INSERT INTO delivery_tombstones (delivery_id, tx, deleted_at) SELECT delivery_id, tx, $3 FROM deliveries WHERE "
     };
 }
 
-/// The deliveries from `$1` to `$2` that hold no key and changed nothing.
+/// The deliveries from `$1` to `$2` that hold no hash and changed nothing.
 macro_rules! without_effect {
     () => {
         "delivery_id >= $1 AND delivery_id <= $2 AND dedup_key IS NULL AND verdict IN ('duplicate', 'rejected')"
     };
 }
 
-/// For how long the places of deleted deliveries are remembered, in microseconds: a month.
+/// How long the positions of deleted deliveries are kept, in microseconds: a month.
 const TOMBSTONES_KEPT: i64 = 30 * 86_400 * 1_000_000;
 
 /// Bytes of a recording in one row.
@@ -111,7 +113,7 @@ impl Tx {
         }
     }
 
-    /// Which calls the names mean.
+    /// The calls that the names lead to.
     pub async fn names(&mut self, names: &[&str]) -> Result<Vec<(String, CallId)>> {
         engine!(self.names(names))
     }
@@ -121,15 +123,16 @@ impl Tx {
         engine!(self.names_of(call_id))
     }
 
-    /// The calls' rows, locked until the transaction ends, in the order of their ids so that no two writers wait for each other.
+    /// The rows of the calls, locked until the transaction ends. They are locked in the order of their ids, so that two
+    /// writers never wait for each other.
     pub async fn lock_calls(&mut self, ids: &[CallId]) -> Result<Vec<CallRow>> {
         engine!(self.lock_calls(ids))
     }
 
-    /// Those of the calls whose rows are locked by somebody else. Waits for none of them.
+    /// Those of the calls whose rows are locked elsewhere. The check waits for none of them.
     pub async fn locked_elsewhere(&mut self, ids: &[CallId]) -> Result<Vec<CallId>> {
         match self {
-            // There is one writer, which has the whole database.
+            // The one writer locks the whole database.
             Self::Sqlite(_) => Ok(Vec::new()),
             Self::Postgres(tx) => tx.locked_elsewhere(ids).await,
         }
@@ -140,36 +143,36 @@ impl Tx {
         engine!(self.result(call_id))
     }
 
-    /// A call's whole log: each event's message, and the delivery that caused it.
+    /// The whole log of a call: the message of each event, and the delivery that caused it.
     pub async fn log(&mut self, call_id: CallId) -> Result<Vec<(String, Option<Uuid>)>> {
         engine!(self.log(call_id))
     }
 
     /// The identifiers that begin with `prefix` itself or `prefix_`.
     pub async fn taken_sids(&mut self, prefix: &str) -> Result<Vec<String>> {
-        // In byte order '`' follows '_' at once.
+        // In byte order, '`' is the character after '_'.
         let (first, last) = (format!("{prefix}_"), format!("{prefix}`"));
         engine!(self.taken_sids(prefix, &first, &last))
     }
 
-    /// The deliveries that took effect under one of the keys, or under one of the senders' own keys. Versions before migration 5 kept
-    /// the latter among the former.
+    /// The deliveries that took effect under one of the hashes, or under the hash of a sender's `Idempotency-Key`.
+    /// Versions before migration 5 stored the latter among the former.
     pub async fn earlier(&mut self, keys: &[DedupHash], senders: &[DedupHash]) -> Result<Vec<PriorRow>> {
         engine!(self.earlier(keys, senders))
     }
 
-    /// When the database was brought to that version; long ago where that is not known.
+    /// When the database was migrated to that version; the epoch if that is not known.
     pub async fn upgraded_at(&mut self, version: i64) -> Result<Timestamp> {
         let at: Option<i64> = engine!(self.upgraded_at(version))?;
         Ok(at.and_then(Timestamp::from_micros).unwrap_or(Timestamp::EPOCH))
     }
 
-    /// What those of these deliveries were answered that are stored.
+    /// The answers of those of the deliveries that are stored.
     pub async fn answers(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, Answer)>> {
         engine!(self.answers(ids))
     }
 
-    /// `count` ids for turns, unique among all calls.
+    /// Draws ids for turns, unique among all calls.
     pub async fn transcription_ids(&mut self, count: i64) -> Result<Vec<i64>> {
         if count == 0 {
             return Ok(Vec::new());
@@ -181,17 +184,17 @@ impl Tx {
         engine!(self.insert_calls(calls))
     }
 
-    /// Writes what a turn changes; see [`RowChange::Head`](crate::log::RowChange::Head).
+    /// Writes the columns that a turn changes; see [`RowChange::Head`](crate::log::RowChange::Head).
     pub async fn update_heads(&mut self, calls: &[&Call]) -> Result<()> {
         engine!(self.update_heads(calls))
     }
 
-    /// Writes all columns.
+    /// Writes all columns that may change.
     pub async fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
         engine!(self.update_calls(calls))
     }
 
-    /// Says how many of the names were free.
+    /// Inserts the names and returns how many of them were free.
     pub async fn insert_names(&mut self, names: &[NewName]) -> Result<u64> {
         engine!(self.insert_names(names))
     }
@@ -200,7 +203,8 @@ impl Tx {
         engine!(self.insert_events(events, now))
     }
 
-    /// Says how many were new: fewer than given means that another process took one of the keys meanwhile.
+    /// Inserts the deliveries and returns how many were new. Fewer than given means that another process took one of
+    /// the hashes.
     pub async fn insert_deliveries(&mut self, rows: &[(&NewDelivery, &Delivery)]) -> Result<u64> {
         engine!(self.insert_deliveries(rows))
     }
@@ -209,7 +213,7 @@ impl Tx {
         engine!(self.execute(sql, binds))
     }
 
-    /// Stores a call's result; a transcript that is already there stays where the new result brings none.
+    /// Stores the result of a call. A stored transcript stays if the new result has none.
     pub async fn put_result(&mut self, result: &NewResult) -> Result<()> {
         let (id, data) = (Bind::Id(result.call_id), Bind::Text(&result.call_data));
         match &result.transcript {
@@ -232,7 +236,7 @@ impl Tx {
         }
     }
 
-    /// Stores a call's recording in chunks, in the place of the one that was there.
+    /// Stores the recording of a call in chunks, and deletes the one before it.
     pub async fn put_recording(&mut self, call_id: CallId, kind: &str, bytes: &[u8], now: i64) -> Result<()> {
         let id = Bind::Id(call_id);
         self.delete_recording(call_id).await?;
@@ -251,7 +255,7 @@ impl Tx {
                         self.execute(insert, &[id, Bind::Int(number), Bind::Bytes(chunk)]).await?;
                     }
                 }
-                // Each statement is a round trip, in which nothing else is written.
+                // Each statement is a round trip, so one statement takes many chunks.
                 Self::Postgres(tx) => tx.put_chunks(call_id, first, part.chunks(CHUNK).collect()).await?,
             }
         }
@@ -269,7 +273,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes a merge: what belonged to `from` belongs to `into`; the record stays as a signpost without a log.
+    /// Writes a merge: everything of `from` becomes part of `into`, and the record stays without a log as a signpost to
+    /// it.
     pub async fn merge(&mut self, from: CallId, into: CallId, moves_audio: bool) -> Result<()> {
         let (one, both) = ([Bind::Id(from)], [Bind::Id(from), Bind::Id(into)]);
         let turns: Vec<(Uuid, Vec<u8>)> = engine!(self.turn_hashes(from))?;
@@ -293,7 +298,7 @@ impl Tx {
         for (delivery_id, turn_hash) in turns {
             let Ok(turn_hash) = DedupHash::try_from(turn_hash) else { return Err(StoreError::Damaged("delivery")) };
             let key = DedupKey::hash_of_turn(into, &turn_hash);
-            // Where both records had a turn of that id, the survivor's stays the one that repeats are answered like.
+            // If both records have a turn with that id, repeats get the answer of the survivor's turn.
             self.execute(
                 "UPDATE deliveries SET dedup_key = $2 WHERE delivery_id = $1 \
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE dedup_key = $2)",
@@ -304,7 +309,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes a process's sign of life, and forgets the processes that gave none for an hour.
+    /// Writes a heartbeat, and removes the processes that had none for an hour.
     pub async fn put_heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<()> {
         let now = engine!(self.now())?;
         let (node, version, address) =
@@ -322,8 +327,8 @@ impl Tx {
         self.execute("DELETE FROM nodes WHERE node = $1", &[Bind::Text(node)]).await
     }
 
-    /// Drops what need not be kept of deliveries: those that hold no key go whole, of the others the headers and the body. What
-    /// makes a repeat a repeat, and its answer, stays (docs/adr/0008).
+    /// Drops what need not be kept of deliveries: whole rows that hold no hash, and the headers and bodies of the
+    /// others. What identifies a repeat, and its answer, stays (docs/adr/0008).
     pub async fn strip_deliveries(&mut self, DeliveryRange { first, last }: DeliveryRange, now: i64) -> Result<()> {
         let range = [Bind::Id(first), Bind::Id(last), Bind::Int(now)];
         self.execute(concat!(tombstones!(), without_effect!()), &range).await?;
@@ -337,7 +342,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Deletes a call and all that was kept of it.
+    /// Deletes a call and everything that is stored of it.
     pub async fn delete(&mut self, call_id: CallId, now: i64) -> Result<()> {
         self.execute("DELETE FROM delivery_tombstones WHERE deleted_at < $1", &[Bind::Int(now - TOMBSTONES_KEPT)])
             .await?;
@@ -364,7 +369,7 @@ fn int(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// An answer as it is stored.
+/// Reads a stored answer.
 pub(super) fn answer(status: i64, body: String) -> Result<Answer> {
     let status = u16::try_from(status).map_err(|_| StoreError::Damaged("delivery"))?;
     Ok(Answer { status, body: body.into() })

@@ -1,9 +1,10 @@
 //! The one write path.
 //!
-//! Operations wait in a bounded queue. One task takes what has gathered there, applies it to a [`Ledger`](crate::log::Ledger), and writes
-//! it in one transaction (group commit). Only after the commit does each caller get its outcome and do the followers get their
-//! notifications, in the order of the log. The unique hash of a delivery in the database stops a repeat: if another process took the
-//! hash meanwhile, the whole transaction starts again and finds it.
+//! Operations wait in a bounded queue. One task takes what has gathered there, applies it to a
+//! [`Ledger`](crate::log::Ledger), and writes it in one transaction (group commit). Only after the commit does each
+//! caller get its outcome and do the followers get their notifications, in the order of the log. The unique hash of a
+//! delivery in the database stops a repeat: if another process took the hash meanwhile, the whole transaction starts
+//! again and finds it.
 
 mod commit;
 mod flush;
@@ -32,7 +33,8 @@ use task::WriterTask;
 /// Operations that may wait. When the queue is full, further ones are refused with [`StoreError::Overloaded`].
 const QUEUE: usize = 4096;
 
-/// Deadline of an operation from the submission to its outcome. Nothing can interrupt a call into SQLite while the disk does not answer.
+/// Deadline of an operation from the submission to its outcome. Nothing can interrupt a call into SQLite while the disk
+/// does not answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Called after each commit, in the order of the log; it must not block.
@@ -56,8 +58,8 @@ pub enum Maintenance {
 }
 
 impl LogWriter {
-    /// Starts the task that writes; for SQLite it has a thread of its own. The task ends when the last handle is dropped and the queue is
-    /// empty. `render` makes the answers to webhooks.
+    /// Starts the task that writes; for SQLite it has a thread of its own. The task ends when the last handle is
+    /// dropped and the queue is empty. `render` makes the answers to webhooks.
     ///
     /// # Errors
     /// Returns an error if the thread cannot be started.
@@ -76,15 +78,15 @@ impl LogWriter {
 
     /// Applies an operation; returns when its outcome is durable.
     ///
-    /// # Errors
-    /// Returns [`StoreError::Overloaded`] if the queue is full, [`StoreError::Closing`] if the task has ended,
-    /// [`StoreError::TimedOut`] if the database does not answer, and otherwise the database's error after several attempts.
+    /// # Errors Returns [`StoreError::Overloaded`] if the queue is full, [`StoreError::Closing`] if the task has ended,
+    /// [`StoreError::TimedOut`] if the database does not answer, and otherwise the database's error after several
+    /// attempts.
     pub async fn submit(&self, operation: Operation) -> Result<Outcome, StoreError> {
         self.submit_with_permit(operation, None).await
     }
 
-    /// As [`submit`](Self::submit), for an operation that takes memory: the permit is released when the operation is dropped, even if
-    /// the caller no longer waits.
+    /// As [`submit`](Self::submit), for an operation that takes memory: the permit is released when the operation is
+    /// dropped, even if the caller no longer waits.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).

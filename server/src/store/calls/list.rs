@@ -13,19 +13,19 @@ use crate::store::{Engine, Store, StoreError, on_ids, on_pool};
 /// Which calls to list.
 #[derive(Debug, Clone, Default)]
 pub struct CallFilter {
-    /// Only of this status.
+    /// Only calls with this status.
     pub status: Option<CallStatus>,
-    /// Only of this agent.
+    /// Only calls of this agent.
     pub agent_id: Option<String>,
-    /// Only where an identifier, the subject or the agent holds this text.
+    /// Only calls with this text in an identifier, the subject or the agent.
     pub q: Option<String>,
-    /// Only first heard of at or after this.
+    /// Only calls that were first named at or after this time.
     pub since: Option<Timestamp>,
-    /// Only those the server heard of before this one.
+    /// Only calls that were first named before this one.
     pub before: Option<CallId>,
-    /// Only these.
+    /// Only these calls.
     pub among: Option<Vec<CallId>>,
-    /// Most calls to return.
+    /// The most calls to return.
     pub limit: i64,
 }
 
@@ -34,18 +34,18 @@ pub struct CallFilter {
 pub struct CallPage {
     /// Newest first.
     pub calls: Vec<CallView>,
-    /// Whether there are more behind them.
+    /// Whether there are more calls.
     pub has_more: bool,
 }
 
-/// No further call is put into a page whose results and metadata have so many bytes.
+/// The size of results and metadata after which a page takes no further call.
 const MAX_PAGE_BYTES: i64 = 4 << 20;
 
 fn size(text: &str) -> i64 {
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
-/// What a filter asks of a call.
+/// The condition of a filter.
 macro_rules! asked {
     () => {
         "merged_into IS NULL AND ($1 IS NULL OR status = $1) AND ($2 IS NULL OR agent_id = $2) \
@@ -56,7 +56,7 @@ macro_rules! asked {
 }
 
 impl Store {
-    /// Calls, newest first. A page may hold fewer than asked for while there are more: then it says so.
+    /// Lists calls, newest first. A page may contain fewer than the limit although there are more; it then says so.
     ///
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
@@ -116,7 +116,7 @@ impl Store {
         Ok(fits.count())
     }
 
-    /// Calls that ended before `end`, oldest first.
+    /// Calls that ended, and last changed, before `end`, oldest first.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

@@ -9,7 +9,8 @@ use crate::store::sqlite::{Sqlite, hex_list};
 use crate::store::{Engine, Store, StoreError};
 
 impl Store {
-    /// Those of the calls in `among` that `id` names. What it costs does not tell whether another call has that name.
+    /// The call of `among` that `id` names. The time that this takes does not reveal whether another call has that
+    /// name.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -34,7 +35,7 @@ impl Store {
             }
         };
         let by_id = match id.as_call_id() {
-            // Of a record that was absorbed, the call that absorbed it.
+            // The id of an absorbed record leads to the call that absorbed it.
             Some(call_id) => self.row_by_id(call_id).await?.map(|row| row.call_id).filter(|id| among.contains(id)),
             None => None,
         };
@@ -43,7 +44,7 @@ impl Store {
         Ok(self.views(vec![row]).await?.pop())
     }
 
-    /// The calls that one of these identifiers names.
+    /// The calls that these identifiers name.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -74,7 +75,7 @@ impl Store {
         })
     }
 
-    /// Which of these identifiers name a call.
+    /// Those of the identifiers that name a call.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -99,7 +100,7 @@ impl Store {
         Ok(known.iter().filter_map(|name| Identifier::parse(name).ok()).collect())
     }
 
-    /// Whether one of `names` names the call.
+    /// Whether one of the names belongs to the call.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

@@ -1,8 +1,8 @@
 //! Deliveries in the order of their commits (docs/adr/0008).
 //!
-//! Each row carries the number of the transaction that wrote it. On SQLite one writer counts, so numbers ascend as they become
-//! visible. PostgreSQL numbers a transaction when it begins to write, and a later one may commit first: only rows below the
-//! oldest number that is still at work are shown. So nothing can appear behind a cursor that was passed.
+//! Each row has the number of the transaction that wrote it. On SQLite one writer counts, so the numbers become visible
+//! in ascending order. PostgreSQL numbers a transaction when it begins to write, and a later one may commit first. Only
+//! rows below the oldest number that is still active are read, so no row can appear behind a cursor that has passed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,36 +15,36 @@ use crate::store::postgres::Postgres;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Engine, Store, StoreError, on_pool};
 
-/// A cursor in that order: behind a delivery, or before the first one.
+/// A position in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryCursor {
-    /// Tells installations apart, so that a cursor in another one's order is not taken for one in this.
+    /// The installation, so that a cursor of another installation is recognised.
     installation: u32,
     tx: i64,
     delivery_id: Uuid,
 }
 
 impl DeliveryCursor {
-    /// Whether it stands behind no delivery, so that none has to be there for it to be of this order.
+    /// Whether the cursor is behind no delivery. No row then tells whether it belongs to this order.
     fn is_between(self) -> bool {
         self.delivery_id.is_nil()
     }
 }
 
-/// Where the order stands.
+/// The bounds of the order.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryHead {
     /// Before all deliveries.
     pub start: DeliveryCursor,
-    /// Behind all deliveries that nothing at work can still come before. On PostgreSQL that may leave out some that were
-    /// committed just now, while an older transaction goes on.
+    /// Behind all deliveries that can be read. On PostgreSQL that leaves out deliveries that were committed while an
+    /// older transaction is still active.
     pub now: DeliveryCursor,
-    /// No transaction has this number yet.
+    /// The number that no transaction has reached yet.
     end: i64,
 }
 
 impl DeliveryHead {
-    /// Whether a cursor can have been reached here.
+    /// Whether the order can have reached a cursor.
     #[must_use]
     pub fn has_reached(&self, cursor: DeliveryCursor) -> bool {
         cursor.installation == self.now.installation && cursor.tx <= self.end
@@ -79,7 +79,7 @@ struct NumberedRow {
     row: DeliveryRow,
 }
 
-/// The rows behind a cursor, `$1` and `$2`.
+/// The condition for the rows behind a cursor, `$1` and `$2`.
 macro_rules! behind {
     () => {
         "d.tx >= $1 AND (d.tx > $1 OR d.delivery_id > $2) "
@@ -87,10 +87,10 @@ macro_rules! behind {
 }
 
 impl Store {
-    /// Where the order of deliveries stands.
+    /// The bounds of the order of deliveries.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery_head(&self) -> Result<DeliveryHead, StoreError> {
         let (cluster, end): (Uuid, i64) = match &self.0 {
             Engine::Sqlite(Sqlite { readers, .. }) => {
@@ -105,7 +105,7 @@ impl Store {
             }
         };
         let (installation, ..) = cluster.as_fields();
-        // Behind a delivery, not between two: only that shows later whether the cursor is still of this order.
+        // Behind a delivery, not between two: its row shows later whether the cursor still belongs to this order.
         let last: Option<(i64, Uuid)> = match &self.0 {
             Engine::Sqlite(Sqlite { readers, .. }) => {
                 sqlx::query_as("SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1")
@@ -126,11 +126,12 @@ impl Store {
         Ok(DeliveryHead { start, now: last.map_or(start, cursor), end })
     }
 
-    /// Whether a cursor is of this order: not beyond its end, and behind a delivery that is there or was deleted lately. In a database
-    /// that was restored to an older state, or a replica that was promoted although it lagged, other deliveries have come since.
+    /// Whether a cursor is of this order: not beyond its end, and behind a delivery that is there or was deleted
+    /// lately. In a database that was restored to an older state, or a replica that was promoted although it lagged,
+    /// other deliveries have come since.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn contains_cursor(&self, head: &DeliveryHead, cursor: DeliveryCursor) -> Result<bool, StoreError> {
         if !head.has_reached(cursor) || cursor.is_between() {
             return Ok(head.has_reached(cursor));
@@ -145,10 +146,10 @@ impl Store {
         Ok(found == Some(cursor.tx))
     }
 
-    /// The deliveries behind `cursor`, each with its own cursor.
+    /// The deliveries behind a cursor, each with its own cursor.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn deliveries_after(
         &self,
         cursor: DeliveryCursor,

@@ -1,4 +1,4 @@
-//! What is kept of deliveries, and for how long (docs/adr/0008).
+//! Finds the deliveries of which more is stored than the retention allows (docs/adr/0008).
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use uuid::Uuid;
 use super::{first_id_at, first_id_of, millis_of};
 use crate::store::{Store, StoreError, on_pool};
 
-/// Rows read at once to add up their sizes.
+/// The rows that are read at once to add up their sizes.
 const PAGE: i64 = 2_000;
-/// Most rows that one transaction lightens, and most bytes of bodies that it drops: webhooks wait for it.
+/// The most rows that one transaction strips, and the most bytes of bodies that it drops: webhooks wait for it.
 const STEP: i64 = 200;
 const STEP_BYTES: i64 = 8 << 20;
 
-/// Deliveries from one id to another, both included.
+/// A range of deliveries by their ids, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryRange {
-    /// The oldest.
+    /// The oldest delivery.
     pub first: Uuid,
-    /// The newest.
+    /// The newest delivery.
     pub last: Uuid,
 }
 
@@ -34,16 +34,16 @@ pub fn least_uncommitted_id(id: Uuid) -> Uuid {
 }
 
 impl Store {
-    /// The newest delivery of which too much is kept: it was received before `end`, or its headers and body and those of newer
-    /// ones come to more than `bytes`. All up to `light` are known to be light.
+    /// The newest delivery of which too much is stored: it was received before `end`, or its headers and body and those
+    /// of newer deliveries are more than `bytes`. All deliveries up to `stripped` are known to be stripped.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn last_to_strip(
         &self,
         end: Option<Timestamp>,
         bytes: Option<i64>,
-        light: Uuid,
+        stripped: Uuid,
     ) -> Result<Option<Uuid>, StoreError> {
         let old = match end {
             Some(end) => self.ids_before(first_id_at(end), 1).await?.first().map(|(id, _)| *id),
@@ -60,13 +60,13 @@ impl Store {
                 }
             }
             match page.last() {
-                Some((id, _)) if *id > light && old.is_none_or(|old| old < *id) => before = *id,
+                Some((id, _)) if *id > stripped && old.is_none_or(|old| old < *id) => before = *id,
                 _ => return Ok(old),
             }
         }
     }
 
-    /// Deliveries before that id, newest first, with the bytes kept of each.
+    /// The deliveries before an id, newest first, with the bytes that are stored of each.
     async fn ids_before(&self, before: Uuid, limit: i64) -> Result<Vec<(Uuid, i64)>, StoreError> {
         Ok(on_pool!(self, pool => {
             sqlx::query_as(
@@ -78,10 +78,10 @@ impl Store {
         }))
     }
 
-    /// The next step: deliveries from `from` up to `last` of which more is kept than must be; none where all are light.
+    /// The next range between `from` and `last` of which more is stored than must be; none if all are stripped.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn next_to_strip(&self, from: Uuid, last: Uuid) -> Result<Option<DeliveryRange>, StoreError> {
         let rows: Vec<(Uuid, i64)> = on_pool!(self, pool => {
             sqlx::query_as(

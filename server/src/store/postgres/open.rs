@@ -24,8 +24,8 @@ const READERS: u32 = 12;
 const WRITERS: u32 = 2;
 
 impl Postgres {
-    /// Opens the database. If the connection breaks off, this tries again for a while: a PostgreSQL that restarts must not keep a server
-    /// from starting.
+    /// Opens the database. If the connection breaks off, this tries again for a while: a PostgreSQL that restarts must
+    /// not keep a server from starting.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let began = Instant::now();
         loop {
@@ -42,7 +42,8 @@ impl Postgres {
     async fn try_open(url: &str) -> Result<Self, OpenError> {
         let options = connect_options(url)?.options([
             ("synchronous_commit", "on"),
-            // An operation that waits for a row that is locked elsewhere is parked (writer/parked.rs), and all others go on.
+            // An operation that waits for a row that is locked elsewhere is parked (writer/parked.rs), and all others
+            // go on.
             ("lock_timeout", "250ms"),
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "10s"),
@@ -72,8 +73,8 @@ fn pool_options(size: u32) -> PgPoolOptions {
     let options = PgPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
     options.after_release(|connection, _| {
         Box::pin(async {
-            // The pool pings a connection that it takes back, without a deadline: a connection whose server is gone for good would keep
-            // its place in the pool for ever. An error closes it at once.
+            // The pool pings a connection that it takes back, without a deadline: a connection whose server is gone for
+            // good would keep its place in the pool for ever. An error closes it at once.
             let answer = timeout(RELEASE_DEADLINE, connection.ping()).await;
             answer.map_or(Err(sqlx::Error::PoolTimedOut), |answer| answer.map(|()| true))
         })
@@ -90,8 +91,9 @@ async fn migrate(url: &str) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Resets the order of deliveries after a dump was restored into another PostgreSQL: the dump brings transaction numbers along that are
-/// still to come there. The database then gets a new cluster id, so that cursors of the old order are recognised as foreign.
+/// Resets the order of deliveries after a dump was restored into another PostgreSQL: the dump brings transaction
+/// numbers along that are still to come there. The database then gets a new cluster id, so that cursors of the old
+/// order are recognised as foreign.
 async fn reset_tx_order_after_restore(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     // One server at a time does this.

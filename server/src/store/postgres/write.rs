@@ -38,7 +38,7 @@ impl PostgresTx {
         Ok(())
     }
 
-    /// Stores chunks of a recording, the first under the number `first`.
+    /// Stores chunks of a recording; the first one has the number `first`.
     pub async fn put_chunks(&mut self, call_id: CallId, first: i64, chunks: Vec<&[u8]>) -> Result<()> {
         let numbers: Vec<i64> = (first..).take(chunks.len()).collect();
         let query = sqlx::query(
@@ -201,7 +201,7 @@ impl PostgresTx {
             };
         }
         let done = sqlx::query(
-            // By their keys, so that two servers with the same deliveries never wait for each other.
+            // In the order of their hashes, so that two servers with the same deliveries never wait for each other.
             "INSERT INTO deliveries (delivery_id, route, kind, verdict, reason, dedup_key, body_hash, turn_hash, \
              call_id, duplicate_of, received_at, remote_addr, headers, body, body_bytes, response_status, response, idempotency_key) \
              SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], \
@@ -233,7 +233,7 @@ impl PostgresTx {
         Ok(done.rows_affected())
     }
 
-    /// The hashes of the `turn_id`s that are kept for the call's turns.
+    /// The hashes of the `turn_id`s of a call's turns.
     pub async fn turn_hashes(&mut self, call_id: CallId) -> Result<Vec<(Uuid, Vec<u8>)>> {
         let query = sqlx::query_as(
             "SELECT d.delivery_id, d.turn_hash FROM events e JOIN deliveries d ON d.delivery_id = e.delivery_id \

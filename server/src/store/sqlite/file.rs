@@ -1,7 +1,8 @@
-//! The SQLite file in the file system: where it lies, whose it is, and whether it is still there.
+//! The SQLite file in the file system: its lock, and whether its path still leads to it.
 //!
-//! SQLite's locks are POSIX locks: close(2) of any descriptor of a file drops all locks that the process has on it. So nothing
-//! here opens the database, its log or its index while connections to them exist; they are looked at by stat(2) alone.
+//! SQLite's locks are POSIX locks: close(2) of any descriptor of a file drops all locks that the process has on it. So
+//! nothing here opens the database, its log or its index while connections to them exist; they are looked at by stat(2)
+//! alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -16,23 +17,24 @@ use rustix::fs::{FlockOperation, flock};
 use super::path::{COMPANIONS, PathError, beside};
 use crate::store::StoreError;
 
-/// What an SQLite database begins with, unless it is empty.
+/// The first bytes of an SQLite database that is not empty.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 /// The owner may read and write, no one else may do anything.
 const MODE: u32 = 0o600;
 
-/// A check that is no older than this need not be made again.
+/// How long a check of the files is valid.
 const CHECK_VALIDITY: Duration = Duration::from_millis(50);
 
-/// The lock that makes a process the only one to use an SQLite file. It ends with the process, or where it is released.
+/// The lock that makes a process the only one to use an SQLite file. It ends with the process, or when it is released.
 #[derive(Debug)]
 pub(in crate::store) struct FileLock(Mutex<Option<File>>);
 
 impl FileLock {
-    /// Takes the lock for `path`, which [`resolve`](super::path::resolve) gave, and makes the database where it is missing.
+    /// Takes the lock for `path`, which [`resolve`](super::path::resolve) gave, and makes the database where it is
+    /// missing.
     ///
     /// # Errors
-    /// Another process holds it, or the file is no SQLite database.
+    /// Returns an error if another process holds the lock, or the file is no SQLite database.
     pub(in crate::store) fn take(path: &Path) -> Result<Self, PathError> {
         let lock = beside(path, ".lock");
         let problem = |error: std::io::Error| PathError::new(format!("{} cannot be locked: {error}", path.display()));
@@ -58,20 +60,20 @@ impl FileLock {
             }
             Err(error) => return Err(problem(error.into())),
         }
-        // For the message of whoever comes second. The lock itself does not depend on it.
+        // The process id is for the error message of a second process. The lock itself does not depend on it.
         let _ = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{}", std::process::id()));
-        // No connection exists while the lock was free, so that opening and closing the database does no harm yet.
+        // No connection exists yet, so opening and closing the database drops no lock.
         create(path)?;
         Ok(Self(Mutex::new(Some(file))))
     }
 
-    /// Lets the next process have the file.
+    /// Releases the lock, so that the next process may use the file.
     pub(in crate::store) fn release(&self) {
         drop(self.0.lock().take());
     }
 }
 
-/// Makes an empty database that only its owner may read, or checks that what is there is one.
+/// Creates an empty database that only its owner may read, or checks that the file is a database.
 fn create(path: &Path) -> Result<(), PathError> {
     let problem = |error: std::io::Error| PathError::new(format!("{} cannot be opened: {error}", path.display()));
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
@@ -89,8 +91,8 @@ fn create(path: &Path) -> Result<(), PathError> {
     }
 }
 
-/// Holds the file's lock, remembers which files the connections hold open, and notices when their paths lead elsewhere. One
-/// pointer: each session has it.
+/// Holds the lock of the file, and notices when the paths no longer lead to the files that the connections hold open.
+/// It is one pointer, since each session has it.
 #[derive(Debug, Clone)]
 pub struct FileGuard(Arc<Guarded>);
 
@@ -98,7 +100,7 @@ pub struct FileGuard(Arc<Guarded>);
 struct Guarded {
     lock: FileLock,
     files: Vec<(PathBuf, Identity)>,
-    /// When the last check found nothing wrong.
+    /// When the last check was successful.
     checked: Mutex<Option<Instant>>,
 }
 
@@ -106,10 +108,10 @@ struct Guarded {
 type Identity = (u64, u64);
 
 impl FileGuard {
-    /// Remembers the files of the database at `path`, which must be open and locked.
+    /// Notes the files of the database at `path`, which must be open and locked.
     ///
     /// # Errors
-    /// One of them is missing already.
+    /// Returns an error if one of them is missing.
     pub(in crate::store) fn of(path: &Path, lock: FileLock) -> Result<Self, PathError> {
         let identify = |suffix: &&str| {
             let path = beside(path, suffix);
@@ -120,27 +122,27 @@ impl FileGuard {
         Ok(Self(Arc::new(Guarded { lock, files, checked: Mutex::new(None) })))
     }
 
-    /// Whether what the connections write to is what the paths name. Costs three calls of stat(2).
+    /// Checks that the paths lead to the files that the connections write to. This costs three calls of stat(2).
     ///
     /// # Errors
-    /// [`StoreError::Replaced`]: what is committed now could not be found again.
+    /// Returns [`StoreError::Replaced`] if they do not: a commit could not be found again.
     pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
         let replaced = self.0.files.iter().find(|(path, known)| identity(path) != Some(*known));
         *self.0.checked.lock() = replaced.is_none().then(Instant::now);
         replaced.map_or(Ok(()), |(path, _)| Err(StoreError::Replaced(path.clone())))
     }
 
-    /// The same where the last check failed or was a while ago, so that nothing is written into files that are lost. Under load, each
-    /// transaction's check at its end serves the next one.
+    /// Checks the same before a transaction, unless the last check is valid still. Under load, the check at the end of
+    /// each transaction serves the next one.
     ///
     /// # Errors
-    /// See there.
+    /// As [`check`](Self::check).
     pub(in crate::store) fn check_if_stale(&self) -> Result<(), StoreError> {
         let checked = *self.0.checked.lock();
         if checked.is_some_and(|checked| checked.elapsed() < CHECK_VALIDITY) { Ok(()) } else { self.check() }
     }
 
-    /// Lets the next process have the file.
+    /// Releases the lock, so that the next process may use the file.
     pub(in crate::store) fn release(&self) {
         self.0.lock.release();
     }

@@ -1,9 +1,11 @@
 //! Short SQLite reads that run on the calling thread (docs/adr/0007).
 //!
-//! A subscription needs a few rows, which SQLite reads in some ten microseconds from pages that the operating system keeps. Handing such
-//! a read to another thread and back costs several times that. Reads that may take long go through the pool.
+//! A subscription needs a few rows, which SQLite reads in some ten microseconds from pages that the operating system
+//! keeps. Handing such a read to another thread and back costs several times that. Reads that may take long go through
+//! the pool.
 //!
-//! At most half of the threads read at a time, so that a webhook waits for none of them when thousands of clients reconnect at once.
+//! At most half of the threads read at a time, so that a webhook waits for none of them when thousands of clients
+//! reconnect at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;

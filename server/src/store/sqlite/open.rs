@@ -21,14 +21,15 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 /// The most that each reading connection of the pool keeps of the file, in KiB.
 const READER_CACHE_KIB: u32 = 256;
-/// Pages of 4 KiB in the write-ahead log after which it is moved into the file. A page that many commits changed is moved once.
+/// Pages of 4 KiB in the write-ahead log after which it is moved into the file. A page that many commits changed is
+/// moved once.
 const LOG_PAGES: i32 = 16_000;
 
 const WRITER: Setup = Setup {
     is_read_only: false,
     busy_timeout: BUSY_TIMEOUT,
-    // With less, SQLite reads pages again and again. With more, commits that split a page take longer, because SQLite then walks over
-    // all pages that it keeps (`pcache1TruncateUnsafe`).
+    // With less, SQLite reads pages again and again. With more, commits that split a page take longer, because SQLite
+    // then walks over all pages that it keeps (`pcache1TruncateUnsafe`).
     cache_kib: 16 << 10,
     // The write path has fewer statements than this.
     statements: 64,

@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use sqlx::sqlite::SqliteConnectOptions;
 
-/// Symbolic links that are followed to the file.
+/// The most symbolic links that are followed to the file.
 const MAX_LINKS: usize = 40;
-/// What SQLite keeps beside a database while it is open.
+/// The suffixes of the files that SQLite keeps beside an open database.
 pub(super) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// Why a path cannot be a database. The text names the path.
@@ -27,7 +27,7 @@ impl PathError {
 /// The file that an SQLite URL names, decoded as the driver decodes it.
 ///
 /// # Errors
-/// What is wrong with the URL or the path.
+/// Returns what is wrong with the URL or the path.
 pub fn path(url: &str) -> Result<PathBuf, PathError> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| {
         PathError::new(
@@ -53,7 +53,7 @@ pub fn path(url: &str) -> Result<PathBuf, PathError> {
 /// Checks that `path` can be a database, without opening it; returns it without symbolic links.
 ///
 /// # Errors
-/// What is wrong with the path.
+/// Returns what is wrong with the path.
 pub fn resolve(path: &Path) -> Result<PathBuf, PathError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -80,7 +80,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, PathError> {
     match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Err(PathError::new(format!("{} is a folder; name a file", path.display()))),
         Ok(found) if !found.is_file() => Err(PathError::new(format!("{} is no regular file", path.display()))),
-        // SQLite keeps what it has not moved into the file beside one name: a process that opens the other would not see it.
+        // SQLite keeps what it has not moved into the file beside one name: a process that opens the other would not
+        // see it.
         Ok(found) if found.nlink() > 1 => Err(PathError::new(format!(
             "{} has {} names (hard links); an SQLite database may have only one, so remove the others",
             path.display(),

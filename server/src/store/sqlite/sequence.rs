@@ -1,11 +1,11 @@
-//! The numbers that SQLite's single writer gives out: of turns, and of transactions.
+//! The numbers of turns and of transactions on SQLite.
 //!
-//! They are taken from the table `counters` in blocks, so that its page is written once for many transactions. What is left of a
-//! block when the process ends is never given out: like a sequence of PostgreSQL, the numbers ascend and have gaps.
+//! They are reserved in the table `counters` in blocks, so that its page is written once for many transactions. The
+//! rest of a block is lost when the process ends: like a sequence of PostgreSQL, the numbers ascend and have gaps.
 
 use rusqlite::{CachedStatement, Connection};
 
-/// How many numbers are taken at a time.
+/// How many numbers are reserved at a time.
 const BLOCK: i64 = 256;
 
 /// Sequence of one kind.
@@ -13,10 +13,10 @@ const BLOCK: i64 = 256;
 pub(in crate::store) struct Sequence {
     update: &'static str,
     select: &'static str,
-    /// The next one, and the last one that is taken from the table.
+    /// The next number, and the last one that is reserved.
     next: i64,
     last: i64,
-    /// Whether the present transaction took the block. Rolled back, it did not.
+    /// Whether the current transaction reserved the block. A rollback undoes that.
     is_new: bool,
 }
 
@@ -41,12 +41,12 @@ impl Sequence {
         Self { update, select, next: 1, last: 0, is_new: false }
     }
 
-    /// Gives out so many, which follow each other, and returns the first. A transaction must be open.
+    /// Gives out `count` consecutive numbers and returns the first. A transaction must be open.
     pub fn take(&mut self, connection: &Connection, count: i64) -> rusqlite::Result<i64> {
         if self.last - self.next + 1 < count {
             let block = count.max(BLOCK);
             let prepare = |sql| -> rusqlite::Result<CachedStatement<'_>> { connection.prepare_cached(sql) };
-            // Two statements: for RETURNING, SQLite makes and drops a table of its own each time.
+            // These are two statements because SQLite creates and drops a table of its own for each RETURNING.
             prepare(self.update)?.execute([block])?;
             let last: i64 = prepare(self.select)?.query_row([], |row| row.get(0))?;
             (self.next, self.last, self.is_new) = (last - block + 1, last, true);
@@ -56,12 +56,12 @@ impl Sequence {
         Ok(first)
     }
 
-    /// The transaction was committed.
+    /// Keeps the block: the transaction was committed.
     pub fn keep(&mut self) {
         self.is_new = false;
     }
 
-    /// A transaction begins. Where the one before it was not committed, or nobody heard that it was, its block is no longer ours.
+    /// Begins a transaction. Drops the block of the one before if that was not committed, or not acknowledged.
     pub fn begin(&mut self) {
         if std::mem::take(&mut self.is_new) {
             (self.next, self.last) = (1, 0);

@@ -1,7 +1,7 @@
-//! The write path on SQLite: prepared statements, a row each, run at once by whoever polls.
+//! The write path on SQLite: a prepared statement for each row, run on the thread that polls the transaction.
 //!
-//! A driver with a thread of its own would wake two threads a statement, which cost a webhook more than the database did
-//! (docs/adr/0007). The writer has a thread of its own already: see [`append`](crate::store::writer).
+//! A driver with a thread of its own wakes two threads for each statement, which costs a webhook more than the database
+//! does (docs/adr/0007). The log writer has a thread of its own already.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::store::calls::table::{self, CallRow, call_row};
 use crate::store::sqlite::file::FileGuard;
 use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
 
-/// The connection that writes; none once the store is closed.
+/// The connection that writes; none after the store is closed.
 pub(in crate::store) type SqliteWriter = Arc<Mutex<Option<WriteConnection>>>;
 
-/// The connection, and the numbers that were taken through it and not given out yet.
+/// A connection, and the numbers that were reserved through it and not given out yet.
 #[derive(Debug)]
 pub(in crate::store) struct WriteConnection {
     connection: Connection,
@@ -60,9 +60,9 @@ impl SqliteTx {
         let mut tx = Self { connection, guard: guard.clone() };
         tx.connection.turns.begin();
         tx.connection.transactions.begin();
-        // One that could not be rolled back when its disk failed.
+        // A transaction may be open still whose rollback failed together with its disk.
         tx.roll_back()?;
-        // IMMEDIATE takes the write lock at once: a transaction that reads first could not get it later.
+        // IMMEDIATE takes the write lock at once. A transaction that reads first may fail to get it later.
         tx.prepare("BEGIN IMMEDIATE")?.execute([])?;
         Ok(tx)
     }
@@ -71,11 +71,11 @@ impl SqliteTx {
         self.prepare("COMMIT")?.execute([])?;
         self.connection.turns.keep();
         self.connection.transactions.keep();
-        // Committed into a file that its path no longer names, it must not be acknowledged.
+        // A commit into a file that its path no longer names must not be acknowledged.
         self.guard.check()
     }
 
-    /// Does nothing where a full disk or a failing one has made SQLite end the transaction by itself.
+    /// Does nothing if SQLite has ended the transaction by itself, because the disk is full or fails.
     fn roll_back(&self) -> rusqlite::Result<()> {
         if !self.connection.is_autocommit() {
             self.prepare("ROLLBACK")?.execute([])?;
@@ -90,7 +90,7 @@ impl SqliteTx {
     pub(in crate::store) fn execute(&mut self, sql: &'static str, binds: &[Bind<'_>]) -> Result<()> {
         let mut statement = self.prepare(sql)?;
         for (at, bind) in (1..).zip(binds) {
-            // To SQLite `$2` is a name: its index says where it first appears.
+            // To SQLite `$2` is a name, whose index tells where it first appears.
             if let Some(index) = statement.parameter_index(&format!("${at}"))? {
                 statement.raw_bind_parameter(index, bind)?;
             }
@@ -147,7 +147,8 @@ impl SqliteTx {
     pub fn earlier(&mut self, keys: &[DedupHash], senders: &[DedupHash]) -> Result<Vec<PriorRow>> {
         const BY_KEY: &str =
             "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE dedup_key = ?1";
-        const BY_SENDER: &str = "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries WHERE idempotency_key = ?1";
+        const BY_SENDER: &str = "SELECT delivery_id, body_hash, call_id, response_status, response FROM deliveries \
+             WHERE idempotency_key = ?1";
         let mut found = Vec::new();
         let lookups = [(BY_KEY, keys), (BY_KEY, senders), (BY_SENDER, senders)];
         for (sql, keys) in lookups.into_iter().filter(|(_, keys)| !keys.is_empty()) {
@@ -239,7 +240,7 @@ impl SqliteTx {
     }
 
     pub fn insert_deliveries(&mut self, rows: &[(&NewDelivery, &Delivery)]) -> Result<u64> {
-        // PostgreSQL numbers its transactions by itself.
+        // PostgreSQL numbers its transactions itself.
         let WriteConnection { connection, transactions, .. } = &mut *self.connection;
         let number = transactions.take(connection, 1)?;
         let mut statement = self.prepare(
@@ -275,7 +276,7 @@ impl SqliteTx {
         Ok(new)
     }
 
-    /// The hashes of the `turn_id`s that are kept for the call's turns.
+    /// The hashes of the `turn_id`s of a call's turns.
     pub fn turn_hashes(&mut self, call_id: CallId) -> Result<Vec<(Uuid, Vec<u8>)>> {
         let mut statement = self.prepare(
             "SELECT d.delivery_id, d.turn_hash FROM events e JOIN deliveries d ON d.delivery_id = e.delivery_id \
@@ -294,7 +295,7 @@ impl SqliteTx {
 
 impl Drop for SqliteTx {
     fn drop(&mut self) {
-        // Where this fails too, the next transaction tries again.
+        // If this fails too, the next transaction tries again.
         let _ = self.roll_back();
     }
 }

@@ -45,8 +45,8 @@ impl<E: Into<StoreError>> From<E> for CommitError {
 }
 
 impl WriterTask {
-    /// Commits a batch in one transaction, which is tried again while the error is transient. Notes with each operation whether a
-    /// transaction may have been committed without an acknowledgement.
+    /// Commits a batch in one transaction, which is tried again while the error is transient. Notes with each operation
+    /// whether a transaction may have been committed without an acknowledgement.
     pub(super) async fn commit_with_retries(&self, batch: &mut [Pending]) -> Result<Vec<Outcome>, CommitError> {
         let deadline = COMMIT_DEADLINE
             + Duration::from_secs((batch.iter().map(Pending::size).sum::<usize>() / BYTES_PER_SECOND) as u64);

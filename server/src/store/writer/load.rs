@@ -1,4 +1,4 @@
-//! Loads what operations name, before the rules are applied.
+//! Loads the rows that a batch of operations names into a ledger.
 
 use std::collections::HashSet;
 
@@ -10,40 +10,41 @@ use crate::log::{
 use crate::store::StoreError;
 use crate::store::transaction::{PriorRow, Tx};
 
-/// Loads what the operations name: calls (locked), earlier deliveries, taken sids, ids for turns.
-pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
-    let names: HashSet<&Identifier> = ops.iter().flat_map(|op| op.names()).collect();
+/// Loads the calls that the operations name, locked; earlier deliveries; taken sids; and ids for turns.
+pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> Result<(), StoreError> {
+    let names: HashSet<&Identifier> = operations.iter().flat_map(|operation| operation.names()).collect();
     let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
-    let mut ids: HashSet<CallId> = ops.iter().flat_map(|op| op.call_ids()).collect();
+    let mut ids: HashSet<CallId> = operations.iter().flat_map(|operation| operation.call_ids()).collect();
     for (name, call_id) in tx.names(&names).await? {
         ids.insert(call_id);
         ledger.names.insert(Identifier::parse(&name).map_err(|_| StoreError::Damaged("identifier"))?, call_id);
     }
     load_calls(tx, ledger, ids).await?;
-    for op in ops {
-        if let Operation::Patch(patch) = op
+    for operation in operations {
+        if let Operation::Patch(patch) = operation
             && let Some(call_id) = ledger.call_named(&patch.id)
             && let Some((result, _)) = tx.result(call_id).await?
         {
             ledger.call(call_id).result = Some(result.into());
         }
     }
-    load_earlier(tx, ledger, ops).await?;
-    // Only a name that no call has yet can lead to a new call.
+    load_earlier(tx, ledger, operations).await?;
+    // Only a name that no call has can create a call.
     let is_new =
         |op: &&&Operation| op.names().iter().any(|name| ledger.call_named(name).is_none()) || op.names().is_empty();
-    let prefixes: HashSet<String> = ops.iter().filter(is_new).filter_map(|op| op.sid_prefix()).collect();
+    let prefixes: HashSet<String> =
+        operations.iter().filter(is_new).filter_map(|operation| operation.sid_prefix()).collect();
     for prefix in prefixes {
         ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
     }
-    let turns: usize = ops.iter().map(|op| op.turns()).sum();
+    let turns: usize = operations.iter().map(|operation| operation.turns()).sum();
     ledger.transcription_ids = tx.transcription_ids(i64::try_from(turns).unwrap_or(i64::MAX)).await?.into_iter();
     Ok(())
 }
 
 async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> Result<(), StoreError> {
     let mut ids: Vec<CallId> = ids.into_iter().collect();
-    // Signposts lead on; each hop loads what the one before it named.
+    // Absorbed records are signposts to other records; each round loads those that the one before named.
     while !ids.is_empty() {
         let mut next = Vec::new();
         for row in tx.lock_calls(&ids).await? {
@@ -63,20 +64,20 @@ async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> R
         }
         ids = next;
     }
-    // A name whose call is gone was read before another process moved it.
+    // A name without its call was read before another process moved it.
     if ledger.names.values().any(|call_id| !ledger.calls.contains_key(call_id)) {
         return Err(StoreError::Conflict);
     }
     Ok(())
 }
 
-async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, ops: &[&Operation]) -> Result<(), StoreError> {
+async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> Result<(), StoreError> {
     let mut keys: Vec<DedupHash> = Vec::new();
     let mut senders: Vec<DedupHash> = Vec::new();
-    for delivery in ops.iter().filter_map(|op| op.delivery()) {
+    for delivery in operations.iter().filter_map(|operation| operation.delivery()) {
         senders.extend(delivery.idempotency_key);
         keys.extend(delivery.dedup_key.hashes());
-        // Of partials too: one that comes after its turn is final is not shown.
+        // Interim states are looked up too: one that follows the final turn is not shown.
         if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
             let hash = turn_hash(*speaker, turn_id);
             for call_id in names.iter().filter_map(|name| ledger.call_named(name)) {

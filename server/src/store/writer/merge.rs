@@ -1,4 +1,4 @@
-//! Has a ledger make one record of two.
+//! Merges two call records inside a `Ledger`.
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, Identifier};
@@ -7,7 +7,7 @@ use crate::log::{AbsorbedCall, DedupKey, Delivery, Ledger, Operation};
 use crate::store::StoreError;
 use crate::store::transaction::Tx;
 
-/// Takes all of `records` into the one that survives.
+/// Merges the records into the one that survives.
 pub(super) async fn merge(
     tx: &mut Tx,
     ledger: &mut Ledger,
@@ -42,7 +42,7 @@ pub(super) async fn merge(
             .absorb(survivor, absorbed)
             .map_err(|_| StoreError::Internal("more turns are appended than ids were taken for"))?;
         ledger.transcription_ids = spare;
-        // The absorbed record's turns are the survivor's now: a repeat of one of them is still a repeat.
+        // The turns of the absorbed record belong to the survivor now, and a repeat of one of them is still a repeat.
         if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)
             && let Some(mut earlier) = ledger.earlier.get(&DedupKey::hash_of_turn(call_id, hash)).cloned()
         {

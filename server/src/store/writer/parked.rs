@@ -1,8 +1,8 @@
 //! Operations on calls whose rows are locked elsewhere.
 //!
-//! Another server that hangs in the middle of a transaction, or an administrator's session, may lock a row for long. That must delay only
-//! its own call. So the operations that name such a call are taken out of the batch and parked. While any are parked, each batch is
-//! checked for locked rows first; the check waits for no lock.
+//! Another server that hangs in the middle of a transaction, or an administrator's session, may lock a row for long.
+//! That must delay only its own call. So the operations that name such a call are taken out of the batch and parked.
+//! While any are parked, each batch is checked for locked rows first; the check waits for no lock.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -38,8 +38,8 @@ pub(super) fn concerns(operation: &Operation, calls: &[CallId]) -> Concerns {
 #[derive(Default)]
 pub(super) struct Parked {
     waiting: Vec<Pending>,
-    /// What any of them concerns. A later operation that concerns the same is parked behind them, so that the operations of a call keep
-    /// their order.
+    /// What any of them concerns. A later operation that concerns the same is parked behind them, so that the
+    /// operations of a call keep their order.
     concerns: Concerns,
     tried_at: Option<Instant>,
     /// When a transaction last met a locked row.
@@ -89,8 +89,8 @@ impl Parked {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Returns for each operation what it concerns, and whether it has to wait: for a row that is locked elsewhere, or for an earlier
-    /// operation that waits. The check itself waits for no lock.
+    /// Returns for each operation what it concerns, and whether it has to wait: for a row that is locked elsewhere, or
+    /// for an earlier operation that waits. The check itself waits for no lock.
     pub async fn find_blocked(
         &self,
         store: &Store,
@@ -109,7 +109,8 @@ impl Parked {
         let ids: HashSet<CallId> = calls.iter().flatten().copied().collect();
         let ids: Vec<CallId> = ids.into_iter().collect();
         let locked = tx.locked_elsewhere(&ids).await?;
-        // The rows are locked for other servers until the rollback, which would otherwise wait for the next use of the connection.
+        // The rows are locked for other servers until the rollback, which would otherwise wait for the next use of the
+        // connection.
         tx.rollback().await?;
         let mut waiting = self.concerns.clone();
         let mut found = Vec::with_capacity(operations.len());

@@ -21,8 +21,8 @@ const MAX_BATCH: usize = 512;
 /// The most bytes of bodies in one transaction, after the first operation.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
-/// How long a transaction waits for more operations if the one before had at least [`COMMIT_SIBLINGS`] of them. PostgreSQL has the same
-/// as `commit_delay` and `commit_siblings`.
+/// How long a transaction waits for more operations if the one before had at least [`COMMIT_SIBLINGS`] of them.
+/// PostgreSQL has the same as `commit_delay` and `commit_siblings`.
 const COMMIT_DELAY: Duration = Duration::from_millis(1);
 const COMMIT_SIBLINGS: usize = 4;
 
@@ -31,7 +31,8 @@ pub(super) struct WriterTask {
     pub unknown_calls: UnknownCalls,
     pub render: RenderReceipt,
     pub on_commit: OnCommit,
-    /// See [`Ledger::turn_ids_without_speaker_before`](crate::log::Ledger); read from the database by the first transaction.
+    /// See [`Ledger::turn_ids_without_speaker_before`](crate::log::Ledger); read from the database by the first
+    /// transaction.
     pub turn_ids_without_speaker_before: OnceLock<Timestamp>,
 }
 
@@ -84,8 +85,8 @@ impl WriterTask {
         }
     }
 
-    /// Waits a moment for the callers that the last transaction answered, which are about to submit again. Without this wait, every other
-    /// transaction would contain only the fastest of them.
+    /// Waits a moment for the callers that the last transaction answered, which are about to submit again. Without this
+    /// wait, every other transaction would contain only the fastest of them.
     async fn wait_for_siblings(&self, last: usize, queue: &mpsc::Receiver<Pending>) {
         if last < COMMIT_SIBLINGS {
             return;
