@@ -6,6 +6,6 @@ mod answer;
 mod client;
 mod routes;
 
-pub use answer::{Page, Raw, Unread, body, too_long};
-pub use client::{Client, LONGEST, LONGEST_LIST, TOKEN_HINT, checked};
-pub use routes::{Query, health_url, stream_url, webhook_url};
+pub(crate) use answer::{Page, Raw, Unread, body, too_long};
+pub(crate) use client::{Client, LONGEST, LONGEST_LIST, TOKEN_HINT, checked};
+pub(crate) use routes::{Query, health_url, stream_url, webhook_url};

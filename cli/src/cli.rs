@@ -19,47 +19,47 @@ use crate::settings::without_logins;
     disable_help_subcommand = true,
     after_help = "More: callscope help exit-codes | environment | output | keys, or callscope help COMMAND."
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// Flags of every subcommand.
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Flags of every subcommand.
 #[derive(Debug, Clone, ClapArgs)]
-pub struct Global {
+pub(crate) struct Global {
     /// The server to talk to [else the context's, CALLSCOPE_SERVER, http://127.0.0.1:8000]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// A file that holds the access token [else CALLSCOPE_TOKEN, or the context's]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The server and login kept under this name (callscope context ls)
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "server", help_heading = "Global options")]
     #[arg(add = complete::contexts())]
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
     /// How data is written
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
-    pub output: Option<Format>,
+    pub(crate) output: Option<Format>,
     /// When to use colours; NO_COLOR turns `auto` off, CLICOLOR_FORCE on
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
-    pub color: ColorChoice,
+    pub(crate) color: ColorChoice,
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Say more
     #[arg(short, long, global = true, help_heading = "Global options")]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// For screen readers: plain lines only, nothing drawn over
     #[arg(long, global = true, help_heading = "Global options")]
-    pub accessible: bool,
+    pub(crate) accessible: bool,
 }
 
 /// Reads the command line; help and errors are printed here.
-pub fn parse() -> std::result::Result<Args, Exit> {
+pub(crate) fn parse() -> std::result::Result<Args, Exit> {
     Args::try_parse().map_err(|message| {
         let usage = if message.use_stderr() { Exit::Usage } else { Exit::Ok };
         // What was typed wrong is quoted, and may hold a password.

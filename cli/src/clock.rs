@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use callscope_common::Timestamp;
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
 }
 
 /// Now, in whole Unix seconds.
-pub fn unix_secs() -> i64 {
+pub(crate) fn unix_secs() -> i64 {
     now().as_unix_secs()
 }

@@ -1,22 +1,22 @@
 //! The subcommands.
 
-pub mod calls;
+pub(crate) mod calls;
 mod connections;
 mod context;
-pub mod deliveries;
+pub(crate) mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
-pub mod doctor;
-pub mod listen;
-pub mod login;
-pub mod man;
+pub(crate) mod doctor;
+pub(crate) mod listen;
+pub(crate) mod login;
+pub(crate) mod man;
 mod play;
-pub mod replay;
+pub(crate) mod replay;
 mod samples;
 mod subscriptions;
-pub mod tail;
+pub(crate) mod tail;
 mod token;
-pub mod top;
+pub(crate) mod top;
 mod trigger;
 mod webhook;
 
@@ -48,7 +48,7 @@ use webhook::Webhook;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start a server on loopback, speak a sample call live, and follow it
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -105,7 +105,7 @@ pub enum Command {
 }
 
 /// Does what the command line says.
-pub async fn run(args: Args) -> Result {
+pub(crate) async fn run(args: Args) -> Result {
     let settings = Settings::load(&args.global, needs_server(&args.command))?;
     match args.command {
         #[cfg(feature = "demo")]

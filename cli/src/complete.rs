@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const OFFERED: u32 = 100;
 
 /// Answers a shell's script, if one asks.
-pub fn answer() -> Result<bool> {
+pub(crate) fn answer() -> Result<bool> {
     clap_complete::CompleteEnv::with_factory(Args::command)
         .var(VARIABLE)
         .try_complete(env::args_os(), env::current_dir().ok().as_deref())
@@ -39,7 +39,7 @@ pub fn answer() -> Result<bool> {
 }
 
 /// The script for a shell.
-pub fn script(shell: crate::command::man::Shell) -> io::Result<Vec<u8>> {
+pub(crate) fn script(shell: crate::command::man::Shell) -> io::Result<Vec<u8>> {
     let name = shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let mut script = Vec::new();
     if let Some(shell) = Shells::builtins().completer(&name) {
@@ -58,7 +58,7 @@ fn program() -> String {
 }
 
 /// Completes call ids.
-pub fn calls() -> ArgValueCompleter {
+pub(crate) fn calls() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let page = ask(async |client| client.calls(&[("limit", OFFERED.to_string())]).await);
         let calls = page.map(Page::into_values).unwrap_or_default();
@@ -83,7 +83,7 @@ fn names(call: &CallView) -> impl Iterator<Item = Candidate> {
 }
 
 /// Completes connection ids.
-pub fn connections() -> ArgValueCompleter {
+pub(crate) fn connections() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let page = ask(async |client| client.connections().await);
         let what = |view: &ConnectionView| format!("{}  {}", view.username, view.remote_addr);
@@ -94,7 +94,7 @@ pub fn connections() -> ArgValueCompleter {
 }
 
 /// Completes names of contexts.
-pub fn contexts() -> ArgValueCompleter {
+pub(crate) fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let contexts = Config::load().map(|config| config.contexts).unwrap_or_default();
         fitting(
@@ -107,14 +107,14 @@ pub fn contexts() -> ArgValueCompleter {
 }
 
 /// Completes names of samples.
-pub fn samples() -> ArgValueCompleter {
+pub(crate) fn samples() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         fitting(current, samples::all().into_iter().map(|sample| Candidate::new(sample.name.to_owned(), sample.title)))
     })
 }
 
 /// Completes what `help` takes first: a topic or a command.
-pub fn help() -> ArgValueCompleter {
+pub(crate) fn help() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let topics = Topic::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
         let topics = topics.map(|topic| {

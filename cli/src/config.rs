@@ -13,13 +13,13 @@ use crate::secret::Secret;
 
 /// What the file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Config {
+pub(crate) struct Config {
     /// The context in force where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub current: Option<String>,
+    pub(crate) current: Option<String>,
     /// The contexts by name.
     #[serde(default)]
-    pub contexts: BTreeMap<String, Context>,
+    pub(crate) contexts: BTreeMap<String, Context>,
     /// What another version wrote; kept.
     #[serde(flatten)]
     rest: toml::Table,
@@ -27,14 +27,14 @@ pub struct Config {
 
 /// A server, and how to log in at it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Context {
-    pub server: String,
+pub(crate) struct Context {
+    pub(crate) server: String,
     /// A file that holds the access token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The access token itself, as `login` keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<Stored>,
+    pub(crate) token: Option<Stored>,
     /// What another version wrote; kept.
     #[serde(flatten)]
     rest: toml::Table,
@@ -43,7 +43,7 @@ pub struct Context {
 /// A token in the file; is never shown.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Stored(String);
+pub(crate) struct Stored(String);
 
 impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,18 +53,18 @@ impl std::fmt::Debug for Stored {
 
 impl Context {
     /// A server without a token.
-    pub fn new(server: String) -> Self {
+    pub(crate) fn new(server: String) -> Self {
         Self { server, token_file: None, token: None, rest: toml::Table::new() }
     }
 
     /// Keeps `token` in place of any before.
-    pub fn store(&mut self, token: &Secret) {
+    pub(crate) fn store(&mut self, token: &Secret) {
         self.token = Some(Stored(token.expose().to_owned()));
         self.token_file = None;
     }
 
     /// The token, from wherever it is kept.
-    pub fn token(&self) -> Result<Option<Secret>> {
+    pub(crate) fn token(&self) -> Result<Option<Secret>> {
         match (&self.token, &self.token_file) {
             (Some(Stored(token)), _) => Ok(Some(Secret::new(token))),
             (None, Some(path)) => Secret::read(path).map(Some),
@@ -75,7 +75,7 @@ impl Context {
 
 impl Config {
     /// Reads the user's file; one that is not there is empty.
-    pub fn load() -> Result<Self> {
+    pub(crate) fn load() -> Result<Self> {
         path().map_or_else(|| Ok(Self::default()), |path| Self::read(&path))
     }
 
@@ -96,7 +96,7 @@ impl Config {
     }
 
     /// Writes the user's file, whole or not at all, for the user alone.
-    pub fn save(&self) -> Result<PathBuf> {
+    pub(crate) fn save(&self) -> Result<PathBuf> {
         let path = path().ok_or_else(|| {
             Failure::usage("there is no place for contexts: neither XDG_CONFIG_HOME nor HOME is set")
                 .hint("set HOME, or do without: --server URL --token-file FILE")
@@ -118,18 +118,18 @@ impl Config {
     }
 
     /// The context called `name`.
-    pub fn get(&self, name: &str) -> Result<&Context> {
+    pub(crate) fn get(&self, name: &str) -> Result<&Context> {
         self.contexts.get(name).ok_or_else(|| unknown(name))
     }
 }
 
 /// There is no context of that name.
-pub fn unknown(name: &str) -> Failure {
+pub(crate) fn unknown(name: &str) -> Failure {
     Failure::not_found(format!("no context is called {name:?}")).hint("see which there are: callscope context ls")
 }
 
 /// Where the file is: `XDG_CONFIG_HOME`, else `~/.config`. `None` where neither is known.
-pub fn path() -> Option<PathBuf> {
+pub(crate) fn path() -> Option<PathBuf> {
     // As the XDG specification says, a path that is not absolute counts as none.
     let folder = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
@@ -137,7 +137,7 @@ pub fn path() -> Option<PathBuf> {
 }
 
 /// Whether others than the user may read a file.
-pub fn is_open_to_others(path: &Path) -> bool {
+pub(crate) fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
-pub async fn run(settings: &Settings, args: Doctor) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Doctor) -> Result {
     let mut report = Report { output: settings.output(Format::Table), checks: Vec::new(), has_header: false };
     let patience = Duration::from_secs(args.timeout);
     report.add(surroundings::context(settings))?;

@@ -1,7 +1,7 @@
 //! Lengths of time, as they are typed and as they are shown.
 
 /// Reads a length of time such as `30m` or `1h30m`, in seconds.
-pub fn parse_secs(text: &str) -> Option<i64> {
+pub(crate) fn parse_secs(text: &str) -> Option<i64> {
     const UNITS: [(char, i64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
     let (mut rest, mut total, mut smallest) = (text, 0_i64, i64::MAX);
     while !rest.is_empty() {
@@ -20,7 +20,7 @@ pub fn parse_secs(text: &str) -> Option<i64> {
 }
 
 /// A span of time for people, in its two largest units: `2d 3h`.
-pub fn in_words(secs: f64) -> String {
+pub(crate) fn in_words(secs: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let secs = secs.max(0.0).round() as u64;
     let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];

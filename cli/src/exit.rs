@@ -8,7 +8,7 @@ use callscope_common::text;
 /// How the program ends, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All went well; also a reader that closed its pipe.
     Ok = 0,
     /// Something went wrong that has no code of its own.
@@ -38,59 +38,59 @@ impl From<Exit> for ExitCode {
 }
 
 /// What a command returns.
-pub type Result<T = Exit> = std::result::Result<T, Failure>;
+pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 /// Why a command stopped: what happened and why, and the next thing to type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The code to exit with.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// What happened and why, in one line; empty where there is nothing to say.
-    pub message: String,
+    pub(crate) message: String,
     /// What to do or type next.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// Whether the same, tried again, may well succeed, as where a server or a proxy is overloaded.
-    pub is_passing: bool,
+    pub(crate) is_passing: bool,
 }
 
 impl Failure {
     /// A failure that exits with `exit`.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None, is_passing: exit == Exit::Unreachable }
     }
 
     /// Exits with 1.
-    pub fn error(message: impl Into<String>) -> Self {
+    pub(crate) fn error(message: impl Into<String>) -> Self {
         Self::new(Exit::Error, message)
     }
 
     /// Exits with 2.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
     /// Exits with 3.
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(Exit::NotFound, message)
     }
 
     /// One that may pass.
     #[must_use]
-    pub fn passing(mut self) -> Self {
+    pub(crate) fn passing(mut self) -> Self {
         self.is_passing = true;
         self
     }
 
     /// Adds what to do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// A failure to write the output. A reader that has seen enough (`| head`) is none: that ends quietly with 0,
     /// as with every tool whose output is piped.
-    pub fn output(error: &io::Error) -> Self {
+    pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::new(Exit::Ok, "")
         } else {
@@ -103,7 +103,7 @@ impl Failure {
     }
 
     /// A failure to read or write a file.
-    pub fn file(what: &str, path: &std::path::Path, error: &io::Error) -> Self {
+    pub(crate) fn file(what: &str, path: &std::path::Path, error: &io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };
         let why = error.to_string();
         // The number behind the words tells people nothing.
@@ -112,7 +112,7 @@ impl Failure {
     }
 
     /// Says it on stderr and gives the exit code.
-    pub fn report(&self) -> Exit {
+    pub(crate) fn report(&self) -> Exit {
         if !self.message.is_empty() {
             // Messages quote servers and files, so they are as untrusted as a call.
             let mut stderr = io::stderr().lock();
@@ -126,7 +126,7 @@ impl Failure {
 }
 
 /// The beginning of a message: what it quotes of a server or a file may be as long as they like.
-pub fn brief(message: &str) -> &str {
+pub(crate) fn brief(message: &str) -> &str {
     const LONGEST: usize = 8 << 10;
     &message[..message.floor_char_boundary(LONGEST)]
 }

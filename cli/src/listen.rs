@@ -35,7 +35,7 @@ use keys::Keys;
 use place::PlaceFile;
 use report::{Report, Sent};
 
-pub use target::Target;
+pub(crate) use target::Target;
 
 /// Updates that wait to be fetched.
 const QUEUE: usize = 64;
@@ -47,7 +47,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 const TOLD_AT: u32 = 6;
 
 /// Follows and forwards until it is ended from outside.
-pub async fn run(settings: &Settings, args: Listen) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
     if args.verdicts == [Verdict::Unverified] && args.forward_to.is_some() {
         return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to forward")
             .hint("they are shown without --forward-to, and listed by: callscope deliveries ls --verdict unverified"));

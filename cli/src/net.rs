@@ -30,24 +30,24 @@ use url::{Host, Url};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Console;
 
-pub use retry_after::retry_after;
-pub use trouble::{Trouble, cause, redirect, redirected};
+pub(crate) use retry_after::retry_after;
+pub(crate) use trouble::{Trouble, cause, redirect, redirected};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Any error on the way.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A connection to a server, encrypted where its URL says so.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// Any [`Stream`].
-pub type Wire = Box<dyn Stream>;
+pub(crate) type Wire = Box<dyn Stream>;
 
 /// The way to one server.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub(crate) struct Route {
     server: Url,
     proxy: Option<Proxy>,
     tls: Arc<ClientConfig>,
@@ -71,7 +71,7 @@ enum Kind {
 
 impl Route {
     /// The way to `server`, as the environment says.
-    pub fn to(server: &Url) -> Result<Self> {
+    pub(crate) fn to(server: &Url) -> Result<Self> {
         let proxy = if is_loopback(server) { None } else { Proxy::of_environment(server)? };
         let needs_tls =
             server.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.uri.scheme_str() == Some("https"));
@@ -81,7 +81,7 @@ impl Route {
     }
 
     /// A client for HTTP that goes this way.
-    pub fn client(&self) -> Result<reqwest::Client> {
+    pub(crate) fn client(&self) -> Result<reqwest::Client> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("callscope/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -96,7 +96,7 @@ impl Route {
     }
 
     /// Connects, for anything but HTTP requests.
-    pub async fn open(&self) -> std::result::Result<Wire, BoxError> {
+    pub(crate) async fn open(&self) -> std::result::Result<Wire, BoxError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -135,18 +135,18 @@ impl Route {
     }
 
     /// The proxy on the way, for people: without its login.
-    pub fn proxy(&self) -> Option<String> {
+    pub(crate) fn proxy(&self) -> Option<String> {
         self.proxy.as_ref().map(|proxy| proxy.uri.to_string().trim_end_matches('/').to_owned())
     }
 
     /// What names the first machine on the way: the proxy, else the server.
-    pub fn first_hop(&self) -> Url {
+    pub(crate) fn first_hop(&self) -> Url {
         let proxy = self.proxy.as_ref().and_then(|proxy| Url::parse(&proxy.uri.to_string()).ok());
         proxy.unwrap_or_else(|| self.server.clone())
     }
 
     /// The server at the end of the way.
-    pub fn server(&self) -> &Url {
+    pub(crate) fn server(&self) -> &Url {
         &self.server
     }
 
@@ -239,7 +239,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// Whether a server is on this machine.
-pub fn is_loopback(server: &Url) -> bool {
+pub(crate) fn is_loopback(server: &Url) -> bool {
     match server.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');
@@ -252,7 +252,7 @@ pub fn is_loopback(server: &Url) -> bool {
 }
 
 /// Warns, once in the life of the process, that `what` goes to another machine unencrypted.
-pub fn warn_if_plain(server: &Url, what: &str, console: Console) {
+pub(crate) fn warn_if_plain(server: &Url, what: &str, console: Console) {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if server.scheme() == "http" && !is_loopback(server) && !WARNED.swap(true, Ordering::Relaxed) {
         console.warn(format!(
@@ -263,13 +263,13 @@ pub fn warn_if_plain(server: &Url, what: &str, console: Console) {
 }
 
 /// The failure where `server` does not answer.
-pub fn unreachable(server: &Url, why: &str) -> Failure {
+pub(crate) fn unreachable(server: &Url, why: &str) -> Failure {
     Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", shown(server)))
         .hint("is the server running? start it with callscope-server, or name another with --server URL")
 }
 
 /// A server's URL for people.
-pub fn shown(server: &Url) -> &str {
+pub(crate) fn shown(server: &Url) -> &str {
     server.as_str().trim_end_matches('/')
 }
 

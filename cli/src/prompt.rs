@@ -9,12 +9,12 @@ use crate::exit::{Exit, Failure, Result};
 const LONGEST: u64 = 64 << 10;
 
 /// Asks a question that `y` or `yes` agrees to.
-pub async fn confirm(question: &str) -> Result<bool> {
+pub(crate) async fn confirm(question: &str) -> Result<bool> {
     Ok(matches!(line(&format!("{question} [y/N] ")).await?.as_deref(), Some("y" | "Y" | "yes")))
 }
 
 /// Asks for a line; `None` where the input ends.
-pub async fn line(question: &str) -> Result<Option<String>> {
+pub(crate) async fn line(question: &str) -> Result<Option<String>> {
     ask(question);
     let read = blocking(|| {
         let mut line = String::new();
@@ -25,7 +25,7 @@ pub async fn line(question: &str) -> Result<Option<String>> {
 }
 
 /// Reads a secret: from a terminal, which does not show it, else all of stdin. `what` names it.
-pub async fn secret(what: &'static str) -> Result<String> {
+pub(crate) async fn secret(what: &'static str) -> Result<String> {
     if !io::stdin().is_terminal() {
         return stdin(what).await;
     }
@@ -39,7 +39,7 @@ pub async fn secret(what: &'static str) -> Result<String> {
 }
 
 /// Reads all of stdin, which is expected to hold a `what`.
-pub async fn stdin(what: &'static str) -> Result<String> {
+pub(crate) async fn stdin(what: &'static str) -> Result<String> {
     let read = blocking(|| {
         let mut text = String::new();
         io::stdin().lock().take(LONGEST).read_to_string(&mut text).map(|_| text)

@@ -17,7 +17,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use find::{People, Place, looks_like_name, names_person, phone_key};
-pub use path::{Path, Step};
+pub(crate) use path::{Path, Step};
 
 /// Deeper values are dropped: no webhook nests so deep, and no one would look there.
 const MAX_DEPTH: usize = 100;
@@ -26,7 +26,7 @@ const REDACTED: &str = "[redacted]";
 
 /// Replaces what it is asked to.
 #[derive(Debug)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     /// Whether phone numbers, e-mail addresses, names and recordings are replaced.
     people: Option<People>,
     paths: Vec<Path>,
@@ -36,17 +36,17 @@ pub struct Redactor {
 
 impl Redactor {
     /// Replaces people where `people` says so, and the values at `paths`.
-    pub fn new(people: bool, paths: Vec<Path>) -> Self {
+    pub(crate) fn new(people: bool, paths: Vec<Path>) -> Self {
         Self { people: people.then(People::default), found: vec![0; paths.len()], paths }
     }
 
     /// Whether there is anything to do.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.people.is_none() && self.paths.is_empty()
     }
 
     /// The document without what is to be replaced; the reason where it is not JSON.
-    pub fn document(&mut self, text: &str) -> Result<String, String> {
+    pub(crate) fn document(&mut self, text: &str) -> Result<String, String> {
         let text = replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text));
         let text = replace_not_numbers(&text);
         let value: &RawValue = serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))?;
@@ -61,7 +61,7 @@ impl Redactor {
     }
 
     /// The paths that were in none of the documents.
-    pub fn unused(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().zip(&self.found).filter(|(_, found)| **found == 0).map(|(path, _)| path)
     }
 

@@ -31,32 +31,32 @@ use crate::speed::Speed;
 use crate::webhook::{Courier, Delivery, Outcome, Pace};
 use script::Script;
 
-pub use chance::{Mischief, Share};
-pub use curl::commands;
-pub use edit::{Remove, Set};
-pub use fresh::Fresh;
-pub use journal::{Asked, Journal, fingerprint};
+pub(crate) use chance::{Mischief, Share};
+pub(crate) use curl::commands;
+pub(crate) use edit::{Remove, Set};
+pub(crate) use fresh::Fresh;
+pub(crate) use journal::{Asked, Journal, fingerprint};
 #[cfg(any(feature = "demo", test))]
-pub use payload::Kind;
-pub use payload::Payload;
-pub use report::Report;
-pub use source::{Source, bodies, from_text, load, read_stdin};
-pub use work::{Job, Work};
+pub(crate) use payload::Kind;
+pub(crate) use payload::Payload;
+pub(crate) use report::Report;
+pub(crate) use source::{Source, bodies, from_text, load, read_stdin};
+pub(crate) use work::{Job, Work};
 
 /// How long deliveries that are under way may take to be answered once the replay is to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How payloads are sent.
 #[derive(Debug, Clone)]
-pub struct Options {
-    pub speed: Speed,
-    pub repeat: u32,
+pub(crate) struct Options {
+    pub(crate) speed: Speed,
+    pub(crate) repeat: u32,
     /// How many sources at once.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Whether as another call each time.
-    pub fresh: bool,
+    pub(crate) fresh: bool,
     /// Whether transcripts are spoken live first.
-    pub turns: bool,
+    pub(crate) turns: bool,
 }
 
 /// Sends every source as `options` say. Outcomes go to `report` as they come.
@@ -64,7 +64,7 @@ pub struct Options {
 /// # Errors
 /// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
 #[cfg(feature = "demo")]
-pub async fn run(
+pub(crate) async fn run(
     sources: &[Source],
     options: &Options,
     courier: &Courier,
@@ -78,22 +78,22 @@ pub async fn run(
 
 /// A replay under way.
 #[derive(Clone, Copy)]
-pub struct Replay<'r> {
+pub(crate) struct Replay<'r> {
     /// What is sent.
-    pub work: &'r Work<'r>,
+    pub(crate) work: &'r Work<'r>,
     /// Who sends it.
-    pub courier: &'r Courier,
-    pub pace: &'r Pace,
+    pub(crate) courier: &'r Courier,
+    pub(crate) pace: &'r Pace,
     /// What was sent.
-    pub journal: &'r Mutex<Journal>,
+    pub(crate) journal: &'r Mutex<Journal>,
     /// What became of it.
-    pub report: &'r Mutex<Report>,
+    pub(crate) report: &'r Mutex<Report>,
     /// Where warnings go.
-    pub console: Console,
+    pub(crate) console: Console,
 }
 
 /// A delivery that was answered.
-pub struct Sent {
+pub(crate) struct Sent {
     outcome: Outcome,
     /// The answer to its copy.
     copy: Option<Outcome>,
@@ -106,7 +106,7 @@ impl Replay<'_> {
     ///
     /// # Errors
     /// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
-    pub async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let mut failure = None;
         let mut deadline = None;
         let jobs = self.work.jobs();
@@ -199,7 +199,7 @@ impl Replay<'_> {
 }
 
 /// What another part of the program left in the middle of something is still good enough to count and to remember.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -207,7 +207,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// Returns an error if there is no answer, or if the signature is refused.
-pub async fn send_one(courier: &Courier, source: &Source, report: &Mutex<Report>) -> Result<String> {
+pub(crate) async fn send_one(courier: &Courier, source: &Source, report: &Mutex<Report>) -> Result<String> {
     let nothing = || Failure::error("there is nothing to send");
     let script = Script::new(&source.payloads, script::Style::default());
     let delivery = script.steps.into_iter().next().ok_or_else(nothing)?.deliver(&uuid::Uuid::new_v4().to_string());

@@ -6,8 +6,8 @@ mod validate;
 
 use serde::Deserialize;
 
-pub use template::{all_names, is_known, names, of_event};
-pub use validate::{Level, Remark, validate};
+pub(crate) use template::{all_names, is_known, names, of_event};
+pub(crate) use validate::{Level, Remark, validate};
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/samples.rs"));
@@ -15,18 +15,18 @@ mod embedded {
 
 /// A shipped payload.
 #[derive(Debug, Clone)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// What it is asked for by.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it shows.
-    pub title: String,
+    pub(crate) title: String,
     /// Which kind of payload.
-    pub kind: String,
-    pub text: &'static str,
+    pub(crate) kind: String,
+    pub(crate) text: &'static str,
 }
 
 /// Every sample, in the order of the index; those it leaves out come last.
-pub fn all() -> Vec<Sample> {
+pub(crate) fn all() -> Vec<Sample> {
     #[derive(Deserialize)]
     struct Listed {
         name: String,
@@ -51,7 +51,7 @@ pub fn all() -> Vec<Sample> {
 }
 
 /// The one of `names` that `typed` is most like, if it is like any.
-pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let typed = typed.to_lowercase();
     let likeness = |name: &str| {
         let begins = typed.len() >= 3 && (name.starts_with(&typed) || typed.starts_with(name));
@@ -65,7 +65,7 @@ pub fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Opt
 }
 
 /// `what`, with the sample whose name is most like `typed` behind it.
-pub fn meant(what: String, typed: &str) -> String {
+pub(crate) fn meant(what: String, typed: &str) -> String {
     match nearest(typed, all().iter().map(|sample| sample.name)) {
         Some(name) => format!("{what}; did you mean {name}?"),
         None => what,
@@ -73,6 +73,6 @@ pub fn meant(what: String, typed: &str) -> String {
 }
 
 /// The sample called `name`.
-pub fn find(name: &str) -> Option<Sample> {
+pub(crate) fn find(name: &str) -> Option<Sample> {
     all().into_iter().find(|sample| sample.name == name)
 }

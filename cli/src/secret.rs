@@ -12,16 +12,16 @@ const SECRETS_FILE: &str = "callscope.secrets.toml";
 
 /// A secret; is never shown.
 #[derive(Clone)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// Takes `text`, without the line end that editors leave in a file.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     /// Reads a file that holds nothing else.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
         warn_if_open(path);
         let secret = Self::new(&text);
@@ -32,7 +32,7 @@ impl Secret {
     }
 
     /// The secret itself.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Warns of a file with a secret that other users of this machine may read, once for each file.
-pub fn warn_if_open(path: &Path) {
+pub(crate) fn warn_if_open(path: &Path) {
     if path.is_file() && is_open_to_others(path) {
         let path = path.to_string_lossy();
         let close = shell_word(&path);
@@ -56,7 +56,7 @@ pub fn warn_if_open(path: &Path) {
 
 /// The webhook secret to sign with: `--secret-file`, else the environment, else the server's own file in the
 /// working directory.
-pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
+pub(crate) fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
     if let Some(path) = file {
         return Secret::read(path).map(Some);
     }
@@ -76,17 +76,17 @@ pub fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
 
 /// A secret, and where it was found.
 #[derive(Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// Names it: a file or a setting.
-    pub label: String,
-    pub secret: Secret,
+    pub(crate) label: String,
+    pub(crate) secret: Secret,
     /// Whether it is one to verify with, or only known besides.
-    pub in_use: bool,
+    pub(crate) in_use: bool,
 }
 
 /// Every webhook secret that can be found. Those of the first place that has any are in use: the first of `files`,
 /// else the environment, else the server's own file. Each secret comes once.
-pub fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
+pub(crate) fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
     let mut places: Vec<Vec<(String, Secret)>> = Vec::new();
     for path in files {
         places.push(vec![(path.display().to_string(), Secret::read(path)?)]);

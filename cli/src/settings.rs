@@ -16,41 +16,41 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
 
 /// What every command needs to know.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where the server is: `http` or `https`, without a trailing slash.
-    pub server: Url,
+    pub(crate) server: Url,
     /// The context that named the server, if one did.
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
     /// The access token.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
     /// Where server and token come from, in words.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The format asked for; each command has its own default.
-    pub format: Option<Format>,
+    pub(crate) format: Option<Format>,
     /// Whether data on stdout is coloured.
-    pub color: bool,
+    pub(crate) color: bool,
     /// Plain lines only.
-    pub accessible: bool,
+    pub(crate) accessible: bool,
     /// Where messages go.
-    pub console: Console,
+    pub(crate) console: Console,
     /// The flags that name the server and the token, for commands shown to the user; begins with a blank, or empty.
     /// `None` where no command will reach that server.
-    pub flags: Option<String>,
+    pub(crate) flags: Option<String>,
 }
 
 /// Where a setting comes from, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Of the server.
-    pub server: String,
+    pub(crate) server: String,
     /// Of the token; empty where there is none.
-    pub token: String,
+    pub(crate) token: String,
 }
 
 impl Settings {
     /// Reads what the flags leave to the environment and to files. A command that needs no server can do without a
     /// file of contexts that makes sense.
-    pub fn load(global: &Global, needs_server: bool) -> Result<Self> {
+    pub(crate) fn load(global: &Global, needs_server: bool) -> Result<Self> {
         let config = match Config::load() {
             Ok(config) => config,
             Err(_) if !needs_server && global.context.is_none() => Config::default(),
@@ -73,7 +73,7 @@ impl Settings {
     }
 
     /// The writer of data, with `default` where no format was asked for.
-    pub fn output(&self, default: Format) -> Output {
+    pub(crate) fn output(&self, default: Format) -> Output {
         Output::stdout(self.format.unwrap_or(default), self.color)
     }
 }
@@ -164,7 +164,7 @@ fn flags(global: &Global, place: &Place) -> String {
 }
 
 /// Takes a server's URL; a bare `host:port` means http.
-pub fn server_url(text: &str) -> Result<Url> {
+pub(crate) fn server_url(text: &str) -> Result<Url> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let shown = without_logins(text);
     // Looked for in the text, since what does not parse may hold a password as well.
@@ -187,7 +187,7 @@ pub fn server_url(text: &str) -> Result<Url> {
 }
 
 /// `text` in which `[hidden]` stands for the user names and passwords of URLs: for all up to the last `@` of a word.
-pub fn without_logins(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_logins(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
     }

@@ -8,14 +8,14 @@ use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
 
-pub use hangup::{is_ignored as is_hangup_ignored, note as note_hangup};
+pub(crate) use hangup::{is_ignored as is_hangup_ignored, note as note_hangup};
 
 /// Signals closer together than this are one.
 const TOGETHER: Duration = Duration::from_millis(300);
 
 /// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Ctrl-C.
     Interrupt,
     /// Someone ends the program, or its terminal is gone.
@@ -23,7 +23,7 @@ pub enum Signal {
 }
 
 /// Waits for SIGINT, SIGTERM and SIGHUP; not for a SIGHUP that came in ignored, as `nohup` wants it.
-pub struct Signals {
+pub(crate) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hangup: Option<unix::Signal>,
@@ -32,7 +32,7 @@ pub struct Signals {
 impl Signals {
     /// Takes the signals over from their default, which would end the program at once. A second one ends it all the
     /// same, since the first may find the program stuck in a write to a pipe that no one reads.
-    pub fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         let mut impatient = Self::open()?;
         tokio::spawn(async move {
             impatient.next().await;
@@ -45,7 +45,7 @@ impl Signals {
     }
 
     /// Takes the signals over, without a way out for those stuck: for a screen that has to be restored.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let open =
             |kind| unix::signal(kind).map_err(|error| Failure::error(format!("cannot wait for signals: {error}")));
         Ok(Self {
@@ -56,7 +56,7 @@ impl Signals {
     }
 
     /// The next signal.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
@@ -66,7 +66,7 @@ impl Signals {
 }
 
 /// The next signal of a kind that is waited for; never, where it is not.
-pub async fn next_of(signal: &mut Option<unix::Signal>) {
+pub(crate) async fn next_of(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 /// A factor on the call's own pace, or no waiting at all.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speed(Option<f64>);
+pub(crate) struct Speed(Option<f64>);
 
 impl Speed {
     /// How many times the call's own pace; `None` for no waiting at all.
-    pub fn factor(self) -> Option<f64> {
+    pub(crate) fn factor(self) -> Option<f64> {
         self.0
     }
 
     /// How long after the start something is due that lies `secs` into the call.
-    pub fn wait(self, secs: f64) -> Duration {
+    pub(crate) fn wait(self, secs: f64) -> Duration {
         let Some(factor) = self.0 else { return Duration::ZERO };
         // A day is longer than any call; it also keeps what a hostile payload says within what clocks can hold.
         Duration::from_secs_f64((secs / factor).clamp(0.0, 86_400.0))
@@ -34,7 +34,7 @@ impl fmt::Display for Speed {
 /// A text that is no speed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a speed is 1x, 10x, any other factor from 0.01x to 10000x, or max")]
-pub struct InvalidSpeed;
+pub(crate) struct InvalidSpeed;
 
 impl FromStr for Speed {
     type Err = InvalidSpeed;

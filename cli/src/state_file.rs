@@ -14,7 +14,7 @@ use crate::exit::{Failure, Result};
 /// # Errors
 /// A file that is empty or damaged. It once held a place, and to begin without one could leave something out or do
 /// it twice.
-pub fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T> {
+pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T> {
     let damaged = |why: String| {
         Failure::usage(format!("{} is no {what}: {why}", path.display()))
             .hint("name another with --cursor-file, or remove this one to begin without a place")
@@ -29,7 +29,7 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T>
 
 /// Writes it, readable for its owner alone. It is written beside, synced and renamed into place, so that a reader
 /// finds a whole file at any time, also after a power cut.
-pub fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
+pub(crate) fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(kept).map_err(|error| Failure::error(error.to_string()))?;
     let write = || -> io::Result<()> {
         // The file that a link leads to is replaced, not the link.
@@ -45,7 +45,7 @@ pub fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
 }
 
 /// The folder that a file is in.
-pub fn folder_of(path: &Path) -> PathBuf {
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 

@@ -6,7 +6,7 @@
 
 mod backoff;
 mod calls;
-pub mod deliveries;
+pub(crate) mod deliveries;
 mod handshake;
 mod outlets;
 mod place;
@@ -25,29 +25,29 @@ use crate::net;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
-pub use backoff::Backoff;
-pub use calls::follow;
-pub use outlets::{Inlet, Outlets, queue};
-pub use place::{CursorText, Place};
-pub use position::Start;
-pub use reconnect::{Break, Silence, Socket};
+pub(crate) use backoff::Backoff;
+pub(crate) use calls::follow;
+pub(crate) use outlets::{Inlet, Outlets, queue};
+pub(crate) use place::{CursorText, Place};
+pub(crate) use position::Start;
+pub(crate) use reconnect::{Break, Silence, Socket};
 
 /// Where to connect.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The flags that name it, for commands shown to the user.
-    pub flags: String,
+    pub(crate) flags: String,
     /// The server as the user named it.
-    pub server: Url,
+    pub(crate) server: Url,
     /// The access token.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
     /// How long the server may be silent.
-    pub silence: Silence,
+    pub(crate) silence: Silence,
 }
 
 impl Endpoint {
     /// The server and token of `settings`.
-    pub fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         if settings.token.is_some() {
             net::warn_if_plain(&settings.server, "the token", settings.console);
         }
@@ -62,24 +62,24 @@ impl Endpoint {
 
 /// What to follow, and how.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Any identifier of the call.
-    pub identifier: Identifier,
+    pub(crate) identifier: Identifier,
     /// Where to begin.
-    pub start: Start,
+    pub(crate) start: Start,
     /// Whether to wait for a call that is not known yet.
-    pub wait: bool,
+    pub(crate) wait: bool,
     /// Whether to go on behind what is there now.
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Whether to connect again after a break.
-    pub reconnect: bool,
+    pub(crate) reconnect: bool,
 }
 
 /// What happened to a followed call.
 #[derive(Debug, Clone)]
 // Nearly all that there ever are of these are messages.
 #[allow(clippy::large_enum_variant)]
-pub enum Update {
+pub(crate) enum Update {
     /// The server said something. Repeats are left out already.
     Message(Incoming),
     /// The first subscription stands, or waits for its call.
@@ -114,22 +114,22 @@ pub enum Update {
 
 /// A message and the text it was read from.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// The frame as it came.
-    pub raw: String,
+    pub(crate) raw: String,
     /// What it says; [`ServerMessage::Unknown`] also where a known type had unknown contents.
-    pub message: ServerMessage,
+    pub(crate) message: ServerMessage,
     /// The event's place in its log, for messages that are events.
-    pub seq: Option<Seq>,
+    pub(crate) seq: Option<Seq>,
     /// The cursor that came with it.
-    pub cursor: Option<CursorText>,
+    pub(crate) cursor: Option<CursorText>,
 }
 
 impl Incoming {
     /// Reads a frame; `None` for what is no message at all. An event whose contents this version cannot read still
     /// moves the place on: one of a known type by its seq, one of an unknown type where it has a cursor as well,
     /// which every event has.
-    pub fn read(raw: String) -> Option<Self> {
+    pub(crate) fn read(raw: String) -> Option<Self> {
         #[derive(Deserialize)]
         struct Least {
             #[serde(rename = "type")]
@@ -156,7 +156,7 @@ impl Incoming {
 
 /// Why the stream does not simply go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gap {
+pub(crate) enum Gap {
     /// The place does not exist in the call's log as the server has it now: the log is replayed from its start.
     CursorInvalid {
         /// The last event that had come.
@@ -178,17 +178,17 @@ pub enum Gap {
 
 /// How a stream ended.
 #[derive(Debug, Clone)]
-pub struct Ending {
-    pub reason: EndReason,
+pub(crate) struct Ending {
+    pub(crate) reason: EndReason,
     /// The call's status as last heard.
-    pub status: Option<CallStatus>,
+    pub(crate) status: Option<CallStatus>,
     /// Where it ended.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
 /// Why a stream ended.
 #[derive(Debug, Clone)]
-pub enum EndReason {
+pub(crate) enum EndReason {
     /// The call is over and all of it has come.
     CallEnded,
     /// All that there was has come, and no more was asked for.
@@ -198,7 +198,7 @@ pub enum EndReason {
 }
 
 /// Upgrades a connection and does nothing with it: for `doctor`.
-pub async fn probe(endpoint: &Endpoint) -> Result<Socket, Failure> {
+pub(crate) async fn probe(endpoint: &Endpoint) -> Result<Socket, Failure> {
     handshake::connect(endpoint).await.map_err(|broken| match broken {
         Break::Lost { reason, .. } => Failure::error(reason),
         Break::Done(EndReason::Failed(failure)) => failure,
@@ -207,7 +207,7 @@ pub async fn probe(endpoint: &Endpoint) -> Result<Socket, Failure> {
 }
 
 /// The command that goes on at `place`, with the `flags` that name the server.
-pub fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
+pub(crate) fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
     let after = match place.cursor {
         Some(cursor) => format!(" --after {}", crate::render::shell_word(cursor.as_str())),
         None if place.seq > 0 => format!(" --after {}", place.seq),

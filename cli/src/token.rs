@@ -11,23 +11,23 @@ use crate::secret::Secret;
 
 /// A token's claims.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// Whose it is.
-    pub sub: String,
+    pub(crate) sub: String,
     /// Until when it holds, in Unix seconds.
-    pub exp: serde_json::Number,
+    pub(crate) exp: serde_json::Number,
     /// What it allows; a viewer's where it says nothing.
     #[serde(default = "viewer")]
-    pub role: String,
+    pub(crate) role: String,
     /// The calls it is limited to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calls: Option<Vec<String>>,
+    pub(crate) calls: Option<Vec<String>>,
     /// The user's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
     /// What it is revoked by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
+    pub(crate) jti: Option<String>,
 }
 
 fn viewer() -> String {
@@ -36,7 +36,7 @@ fn viewer() -> String {
 
 impl Claims {
     /// Reads a token without checking its signature.
-    pub fn of(token: &Secret) -> Result<Self> {
+    pub(crate) fn of(token: &Secret) -> Result<Self> {
         let wrong = |why: &str| {
             Failure::error(format!("this is no access token: {why}"))
                 .hint("a token is one line of three parts between dots; callscope-server token makes one")
@@ -54,22 +54,22 @@ impl Claims {
     }
 
     /// Until when it holds.
-    pub fn expires(&self) -> Option<Timestamp> {
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
         self.exp.as_f64().and_then(Timestamp::from_unix_secs_f64)
     }
 
     /// Seconds for which it still holds at `now`; none where it does not say.
-    pub fn left(&self, now: Timestamp) -> Option<f64> {
+    pub(crate) fn left(&self, now: Timestamp) -> Option<f64> {
         self.expires().map(|expires| expires.secs_since(now))
     }
 
     /// Whether its time is over at `now`.
-    pub fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.left(now).is_some_and(|left| left <= 0.0)
     }
 
     /// How long it still holds, in words.
-    pub fn left_in_words(&self, now: Timestamp) -> String {
+    pub(crate) fn left_in_words(&self, now: Timestamp) -> String {
         match self.left(now) {
             Some(left) if left > 0.0 => format!("for another {}", duration::in_words(left)),
             Some(left) => format!("expired {} ago", duration::in_words(-left)),
@@ -78,7 +78,7 @@ impl Claims {
     }
 
     /// The calls it allows, in words.
-    pub fn calls_in_words(&self) -> String {
+    pub(crate) fn calls_in_words(&self) -> String {
         match &self.calls {
             None => "all".into(),
             Some(calls) if calls.is_empty() => "none".into(),

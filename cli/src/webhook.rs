@@ -4,16 +4,16 @@
 mod courier;
 mod delivery;
 mod expect;
-pub mod headers;
+pub(crate) mod headers;
 mod pace;
 mod sender;
 mod tamper;
 mod target;
 
-pub use courier::{Courier, Outcome};
-pub use delivery::{Delivery, Route};
-pub use expect::Expect;
-pub use pace::{Pace, Rate};
-pub use sender::{Sender, Unanswered};
-pub use tamper::Tamper;
-pub use target::{InvalidUrl, Target, backend};
+pub(crate) use courier::{Courier, Outcome};
+pub(crate) use delivery::{Delivery, Route};
+pub(crate) use expect::Expect;
+pub(crate) use pace::{Pace, Rate};
+pub(crate) use sender::{Sender, Unanswered};
+pub(crate) use tamper::Tamper;
+pub(crate) use target::{InvalidUrl, Target, backend};

@@ -14,11 +14,11 @@ const MOST_ITEMS: usize = 1_000_000;
 
 /// A value, and the JSON text from which it was read: a newer server may have sent more than the type knows.
 #[derive(Debug, Clone)]
-pub struct Raw<T> {
+pub(crate) struct Raw<T> {
     /// The text as it came.
-    pub json: Box<RawValue>,
+    pub(crate) json: Box<RawValue>,
     /// What it says.
-    pub value: T,
+    pub(crate) value: T,
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Raw<T> {
@@ -38,22 +38,22 @@ impl<T> AsRef<RawValue> for Raw<T> {
 /// One answer of a route that lists something.
 #[derive(Debug, serde::Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The items of this page, in the server's order.
     #[serde(alias = "calls", alias = "connections", alias = "deliveries", alias = "subscriptions")]
     #[serde(deserialize_with = "items")]
-    pub items: Vec<Raw<T>>,
+    pub(crate) items: Vec<Raw<T>>,
     /// Asks for the next page; `None` on the last one.
     #[serde(default)]
-    pub next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
     /// Server processes that did not answer, so that their items are missing.
     #[serde(default)]
-    pub silent_nodes: Vec<String>,
+    pub(crate) silent_nodes: Vec<String>,
 }
 
 impl<T> Page<T> {
     /// The items without their texts.
-    pub fn into_values(self) -> Vec<T> {
+    pub(crate) fn into_values(self) -> Vec<T> {
         self.items.into_iter().map(|item| item.value).collect()
     }
 }
@@ -84,7 +84,7 @@ fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 /// Why a body was not read.
 #[derive(Debug)]
-pub enum Unread {
+pub(crate) enum Unread {
     /// It is longer than was allowed.
     TooLong,
     /// The connection broke.
@@ -92,7 +92,7 @@ pub enum Unread {
 }
 
 /// Reads a body of at most `longest` bytes; of a longer one no more than that is ever held.
-pub async fn body(mut response: Response, longest: usize) -> Result<Vec<u8>, Unread> {
+pub(crate) async fn body(mut response: Response, longest: usize) -> Result<Vec<u8>, Unread> {
     if response.content_length().is_some_and(|length| length > longest as u64) {
         return Err(Unread::TooLong);
     }
@@ -108,7 +108,7 @@ pub async fn body(mut response: Response, longest: usize) -> Result<Vec<u8>, Unr
 }
 
 /// An answer is longer than is taken.
-pub fn too_long(what: &str, longest: usize) -> Failure {
+pub(crate) fn too_long(what: &str, longest: usize) -> Failure {
     let limit = if longest >= 1 << 20 { format!("{} MiB", longest >> 20) } else { format!("{} KiB", longest >> 10) };
     Failure::error(format!("{what} is longer than {limit}, which is the most that is taken"))
         .hint("is that a Callscope server? of a list, ask for less: --limit N")

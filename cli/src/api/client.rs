@@ -16,19 +16,19 @@ use crate::settings::Settings;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer taken, in bytes.
-pub const LONGEST: usize = 64 << 20;
+pub(crate) const LONGEST: usize = 64 << 20;
 /// Longest answer taken that says no, in bytes.
 const LONGEST_REFUSAL: usize = 64 << 10;
 /// What is put together from several answers is at most so long, in bytes.
-pub const LONGEST_LIST: usize = 256 << 20;
+pub(crate) const LONGEST_LIST: usize = 256 << 20;
 
 /// What to do about a token that is missing or refused.
-pub const TOKEN_HINT: &str = "mint one on the server's machine: callscope-server token --sub NAME --role viewer --ttl 8h > token.txt, \
+pub(crate) const TOKEN_HINT: &str = "mint one on the server's machine: callscope-server token --sub NAME --role viewer --ttl 8h > token.txt, \
      then add --token-file token.txt or set CALLSCOPE_TOKEN";
 
 /// Talks to one server.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     route: Route,
     http: reqwest::Client,
     token: Option<Secret>,
@@ -36,7 +36,7 @@ pub struct Client {
 
 impl Client {
     /// For the server and token of `settings`.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
         if settings.token.is_some() {
             net::warn_if_plain(&settings.server, "the token", settings.console);
         }
@@ -172,7 +172,7 @@ impl Refused {
 }
 
 /// `id` where it can stand in a path: what is empty, `.` or `..` would lead somewhere else.
-pub fn checked(id: &str) -> Result<&str> {
+pub(crate) fn checked(id: &str) -> Result<&str> {
     match id {
         "" => Err(Failure::usage("the identifier is empty").hint("was a variable of the shell not set?")),
         "." | ".." => Err(Failure::usage(format!("{id:?} is no identifier"))),

@@ -21,7 +21,7 @@ use crate::{clock, complete, duration};
 
 /// `calls`.
 #[derive(Debug, Subcommand)]
-pub enum Calls {
+pub(crate) enum Calls {
     /// The calls, newest first
     Ls {
         /// Only calls of this status: initiated, in_progress, completed, failed
@@ -85,7 +85,7 @@ pub enum Calls {
 
 /// What `export` makes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A line a turn
     Txt,
     /// Markdown
@@ -103,7 +103,7 @@ pub enum Kind {
 /// Most calls asked for at once.
 const PAGE: u32 = 100;
 
-pub async fn run(settings: &Settings, args: Calls) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Calls) -> Result {
     let client = Client::new(settings)?;
     match args {
         Calls::Ls { status, agent, search, since, limit } => {

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// `connections`.
 #[derive(Debug, Subcommand)]
-pub enum Connections {
+pub(crate) enum Connections {
     /// Every live connection of every server process
     Ls,
     /// One connection
@@ -35,7 +35,7 @@ pub enum Connections {
 
 type Connection = Raw<ConnectionView>;
 
-pub async fn run(settings: &Settings, args: Connections) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
     let ids: &[String] = match &args {
         Connections::Ls => &[],
         Connections::Show { id } => std::slice::from_ref(id),

@@ -17,7 +17,7 @@ use crate::{clock, complete};
 
 /// `context`.
 #[derive(Debug, Subcommand)]
-pub enum Context {
+pub(crate) enum Context {
     /// The contexts, and which is in use
     Ls,
     /// Use this context where none is named
@@ -46,7 +46,7 @@ pub enum Context {
 }
 
 /// Runs it. `token_file` is the one that `--token-file` names.
-pub fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> Result {
+pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> Result {
     let mut config = Config::load()?;
     match args {
         Context::Ls => list(settings, &config),
@@ -96,7 +96,7 @@ pub fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> 
 }
 
 /// A name that is easy to type and to complete.
-pub fn checked(name: &str) -> Result<&str> {
+pub(crate) fn checked(name: &str) -> Result<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-') {
         return Ok(name);

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 
 /// `deliveries`.
 #[derive(Debug, Subcommand)]
-pub enum Deliveries {
+pub(crate) enum Deliveries {
     /// What came in, newest first
     Ls {
         /// Which ones
@@ -50,30 +50,30 @@ pub enum Deliveries {
 
 /// Which deliveries.
 #[derive(Debug, Clone, Default, ClapArgs)]
-pub struct Which {
+pub(crate) struct Which {
     /// Only of this verdict; `unverified` lists the attempts whose signature did not fit
     #[arg(long, value_name = "VERDICT")]
-    pub verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
     /// Only of this type, such as post_call_transcription, turn, partial
     #[arg(long = "type", value_name = "TYPE")]
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Only of this call: any identifier of it
     #[arg(long, value_name = "ID")]
-    pub call: Option<String>,
+    pub(crate) call: Option<String>,
     /// Only those in whose body, reason or address this occurs
     #[arg(long, value_name = "TEXT")]
-    pub search: Option<String>,
+    pub(crate) search: Option<String>,
     /// Only since this time: 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds, or 30m, 1h30m, 7d ago
     #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Only until this time
     #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// How a delivery was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It took effect
     Accepted,
     /// It had been received before
@@ -88,7 +88,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// As the server spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
@@ -101,31 +101,31 @@ impl Verdict {
 
 /// `deliveries export`.
 #[derive(Debug, ClapArgs)]
-pub struct Export {
+pub(crate) struct Export {
     /// Ids of deliveries; none: those that the filters choose
     #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// Which ones
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// Most deliveries to export
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
+    pub(crate) limit: u32,
     /// Write each body to a file of its own in this folder instead
     #[arg(long, value_name = "FOLDER")]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     /// Replace phone numbers, e-mail addresses and names, drop recordings, addresses and all headers but the type
     #[arg(long)]
-    pub redact: bool,
+    pub(crate) redact: bool,
     /// Replace the value at this path too, such as `data.metadata.note` or `data.transcript[*].message`
     #[arg(long, value_name = "PATH")]
-    pub redact_field: Vec<crate::redact::Path>,
+    pub(crate) redact_field: Vec<crate::redact::Path>,
 }
 
 /// Most deliveries asked for at once.
 const PAGE: u32 = 500;
 
-pub async fn run(settings: &Settings, args: Deliveries) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Deliveries) -> Result {
     let client = Client::new(settings)?;
     match args {
         Deliveries::Ls { which, limit } if which.verdict == Some(Verdict::Unverified) => {

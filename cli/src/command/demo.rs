@@ -19,16 +19,16 @@ use crate::webhook::Courier;
 
 /// `demo`.
 #[derive(Debug, ClapArgs)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// A shipped sample (`callscope samples ls`)
     #[arg(value_name = "SAMPLE", default_value = "tow-truck")]
-    pub sample: String,
+    pub(crate) sample: String,
     /// How fast the call is spoken: 1x, 10x, max
     #[arg(long, default_value = "1x", value_name = "SPEED")]
-    pub speed: Speed,
+    pub(crate) speed: Speed,
     /// Plain lines, also on a terminal
     #[arg(long)]
-    pub plain: bool,
+    pub(crate) plain: bool,
 }
 
 /// How long the tail of a call may take after all of it was sent.
@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The webhooks that make a call.
 const CALLS: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
 
-pub async fn run(mut settings: Settings, args: Demo) -> Result {
+pub(crate) async fn run(mut settings: Settings, args: Demo) -> Result {
     let sources = replay::load(std::slice::from_ref(&args.sample), None)?;
     let mut payloads = sources.iter().flat_map(|source| &source.payloads);
     if !payloads.any(|payload| matches!(&payload.kind, Kind::PostCall(kind) if CALLS.contains(&kind.as_str()))) {

@@ -9,12 +9,12 @@ use crate::settings::Settings;
 /// `doctor`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Exits with 8 where a check failed. Nothing is changed anywhere.")]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// How long each check may take
     #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
-    pub timeout: u64,
+    pub(crate) timeout: u64,
 }
 
-pub async fn run(settings: &Settings, args: Doctor) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Doctor) -> Result {
     doctor::run(settings, args).await
 }

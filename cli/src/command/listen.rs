@@ -17,37 +17,37 @@ use crate::settings::Settings;
     have seen it: `received-again` (the sender repeated it), `sent-again` (this program did).\n\nKeys on a terminal: r sends the \
     last one again, Ctrl-C ends."
 )]
-pub struct Listen {
+pub(crate) struct Listen {
     /// Where to send each delivery; {route} in it becomes transcription or post-call. Without it they are only shown
     #[arg(long, value_name = "URL")]
-    pub forward_to: Option<Target>,
+    pub(crate) forward_to: Option<Target>,
     /// Sign each delivery anew, with the secret in this file and the present time [default: the signature as it came]
     #[arg(long, value_name = "FILE", requires = "forward_to")]
-    pub sign_with_file: Option<PathBuf>,
+    pub(crate) sign_with_file: Option<PathBuf>,
     /// Only of these types, such as post_call_transcription, turn, partial
     #[arg(long = "type", value_name = "TYPE")]
-    pub kinds: Vec<String>,
+    pub(crate) kinds: Vec<String>,
     /// Only of these calls: their sids, conversation ids or call ids
     #[arg(long = "call", value_name = "ID")]
-    pub calls: Vec<String>,
+    pub(crate) calls: Vec<String>,
     /// Only of these verdicts; `unverified` shows what the server refused because its signature did not fit
     #[arg(long = "verdict", value_name = "VERDICT")]
-    pub verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes
     /// before
     #[arg(long)]
-    pub history: bool,
+    pub(crate) history: bool,
     /// Keep the place in this file, and begin there the next time
     #[arg(long, value_name = "FILE")]
-    pub cursor_file: Option<PathBuf>,
+    pub(crate) cursor_file: Option<PathBuf>,
     /// How often a delivery that the target answers with 429 or 5xx is sent before it is given up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// How many seconds an answer of the target may take
     #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub timeout: u64,
+    pub(crate) timeout: u64,
 }
 
-pub async fn run(settings: &Settings, args: Listen) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
     listen::run(settings, args).await
 }

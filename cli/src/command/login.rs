@@ -21,25 +21,25 @@ use crate::{clock, prompt};
     after_help = "To make a token, on the server's machine: callscope-server token --sub NAME --ttl 8h > token.txt\n\
     To keep it here: callscope login --with-token < token.txt"
 )]
-pub struct Login {
+pub(crate) struct Login {
     /// Keep a token that is read from stdin, or asked for on a terminal
     #[arg(long, required = true)]
-    pub with_token: bool,
+    pub(crate) with_token: bool,
     /// Keep it under this name [default: the context in force, else the server's host]
     #[arg(long, value_name = "NAME")]
-    pub save_as: Option<String>,
+    pub(crate) save_as: Option<String>,
 }
 
 /// `logout`.
 #[derive(Debug, ClapArgs)]
-pub struct Logout {
+pub(crate) struct Logout {
     /// The context to log out of [default: the one in force]
     #[arg(add = crate::complete::contexts())]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// Runs `login`.
-pub async fn login(settings: &Settings, args: Login) -> Result {
+pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     let name = match &args.save_as {
         Some(name) => checked(name)?.to_owned(),
         None => default_name(settings),
@@ -71,7 +71,7 @@ pub async fn login(settings: &Settings, args: Login) -> Result {
 }
 
 /// Runs `logout`.
-pub fn logout(settings: &Settings, args: Logout) -> Result {
+pub(crate) fn logout(settings: &Settings, args: Logout) -> Result {
     let mut config = Config::load()?;
     let name = args.name.or_else(|| settings.context.clone()).ok_or_else(|| {
         Failure::usage("which context? none is in use").hint("see which there are: callscope context ls")
@@ -100,7 +100,7 @@ pub fn logout(settings: &Settings, args: Logout) -> Result {
 }
 
 /// Runs `whoami`.
-pub async fn whoami(settings: &Settings) -> Result {
+pub(crate) async fn whoami(settings: &Settings) -> Result {
     let token = settings.token.as_ref().ok_or_else(|| {
         Failure::new(Exit::NotAllowed, format!("not logged in at {}: there is no token", shown(&settings.server)))
             .hint(TOKEN_HINT)
@@ -131,7 +131,7 @@ pub async fn whoami(settings: &Settings) -> Result {
 }
 
 /// Whether the server takes the token: any reader's question will do.
-pub async fn accepted(settings: &Settings) -> Result<()> {
+pub(crate) async fn accepted(settings: &Settings) -> Result<()> {
     Client::new(settings)?.calls(&[("limit", "1".into())]).await.map(drop)
 }
 

@@ -16,27 +16,27 @@ use crate::settings::Settings;
 /// `man`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "To read one: callscope man calls export | man -l -")]
-pub struct Man {
+pub(crate) struct Man {
     /// The command to print the page of [default: callscope itself]
     #[arg(value_name = "COMMAND")]
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Write the pages of all commands into this folder
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `help`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Topics: exit-codes, environment, output, keys.")]
-pub struct Help {
+pub(crate) struct Help {
     /// A topic, or a command
     #[arg(value_name = "TOPIC|COMMAND", add = crate::complete::help())]
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 /// What `help` explains beside the commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Topic {
+pub(crate) enum Topic {
     /// What the exit codes mean
     ExitCodes,
     /// Which variables and files are read
@@ -53,14 +53,14 @@ pub enum Topic {
     zsh:   echo 'source <(callscope completions zsh)' >> ~/.zshrc\n\
     fish:  echo 'callscope completions fish | source' >> ~/.config/fish/config.fish\n\
     The script asks this program at every Tab, so it also completes the ids of the server's calls.")]
-pub struct Completions {
+pub(crate) struct Completions {
     /// Which shell
-    pub shell: Shell,
+    pub(crate) shell: Shell,
 }
 
 /// A shell that completions are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
+pub(crate) enum Shell {
     /// GNU bash
     Bash,
     /// Elvish
@@ -74,7 +74,7 @@ pub enum Shell {
 }
 
 /// Runs `man`.
-pub fn man(settings: &Settings, args: &Man) -> Result {
+pub(crate) fn man(settings: &Settings, args: &Man) -> Result {
     if let Some(dir) = &args.dir {
         let pages = write_all(dir).map_err(|error| Failure::file("write to", dir, &error))?;
         settings.console.say(format!("{pages} pages in {}", dir.display()));
@@ -86,7 +86,7 @@ pub fn man(settings: &Settings, args: &Man) -> Result {
 }
 
 /// Runs `help`.
-pub fn help(settings: &Settings, args: &Help) -> Result {
+pub(crate) fn help(settings: &Settings, args: &Help) -> Result {
     let text = match args.words.as_slice() {
         [word] if let Ok(topic) = Topic::from_str(word, false) => Safe::lines(&topic::text(topic)),
         words => {
@@ -99,7 +99,7 @@ pub fn help(settings: &Settings, args: &Help) -> Result {
 }
 
 /// Runs `completions`.
-pub fn completions(settings: &Settings, args: &Completions) -> Result {
+pub(crate) fn completions(settings: &Settings, args: &Completions) -> Result {
     let script =
         complete::script(args.shell).map_err(|error| Failure::error(format!("cannot make the script: {error}")))?;
     settings.output(Format::Text).write(&Safe::page(&String::from_utf8_lossy(&script)))?;

@@ -17,22 +17,22 @@ use crate::tail::{NdjsonWriter, PlainWriter, Sink};
 
 /// `play`.
 #[derive(Debug, ClapArgs)]
-pub struct Play {
+pub(crate) struct Play {
     /// A saved tail (`callscope tail ID --save FILE`); - for stdin
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// How fast: 1x, 10x, max [default: 1x full-screen, max as lines]
     #[arg(long, value_name = "SPEED")]
-    pub speed: Option<Speed>,
+    pub(crate) speed: Option<Speed>,
     /// Plain lines, also on a terminal
     #[arg(long)]
-    pub plain: bool,
+    pub(crate) plain: bool,
     /// Date and time before each line
     #[arg(short = 't', long)]
-    pub timestamps: bool,
+    pub(crate) timestamps: bool,
 }
 
-pub async fn run(settings: &Settings, args: Play) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Play) -> Result {
     let view = view(settings, &crate::command::tail::Tail { plain: args.plain, ..Default::default() })?;
     let recording = SavedTail::open(&args.file)?;
     let speed = |default: &str| {

@@ -34,81 +34,81 @@ callscope replay tow-truck --fresh                      a sample call, spoken li
 callscope replay calls/ --fresh --speed 60x --concurrency 200 --repeat 10\n  \
 callscope replay saved.json --as-is                     a delivery exactly as it came\n  \
 callscope replay tow-truck --to http://localhost:3000/webhook --tamper body")]
-pub struct Replay {
+pub(crate) struct Replay {
     /// Files, folders of *.json and *.ndjson, shipped samples (`callscope samples ls`), or `-` for stdin
     #[arg(required_unless_present = "resume", value_name = "FILE|DIR|SAMPLE")]
-    pub sources: Vec<String>,
+    pub(crate) sources: Vec<String>,
     /// Go on with a replay that was interrupted; the latest where none is named
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = [
         "sources", "speed", "rate", "repeat", "concurrency", "fresh", "as_is", "set", "remove", "no_turns", "shuffle", "duplicate",
         "drop", "seed", "tamper", "to", "turns_to", "dry_run", "expect", "watch",
     ])]
-    pub resume: Option<String>,
+    pub(crate) resume: Option<String>,
 
     /// How fast calls are spoken: 1x, 10x, max
     #[arg(long, default_value = "1x", value_name = "SPEED", help_heading = "Pace")]
-    pub speed: Speed,
+    pub(crate) speed: Speed,
     /// At most so many deliveries a second, over all calls: 50, 30/m
     #[arg(long, value_name = "N", help_heading = "Pace")]
-    pub rate: Option<Rate>,
+    pub(crate) rate: Option<Rate>,
     /// Send everything N times
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Pace")]
-    pub repeat: u32,
+    pub(crate) repeat: u32,
     /// How many calls at once
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Pace")]
-    pub concurrency: u16,
+    pub(crate) concurrency: u16,
 
     /// New identifiers and times, the same ones throughout, so that these are other calls
     #[arg(long, help_heading = "Contents")]
-    pub fresh: bool,
+    pub(crate) fresh: bool,
     /// Recorded bytes and headers as they came, with the old signature
     #[arg(long, conflicts_with_all = ["fresh", "set", "remove", "tamper"], help_heading = "Contents")]
-    pub as_is: bool,
+    pub(crate) as_is: bool,
     /// Put JSON at a place: `data.metadata.cost=7`, `data.transcript[*].message=null`; what is no JSON is a text
     #[arg(long, value_name = "PATH=JSON", help_heading = "Contents")]
-    pub set: Vec<Set>,
+    pub(crate) set: Vec<Set>,
     /// Take away what is at a place
     #[arg(long, value_name = "PATH", help_heading = "Contents")]
-    pub remove: Vec<Remove>,
+    pub(crate) remove: Vec<Remove>,
     /// Only the post-call webhooks; don't speak their transcripts live first
     #[arg(long, help_heading = "Contents")]
-    pub no_turns: bool,
+    pub(crate) no_turns: bool,
 
     /// Calls begin in any order, and so come the webhooks after each
     #[arg(long, help_heading = "Mischief")]
-    pub shuffle: bool,
+    pub(crate) shuffle: bool,
     /// Everything twice, both at the same time
     #[arg(long, help_heading = "Mischief")]
-    pub duplicate: bool,
+    pub(crate) duplicate: bool,
     /// Lose this share of the deliveries, or of their answers, and send them again until all have arrived: 2%, 0.02
     #[arg(long, value_name = "P", help_heading = "Mischief")]
-    pub drop: Option<Share>,
+    pub(crate) drop: Option<Share>,
     /// Repeat the decisions of --shuffle and --drop
     #[arg(long, value_name = "N", help_heading = "Mischief")]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Make every delivery one that is to be refused
     #[arg(long, value_name = "WHAT", help_heading = "Mischief")]
-    pub tamper: Option<Tamper>,
+    pub(crate) tamper: Option<Tamper>,
 
     /// Another backend: the URL that takes the post-call webhooks. Turns are not sent there, as ElevenLabs sends none
     #[arg(long, value_name = "URL", value_parser = backend, help_heading = "Target")]
-    pub to: Option<Url>,
+    pub(crate) to: Option<Url>,
     /// The URL of another backend that takes the turns
     #[arg(long, value_name = "URL", value_parser = backend, requires = "to", help_heading = "Target")]
-    pub turns_to: Option<Url>,
+    pub(crate) turns_to: Option<Url>,
     /// A file that holds the webhook secret (else CALLSCOPE_WEBHOOK_SECRET(S), else callscope.secrets.toml)
     #[arg(long, value_name = "FILE", help_heading = "Target")]
-    pub secret_file: Option<PathBuf>,
+    pub(crate) secret_file: Option<PathBuf>,
 
     /// Print curl commands instead, without the secret
     #[arg(long, help_heading = "Result")]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// The answers that are right, such as 2xx or 401,413; any other makes exit code 8 and is shown as a diff
     #[arg(long, value_name = "STATUS", help_heading = "Result")]
-    pub expect: Option<Expect>,
+    pub(crate) expect: Option<Expect>,
     /// Follow the calls that this makes, on stdout
     #[arg(long, conflicts_with_all = ["to", "dry_run"], help_heading = "Result")]
-    pub watch: bool,
+    pub(crate) watch: bool,
 }
 
 /// So many calls can be followed at once.
@@ -116,7 +116,7 @@ const MOST_WATCHED: usize = 100;
 /// How long their streams may take to end once everything was sent.
 const WATCHED_ON: Duration = Duration::from_secs(10);
 
-pub async fn run(settings: &Settings, args: Replay) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Replay) -> Result {
     match &args.resume {
         Some(id) => resume(settings, id).await,
         None => begin(settings, args).await,

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 
 /// `samples`.
 #[derive(Debug, Subcommand)]
-pub enum Samples {
+pub(crate) enum Samples {
     /// Their names
     Ls,
     /// Print one
@@ -42,7 +42,7 @@ pub enum Samples {
     },
 }
 
-pub fn run(settings: &Settings, args: &Samples) -> Result {
+pub(crate) fn run(settings: &Settings, args: &Samples) -> Result {
     match args {
         Samples::Ls => ls(settings),
         Samples::Show { name } => {

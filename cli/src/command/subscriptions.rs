@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// `subscriptions`.
 #[derive(Debug, Subcommand)]
-pub enum Subscriptions {
+pub(crate) enum Subscriptions {
     /// Every followed call
     Ls,
     /// Who follows one call
@@ -22,7 +22,7 @@ pub enum Subscriptions {
     },
 }
 
-pub async fn run(settings: &Settings, args: Subscriptions) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
     if let Subscriptions::Show { id } = &args {
         checked(id)?;
     }

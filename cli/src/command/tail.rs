@@ -16,58 +16,58 @@ use crate::tail::{self, CursorFile, NdjsonWriter, PlainWriter, Selection, Stream
 
 /// `tail`.
 #[derive(Debug, Clone, Default, ClapArgs)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Any identifiers of calls; none: pick from the live calls (on a terminal)
     #[arg(value_name = "ID", add = crate::complete::calls())]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// Follow all live calls, and those that come
     #[arg(long, conflicts_with = "no_follow")]
-    pub active: bool,
+    pub(crate) active: bool,
     /// Plain lines, also on a terminal
     #[arg(long, conflicts_with = "tui")]
-    pub plain: bool,
+    pub(crate) plain: bool,
     /// Full-screen, or an error where that is not possible
     #[arg(long)]
-    pub tui: bool,
+    pub(crate) tui: bool,
     /// Begin with the last N turns
     #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["after", "cursor_file"])]
-    pub lines: Option<usize>,
+    pub(crate) lines: Option<usize>,
     /// Begin behind this cursor, which a message carried, or after the event of this number
     #[arg(long, value_name = "CURSOR|SEQ", conflicts_with = "cursor_file", allow_negative_numbers = true)]
-    pub after: Option<Place>,
+    pub(crate) after: Option<Place>,
     /// Stop once everything there is now has come
     #[arg(long)]
-    pub no_follow: bool,
+    pub(crate) no_follow: bool,
     /// Wait for a call that is not known yet
     #[arg(long)]
-    pub wait: bool,
+    pub(crate) wait: bool,
     /// Exit with 6 when the connection breaks
     #[arg(long, conflicts_with = "reconnect")]
-    pub no_reconnect: bool,
+    pub(crate) no_reconnect: bool,
     /// Take the stream up again when the connection breaks; the default
     #[arg(long)]
-    pub reconnect: bool,
+    pub(crate) reconnect: bool,
     /// Keep the place in this file, and begin there the next time
     #[arg(long, value_name = "FILE")]
-    pub cursor_file: Option<PathBuf>,
+    pub(crate) cursor_file: Option<PathBuf>,
     /// Exit with 7 when a call failed
     #[arg(long)]
-    pub exit_status: bool,
+    pub(crate) exit_status: bool,
     /// Also write the stream to this file, as NDJSON
     #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
+    pub(crate) save: Option<PathBuf>,
     /// Let --save take the place of a file that is there
     #[arg(long, requires = "save")]
-    pub force: bool,
+    pub(crate) force: bool,
     /// Date and time before each line
     #[arg(short = 't', long)]
-    pub timestamps: bool,
+    pub(crate) timestamps: bool,
     /// Only turns whose text matches
     #[arg(short, long, value_name = "REGEX")]
-    pub include: Vec<Pattern>,
+    pub(crate) include: Vec<Pattern>,
     /// No turns whose text matches
     #[arg(short, long, value_name = "REGEX")]
-    pub exclude: Vec<Pattern>,
+    pub(crate) exclude: Vec<Pattern>,
 }
 
 impl Tail {
@@ -87,14 +87,14 @@ impl Tail {
 
 /// How the stream is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// Full-screen.
     Screen,
     Lines,
     Ndjson,
 }
 
-pub async fn run(settings: &Settings, args: Tail) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Tail) -> Result {
     let view = view(settings, &args)?;
     let identifiers = if !args.ids.is_empty() {
         named(&args.ids)?
@@ -122,7 +122,7 @@ fn named(ids: &[String]) -> Result<Vec<Identifier>> {
 }
 
 /// Follows `requests` and shows them.
-pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view: View) -> Result {
+pub(crate) async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view: View) -> Result {
     if requests.is_empty() && view == View::Screen && !args.active {
         // A server that cannot be asked is told before the screen is taken.
         Client::new(settings)?.live_calls().await?;
@@ -148,7 +148,7 @@ pub async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view
 }
 
 /// Full-screen on a terminal, unless something else was asked for.
-pub fn view(settings: &Settings, args: &Tail) -> Result<View> {
+pub(crate) fn view(settings: &Settings, args: &Tail) -> Result<View> {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if args.tui && !terminal {

@@ -16,7 +16,7 @@ use crate::token::Claims;
 
 /// `token`.
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(crate) enum Token {
     /// What a token says: whose, for what, until when; needs no server
     Inspect {
         /// A file that holds it, or `-` for stdin [default: the token in force]
@@ -26,7 +26,7 @@ pub enum Token {
 }
 
 /// Runs `token`.
-pub fn run(settings: &Settings, args: Token) -> Result {
+pub(crate) fn run(settings: &Settings, args: Token) -> Result {
     let Token::Inspect { file } = args;
     inspect(settings, file.as_deref())
 }

@@ -18,19 +18,19 @@ use crate::top::{self, Poller, Tab};
 /// `top`.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(after_help = "Keys: callscope help keys")]
-pub struct Top {
+pub(crate) struct Top {
     /// The tab to begin with
     #[arg(long, value_name = "TAB", default_value = "calls")]
-    pub tab: Tab,
+    pub(crate) tab: Tab,
     /// Seconds between two looks at the server
     #[arg(long, value_name = "SECS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub interval: u64,
+    pub(crate) interval: u64,
     /// Only look: no kick, no replay
     #[arg(long)]
-    pub read_only: bool,
+    pub(crate) read_only: bool,
 }
 
-pub async fn run(settings: &Settings, args: Top) -> Result {
+pub(crate) async fn run(settings: &Settings, args: Top) -> Result {
     let client = Client::new(settings)?;
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();

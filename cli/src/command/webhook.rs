@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 /// `webhook`.
 #[derive(Debug, Subcommand)]
-pub enum Webhook {
+pub(crate) enum Webhook {
     /// Print the ElevenLabs-Signature header's value for a body
     Sign {
         /// The body; `-` for stdin
@@ -58,7 +58,7 @@ pub enum Webhook {
 /// any.
 const BUDGET: u64 = 512 << 20;
 
-pub fn run(settings: &Settings, args: Webhook) -> Result {
+pub(crate) fn run(settings: &Settings, args: Webhook) -> Result {
     match args {
         Webhook::Sign { body, secret_file, at } => {
             let secret = webhook_secret(secret_file.as_ref())?.ok_or_else(no_secret)?;

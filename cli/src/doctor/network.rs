@@ -17,21 +17,21 @@ use crate::settings::Settings;
 const LONGEST: usize = 64 << 10;
 
 /// An answer to the first question over HTTP.
-pub struct Reached {
+pub(crate) struct Reached {
     /// Its HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Its `Date`.
-    pub date: Option<String>,
-    pub body: String,
+    pub(crate) date: Option<String>,
+    pub(crate) body: String,
     /// Where it redirects to, and what to do about it.
-    pub redirect: Option<Failure>,
+    pub(crate) redirect: Option<Failure>,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 /// Checks name, port and certificate, and asks the first question. `None`: no answer. Where there is a proxy on the
 /// way, name and port are the proxy's: it is the proxy that looks for the server.
-pub async fn check(settings: &Settings, patience: Duration, report: &mut Report) -> Result<Option<Reached>> {
+pub(crate) async fn check(settings: &Settings, patience: Duration, report: &mut Report) -> Result<Option<Reached>> {
     let route = match Route::to(&settings.server) {
         Ok(route) => route,
         Err(failure) => {
@@ -125,7 +125,7 @@ async fn connect(route: &Route, hop: &Url, addresses: &[SocketAddr], patience: D
 }
 
 /// Asks for `/{path}`, which needs no token.
-pub async fn ask(route: &Route, path: &str, patience: Duration) -> std::result::Result<Reached, BoxError> {
+pub(crate) async fn ask(route: &Route, path: &str, patience: Duration) -> std::result::Result<Reached, BoxError> {
     let client = route.client().map_err(|failure| failure.message)?;
     let started = Instant::now();
     let response = client.get(health_url(route.server(), path)).timeout(patience).send().await?;
@@ -169,6 +169,6 @@ async fn tls(route: &Route, asked: &std::result::Result<Reached, BoxError>) -> C
 }
 
 /// A time for people.
-pub fn ms(took: Duration) -> String {
+pub(crate) fn ms(took: Duration) -> String {
     format!("{} ms", took.as_millis())
 }

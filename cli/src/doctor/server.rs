@@ -27,7 +27,7 @@ const ODD_CLOCK: f64 = 3.0;
 const SOON: f64 = 600.0;
 
 /// Checks everything that needs a server's answer.
-pub async fn check(
+pub(crate) async fn check(
     settings: &Settings,
     patience: Duration,
     reached: Option<Reached>,

@@ -9,7 +9,7 @@ use crate::net::shown;
 use crate::settings::Settings;
 
 /// Which server is meant, and whether others may read the file of contexts.
-pub fn context(settings: &Settings) -> Check {
+pub(crate) fn context(settings: &Settings) -> Check {
     let detail = format!("{} from {}", shown(&settings.server), settings.origin.server);
     match config::path().filter(|path| config::is_open_to_others(path)) {
         Some(path) => Check::warning(
@@ -22,7 +22,7 @@ pub fn context(settings: &Settings) -> Check {
 }
 
 /// Whether the full-screen views have what they need.
-pub fn terminal(settings: &Settings) -> Check {
+pub(crate) fn terminal(settings: &Settings) -> Check {
     let variable = |name| env::var(name).unwrap_or_default();
     if !io::stdout().is_terminal() && !io::stderr().is_terminal() {
         return Check::skipped("terminal", "this is none");

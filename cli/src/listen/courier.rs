@@ -18,7 +18,7 @@ const MAX_ANSWER: usize = 4 << 10;
 
 /// Sends deliveries to one target.
 #[derive(Debug)]
-pub struct Courier {
+pub(crate) struct Courier {
     sender: Sender,
     target: Target,
     /// Replaces the sender's signature, where there is one.
@@ -26,7 +26,7 @@ pub struct Courier {
 }
 
 /// What came of it.
-pub enum Tried {
+pub(crate) enum Tried {
     /// The target answered.
     Answered {
         status: u16,
@@ -44,24 +44,24 @@ pub enum Tried {
 }
 
 /// Whether a status says that another try may fare better.
-pub fn is_for_now(status: u16) -> bool {
+pub(crate) fn is_for_now(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..)
 }
 
 impl Courier {
     /// To `target`, waiting for an answer for so long.
-    pub fn new(target: Target, secret: Option<Secret>, timeout: Duration) -> Result<Self> {
+    pub(crate) fn new(target: Target, secret: Option<Secret>, timeout: Duration) -> Result<Self> {
         let url = target.url("transcription").ok_or_else(|| Failure::usage(format!("{target} is no URL")))?;
         Ok(Self { sender: Sender::to(&url, timeout)?, target, secret })
     }
 
     /// Where a delivery goes; `None` where the target has no place for its route.
-    pub fn url(&self, view: &DeliveryView) -> Option<Url> {
+    pub(crate) fn url(&self, view: &DeliveryView) -> Option<Url> {
         self.target.url(&view.route)
     }
 
     /// Sends it to `url`. `seen`: the target may have seen it before.
-    pub async fn send(&self, url: Url, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Tried {
+    pub(crate) async fn send(&self, url: Url, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Tried {
         let mut headers = headers::map(headers::forwardable(&whole.headers));
         if let Some(secret) = &self.secret {
             headers::sign(&mut headers, secret, &whole.body);
@@ -98,7 +98,7 @@ fn marks(view: &DeliveryView, attempt: u32, seen: bool) -> Vec<(&'static str, St
 }
 
 /// Why the target may have seen a delivery before; empty where it cannot.
-pub fn duplicate(view: &DeliveryView, seen: bool) -> String {
+pub(crate) fn duplicate(view: &DeliveryView, seen: bool) -> String {
     let received = (view.verdict == "duplicate").then_some("received-again");
     let sent = seen.then_some("sent-again");
     [received, sent].into_iter().flatten().collect::<Vec<_>>().join(", ")

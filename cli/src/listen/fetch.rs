@@ -9,23 +9,23 @@ use crate::exit::{Exit, Failure, Result};
 
 /// What is forwarded.
 #[derive(Debug)]
-pub struct Whole {
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Whole {
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A delivery, or `None` where it is gone.
-pub type Fetched = Result<Option<Whole>>;
+pub(crate) type Fetched = Result<Option<Whole>>;
 
 /// Longest answer that is fetched ahead, in bytes: several of them wait at one time.
 const LONGEST_AHEAD: usize = 4 << 20;
 
 /// Fetches one ahead of its turn; `None` where it is so long that it is fetched only when it is its turn.
-pub async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
+pub(crate) async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
     fetch_within(client, id, LONGEST_AHEAD).await.transpose()
 }
 
-pub async fn fetch(client: &Client, id: Uuid) -> Fetched {
+pub(crate) async fn fetch(client: &Client, id: Uuid) -> Fetched {
     let fetched = fetch_within(client, id, LONGEST).await?;
     fetched.ok_or_else(|| too_long("the delivery", LONGEST))
 }

@@ -6,14 +6,14 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp
 use tokio::sync::mpsc;
 
 /// The keys of the terminal on stdin, which does not echo them meanwhile.
-pub struct Keys {
+pub(crate) struct Keys {
     pressed: mpsc::Receiver<u8>,
     before: Termios,
 }
 
 impl Keys {
     /// Takes the keys over, where stdin is a terminal and this program is in its foreground.
-    pub fn of_terminal() -> Option<Self> {
+    pub(crate) fn of_terminal() -> Option<Self> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !io::stderr().is_terminal() {
             return None;
@@ -40,7 +40,7 @@ impl Keys {
     }
 
     /// Resolves when the last delivery is to be sent again; never where there are no keys.
-    pub async fn again(keys: &mut Option<Self>) {
+    pub(crate) async fn again(keys: &mut Option<Self>) {
         let Some(keys) = keys else { return std::future::pending().await };
         loop {
             match keys.pressed.recv().await {

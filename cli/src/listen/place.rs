@@ -10,7 +10,7 @@ use crate::state_file;
 
 /// A place, in a JSON file that is replaced whole.
 #[derive(Debug)]
-pub struct PlaceFile {
+pub(crate) struct PlaceFile {
     path: PathBuf,
     kept: Kept,
 }
@@ -34,7 +34,7 @@ fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
 
 impl PlaceFile {
     /// Reads the file; one that is not there yet is empty.
-    pub fn open(path: &Path) -> exit::Result<Self> {
+    pub(crate) fn open(path: &Path) -> exit::Result<Self> {
         let kept = state_file::read(path, "cursor file of listen")?;
         let file = Self { path: path.to_owned(), kept };
         // Now rather than after the first delivery was forwarded.
@@ -43,23 +43,23 @@ impl PlaceFile {
     }
 
     /// Behind the last delivery that was forwarded.
-    pub fn cursor(&self) -> Option<String> {
+    pub(crate) fn cursor(&self) -> Option<String> {
         self.kept.deliveries_after.clone()
     }
 
     /// The delivery that was on its way.
-    pub fn sending(&self) -> Option<Uuid> {
+    pub(crate) fn sending(&self) -> Option<Uuid> {
         self.kept.sending
     }
 
     /// That delivery is about to be sent.
-    pub fn sends(&mut self, delivery_id: Uuid) -> exit::Result<()> {
+    pub(crate) fn sends(&mut self, delivery_id: Uuid) -> exit::Result<()> {
         self.kept.sending = Some(delivery_id);
         self.write()
     }
 
     /// All up to `cursor` is forwarded.
-    pub fn reached(&mut self, cursor: &str) -> exit::Result<()> {
+    pub(crate) fn reached(&mut self, cursor: &str) -> exit::Result<()> {
         self.kept = Kept { deliveries_after: Some(cursor.to_owned()), sending: None };
         self.write()
     }

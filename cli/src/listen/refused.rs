@@ -18,7 +18,7 @@ const MOST: usize = 500;
 
 /// Sends the attempts that are refused from now on, oldest first, until no one takes them any more. While the queue
 /// is full, no look is taken.
-pub async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
+pub(crate) async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
     // The clock is the server's, so what is new is told by what its list held before.
     let mut newest: Option<Timestamp> = None;
     let mut is_first = true;

@@ -14,33 +14,33 @@ use crate::settings::Settings;
 const MAX_SAID: usize = 120;
 
 /// Writes the lines.
-pub struct Report {
+pub(crate) struct Report {
     output: Output,
 }
 
 /// What became of a delivery.
-pub struct Sent<'s> {
-    pub view: &'s DeliveryView,
+pub(crate) struct Sent<'s> {
+    pub(crate) view: &'s DeliveryView,
     /// The target's status.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// What it said.
-    pub text: &'s str,
+    pub(crate) text: &'s str,
     /// Which try it was.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// Whether the target may have seen it before.
-    pub seen: bool,
+    pub(crate) seen: bool,
     /// How long the answer took.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Report {
     /// As the flags ask for.
-    pub fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self { output: settings.output(Format::Text) }
     }
 
     /// A delivery that goes nowhere.
-    pub fn shown(&mut self, view: &DeliveryView) -> Result<()> {
+    pub(crate) fn shown(&mut self, view: &DeliveryView) -> Result<()> {
         if self.output.is_json() {
             return self.output.write(&Safe::json_line(&json!({"type": "delivery", "delivery": view}).to_string()));
         }
@@ -48,7 +48,7 @@ impl Report {
     }
 
     /// A webhook that the server refused, since its signature does not fit.
-    pub fn refused(&mut self, attempt: &Attempt) -> Result<()> {
+    pub(crate) fn refused(&mut self, attempt: &Attempt) -> Result<()> {
         if self.output.is_json() {
             let line = json!({"type": "refused", "attempt": attempt}).to_string();
             return self.output.write(&Safe::json_line(&line));
@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// A delivery that the target answered, or that was given up.
-    pub fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
+    pub(crate) fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
         let Sent { view, status, text: said, attempt, seen, took } = sent;
         let ok = status.is_some_and(|status| (200..300).contains(&status));
         let tint = if ok { Tint::Good } else { Tint::Bad };

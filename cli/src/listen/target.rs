@@ -15,12 +15,12 @@ const ROUTES: [&str; 2] = ["transcription", "post-call"];
 
 /// A URL, or several that differ by the route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target(String);
+pub(crate) struct Target(String);
 
 impl Target {
     /// Where a delivery of that route goes; `None` where the URL depends on the route and the route is none that is
     /// known.
-    pub fn url(&self, route: &str) -> Option<Url> {
+    pub(crate) fn url(&self, route: &str) -> Option<Url> {
         if !self.0.contains(ROUTE) {
             return Url::parse(&self.0).ok();
         }

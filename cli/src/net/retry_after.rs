@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, header};
 use crate::clock;
 
 /// How long an answer asks to wait: in seconds, or until a date.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim(), clock::now())
 }
 

@@ -12,17 +12,17 @@ use crate::render::shell_word;
 
 /// What went wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    pub what: String,
+pub(crate) struct Trouble {
+    pub(crate) what: String,
     /// What to do, where more than waiting helps.
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
     /// Whether it lasts until a setting or a certificate is changed.
-    pub is_lasting: bool,
+    pub(crate) is_lasting: bool,
 }
 
 impl Trouble {
     /// As a failure to reach the server of `route`.
-    pub fn failure(&self, route: &Route) -> Failure {
+    pub(crate) fn failure(&self, route: &Route) -> Failure {
         match &self.remedy {
             Some(remedy) => {
                 Failure::new(Exit::Unreachable, format!("no answer from {}: {}", shown(route.server()), self.what))
@@ -35,7 +35,7 @@ impl Trouble {
 
 impl Route {
     /// What an error on this way means.
-    pub async fn trouble(&self, error: &(dyn Error + Send + Sync + 'static)) -> Trouble {
+    pub(crate) async fn trouble(&self, error: &(dyn Error + Send + Sync + 'static)) -> Trouble {
         if let Some(tls) = tls_error(error) {
             return self.of_tls(tls, cause(error));
         }
@@ -56,7 +56,7 @@ impl Route {
     }
 
     /// What an answer that is none of Callscope's may mean: a server for TLS that was spoken to without.
-    pub async fn odd_answer(&self, status: StatusCode) -> Option<Trouble> {
+    pub(crate) async fn odd_answer(&self, status: StatusCode) -> Option<Trouble> {
         let is_suspect = self.server().scheme() == "http" && status == StatusCode::BAD_REQUEST;
         (is_suspect && self.speaks_tls().await).then(|| self.is_tls())
     }
@@ -119,7 +119,7 @@ fn is_unknown(error: &CertificateError) -> bool {
 
 /// Where an answer redirects to, as a failure that names the server to use instead; `None` where it does not.
 /// `asked` is the path that was asked for.
-pub fn redirect(server: &Url, asked: &str, status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
+pub(crate) fn redirect(server: &Url, asked: &str, status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     let to = redirected(status, headers)?;
     let failure = Failure::error(format!("{} redirects to {to}, which is not followed", shown(server)));
     let Ok(to) = server.join(&to) else { return Some(failure) };
@@ -130,7 +130,7 @@ pub fn redirect(server: &Url, asked: &str, status: StatusCode, headers: &HeaderM
 }
 
 /// Where an answer redirects to, as it says it.
-pub fn redirected(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+pub(crate) fn redirected(status: StatusCode, headers: &HeaderMap) -> Option<String> {
     if !status.is_redirection() {
         return None;
     }
@@ -197,7 +197,7 @@ fn find<'e>(
 }
 
 /// The innermost reason of an error, which is the one that helps.
-pub fn cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

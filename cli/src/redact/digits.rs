@@ -11,14 +11,14 @@ const ZEROS: [u32; 76] = [
 ];
 
 /// The ASCII digit of the same value.
-pub fn ascii(c: char) -> Option<char> {
+pub(crate) fn ascii(c: char) -> Option<char> {
     let code = u32::from(c);
     let zero = ZEROS[..ZEROS.partition_point(|zero| *zero <= code)].last()?;
     char::from_digit(code - zero, 10)
 }
 
 /// The digits in `text`, as ASCII.
-pub fn of(text: &str) -> String {
+pub(crate) fn of(text: &str) -> String {
     text.chars().filter_map(ascii).collect()
 }
 

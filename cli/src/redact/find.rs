@@ -83,7 +83,7 @@ const MIN_NAME: usize = 3;
 
 /// Those who were met, and what stands for them.
 #[derive(Debug, Default)]
-pub struct People {
+pub(crate) struct People {
     names: StandIns,
     emails: StandIns,
     numbers: StandIns,
@@ -93,18 +93,18 @@ pub struct People {
 
 /// Where a value stands, as far as it tells what the value is.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Place<'k> {
+pub(crate) struct Place<'k> {
     /// The key that says what it is.
-    pub key: &'k str,
+    pub(crate) key: &'k str,
     /// Whether that key, or one around it, is a person's name's,
-    pub is_name: bool,
+    pub(crate) is_name: bool,
     /// or a phone number's.
-    pub is_phone: bool,
+    pub(crate) is_phone: bool,
 }
 
 /// Whether a key's value is a person's name. `is_own`: the sender's own code chose the key (dynamic variables,
 /// collected data).
-pub fn names_person(key: &str, is_own: bool) -> bool {
+pub(crate) fn names_person(key: &str, is_own: bool) -> bool {
     let has_prefix = key.starts_with("system__");
     let key: String = key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     let is_own_name =
@@ -114,12 +114,12 @@ pub fn names_person(key: &str, is_own: bool) -> bool {
 
 /// Whether a text is a person's name by its looks. Much else looks like it ("Gold Plan"), so it is only asked of
 /// what the sender's own code says about a caller.
-pub fn looks_like_name(text: &str) -> bool {
+pub(crate) fn looks_like_name(text: &str) -> bool {
     FULL_NAME.is_match(text.trim())
 }
 
 /// Whether a key's value is a phone number, however it is written.
-pub fn phone_key(key: &str) -> bool {
+pub(crate) fn phone_key(key: &str) -> bool {
     let key = key.to_lowercase();
     let parts = [
         "phone",
@@ -149,7 +149,7 @@ fn no_phone_key(key: &str) -> bool {
 
 impl People {
     /// Takes note of the names in a document, so that they are found in its texts too.
-    pub fn meet(&mut self, names: &[String]) {
+    pub(crate) fn meet(&mut self, names: &[String]) {
         let mut words: Vec<&str> = Vec::new();
         for name in names {
             let name = name.trim();
@@ -167,7 +167,7 @@ impl People {
     }
 
     /// The text that stands at `place`, without people.
-    pub fn replace(&mut self, place: Place<'_>, text: &str) -> String {
+    pub(crate) fn replace(&mut self, place: Place<'_>, text: &str) -> String {
         if place.key.contains("audio") && text.len() > 64 {
             return String::new();
         }
@@ -192,7 +192,7 @@ impl People {
     }
 
     /// The JSON number that stands at `place`, without people.
-    pub fn replace_number(&mut self, place: Place<'_>, text: &str) -> String {
+    pub(crate) fn replace_number(&mut self, place: Place<'_>, text: &str) -> String {
         if place.is_name {
             return "0".into();
         }
@@ -221,7 +221,7 @@ impl People {
     }
 
     /// What stands for a phone number, however it is written.
-    pub fn number(&mut self, number: &str) -> String {
+    pub(crate) fn number(&mut self, number: &str) -> String {
         // 555-01xx belongs to no one.
         stand_in(&mut self.numbers, &digits::of(number), |n| format!("+1555010{n:04}"))
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A step from a value to one inside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// To a field.
     Key(String),
     /// To an item.
@@ -16,7 +16,7 @@ pub enum Step {
 
 impl Step {
     /// The key or the name.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Key(name) | Self::Named(name) => Some(name),
             Self::Item(_) => None,
@@ -34,14 +34,14 @@ enum Pattern {
 
 /// Where values stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
+pub(crate) struct Path {
     text: String,
     patterns: Vec<Pattern>,
 }
 
 impl Path {
     /// Whether it names the value that `steps` lead to.
-    pub fn leads_to(&self, steps: &[Step]) -> bool {
+    pub(crate) fn leads_to(&self, steps: &[Step]) -> bool {
         let steps = || steps.iter().filter(|step| !matches!(step, Step::Named(_)));
         self.patterns.len() == steps().count()
             && self.patterns.iter().zip(steps()).all(|(pattern, step)| match (pattern, step) {

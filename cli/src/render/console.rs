@@ -13,7 +13,7 @@ use crate::exit::brief;
 static MUTE: AtomicBool = AtomicBool::new(false);
 
 /// Warns of something about this machine, once in the life of the process.
-pub fn caution(message: &str) {
+pub(crate) fn caution(message: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let is_new = SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(message.to_owned());
     if is_new && !MUTE.load(Ordering::Relaxed) {
@@ -22,13 +22,13 @@ pub fn caution(message: &str) {
 }
 
 /// Ends all warnings of [`caution`]: for a shell's completion, whose prompt they would break.
-pub fn mute() {
+pub(crate) fn mute() {
     MUTE.store(true, Ordering::Relaxed);
 }
 
 /// Speaks on stderr, as loud as `-q` and `-v` ask for. A stderr that cannot be written to is no reason to stop.
 #[derive(Debug, Clone, Copy)]
-pub struct Console {
+pub(crate) struct Console {
     level: Level,
     /// Whether stderr is a terminal on which a line may be drawn over.
     live: bool,
@@ -44,7 +44,7 @@ enum Level {
 
 impl Console {
     /// As the flags ask for.
-    pub fn new(quiet: bool, verbose: bool, accessible: bool) -> Self {
+    pub(crate) fn new(quiet: bool, verbose: bool, accessible: bool) -> Self {
         let level = match (quiet, verbose) {
             (true, _) => Level::Quiet,
             (false, true) => Level::Verbose,
@@ -54,39 +54,39 @@ impl Console {
     }
 
     /// Says nothing at all: for work behind a full-screen view.
-    pub fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self { level: Level::Silent, live: false }
     }
 
     /// The same, but nothing is drawn over.
     #[cfg(feature = "demo")]
-    pub fn lasting(self) -> Self {
+    pub(crate) fn lasting(self) -> Self {
         Self { live: false, ..self }
     }
 
     /// What a person wants to know; not under `-q`.
-    pub fn say(self, message: impl AsRef<str>) {
+    pub(crate) fn say(self, message: impl AsRef<str>) {
         self.write(Level::Normal, "", message.as_ref());
     }
 
     /// Something is not as it should be.
-    pub fn warn(self, message: impl AsRef<str>) {
+    pub(crate) fn warn(self, message: impl AsRef<str>) {
         self.write(Level::Quiet, "warning: ", message.as_ref());
     }
 
     /// What belongs to the warning before it.
-    pub fn bare(self, message: impl AsRef<str>) {
+    pub(crate) fn bare(self, message: impl AsRef<str>) {
         self.write(Level::Quiet, "", message.as_ref());
     }
 
     /// Only under `-v`.
-    pub fn debug(self, message: impl AsRef<str>) {
+    pub(crate) fn debug(self, message: impl AsRef<str>) {
         self.write(Level::Verbose, "", message.as_ref());
     }
 
     /// Draws over the current line; only where [`Console::live`], and not from the background: there the terminal's
     /// line is another program's. An empty message clears it.
-    pub fn progress(self, message: &str) {
+    pub(crate) fn progress(self, message: &str) {
         if self.live && is_in_foreground() {
             let mut stderr = io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[K{}", text::one_line(brief(message)));

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Plain lines; lists with tabs between the columns and no header
     Text,
     /// Aligned columns under a header
@@ -17,7 +17,7 @@ pub enum Format {
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
+pub(crate) enum ColorChoice {
     /// On a terminal
     Auto,
     /// Always

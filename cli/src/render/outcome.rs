@@ -7,7 +7,7 @@ use callscope_common::{CallData, CallStatus, json};
 
 /// A part of a call's result. Its words are as they came: untrusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// How it ended, how long it took and what it cost.
     Outcome {
         text: String,
@@ -45,7 +45,7 @@ impl fmt::Display for Part {
 }
 
 /// A call's result: how it ended, its summary, what the evaluation says, and what was taken down.
-pub fn parts(data: &CallData) -> Vec<Part> {
+pub(crate) fn parts(data: &CallData) -> Vec<Part> {
     let (text, summary) = outcome(data);
     let good = if data.status == CallStatus::Failed { Some(false) } else { data.call_successful };
     let mut parts = vec![Part::Outcome { text, good }];
@@ -80,7 +80,7 @@ fn datum(name: &str, value: &serde_json::value::RawValue) -> Option<Part> {
 
 /// A call's result: how it ended, how long it took and what it cost; then the reason or summary, where there is one.
 /// As it came: untrusted.
-pub fn outcome(data: &CallData) -> (String, Option<String>) {
+pub(crate) fn outcome(data: &CallData) -> (String, Option<String>) {
     let mut parts = vec![match data.call_successful {
         Some(true) => format!("call {}, successful", data.status),
         Some(false) => format!("call {}, not successful", data.status),

@@ -11,7 +11,7 @@ use crate::render::safe::{Tint, cut};
 use crate::render::{ColorChoice, Format, Safe};
 
 /// Whether data on stdout is coloured: as `--color` says, else as NO_COLOR, CLICOLOR_FORCE and the terminal do.
-pub fn wants_color(choice: ColorChoice) -> bool {
+pub(crate) fn wants_color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
@@ -31,8 +31,8 @@ fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> b
 }
 
 /// Writes data to stdout.
-pub struct Output {
-    pub format: Format,
+pub(crate) struct Output {
+    pub(crate) format: Format,
     /// Width of the terminal it goes to, if it goes to one.
     width: Option<usize>,
     color: bool,
@@ -40,7 +40,7 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn stdout(format: Format, color: bool) -> Self {
+    pub(crate) fn stdout(format: Format, color: bool) -> Self {
         // A terminal that says it has no columns does not know its width, so nothing is cut.
         let width = || crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
         let width = io::stdout().is_terminal().then(width).filter(|width| *width > 0);
@@ -48,17 +48,17 @@ impl Output {
     }
 
     /// Columns of the terminal, where it goes to one that knows them.
-    pub fn width(&self) -> Option<usize> {
+    pub(crate) fn width(&self) -> Option<usize> {
         self.width
     }
 
     /// Whether the format is one of the JSON ones.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         matches!(self.format, Format::Json | Format::Ndjson)
     }
 
     /// Writes a list: `rows` under `header` for people, or `items` as JSON under `key`.
-    pub fn list(
+    pub(crate) fn list(
         &mut self,
         key: &str,
         items: &[impl AsRef<RawValue>],
@@ -70,7 +70,7 @@ impl Output {
 
     /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no
     /// room for: the first of them goes first.
-    pub fn list_without(
+    pub(crate) fn list_without(
         &mut self,
         key: &str,
         items: &[impl AsRef<RawValue>],
@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// Writes one thing: `fields` for people, or `item` as JSON.
-    pub fn record(&mut self, item: &RawValue, fields: &[(&str, String)]) -> Result<()> {
+    pub(crate) fn record(&mut self, item: &RawValue, fields: &[(&str, String)]) -> Result<()> {
         if self.is_json() {
             return self.write(&Safe::json_line(item.get()));
         }
@@ -111,14 +111,14 @@ impl Output {
     }
 
     /// Writes one line of text, cut at the terminal's edge, in the colour of what it means.
-    pub fn line(&mut self, line: &str, tint: Tint) -> Result<()> {
+    pub(crate) fn line(&mut self, line: &str, tint: Tint) -> Result<()> {
         let line = Safe::line(line.trim_end_matches('\n')).cut(self.width);
         self.write(&self.tinted(line, tint).end())
     }
 
     /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as
     /// the first.
-    pub fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
+    pub(crate) fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
         let text = Safe::line(text);
         let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
         let lines = if room == usize::MAX { vec![text.as_str().into()] } else { textwrap::wrap(text.as_str(), room) };
@@ -132,13 +132,13 @@ impl Output {
     }
 
     /// Writes what is safe as it is, and flushes it.
-    pub fn write(&mut self, text: &Safe) -> Result<()> {
+    pub(crate) fn write(&mut self, text: &Safe) -> Result<()> {
         self.put(text).and_then(|()| self.flush())
     }
 
     /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe
     /// of them.
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if io::stdout().is_terminal() {
             return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).end());
         }
@@ -146,7 +146,7 @@ impl Output {
     }
 
     /// `text` in the colour of what it means, where colours are wanted.
-    pub fn tinted(&self, text: Safe, tint: Tint) -> Safe {
+    pub(crate) fn tinted(&self, text: Safe, tint: Tint) -> Safe {
         if self.color { text.tinted(tint) } else { text }
     }
 
@@ -190,7 +190,7 @@ fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<u
 }
 
 /// `text` as one word of a shell: quoted unless it needs no quotes.
-pub fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();
@@ -199,12 +199,12 @@ pub fn shell_word(text: &str) -> String {
 }
 
 /// `id` as the last words of a command: behind `--`, so that one that begins with a dash is no option.
-pub fn behind(id: &str) -> String {
+pub(crate) fn behind(id: &str) -> String {
     format!("-- {}", shell_word(id))
 }
 
 /// A time for people: UTC, to the second.
-pub fn moment(at: Timestamp) -> String {
+pub(crate) fn moment(at: Timestamp) -> String {
     let text = at.to_string();
     format!("{} {}", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
 }

@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 
 /// Watches stdout for a reader that went away, as in `callscope tail ID | head -1`. Without it the program would
 /// stay until the call's next words.
-pub struct Reader(Option<oneshot::Receiver<()>>);
+pub(crate) struct Reader(Option<oneshot::Receiver<()>>);
 
 impl Reader {
     /// Begins to watch.
-    pub fn watch() -> Self {
+    pub(crate) fn watch() -> Self {
         if io::stdout().is_terminal() {
             return Self(None);
         }
@@ -31,7 +31,7 @@ impl Reader {
     }
 
     /// Ends when the reader is gone.
-    pub async fn gone(&mut self) {
+    pub(crate) async fn gone(&mut self) {
         if let Some(watched) = &mut self.0
             && watched.await.is_ok()
         {

@@ -11,7 +11,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// What a piece of text means, where colours may say it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tint {
+pub(crate) enum Tint {
     /// Nothing in particular.
     Plain,
     Header,
@@ -37,39 +37,39 @@ impl Tint {
 /// Text without anything that a terminal would act on, but for line feeds, tabs and colours that this program put
 /// there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Safe(Cow<'static, str>);
+pub(crate) struct Safe(Cow<'static, str>);
 
 impl Safe {
     /// Text that is part of this program.
-    pub fn literal(text: &'static str) -> Self {
+    pub(crate) fn literal(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
 
     /// `text` on one line, sanitised, without a line feed at its end.
-    pub fn line(text: &str) -> Self {
+    pub(crate) fn line(text: &str) -> Self {
         Self::of(text::one_line(text))
     }
 
     /// `text` in its own lines, sanitised.
-    pub fn lines(text: &str) -> Self {
+    pub(crate) fn lines(text: &str) -> Self {
         Self::of(text::lines(text))
     }
 
     /// Sanitised cells with a tab between each two, and a line feed behind.
-    pub fn tabbed<S: AsRef<str>>(cells: &[S]) -> Self {
+    pub(crate) fn tabbed<S: AsRef<str>>(cells: &[S]) -> Self {
         let cells: Vec<_> = cells.iter().map(|cell| text::one_line(cell.as_ref())).collect();
         Self::of(format!("{}\n", cells.join("\t")))
     }
 
     /// A text whose tabs mean something, such as a shell's script: sanitised, with its lines and its tabs.
-    pub fn page(text: &str) -> Self {
+    pub(crate) fn page(text: &str) -> Self {
         let pieces: Vec<_> = text.split('\t').map(text::lines).collect();
         Self::of(pieces.join("\t"))
     }
 
     /// A document that [`callscope_common::export`] made, which sanitises every text: sanitised once more, but for
     /// the word joiners by which it keeps markup from meaning anything.
-    pub fn exported(document: &str) -> Self {
+    pub(crate) fn exported(document: &str) -> Self {
         const WORD_JOINER: &str = "\u{2060}";
         let pieces: Vec<_> = document.split(WORD_JOINER).map(text::lines).collect();
         Self::of(pieces.join(WORD_JOINER))
@@ -77,25 +77,25 @@ impl Safe {
 
     /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its
     /// line feeds stay; other white space between values becomes a blank.
-    pub fn json(json: &str) -> Self {
+    pub(crate) fn json(json: &str) -> Self {
         Self::of(escaped(json))
     }
 
     /// A JSON text on one line, as [`Safe::json`], with a line feed behind.
-    pub fn json_line(json: &str) -> Self {
+    pub(crate) fn json_line(json: &str) -> Self {
         // A line break in JSON stands between values.
         let line = escaped(json).replace('\n', " ");
         Self::of(line + "\n")
     }
 
     /// A help page as clap renders it from the definitions in this program, coloured or not.
-    pub fn help(page: &clap::builder::StyledStr, color: bool) -> Self {
+    pub(crate) fn help(page: &clap::builder::StyledStr, color: bool) -> Self {
         Self::of(if color { page.ansi().to_string() } else { page.to_string() })
     }
 
     /// The same in the colour of what it means.
     #[must_use]
-    pub fn tinted(self, tint: Tint) -> Self {
+    pub(crate) fn tinted(self, tint: Tint) -> Self {
         match tint.code() {
             "" => self,
             code => Self::of(format!("{code}{}\x1b[0m", self.0)),
@@ -104,7 +104,7 @@ impl Safe {
 
     /// At most `width` columns of it, with `…` for what was cut off. For text without colours.
     #[must_use]
-    pub fn cut(self, width: Option<usize>) -> Self {
+    pub(crate) fn cut(self, width: Option<usize>) -> Self {
         match cut(&self.0, width) {
             Cow::Borrowed(_) => self,
             Cow::Owned(short) => Self::of(short),
@@ -113,17 +113,17 @@ impl Safe {
 
     /// With `more` behind it.
     #[must_use]
-    pub fn and(self, more: &Self) -> Self {
+    pub(crate) fn and(self, more: &Self) -> Self {
         Self::of(self.0.into_owned() + &more.0)
     }
 
     /// With a line feed behind it.
     #[must_use]
-    pub fn end(self) -> Self {
+    pub(crate) fn end(self) -> Self {
         self.and(&Self::literal("\n"))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -141,7 +141,7 @@ impl FromIterator<Self> for Safe {
 }
 
 /// `text` within `width` columns, with `…` for what was cut off.
-pub fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
     let Some(width) = width.filter(|width| text.width() > *width) else { return Cow::Borrowed(text) };
     let mut short = String::new();
     let mut used = 0;
@@ -159,7 +159,7 @@ pub fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
 }
 
 /// JSON with every character that a terminal might act on as its `\u` escape: the same JSON.
-pub fn escaped(json: &str) -> Cow<'_, str> {
+pub(crate) fn escaped(json: &str) -> Cow<'_, str> {
     if json.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) {
         return Cow::Borrowed(json);
     }

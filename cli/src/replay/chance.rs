@@ -7,25 +7,25 @@ use super::script::Script;
 
 /// What is done to the deliveries on their way.
 #[derive(Debug, Clone, Default)]
-pub struct Mischief {
+pub(crate) struct Mischief {
     /// Calls begin in any order, and what comes after a call does as well.
-    pub shuffle: bool,
+    pub(crate) shuffle: bool,
     /// Everything is sent twice, both at the same time.
-    pub duplicate: bool,
+    pub(crate) duplicate: bool,
     /// How likely a delivery, or its answer, is lost on the way and sent again.
-    pub drop: f64,
+    pub(crate) drop: f64,
     /// Repeats the decisions.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Mischief {
     /// Whether anything is left to chance.
-    pub fn is_random(&self) -> bool {
+    pub(crate) fn is_random(&self) -> bool {
         self.shuffle || self.drop > 0.0
     }
 
     /// The order in which `count` jobs begin.
-    pub fn order(&self, count: usize) -> Vec<usize> {
+    pub(crate) fn order(&self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         if self.shuffle {
             self.chance(&["order"]).shuffle(&mut order);
@@ -35,7 +35,7 @@ impl Mischief {
 
     /// Puts the post-call webhooks of a job into any order, each to the time of another. Turns keep theirs: who
     /// sends them waits for each answer, and their order is what they mean.
-    pub fn mix(&self, script: &mut Script, job: usize) {
+    pub(crate) fn mix(&self, script: &mut Script, job: usize) {
         if self.shuffle {
             let mut chance = self.chance(&["mix", &job.to_string()]);
             script.mix(|places| chance.shuffle(places));
@@ -43,7 +43,7 @@ impl Mischief {
     }
 
     /// The decisions about one delivery: they depend on nothing that another run would do differently.
-    pub fn losses(&self, job: usize, step: usize) -> Losses {
+    pub(crate) fn losses(&self, job: usize, step: usize) -> Losses {
         Losses { chance: self.chance(&["loss", &job.to_string(), &step.to_string()]), likely: self.drop }
     }
 
@@ -54,14 +54,14 @@ impl Mischief {
 
 /// Decides what is lost of one delivery.
 #[derive(Debug)]
-pub struct Losses {
+pub(crate) struct Losses {
     chance: fastrand::Rng,
     likely: f64,
 }
 
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// It never arrives.
     Request,
     /// It arrives, and the sender never hears of it.
@@ -70,7 +70,7 @@ pub enum Loss {
 
 impl Losses {
     /// What is lost of the next attempt.
-    pub fn next(&mut self) -> Option<Loss> {
+    pub(crate) fn next(&mut self) -> Option<Loss> {
         let lost = self.likely > 0.0 && self.chance.f64() < self.likely;
         lost.then(|| if self.chance.bool() { Loss::Request } else { Loss::Answer })
     }
@@ -78,12 +78,12 @@ impl Losses {
 
 /// A share: `2%` or `0.02`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share(pub f64);
+pub(crate) struct Share(pub(crate) f64);
 
 /// A text that is no share, or too large a one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a share is from 0 to 0.9, or 0% to 90%: what is lost is sent again, so something has to arrive")]
-pub struct InvalidShare;
+pub(crate) struct InvalidShare;
 
 impl FromStr for Share {
     type Err = InvalidShare;

@@ -12,7 +12,7 @@ use crate::webhook::{Courier, Delivery, headers};
 const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// A command for each delivery. `sign` is what follows `callscope webhook sign FILE`.
-pub fn commands(work: &Work<'_>, courier: &Courier, sign: &str) -> String {
+pub(crate) fn commands(work: &Work<'_>, courier: &Courier, sign: &str) -> String {
     let mut commands = String::new();
     for job in work.jobs() {
         let source = work.source(job);

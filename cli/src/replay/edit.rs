@@ -8,9 +8,9 @@ use std::str::FromStr;
 use members::Members;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
+pub(crate) struct Edit {
     /// As it was written, for messages.
-    pub spelled: String,
+    pub(crate) spelled: String,
     path: Vec<Place>,
     /// The JSON to put there; `None` takes away what is there.
     value: Option<String>,
@@ -28,7 +28,7 @@ enum Place {
 
 impl Edit {
     /// `PATH=JSON`. What is no JSON and does not look like an attempt at it is taken as a text.
-    pub fn set(text: &str) -> Result<Self, String> {
+    pub(crate) fn set(text: &str) -> Result<Self, String> {
         let (path, value) = text.split_once('=').ok_or("it takes PATH=JSON, such as data.metadata.cost=7")?;
         let value = match serde_json::from_str::<serde::de::IgnoredAny>(value) {
             Ok(_) => value.trim().to_owned(),
@@ -39,7 +39,7 @@ impl Edit {
     }
 
     /// `PATH`.
-    pub fn remove(text: &str) -> Result<Self, String> {
+    pub(crate) fn remove(text: &str) -> Result<Self, String> {
         let path = path_of(text)?;
         if path.contains(&Place::Append) {
             return Err("[] stands for a new item, so there is nothing to remove".into());
@@ -48,7 +48,7 @@ impl Edit {
     }
 
     /// `json` with the change; `None` where its place is not there.
-    pub fn apply(&self, json: &str) -> Option<String> {
+    pub(crate) fn apply(&self, json: &str) -> Option<String> {
         let mut splices = Vec::new();
         self.find(json, 0..json.len(), &self.path, &mut splices);
         if splices.is_empty() {
@@ -149,7 +149,7 @@ fn path_of(text: &str) -> Result<Vec<Place>, String> {
 
 /// Lets clap read `--set`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set(pub Edit);
+pub(crate) struct Set(pub(crate) Edit);
 
 impl FromStr for Set {
     type Err = String;
@@ -161,7 +161,7 @@ impl FromStr for Set {
 
 /// Lets clap read `--remove`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remove(pub Edit);
+pub(crate) struct Remove(pub(crate) Edit);
 
 impl FromStr for Remove {
     type Err = String;

@@ -16,18 +16,18 @@ const EPOCH_SECS: i64 = 100_000_000;
 
 /// The new identifiers of one round: the same for every payload of it.
 #[derive(Debug)]
-pub struct Fresh {
+pub(crate) struct Fresh {
     names: BTreeMap<String, String>,
 }
 
 impl Fresh {
     /// New names for every identifier in `payloads`.
-    pub fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
+    pub(crate) fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
         Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), clock::unix_secs())
     }
 
     /// The same names for the same `seed`, so that a replay that was interrupted goes on with the calls it began.
-    pub fn seeded<'p>(payloads: impl IntoIterator<Item = &'p Payload>, seed: &str, now: i64) -> Self {
+    pub(crate) fn seeded<'p>(payloads: impl IntoIterator<Item = &'p Payload>, seed: &str, now: i64) -> Self {
         let mut names = BTreeMap::new();
         for payload in payloads {
             for token in tokens(&payload.body) {
@@ -45,17 +45,17 @@ impl Fresh {
 
     /// What `name` is called now.
     #[cfg(any(feature = "demo", test))]
-    pub fn name<'n>(&'n self, name: &'n str) -> &'n str {
+    pub(crate) fn name<'n>(&'n self, name: &'n str) -> &'n str {
         self.names.get(name).map_or(name, String::as_str)
     }
 
     /// The payloads under their new names, beginning now.
-    pub fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
+    pub(crate) fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
         self.shifted(payloads, began(payloads).map_or(0, |began| clock::unix_secs() - began))
     }
 
     /// The payloads under their new names, all times `shift` seconds later.
-    pub fn shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
+    pub(crate) fn shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
         let rewrite = |payload: &Payload| Payload {
             body: self.body(&payload.body, shift),
             kind: payload.kind.clone(),
@@ -136,7 +136,7 @@ fn another(old: &str, seed: &str, now: i64) -> String {
 }
 
 /// The identifiers in `payloads`: two sources that share one are about the same call.
-pub fn names(payloads: &[Payload]) -> impl Iterator<Item = &str> {
+pub(crate) fn names(payloads: &[Payload]) -> impl Iterator<Item = &str> {
     payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
         Token::Text { key, inner } if names_a_call(key) && Identifier::parse(inner).is_ok() => Some(inner),
         _ => None,
@@ -144,13 +144,13 @@ pub fn names(payloads: &[Payload]) -> impl Iterator<Item = &str> {
 }
 
 /// A number that stands for `parts`, the same on every machine and in every version: FNV-1a.
-pub fn hash(parts: &[&str]) -> u64 {
+pub(crate) fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// When the earliest call of `payloads` began; where none says, when the first of them was sent.
-pub fn began(payloads: &[Payload]) -> Option<i64> {
+pub(crate) fn began(payloads: &[Payload]) -> Option<i64> {
     let earliest = |wanted: &str| {
         let numbers = payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
             Token::Number { key, digits } | Token::Text { key, inner: digits } if key == wanted => {

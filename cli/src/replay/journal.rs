@@ -21,21 +21,21 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Names this replay; its new identifiers follow from it.
-    pub id: String,
+    pub(crate) id: String,
     /// When it began, in Unix seconds.
-    pub began: i64,
+    pub(crate) began: i64,
     /// The command line, without the program's name.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// The working directory.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The server, which the environment may have named.
-    pub server: String,
+    pub(crate) server: String,
     /// What came on stdin, which cannot be read twice.
-    pub stdin: Option<String>,
+    pub(crate) stdin: Option<String>,
     /// Tells whether the sources are still the same.
-    pub sources: u64,
+    pub(crate) sources: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ enum Entry {
 
 /// The record of one replay. Without a file it forgets everything when the program ends.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: Option<(PathBuf, File)>,
     began: HashMap<(usize, usize), i64>,
     done: HashSet<(usize, usize)>,
@@ -57,7 +57,7 @@ pub struct Journal {
 
 impl Journal {
     /// A new file for `asked`.
-    pub fn create(asked: &Asked) -> Result<Self> {
+    pub(crate) fn create(asked: &Asked) -> Result<Self> {
         let folder = folder()?;
         fs::create_dir_all(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
         forget_old(&folder);
@@ -73,7 +73,7 @@ impl Journal {
     }
 
     /// The replay called `id`, or the latest where it is `last`.
-    pub fn open(id: &str) -> Result<(Asked, Self)> {
+    pub(crate) fn open(id: &str) -> Result<(Asked, Self)> {
         let path = find(id)?;
         let text = fs::read_to_string(&path).map_err(|error| Failure::file("read", &path, &error))?;
         let mut lines = text.split_inclusive('\n');
@@ -96,7 +96,7 @@ impl Journal {
     }
 
     /// When the calls of `group` began in `round`: now, where they had not.
-    pub fn began(&mut self, round: usize, group: usize, now: i64) -> i64 {
+    pub(crate) fn began(&mut self, round: usize, group: usize, now: i64) -> i64 {
         match self.began.get(&(round, group)) {
             Some(began) => *began,
             None => {
@@ -107,27 +107,27 @@ impl Journal {
     }
 
     /// Whether the delivery was answered before.
-    pub fn is_done(&self, job: usize, step: usize) -> bool {
+    pub(crate) fn is_done(&self, job: usize, step: usize) -> bool {
         self.done.contains(&(job, step))
     }
 
     /// How many deliveries were answered.
-    pub fn done(&self) -> usize {
+    pub(crate) fn done(&self) -> usize {
         self.done.len()
     }
 
     /// The delivery was answered.
-    pub fn add(&mut self, job: usize, step: usize) {
+    pub(crate) fn add(&mut self, job: usize, step: usize) {
         self.write(&Entry::Done(job, step));
     }
 
     /// Whether going on is possible after the program has ended.
-    pub fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.file.is_some()
     }
 
     /// Nothing is left to go on with.
-    pub fn discard(&mut self) {
+    pub(crate) fn discard(&mut self) {
         if let Some((path, _)) = self.file.take() {
             let _ = fs::remove_file(path);
         }
@@ -151,7 +151,7 @@ impl Journal {
 }
 
 /// A number that tells other sources from these.
-pub fn fingerprint(sources: &[Source]) -> u64 {
+pub(crate) fn fingerprint(sources: &[Source]) -> u64 {
     let payloads = sources.iter().flat_map(|source| &source.payloads);
     payloads.fold(sources.len() as u64, |sum, payload| sum.rotate_left(7) ^ hash(&[&payload.body]))
 }

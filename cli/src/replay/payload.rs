@@ -9,34 +9,34 @@ use super::recording;
 
 /// A body and where it goes.
 #[derive(Debug, Clone)]
-pub struct Payload {
+pub(crate) struct Payload {
     /// The body, byte for byte.
-    pub body: String,
+    pub(crate) body: String,
     /// What it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// How it came in, where it is a recording.
-    pub recorded: Option<Recorded>,
+    pub(crate) recorded: Option<Recorded>,
 }
 
 /// How a recorded payload came in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recorded {
-    pub at: Option<Timestamp>,
+pub(crate) struct Recorded {
+    pub(crate) at: Option<Timestamp>,
     /// Its headers and exact bytes; `None` where only what it said was recorded.
-    pub exact: Option<Exact>,
+    pub(crate) exact: Option<Exact>,
 }
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exact {
+pub(crate) struct Exact {
     /// Names and values.
-    pub headers: Vec<(String, String)>,
-    pub bytes: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What a [`Payload`] is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A live turn.
     Turn,
     /// A post-call webhook of this type.
@@ -45,20 +45,20 @@ pub enum Kind {
 
 /// What the live turns of a post-call transcription are made of.
 #[derive(Debug)]
-pub struct Spoken {
+pub(crate) struct Spoken {
     /// The call they belong to.
-    pub conversation_id: Identifier,
+    pub(crate) conversation_id: Identifier,
     /// Its provider's sid.
-    pub call_sid: Option<Identifier>,
+    pub(crate) call_sid: Option<Identifier>,
     /// What was said.
-    pub turns: Vec<ProviderTurn>,
+    pub(crate) turns: Vec<ProviderTurn>,
     /// Seconds until the call was over.
-    pub duration: f64,
+    pub(crate) duration: f64,
 }
 
 impl Payload {
     /// Every payload in a JSON text: an array's items, or the one it is; else one a line, or those of a recording.
-    pub fn read(text: &str) -> Result<Vec<Self>, String> {
+    pub(crate) fn read(text: &str) -> Result<Vec<Self>, String> {
         if let Some(recorded) = recording::read(text) {
             return recorded;
         }
@@ -78,7 +78,7 @@ impl Payload {
     }
 
     /// The one payload that `body` is.
-    pub fn of(body: &str) -> Result<Self, String> {
+    pub(crate) fn of(body: &str) -> Result<Self, String> {
         let readable = replace_lone_surrogates(body);
         let wrong = "neither a webhook (a JSON object with `type`) nor a turn (with `speaker` and `message`)";
         let object = Object::parse(&readable).map_err(|_| wrong.to_owned())?;
@@ -91,7 +91,7 @@ impl Payload {
     }
 
     /// Whether it is a webhook of this type, or a `turn`.
-    pub fn is(&self, kind: &str) -> bool {
+    pub(crate) fn is(&self, kind: &str) -> bool {
         match &self.kind {
             Kind::Turn => kind == "turn",
             Kind::PostCall(own) => own == kind,
@@ -99,7 +99,7 @@ impl Payload {
     }
 
     /// What can be spoken live of it: only of a transcription that names its conversation.
-    pub fn spoken(&self) -> Option<Spoken> {
+    pub(crate) fn spoken(&self) -> Option<Spoken> {
         // A recording has its turns beside it.
         if self.recorded.is_some() || self.kind != Kind::PostCall("post_call_transcription".into()) {
             return None;
@@ -120,20 +120,20 @@ impl Payload {
     }
 
     /// The conversation it names.
-    pub fn conversation_id(&self) -> Option<String> {
+    pub(crate) fn conversation_id(&self) -> Option<String> {
         let readable = replace_lone_surrogates(&self.body);
         let object = Object::parse(&readable).ok()?;
         object.object("data").unwrap_or(object).string("conversation_id")
     }
 
     /// A name of the call it is about: the conversation, else the sid.
-    pub fn identifier(&self) -> Option<String> {
+    pub(crate) fn identifier(&self) -> Option<String> {
         let sid = || Object::parse(&replace_lone_surrogates(&self.body)).ok()?.string("call_sid");
         self.conversation_id().or_else(sid)
     }
 
     /// When a turn was spoken, and whether it carries an id of its own.
-    pub fn turn_facts(&self) -> (Option<Timestamp>, bool) {
+    pub(crate) fn turn_facts(&self) -> (Option<Timestamp>, bool) {
         let readable = replace_lone_surrogates(&self.body);
         let recorded = self.recorded.as_ref().and_then(|recorded| recorded.at);
         let Ok(object) = Object::parse(&readable) else { return (recorded, false) };

@@ -16,7 +16,7 @@ use super::payload::{Exact, Kind, Payload, Recorded};
 type Read = Result<Vec<Payload>, String>;
 
 /// The payloads of a recording, or of a file with a payload on each line; `None` where `text` is neither.
-pub fn read(text: &str) -> Option<Read> {
+pub(crate) fn read(text: &str) -> Option<Read> {
     if let Ok(document) = serde_json::from_str::<&RawValue>(text) {
         let items = match json::object(document) {
             Some(object) if object.get("deliveries").is_some() => object.array("deliveries"),

@@ -22,7 +22,7 @@ const COMPARED: usize = 500;
 const BAR: usize = 24;
 
 /// Counts outcomes, and tells of them as they come.
-pub struct Report {
+pub(crate) struct Report {
     console: Console,
     ndjson: Option<Output>,
     began: Instant,
@@ -55,7 +55,7 @@ struct Expected {
 
 impl Report {
     /// Tells on `console`, and where there is an `ndjson` output, there too.
-    pub fn new(console: Console, ndjson: Option<Output>) -> Self {
+    pub(crate) fn new(console: Console, ndjson: Option<Output>) -> Self {
         Self {
             console,
             ndjson,
@@ -78,18 +78,18 @@ impl Report {
     }
 
     /// Wrong answers are shown as a diff at the end, not one by one.
-    pub fn with_diff(mut self, diff: bool) -> Self {
+    pub(crate) fn with_diff(mut self, diff: bool) -> Self {
         self.diff = diff;
         self
     }
 
     /// There are so many deliveries of so many sources, `before` of which were sent by an earlier run.
-    pub fn expect(&mut self, deliveries: usize, before: usize, calls: usize) {
+    pub(crate) fn expect(&mut self, deliveries: usize, before: usize, calls: usize) {
         self.expected = Expected { deliveries, before, calls };
     }
 
     /// Takes a delivery in: number `place.0` of `place.1` of its source.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         source: &Source,
         job: Job,
@@ -137,13 +137,13 @@ impl Report {
     }
 
     /// Route and length of all deliveries; `None` where they are too many, or some were sent more than once.
-    pub fn shapes(&self) -> Option<Vec<(&'static str, usize)>> {
+    pub(crate) fn shapes(&self) -> Option<Vec<(&'static str, usize)>> {
         let is_once = self.copies == 0 && self.lost == 0 && self.retries == 0;
         (is_once && (1..=COMPARED).contains(&self.shapes.len())).then(|| self.shapes.clone())
     }
 
     /// All of a source was sent.
-    pub fn whole(&mut self) {
+    pub(crate) fn whole(&mut self) {
         self.calls += 1;
     }
 
@@ -176,7 +176,7 @@ impl Report {
     }
 
     /// Says how it went, in a few lines.
-    pub fn summary(&mut self) {
+    pub(crate) fn summary(&mut self) {
         self.console.progress("");
         if self.sent == 0 {
             return;
@@ -232,7 +232,7 @@ impl Report {
     }
 
     /// The exit code. Where a diff was asked for, other answers are a failed check, and shown as one.
-    pub fn exit(&self, expect: &Expect) -> Result {
+    pub(crate) fn exit(&self, expect: &Expect) -> Result {
         let wrong: usize = self.wrong.values().map(|(count, _)| count).sum();
         if wrong == 0 {
             return Ok(Exit::Ok);

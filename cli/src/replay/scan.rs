@@ -4,7 +4,7 @@ use callscope_common::json_style::string_length;
 
 /// A piece of a JSON text. Put together again, the pieces are the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// A key, without its quotes.
     Key(&'a str),
     /// A string value without its quotes, and the key before it.
@@ -26,7 +26,7 @@ pub enum Token<'a> {
 }
 
 /// The tokens of a text that is known to be JSON. Needs no stack, however deep the text is nested.
-pub fn tokens(json: &str) -> impl Iterator<Item = Token<'_>> {
+pub(crate) fn tokens(json: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = json;
     let mut key = "";
     std::iter::from_fn(move || {

@@ -12,18 +12,18 @@ const LONGEST_TURN: usize = 65_536;
 
 /// The deliveries of a source, in order.
 #[derive(Debug, Default)]
-pub struct Script {
+pub(crate) struct Script {
     /// Each with its time.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// What could not be made a delivery, and why.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Something to send.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// Seconds after the start.
-    pub at: f64,
+    pub(crate) at: f64,
     what: What,
 }
 
@@ -47,16 +47,16 @@ enum What {
 
 /// How payloads are made a script.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Style {
+pub(crate) struct Style {
     /// Transcripts are spoken live before they are sent whole.
-    pub turns: bool,
+    pub(crate) turns: bool,
     /// Recorded bytes and headers are sent as they came.
-    pub as_is: bool,
+    pub(crate) as_is: bool,
 }
 
 impl Script {
     /// What is sent of `payloads`.
-    pub fn new(payloads: &[Payload], style: Style) -> Self {
+    pub(crate) fn new(payloads: &[Payload], style: Style) -> Self {
         let mut script = Self::default();
         let mut clock = 0.0_f64;
         // When the turns of the file began, and when that was on the script's clock.
@@ -95,7 +95,7 @@ impl Script {
     }
 
     /// Puts the post-call webhooks into another order, as `shuffle` shuffles their places.
-    pub fn mix(&mut self, shuffle: impl FnOnce(&mut [usize])) {
+    pub(crate) fn mix(&mut self, shuffle: impl FnOnce(&mut [usize])) {
         let is_post_call = |step: &Step| matches!(&step.what, What::Whole { route: Route::PostCall, .. });
         let places: Vec<usize> = (0..self.steps.len()).filter(|&at| is_post_call(&self.steps[at])).collect();
         let mut mixed = places.clone();
@@ -149,7 +149,7 @@ struct Turn<'a> {
 
 impl Step {
     /// Which webhook it goes to.
-    pub fn route(&self) -> Route {
+    pub(crate) fn route(&self) -> Route {
         match &self.what {
             What::Whole { route, .. } => *route,
             What::Spoken { .. } => Route::Turn,
@@ -157,7 +157,7 @@ impl Step {
     }
 
     /// The delivery, known by `key` where nothing in it tells it apart; a turn that is spoken live is spoken now.
-    pub fn deliver(self, key: &str) -> Delivery {
+    pub(crate) fn deliver(self, key: &str) -> Delivery {
         match self.what {
             What::Whole { route, kind, body, keyed, headers } => {
                 let idempotency_key = keyed.then(|| key.to_owned());

@@ -12,23 +12,23 @@ use crate::samples;
 
 /// The payloads of one file or sample, in order.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// What it is called.
-    pub name: String,
+    pub(crate) name: String,
     /// The file, where it is one.
-    pub path: Option<PathBuf>,
-    pub payloads: Vec<Payload>,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) payloads: Vec<Payload>,
 }
 
 impl Source {
     /// Whether one of its payloads is a webhook of this type, or a `turn`.
-    pub fn is(&self, kind: &str) -> bool {
+    pub(crate) fn is(&self, kind: &str) -> bool {
         self.payloads.iter().any(|payload| payload.is(kind))
     }
 }
 
 /// Finds everything `names` stand for; `-` is `stdin`, where that was read before.
-pub fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
+pub(crate) fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for name in names {
         let path = Path::new(name);
@@ -50,7 +50,7 @@ pub fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
 }
 
 /// Every body that `names` stand for, with what it is called, whether or not it is a payload.
-pub fn bodies(names: &[String], stdin: Option<&str>) -> Result<Vec<(String, String)>> {
+pub(crate) fn bodies(names: &[String], stdin: Option<&str>) -> Result<Vec<(String, String)>> {
     let mut bodies = Vec::new();
     for name in names {
         let path = Path::new(name);
@@ -95,7 +95,7 @@ fn no_source(name: &str) -> Failure {
 }
 
 /// Everything on stdin, as text.
-pub fn read_stdin() -> Result<String> {
+pub(crate) fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|error| Failure::error(format!("cannot read stdin: {error}")))?;
@@ -103,7 +103,7 @@ pub fn read_stdin() -> Result<String> {
 }
 
 /// The payloads in a text.
-pub fn from_text(name: String, text: &str) -> Result<Source> {
+pub(crate) fn from_text(name: String, text: &str) -> Result<Source> {
     parse(name, None, text.as_bytes().to_vec())
 }
 

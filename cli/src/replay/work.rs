@@ -15,27 +15,27 @@ use crate::webhook::{Delivery, Route};
 
 /// One source, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Job {
+pub(crate) struct Job {
     /// Counts all jobs.
-    pub number: usize,
+    pub(crate) number: usize,
     /// Counts the repeats.
-    pub round: usize,
+    pub(crate) round: usize,
     /// Which of the sources.
     source: usize,
 }
 
 /// Everything that is to be sent.
-pub struct Work<'s> {
+pub(crate) struct Work<'s> {
     sources: &'s [Source],
-    pub options: Options,
+    pub(crate) options: Options,
     /// Fields that are to be others.
-    pub edits: Vec<Edit>,
+    pub(crate) edits: Vec<Edit>,
     /// Whether recorded bytes and headers are sent as they came.
-    pub as_is: bool,
+    pub(crate) as_is: bool,
     /// Whether the target takes turns.
-    pub takes_turns: bool,
+    pub(crate) takes_turns: bool,
     /// What goes wrong on the way.
-    pub mischief: Mischief,
+    pub(crate) mischief: Mischief,
     /// Names this replay.
     id: String,
     /// When it began, in Unix seconds.
@@ -48,7 +48,7 @@ pub struct Work<'s> {
 
 impl<'s> Work<'s> {
     /// `sources` as `options` say, as a replay of its own.
-    pub fn new(sources: &'s [Source], options: Options) -> Self {
+    pub(crate) fn new(sources: &'s [Source], options: Options) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let rounds = (0..options.repeat).map(|_| OnceLock::new()).collect();
         Self {
@@ -66,45 +66,45 @@ impl<'s> Work<'s> {
     }
 
     /// The same as the replay called `id`, which began then.
-    pub fn named(mut self, id: &str, began: i64) -> Self {
+    pub(crate) fn named(mut self, id: &str, began: i64) -> Self {
         id.clone_into(&mut self.id);
         self.began = began;
         self
     }
 
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// When it began, in Unix seconds.
-    pub fn began(&self) -> i64 {
+    pub(crate) fn began(&self) -> i64 {
         self.began
     }
 
     /// A seed for those who named none: short enough to be typed, and the same when it goes on.
-    pub fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         fresh::hash(&[&self.id]) % 1_000_000
     }
 
     /// Everything, in the order in which it begins.
-    pub fn jobs(&self) -> Vec<Job> {
+    pub(crate) fn jobs(&self) -> Vec<Job> {
         let count = self.sources.len();
         let job = |number: usize| Job { number, round: number / count, source: number % count };
         self.mischief.order(count * self.rounds.len()).into_iter().map(job).collect()
     }
 
     /// What a job is made of.
-    pub fn source(&self, job: Job) -> &'s Source {
+    pub(crate) fn source(&self, job: Job) -> &'s Source {
         &self.sources[job.source]
     }
 
     /// What tells a delivery from all others.
-    pub fn key(&self, job: Job, index: usize) -> String {
+    pub(crate) fn key(&self, job: Job, index: usize) -> String {
         format!("replay-{}-{}-{index}", self.id, job.number)
     }
 
     /// What is sent for a job. `began` says when the calls of a round and group began.
-    pub fn script(&self, job: Job, began: impl FnOnce(usize, usize) -> i64) -> Script {
+    pub(crate) fn script(&self, job: Job, began: impl FnOnce(usize, usize) -> i64) -> Script {
         let payloads = self.payloads(job, began);
         let style = Style { turns: self.options.turns && self.takes_turns, as_is: self.as_is };
         let mut script = Script::new(&payloads, style);
@@ -116,13 +116,13 @@ impl<'s> Work<'s> {
     }
 
     /// How many deliveries there are in all.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         let of_source = |source: usize| self.script(Job { source, ..Job::default() }, |_, _| self.began).steps.len();
         (0..self.sources.len()).map(of_source).sum::<usize>() * self.rounds.len()
     }
 
     /// A name of every call that is sent, in the order in which they begin.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let mut calls: Vec<String> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for job in self.jobs() {
@@ -133,12 +133,12 @@ impl<'s> Work<'s> {
     }
 
     /// Whether `delivery` is a payload byte for byte, as its file has it.
-    pub fn sends_files(&self, delivery: &Delivery) -> bool {
+    pub(crate) fn sends_files(&self, delivery: &Delivery) -> bool {
         !self.options.fresh && self.edits.is_empty() && delivery.headers.is_none() && delivery.kind != "turn"
     }
 
     /// An edit that has no place in any payload.
-    pub fn idle_edit(&self) -> Option<&Edit> {
+    pub(crate) fn idle_edit(&self) -> Option<&Edit> {
         let payloads = || self.sources.iter().flat_map(|source| &source.payloads);
         // An edit may go where another one made a place.
         let mut bodies: Vec<String> = payloads().map(|payload| payload.body.clone()).collect();

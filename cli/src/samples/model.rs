@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     Text,
     /// A number without a fraction.
     Whole,
@@ -23,11 +23,11 @@ pub enum Shape {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// What it holds.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// Whether it is always there.
-    pub required: bool,
+    pub(crate) required: bool,
 }
 
 type Objects = BTreeMap<&'static str, BTreeMap<&'static str, Field>>;
@@ -35,7 +35,7 @@ type Objects = BTreeMap<&'static str, BTreeMap<&'static str, Field>>;
 static OBJECTS: LazyLock<Objects> = LazyLock::new(|| read(include_str!("model.txt")));
 
 /// The fields of the object called `name`; `None` where nothing is known of it.
-pub fn fields(name: &str) -> Option<&'static BTreeMap<&'static str, Field>> {
+pub(crate) fn fields(name: &str) -> Option<&'static BTreeMap<&'static str, Field>> {
     OBJECTS.get(name)
 }
 

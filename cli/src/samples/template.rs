@@ -16,7 +16,7 @@ const KNOWN: [(&str, &str, &str); 4] = [
 ];
 
 /// A fresh payload of the type `event`: another call each time, which begins now. Of an unknown type, an envelope.
-pub fn of_event(event: &str) -> Result<Payload> {
+pub(crate) fn of_event(event: &str) -> Result<Payload> {
     if event == "turn" {
         return payload(&turn());
     }
@@ -36,17 +36,17 @@ pub fn of_event(event: &str) -> Result<Payload> {
 const BARE: [&str; 1] = ["answering_machine_detection"];
 
 /// Whether it is a type that Callscope acts on or has a template for.
-pub fn is_known(event: &str) -> bool {
+pub(crate) fn is_known(event: &str) -> bool {
     all_names().any(|name| name == event)
 }
 
 /// All names that an event may be called by.
-pub fn all_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
     KNOWN.into_iter().flat_map(|(kind, short, _)| [kind, short]).chain(["turn"]).chain(BARE)
 }
 
 /// The names of all types, for messages.
-pub fn names() -> String {
+pub(crate) fn names() -> String {
     let names: Vec<&str> = KNOWN.iter().map(|(kind, _, _)| *kind).chain(["turn"]).chain(BARE).collect();
     names.join(", ")
 }

@@ -11,7 +11,7 @@ const LONGEST_TURN: usize = 65_536;
 
 /// How much a remark weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Callscope refuses it.
     Refused,
     /// Callscope takes it, but ElevenLabs' own model says otherwise.
@@ -22,16 +22,16 @@ pub enum Level {
 
 /// Something worth knowing about a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// How much it weighs.
-    pub level: Level,
+    pub(crate) level: Level,
     /// Where: `data.transcript[3].message`; empty for all of it.
-    pub path: String,
-    pub what: String,
+    pub(crate) path: String,
+    pub(crate) what: String,
 }
 
 /// Everything worth knowing about `body`, in its own order.
-pub fn validate(body: &str) -> Vec<Remark> {
+pub(crate) fn validate(body: &str) -> Vec<Remark> {
     let mut remarks = Remarks(Vec::new());
     let readable = replace_lone_surrogates(body);
     if readable != body {

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 static IGNORED: OnceLock<bool> = OnceLock::new();
 
 /// Notes how SIGHUP came in. This has to happen before anything else takes signals over.
-pub fn note() {
+pub(crate) fn note() {
     is_ignored();
 }
 
 /// Whether SIGHUP was ignored when the program began.
-pub fn is_ignored() -> bool {
+pub(crate) fn is_ignored() -> bool {
     *IGNORED.get_or_init(|| {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         ignores_hangup(&status)

@@ -8,13 +8,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Waits that double from 0.25 s to 10 s, each shortened by up to half at random, so that many clients of a server that
 /// went away do not come back all at once.
 #[derive(Debug, Default, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     attempt: u32,
 }
 
 impl Backoff {
     /// The next wait; at least what the server `asked` for, where it did.
-    pub fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         self.attempt += 1;
         let longest = FIRST.saturating_mul(1 << (self.attempt - 1).min(10)).min(LONGEST);
         let jittered = longest.mul_f64(1.0 - fastrand::f64() / 2.0);
@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// How many waits there were.
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 }

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 /// Follows one call and sends what happens, marked with `call`, until it ends or no one listens any more.
 ///
 /// `out` is bounded: while it is full the socket is not read, and the server waits.
-pub async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
+pub(crate) async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
     let mut follower = Follower {
         position: Position::new(&request),
         flags: endpoint.flags.clone(),

@@ -20,7 +20,7 @@ const LONGEST: usize = 1 << 20;
 
 /// Where to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begin {
+pub(crate) enum Begin {
     /// With the next delivery to come.
     Now,
     /// With the oldest that is kept.
@@ -30,7 +30,7 @@ pub enum Begin {
 }
 
 #[derive(Debug)]
-pub enum Update {
+pub(crate) enum Update {
     /// The stream stands, for the first time or again.
     Began { cursor: String, resumed: bool },
     /// A delivery was committed.
@@ -42,7 +42,7 @@ pub enum Update {
 }
 
 /// Follows deliveries until there is an end or no one listens any more.
-pub async fn follow(endpoint: Endpoint, begin: Begin, out: mpsc::Sender<Update>) {
+pub(crate) async fn follow(endpoint: Endpoint, begin: Begin, out: mpsc::Sender<Update>) {
     let mut stream = Stream { begin, out, stood: false, began: false, is_hidden: false };
     if let Some(EndReason::Failed(failure)) = reconnect::follow(&endpoint, &mut stream).await {
         let _ = stream.out.send(Update::Failed(failure)).await;

@@ -21,7 +21,7 @@ const LONGEST_MESSAGE: usize = 64 << 20;
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Upgrades a connection to `endpoint`.
-pub async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     let unusable = |why: String| Break::failed(Failure::usage(why));
     let mut url = api::stream_url(&endpoint.server);
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };

@@ -12,21 +12,21 @@ const UPDATES: usize = 256;
 /// How much they may take together, in KiB; one alone may be larger.
 const ROOM: u32 = 16 << 10;
 
-pub fn queue() -> (Outlets, Inlet) {
+pub(crate) fn queue() -> (Outlets, Inlet) {
     let (sender, receiver) = mpsc::channel(UPDATES);
     (Outlets { sender, room: Arc::new(Semaphore::new(ROOM as usize)) }, Inlet(receiver))
 }
 
 /// Where streams put their updates.
 #[derive(Debug, Clone)]
-pub struct Outlets {
+pub(crate) struct Outlets {
     pub(super) sender: mpsc::Sender<(usize, Update, Option<OwnedSemaphorePermit>)>,
     room: Arc<Semaphore>,
 }
 
 impl Outlets {
     /// Puts an update of a call in once there is room. Returns whether anyone still listens.
-    pub async fn send(&self, call: usize, update: Update) -> bool {
+    pub(crate) async fn send(&self, call: usize, update: Update) -> bool {
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(kib(&update)) => room.ok(),
             () = self.sender.closed() => return false,
@@ -37,21 +37,21 @@ impl Outlets {
 
 /// Where they are taken out.
 #[derive(Debug)]
-pub struct Inlet(mpsc::Receiver<(usize, Update, Option<OwnedSemaphorePermit>)>);
+pub(crate) struct Inlet(mpsc::Receiver<(usize, Update, Option<OwnedSemaphorePermit>)>);
 
 impl Inlet {
     /// The next update; `None` where there are no streams. Loses nothing where it is dropped.
-    pub async fn next(&mut self) -> Option<(usize, Update)> {
+    pub(crate) async fn next(&mut self) -> Option<(usize, Update)> {
         self.0.recv().await.map(|(call, update, _)| (call, update))
     }
 
     /// One that waits.
-    pub fn ready(&mut self) -> Option<(usize, Update)> {
+    pub(crate) fn ready(&mut self) -> Option<(usize, Update)> {
         self.0.try_recv().ok().map(|(call, update, _)| (call, update))
     }
 
     /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

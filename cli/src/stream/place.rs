@@ -11,18 +11,18 @@ use super::{Gap, Update};
 
 /// A cursor as a server sent it. Only the server reads it: this client keeps the text and sends it back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CursorText {
+pub(crate) struct CursorText {
     len: u8,
     bytes: [u8; Cursor::MAX_LEN],
 }
 
 impl CursorText {
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 
     /// The event that it stands behind, where it is a cursor of a version that this client knows.
-    pub fn seq(&self) -> Option<Seq> {
+    pub(crate) fn seq(&self) -> Option<Seq> {
         self.as_str().parse().ok().map(Cursor::seq)
     }
 }
@@ -30,7 +30,7 @@ impl CursorText {
 /// A text that is no cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor has 1 to {} visible ASCII characters", Cursor::MAX_LEN)]
-pub struct InvalidCursor;
+pub(crate) struct InvalidCursor;
 
 impl FromStr for CursorText {
     type Err = InvalidCursor;
@@ -75,33 +75,33 @@ impl<'de> Deserialize<'de> for CursorText {
 
 /// A place in a call's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The last event that came; 0 for none.
-    pub seq: Seq,
+    pub(crate) seq: Seq,
     /// The record that `seq` counts in.
-    pub call_id: Option<CallId>,
+    pub(crate) call_id: Option<CallId>,
     /// The last cursor that came, which says all of that and proves it. Servers of earlier versions send none.
-    pub cursor: Option<CursorText>,
+    pub(crate) cursor: Option<CursorText>,
 }
 
 impl Place {
     /// Behind an event of a record that is not named.
-    pub fn after(seq: Seq) -> Self {
+    pub(crate) fn after(seq: Seq) -> Self {
         Self { seq, ..Self::default() }
     }
 
     /// Behind a cursor.
-    pub fn behind(cursor: CursorText) -> Self {
+    pub(crate) fn behind(cursor: CursorText) -> Self {
         Self { seq: cursor.seq().unwrap_or(0), call_id: None, cursor: Some(cursor) }
     }
 
     /// Before the first event of a record whose cursor is not known yet.
-    pub fn start_of(call_id: CallId) -> Self {
+    pub(crate) fn start_of(call_id: CallId) -> Self {
         Self { call_id: Some(call_id), ..Self::default() }
     }
 
     /// Goes along with a stream.
-    pub fn note(&mut self, update: &Update) {
+    pub(crate) fn note(&mut self, update: &Update) {
         match update {
             Update::Message(incoming) => {
                 if let Some(seq) = incoming.seq {
@@ -122,7 +122,7 @@ impl Place {
 
 /// A text that names no place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPlace {
+pub(crate) enum InvalidPlace {
     #[error("{0} is beyond every log")]
     TooLarge(String),
     #[error(transparent)]

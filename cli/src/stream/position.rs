@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure};
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// With the log's first event.
     First,
     /// With the next event to come.
@@ -21,7 +21,7 @@ pub enum Start {
 
 /// How far a stream has come.
 #[derive(Debug)]
-pub struct Position {
+pub(crate) struct Position {
     identifier: Identifier,
     wait: bool,
     follow: bool,
@@ -60,7 +60,7 @@ enum Asked {
 
 /// What to do with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Pass it on.
     Pass,
     /// It was seen before.
@@ -81,7 +81,7 @@ pub enum Verdict {
 
 impl Position {
     /// At the start that was asked for.
-    pub fn new(request: &Request) -> Self {
+    pub(crate) fn new(request: &Request) -> Self {
         let place = if let Start::After(place) = request.start { place } else { Place::default() };
         Self {
             identifier: request.identifier.clone(),
@@ -101,18 +101,18 @@ impl Position {
     }
 
     /// Where the stream stands.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.place
     }
 
     /// The call's status as last heard.
-    pub fn status(&self) -> Option<CallStatus> {
+    pub(crate) fn status(&self) -> Option<CallStatus> {
         self.status
     }
 
     /// The message that takes the stream up from here: a cursor where there is one, which is all that a server
     /// needs. Servers of earlier versions get the number of the event and the record that it counts in.
-    pub fn subscribe(&mut self) -> String {
+    pub(crate) fn subscribe(&mut self) -> String {
         let mut message = json!({ "subscribe": self.identifier });
         if self.wait {
             message["wait"] = true.into();
@@ -140,12 +140,12 @@ impl Position {
 
     /// Whether the last confirmation proves that nothing is missing: the server found the place of a cursor in its
     /// log, or sends the log from its start.
-    pub fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.proven
     }
 
     /// Takes in a message.
-    pub fn take(&mut self, incoming: &Incoming) -> Verdict {
+    pub(crate) fn take(&mut self, incoming: &Incoming) -> Verdict {
         if let Some(seq) = incoming.seq {
             return self.event(seq, incoming);
         }
@@ -159,12 +159,12 @@ impl Position {
     }
 
     /// Whether all that was asked for has come.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.confirmed && self.place.seq >= self.head && (self.over || !self.follow)
     }
 
     /// Whether the call is over.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 

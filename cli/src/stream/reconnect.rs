@@ -27,11 +27,11 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 /// How long nothing may be heard of a server, which pings every 25 s.
 #[derive(Debug, Clone, Copy)]
-pub struct Silence {
+pub(crate) struct Silence {
     /// After so long the server is asked whether it is still there.
-    pub ask_after: Duration,
+    pub(crate) ask_after: Duration,
     /// After so long the connection is given up.
-    pub dead_after: Duration,
+    pub(crate) dead_after: Duration,
 }
 
 impl Default for Silence {
@@ -101,7 +101,7 @@ pub(super) struct Lost {
 
 /// Why a connection is over.
 #[derive(Debug)]
-pub enum Break {
+pub(crate) enum Break {
     /// The stream ends here.
     Done(EndReason),
     /// No one listens any more.
@@ -116,13 +116,13 @@ pub enum Break {
 
 impl Break {
     /// Broken, for this `reason`.
-    pub fn lost(reason: impl Into<String>) -> Self {
+    pub(crate) fn lost(reason: impl Into<String>) -> Self {
         Self::Lost { reason: reason.into(), wait: None }
     }
 
     /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy
     /// answers while the server behind it is replaced. That the token is refused does not.
-    pub fn passing(self) -> Self {
+    pub(crate) fn passing(self) -> Self {
         match self {
             Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
                 Self::lost(failure.message)
@@ -132,12 +132,12 @@ impl Break {
     }
 
     /// Over for good.
-    pub fn failed(failure: Failure) -> Self {
+    pub(crate) fn failed(failure: Failure) -> Self {
         Self::Done(EndReason::Failed(failure))
     }
 }
 
-pub type Socket = WebSocketStream<Wire>;
+pub(crate) type Socket = WebSocketStream<Wire>;
 
 /// Follows `subscription` until there is an end; `None` where no one listens any more.
 pub(super) async fn follow(endpoint: &Endpoint, subscription: &mut impl Subscription) -> Option<EndReason> {
@@ -289,7 +289,7 @@ async fn send(socket: &mut Socket, text: String) -> Result<(), Break> {
 }
 
 /// What a close frame means.
-pub fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
+pub(crate) fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
     let Some(frame) = frame else { return Break::Lost { reason: "the connection was closed".into(), wait } };
     let code = u16::from(frame.code);
     let reason = match frame.reason.as_str() {

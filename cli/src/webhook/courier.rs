@@ -41,7 +41,7 @@ const SHOWN: usize = 120;
 
 /// Sends webhooks to one target.
 #[derive(Debug)]
-pub struct Courier {
+pub(crate) struct Courier {
     /// To where post-call webhooks go and to where turns go, which may be different servers.
     senders: [Sender; 2],
     target: Target,
@@ -56,19 +56,19 @@ pub struct Courier {
 
 /// What became of a delivery.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The answer's status; `None` where there was no answer.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The answer's body, or why there was none.
-    pub answer: String,
+    pub(crate) answer: String,
     /// How often it was sent.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// How long the last try took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Whether that is what was expected.
-    pub right: bool,
+    pub(crate) right: bool,
     /// Whether the target was away for too long, so that this was never really answered.
-    pub gave_up: bool,
+    pub(crate) gave_up: bool,
 }
 
 enum Try {
@@ -79,12 +79,12 @@ enum Try {
 impl Courier {
     /// To the Callscope server at `server`, signing with `secret`. Without `expect`, any 2xx is right.
     #[cfg(feature = "demo")]
-    pub fn new(server: &Url, secret: Option<Secret>, expect: Option<Expect>, console: Console) -> Result<Self> {
+    pub(crate) fn new(server: &Url, secret: Option<Secret>, expect: Option<Expect>, console: Console) -> Result<Self> {
         Self::to(Target::callscope(server), secret, expect, None, console)
     }
 
     /// To `target`. Without `expect`, any 2xx is right, and of what is tampered with any refusal.
-    pub fn to(
+    pub(crate) fn to(
         target: Target,
         secret: Option<Secret>,
         expect: Option<Expect>,
@@ -109,7 +109,7 @@ impl Courier {
     }
 
     /// Where deliveries of this route go; `None` where the target takes none.
-    pub fn url(&self, route: Route) -> Option<&Url> {
+    pub(crate) fn url(&self, route: Route) -> Option<&Url> {
         match route {
             Route::Turn => self.target.turns.as_ref(),
             Route::PostCall => Some(&self.target.post_call),
@@ -121,13 +121,13 @@ impl Courier {
     }
 
     /// Which answers are right.
-    pub fn expect(&self) -> &Expect {
+    pub(crate) fn expect(&self) -> &Expect {
         &self.expect
     }
 
     /// Sends `delivery`, again and again while the target is away or asks to come later; `None` when told to stop
     /// meanwhile.
-    pub async fn deliver(&self, delivery: &Delivery, pace: &Pace) -> Option<Outcome> {
+    pub(crate) async fn deliver(&self, delivery: &Delivery, pace: &Pace) -> Option<Outcome> {
         let first = Instant::now();
         let mut began = first;
         let mut backoff = Backoff::default();
@@ -172,7 +172,7 @@ impl Courier {
     }
 
     /// Sends it once, and does not listen to the answer.
-    pub async fn lose(&self, delivery: &Delivery) {
+    pub(crate) async fn lose(&self, delivery: &Delivery) {
         let _ = self.attempt(delivery, 1).await;
     }
 
@@ -236,7 +236,7 @@ fn unanswered(trouble: Trouble, attempts: u32, took: Duration) -> Try {
 
 impl Outcome {
     /// Why it is pointless to send anything more, if it is.
-    pub fn fatal(&self, courier: &Courier) -> Option<Failure> {
+    pub(crate) fn fatal(&self, courier: &Courier) -> Option<Failure> {
         match self.status {
             None => Some(courier.target.unreachable(&self.answer)),
             Some(status) if self.gave_up => Some(Failure::new(
@@ -256,7 +256,7 @@ impl Outcome {
     }
 
     /// What the server said, in words.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         self.status.map_or_else(|| self.answer.clone(), |status| format!("{status} {}", said(&self.answer, status)))
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A list of HTTP statuses and classes: `2xx`, `401,413`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expect(Vec<(u16, u16)>);
+pub(crate) struct Expect(Vec<(u16, u16)>);
 
 impl Default for Expect {
     fn default() -> Self {
@@ -15,12 +15,12 @@ impl Default for Expect {
 
 impl Expect {
     /// What is to be refused is to be answered so.
-    pub fn refusals() -> Self {
+    pub(crate) fn refusals() -> Self {
         Self(vec![(400, 499)])
     }
 
     /// Whether `status` is one of them.
-    pub fn takes(&self, status: u16) -> bool {
+    pub(crate) fn takes(&self, status: u16) -> bool {
         self.0.iter().any(|(low, high)| (*low..=*high).contains(&status))
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Expect {
 /// A text that is no list of statuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected answers are statuses from 100 to 599 and classes such as 2xx, with commas between")]
-pub struct InvalidExpect;
+pub(crate) struct InvalidExpect;
 
 impl FromStr for Expect {
     type Err = InvalidExpect;

@@ -47,14 +47,14 @@ const FORWARDED_ENDS: [&str; 4] = ["-signature", "-signature-256", "-timestamp",
 
 /// The headers of a recorded delivery that can be sent once more: none of its connection, and none whose value was
 /// hidden.
-pub fn sendable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn sendable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     let is_of_connection = |name: &str| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
     let headers = recorded.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     headers.filter(move |(name, value)| !is_of_connection(name) && *value != HIDDEN)
 }
 
 /// Those of the [`sendable`] headers that go to a target of the user's own.
-pub fn forwardable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn forwardable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     sendable(recorded).filter(|(name, _)| is_forwarded(name))
 }
 
@@ -64,7 +64,7 @@ fn is_forwarded(name: &str) -> bool {
 }
 
 /// The headers of a request. A name or a value that no request can hold is left out.
-pub fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> HeaderMap {
+pub(crate) fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
@@ -75,7 +75,7 @@ pub fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> HeaderM
 }
 
 /// Signs `body` with the present time, in place of any signature among `headers`.
-pub fn sign(headers: &mut HeaderMap, secret: &Secret, body: &[u8]) {
+pub(crate) fn sign(headers: &mut HeaderMap, secret: &Secret, body: &[u8]) {
     headers.remove(signature::HEADER);
     let value = signature::sign(secret.expose().as_bytes(), clock::unix_secs(), body);
     headers.extend(map([(signature::HEADER, value.as_str())]));

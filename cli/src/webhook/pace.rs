@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Lets deliveries go, one after the other.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     gap: Duration,
     /// The next free moment.
     next: Mutex<Instant>,
@@ -24,13 +24,13 @@ impl Default for Pace {
 
 impl Pace {
     /// At most `rate`.
-    pub fn new(rate: Option<Rate>) -> Self {
+    pub(crate) fn new(rate: Option<Rate>) -> Self {
         let gap = rate.map_or(Duration::ZERO, |Rate(rate)| Duration::from_secs_f64(1.0 / rate));
         Self { gap, next: Mutex::new(Instant::now()), stop: watch::Sender::new(false) }
     }
 
     /// Waits until `due` has come and it is this one's turn; `false` when nothing more is to be sent.
-    pub async fn turn(&self, due: Instant) -> bool {
+    pub(crate) async fn turn(&self, due: Instant) -> bool {
         if !self.until(due).await {
             return false;
         }
@@ -55,13 +55,13 @@ impl Pace {
     }
 
     /// Nothing goes out before `wait` is over: the target asked for it.
-    pub fn hold(&self, wait: Duration) {
+    pub(crate) fn hold(&self, wait: Duration) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(Instant::now() + wait);
     }
 
     /// Sleeps until `at`; `false` when nothing more is to be sent.
-    pub async fn until(&self, at: Instant) -> bool {
+    pub(crate) async fn until(&self, at: Instant) -> bool {
         if at <= Instant::now() {
             return !self.is_stopped();
         }
@@ -72,17 +72,17 @@ impl Pace {
     }
 
     /// From now on nothing new is sent.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
     /// Whether [`Pace::stop`] was called.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
 
     /// Waits for [`Pace::stop`].
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         // The sender lives as long as `self`, so this ends only when it is so.
         let _ = self.stop.subscribe().wait_for(|stopped| *stopped).await;
     }
@@ -90,12 +90,12 @@ impl Pace {
 
 /// Deliveries a second: `50`, `50/s`, `30/m`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate(pub f64);
+pub(crate) struct Rate(pub(crate) f64);
 
 /// A text that is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a rate is a number of deliveries a second, or 30/m, 100/h")]
-pub struct InvalidRate;
+pub(crate) struct InvalidRate;
 
 impl FromStr for Rate {
     type Err = InvalidRate;

@@ -12,7 +12,7 @@ use crate::net::{self, Route, Trouble};
 
 /// Posts to one server.
 #[derive(Debug, Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     route: Route,
     http: Client,
     timeout: Duration,
@@ -20,33 +20,38 @@ pub struct Sender {
 
 /// An answer whose body was not read yet.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// How long the server asks to wait.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// Where the answer redirects to; redirects are not followed.
-    pub redirect: Option<String>,
+    pub(crate) redirect: Option<String>,
     response: Response,
 }
 
 /// There was no answer.
 #[derive(Debug)]
-pub struct Unanswered {
+pub(crate) struct Unanswered {
     /// What is in the way.
-    pub trouble: Trouble,
+    pub(crate) trouble: Trouble,
     /// Whether the request may have arrived all the same.
-    pub may_have_arrived: bool,
+    pub(crate) may_have_arrived: bool,
 }
 
 impl Sender {
     /// A sender to the server of `url`, which has `timeout` to answer.
-    pub fn to(url: &Url, timeout: Duration) -> Result<Self> {
+    pub(crate) fn to(url: &Url, timeout: Duration) -> Result<Self> {
         let route = Route::to(url)?;
         Ok(Self { http: route.client()?, route, timeout })
     }
 
     /// Posts `body` once.
-    pub async fn post(&self, url: Url, headers: HeaderMap, body: Vec<u8>) -> std::result::Result<Answer, Unanswered> {
+    pub(crate) async fn post(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> std::result::Result<Answer, Unanswered> {
         match self.http.post(url).headers(headers).timeout(self.timeout).body(body).send().await {
             Ok(response) => Ok(Answer {
                 status: response.status().as_u16(),
@@ -64,12 +69,12 @@ impl Sender {
 
 impl Answer {
     /// The body, of at most `longest` bytes.
-    pub async fn body(self, longest: usize) -> std::result::Result<Vec<u8>, Unread> {
+    pub(crate) async fn body(self, longest: usize) -> std::result::Result<Vec<u8>, Unread> {
         api::body(self.response, longest).await
     }
 
     /// The first `most` bytes of the body, as far as they come: for people.
-    pub async fn beginning(mut self, most: usize) -> String {
+    pub(crate) async fn beginning(mut self, most: usize) -> String {
         let mut body = Vec::new();
         while body.len() <= most
             && let Ok(Some(chunk)) = self.response.chunk().await

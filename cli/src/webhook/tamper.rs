@@ -8,7 +8,7 @@ const OLD: i64 = 86_400;
 
 /// What is wrong with a delivery on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Tamper {
+pub(crate) enum Tamper {
     /// A digit of the signature is another one
     Signature,
     /// It was signed a day ago: an old delivery, sent once more by somebody who caught it
@@ -18,7 +18,7 @@ pub enum Tamper {
 }
 
 /// The header's value and the body of a delivery, tampered with where that is asked for.
-pub fn sign(secret: &[u8], now: i64, body: &[u8], tamper: Option<Tamper>) -> (String, Vec<u8>) {
+pub(crate) fn sign(secret: &[u8], now: i64, body: &[u8], tamper: Option<Tamper>) -> (String, Vec<u8>) {
     let at = if tamper == Some(Tamper::Timestamp) { now - OLD } else { now };
     let mut value = signature::sign(secret, at, body);
     let mut body = body.to_vec();

@@ -8,24 +8,24 @@ use crate::exit::{Exit, Failure};
 
 /// Where webhooks go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// The server, or the host of the backend; named when there is no answer.
-    pub server: Url,
+    pub(crate) server: Url,
     /// Where post-call webhooks go.
-    pub post_call: Url,
+    pub(crate) post_call: Url,
     /// Where turns go; `None` where they are not taken.
-    pub turns: Option<Url>,
+    pub(crate) turns: Option<Url>,
 }
 
 impl Target {
     /// A Callscope server.
-    pub fn callscope(server: &Url) -> Self {
+    pub(crate) fn callscope(server: &Url) -> Self {
         let url = |route: Route| api::webhook_url(server, route.name());
         Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
     }
 
     /// The failure where the target does not answer.
-    pub fn unreachable(&self, why: &str) -> Failure {
+    pub(crate) fn unreachable(&self, why: &str) -> Failure {
         if *self == Self::callscope(&self.server) {
             return crate::net::unreachable(&self.server, why);
         }
@@ -34,7 +34,7 @@ impl Target {
     }
 
     /// Another backend: post-call webhooks to `to`, turns only where a place for them is named.
-    pub fn backend(to: Url, turns: Option<Url>) -> Self {
+    pub(crate) fn backend(to: Url, turns: Option<Url>) -> Self {
         let mut server = to.clone();
         server.set_query(None);
         Self { server, post_call: to, turns }
@@ -43,7 +43,7 @@ impl Target {
 
 /// A URL that no webhook is sent to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUrl {
+pub(crate) enum InvalidUrl {
     #[error(transparent)]
     Unreadable(#[from] url::ParseError),
     #[error("a user or password in it would be seen by everybody on this machine")]
@@ -57,7 +57,7 @@ pub enum InvalidUrl {
 }
 
 /// Takes the URL of a backend.
-pub fn backend(text: &str) -> std::result::Result<Url, InvalidUrl> {
+pub(crate) fn backend(text: &str) -> std::result::Result<Url, InvalidUrl> {
     let url = Url::parse(text)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidUrl::HasLogin);

@@ -18,19 +18,19 @@ use crate::stream::{Incoming, Place};
 const PAGE: usize = 1000;
 
 /// What to export, and where to.
-pub struct Export {
+pub(crate) struct Export {
     /// Any identifier of the call.
-    pub id: String,
+    pub(crate) id: String,
     /// What to make of it.
-    pub format: Option<Kind>,
-    pub source: String,
+    pub(crate) format: Option<Kind>,
+    pub(crate) source: String,
     /// The file to write.
-    pub to: Option<PathBuf>,
+    pub(crate) to: Option<PathBuf>,
     /// Whether it may take the place of another.
-    pub force: bool,
+    pub(crate) force: bool,
 }
 
-pub async fn run(settings: &Settings, client: &Client, export: Export) -> Result {
+pub(crate) async fn run(settings: &Settings, client: &Client, export: Export) -> Result {
     let kind = kind(settings, &export)?;
     if kind == Kind::Ndjson && export.source == "final" {
         return Err(Failure::usage("ndjson is the live stream's events; the provider's transcript has none")

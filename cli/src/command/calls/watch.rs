@@ -27,17 +27,17 @@ const REMEMBERED: usize = 100_000;
 const WIDE: usize = 80;
 
 /// What to watch.
-pub struct Watch {
+pub(crate) struct Watch {
     /// Only calls of this agent.
-    pub agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// Only beginnings and ends.
-    pub ends: bool,
+    pub(crate) ends: bool,
     /// Between two looks.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 /// Runs it, until it is interrupted or no one reads the output any more.
-pub async fn run(settings: &Settings, client: &Client, watch: Watch) -> Result {
+pub(crate) async fn run(settings: &Settings, client: &Client, watch: Watch) -> Result {
     let mut output = settings.output(Format::Table);
     let mut seen: Option<HashMap<CallId, Seen>> = None;
     let mut backoff = Backoff::default();

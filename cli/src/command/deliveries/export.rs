@@ -47,7 +47,7 @@ struct Redacted<'d> {
     body_base64: String,
 }
 
-pub async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
+pub(crate) async fn run(settings: &Settings, client: &Client, args: Export) -> Result {
     if args.which.verdict == Some(Verdict::Unverified) {
         return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to export"));
     }

@@ -18,23 +18,23 @@ const MAX_SHOWN: usize = 64 << 10;
 const INDENTED: Style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
 
 /// As received; `None` where it is not kept any more.
-pub fn body(delivery: &WholeDelivery) -> Result<Option<Vec<u8>>> {
+pub(crate) fn body(delivery: &WholeDelivery) -> Result<Option<Vec<u8>>> {
     let body = delivery.body_base64.as_ref().map(|text| BASE64_STANDARD.decode(text)).transpose();
     body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))
 }
 
 /// The headers in their order.
-pub fn headers(delivery: &WholeDelivery) -> Result<Vec<(String, String)>> {
+pub(crate) fn headers(delivery: &WholeDelivery) -> Result<Vec<(String, String)>> {
     delivery.headers().map_err(|error| Failure::error(format!("the delivery's headers are no list: {error}")))
 }
 
 /// Fetches one delivery.
-pub async fn fetch(client: &Client, id: &str) -> Result<Raw<WholeDelivery>> {
+pub(crate) async fn fetch(client: &Client, id: &str) -> Result<Raw<WholeDelivery>> {
     client.delivery(id).await.map_err(with_hint)
 }
 
 /// Shows it; `only_body` writes its bytes and nothing else.
-pub async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool) -> Result {
+pub(crate) async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool) -> Result {
     let Raw { json, value: whole } = fetch(client, id).await?;
     let body = body(&whole)?;
     if only_body {

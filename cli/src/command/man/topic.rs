@@ -3,7 +3,7 @@
 use crate::command::man::Topic;
 
 /// What `help` says of a topic.
-pub fn text(topic: Topic) -> String {
+pub(crate) fn text(topic: Topic) -> String {
     match topic {
         Topic::ExitCodes => EXIT_CODES.to_owned(),
         Topic::Environment => environment(),

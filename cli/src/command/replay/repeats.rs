@@ -7,7 +7,7 @@ use crate::settings::Settings;
 /// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are
 /// just these. Where they are not, as when others send at the same time, or where the token is no admin's, nothing
 /// is said.
-pub async fn tell(settings: &Settings, mut sent: Vec<(&'static str, usize)>) {
+pub(crate) async fn tell(settings: &Settings, mut sent: Vec<(&'static str, usize)>) {
     if settings.token.is_none() {
         return;
     }

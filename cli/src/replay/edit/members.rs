@@ -3,27 +3,27 @@
 use std::ops::Range;
 
 /// What an object or array holds, by place in the text.
-pub struct Members {
+pub(crate) struct Members {
     /// Whether it is an array.
-    pub is_array: bool,
+    pub(crate) is_array: bool,
     /// Each member, in the order of the text.
-    pub all: Vec<Member>,
+    pub(crate) all: Vec<Member>,
     /// Behind the last member.
-    pub end: usize,
+    pub(crate) end: usize,
 }
 
 /// One of them.
-pub struct Member {
+pub(crate) struct Member {
     /// Its key, in an object.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Where it begins: its key, or its value.
     start: usize,
-    pub value: Range<usize>,
+    pub(crate) value: Range<usize>,
 }
 
 impl Members {
     /// Of the JSON text's value at `range`; `None` where that is neither an object nor an array.
-    pub fn of(json: &str, range: &Range<usize>) -> Option<Self> {
+    pub(crate) fn of(json: &str, range: &Range<usize>) -> Option<Self> {
         let bytes = json.as_bytes();
         let skip = |mut at: usize| {
             while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
@@ -61,7 +61,7 @@ impl Members {
 
     /// A member and the comma that goes with it; where several go, each takes the comma before it or, as the first,
     /// behind it.
-    pub fn with_comma(&self, member: usize, alone: bool) -> Range<usize> {
+    pub(crate) fn with_comma(&self, member: usize, alone: bool) -> Range<usize> {
         let (start, end) = (self.all[member].start, self.all[member].value.end);
         match (member.checked_sub(1), self.all.get(member + 1)) {
             (Some(before), _) if alone => self.all[before].value.end..end,
