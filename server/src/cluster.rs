@@ -1,14 +1,14 @@
 //! Server processes that share one PostgreSQL.
 //!
-//! The database says which processes there are: each writes its row every few seconds (`heartbeat`). What one process wants to
-//! know of all others it asks over the bus, and gathers what comes within a deadline (`rpc`).
+//! The database says which processes there are: each refreshes its row every few seconds (`heartbeat`). A process asks
+//! all others over the bus and collects the replies that come within a deadline (`rpc`).
 //!
-//! - [`announcer`]: carries what was committed to the followers, in this process and in others
+//! - [`announcer`]: publishes what was committed to the followers, in this process and in others
 //! - [`bus`]: this process's link to the others, and whether it works
-//! - [`message`]: what goes over it
-//! - `seal`: how it is known to be of one of us
+//! - [`message`]: the messages on the bus
+//! - `seal`: proof that a message comes from a server of this cluster
 //! - `redis`: Redis Pub/Sub, plain and sharded
-//! - [`reconcile`]: finds what an announcement that never came hid
+//! - [`reconcile`]: when followed calls are compared with the database
 
 pub mod announcer;
 pub mod bus;
@@ -22,7 +22,7 @@ mod seal;
 pub use announcer::Announcer;
 pub use bus::Bus;
 pub use heartbeat::heartbeat_loop;
-pub use redis::address;
+pub use redis::{InvalidRedisUrl, address};
 pub use rpc::{FeedView, Question, Replies};
 
 use std::collections::HashMap;
@@ -58,31 +58,31 @@ struct Shared {
     announcer: Announcer,
     /// Where this process listens, once it does.
     address: OnceLock<String>,
-    /// Where the parts of an answer go, by the question's id.
+    /// Where the parts of replies go, by the id of the question.
     open_questions: Mutex<HashMap<Uuid, mpsc::Sender<Incoming>>>,
-    /// The peers as last read.
+    /// The processes as last read from the database.
     peers: Mutex<Vec<Node>>,
 }
 
-/// What a process counts is kept in several places.
+/// What this process answers questions from.
 #[derive(Debug, Clone)]
-pub struct Counted {
-    /// Knows the connections.
+pub struct AnswerSources {
+    /// Connections and followed calls.
     pub hub: Hub,
-    /// Knows the queue of writes.
+    /// The queue of writes.
     pub log_writer: LogWriter,
-    /// Knows who was refused.
+    /// Deliveries that were refused.
     pub ingest: Arc<Ingest>,
 }
 
-/// Draws a name for this process.
+/// A name for this process that no other one has.
 #[must_use]
 pub fn random_node_name() -> String {
     Uuid::new_v4().simple().to_string()[..12].to_owned()
 }
 
 impl Cluster {
-    /// This process, called `node`.
+    /// Names this process `node`.
     #[must_use]
     pub fn new(node: String, hub: Hub, store: Store, announcer: Announcer) -> Self {
         let shared = Shared {
@@ -105,9 +105,9 @@ impl Cluster {
         &self.shared.node
     }
 
-    /// Says where this process listens.
+    /// Records where this process listens.
     pub fn listens_on(&self, address: SocketAddr) {
-        // It listens once.
+        // A process listens once.
         let _ = self.shared.address.set(address.to_string());
     }
 
@@ -115,7 +115,7 @@ impl Cluster {
         self.shared.address.get().cloned().unwrap_or_default()
     }
 
-    /// Whether the link to the others works; `None` where there is none.
+    /// Whether the link to the other processes works; `None` without a link.
     #[must_use]
     pub fn is_linked(&self) -> Option<bool> {
         self.shared.announcer.bus().map(Bus::is_up)

@@ -26,7 +26,7 @@ use rocket::http::{ContentType, Status};
 use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
 
 use crate::auth::Tokens;
-use crate::cluster::{Cluster, Counted};
+use crate::cluster::{AnswerSources, Cluster};
 use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
 use crate::http::large_responses::ResponseMemory;
@@ -72,7 +72,7 @@ pub struct AppState {
     /// This process among its peers.
     pub cluster: Cluster,
     /// The counters of this process.
-    pub counted: Counted,
+    pub answer_sources: AnswerSources,
     /// Checks whether this process can do its work.
     pub readiness: Readiness,
 }
@@ -87,7 +87,7 @@ impl AppState {
         hub: Hub,
         cluster: Cluster,
         ingest: Arc<Ingest>,
-        counted: Counted,
+        answer_sources: AnswerSources,
     ) -> Self {
         let max_post_call = settings.max_post_call_mib << 20;
         let limits = ConnectionLimits {
@@ -110,7 +110,7 @@ impl AppState {
             hub,
             cluster,
             ingest,
-            counted,
+            answer_sources,
         }
     }
 }

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
-use cluster::{Announcer, Bus, Cluster, Counted};
+use cluster::{Announcer, AnswerSources, Bus, Cluster, InvalidRedisUrl};
 use http::AppState;
 use http::launch::{HttpServer, LaunchError, Listening};
 use ingest::Ingest;
@@ -81,7 +81,7 @@ pub enum StartError {
     ClusterId(#[from] StoreError),
     /// The Redis URL cannot be read; the text says what is expected.
     #[error("redis_url takes {0}")]
-    RedisUrl(&'static str),
+    RedisUrl(InvalidRedisUrl),
 }
 
 /// Wires settings and a database into a server.
@@ -105,15 +105,24 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
             .map_err(StartError::Threads)?;
     let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer);
     let ingest = Arc::new(build_ingest(settings, &log_writer));
-    let counted = Counted { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
+    let answer_sources =
+        AnswerSources { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
     let mut background = spawn_maintenance(settings, &store, &log_writer, &cluster);
     background.push(spawn(cluster::reconcile::run(
         store.clone(),
         hub.clone(),
         link.as_ref().map(|(bus, _)| bus.clone()),
     )));
-    background.push(spawn(cluster.clone().serve_rpc(incoming, counted.clone())));
-    let app = AppState::new(settings, store.clone(), log_writer.clone(), hub.clone(), cluster.clone(), ingest, counted);
+    background.push(spawn(cluster.clone().serve_rpc(incoming, answer_sources.clone())));
+    let app = AppState::new(
+        settings,
+        store.clone(),
+        log_writer.clone(),
+        hub.clone(),
+        cluster.clone(),
+        ingest,
+        answer_sources,
+    );
     let (http, listening) = HttpServer::new(settings, app);
     let drain = settings.drain;
     Ok((Server { hub, http, store, log_writer, cluster, writing, background, link, drain }, listening))

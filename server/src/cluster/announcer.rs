@@ -1,23 +1,23 @@
-//! Carries announcements from the write path to the followers, in this process and in others.
+//! Publishes what was committed to the followers, in this process and in others.
 //!
-//! Delivery is correct without it: the [`sweep`](super::reconcile) finds what an announcement that was lost, doubled or late hid.
-//! Announcements make it quick.
+//! Delivery is correct without it, since [`reconcile`](super::reconcile) finds what a lost notification has hidden.
+//! Notifications make it quick.
 
 use super::Bus;
 use crate::live::Hub;
 use crate::log::Notification;
 
-/// How announcements travel.
+/// Where notifications go.
 #[derive(Clone, Debug)]
 pub enum Announcer {
-    /// Followers in this process only.
+    /// To followers in this process only.
     Local(Hub),
-    /// And in the processes that the bus joins.
+    /// Also to those in the processes that the bus joins.
     Joined(Hub, Bus),
 }
 
 impl Announcer {
-    /// Announces what was committed, in the order of the log. Never blocks, never fails.
+    /// Publishes what was committed, in the order of the log. Never blocks and never fails.
     pub fn publish(&self, notifications: Vec<Notification>) {
         match self {
             Self::Local(hub) => hub.publish(notifications),
@@ -28,7 +28,7 @@ impl Announcer {
         }
     }
 
-    /// The link to the other processes, where there is one.
+    /// The link to the other processes, if there is one.
     #[must_use]
     pub fn bus(&self) -> Option<&Bus> {
         match self {

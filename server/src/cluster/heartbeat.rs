@@ -1,4 +1,4 @@
-//! Signs of life.
+//! Heartbeats: each process refreshes its row in the table `nodes`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,21 @@ use super::Cluster;
 use crate::store::nodes::{Heartbeat, Node};
 use crate::store::{LogWriter, Maintenance, StoreError};
 
-/// Between two signs of life.
 const INTERVAL: Duration = Duration::from_secs(4);
-/// A process that gave none for so long is taken for dead.
+/// A process without a heartbeat for this long counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(12);
-/// For the list of processes to be read.
+/// Time to read the list of processes.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Writes signs of life until the task is aborted.
+/// Writes heartbeats until the task is aborted.
 pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Err(error) = cluster.heartbeat(&log_writer, None).await {
-            // The write path has said so already.
-            debug!(%error, "no sign of life could be written");
+            // The log writer has logged its failure as a warning.
+            debug!(%error, "heartbeat failed; retrying");
         }
         if let Some(bus) = cluster.shared.announcer.bus() {
             let others = cluster.nodes().await.into_iter().map(|node| node.name);
@@ -36,10 +35,10 @@ pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
 }
 
 impl Cluster {
-    /// Writes one sign of life, which `probe` follows through to a feed.
+    /// Writes one heartbeat. A `probe` is published with it: a call and a frame for its followers.
     ///
     /// # Errors
-    /// The write path's.
+    /// Returns an error if the heartbeat could not be committed.
     pub async fn heartbeat(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
         let heartbeat = Heartbeat {
             node: self.shared.node.clone(),
@@ -51,15 +50,16 @@ impl Cluster {
         log_writer.maintain(Maintenance::Heartbeat(Box::new(heartbeat))).await
     }
 
-    /// Takes this process off the list.
+    /// Removes this process from the list.
     ///
     /// # Errors
-    /// The write path's.
+    /// Returns an error if the removal could not be committed.
     pub async fn deregister(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
         log_writer.maintain(Maintenance::Deregister(self.shared.node.clone())).await
     }
 
-    /// The processes that were seen lately, this one among them; as last known, where the database does not answer.
+    /// The processes with a recent heartbeat, and this one in any case. If the database does not answer, the list is
+    /// the last one that was read.
     pub async fn nodes(&self) -> Vec<Node> {
         if let Ok(Ok(nodes)) = timeout(READ_DEADLINE, self.shared.store.nodes(DEAD_AFTER)).await {
             *self.shared.peers.lock() = nodes;

@@ -1,6 +1,7 @@
-//! What server processes say to each other: JSON, so that processes of different versions understand each other.
+//! Messages between server processes: JSON, so that processes of different versions understand each other.
 //!
-//! A frame travels as the JSON text it is, byte for byte. A message that cannot be read is dropped; the sweep makes up for it.
+//! The member names in the JSON never change. A frame travels as the JSON text that it is, byte for byte. A message
+//! that cannot be read is dropped, and reconciliation makes up for it.
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Identifier, Seq};
@@ -10,19 +11,19 @@ use uuid::Uuid;
 
 use crate::log::Notification;
 
-/// A longer frame is not carried: the followers elsewhere read it from the database.
+/// Most bytes of a frame that is carried; followers elsewhere read longer ones from the database.
 const MAX_FRAME: usize = 32 * 1024;
-/// Nor are more bytes of frames than this in one message: Redis cuts off subscribers that have too much waiting for them.
+/// Most bytes of frames in one message: Redis disconnects subscribers for which too much waits.
 const MAX_FRAMES: usize = 1 << 20;
 
-/// A message; [`seal`](super::seal) says who sent it.
+/// A message. Its [`seal`](super::seal) says who sent it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body<'m> {
-    /// Comes back to its sender: what proves the way there and back.
+    /// Comes back to its sender, which proves the way there and back.
     #[serde(rename = "beat")]
     Echo,
-    /// Announcements were dropped: heads are to be compared.
+    /// The sender dropped notifications, so heads have to be compared.
     Gap,
     #[serde(borrow, rename = "news")]
     Notifications(Vec<EncodedNotification<'m>>),
@@ -30,7 +31,7 @@ pub(super) enum Body<'m> {
     Rpc(Rpc),
 }
 
-/// A [`Notification`] on its way.
+/// A [`Notification`] as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum EncodedNotification<'m> {
@@ -40,7 +41,7 @@ pub(super) enum EncodedNotification<'m> {
         #[serde(borrow)]
         events: Vec<(&'m str, &'m RawValue)>,
     },
-    /// The log reaches this far; the frames are too long to be carried.
+    /// The log reaches `head`; the frames are too long to be carried.
     Head {
         call_id: CallId,
         head: Seq,
@@ -63,30 +64,30 @@ pub(super) enum EncodedNotification<'m> {
     },
 }
 
-/// A question to all processes, or an answer to one.
+/// A question to all processes, or a reply to one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rpc {
-    /// It wants to know.
+    /// A question.
     Ask {
-        /// Which question an answer belongs to.
+        /// Replies carry it too.
         id: Uuid,
-        /// The question.
+        /// A [`Question`](super::Question), which an older version may not know.
         question: Box<RawValue>,
     },
-    /// It answers a question.
+    /// A part of a reply.
     #[serde(rename = "answer")]
     Reply {
-        /// Which question.
+        /// Id of the question.
         id: Uuid,
-        /// A part of the answer.
+        /// A list of entries.
         part: Box<RawValue>,
-        /// Whether it was the last part.
+        /// Whether this is the last part.
         is_last: bool,
     },
 }
 
-/// The call whose channel an announcement takes; `None` for what is of no one call.
+/// The call whose channel carries a notification; `None` for one that concerns no single call.
 pub(super) fn call_of(notification: &Notification) -> Option<CallId> {
     match notification {
         Notification::EventsAppended { call_id, .. }
@@ -98,7 +99,7 @@ pub(super) fn call_of(notification: &Notification) -> Option<CallId> {
     }
 }
 
-/// Writes announcements as one message.
+/// Encodes notifications as one message.
 pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
     let mut news = Vec::with_capacity(notifications.len());
     let mut room = MAX_FRAMES;
@@ -112,7 +113,7 @@ pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
             }
             Notification::PartialTurn { call_id, frame } => match raw(frame, &mut room) {
                 Some(frame) => news.push(EncodedNotification::Partial { call_id: *call_id, frame }),
-                // The latest wins: one that is not shown is no loss.
+                // The latest partial turn wins, so a missing one is no loss.
                 None => continue,
             },
             Notification::IdentifierAssigned { identifier } => {
@@ -158,7 +159,7 @@ fn raw<'m>(frame: &'m str, room: &mut usize) -> Option<&'m RawValue> {
     serde_json::from_str(frame).ok()
 }
 
-/// Reads announcements; those that this version does not know are left out.
+/// Decodes notifications. Events of a kind that this version does not know are left out.
 pub(super) fn decode(news: Vec<EncodedNotification<'_>>) -> Vec<Notification> {
     let notification = |news| {
         Some(match news {

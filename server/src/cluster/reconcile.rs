@@ -1,7 +1,7 @@
 //! When the process compares what it follows with the database.
 //!
-//! Every second, with jitter; five times a second while the notifications of other servers cannot be relied on, and at once
-//! when that changes. [`live::reconcile`](crate::live::reconcile) says what is compared.
+//! Every second, with jitter; five times a second while the notifications of other servers cannot be relied on, and at
+//! once when that changes. [`live::reconcile`](crate::live::reconcile) says what is compared.
 
 use std::time::Duration;
 

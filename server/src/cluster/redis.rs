@@ -1,6 +1,6 @@
 //! Redis Pub/Sub: plain on one server, sharded where the server is part of a Redis Cluster.
 //!
-//! One connection carries both directions (RESP3, Redis 6 or newer; sharded Pub/Sub wants 7).
+//! One connection carries both directions (RESP3, Redis 6 or newer; sharded Pub/Sub requires Redis 7).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,18 @@ use redis::{
     RedisResult, Value,
 };
 
-/// For a command to be answered.
+/// Time for a command to be answered.
 const ANSWER_DEADLINE: Duration = Duration::from_millis(1_000);
-/// For a connection to come about.
+/// Time to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2_000);
-/// How many channels share the load of a Redis Cluster: each lies in a slot of its own.
+/// Channels that share the load of a Redis Cluster, each in a slot of its own.
 const SHARD_CHANNELS: usize = 8;
 
-/// What comes from Redis by itself. Called where the connection is read, so it must not block.
+/// Called with what Redis pushes, on the task that reads the connection, so it must not block.
 pub(super) type OnPush = Arc<dyn Fn(Pushed<'_>) + Send + Sync>;
 
 pub(super) enum Pushed<'p> {
-    Message {
-        channel: usize,
-        payload: &'p [u8],
-    },
-    /// The connection is gone.
+    Message { channel: usize, payload: &'p [u8] },
     Lost,
 }
 
@@ -38,18 +34,24 @@ pub(super) enum Redis {
     Sharded(ClusterConnection, Vec<String>),
 }
 
+/// The Redis URL cannot be read. The message says what is expected and does not show the URL, which may hold a
+/// password.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("redis://[user:password@]host[:port][/number] or rediss://…")]
+pub struct InvalidRedisUrl;
+
 /// Reads a URL.
 ///
 /// # Errors
-/// What is wrong with it, without the URL: it may hold a password.
-pub fn address(url: &str) -> Result<ConnectionInfo, &'static str> {
-    let info = url.into_connection_info().map_err(|_| "redis://[user:password@]host[:port][/number] or rediss://…")?;
+/// Returns an error if it is not a Redis URL.
+pub fn address(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
+    let info = url.into_connection_info().map_err(|_| InvalidRedisUrl)?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings))
 }
 
 impl Redis {
-    /// Connects and subscribes; `name` sets apart those who share a Redis by chance.
+    /// Connects and subscribes. `name` separates clusters that share one Redis.
     pub async fn connect(address: &ConnectionInfo, name: &str, on_push: OnPush) -> RedisResult<Self> {
         let plain = Client::open(address.clone())?;
         let timing = AsyncConnectionConfig::new()
@@ -68,7 +70,7 @@ impl Redis {
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(CONNECT_DEADLINE)
             .response_timeout(ANSWER_DEADLINE)
-            // A part of the cluster that is lost is found again by the client itself.
+            // The client itself reconnects to a part of the cluster that was lost.
             .push_sender(pusher(channels.clone(), on_push, false))
             .build()?;
         let mut connection = client.get_async_connection().await?;

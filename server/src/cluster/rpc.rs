@@ -1,4 +1,4 @@
-//! Asking every process, and gathering what comes in time.
+//! Questions to every process, and the replies that come in time.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,55 +13,56 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{Cluster, Counted};
+use super::{AnswerSources, Cluster};
 use crate::cluster::bus::Incoming;
 use crate::cluster::message::Rpc;
 use crate::live::connection::{Connection, Progress};
 use crate::store::nodes::Node;
 
-/// For the others to answer.
+/// Time for the other processes to reply.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Most entries of a list in one part of an answer.
+/// Most entries in one part of a reply.
 const MAX_ENTRIES: usize = 256;
-/// Parts of answers that wait to be read; beyond that they are dropped, and their sender counts as silent.
+/// Parts of replies that wait to be read. Further ones are dropped, and their sender counts as silent.
 const PART_QUEUE: usize = 1_024;
 
 /// What can be open of a process. Each answer is a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Its connections: [`ConnectionView`]s.
+    /// Connections, as [`ConnectionView`]s.
     Connections,
-    /// Its followed calls: [`FeedView`]s.
+    /// Followed calls, as [`FeedView`]s.
     Feeds,
-    /// What it counts: one [`NodeStats`].
+    /// Counters, as one [`NodeStats`].
     Stats,
-    /// The webhooks it refused: [`Attempt`](callscope_common::api::Attempt)s, the first of them with how many there were.
+    /// Webhooks that were refused: lists of [`Attempt`](callscope_common::api::Attempt)s, the first with their total
+    /// number.
     Unverified,
-    /// To end a connection: one `true` where it was there, else nothing.
+    /// Close a connection; the reply is one `true` if it was there, else empty.
     Kick(Uuid),
 }
 
-/// A call and who follows it.
+/// A call and the connections that follow it.
 pub type FeedView = (CallId, Vec<Uuid>);
 
-/// What all processes answered.
+/// The replies of all processes.
 #[derive(Debug)]
 pub struct Replies<T> {
-    /// Each answer, and whose it is.
+    /// Each entry with the process that sent it.
     pub entries: Vec<(String, T)>,
-    /// Every process that was seen lately.
+    /// Every process with a recent heartbeat.
     pub nodes: Vec<Node>,
-    /// Those of them that did not answer in time.
+    /// The processes that did not reply in time.
     pub silent: Vec<String>,
 }
 
 impl Cluster {
     /// Asks every process, this one included.
-    pub async fn ask_all<T: DeserializeOwned>(&self, question: Question, counted: &Counted) -> Replies<T> {
+    pub async fn ask_all<T: DeserializeOwned>(&self, question: Question, sources: &AnswerSources) -> Replies<T> {
         let nodes = self.nodes().await;
         let mut replies = Replies { entries: Vec::new(), nodes, silent: Vec::new() };
-        for part in self.answer(question, counted) {
+        for part in self.reply(question, sources) {
             replies.take(&self.shared.node, &part);
         }
         let mut awaited: HashSet<String> = replies.nodes.iter().map(|row| row.name.clone()).collect();
@@ -87,18 +88,18 @@ impl Cluster {
         replies
     }
 
-    /// Answers the others' questions and passes on their answers, until the task is aborted.
-    pub async fn serve_rpc(self, mut rpcs: mpsc::Receiver<Incoming>, counted: Counted) {
+    /// Answers questions of other processes and passes on their replies, until the task is aborted.
+    pub async fn serve_rpc(self, mut rpcs: mpsc::Receiver<Incoming>, sources: AnswerSources) {
         while let Some(incoming) = rpcs.recv().await {
             match &incoming.rpc {
                 Rpc::Ask { id, question } => {
                     let Some(bus) = self.shared.announcer.bus() else { continue };
                     let Ok(question) = serde_json::from_str(question.get()) else {
-                        // A newer version asks it, and hears of no answer.
-                        debug!(incoming.from, "a question this version does not know");
+                        // A newer version asked it, and gets no reply.
+                        debug!(incoming.from, "question is unknown to this version");
                         continue;
                     };
-                    let parts = self.answer(question, &counted);
+                    let parts = self.reply(question, &sources);
                     let last = parts.len() - 1;
                     for (at, part) in parts.into_iter().enumerate() {
                         bus.send(Rpc::Reply { id: *id, part, is_last: at == last });
@@ -107,7 +108,7 @@ impl Cluster {
                 Rpc::Reply { id, .. } => {
                     let asker = self.shared.open_questions.lock().get(id).cloned();
                     if let Some(asker) = asker {
-                        // Full, or not waiting any more.
+                        // It fails if the queue is full or no one waits any more.
                         let _ = asker.try_send(incoming);
                     }
                 }
@@ -115,8 +116,8 @@ impl Cluster {
         }
     }
 
-    /// This process's answer, in parts; at least one.
-    fn answer(&self, question: Question, counted: &Counted) -> Vec<Box<RawValue>> {
+    /// This process's reply, in at least one part.
+    fn reply(&self, question: Question, sources: &AnswerSources) -> Vec<Box<RawValue>> {
         match question {
             Question::Connections => {
                 let connections = self.shared.hub.connections();
@@ -126,9 +127,9 @@ impl Cluster {
                 let views = self.shared.hub.followers().into_iter();
                 parts(views.filter(|(_, followers)| !followers.is_empty()).collect::<Vec<FeedView>>())
             }
-            Question::Stats => parts(vec![self.stats(counted)]),
+            Question::Stats => parts(vec![self.stats(sources)]),
             Question::Unverified => {
-                let (attempts, total) = counted.ingest.unverified();
+                let (attempts, total) = sources.ingest.unverified();
                 let mut lists: Vec<(u64, &[_])> = attempts.chunks(MAX_ENTRIES).map(|chunk| (0, chunk)).collect();
                 match lists.first_mut() {
                     Some((count, _)) => *count = total,
@@ -142,10 +143,10 @@ impl Cluster {
         }
     }
 
-    fn stats(&self, counted: &Counted) -> NodeStats {
+    fn stats(&self, sources: &AnswerSources) -> NodeStats {
         use std::sync::atomic::Ordering::Relaxed;
-        let sizes = counted.hub.sizes();
-        let counters = counted.hub.counters();
+        let sizes = sources.hub.sizes();
+        let counters = sources.hub.counters();
         let count = |n: usize| n as u64;
         let bus = self.shared.announcer.bus();
         let of_bus = |read: fn(&crate::cluster::bus::BusCounters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
@@ -158,8 +159,8 @@ impl Cluster {
             events_broadcast: counters.events.load(Relaxed),
             passes_direct: counters.direct.load(Relaxed),
             passes_left_to_sessions: counters.left.load(Relaxed),
-            unverified_deliveries: counted.ingest.unverified().1,
-            writes_waiting: count(counted.log_writer.load().0),
+            unverified_deliveries: sources.ingest.unverified().1,
+            writes_waiting: count(sources.log_writer.load().0),
             linked: self.is_linked(),
             published: of_bus(|counters| counters.published.load(Relaxed)),
             received: of_bus(|counters| counters.received.load(Relaxed)),
@@ -189,11 +190,11 @@ impl<T: DeserializeOwned> Replies<T> {
     fn take(&mut self, from: &str, part: &RawValue) {
         match serde_json::from_str::<Vec<T>>(part.get()) {
             Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (from.to_owned(), entry))),
-            Err(error) => debug!(from, %error, "an answer cannot be read"),
+            Err(error) => debug!(from, %error, "a reply cannot be read"),
         }
     }
 
-    /// The names of all processes that were seen lately.
+    /// The names of all processes with a recent heartbeat.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.nodes.iter().map(|row| row.name.clone()).collect()

@@ -1,9 +1,11 @@
-//! Proof that a message on the bus is of one of our servers, meant for this channel, whole, new and not repeated.
+//! Proves that a message on the bus comes from a server of this cluster, for this channel, unaltered, recent and not
+//! repeated.
 //!
-//! A sealed message is an HMAC-SHA256 in base64, then the JSON that it covers, together with the name of the cluster and the
-//! number of the channel. The key is derived from the secrets that sign tokens, which all servers of a cluster share: the first
-//! one seals, any of them opens, so that they can be rotated. The JSON names the sender, counts its messages and says when it was
-//! sent. Whoever may subscribe to the channel can still read.
+//! A sealed message is an HMAC-SHA256 in base64, then the JSON that it covers, together with the name of the cluster
+//! and the number of the channel. The key is derived from the secrets that sign tokens, which all servers of a cluster
+//! share: the first one seals, and any of them opens, so that secrets can be rotated. The JSON names the sender, counts
+//! its messages and says when it was sent. A seal hides nothing: a client that may subscribe to the channel can read
+//! the messages.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,13 +22,14 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// What the key is derived for: another use of the same secret has another key.
+/// Separates the derived key from keys for other uses of the same secret.
 const KEY_PURPOSE: &[u8] = b"callscope: messages between servers, version 1";
-/// The code, in base64.
+/// Length of the code in base64.
 const MAC_LEN: usize = 43;
-/// An older message is not believed, nor one from so far ahead, in milliseconds. The servers' clocks must agree that far.
+/// Most milliseconds between the sender's clock and this one when a message arrives.
 const MAX_AGE_MS: u64 = 60_000;
-/// Senders whose last message is remembered, a channel each; those too old to be repeated are forgotten first.
+/// Pairs of channel and sender whose last message is remembered. Beyond that, those too old to be repeated are
+/// forgotten.
 const MAX_SENDERS: usize = 4_096;
 
 /// Seals and opens messages.
@@ -59,28 +62,20 @@ pub(super) struct Opened<'m> {
 }
 
 /// Why a message is not believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SealError {
     /// It carries no code, or one that no key makes of it.
+    #[error("it is not signed by a server with the same jwt_secret")]
     Mac,
     /// It was sent too long ago, or is of the future.
+    #[error("it is more than 60 seconds old, or the servers' clocks differ by as much")]
     Expired,
     /// It came before, or after a later one of its sender.
+    #[error("it came before")]
     Repeated,
 }
 
-impl SealError {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mac => "it is not signed by a server with the same jwt_secret",
-            Self::Expired => "it is more than 60 seconds old, or the servers' clocks differ by as much",
-            Self::Repeated => "it came before",
-        }
-    }
-}
-
 impl Seal {
-    /// For messages of `node` in `cluster`.
     pub fn new(secrets: &[Secret], cluster: &str, node: &str) -> Self {
         let derive = |secret: &Secret| {
             let mut key = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
@@ -141,7 +136,7 @@ impl Seal {
         }
         let mut seen = self.seen.lock();
         if seen.len() >= MAX_SENDERS {
-            // A message of theirs would be too old by now.
+            // A repeated message of theirs would be too old by now.
             seen.retain(|_, (_, at)| now.abs_diff(*at) <= 2 * MAX_AGE_MS);
         }
         let last = seen.entry((channel, envelope.from.clone().into_owned())).or_default();

@@ -29,7 +29,7 @@ pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
 #[get("/connections")]
 async fn connections(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let replies = app.cluster.ask_all::<ConnectionView>(Question::Connections, &app.counted).await;
+    let replies = app.cluster.ask_all::<ConnectionView>(Question::Connections, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let mut connections: Vec<_> = replies.entries.into_iter().map(|(_, connection)| connection).collect();
     connections.sort_by_key(|connection| (connection.connected_at, connection.connection_id));
@@ -44,7 +44,7 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
     if app.hub.kick(id) {
         return Ok(Status::NoContent);
     }
-    let replies = app.cluster.ask_all::<bool>(Question::Kick(id), &app.counted).await;
+    let replies = app.cluster.ask_all::<bool>(Question::Kick(id), &app.answer_sources).await;
     match (replies.entries.is_empty(), &replies.silent[..]) {
         (false, _) => Ok(Status::NoContent),
         (true, []) => Err(missing()),
@@ -56,7 +56,7 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
 #[get("/subscriptions")]
 async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let replies = app.cluster.ask_all::<FeedView>(Question::Feeds, &app.counted).await;
+    let replies = app.cluster.ask_all::<FeedView>(Question::Feeds, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let mut followers: BTreeMap<CallId, Vec<Uuid>> = BTreeMap::new();
     for (_, (call_id, connection_ids)) in replies.entries {
@@ -84,7 +84,7 @@ async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     let counts = |rows: Vec<(String, i64)>| {
         rows.into_iter().map(|(name, count)| (name, count.unsigned_abs())).collect::<BTreeMap<_, _>>()
     };
-    let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.counted).await;
+    let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
     let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
     let sum = |of: fn(&NodeStats) -> u64| all.values().map(of).sum::<u64>();

@@ -86,7 +86,7 @@ async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFil
 
 /// Lists the attempts that did not verify, of all servers.
 async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
-    let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.counted).await;
+    let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let total = replies.entries.iter().map(|(_, (count, _))| count).sum();
     let of_node = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {

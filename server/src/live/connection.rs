@@ -1,8 +1,9 @@
 //! One connection, as its session and the feeds of its subscriptions share it.
 //!
-//! A feed writes frames into the socket and leaves the rest to the session. Everyone else leaves a signal for the session:
-//! to close, to leave, to look at a call that appeared or ended. Signals are bounded by what they speak of: one close reason,
-//! one drain notice, one end reason for each subscription, and each identifier that the session waits for once.
+//! A feed writes frames into the socket and leaves the rest to the session. Everyone else leaves a signal for the
+//! session: to close, to leave, to look at a call that appeared or ended. Signals are bounded by what they speak of:
+//! one close reason, one drain notice, one end reason for each subscription, and each identifier that the session waits
+//! for once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,13 +44,14 @@ pub struct Connection {
     has_work: AtomicBool,
 }
 
-/// The state that the session and the feeds share. Its lock is held for a few system calls at most, never across an `.await`.
-/// Code that also needs a feed's list of members takes that lock first.
+/// The state that the session and the feeds share. Its lock is held for a few system calls at most, never across an
+/// `.await`. Code that also needs a feed's list of members takes that lock first.
 pub(super) struct ConnectionState {
     /// `None` once the session is over.
     pub io: Option<Socket>,
-    /// Bytes that were accepted for sending and are not in the socket yet: the rest of a partial write, and the session's own
-    /// messages. The session adds no events while anything is in it, and reads no requests while it is long, so it stays short.
+    /// Bytes that were accepted for sending and are not in the socket yet: the rest of a partial write, and the
+    /// session's own messages. The session adds no events while anything is in it, and reads no requests while it is
+    /// long, so it stays short.
     pub out: VecDeque<Bytes>,
     pub subscriptions: Vec<Subscription>,
     /// Identifiers that the session waits for and that lead to a call now.
@@ -210,8 +212,8 @@ impl Connection {
         self.wake();
     }
 
-    /// Writes a batch straight into the socket if the subscription stands right before it and is owed nothing else; leaves it
-    /// to the session otherwise.
+    /// Writes a batch straight into the socket if the subscription stands right before it and is owed nothing else;
+    /// leaves it to the session otherwise.
     pub(super) fn try_write(&self, id: u64, tail: &Arc<LogTail>, batch: &FrameBatch) -> WriteOutcome {
         let mut state = self.state.lock();
         let state = &mut *state;

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::connection::Connection;
 
-/// Counts announcements, each of which is a commit that deliveries may have come with. Costs two atomics while nobody follows.
+/// Counts announcements, each of which is a commit that deliveries may have come with. Costs two atomics while nobody
+/// follows.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryWatchers {
     commits: AtomicU64,

@@ -1,4 +1,5 @@
-//! The fan-out of one followed call: a feed turns notifications into batches of frames and writes them to its followers.
+//! The fan-out of one followed call: a feed turns notifications into batches of frames and writes them to its
+//! followers.
 
 mod inbox;
 
@@ -31,7 +32,8 @@ pub struct FeedLimits {
     pub inbox_messages: usize,
 }
 
-/// Writing to 2048 sockets takes a few milliseconds; with fewer followers on another core, a write costs more than it gains.
+/// Writing to 2048 sockets takes a few milliseconds; with fewer followers on another core, a write costs more than it
+/// gains.
 impl Default for FeedLimits {
     fn default() -> Self {
         Self { followers: 2048, sockets_per_slice: 250, inbox_messages: 4096 }
@@ -69,8 +71,8 @@ pub(super) enum FeedMessage {
     End(EndReason),
 }
 
-/// How far the log is reported to reach. It counts only if the events at hand do not lead there: often they are right behind
-/// it in the inbox.
+/// How far the log is reported to reach. It counts only if the events at hand do not lead there: often they are right
+/// behind it in the inbox.
 #[derive(Debug, Default, Clone, Copy)]
 struct ReportedHead {
     head: Seq,
@@ -128,7 +130,8 @@ impl Feed {
         self.members.lock().iter().map(|(_, member)| member.connection.connection_id).collect()
     }
 
-    /// Queues messages. Never blocks. Returns whether the caller has to schedule the feed, because it is not scheduled yet.
+    /// Queues messages. Never blocks. Returns whether the caller has to schedule the feed, because it is not scheduled
+    /// yet.
     #[must_use]
     pub fn enqueue(&self, messages: impl IntoIterator<Item = FeedMessage>) -> bool {
         let mut inbox = self.inbox.lock();

@@ -86,8 +86,8 @@ impl FollowedCalls {
     pub fn join(&self, call_id: CallId, connection: &Arc<Connection>, subscription: u64) -> (Arc<LogTail>, usize) {
         loop {
             let feed = self.feed_with_room(call_id);
-            // Without this map's lock: joining waits for a feed that is writing to many sockets, and a publisher must not
-            // wait with it.
+            // Without this map's lock: joining waits for a feed that is writing to many sockets, and a publisher must
+            // not wait with it.
             let member = feed.join(Arc::clone(connection), subscription);
             if self.feed_of(&feed.tail).is_some() {
                 return (Arc::clone(&feed.tail), member);

@@ -1,7 +1,8 @@
 //! The registry of a process: its connections, the calls they follow, and the identifiers they wait for.
 //!
-//! The hub passes on notifications and signals and never waits for a connection. A session knows the hub, the hub knows no
-//! session: it reaches one through its [`Connection`], whose signals are bounded (see [`connection`](super::connection)).
+//! The hub passes on notifications and signals and never waits for a connection. A session knows the hub, the hub knows
+//! no session: it reaches one through its [`Connection`], whose signals are bounded (see
+//! [`connection`](super::connection)).
 
 use std::collections::HashMap;
 use std::io;
@@ -25,13 +26,14 @@ use super::workers::Workers;
 use crate::log::Notification;
 use crate::policy::DrainPolicy;
 
-/// Clients leave a little late: they are told to leave at a rate that is lower by this factor, so that they do not arrive
-/// elsewhere at a higher rate than the drain's.
+/// Clients leave a little late: they are told to leave at a rate that is lower by this factor, so that they do not
+/// arrive elsewhere at a higher rate than the drain's.
 const DRAIN_SLACK: f64 = 1.25;
 
 /// Handle to the registry; cheap to clone.
 ///
-/// Lock order: followed calls, then the members of a feed, then the state of a connection. No lock is held across an `.await`.
+/// Lock order: followed calls, then the members of a feed, then the state of a connection. No lock is held across an
+/// `.await`.
 #[derive(Clone, Debug)]
 pub struct Hub {
     registry: Arc<Registry>,
@@ -65,7 +67,8 @@ pub struct HubSizes {
 }
 
 impl Hub {
-    /// Starts a hub whose feeds run on threads of their own, for connections of `runtime`. The threads end with the hub.
+    /// Starts a hub whose feeds run on threads of their own, for connections of `runtime`. The threads end with the
+    /// hub.
     ///
     /// # Errors
     /// Returns an error if the system has no thread left.

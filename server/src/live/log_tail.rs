@@ -1,4 +1,5 @@
-//! The end of a followed call's log, as this process knows it: the head, whether the call is over, and the newest frames.
+//! The end of a followed call's log, as this process knows it: the head, whether the call is over, and the newest
+//! frames.
 
 mod ring;
 
@@ -45,8 +46,8 @@ impl LogTail {
         self.ring.lock().push(event);
     }
 
-    /// The frames after `cursor`, up to [`MAX_JOINED_BYTES`](super::frame::MAX_JOINED_BYTES), and the seq of the last of
-    /// them. `None` if they are only in the database.
+    /// The frames after `cursor`, up to [`MAX_JOINED_BYTES`](super::frame::MAX_JOINED_BYTES), and the seq of the last
+    /// of them. `None` if they are only in the database.
     pub fn frames_after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
         self.ring.lock().after(cursor)
     }

@@ -1,5 +1,5 @@
-//! A follower inside the process. What is published for it takes the way of every event, through hub, feed and connection, to
-//! the other end of a socket. It shows whether that way is open.
+//! A follower inside the process. What is published for it takes the way of every event, through hub, feed and
+//! connection, to the other end of a socket. It shows whether that way is open.
 
 use std::io;
 use std::sync::Arc;

@@ -21,7 +21,8 @@ const MAX_MISSED_BYTES: usize = 256 << 10;
 /// Compares the heads of followed calls, and the identifiers that connections wait for, with the database once.
 ///
 /// # Errors
-/// Returns an error if the database does not answer. A single log that cannot be read is logged and does not stop the others.
+/// Returns an error if the database does not answer. A single log that cannot be read is logged and does not stop the
+/// others.
 pub async fn reconcile(store: &Store, hub: &Hub) -> Result<(), StoreError> {
     for heads in hub.heads().chunks(MAX_IN_STATEMENT) {
         reconcile_heads(store, hub, heads).await?;

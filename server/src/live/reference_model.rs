@@ -1,6 +1,6 @@
 //! The stream against a model: random schedules of commits, announcements that are late, reordered, doubled or lost,
-//! subscribers that come, go and stall, over pipes that take a few bytes at a time. The hub, feeds, sessions and the database
-//! are the real ones.
+//! subscribers that come, go and stall, over pipes that take a few bytes at a time. The hub, feeds, sessions and the
+//! database are the real ones.
 //!
 //! - [`world`]: the database, and the thread on which everything takes turns
 //! - [`schedule`]: what may happen

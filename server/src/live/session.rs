@@ -133,8 +133,8 @@ impl Session {
 
     /// Serves the connection until it ends.
     ///
-    /// What it does rarely and for long (reading the database, closing) is boxed where it is awaited: a task is as large as
-    /// the largest thing it may wait for, and thousands wait for nothing but their client.
+    /// What it does rarely and for long (reading the database, closing) is boxed where it is awaited: a task is as
+    /// large as the largest thing it may wait for, and thousands wait for nothing but their client.
     pub async fn run(mut self: Box<Self>) {
         let id = self.connection.connection_id;
         info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");

@@ -1,8 +1,8 @@
 //! Threads that run the feeds, so that writing to followers keeps no request waiting and wakes no task of the runtime.
 //!
-//! A feed belongs to one worker: a queue of feeds that have something to do, and a thread that runs them one after the other.
-//! A call with many followers has a feed at each worker. A feed that has more to do after a run goes to the end of its
-//! worker's queue, so that a busy call delays another one by one run at most.
+//! A feed belongs to one worker: a queue of feeds that have something to do, and a thread that runs them one after the
+//! other. A call with many followers has a feed at each worker. A feed that has more to do after a run goes to the end
+//! of its worker's queue, so that a busy call delays another one by one run at most.
 
 use std::collections::VecDeque;
 use std::io;

@@ -80,7 +80,7 @@ impl RawSettings {
         let Some(url) = self.optional("redis_url")? else { return Ok(None) };
         match crate::cluster::address(url.trim()) {
             Ok(_) => Ok(Some(Secret::new(url.trim().to_owned()))),
-            Err(expected) => Err(self.wrong("redis_url", expected)),
+            Err(error) => Err(self.wrong("redis_url", &error.to_string())),
         }
     }
 

@@ -9,8 +9,8 @@ use super::FeedMessage;
 /// Most bytes of frames that wait in an inbox.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A bounded queue. Beyond its bounds the events in it are replaced by the head that they lead to: the followers read them
-/// from the database.
+/// A bounded queue. Beyond its bounds the events in it are replaced by the head that they lead to: the followers read
+/// them from the database.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub messages: VecDeque<FeedMessage>,

@@ -89,7 +89,8 @@ impl Log {
         cursors.get(at % cursors.len()).cloned()
     }
 
-    /// The place of a cursor in the log of that record as it is; `None` where it is of another record, or of events that are no more.
+    /// The place of a cursor in the log of that record as it is; `None` where it is of another record, or of events
+    /// that are no more.
     pub fn place(&self, call_id: CallId, cursor: &str) -> Option<Seq> {
         let cursor_of = |frame: &str| Cursor::of_message(frame).map(str::to_owned);
         let record = self.records.get(&call_id)?;

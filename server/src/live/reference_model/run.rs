@@ -208,8 +208,8 @@ impl<'w> Run<'w> {
         assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
     }
 
-    /// The server goes down, the database is restored to a state in which the call's log was shorter, the server comes up, and every
-    /// client goes on with the last cursor it saw.
+    /// The server goes down, the database is restored to a state in which the call's log was shorter, the server comes
+    /// up, and every client goes on with the last cursor it saw.
     async fn restore(&mut self, call: usize, back: usize) {
         self.settle_commits();
         let Some(call_id) = self.call_id(call) else { return };

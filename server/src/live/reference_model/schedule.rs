@@ -40,7 +40,8 @@ pub(super) enum Step {
     /// The second is found to be the first.
     Merge(usize, usize),
     Delete(usize),
-    /// The server ends, the database is restored to a state with so many events less in the call's log, and the server starts.
+    /// The server ends, the database is restored to a state with so many events less in the call's log, and the server
+    /// starts.
     Restore(usize, usize),
     /// Announces one of the commits that were not announced yet.
     Announce(usize, How),

@@ -1,4 +1,5 @@
-//! What all cases share: a database, the write path on a thread of its own, and the thread that everything else runs on.
+//! What all cases share: a database, the write path on a thread of its own, and the thread that everything else runs
+//! on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,7 +1,7 @@
 //! One connection's WebSocket framing: messages out of the state's bytes, control frames into them, the close in order.
 //!
-//! It knows nothing of calls and subscriptions. A session drives it; so does [`echo`](super::echo), by which clients that
-//! are not ours try the framing alone.
+//! It knows nothing of calls and subscriptions. A session drives it; so does [`echo`](super::echo), by which clients
+//! that are not ours try the framing alone.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -169,7 +169,8 @@ impl Codec {
         shutdown(state).await;
     }
 
-    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
+    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer
+    /// it.
     pub async fn close(&mut self, state: &Mutex<ConnectionState>, reason: CloseReason) {
         let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
         self.with_adapter(state, |ws, adapter| ws.close(adapter, Some(frame)));

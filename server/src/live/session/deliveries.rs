@@ -1,8 +1,8 @@
 //! Follows deliveries in the order of their commits.
 //!
-//! Like a subscription to a call, it holds a cursor and no queue: what is behind the cursor is read from the database, when a
-//! commit of this process or an announcement of another's prompts it, and a few times a second in any case. The cursor moves once
-//! a delivery's message is in the connection's output.
+//! Like a subscription to a call, it holds a cursor and no queue: what is behind the cursor is read from the database,
+//! when a commit of this process or an announcement of another's prompts it, and a few times a second in any case. The
+//! cursor moves once a delivery's message is in the connection's output.
 
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,8 @@ impl Session {
         None
     }
 
-    /// When the timer has to ring for [`send_deliveries`](Self::send_deliveries): never at once, since what keeps it from being done
-    /// now may last.
+    /// When the timer has to ring for [`send_deliveries`](Self::send_deliveries): never at once, since what keeps it
+    /// from being done now may last.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         self.deliveries
             .as_ref()

@@ -64,7 +64,8 @@ impl Session {
         self.codec.answer_close(&self.connection.state).await;
     }
 
-    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer it.
+    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer
+    /// it.
     pub(super) async fn close(&mut self, reason: CloseReason) {
         self.leave_all();
         self.codec.close(&self.connection.state, reason).await;

@@ -21,7 +21,8 @@ use crate::store::calls::CallInfo;
 /// Times a call may be merged or deleted under a subscription's hands before it gives up.
 const TRIES: usize = 4;
 
-/// Servers' clocks may differ by so much, in seconds: a subscription that waited without history begins so much before its request.
+/// Servers' clocks may differ by so much, in seconds: a subscription that waited without history begins so much before
+/// its request.
 const CLOCKS_DIFFER_SECS: i64 = 5;
 
 /// A subscription that is asked for.
@@ -98,7 +99,8 @@ impl Session {
         }
     }
 
-    /// Subscribes to a call that was waited for and appeared. Where the storage fails, the wait is given back, to be tried again.
+    /// Subscribes to a call that was waited for and appeared. Where the storage fails, the wait is given back, to be
+    /// tried again.
     pub(super) async fn subscribe_pending(
         &mut self,
         pending: PendingSubscription,
@@ -170,8 +172,8 @@ impl Session {
         }
     }
 
-    /// An identifier belongs to one subscription of a connection, or to one that is waited for: where it now leads to another call, or to
-    /// none, the one that had it loses it, and ends where it has no other.
+    /// An identifier belongs to one subscription of a connection, or to one that is waited for: where it now leads to
+    /// another call, or to none, the one that had it loses it, and ends where it has no other.
     fn release_name(&mut self, identifier: &Identifier, call_id: Option<CallId>) {
         let is_stale = |s: &Subscription| Some(s.tail.call_id) != call_id && s.names.contains(identifier);
         let nameless = {
@@ -264,7 +266,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` where the name leads elsewhere by now.
+    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` where the name leads
+    /// elsewhere by now.
     async fn begin_at_head(
         &self,
         attempt: &SubscribeAttempt,

@@ -1,4 +1,5 @@
-//! What others ask of a session: to close, to tell its client to leave, to look at calls that appeared, were merged or deleted.
+//! What others ask of a session: to close, to tell its client to leave, to look at calls that appeared, were merged or
+//! deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,8 +46,9 @@ impl Session {
         None
     }
 
-    /// Subscribes to calls that were waited for and appeared: a few at a time, since each reads the storage, and everything else of the
-    /// connection waits meanwhile. A storage that does not answer leaves them waiting, to be tried again.
+    /// Subscribes to calls that were waited for and appeared: a few at a time, since each reads the storage, and
+    /// everything else of the connection waits meanwhile. A storage that does not answer leaves them waiting, to be
+    /// tried again.
     async fn subscribe_appeared(&mut self, now: Instant) {
         for _ in 0..MAX_SUBSCRIBED_AT_ONCE {
             if !self.read_retries.may_read(Reader::Appeared, now) {
@@ -79,7 +81,8 @@ impl Session {
         });
     }
 
-    /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its start.
+    /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its
+    /// start.
     ///
     /// A failing storage leaves everything as it was, to be tried again.
     async fn end_subscription(&mut self, id: u64, reason: EndReason) -> Result<(), StoreError> {
@@ -111,7 +114,8 @@ impl Session {
         Ok(())
     }
 
-    /// Follows the call that absorbed a followed record: from its start, or, where it is followed already, as far as that one is.
+    /// Follows the call that absorbed a followed record: from its start, or, where it is followed already, as far as
+    /// that one is.
     async fn follow_survivor(&mut self, into: CallInfo, names: Vec<Identifier>) {
         let call_id = into.call_id;
         let followed = {
