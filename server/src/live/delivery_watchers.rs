@@ -1,4 +1,4 @@
-//! Tells those who follow deliveries that something was committed. What it was they read themselves.
+//! Wakes the connections that follow deliveries after each commit. Their sessions read the deliveries themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,8 +7,7 @@ use parking_lot::Mutex;
 
 use super::connection::Connection;
 
-/// Counts announcements, each of which is a commit that deliveries may have come with. Costs two atomics while nobody
-/// follows.
+/// Counts commits that deliveries may have come with. A commit costs two atomic operations while no connection watches.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryWatchers {
     commits: AtomicU64,
@@ -17,7 +16,7 @@ pub(super) struct DeliveryWatchers {
 }
 
 impl DeliveryWatchers {
-    /// Something was committed.
+    /// Records a commit and wakes the watchers.
     pub fn notify(&self) {
         self.commits.fetch_add(1, Ordering::SeqCst);
         if self.is_watched.load(Ordering::SeqCst) {
@@ -25,12 +24,12 @@ impl DeliveryWatchers {
         }
     }
 
-    /// How many were told; whoever follows looks when it changes.
+    /// The number of commits so far: a watcher reads when it changes.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
     }
 
-    /// Has a connection woken after each from now on.
+    /// Wakes a connection after each commit from now on.
     pub fn add(&self, connection: &Arc<Connection>) {
         self.change(|watchers| {
             if !watchers.iter().any(|watcher| Arc::ptr_eq(watcher, connection)) {

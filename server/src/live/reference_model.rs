@@ -1,5 +1,5 @@
-//! The stream against a model: random schedules of commits, announcements that are late, reordered, doubled or lost,
-//! subscribers that come, go and stall, over pipes that take a few bytes at a time. The hub, feeds, sessions and the
+//! The live stream compared with a model: random schedules of commits, notifications that are late, reordered, doubled
+//! or lost, subscribers that come, go and stall, over pipes that take a few bytes at a time. Hub, feeds, sessions and
 //! database are the real ones.
 //!
 //! - [`world`]: the database, and the thread on which everything takes turns
@@ -38,15 +38,15 @@ fn check(announcing: Announcing, schedule: &schedule::Schedule) {
 proptest! {
     #![proptest_config(config())]
 
-    /// One process as it runs: each commit is announced once, in order, sooner or later. No sweep.
+    /// One process as it runs: each commit is announced once, in order, sooner or later. Nothing is reconciled.
     #[test]
     fn every_subscription_gets_each_event_once_and_in_order(schedule in schedule()) {
         check(Announcing::Faithful, &schedule);
     }
 
-    /// Whatever may become of announcements; one sweep at the end.
+    /// Whatever happens to notifications; one reconciliation at the end.
     #[test]
-    fn the_sweep_makes_up_for_announcements_late_doubled_and_lost(schedule in schedule()) {
+    fn reconciliation_makes_up_for_announcements_late_doubled_and_lost(schedule in schedule()) {
         check(Announcing::Unreliable, &schedule);
     }
 }
@@ -55,7 +55,7 @@ proptest! {
     // Short cases, of which few meet the moment.
     #![proptest_config(ProptestConfig { cases: config().cases * 6, ..config() })]
 
-    /// Where the one announcement comes at any moment of the one subscription.
+    /// The one notification comes at any moment of the one subscription.
     #[test]
     fn nothing_falls_between_history_and_live(schedule in interruption()) {
         check(Announcing::Faithful, &schedule);
@@ -67,8 +67,8 @@ mod known {
     use super::*;
     use schedule::{Begin, Schedule, Step};
 
-    /// A turn that comes after the end is committed and not yet announced, while somebody else still reads the end: who
-    /// subscribes now has been told of that turn's seq, and must get it.
+    /// A turn that comes after the end is committed and not announced yet, while another subscriber still reads the
+    /// end. A client that subscribes now has been told of that turn's seq, and must get it.
     #[test]
     fn a_replay_of_an_ended_call_ends_where_the_log_did() {
         let steps = vec![

@@ -1,7 +1,7 @@
-//! One connection's task: it reads requests, catches its subscriptions up, keeps the deadlines and closes in order.
+//! The task of one connection: it reads requests, catches subscriptions up, keeps deadlines and closes in order.
 //!
-//! It sleeps unless the client sent something, a deadline passed or a feed left it work. The only module that knows the
-//! WebSocket library.
+//! It sleeps unless the client sent something, a deadline passed, or a signal was left in the [`Connection`]. Only this
+//! module knows the WebSocket library.
 
 mod catch_up;
 mod codec;
@@ -40,25 +40,25 @@ use crate::store::{Store, StoreError};
 use codec::{Codec, SessionEvent};
 use read_retries::{ReadRetries, Reader};
 
-/// For the peer to take the close frame and answer it.
+/// Time for the peer to take the close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// For a read to be answered.
+/// Time for the storage to answer a read.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// Read buffer of an idle connection, in bytes; it grows with the frames that come.
+/// Bytes of the read buffer of an idle connection; it grows with the frames that arrive.
 const READ_BUFFER: usize = 128;
 /// Writes to the socket before a session looks at everything else.
 const MAX_WRITES_IN_A_ROW: usize = 32;
-/// No further request is read while more bytes than this wait to be sent.
+/// While more bytes than this wait to be sent, no request is read.
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 
 /// A subscription that waits for its call to appear.
 struct PendingSubscription {
     request: Subscribe,
-    /// When it was asked for: one without history begins there.
+    /// When it was requested: without history it begins there.
     since: Timestamp,
 }
 
-/// A connection's task. There are thousands, most of them idle: what few of them ever need is boxed.
+/// The state of a connection's task. There are thousands, most of them idle, so rarely used fields are boxed.
 pub struct Session {
     connection: Arc<Connection>,
     hub: Hub,
@@ -72,18 +72,18 @@ pub struct Session {
     last_pong: Instant,
     next_ping: Instant,
     expires: Option<Instant>,
-    /// Readers whose reads fail, at most one for each subscription.
+    /// Failed reads, at most one for each subscription.
     read_retries: ReadRetries,
-    /// When the connection is closed, should the client not have left for another server.
+    /// When the connection is closed if the client has not left for another server.
     drain_deadline: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    /// Events to read from the database at once, by the size of the last ones.
+    /// Events per database read, derived from the size of the last ones.
     page: u16,
-    /// Which of the subscriptions that are owed something comes next.
+    /// Rotates over the subscriptions that are owed something.
     round: u32,
-    /// More is owed, and the socket may take it: after a look at everything else.
+    /// More is owed and the socket may take it, after a look at everything else.
     has_more: bool,
-    /// The interest in deliveries, where there is one.
+    /// The subscription to deliveries, if there is one.
     deliveries: Option<Box<deliveries::DeliveriesSubscription>>,
 }
 
@@ -106,7 +106,7 @@ impl Session {
         let connection = Arc::new(Connection::new(identity, remote_addr, clock, io.into()));
         hub.add(Arc::clone(&connection));
         if hub.is_draining() {
-            // Upgraded while the drain began: nobody else will tell it.
+            // Upgraded while the drain began, so no one else will notify it.
             connection.notify_drain(DrainNotice { after: Duration::ZERO, until: now + DrainNotice::GRACE });
         }
         Self {
@@ -133,8 +133,8 @@ impl Session {
 
     /// Serves the connection until it ends.
     ///
-    /// What it does rarely and for long (reading the database, closing) is boxed where it is awaited: a task is as
-    /// large as the largest thing it may wait for, and thousands wait for nothing but their client.
+    /// Rare and long work (reading the database, closing) is boxed where it is awaited: a task is as large as the
+    /// largest future that it may wait for, and thousands wait only for their client.
     pub async fn run(mut self: Box<Self>) {
         let id = self.connection.connection_id;
         info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");
@@ -146,7 +146,7 @@ impl Session {
         info!(connection_id = %id, sent, close = ?reason.map(CloseReason::code), "disconnected");
     }
 
-    /// Until the peer is gone (`None`) or the connection is to be closed.
+    /// Runs until the peer is gone (`None`) or the connection has to be closed.
     async fn serve(&mut self) -> Option<CloseReason> {
         loop {
             if let Some(reason) = self.handle_signals().await {
@@ -187,7 +187,7 @@ impl Session {
         }
     }
 
-    /// Starts following a call behind `cursor`, unsettled.
+    /// Follows a call after `cursor`. The subscription is not caught up yet.
     fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<LogTail> {
         let id = self.next_subscription;
         self.next_subscription += 1;
@@ -213,7 +213,7 @@ impl Session {
         tail
     }
 
-    /// Takes a subscription off the connection.
+    /// Removes a subscription from the connection.
     fn take(&self, is_it: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
         let mut state = self.connection.state.lock();
         let at = state.subscriptions.iter().position(is_it)?;
@@ -242,7 +242,7 @@ impl Session {
     fn on_timer(&mut self, now: Instant) -> Option<CloseReason> {
         let written = self.connection.state.lock().written;
         if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != written) {
-            // It took something since.
+            // The peer has taken something since.
             *blocked = (now, written);
         }
         // The monotonic clock stands still while the machine sleeps; the wall clock may have been set.
@@ -255,7 +255,7 @@ impl Session {
             if !is_sending {
                 return Some(CloseReason::PongTimeout);
             }
-            // It takes in a large frame slowly: the ping waits behind it, and so cannot be answered yet.
+            // The peer takes a large frame slowly. The ping waits behind it, so it cannot be answered yet.
             self.last_pong = now;
         }
         if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
@@ -272,12 +272,12 @@ impl Session {
     }
 }
 
-/// A read that hangs is one that failed: the session has other things to look after.
+/// A read without an answer counts as failed, because the session has other things to do.
 async fn in_time<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     timeout(READ_DEADLINE, read).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
-/// Whatever ends the task, nothing of the connection stays behind.
+/// However the task ends, nothing of the connection stays behind.
 impl Drop for Session {
     fn drop(&mut self) {
         let subscriptions = {
@@ -303,7 +303,7 @@ impl Drop for Session {
 mod tests {
     use super::*;
 
-    /// The task itself, without what it points to.
+    /// Sizes of the task and the session without what they point to.
     #[test]
     fn a_session_that_waits_is_small() {
         fn size_of_task<F>(_: impl FnOnce(Box<Session>) -> F) -> usize {

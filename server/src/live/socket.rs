@@ -1,4 +1,4 @@
-//! What a connection's bytes go through.
+//! Sockets of connections.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use rocket::data::IoStream;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-/// A connection's transport.
+/// The transport of a connection.
 pub enum Socket {
-    /// The stream taken over from Rocket at the upgrade.
+    /// The stream that Rocket hands over at the upgrade.
     Network(IoStream),
-    /// A pipe within the process: the readiness probe's follower, and those of the models that tests run.
+    /// A pipe within the process, for the follower of the readiness probe and for tests.
     Pipe(DuplexStream),
 }
 

@@ -1,4 +1,4 @@
-//! A subscriber that believes nothing: it holds what it is sent against the log.
+//! A subscriber that compares every message with the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -32,9 +32,9 @@ pub(super) struct Follow {
     place: String,
     /// The head when it was confirmed, and whether the call was over then.
     confirmed: (Seq, bool),
-    /// A merge may have begun it anew, if it was over before.
+    /// A merge may have restarted it, if it was over before.
     may_restart: bool,
-    /// Two subscriptions had the name that was unsubscribed: this one may be gone.
+    /// Two subscriptions had the name that was unsubscribed, and either may have ended.
     pub may_be_gone: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Client {
 }
 
 impl Follow {
-    /// How far it must come, however the rest goes.
+    /// The seq that it must reach in any case.
     fn must_reach(&self, log: &Log) -> Seq {
         let record = &log.records[&self.call_id];
         match self.confirmed {
@@ -69,7 +69,7 @@ impl Follow {
         log.records[&self.call_id].is_ended() && self.cursor >= self.must_reach(log)
     }
 
-    /// Whether nothing is missing, where nothing more comes.
+    /// Whether it has every event, once nothing more is published.
     fn is_complete(&self, log: &Log) -> bool {
         let record = &log.records[&self.call_id];
         self.may_be_gone || (self.cursor >= self.must_reach(log) && (record.end_reason.is_none() || record.is_ended()))
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Asks to follow a call, unless an answer about that name is still out: then nobody could tell the answers apart.
+    /// Asks to follow a call, unless an answer about that name is still due: then the answers could not be told apart.
     pub fn subscribe(&mut self, request: serde_json::Value, step: usize) {
         let text = request.to_string();
         let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&text) else { panic!("{text}") };
@@ -141,7 +141,7 @@ impl Client {
         self.outbox.extend(text.as_bytes());
     }
 
-    /// Writes what the pipe takes; says whether it took anything.
+    /// Writes what the pipe takes; returns whether it took anything.
     pub fn flush(&mut self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
         let before = self.outbox.len();
@@ -154,7 +154,7 @@ impl Client {
         self.outbox.len() < before
     }
 
-    /// Reads up to `most` bytes of what is there, and believes nothing of it; says whether there was anything.
+    /// Reads up to `most` bytes and checks their messages; returns whether there were any.
     pub fn read(&mut self, most: usize, log: &Log, step: usize) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut bytes = vec![0; most];
@@ -194,7 +194,7 @@ impl Client {
     fn on_message(&mut self, text: &str, log: &Log) {
         match ServerMessage::parse(text).expect("a message") {
             ServerMessage::SubscriptionConfirmed(confirmed) => self.on_confirmed(&confirmed, log),
-            // Said again where the call came and went meanwhile.
+            // Repeated if the call came and went meanwhile.
             ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. })
                 if self.pending.contains_key(&identifier) => {}
             ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. }) => {
@@ -211,7 +211,7 @@ impl Client {
         }
     }
 
-    /// The oldest request to follow `name` has its answer.
+    /// Takes the oldest request to follow `name`, which is answered now.
     fn answered(&mut self, name: &str) -> (Subscribe, usize) {
         match self.asked.get_mut(name).and_then(VecDeque::pop_front) {
             Some(Asked::Subscribe(request, step)) => (request, step),
@@ -257,7 +257,10 @@ impl Client {
         };
         let stands = self.follows.iter_mut().find(|follow| follow.call_id == call_id);
         let Some(follow) = stands else {
-            assert!(!confirmed.message.starts_with("already"), "a running subscription that nobody has: {confirmed:?}");
+            assert!(
+                !confirmed.message.starts_with("already"),
+                "a running subscription that the client does not have: {confirmed:?}"
+            );
             return self.follows.push(fresh);
         };
         match confirmed.message.as_str() {
@@ -275,7 +278,7 @@ impl Client {
         }
     }
 
-    /// A name belongs to one subscription: where it leads to another call by now, the one that had it loses it.
+    /// A name belongs to one subscription. If it leads to another call by now, the subscription that had it loses it.
     fn release(&mut self, name: &String, call_id: CallId) {
         self.follows
             .iter_mut()
@@ -296,7 +299,7 @@ impl Client {
             match found[..] {
                 [one] => drop(self.follows.swap_remove(one)),
                 [] => {
-                    // The name meant a record that is no more.
+                    // The name meant a record that is gone.
                     let mut lost =
                         self.follows.iter_mut().filter(|f| log.records[&f.call_id].end_reason.is_some()).peekable();
                     assert!(lost.peek().is_some(), "{identifier} was not followed");
@@ -368,7 +371,7 @@ impl Client {
         follow.may_restart = false;
     }
 
-    /// What is still missing; `None` where nothing more is to come.
+    /// What is still missing; `None` if nothing more is to come.
     pub fn misses(&self, log: &Log) -> Option<String> {
         if let Some(follow) = self.follows.iter().find(|follow| !follow.is_complete(log)) {
             let record = &log.records[&follow.call_id];

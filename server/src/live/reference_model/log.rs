@@ -1,4 +1,4 @@
-//! What was committed, as the write path said it: the truth that subscribers are held to.
+//! What was committed, as the log writer reported it: subscribers are compared with it.
 
 use std::collections::HashMap;
 
@@ -22,9 +22,9 @@ pub(super) struct Log {
     pub records: HashMap<CallId, Record>,
     /// Which record a name means, and since which step.
     names: HashMap<String, (CallId, usize)>,
-    /// No two events have the same frame: that tells whose a received one is.
+    /// No two events have the same frame, so a received frame tells its event.
     owners: HashMap<String, (CallId, Seq)>,
-    /// Every cursor there ever was, in the order they came up, by record.
+    /// Every cursor that ever existed, by record, in order.
     cursors: Vec<(CallId, Vec<String>)>,
     /// Records merged or deleted so far.
     pub upheavals: usize,
@@ -56,7 +56,7 @@ impl Log {
         self.names.get(name).map(|(call_id, _)| *call_id)
     }
 
-    /// The record that this one is a part of now; `None` where it was deleted.
+    /// The record that this one is a part of now; `None` if it was deleted.
     pub fn survivor(&self, call_id: CallId) -> Option<CallId> {
         match self.records[&call_id].end_reason {
             None => Some(call_id),
@@ -70,27 +70,27 @@ impl Log {
         self.names.get(name).is_some_and(|(_, since)| *since < step)
     }
 
-    /// Whether what a request goes on from fits the log that its name leads to, whatever happened since it was made.
+    /// Whether the start of a request may fit the log that its name leads to, whatever happened since it was made.
     pub fn may_fit(&self, request: &Subscribe) -> bool {
         let name = request.identifier.as_str();
         let Some(record) = self.named(name).map(|call_id| (call_id, &self.records[&call_id])) else { return false };
         let (call_id, record) = record;
         match &request.from {
             SubscribeFrom::Behind(cursor) => self.place(call_id, cursor).is_some() && record.end_reason.is_none(),
-            // Refused where it lay beyond the head, which may have grown since.
+            // Refused if it lay beyond the head, which may have grown since.
             SubscribeFrom::After(after) if request.call_id.is_none() => *after == 0,
             _ => request.call_id.is_none_or(|asked| asked == call_id),
         }
     }
 
-    /// One of the cursors there ever were.
+    /// One of the cursors that ever existed.
     pub fn some_cursor(&self, record: usize, at: usize) -> Option<String> {
         let (_, cursors) = self.cursors.get(record % self.cursors.len().max(1))?;
         cursors.get(at % cursors.len()).cloned()
     }
 
-    /// The place of a cursor in the log of that record as it is; `None` where it is of another record, or of events
-    /// that are no more.
+    /// The seq of a cursor in the log of that record as it is now; `None` if it is of another record, or of an event
+    /// that is gone.
     pub fn place(&self, call_id: CallId, cursor: &str) -> Option<Seq> {
         let cursor_of = |frame: &str| Cursor::of_message(frame).map(str::to_owned);
         let record = self.records.get(&call_id)?;
@@ -103,7 +103,7 @@ impl Log {
             .map(|(seq, _)| seq)
     }
 
-    /// Takes the events behind `head` off a record.
+    /// Removes the events after `head` from a record.
     pub fn truncate(&mut self, call_id: CallId, head: Seq) {
         let record = self.records.get_mut(&call_id).expect("a record");
         for (_, frame) in record.events.drain(usize::try_from(head).expect("a seq")..) {
@@ -115,7 +115,7 @@ impl Log {
         self.owners.get(frame).copied()
     }
 
-    /// Takes in what was committed.
+    /// Records what was committed.
     pub fn take(&mut self, notification: &Notification) {
         match notification {
             Notification::EventsAppended { call_id, first, events } => {
@@ -140,7 +140,7 @@ impl Log {
                 self.names.retain(|_, (named, _)| named != call_id);
                 self.end(*call_id, EndReason::Deleted);
             }
-            // A head without its events is only heard of from other servers.
+            // A head without its events comes from other servers only.
             Notification::PartialTurn { .. }
             | Notification::IdentifierAssigned { .. }
             | Notification::HeadMoved { .. } => {}

@@ -1,4 +1,4 @@
-//! One case: how its steps happen, and what must be true when all is over.
+//! One case: how its steps happen, and what must be true at the end.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::policy::Timing;
 use crate::store::events::Page;
 use crate::store::testing::deliver;
 
-/// For whoever still has something to do when all is over. Longer than a session waits before it reads again.
+/// How long anything may still move at the end. Longer than a session waits before it reads again.
 const PATIENCE: Duration = Duration::from_secs(2);
 const FAR: Duration = Duration::from_secs(86_400);
 /// Nothing in a case depends on the time.
@@ -60,7 +60,7 @@ impl<'w> Run<'w> {
             meanwhile: Vec::new(),
             step: 1,
         };
-        // What an earlier case that failed left behind.
+        // Left over by an earlier case that failed.
         drop(run.world.committed());
         run.clients = schedule.pipes.iter().map(|pipe| run.connect(*pipe)).collect();
         run
@@ -101,7 +101,7 @@ impl<'w> Run<'w> {
             Step::Merge(call, other) if call != other => self.merge(call, other),
             Step::Merge(..) => {}
             Step::Delete(call) => {
-                // A turn that is committed behind it would make a call that nobody here knows.
+                // A turn that is committed after it would create a call that this model does not know.
                 self.settle_commits();
                 if let Some(call_id) = self.call_id(call) {
                     self.commit(Operation::Delete(Delete { call_id, ended_before: None }));
@@ -111,7 +111,7 @@ impl<'w> Run<'w> {
             Step::Announce(at, how) => self.announce(at, how),
             Step::AnnounceAll => self.hub.publish(self.unannounced.drain(..).collect()),
             Step::Claim(call, back) => self.claim(call, back),
-            Step::Sweep => self.sweep().await,
+            Step::Reconcile => self.reconcile().await,
             Step::Subscribe(at, name, begin) => self.subscribe(at, name, begin),
             Step::Unsubscribe(at, name) => {
                 let name = self.name(name);
@@ -164,7 +164,7 @@ impl<'w> Run<'w> {
         self.take_commits();
     }
 
-    /// Makes the call where it is not there.
+    /// Creates the call if it is not there.
     fn make(&mut self, call: usize) {
         if self.call_id(call).is_some() {
             return;
@@ -278,14 +278,14 @@ impl<'w> Run<'w> {
         self.raise(call_id, head.max(0));
     }
 
-    /// As a session does that has just read the head, perhaps a while ago.
+    /// Does what a session does that has read the head, perhaps a while ago.
     fn raise(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
         self.hub.publish(vec![Notification::HeadMoved { call_id, head, ended }]);
     }
 
-    async fn sweep(&self) {
-        reconcile(self.world.store(), &self.hub).await.expect("a sweep");
+    async fn reconcile(&self) {
+        reconcile(self.world.store(), &self.hub).await.expect("a reconciliation");
     }
 
     // --- clients ---
@@ -323,7 +323,7 @@ impl<'w> Run<'w> {
             }
             Begin::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
             Begin::Cursor(call, at) => {
-                // Of any record there ever was, whatever became of it.
+                // Of any record that ever existed.
                 let Some(cursor) = log.some_cursor(call, at) else { return };
                 serde_json::json!({ "subscribe": name, "after": cursor })
             }
@@ -332,7 +332,7 @@ impl<'w> Run<'w> {
     }
 
     fn read(&mut self, at: usize, bytes: usize) -> bool {
-        // What a session may have read must be known before it is judged.
+        // The model must know what a session may have read before it judges.
         self.settle_commits();
         self.clients[at].read(bytes, &self.log, self.step)
     }
@@ -343,7 +343,7 @@ impl<'w> Run<'w> {
         self.settle_commits();
         match self.announcing {
             Announcing::Faithful => self.hub.publish(self.unannounced.drain(..).collect()),
-            Announcing::Unreliable => self.sweep().await,
+            Announcing::Unreliable => self.reconcile().await,
         }
         self.until(Self::misses).await;
         // Nothing comes after the last event either. (But for a subscription that may have been gone and was not.)
@@ -353,7 +353,7 @@ impl<'w> Run<'w> {
         self.clients.clear();
         self.until(|run| match run.hub.sizes() {
             sizes if sizes == HubSizes::default() => None,
-            sizes => Some(format!("connections, feeds and names that nobody waits for: {sizes:?}")),
+            sizes => Some(format!("connections, feeds and names that no one waits for: {sizes:?}")),
         })
         .await;
     }

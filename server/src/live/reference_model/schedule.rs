@@ -1,4 +1,4 @@
-//! What may happen in a case.
+//! What can happen in a case.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -27,9 +27,9 @@ pub(super) type Name = (usize, bool);
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    /// So many turns, of so many bytes each, committed together. Makes the call where it is not there.
+    /// A number of turns, each of a number of bytes, committed together. Creates the call if it is not there.
     Turns(usize, usize, usize),
-    /// One turn, announced before anybody else gets a word in.
+    /// One turn, announced before anything else runs.
     Say(usize),
     /// Turns that are committed while everything else goes on.
     TurnsMeanwhile(usize, usize),
@@ -40,25 +40,25 @@ pub(super) enum Step {
     /// The second is found to be the first.
     Merge(usize, usize),
     Delete(usize),
-    /// The server ends, the database is restored to a state with so many events less in the call's log, and the server
-    /// starts.
+    /// The server ends, the database is restored to a state with this many events fewer in the call's log, and the
+    /// server starts.
     Restore(usize, usize),
     /// Announces one of the commits that were not announced yet.
     Announce(usize, How),
     /// Announces all of them.
     AnnounceAll,
-    /// Tells a feed that its log reaches so many events less than it does.
+    /// Tells a feed that its log reaches this many events less than it does.
     Claim(usize, usize),
-    Sweep,
+    Reconcile,
     Subscribe(usize, Name, Begin),
     Unsubscribe(usize, Name),
     /// A new connection, through a pipe of that size, that goes on where the old one stood.
     Reconnect(usize, usize),
-    /// The client reads so many bytes.
+    /// The client reads this many bytes.
     Read(usize, usize),
-    /// The client reads as much as waits for its pipe: that then is full, with nothing left to write.
+    /// The client reads as much as waits for its pipe, which then is full, with nothing left to write.
     Fill(usize),
-    /// Everything else runs, for so many turns of the executor.
+    /// Everything else runs for this many turns of the executor.
     Turn(usize),
     /// Everything else runs as far as it can.
     Rest,
@@ -96,7 +96,7 @@ pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
     (vec(pipe(), 1..4), vec(step(), 1..48)).prop_map(|(pipes, steps)| Schedule { pipes, steps })
 }
 
-/// A subscription, and one turn that is said at any moment while it comes about.
+/// A subscription, and one turn that is announced at any moment while it starts.
 pub(super) fn interruption() -> impl Strategy<Value = Schedule> {
     (any::<bool>(), begin(), 0..400_usize).prop_map(|(is_known, begin, turns)| {
         let before = if is_known { vec![Step::Turns(0, 1, 8), Step::AnnounceAll] } else { Vec::new() };
@@ -126,7 +126,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..8_usize, how()).prop_map(|(at, how)| Step::Announce(at, how)),
         4 => Just(Step::AnnounceAll),
         2 => (call(), 0..4_usize).prop_map(|(c, back)| Step::Claim(c, back)),
-        1 => Just(Step::Sweep),
+        1 => Just(Step::Reconcile),
         8 => (client(), name(), begin()).prop_map(|(at, name, begin)| Step::Subscribe(at, name, begin)),
         2 => (client(), name()).prop_map(|(at, name)| Step::Unsubscribe(at, name)),
         2 => (client(), pipe()).prop_map(|(at, pipe)| Step::Reconnect(at, pipe)),

@@ -1,5 +1,4 @@
-//! What all cases share: a database, the write path on a thread of its own, and the thread that everything else runs
-//! on.
+//! What all cases share: a database, a log writer on a thread of its own, and the thread that everything else runs on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,11 +13,12 @@ use crate::log::{Notification, Operation, Outcome, UnknownCalls};
 use crate::store::testing::{Scratch, render};
 use crate::store::{LogWriter, Store, StoreError};
 
-/// Turns of the executor after which whoever could run has run.
+/// Turns of the executor after which every task that could run has run.
 const TURNS: usize = 16;
 
-/// Sessions, feeds and clients run on one thread and take turns where they wait, so that a case goes the same way each
-/// time, but for how long the database takes. Commits run on another thread: waiting for one stands the rest still.
+/// Sessions, feeds and clients run on one thread and take turns where they wait, so that a case runs the same way each
+/// time, except for how long the database takes. Commits run on another thread: while one is waited for, everything
+/// else stands still.
 pub(super) struct World {
     pub runtime: Runtime,
     writer: Runtime,
@@ -52,7 +52,7 @@ impl World {
         &self.scratch.store
     }
 
-    /// Another second each time.
+    /// A time that is one second later at each call.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix_secs(self.clock.fetch_add(1, Ordering::Relaxed)).expect("a time")
     }
@@ -77,7 +77,7 @@ impl World {
         std::mem::take(&mut self.committed.lock())
     }
 
-    /// Lets the others run until none has anything left to do; gives up where they never end.
+    /// Lets everything else run until nothing has anything left to do, or gives up.
     pub async fn rest(&self) {
         let mut quiet = 0;
         for _ in 0..100_000 {

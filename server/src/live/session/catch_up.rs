@@ -1,4 +1,4 @@
-//! Gives subscriptions what they are owed: from the feed's ring, else from the database.
+//! Sends subscriptions the events they are owed: from the log's tail if it has them, else from the database.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::events::Page;
 
 impl Session {
-    /// Gives every unsettled subscription what it is owed, until the socket is full or all are caught up.
+    /// Sends to every subscription that is not caught up, until the socket is full or all of them are.
     pub(super) async fn catch_up(&mut self) -> std::io::Result<()> {
         let mut rounds = 0;
         loop {
@@ -30,7 +30,7 @@ impl Session {
             let Some((id, tail, cursor)) = self.next_owed() else { return Ok(()) };
             rounds += 1;
             if rounds > MAX_WRITES_IN_A_ROW {
-                // Others are waiting too: requests, deadlines, whoever wants this connection closed.
+                // Requests, deadlines and signals are waiting too.
                 self.has_more = true;
                 return Ok(());
             }
@@ -48,20 +48,20 @@ impl Session {
                         self.connection.end_subscription(id, reason);
                         return Ok(());
                     }
-                    // Announced and not readable: to be tried again.
+                    // The event was announced and cannot be read: try again.
                     Ok(None) => StoreError::Damaged("log: an announced event is missing"),
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
             self.storage_failed(Reader::Subscription(id), &failed);
-            // A failed read may have taken seconds: everything else of the connection first.
+            // A failed read may have taken seconds, so everything else of the connection comes first.
             self.has_more = true;
             return Ok(());
         }
     }
 
-    /// Puts events that a subscription is owed into the output, unless it moved on meanwhile.
+    /// Queues events that a subscription is owed, unless its cursor has moved meanwhile.
     fn push_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
         {
             let mut state = self.connection.state.lock();
@@ -74,7 +74,7 @@ impl Session {
         self.read_retries.succeeded(Reader::Subscription(id));
     }
 
-    /// Settles or ends subscriptions that are owed nothing; returns one that is.
+    /// Marks subscriptions that are owed nothing as caught up, or ends them; returns one that is owed something.
     fn next_owed(&mut self) -> Option<(u64, Arc<LogTail>, Seq)> {
         let mut ended = Vec::new();
         let mut owed = Vec::new();
@@ -90,9 +90,9 @@ impl Session {
                 if !read_retries.may_read(reader, now) {
                     return true;
                 }
-                // In this order: a head read after the end holds the end.
+                // In this order: a head that is read after the end includes the end.
                 let is_over = s.tail.is_ended();
-                // What was confirmed may be ahead of the tail, which then must not end the subscription before it.
+                // The confirmed head may be ahead of the tail's: the subscription must not end before it.
                 if s.cursor < s.tail.head().max(s.confirmed) {
                     owed.push((s.id, Arc::clone(&s.tail), s.cursor));
                 } else if is_over {
@@ -100,7 +100,7 @@ impl Session {
                     read_retries.succeeded(reader);
                     return false;
                 } else {
-                    // What could not be read is not owed any more.
+                    // An event that could not be read before is not owed any more.
                     read_retries.succeeded(reader);
                     s.caught_up = true;
                 }
@@ -110,12 +110,12 @@ impl Session {
         for (tail, member) in ended {
             self.hub.leave(&tail, member);
         }
-        // Round robin, so that one that cannot be read keeps no other waiting.
+        // Round robin, so that a subscription that cannot be read does not delay another.
         self.round = self.round.wrapping_add(1);
         if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
     }
 
-    /// The frames behind `cursor` that the feed's ring does not hold any more. `None` where the log has none.
+    /// Reads the frames after `cursor` from the database. `None` if the log has none.
     async fn read_owed(&mut self, tail: &Arc<LogTail>, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
         let page = Page { rows: self.page.into(), bytes: MAX_JOINED_BYTES };
         let events = in_time(self.store.events(tail.call_id, cursor, page)).await?;
@@ -131,7 +131,7 @@ impl Session {
             }
             frames.push(text_frame(&event.frame));
             last = event.seq;
-            // The feed may have learnt of this head without its events, and so not know that the call is over.
+            // The feed may have learned of this head without its events, and so not know that the call is over.
             has_end |= event.kind == EventKind::CallCompleted;
         }
         if frames.is_empty() {
@@ -145,7 +145,7 @@ impl Session {
         Ok(Some((join(&frames), last)))
     }
 
-    /// What became of a call whose log holds less than was announced.
+    /// Returns why a log holds less than was announced: the call was merged or deleted.
     async fn end_reason_of(&self, call_id: CallId) -> Result<Option<EndReason>, StoreError> {
         Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
             None => Some(EndReason::Deleted),

@@ -1,7 +1,8 @@
-//! One connection's WebSocket framing: messages out of the state's bytes, control frames into them, the close in order.
+//! WebSocket framing of one connection: messages from the socket's bytes, control frames into them, and an orderly
+//! close.
 //!
-//! It knows nothing of calls and subscriptions. A session drives it; so does [`echo`](super::echo), by which clients
-//! that are not ours try the framing alone.
+//! It knows nothing of calls and subscriptions. A session drives it. With the feature `testing`, so does an echo, by
+//! which foreign clients test the framing alone.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -24,29 +25,27 @@ use crate::live::frame::read_into;
 
 /// What a session waits for.
 pub(super) enum SessionEvent {
-    /// A feed or an admin left work, or the socket took what was waiting.
+    /// A signal was left, or the socket took the queued bytes.
     Work,
-    /// A deadline passed. Comes from the session's own timer only.
+    /// A deadline has passed. Only the session's own timer reports it.
     Timer,
     Message(Message),
-    /// The peer is gone.
     Gone,
-    /// The peer did something that ends the connection.
+    /// The peer broke a rule, and the connection has to be closed.
     Close(CloseReason),
 }
 
-/// The framing of one connection.
 pub(super) struct Codec {
     ws: WebSocketContext,
-    /// Since when, and at which count of bytes written, the peer takes nothing.
+    /// While the peer takes nothing: since when, and how many bytes it had taken by then.
     pub blocked: Option<(Instant, u64)>,
-    /// Bytes read since the last message that nobody has counted yet.
+    /// Bytes read since the last message that the rate limit has not counted yet.
     pub taken: usize,
-    /// What comes from the peer can no longer be told apart into frames.
+    /// The peer's bytes can no longer be divided into frames.
     is_unreadable: bool,
 }
 
-/// The state as the WebSocket library wants it: reads come from the socket, writes go to the output buffer.
+/// The connection as the WebSocket library sees it: reads come from the socket, writes go to the output buffer.
 struct Adapter<'w, 'c> {
     state: &'w mut ConnectionState,
     cx: &'w mut Context<'c>,
@@ -75,7 +74,7 @@ impl Write for Adapter<'_, '_> {
 }
 
 impl Codec {
-    /// A server's end. Messages and frames over `limit` bytes end the connection.
+    /// Creates the server's side. Messages and frames over `limit` bytes end the connection.
     pub fn new(limit: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -85,7 +84,7 @@ impl Codec {
         Self { ws: WebSocketContext::new(Role::Server, Some(config)), blocked: None, taken: 0, is_unreadable: false }
     }
 
-    /// Sends what waits and reads a message. With `has_more` it is never pending while the socket takes all there is.
+    /// Sends queued bytes and reads a message. With `has_more` it is never pending while the socket takes all there is.
     pub fn poll_next(
         &mut self,
         state: &mut ConnectionState,
@@ -105,7 +104,7 @@ impl Codec {
                     let written = state.written;
                     if self.blocked.is_none_or(|(_, before)| before != written) {
                         self.blocked = Some((Instant::now(), written));
-                        // Once more, so that the timer is set by the new deadline.
+                        // Poll again, so that the timer is set to the new deadline.
                         cx.waker().wake_by_ref();
                         return Poll::Ready(SessionEvent::Work);
                     }
@@ -137,7 +136,7 @@ impl Codec {
         poll_fn(|cx| self.poll_next(&mut state.lock(), cx, false)).await
     }
 
-    /// Queues a message, framed by the library.
+    /// Queues a message that the library frames.
     pub fn write(&mut self, state: &Mutex<ConnectionState>, message: Message) {
         self.with_adapter(state, |ws, adapter| ws.write(adapter, message));
     }
@@ -146,7 +145,7 @@ impl Codec {
         self.write(state, Message::Ping(Bytes::new()));
     }
 
-    /// Has the library send what it owes: pongs, the answer to a close.
+    /// Queues the control frames that the library owes: pongs, and the answer to a close.
     pub fn flush_control(&mut self, state: &Mutex<ConnectionState>) {
         self.with_adapter(state, |ws, adapter| ws.flush(adapter));
     }
@@ -158,19 +157,18 @@ impl Codec {
     ) {
         let mut state = state.lock();
         let cx = &mut Context::from_waker(Waker::noop());
-        // The adapter takes any write; all that can fail is writing behind a close, which is no loss.
+        // The adapter takes every write. Only a write after a close can fail, which is no loss.
         let _ = act(&mut self.ws, &mut Adapter { state: &mut state, cx, taken: &mut self.taken });
     }
 
-    /// Answers the peer's close and lets the socket go.
+    /// Answers the peer's close and releases the socket.
     pub async fn answer_close(&mut self, state: &Mutex<ConnectionState>) {
         self.flush_control(state);
         let _ = timeout(CLOSE_GRACE, poll_fn(|cx| state.lock().poll_flush(cx))).await;
         shutdown(state).await;
     }
 
-    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer
-    /// it.
+    /// Closes the connection: queued bytes go out, then the close frame, and the peer has a moment to answer it.
     pub async fn close(&mut self, state: &Mutex<ConnectionState>, reason: CloseReason) {
         let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
         self.with_adapter(state, |ws, adapter| ws.close(adapter, Some(frame)));
@@ -178,7 +176,7 @@ impl Codec {
             if poll_fn(|cx| state.lock().poll_flush(cx)).await.is_err() {
                 return;
             }
-            // Closing a socket with unread bytes in it resets it, and the peer would lose the close frame.
+            // To close a socket with unread bytes resets it, and the peer would lose the close frame.
             while !self.is_unreadable && !matches!(self.next(state).await, SessionEvent::Gone) {}
             if self.is_unreadable {
                 discard(state).await;
@@ -189,7 +187,7 @@ impl Codec {
     }
 }
 
-/// Ends our side and reads what the peer still sends, unseen, until it ends its own.
+/// Shuts down the sending side, and discards what the peer sends until it shuts down its own.
 async fn discard(state: &Mutex<ConnectionState>) {
     let ended = poll_fn(|cx| match &mut state.lock().io {
         Some(io) => Pin::new(io).poll_shutdown(cx),
@@ -215,7 +213,7 @@ async fn shutdown(state: &Mutex<ConnectionState>) {
     let _ = timeout(CLOSE_GRACE, closing).await;
 }
 
-/// How an error of the library ends the connection; `None` where the peer is gone already.
+/// The close reason for an error of the library; `None` if the peer is gone already.
 fn close_reason(error: &Error) -> Option<CloseReason> {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseReason::TooBig),

@@ -1,8 +1,8 @@
 //! Follows deliveries in the order of their commits.
 //!
-//! Like a subscription to a call, it holds a cursor and no queue: what is behind the cursor is read from the database,
-//! when a commit of this process or an announcement of another's prompts it, and a few times a second in any case. The
-//! cursor moves once a delivery's message is in the connection's output.
+//! Like a subscription to a call, it holds a cursor and no queue. Deliveries after the cursor are read from the
+//! database when a commit of this process or a notification of another one prompts it, and a few times a second in any
+//! case. The cursor moves once the message of a delivery is in the connection's output.
 
 use std::time::{Duration, Instant};
 
@@ -16,26 +16,27 @@ use crate::auth::Role;
 use crate::store::StoreError;
 use crate::store::deliveries::DeliveryCursor;
 
-/// Between two looks while commits follow each other closely.
+/// Pause between two reads while commits follow each other closely.
 const MIN_INTERVAL: Duration = Duration::from_millis(25);
-/// Between two looks that nothing prompts: other processes' commits, and those that waited for an older one.
+/// Pause between two reads that nothing prompts. They find commits of other processes, and deliveries that waited for
+/// an older one.
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Most deliveries read at once.
 const PAGE: i64 = 128;
 
-/// A connection's interest in deliveries.
+/// A connection's place in the order of deliveries.
 pub(super) struct DeliveriesSubscription {
     cursor: DeliveryCursor,
-    /// The last look: when, at which count of commits, and whether it found all there was.
+    /// When deliveries were last read, at which count of commits, and whether the read found all there were.
     looked: Instant,
     seen: u64,
     is_through: bool,
-    /// Since when it cannot be read.
+    /// When reading began to fail.
     failing: Option<Instant>,
 }
 
 impl DeliveriesSubscription {
-    /// When to look again, where so many commits were counted.
+    /// When to read again, given the count of commits.
     pub fn due(&self, commits: u64) -> Instant {
         match (self.failing.is_some(), self.is_through) {
             (false, false) => self.looked,
@@ -52,7 +53,7 @@ impl Session {
             let message = "deliveries are for an admin's token that is not limited to some calls";
             return self.send_error(ErrorCode::Forbidden, message, None);
         }
-        // Told of commits first, then read: nothing falls in between.
+        // Watch commits first and read afterwards, so that nothing falls in between.
         self.hub.delivery_watchers().add(&self.connection);
         match self.first_cursor(&request).await {
             Ok(Some(cursor)) => {
@@ -79,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Where to begin; `None` where the cursor cannot be of this database.
+    /// The cursor to begin with; `None` if the client's cursor cannot be of this database.
     async fn first_cursor(&self, request: &FollowDeliveries) -> Result<Option<DeliveryCursor>, StoreError> {
         let head = in_time(self.store.delivery_head()).await?;
         Ok(match &request.after {
@@ -103,7 +104,8 @@ impl Session {
         self.hub.delivery_watchers().remove(&self.connection);
     }
 
-    /// Sends the next deliveries, where it is time to look and the client has taken everything before.
+    /// Sends the next deliveries if it is time to read and the client has taken everything before. Returns a reason if
+    /// the connection has to be closed.
     pub(super) async fn send_deliveries(&mut self) -> Option<CloseReason> {
         let (now, commits) = (Instant::now(), self.hub.delivery_watchers().commits());
         let following = self.deliveries.as_mut().filter(|following| following.due(commits) <= now)?;
@@ -131,8 +133,8 @@ impl Session {
         None
     }
 
-    /// When the timer has to ring for [`send_deliveries`](Self::send_deliveries): never at once, since what keeps it
-    /// from being done now may last.
+    /// When the timer has to fire for [`send_deliveries`](Self::send_deliveries). Never at once, because what prevents
+    /// it now may last.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         self.deliveries
             .as_ref()

@@ -1,7 +1,7 @@
-//! A session without calls: it sends back what it is sent.
+//! A session without calls that sends back what it receives.
 //!
-//! Conformance suites for WebSocket servers expect an echo. This one runs on the `Codec` of the real sessions, on their
-//! socket, output buffer and frame encoder, so that what such a suite says of it holds for them.
+//! Conformance suites for WebSocket servers expect an echo. It uses the `Codec`, socket, output buffer and frame
+//! encoder of real sessions, so that the verdict of such a suite holds for them too.
 
 use parking_lot::Mutex;
 use tungstenite::Message;
@@ -18,7 +18,7 @@ pub async fn run(io: impl Into<Socket>, limit: usize) {
     loop {
         match codec.next(&state).await {
             SessionEvent::Message(Message::Text(text)) => state.lock().out.push_back(text_frame(&text)),
-            // Sessions send none, so this one frame is the library's.
+            // Sessions send no binary frames, so the library encodes this one.
             SessionEvent::Message(message @ Message::Binary(_)) => codec.write(&state, message),
             SessionEvent::Message(Message::Ping(_)) => codec.flush_control(&state),
             SessionEvent::Message(Message::Close(_)) => return codec.answer_close(&state).await,

@@ -1,4 +1,4 @@
-//! The framing without a connection: what a session would read of a client's bytes. For the fuzz targets alone.
+//! The framing without a connection: what a session would read of a client's bytes. For the fuzz targets.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -11,23 +11,23 @@ use tungstenite::Message;
 use super::codec::{Codec, SessionEvent};
 use crate::live::connection::ConnectionState;
 
-/// What came of a client's bytes.
+/// What a client's bytes decode to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Text frames, in their order.
+    /// Texts of the text frames, in order.
     pub texts: Vec<String>,
-    /// Binary frames.
+    /// Number of binary frames.
     pub binaries: usize,
-    /// What the server sent back of its own: pongs, the answer to a close.
+    /// What the server sends of its own: pongs, and the answer to a close.
     pub sent: Vec<u8>,
     /// Why the session would close the connection.
     pub close: Option<CloseReason>,
 }
 
-/// Reads `bytes` as a session does, where the network brings them in pieces of at most `piece` bytes.
+/// Reads `bytes` as a session does when the network brings them in pieces of at most `piece` bytes.
 ///
 /// # Panics
-/// Where the framing breaks its own rules.
+/// Panics if the framing breaks its own rules.
 #[must_use]
 pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
     let cx = &mut Context::from_waker(Waker::noop());

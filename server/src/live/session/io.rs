@@ -1,4 +1,4 @@
-//! The session's socket: waiting for what comes next, sending, closing.
+//! The session's socket: waiting for the next event, sending, closing.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use super::codec::SessionEvent;
 use crate::live::frame::text_frame;
 use crate::live::rate_limit::RateDecision;
 
-/// Bytes without a whole message among them that count as one.
+/// As many bytes without a whole message count as one message.
 const BYTES_PER_MESSAGE: usize = 8 * 1024;
 
 impl Session {
@@ -23,10 +23,10 @@ impl Session {
             if self.timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(SessionEvent::Timer);
             }
-            // A request that is there already goes first, so that a stream that never pauses does not keep it waiting.
+            // A request that is there already goes first, so that an endless stream does not delay it.
             let has_more = std::mem::take(&mut self.has_more);
             let next = self.codec.poll_next(&mut self.connection.state.lock(), cx, has_more);
-            // Bytes that become no message count too: an endless message in pieces would cost its sender nothing.
+            // Bytes without a message count too: otherwise an endless message in pieces would cost its sender nothing.
             while self.codec.taken >= BYTES_PER_MESSAGE {
                 self.codec.taken -= BYTES_PER_MESSAGE;
                 if self.limit.take(Instant::now()) == RateDecision::Disconnect {
@@ -38,7 +38,7 @@ impl Session {
         .await
     }
 
-    /// Queues a message. Goes behind everything the connection was given before.
+    /// Queues a message, behind everything that was queued before.
     pub(super) fn send(&self, message: &ServerMessage) {
         if let Ok(text) = serde_json::to_string(message) {
             self.connection.state.lock().out.push_back(text_frame(&text));
@@ -53,19 +53,18 @@ impl Session {
         self.codec.ping(&self.connection.state);
     }
 
-    /// Has the library send what it owes: pongs, the answer to a close.
+    /// Queues the control frames that the library owes: pongs, and the answer to a close.
     pub(super) fn flush_control(&mut self) {
         self.codec.flush_control(&self.connection.state);
     }
 
-    /// Answers the peer's close and lets the socket go.
+    /// Answers the peer's close and releases the socket.
     pub(super) async fn answer_close(&mut self) {
         self.leave_all();
         self.codec.answer_close(&self.connection.state).await;
     }
 
-    /// Closes the connection: what is already accepted goes out, then the close frame; the peer has a moment to answer
-    /// it.
+    /// Closes the connection: queued bytes go out, then the close frame, and the peer has a moment to answer it.
     pub(super) async fn close(&mut self, reason: CloseReason) {
         self.leave_all();
         self.codec.close(&self.connection.state, reason).await;

@@ -1,27 +1,27 @@
-//! Readers of a session that the storage does not answer, while it may answer others.
+//! Failed reads of a session: when each is tried again, and for how long it has failed.
 
 use std::time::{Duration, Instant};
 
-/// Between two tries of a failing read.
+/// Pause before a failed read is tried again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What of a session reads the storage.
+/// The parts of a session that read the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
     /// A subscription that is owed events, or whose call was merged or deleted.
     Subscription(u64),
-    /// Calls that were waited for and appeared.
+    /// Subscriptions to awaited calls that have appeared.
     Appeared,
 }
 
 struct FailedRead {
     reader: Reader,
     since: Instant,
-    /// When it is tried again.
+    /// When it may be tried again.
     again: Instant,
 }
 
-/// The readers whose last read failed, each once. One pointer while there are none, as nearly always.
+/// The readers whose last read failed, each once. It takes one pointer while there are none, which is nearly always.
 #[derive(Default)]
 pub(super) struct ReadRetries(Option<Box<List>>);
 
@@ -29,7 +29,7 @@ pub(super) struct ReadRetries(Option<Box<List>>);
 struct List(Vec<FailedRead>);
 
 impl ReadRetries {
-    /// A read failed: it is tried again in a moment.
+    /// Records a failed read, which is tried again after a pause.
     pub fn failed(&mut self, reader: Reader, now: Instant) {
         let List(list) = &mut **self.0.get_or_insert_default();
         let again = now + RETRY_DELAY;
@@ -39,12 +39,12 @@ impl ReadRetries {
         }
     }
 
-    /// A read succeeded, or is not needed any more. What another reader cannot read stays unread.
+    /// Records that a read succeeded or is not needed any more. Failures of other readers stay.
     pub fn succeeded(&mut self, reader: Reader) {
         self.retain(|other| other != reader);
     }
 
-    /// Forgets the readers that are no more.
+    /// Forgets the readers that are gone.
     pub fn retain(&mut self, keep: impl Fn(Reader) -> bool) {
         if let Some(list) = &mut self.0 {
             list.0.retain(|failed| keep(failed.reader));
@@ -54,17 +54,17 @@ impl ReadRetries {
         }
     }
 
-    /// Whether a reader may read: its last read succeeded, or failed long enough ago to be tried again.
+    /// Whether a reader may read: its last read succeeded, or failed long enough ago.
     pub fn may_read(&self, reader: Reader, now: Instant) -> bool {
         self.iter().all(|failed| failed.reader != reader || failed.again <= now)
     }
 
-    /// When the next of them that has to wait may read.
+    /// When the next reader that has to wait may read.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         self.iter().map(|failed| failed.again).filter(|again| *again > now).min()
     }
 
-    /// For how long the storage has not answered one of them.
+    /// For how long the storage has failed the reader that has failed longest.
     pub fn longest_failure(&self, now: Instant) -> Duration {
         self.iter().map(|failed| now.saturating_duration_since(failed.since)).max().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What a client may ask for, and the answers.
+//! Requests of a client, and the answers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,17 +18,16 @@ use crate::live::rate_limit::RateDecision;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
-/// Times a call may be merged or deleted under a subscription's hands before it gives up.
+/// Attempts to subscribe to a call that is merged or deleted meanwhile.
 const TRIES: usize = 4;
 
-/// Servers' clocks may differ by so much, in seconds: a subscription that waited without history begins so much before
-/// its request.
+/// Most seconds by which the clocks of servers may differ. A waiting subscription without history begins this much
+/// before its request.
 const CLOCKS_DIFFER_SECS: i64 = 5;
 
-/// A subscription that is asked for.
 struct SubscribeAttempt {
     request: Subscribe,
-    /// Since when it waited for its call.
+    /// Since when it has waited for its call.
     since: Option<Timestamp>,
 }
 
@@ -99,7 +98,7 @@ impl Session {
         }
     }
 
-    /// Subscribes to a call that was waited for and appeared. Where the storage fails, the wait is given back, to be
+    /// Subscribes to an awaited call that has appeared. If the storage fails, the subscription is given back, to be
     /// tried again.
     pub(super) async fn subscribe_pending(
         &mut self,
@@ -124,7 +123,7 @@ impl Session {
                 let since = attempt.since.unwrap_or_else(clock::now);
                 if self.await_call(request, since)? && in_time(self.store.resolve(&request.identifier)).await?.is_some()
                 {
-                    // It appeared in between: whoever announced it may have found nobody waiting.
+                    // The call appeared in between: its notification may have found no waiter.
                     attempt.since = Some(since);
                     continue;
                 }
@@ -142,7 +141,7 @@ impl Session {
         reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again")
     }
 
-    /// Waits for a call that is not known yet, where the client wants to; says whether it began to.
+    /// Waits for a call that is not known yet, if the client wants to; returns whether it started to wait.
     fn await_call(&mut self, request: &Subscribe, since: Timestamp) -> Result<bool, SubscribeError> {
         let identifier = &request.identifier;
         if !self.connection.identity.may_name(identifier) {
@@ -172,8 +171,8 @@ impl Session {
         }
     }
 
-    /// An identifier belongs to one subscription of a connection, or to one that is waited for: where it now leads to
-    /// another call, or to none, the one that had it loses it, and ends where it has no other.
+    /// Takes an identifier away from the subscription that has it, if it leads to another call now or to none. An
+    /// identifier belongs to one subscription of a connection; a subscription without identifiers ends.
     fn release_name(&mut self, identifier: &Identifier, call_id: Option<CallId>) {
         let is_stale = |s: &Subscription| Some(s.tail.call_id) != call_id && s.names.contains(identifier);
         let nameless = {
@@ -188,7 +187,7 @@ impl Session {
         }
     }
 
-    /// A subscription that was waited for has its place already.
+    /// A waiting subscription is counted already.
     fn check_limit_for(&self, request: &Subscribe) -> Result<(), SubscribeError> {
         if self.pending.contains_key(&request.identifier) { Ok(()) } else { self.check_limit() }
     }
@@ -208,7 +207,7 @@ impl Session {
         }
     }
 
-    /// Confirms a subscription that stands already, at the place where it is; says whether one does.
+    /// Confirms a subscription that runs already, at its cursor; returns whether there is one.
     async fn confirm_again(&mut self, attempt: &SubscribeAttempt, info: &CallInfo) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
         let is_it = |s: &Subscription| s.tail.call_id == info.call_id;
@@ -222,7 +221,7 @@ impl Session {
                 if !s.names.contains(&request.identifier) {
                     s.names.push(request.identifier.clone());
                 }
-                // From here on only this task writes to it, so that its place stays what it is until it is confirmed.
+                // From here on only this task writes to it, so that its cursor stays the same until it is confirmed.
                 s.caught_up = false;
                 (Arc::clone(&s.tail), s.cursor)
             })
@@ -231,7 +230,7 @@ impl Session {
         let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
             return reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
         };
-        // What was sent meanwhile may be newer than the head that was read before.
+        // Events that were sent meanwhile may be newer than the head that was read before.
         let info = &CallInfo { head: info.head.max(place), ..info.clone() };
         self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
         if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
@@ -241,7 +240,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Joins the call's tail, then reads its head, then confirms; says whether the call was still the same.
+    /// Joins the call's feed, then reads the head, then confirms; returns whether the identifier still led to the same
+    /// call.
     async fn join(&mut self, attempt: &SubscribeAttempt, call_id: CallId) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
         self.check_limit_for(request)?;
@@ -266,8 +266,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` where the name leads
-    /// elsewhere by now.
+    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` if the identifier
+    /// leads elsewhere by now.
     async fn begin_at_head(
         &self,
         attempt: &SubscribeAttempt,
@@ -281,7 +281,7 @@ impl Session {
         Ok(in_time(self.store.cursor_at(call_id, begin)).await?.map(|cursor| (info, cursor)))
     }
 
-    /// The seq to begin behind.
+    /// The seq after which the subscription begins.
     async fn begin(
         &self,
         SubscribeAttempt { request, since }: &SubscribeAttempt,
@@ -313,7 +313,7 @@ impl Session {
         let mut ended = self.take(|s| s.names.contains(identifier));
         let has_others = || !self.connection.state.lock().subscriptions.is_empty();
         if ended.is_none() && has_others() {
-            // Perhaps by another name than the one it was subscribed by.
+            // Perhaps it was subscribed by another identifier.
             match in_time(self.store.resolve(identifier)).await {
                 Ok(Some(info)) => ended = self.take(|s| s.tail.call_id == info.call_id),
                 Ok(None) => {}

@@ -1,5 +1,5 @@
-//! What others ask of a session: to close, to tell its client to leave, to look at calls that appeared, were merged or
-//! deleted.
+//! Signals that others leave for a session: to close, to tell the client to leave, to look at a call that appeared, was
+//! merged or was deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use crate::live::connection::{DrainNotice, EndReason};
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
-/// Subscriptions that begin before the connection is looked after again.
+/// Most waiting subscriptions that begin before the session looks at everything else.
 const MAX_SUBSCRIBED_AT_ONCE: usize = 4;
 
 impl Session {
-    /// Does what others asked for: close, drain, calls that appeared, were merged or deleted.
+    /// Handles what others have left in the connection's state. Returns a reason if the connection has to be closed.
     pub(super) async fn handle_signals(&mut self) -> Option<CloseReason> {
         let now = Instant::now();
         self.forget_outages();
@@ -46,9 +46,9 @@ impl Session {
         None
     }
 
-    /// Subscribes to calls that were waited for and appeared: a few at a time, since each reads the storage, and
-    /// everything else of the connection waits meanwhile. A storage that does not answer leaves them waiting, to be
-    /// tried again.
+    /// Subscribes to awaited calls that have appeared: a few at a time, because each subscription reads the storage
+    /// while everything else of the connection waits. If the storage does not answer, they keep waiting and are tried
+    /// again.
     async fn subscribe_appeared(&mut self, now: Instant) {
         for _ in 0..MAX_SUBSCRIBED_AT_ONCE {
             if !self.read_retries.may_read(Reader::Appeared, now) {
@@ -69,7 +69,7 @@ impl Session {
         self.has_more |= !self.connection.state.lock().appeared.is_empty();
     }
 
-    /// Forgets failed reads of what is there no more.
+    /// Forgets failed reads whose reader is gone.
     fn forget_outages(&mut self) {
         if self.read_retries.is_empty() {
             return;
@@ -81,10 +81,10 @@ impl Session {
         });
     }
 
-    /// Ends a subscription whose call was merged or deleted; after a merge the surviving call is followed from its
+    /// Ends a subscription whose call was merged or deleted. After a merge the surviving call is followed from its
     /// start.
     ///
-    /// A failing storage leaves everything as it was, to be tried again.
+    /// If the storage fails, everything stays as it was and is tried again.
     async fn end_subscription(&mut self, id: u64, reason: EndReason) -> Result<(), StoreError> {
         let survivor = match reason {
             EndReason::Merged(into) => in_time(self.store.call_info(into)).await?,
@@ -114,8 +114,8 @@ impl Session {
         Ok(())
     }
 
-    /// Follows the call that absorbed a followed record: from its start, or, where it is followed already, as far as
-    /// that one is.
+    /// Follows the call that absorbed a followed record. If it is followed already, that subscription goes on from its
+    /// cursor; otherwise a new one begins at the start of the log.
     async fn follow_survivor(&mut self, into: CallInfo, names: Vec<Identifier>) {
         let call_id = into.call_id;
         let followed = {
@@ -124,7 +124,7 @@ impl Session {
             other.map(|other| {
                 let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
                 other.names.extend(new);
-                // Only its session writes to it until it was confirmed, so that its place is known.
+                // Only this session writes to it until it is confirmed, so that its cursor stays known.
                 other.caught_up = false;
                 (Arc::clone(&other.tail), other.cursor)
             })
@@ -133,7 +133,7 @@ impl Session {
             Some((tail, place)) => (tail, place),
             None => (self.follow(call_id, names.clone(), into.call_sid.clone(), 0), 0),
         };
-        // Read once more, since it is followed only now; should this fail, the sweep finds the head.
+        // Read again, because the call is followed only now. If this fails, reconciliation finds the head.
         let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
         let cursor = match place {
             0 => Some(Cursor::start(call_id)),
