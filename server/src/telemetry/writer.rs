@@ -120,7 +120,7 @@ fn run(lines: &Receiver<Vec<u8>>) {
 
 fn notice(lines: u64, is_json: bool) -> String {
     let at = clock::now();
-    let text = "log lines were dropped, since nobody took them";
+    let text = "log lines were dropped, because their reader did not take them";
     let target = module_path!();
     match is_json {
         true => format!(

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_rockets_room_may_wait() {
+    fn more_connections_than_before_may_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // As little room as the kernel gives.
         rustix::net::listen(&listener, 1).unwrap();
