@@ -157,7 +157,8 @@ impl ReaperThread {
                 continue;
             }
             known.insert(socket.inode, entry);
-            if wanted > 0 && socket.idle >= MIN_IDLE {
+            // While bytes wait to be read, the server is behind and not the peer.
+            if wanted > 0 && socket.idle >= MIN_IDLE && socket.unread == 0 {
                 candidates.push(socket);
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct SocketInfo {
     pub peer: SocketAddr,
     /// Bytes that the peer has not acknowledged yet.
     pub waiting: u32,
+    /// Bytes that arrived and were not read by the server yet.
+    pub unread: u32,
     /// Time since data was last sent or received.
     pub idle: Duration,
     /// Bytes sent so far.
@@ -113,13 +115,14 @@ fn read(message: &[u8]) -> Option<SocketInfo> {
         _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(message.get(24..40)?).ok()?)),
     };
     let inode = u64::from(u32_at(message, 68)?);
-    let waiting = u32_at(message, 60)?;
+    let (unread, waiting) = (u32_at(message, 56)?, u32_at(message, 60)?);
     let info = attribute(message.get(MESSAGE..)?, INFO)?;
     let since = |at| u32_at(info, at).map(|ms| Duration::from_millis(ms.into()));
     (inode != 0).then_some(SocketInfo {
         inode,
         peer: SocketAddr::new(ip, port),
         waiting,
+        unread,
         idle: since(44)?.min(since(52)?),
         sent: u64_at(info, 200)?,
         received: u64_at(info, 128)?,
@@ -171,11 +174,12 @@ mod tests {
             let mut client = TcpStream::connect(target).unwrap();
             let (mut accepted, peer) = listener.accept().unwrap();
             client.write_all(b"hello").unwrap();
+            assert_eq!(diag.sockets().unwrap()[0].unread, 5);
             accepted.read_exact(&mut [0; 5]).unwrap();
             accepted.write_all(b"you").unwrap();
             let found = diag.sockets().unwrap();
             let [seen] = &found[..] else { panic!("{found:?}") };
-            assert_eq!((seen.peer, seen.received, seen.sent), (peer, 5, 3));
+            assert_eq!((seen.peer, seen.unread, seen.received, seen.sent), (peer, 0, 5, 3));
             assert!(seen.inode > 0 && seen.idle < Duration::from_secs(10));
         }
     }
