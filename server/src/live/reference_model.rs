@@ -85,4 +85,20 @@ mod known {
         ];
         check(Announcing::Faithful, &Schedule { pipes: vec![64, 1 << 20], steps });
     }
+
+    /// A call is merged while a client that follows it asks for it under a second name. The second name is refused, so
+    /// it must get no `call_merged`.
+    #[test]
+    fn a_second_name_that_was_refused_is_not_followed() {
+        let steps = vec![
+            Step::Subscribe(0, (0, false), Begin::Start),
+            Step::Say(0),
+            Step::Fill(0),
+            Step::Subscribe(0, (0, true), Begin::Start),
+            Step::Turns(1, 2, 1),
+            Step::Turn(2),
+            Step::Merge(0, 1),
+        ];
+        check(Announcing::Unreliable, &Schedule { pipes: vec![1 << 20; 3], steps });
+    }
 }

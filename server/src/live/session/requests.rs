@@ -218,9 +218,6 @@ impl Session {
         let standing = {
             let mut state = self.connection.state.lock();
             state.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
-                if !s.names.contains(&request.identifier) {
-                    s.names.push(request.identifier.clone());
-                }
                 // From here on only this task writes to it, so that its cursor stays the same until it is confirmed.
                 s.caught_up = false;
                 (Arc::clone(&s.tail), s.cursor)
@@ -234,6 +231,10 @@ impl Session {
         let info = &CallInfo { head: info.head.max(place), ..info.clone() };
         self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
         if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
+            // The name is added when it is confirmed: one that was refused must get no `call_merged` later.
+            if !s.names.contains(&request.identifier) {
+                s.names.push(request.identifier.clone());
+            }
             s.confirm(info.head);
         }
         self.hub.advance_head(&tail, info.head, info.status.is_ended());
