@@ -11,6 +11,7 @@ mod guard;
 pub mod health;
 pub mod large_responses;
 pub mod launch;
+pub mod origins;
 pub(crate) mod query;
 pub mod request_log;
 pub mod rules;
@@ -27,9 +28,9 @@ use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, r
 
 use crate::auth::Tokens;
 use crate::cluster::{AnswerSources, Cluster};
-use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
 use crate::http::large_responses::ResponseMemory;
+use crate::http::origins::AllowedOrigins;
 use crate::ingest::Ingest;
 use crate::ingest::naming::CallLinks;
 use crate::live::Hub;

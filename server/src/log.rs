@@ -5,6 +5,7 @@
 //! the clock's value and the identifiers that it draws. One set of rules therefore holds for both database engines, and
 //! a test needs neither of them.
 
+mod answer;
 mod call;
 mod dedup;
 mod deliver;
@@ -13,21 +14,25 @@ mod edit;
 mod identifiers;
 mod ledger;
 mod merge;
+mod names;
+mod new_ids;
 mod notification;
 mod operation;
 mod receipt;
 mod writes;
 
+pub use answer::Answer;
 pub(crate) use call::{Call, RowChange};
 pub use dedup::DedupKey;
 pub(crate) use dedup::{DedupHash, dedup_hash, dedup_hash_at, turn_hash, turn_hash_without_speaker};
 pub use delivery::{CallFailure, CallResult, Change, Delivery, EarlierDelivery, Ending, Route, Turn, Verdict};
-pub use identifiers::Names;
-pub(crate) use identifiers::{NameKind, new_id, sid_prefix};
 pub use ledger::UnknownCalls;
 pub(crate) use ledger::{ApplyError, Ledger};
 pub(crate) use merge::AbsorbedCall;
+pub(crate) use names::NameKind;
+pub use names::Names;
+pub(crate) use new_ids::{new_id, sid_prefix};
 pub use notification::Notification;
 pub use operation::{Delete, Operation, Outcome, Patch, Refusal, Register};
-pub use receipt::{Answer, CallState, Receipt, RenderReceipt};
+pub use receipt::{CallState, Receipt, RenderReceipt};
 pub(crate) use writes::{Merge, NewAudio, NewDelivery, NewEvent, NewResult, Transcript, Writes};

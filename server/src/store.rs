@@ -12,6 +12,7 @@
 //!   of a subscription (`sqlite::inline_reads`). Handing such a statement to another thread and back costs more than
 //!   the statement itself.
 
+mod call_table;
 pub mod calls;
 pub mod cursors;
 pub mod deliveries;
@@ -24,6 +25,8 @@ pub mod recordings;
 #[cfg(test)]
 mod reference_model;
 pub mod sqlite;
+pub mod sqlite_path;
+mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
@@ -32,11 +35,12 @@ mod writer;
 pub use error::StoreError;
 pub use open::OpenError;
 pub use postgres::open::transport_warning;
-pub use sqlite::path::PathError;
+pub use sqlite_path::PathError;
 pub use writer::{LogWriter, Maintenance};
 
 use postgres::Postgres;
 use sqlite::Sqlite;
+use sqlite::inline_reads::InlineReads;
 
 /// The handle to the database; cheap to clone.
 ///
@@ -124,5 +128,26 @@ impl Store {
             Engine::Sqlite(sqlite) => sqlite.close().await,
             Engine::Postgres(postgres) => postgres.close().await,
         }
+    }
+}
+
+impl Store {
+    /// Opens the database at `url`, creates it if it is missing, and brings it to the newest migration.
+    ///
+    /// # Errors
+    /// Returns an [`OpenError`]; none of its texts contains the URL.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        Self::open_with(url, InlineReads::default()).await
+    }
+
+    async fn open_with(url: &str, inline_reads: InlineReads) -> Result<Self, OpenError> {
+        let engine = if url.starts_with("sqlite:") {
+            Engine::Sqlite(Sqlite::open(url, inline_reads).await?)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Engine::Postgres(Postgres::open(url).await?)
+        } else {
+            return Err(OpenError::UnknownScheme);
+        };
+        Ok(Self(engine))
     }
 }

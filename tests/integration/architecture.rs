@@ -1,102 +1,336 @@
-//! The arrows between the server's modules go one way.
+//! The arrows between modules go one way: a table says which module may import which, and no circle exists anywhere.
+//!
+//! The test reads every path that starts at a module of the crate, in `use` trees and in code, and follows `pub use` to the module that
+//! defines the name. Code under `#[cfg(test)]` does not count.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, UseTree};
+
+/// A module's path inside its crate; empty for the crate's root.
+type Module = Vec<String>;
+
+/// What a crate's modules import.
+struct Crate {
+    modules: BTreeMap<Module, Source>,
+}
+
+/// One module's file.
+#[derive(Default)]
+struct Source {
+    /// Paths that the code names, as written, from the crate's root.
+    paths: Vec<Vec<String>>,
+    /// The names that it exports from elsewhere, and where they come from.
+    exports: HashMap<String, Vec<String>>,
+    text: String,
+}
+
+impl Crate {
+    fn read(name: &str, root_file: &str) -> Self {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
+        let mut modules = BTreeMap::new();
+        read_module(&src, &src.join(root_file), Vec::new(), &mut modules);
+        assert!(modules.len() > 5, "{name} has no modules");
+        Self { modules }
+    }
+
+    /// The module that defines what a path leads to.
+    fn owner(&self, path: &[String], hops: usize) -> Option<Module> {
+        let length = (0..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
+        let module = &path[..length];
+        match path.get(length).and_then(|name| self.modules[module].exports.get(name)) {
+            Some(target) if hops > 0 => self.owner(target, hops - 1).or_else(|| Some(module.to_vec())),
+            _ => Some(module.to_vec()),
         }
+    }
+
+    /// Every arrow from one module to another, with the path that makes it.
+    fn arrows(&self) -> impl Iterator<Item = (&Module, Module, String)> {
+        self.modules.iter().flat_map(move |(module, source)| {
+            source.paths.iter().filter_map(move |path| {
+                let owner = self.owner(path, 4).filter(|owner| owner != module)?;
+                Some((module, owner, path.join("::")))
+            })
+        })
+    }
+
+    /// Which of the top modules each top module imports.
+    fn imports(&self) -> BTreeMap<&str, BTreeMap<String, String>> {
+        let mut imports: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+        for (from, to, path) in self.arrows() {
+            let (Some(from_top), Some(to_top)) = (from.first(), to.first()) else { continue };
+            if from_top != to_top {
+                let example = format!("{} names {path}", from.join("::"));
+                imports.entry(from_top).or_default().entry(to_top.clone()).or_insert(example);
+            }
+        }
+        imports
+    }
+
+    /// Fails where a top module imports another than the table allows, or where the table allows what no one needs.
+    fn check(&self, table: &[(&str, &str)]) {
+        let mut faults = Vec::new();
+        let mut imports = self.imports();
+        for (module, allowed) in table {
+            assert!(self.modules.contains_key(&vec![(*module).to_owned()]), "the table names {module}, which is gone");
+            let found = imports.remove(module).unwrap_or_default();
+            let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
+            faults.extend(found.iter().filter(|(to, _)| !allowed.contains(to.as_str())).map(|(_, path)| path.clone()));
+            let unused = allowed.into_iter().filter(|to| !found.contains_key(*to));
+            faults.extend(unused.map(|to| format!("{module} does not import {to}, though it may")));
+        }
+        faults.extend(imports.into_keys().map(|module| format!("the table has no line for {module}")));
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
+    /// Fails where modules import each other in a circle. A module and the modules inside it are one, since the inner ones implement it;
+    /// inside a top module, its parts are looked at one by one.
+    fn check_circles(&self) {
+        let mut edges: BTreeMap<Module, BTreeMap<Module, String>> = BTreeMap::new();
+        for (from, to, path) in self.arrows() {
+            for depth in 1..=from.len().min(to.len()) {
+                // The folder where the two part ways: there they are two parts side by side.
+                let (a, b) = (&from[..depth], &to[..depth]);
+                if a != b {
+                    let example = format!("{} names {path}", from.join("::"));
+                    edges.entry(a.to_vec()).or_default().entry(b.to_vec()).or_insert(example);
+                    break;
+                }
+            }
+        }
+        let mut circles = Vec::new();
+        let mut done = BTreeSet::new();
+        for start in edges.keys() {
+            circles.extend(circle_from(start, &edges, &mut Vec::new(), &mut done));
+        }
+        assert!(circles.is_empty(), "modules import each other in circles:\n{}", circles.join("\n"));
+    }
+
+    /// The modules that name `word` in their code.
+    fn naming(&self, word: &str) -> Vec<String> {
+        let names = |text: &str| {
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+            code.into_iter().any(|line| {
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+                words.any(|found| found == word)
+            })
+        };
+        let naming = self.modules.iter().filter(|(_, source)| names(&source.text));
+        naming.map(|(module, _)| module.join("::")).collect()
     }
 }
 
-/// Lines below `folder` (a module and its submodules) that name one of `forbidden`.
-fn offenders(krate: &str, module: &str, forbidden: &[&str]) -> Vec<String> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(krate).join("src");
-    let mut files = Vec::new();
-    sources(&src, &mut files);
-    let mut offenders = Vec::new();
-    let mut seen = 0;
-    for file in files {
-        let relative = file.strip_prefix(&src).unwrap().with_extension("");
-        if !module.is_empty() && !relative.starts_with(module) {
-            continue;
+/// Walks the arrows depth first and describes the circle that it finds, if any.
+fn circle_from(
+    at: &Module,
+    edges: &BTreeMap<Module, BTreeMap<Module, String>>,
+    way: &mut Vec<Module>,
+    done: &mut BTreeSet<Module>,
+) -> Option<String> {
+    if let Some(begin) = way.iter().position(|module| module == at) {
+        let circle: Vec<&Module> = way[begin..].iter().chain([at]).collect();
+        let steps = circle.windows(2).map(|pair| format!("  {}", edges[pair[0]][pair[1]]));
+        return Some(steps.collect::<Vec<_>>().join("\n"));
+    }
+    if done.contains(at) {
+        return None;
+    }
+    way.push(at.clone());
+    let found = edges.get(at).and_then(|next| next.keys().find_map(|to| circle_from(to, edges, way, done)));
+    way.pop();
+    done.insert(at.clone());
+    found
+}
+
+fn is_for_tests(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| match &attribute.meta {
+        syn::Meta::List(list) if list.path.is_ident("cfg") => {
+            let words = list.tokens.to_string();
+            words.starts_with("test") || words.contains("all (test")
         }
-        seen += 1;
-        for line in fs::read_to_string(&file).unwrap().lines() {
-            let code = line.split("//").next().unwrap();
-            if forbidden.iter().any(|name| code.contains(name)) {
-                offenders.push(format!("{}: {}", relative.display(), line.trim()));
+        _ => false,
+    })
+}
+
+/// Reads a module's file and those of the modules that it declares.
+fn read_module(src: &Path, file: &Path, module: Module, modules: &mut BTreeMap<Module, Source>) {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let children: BTreeSet<String> = parsed.items.iter().filter_map(child).map(|item| item.ident.to_string()).collect();
+    let code = code_of(&text).to_owned();
+    let mut reader = Reader { module: module.clone(), children, source: Source { text: code, ..Source::default() } };
+    reader.visit_file(&parsed);
+    for child in &reader.children {
+        let mut path = module.clone();
+        path.push(child.clone());
+        let place: PathBuf = src.join(path.iter().collect::<PathBuf>());
+        let file = [place.with_extension("rs"), place.join("mod.rs")].into_iter().find(|file| file.exists());
+        read_module(src, &file.unwrap_or_else(|| panic!("no file for {}", path.join("::"))), path, modules);
+    }
+    modules.insert(module, reader.source);
+}
+
+/// The module that an item declares in a file of its own, unless it is for tests alone.
+fn child(item: &Item) -> Option<&syn::ItemMod> {
+    match item {
+        Item::Mod(item) if item.content.is_none() && !is_for_tests(&item.attrs) => Some(item),
+        _ => None,
+    }
+}
+
+/// The text without its test module, which stands last in a file.
+fn code_of(text: &str) -> &str {
+    text.find("\n#[cfg(test)]\nmod tests {").map_or(text, |end| &text[..end])
+}
+
+/// Collects the paths of one file.
+struct Reader {
+    module: Module,
+    children: BTreeSet<String>,
+    source: Source,
+}
+
+impl Reader {
+    /// A path from the crate's root; `None` where it leads out of the crate.
+    fn rooted(&self, path: &[String]) -> Option<Vec<String>> {
+        let (first, rest) = path.split_first()?;
+        let (mut base, mut rest) = match first.as_str() {
+            "crate" => (Vec::new(), rest),
+            "self" => (self.module.clone(), rest),
+            "super" => (self.module[..self.module.len().checked_sub(1)?].to_vec(), rest),
+            name if self.children.contains(name) => (self.module.clone(), path),
+            _ => return None,
+        };
+        while rest.first().is_some_and(|segment| segment == "super") {
+            base.pop()?;
+            rest = &rest[1..];
+        }
+        base.extend_from_slice(rest);
+        Some(base)
+    }
+
+    /// Walks a `use` tree; `name` is what it binds.
+    fn walk(&mut self, tree: &UseTree, prefix: &mut Vec<String>, is_public: bool) {
+        match tree {
+            UseTree::Path(path) => {
+                prefix.push(path.ident.to_string());
+                self.walk(&path.tree, prefix, is_public);
+                prefix.pop();
+            }
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.walk(tree, prefix, is_public)),
+            UseTree::Name(name) => self.bind(&name.ident, &name.ident, prefix, is_public),
+            UseTree::Rename(rename) => self.bind(&rename.ident, &rename.rename, prefix, is_public),
+            UseTree::Glob(_) => {
+                let path = self.rooted(prefix);
+                assert!(!is_public || path.is_none(), "{}: a glob hides who defines what", self.module.join("::"));
+                self.source.paths.extend(path);
             }
         }
     }
-    assert!(seen > 0, "{krate}/{module} holds no source");
-    offenders
-}
 
-#[test]
-fn the_store_knows_nobody_above_it() {
-    assert_eq!(offenders("server", "store", &["crate::live", "crate::ingest", "crate::http", "tungstenite"]), [""; 0]);
-}
-
-#[test]
-fn hub_feed_and_wire_read_no_database() {
-    for module in ["live/hub", "live/feed", "live/connection", "cluster/announcer", "cluster/bus"] {
-        let known = ["crate::ingest", "crate::http", "store::Store", "sqlx"];
-        assert_eq!(offenders("server", module, &known), [""; 0]);
+    fn bind(&mut self, name: &syn::Ident, bound: &syn::Ident, prefix: &[String], is_public: bool) {
+        let mut path = prefix.to_vec();
+        if name != "self" {
+            path.push(name.to_string());
+        }
+        let Some(path) = self.rooted(&path) else { return };
+        if is_public {
+            self.source.exports.insert(bound.to_string(), path.clone());
+        }
+        self.source.paths.push(path);
     }
 }
 
+impl<'ast> Visit<'ast> for Reader {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes: &[Attribute] = match item {
+            Item::Mod(item) => &item.attrs,
+            Item::Fn(item) => &item.attrs,
+            Item::Impl(item) => &item.attrs,
+            Item::Use(item) => &item.attrs,
+            _ => &[],
+        };
+        if !is_for_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let is_public = !matches!(item.vis, syn::Visibility::Inherited);
+        self.walk(&item.tree, &mut Vec::new(), is_public);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if segments.len() > 1 {
+            self.source.paths.extend(self.rooted(&segments));
+        }
+        visit::visit_path(self, path);
+    }
+}
+
+/// The server's top modules and what each may import. `lib.rs` and `main.rs`, which wire them, import what they need.
+const SERVER: &[(&str, &str)] = &[
+    ("auth", "clock secret"),
+    ("clock", ""),
+    ("cluster", "clock ingest live log secret store telemetry"),
+    ("embedded", "auth http live settings store"),
+    ("http", "auth clock cluster ingest live log policy readiness settings store telemetry transport"),
+    ("ingest", "clock log policy secret store token_bucket"),
+    ("live", "auth clock log policy store token_bucket"),
+    ("log", ""),
+    ("policy", ""),
+    ("readiness", "cluster live store"),
+    ("retention", "clock log policy store"),
+    ("secret", ""),
+    ("settings", "cluster log policy secret store"),
+    ("shutdown", "live policy telemetry"),
+    ("store", "clock log"),
+    ("telemetry", "clock"),
+    ("testing", "http live"),
+    ("token_bucket", ""),
+    ("transport", "policy telemetry"),
+];
+
 #[test]
-fn ingest_knows_neither_routes_nor_followers() {
-    assert_eq!(offenders("server", "ingest", &["crate::http", "crate::live", "sqlx"]), [""; 0]);
+fn each_module_of_the_server_imports_what_the_table_allows() {
+    Crate::read("server", "lib.rs").check(SERVER);
 }
 
 #[test]
-fn rows_stay_in_the_store_and_the_websocket_library_in_the_session() {
-    for (module, forbidden) in [
-        ("live", "sqlx"),
-        ("http", "sqlx"),
-        ("ingest", "sqlx"),
-        ("http", "tungstenite::"),
-        ("live/hub", "tungstenite"),
-        ("live/feed", "tungstenite"),
-        ("live/connection", "tungstenite"),
+fn no_modules_import_each_other_in_a_circle() {
+    for (name, root_file) in [("server", "lib.rs"), ("common", "lib.rs")] {
+        Crate::read(name, root_file).check_circles();
+    }
+}
+
+/// The libraries that one room alone may know.
+#[test]
+fn libraries_stay_in_their_rooms() {
+    let server = Crate::read("server", "lib.rs");
+    for (library, rooms) in [
+        ("rocket", &["http", "live::socket"][..]),
+        ("sqlx", &["store"]),
+        ("rusqlite", &["store"]),
+        ("tungstenite", &["live::session"]),
     ] {
-        assert_eq!(offenders("server", module, &[forbidden]), [""; 0], "{module}");
+        let is_outside = |module: &String| !rooms.iter().any(|room| module.starts_with(room));
+        let outside: Vec<String> = server.naming(library).into_iter().filter(is_outside).collect();
+        assert!(outside.is_empty(), "{library} is named in {outside:?}");
     }
 }
 
+/// The rules of the log, and the types that both programs share, compile without a runtime, a database or a socket.
 #[test]
-fn the_shared_types_do_no_input_and_output() {
-    let io = ["std::fs", "std::net", "tokio", "rocket", "sqlx", "SystemTime::now"];
-    assert_eq!(offenders("common", "", &io), [""; 0]);
-}
-
-/// What settings decide is plain values in `policy`, so that they name no room that acts on them.
-#[test]
-fn settings_and_policies_know_no_room_that_uses_them() {
-    let users =
-        ["crate::live", "crate::ingest", "crate::http", "crate::transport", "crate::retention", "crate::shutdown"];
-    assert_eq!(offenders("server", "settings", &users), [""; 0]);
-    assert_eq!(offenders("server", "policy", &["crate::"]), [""; 0]);
-    assert_eq!(offenders("server", "transport", &["crate::http", "crate::live", "crate::store"]), [""; 0]);
-}
-
-/// The web framework may change; the log, its followers and what is believed do not depend on it. `live/socket.rs` takes an accepted
-/// socket over from it.
-#[test]
-fn the_web_framework_stays_in_the_routes() {
-    for module in
-        ["store", "log", "ingest", "cluster", "settings", "transport", "readiness", "telemetry", "auth", "lib"]
-    {
-        assert_eq!(offenders("server", module, &["rocket"]), [""; 0], "{module}");
+fn the_rules_and_the_shared_types_do_no_input_and_output() {
+    let (server, common) = (Crate::read("server", "lib.rs"), Crate::read("common", "lib.rs"));
+    for word in ["tokio", "rocket", "sqlx", "rusqlite", "fs", "net", "SystemTime", "Instant", "thread"] {
+        let rules = server.naming(word).into_iter().filter(|module| module.starts_with("log"));
+        assert_eq!(rules.collect::<Vec<_>>(), [""; 0], "{word} in the rules");
+        let shared = common.naming(word).into_iter().filter(|_| word != "SystemTime");
+        assert_eq!(shared.collect::<Vec<_>>(), [""; 0], "{word} in the shared types");
     }
-    let live = offenders("server", "live", &["rocket"]);
-    let others: Vec<&String> = live.iter().filter(|line| !line.starts_with("live/socket:")).collect();
-    assert_eq!(others, [""; 0]);
 }

@@ -12,8 +12,8 @@ use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
 use rocket::{Data, Request, Response, Route, route};
 
-use crate::http::cors::AllowedOrigins;
 use crate::http::error::ApiError;
+use crate::http::origins::AllowedOrigins;
 use crate::transport::connections::ConnectionRegistry;
 
 /// The path to which refused requests are redirected inside the server.

@@ -1,54 +1,8 @@
 //! The names of calls: which call a set of names leads to, and which names a call has.
 
-use std::sync::Mutex;
-
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
-use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-use super::{ApplyError, Call, Ledger, Notification, RowChange};
-
-/// The names by which a webhook refers to a call. The provider's platform states them; the caller's client cannot set
-/// them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// The `call_id` of a registered call, proved by the link that its registration returned.
-    pub linked: Option<Identifier>,
-    /// The call's sid, which Callscope generated or a turn states.
-    pub call_sid: Option<Identifier>,
-    /// The provider's conversation id.
-    pub conversation_id: Option<Identifier>,
-    /// The provider's other sids (`CA…`, `SCL_…`).
-    pub others: Vec<Identifier>,
-}
-
-impl Names {
-    /// All names, strongest first: the linked call, a sid that Callscope generated, the conversation id, any other sid,
-    /// the rest.
-    pub fn iter(&self) -> impl Iterator<Item = &Identifier> {
-        let own = self.call_sid.iter().filter(|sid| sid.is_own_sid());
-        let foreign = self.call_sid.iter().filter(|sid| !sid.is_own_sid());
-        self.linked.iter().chain(own).chain(&self.conversation_id).chain(foreign).chain(&self.others)
-    }
-}
-
-/// What an identifier is of its call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NameKind {
-    CallSid,
-    ConversationId,
-    Provider,
-}
-
-impl NameKind {
-    /// The text that is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CallSid => "call_sid",
-            Self::ConversationId => "conversation_id",
-            Self::Provider => "provider",
-        }
-    }
-}
+use super::{ApplyError, Call, Ledger, NameKind, Names, Notification, RowChange, sid_prefix};
 
 impl Ledger {
     /// The call that an identifier names. A `call_id` wins over identifiers, as it does in
@@ -185,19 +139,4 @@ impl Ledger {
         self.taken_sids.insert(sid.clone());
         Identifier::parse(&sid).expect("a subject and a number are visible ASCII")
     }
-}
-
-/// How a generated sid begins: `EL_{subject}_{unix secs}`. If that is taken, `_2`, `_3`… follow.
-pub(crate) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> String {
-    format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
-}
-
-/// Counts the ids of one millisecond, so that they sort in the order in which they were drawn.
-static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
-
-/// Draws an id that sorts by time: a UUIDv7.
-pub(crate) fn new_id(at: Timestamp) -> Uuid {
-    let micros = u64::try_from(at.as_micros()).unwrap_or(0);
-    let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
-    Uuid::new_v7(UuidTime::from_unix(&CONTEXT, micros / 1_000_000, nanos))
 }

@@ -1,10 +1,8 @@
 //! What the sender of a webhook is told, as data; `ingest::receipt` turns it into an [`Answer`].
 
-use std::sync::Arc;
-
 use callscope_common::CallStatus;
 
-use super::Verdict;
+use super::{Answer, Verdict};
 
 /// What became of a delivery that repeats no other one.
 #[derive(Debug, Clone, Copy)]
@@ -87,15 +85,6 @@ impl Receipt<'_> {
             Self::IdempotencyKeyReused => Some("this Idempotency-Key was used with another body"),
         }
     }
-}
-
-/// The answer to a webhook. It is stored with the delivery, and repeats get the same bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// JSON.
-    pub body: Arc<str>,
 }
 
 /// Renders a receipt; called once for each delivery that repeats no other one.

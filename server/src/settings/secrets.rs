@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Origin;
 use crate::secret::Secret;
-use crate::store::sqlite::path;
+use crate::store::sqlite_path;
 
 const FILE: &str = "callscope.secrets.toml";
 
@@ -78,8 +78,8 @@ pub(super) fn fill_in(
 /// The folder of the SQLite file; the working directory for any other database.
 fn folder(database_url: &str) -> PathBuf {
     // The path is decoded and links are followed as the driver does it, so that both files lie in the same folder.
-    let file = database_url.starts_with("sqlite:").then(|| path::path(database_url).ok()).flatten();
-    let file = file.map(|file| path::resolve(&file).unwrap_or(file));
+    let file = database_url.starts_with("sqlite:").then(|| sqlite_path::path(database_url).ok()).flatten();
+    let file = file.map(|file| sqlite_path::resolve(&file).unwrap_or(file));
     match file.as_deref().and_then(Path::parent) {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),

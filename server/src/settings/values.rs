@@ -9,7 +9,7 @@ use super::sources::RawSettings;
 use super::{Origin, SettingsError};
 use crate::secret::Secret;
 use crate::settings::secrets::{Secrets, fill_in};
-use crate::store::sqlite::path;
+use crate::store::sqlite_path;
 
 /// The largest limit of connections that can be set.
 const MAX_CONNECTIONS: u64 = 10_000_000;
@@ -67,7 +67,7 @@ impl RawSettings {
     pub fn database_url(&self) -> Result<Secret, SettingsError> {
         let url = Secret::new(self.text("database_url")?);
         if url.expose().starts_with("sqlite:") {
-            let checked = path::path(url.expose()).and_then(|path| path::resolve(&path));
+            let checked = sqlite_path::path(url.expose()).and_then(|path| sqlite_path::resolve(&path));
             checked
                 .map_err(|error| SettingsError::new("database_url", self.origin("database_url"), error.to_string()))?;
         } else if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Settings;
-use crate::store::sqlite::path;
+use crate::store::sqlite_path;
 use crate::store::transport_warning;
 
 /// Length in bytes below which a secret can be guessed by trying, given one signed delivery.
@@ -18,9 +18,9 @@ impl Settings {
         let mut warnings = self.unknown_variables.clone();
         warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
         warnings.extend(self.secrets_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
-        if let Ok(path) = path::path(self.database_url.expose()) {
-            let path = path::resolve(&path).unwrap_or(path);
-            warnings.extend(path::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
+        if let Ok(path) = sqlite_path::path(self.database_url.expose()) {
+            let path = sqlite_path::resolve(&path).unwrap_or(path);
+            warnings.extend(sqlite_path::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
         }
         if self.database_url.expose().starts_with("postgres") {
             warnings.extend(transport_warning(self.database_url.expose()));

@@ -2,21 +2,20 @@
 
 mod list;
 mod names;
-pub(super) mod table;
 
 pub use list::{CallFilter, CallPage};
 
 use std::collections::HashMap;
 
 use callscope_common::api::CallView;
-use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Timestamp};
+use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq};
 use rusqlite::{OptionalExtension, Row};
 use serde_json::value::RawValue;
 
+use super::call_table::{CallRow, at, call_row, columns};
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{Engine, Store, StoreError, on_ids, on_pool};
-use table::{CallRow, call_row, columns};
 
 /// A call, and how a name led to it.
 #[derive(sqlx::FromRow)]
@@ -202,10 +201,6 @@ impl Store {
                 .fetch_all(pool).await?
         }))
     }
-}
-
-fn at(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_micros(micros).ok_or(StoreError::Damaged("time"))
 }
 
 fn view(row: CallRow, names: &[(CallId, String)], results: &[(CallId, String)]) -> Result<CallView, StoreError> {

@@ -1,14 +1,10 @@
-//! Opens a database, creates it if it is missing, and migrates it.
+//! Why a database could not be opened, and what both engines have in common when they open one.
 
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 
-use super::postgres::Postgres;
-use super::sqlite::Sqlite;
-use super::sqlite::inline_reads::InlineReads;
-use super::sqlite::path::PathError;
-use super::{Engine, Store};
+use super::sqlite_path::PathError;
 
 /// How long a caller waits for a connection of a pool before it gets an error.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,26 +52,5 @@ impl OpenError {
     #[must_use]
     pub fn is_setting(&self) -> bool {
         matches!(self, Self::UnknownScheme | Self::BadUrl | Self::Path(_) | Self::Pooler(_))
-    }
-}
-
-impl Store {
-    /// Opens the database at `url`, creates it if it is missing, and brings it to the newest migration.
-    ///
-    /// # Errors
-    /// Returns an [`OpenError`]; none of its texts contains the URL.
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
-        Self::open_with(url, InlineReads::default()).await
-    }
-
-    pub(super) async fn open_with(url: &str, inline_reads: InlineReads) -> Result<Self, OpenError> {
-        let engine = if url.starts_with("sqlite:") {
-            Engine::Sqlite(Sqlite::open(url, inline_reads).await?)
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Engine::Postgres(Postgres::open(url).await?)
-        } else {
-            return Err(OpenError::UnknownScheme);
-        };
-        Ok(Self(engine))
     }
 }

@@ -4,7 +4,6 @@ mod connection;
 pub mod file;
 pub(super) mod inline_reads;
 pub(super) mod open;
-pub mod path;
 mod sequence;
 pub(super) mod write;
 

@@ -5,45 +5,22 @@
 //! function call, so [`sqlite`](super::sqlite) runs a prepared statement for each row, on the writer's own thread.
 //! Statements that are rare and the same for both are here, once.
 
-use callscope_common::{CallId, Identifier, Timestamp};
+use callscope_common::{CallId, Timestamp};
 use uuid::Uuid;
 
-use super::calls::table::CallRow;
+use super::call_table::CallRow;
 use super::deliveries::DeliveryRange;
 use super::nodes::Heartbeat;
 use super::postgres::write::PostgresTx;
 use super::sqlite::write::SqliteTx;
+use super::statement::{Bind, NewName, PriorRow, Result};
 use super::{Engine, Store, StoreError};
-use crate::log::{Answer, Call, DedupHash, DedupKey, Delivery, NameKind, NewDelivery, NewEvent, NewResult, Transcript};
+use crate::log::{Answer, Call, DedupHash, DedupKey, Delivery, NewDelivery, NewEvent, NewResult, Transcript};
 
 /// A write transaction; it is rolled back when it is dropped.
 pub(super) enum Tx {
     Sqlite(SqliteTx),
     Postgres(PostgresTx),
-}
-
-pub(super) type Result<T> = std::result::Result<T, StoreError>;
-
-/// A delivery that took effect.
-pub(super) struct PriorRow {
-    pub delivery_id: Uuid,
-    pub key: DedupHash,
-    pub body_hash: DedupHash,
-    pub call_id: Option<CallId>,
-    pub answer: Answer,
-}
-
-/// A name to insert.
-pub(super) type NewName = (Identifier, CallId, NameKind);
-
-/// A parameter of a statement for both engines, which write it as `$1`, `$2`…
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Bind<'b> {
-    Id(Uuid),
-    Int(i64),
-    Bytes(&'b [u8]),
-    Text(&'b str),
-    MaybeText(Option<&'b str>),
 }
 
 /// Calls the method of the same name on the engine's transaction.
@@ -367,10 +344,4 @@ impl Tx {
 
 fn int(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
-}
-
-/// Reads a stored answer.
-pub(super) fn answer(status: i64, body: String) -> Result<Answer> {
-    let status = u16::try_from(status).map_err(|_| StoreError::Damaged("delivery"))?;
-    Ok(Answer { status, body: body.into() })
 }

@@ -6,7 +6,6 @@
 //! delivery in the database stops a repeat: if another process took the hash meanwhile, the whole transaction starts
 //! again and finds it.
 
-mod commit;
 mod flush;
 mod load;
 mod merge;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus, Timestamp};
 
-use super::table::CallRow;
+use crate::store::call_table::CallRow;
 use crate::store::postgres::Postgres;
 use crate::store::sqlite::{Sqlite, hex_list};
 use crate::store::{Engine, Store, StoreError, on_ids, on_pool};

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
-use crate::store::calls::table::{self, CallRow};
-use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
+use crate::store::call_table::{self, CallRow};
+use crate::store::statement::{Bind, NewName, PriorRow, Result, answer};
 
 pub(in crate::store) struct PostgresTx {
     tx: Transaction<'static, Postgres>,
@@ -139,7 +139,7 @@ impl PostgresTx {
     }
 
     pub async fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        table::bind_arrays(sqlx::query(table::POSTGRES_INSERT), calls).execute(&mut *self.tx).await?;
+        call_table::bind_arrays(sqlx::query(call_table::POSTGRES_INSERT), calls).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl PostgresTx {
     }
 
     pub async fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        table::bind_arrays(sqlx::query(table::POSTGRES_UPDATE), calls).execute(&mut *self.tx).await?;
+        call_table::bind_arrays(sqlx::query(call_table::POSTGRES_UPDATE), calls).execute(&mut *self.tx).await?;
         Ok(())
     }
 

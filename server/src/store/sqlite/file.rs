@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
-use super::path::{COMPANIONS, PathError, beside};
 use crate::store::StoreError;
+use crate::store::sqlite_path::{COMPANIONS, PathError, beside};
 
 /// The first bytes of an SQLite database that is not empty.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -30,7 +30,7 @@ const CHECK_VALIDITY: Duration = Duration::from_millis(50);
 pub(in crate::store) struct FileLock(Mutex<Option<File>>);
 
 impl FileLock {
-    /// Takes the lock for `path`, which [`resolve`](super::path::resolve) gave, and makes the database where it is
+    /// Takes the lock for `path`, which [`resolve`](crate::store::sqlite_path::resolve) gave, and makes the database where it is
     /// missing.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::store::sqlite::path::{path, resolve};
+    use crate::store::sqlite_path::{path, resolve};
 
     #[test]
     fn a_second_holder_is_refused_through_a_symbolic_link_too() {

@@ -12,9 +12,9 @@ use super::Sqlite;
 use super::connection::{self, Setup};
 use super::file::{FileGuard, FileLock};
 use super::inline_reads::{InlineReaders, InlineReads};
-use super::path::{self, PathError};
 use super::write::WriteConnection;
 use crate::store::open::{ACQUIRE_TIMEOUT, OpenError, allow_newer_schema};
+use crate::store::sqlite_path::{self, PathError};
 
 /// How long SQLite waits for the lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ const WRITER: Setup = Setup {
 
 impl Sqlite {
     pub async fn open(url: &str, inline_reads: InlineReads) -> Result<Self, OpenError> {
-        let path = path::resolve(&path::path(url)?)?;
+        let path = sqlite_path::resolve(&sqlite_path::path(url)?)?;
         let lock = FileLock::take(&path)?;
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|_| OpenError::BadUrl)?

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::sequence::Sequence;
 use crate::log::{Answer, Call, DedupHash, Delivery, NewDelivery, NewEvent};
 use crate::store::StoreError;
-use crate::store::calls::table::{self, CallRow, call_row};
+use crate::store::call_table::{self, CallRow, call_row};
 use crate::store::sqlite::file::FileGuard;
-use crate::store::transaction::{Bind, NewName, PriorRow, Result, answer};
+use crate::store::statement::{Bind, NewName, PriorRow, Result, answer};
 
 /// The connection that writes; none after the store is closed.
 pub(in crate::store) type SqliteWriter = Arc<Mutex<Option<WriteConnection>>>;
@@ -193,9 +193,9 @@ impl SqliteTx {
     }
 
     pub fn insert_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let mut statement = self.prepare(table::SQLITE_INSERT)?;
+        let mut statement = self.prepare(call_table::SQLITE_INSERT)?;
         for call in calls {
-            table::sqlite_insert(&mut statement, call)?;
+            call_table::sqlite_insert(&mut statement, call)?;
         }
         Ok(())
     }
@@ -210,9 +210,9 @@ impl SqliteTx {
     }
 
     pub fn update_calls(&mut self, calls: &[&Call]) -> Result<()> {
-        let mut statement = self.prepare(table::SQLITE_UPDATE)?;
+        let mut statement = self.prepare(call_table::SQLITE_UPDATE)?;
         for call in calls {
-            table::sqlite_update(&mut statement, call)?;
+            call_table::sqlite_update(&mut statement, call)?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use crate::log::{
     Change, DedupHash, DedupKey, EarlierDelivery, Ledger, Operation, Turn, turn_hash, turn_hash_without_speaker,
 };
 use crate::store::StoreError;
-use crate::store::transaction::{PriorRow, Tx};
+use crate::store::statement::PriorRow;
+use crate::store::transaction::Tx;
 
 /// Loads the calls that the operations name, locked; earlier deliveries; taken sids; and ids for turns.
 pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! The task of the log writer: takes batches out of the queue and commits each in as few transactions as it takes.
 
+mod commit;
+
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -9,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use self::commit::{COMMIT_DEADLINE, CommitError};
 use super::OnCommit;
-use super::commit::{COMMIT_DEADLINE, CommitError};
 use super::parked::{self, Concerns, Parked};
 use super::pending::{self, Pending};
 use crate::log::{Operation, RenderReceipt, UnknownCalls};

@@ -5,7 +5,6 @@ use rusqlite::{CachedStatement, Row, params};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 
-use super::at;
 use crate::log::{Call, RowChange};
 use crate::store::StoreError;
 
@@ -224,7 +223,12 @@ calls_table! {
 /// Selects the row of one call by its id.
 macro_rules! call_row {
     ($id:literal) => {
-        concat!("SELECT ", $crate::store::calls::table::columns!(), " FROM calls c WHERE c.call_id = ", $id)
+        concat!("SELECT ", $crate::store::call_table::columns!(), " FROM calls c WHERE c.call_id = ", $id)
     };
 }
 pub(in crate::store) use {call_row, columns};
+
+/// A time of the database, in microseconds.
+pub(super) fn at(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_micros(micros).ok_or(StoreError::Damaged("time"))
+}

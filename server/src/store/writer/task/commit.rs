@@ -10,14 +10,14 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::pending::{Batch, Pending};
-use super::task::WriterTask;
-use super::{Maintenance, flush, load, merge};
+use super::WriterTask;
 use crate::clock;
 use crate::log::{ApplyError, Ledger, Notification, Operation, Outcome};
 use crate::store::StoreError;
 use crate::store::error::{ATTEMPTS, backoff};
 use crate::store::transaction::Tx;
+use crate::store::writer::pending::{Batch, Pending};
+use crate::store::writer::{Maintenance, flush, load, merge};
 
 /// No transaction is tried again after this time; its callers then get the error.
 const RETRY_FOR: Duration = Duration::from_secs(4);

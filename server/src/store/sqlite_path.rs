@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 /// The most symbolic links that are followed to the file.
 const MAX_LINKS: usize = 40;
 /// The suffixes of the files that SQLite keeps beside an open database.
-pub(super) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+pub(in crate::store) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// Why a path cannot be a database. The text names the path.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ pub fn companions(path: &Path) -> Vec<PathBuf> {
     [""].iter().chain(&COMPANIONS).chain(&[".lock"]).map(|suffix| beside(path, suffix)).collect()
 }
 
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(in crate::store) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

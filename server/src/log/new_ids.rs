@@ -1,0 +1,21 @@
+//! Ids and sids that the server generates for new calls.
+
+use std::sync::Mutex;
+
+use callscope_common::{Identifier, Timestamp};
+use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
+
+/// How a generated sid begins: `EL_{subject}_{unix secs}`. If that is taken, `_2`, `_3`… follow.
+pub(crate) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> String {
+    format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
+}
+
+/// Counts the ids of one millisecond, so that they sort in the order in which they were drawn.
+static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
+/// Draws an id that sorts by time: a UUIDv7.
+pub(crate) fn new_id(at: Timestamp) -> Uuid {
+    let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
+    Uuid::new_v7(UuidTime::from_unix(&CONTEXT, micros / 1_000_000, nanos))
+}
