@@ -80,7 +80,7 @@ impl Sink for Bounded {
     }
 }
 
-/// How many times as long as the JSON itself [`write`]'s result may be,
+/// How many times as long as the JSON itself [`write()`]'s result may be,
 const MAX_GROWTH: usize = 8;
 /// and what it may have at least, in bytes.
 const MIN_LIMIT: usize = 64 << 10;
