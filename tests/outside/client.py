@@ -137,8 +137,9 @@ class Server:
         for raw in process.stdout:
             line = re.sub(r"\x1b\[[0-9;]*m", "", raw.decode("utf-8", "replace")).rstrip("\n")
             lines.append(line)
-            for port in re.findall(r"127\.0\.0\.1:(\d+)", line):
-                if port != "0":
+            # Other lines name ports too: a client that reconnects may be logged before the server says where it listens.
+            if "listening" in line:
+                for port in re.findall(r"127\.0\.0\.1:(\d+)", line):
                     found.put(int(port))
         found.put(None)
 
