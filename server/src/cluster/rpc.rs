@@ -26,7 +26,7 @@ const MAX_ENTRIES: usize = 256;
 /// Parts of replies that wait to be read. Further ones are dropped, and their sender counts as silent.
 const PART_QUEUE: usize = 1_024;
 
-/// What can be open of a process. Each answer is a list.
+/// What one process asks all others. Each answer is a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
@@ -201,7 +201,7 @@ impl<T: DeserializeOwned> Replies<T> {
     }
 }
 
-/// A question that is being open; forgotten with its handle.
+/// A question whose replies are still awaited; it is forgotten when this handle is dropped.
 struct OpenQuestion<'c> {
     cluster: &'c Cluster,
     id: Uuid,
