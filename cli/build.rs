@@ -1,4 +1,5 @@
-//! Lists `samples/*.json` for [`samples`](../src/samples.rs): the binary carries them, so they need no folder at run time.
+//! Lists `samples/*.json` for [`samples`](../src/samples.rs). The binary carries them, so they need no folder when it
+//! runs.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -50,7 +50,7 @@ pub(crate) struct Global {
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Say more
+    /// Say more about what happens
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) verbose: bool,
     /// For screen readers: plain lines only, nothing drawn over

@@ -1,4 +1,4 @@
-//! The subcommands.
+//! The subcommands, and what each of them runs.
 
 pub(crate) mod calls;
 mod connections;

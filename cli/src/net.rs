@@ -224,8 +224,8 @@ fn trusted() -> Result<Arc<ClientConfig>> {
 
 /// TLS that takes no certificate.
 fn without_trust() -> &'static Arc<ClientConfig> {
-    static NOBODY: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    NOBODY.get_or_init(|| {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    CONFIG.get_or_init(|| {
         let versions = ClientConfig::builder_with_provider(provider()).with_protocol_versions(rustls::DEFAULT_VERSIONS);
         #[allow(clippy::expect_used)]
         let versions = versions.expect("ring speaks the default versions");

@@ -16,7 +16,7 @@ const TOGETHER: Duration = Duration::from_millis(300);
 /// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Ctrl-C.
+    /// `SIGINT`, as Ctrl-C sends it.
     Interrupt,
     /// Someone ends the program, or its terminal is gone.
     Terminate,

@@ -17,7 +17,7 @@ pub struct ErrorBody {
     pub message: String,
     /// Where, or what to do.
     pub details: Option<String>,
-    /// For programs.
+    /// The stable name of the error, for programs.
     #[serde(default)]
     pub code: String,
 }
@@ -27,7 +27,7 @@ pub struct ErrorBody {
 pub struct CallView {
     /// The call's own id.
     pub call_id: CallId,
-    /// Its sid.
+    /// The `call_sid` of the call.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
@@ -58,7 +58,8 @@ pub struct CallView {
     /// Seq of its newest event; the same as `seq`.
     #[serde(default)]
     pub head: Seq,
-    /// When its newest event was appended; `None` while it has none. A call without an end that has been silent for long shows by it.
+    /// When its newest event was appended; `None` while it has none. It shows a call without an end that has been
+    /// silent for long.
     #[serde(default)]
     pub last_event_at: Option<Timestamp>,
     /// When it began, where its result tells.
@@ -67,8 +68,8 @@ pub struct CallView {
     /// Its length in whole seconds, where its result tells.
     #[serde(default)]
     pub duration_seconds: Option<i64>,
-    /// What the call's own backend passes on as the dynamic variable `callscope_link`, so that the conversation is linked to the call.
-    /// Only in the answer to its registration.
+    /// The value that the call's own backend passes on as the dynamic variable `callscope_link`, so that the
+    /// conversation is linked to the call. Only the answer to its registration has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
@@ -76,7 +77,7 @@ pub struct CallView {
 /// `GET /api/v1/calls`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallList {
-    /// Newest first.
+    /// The calls of this page, newest first.
     pub calls: Vec<CallView>,
     /// Asks for the next page; `None` on the last.
     pub next_cursor: Option<String>,
@@ -125,7 +126,7 @@ pub struct CallPatch {
 pub struct TranscriptView {
     /// The call's own id.
     pub call_id: CallId,
-    /// Its sid.
+    /// The `call_sid` of the call.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
@@ -142,7 +143,7 @@ pub struct TranscriptView {
 pub struct TurnView {
     /// The turn's number in its call.
     pub sequence_number: i64,
-    /// Who spoke.
+    /// The speaker of the turn.
     pub speaker_type: Speaker,
     /// What was said, as it came: untrusted.
     pub message_text: String,
@@ -180,7 +181,7 @@ pub struct ConnectionView {
     pub remote_addr: String,
     /// The sids of the calls it follows.
     pub subscribed_calls: Vec<String>,
-    /// Events sent.
+    /// Number of events sent to it.
     pub sent: u64,
     /// Events it is behind, over all its subscriptions.
     pub lag: u64,
@@ -191,7 +192,7 @@ pub struct ConnectionView {
 /// `GET /api/v1/admin/connections`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectionList {
-    /// Oldest first.
+    /// Every live connection, oldest first.
     pub connections: Vec<ConnectionView>,
     /// The server processes that were seen lately.
     pub nodes: Vec<String>,
@@ -205,7 +206,7 @@ pub struct ConnectionList {
 pub struct SubscriptionView {
     /// The call's own id.
     pub call_id: CallId,
-    /// Its sid.
+    /// The `call_sid` of the call.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
@@ -238,7 +239,7 @@ pub struct Stats {
     pub calls: BTreeMap<String, u64>,
     /// The server processes that were seen lately.
     pub cluster: Vec<NodeView>,
-    /// Connections now.
+    /// Connections that are open now.
     pub connections: u64,
     /// Connections upgraded since the processes started.
     pub connections_total: u64,
@@ -282,7 +283,7 @@ impl Stats {
         ["initiated", "in_progress"].iter().filter_map(|status| self.calls.get(*status)).sum()
     }
 
-    /// All calls.
+    /// Returns the number of all calls.
     pub fn all_calls(&self) -> u64 {
         self.calls.values().sum()
     }
@@ -303,7 +304,7 @@ impl Stats {
 pub struct NodeView {
     /// Where it listens.
     pub address: String,
-    /// Its name.
+    /// The name of the process.
     pub node: String,
     /// Milliseconds since its last sign of life.
     pub seen_ms_ago: i64,
@@ -311,7 +312,7 @@ pub struct NodeView {
     pub started_at: Option<Timestamp>,
     /// What it counts; `None` where it did not answer in time.
     pub stats: Option<NodeStats>,
-    /// Its version.
+    /// The version of its program.
     pub version: String,
 }
 
@@ -319,7 +320,7 @@ pub struct NodeView {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeStats {
-    /// Connections now.
+    /// Connections that are open now.
     pub connections: u64,
     /// Connections upgraded since it started.
     pub connections_total: u64,
@@ -367,7 +368,7 @@ pub struct DeliveryView {
     pub reason: Option<String>,
     /// When it came in.
     pub received_at: Timestamp,
-    /// Where from.
+    /// The address of the sender.
     pub remote_addr: Option<String>,
     /// The call it belongs to.
     pub call_id: Option<CallId>,
@@ -386,7 +387,7 @@ pub struct DeliveryView {
 /// `GET /api/v1/admin/deliveries`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryList {
-    /// Newest first.
+    /// The deliveries of this page, newest first.
     pub deliveries: Vec<DeliveryView>,
     /// Asks for the next page; `None` on the last.
     pub next_cursor: Option<String>,
@@ -395,7 +396,7 @@ pub struct DeliveryList {
 /// `GET /api/v1/admin/deliveries/{id}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WholeDelivery {
-    /// As listed.
+    /// The delivery as lists show it.
     #[serde(flatten)]
     pub delivery: DeliveryView,
     /// The delivery that it repeats.
@@ -447,11 +448,11 @@ pub struct Replayed {
 /// An attempt at a webhook that did not verify: the facts only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When.
+    /// When it came in.
     pub at: Timestamp,
     /// `transcription` or `post-call`.
     pub route: String,
-    /// Where from.
+    /// The address of the sender.
     pub remote_addr: Option<String>,
     /// What was wrong, as the sender heard it.
     pub reason: String,
@@ -468,7 +469,7 @@ pub struct Attempt {
 pub struct AttemptList {
     /// Always empty: nothing of what did not verify is kept but the facts.
     pub deliveries: Vec<DeliveryView>,
-    /// Newest first.
+    /// Webhooks that did not verify, newest first.
     pub unverified: Vec<Attempt>,
     /// How many there were since each server started; older ones are counted and not kept.
     pub total: u64,
@@ -494,7 +495,7 @@ pub struct Health {
 /// `GET /readyz`: 200 if the process can do its work, else 503.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadinessView {
-    /// The checks.
+    /// The outcome of each check.
     pub checks: ReadinessChecks,
     /// The name of the process.
     pub node: String,

@@ -13,7 +13,7 @@ use crate::monotonic::make_monotonic;
 /// One turn of the provider's transcript.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderTurn {
-    /// Who spoke.
+    /// The speaker of the turn.
     pub speaker: Speaker,
     /// What was said, or what a tool was asked or answered; never empty.
     pub text: String,

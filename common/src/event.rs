@@ -56,7 +56,7 @@ pub struct UnknownSpeaker;
 /// The kinds of events in a log. Each is one message type of the WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// A turn.
+    /// A turn that is complete.
     Transcription,
     /// A change of the status.
     CallStatus,

@@ -87,8 +87,8 @@ const MIN_LIMIT: usize = 64 << 10;
 
 /// `json`, known to be JSON, in another style. Needs no stack, however deep it is nested.
 ///
-/// Indenting each value by its depth is quadratic in the depth. What would become more than eight times as long as `json`
-/// (and longer than 64 KiB) is written on one line instead.
+/// Indenting each value by its depth is quadratic in the depth. What would become more than eight times as long as
+/// `json` (and longer than 64 KiB) is written on one line instead.
 #[must_use]
 pub fn write(json: &str, style: Style) -> String {
     let limit = json.len().saturating_mul(MAX_GROWTH).max(MIN_LIMIT);
@@ -257,7 +257,7 @@ fn unescape(text: &str) -> Option<(Said, usize)> {
     })
 }
 
-/// Spells a number as Python's `repr` or JavaScript does; whole numbers stay as they are in both, unless it is a float's.
+/// Spells a number as Python's `repr` or JavaScript does. A whole number stays as it is in both, unless it is a float.
 fn number(out: &mut impl Sink, token: &str, writing: Writing, as_float: bool) -> Result<(), Full> {
     let has_fraction = as_float || token.contains(['.', 'e', 'E']);
     let value = if has_fraction && writing != Writing::Kept { token.parse::<f64>().ok() } else { None };

@@ -36,7 +36,7 @@ pub enum ClientMessage {
     Unsubscribe(Identifier),
     /// Asks for a pong with the same value.
     Ping(Box<RawValue>),
-    /// Follows deliveries.
+    /// Follows deliveries as they come in.
     FollowDeliveries(FollowDeliveries),
     /// Stops following deliveries.
     UnfollowDeliveries,
@@ -215,7 +215,7 @@ pub enum ServerMessage {
     SubscriptionPending(IdentifierMessage),
     /// A subscription was ended at the client's request.
     UnsubscribeConfirmed(IdentifierMessage),
-    /// A turn.
+    /// A turn that is complete.
     Transcription(Transcription),
     /// The text of a turn so far. It is not kept, and the latest one counts.
     TranscriptionPartial(TranscriptionPartial),
@@ -288,7 +288,7 @@ pub struct Transcription {
     pub transcription_id: i64,
     /// The number of the turn in its call: 1, 2, 3…
     pub sequence_number: i64,
-    /// Who spoke.
+    /// The speaker of the turn.
     pub speaker_type: Speaker,
     /// What was said.
     pub message_text: String,
@@ -320,7 +320,7 @@ pub struct TranscriptionPartial {
     pub timestamp: Timestamp,
     /// The turn that this text is a part of.
     pub turn_id: Option<String>,
-    /// The call.
+    /// The call that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
 }

@@ -16,7 +16,7 @@ pub struct Timestamp(i64);
 const RANGE: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z.
+    /// The Unix epoch, 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
     /// Makes an instant of microseconds since the Unix epoch; `None` outside the years 0 to 9999.

@@ -29,7 +29,7 @@ pub struct Turn {
     pub seq: Seq,
     /// The number of the turn in its call.
     pub number: i64,
-    /// Who spoke.
+    /// The speaker of the turn.
     pub speaker: Speaker,
     /// What was said. The text is untrusted.
     pub text: String,

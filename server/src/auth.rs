@@ -13,7 +13,7 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// May read.
+    /// May only read.
     #[default]
     Viewer,
     /// May read and write.

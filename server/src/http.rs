@@ -56,7 +56,7 @@ pub struct AppState {
     pub links: CallLinks,
     /// Every followed call and every connection of this process.
     pub hub: Hub,
-    /// Verifies tokens.
+    /// The key that verifies tokens.
     pub tokens: Tokens,
     /// The limits of live connections, and the connections in use.
     pub connections: ConnectionRegistry,

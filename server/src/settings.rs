@@ -24,7 +24,7 @@ use crate::secret::Secret;
 /// Settings given on the command line, by key.
 pub type Flags = Vec<(&'static str, String)>;
 
-/// Every setting.
+/// Every setting of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The address to listen on.

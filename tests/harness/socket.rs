@@ -77,7 +77,7 @@ pub fn upgrade_request(path: &str, host: &str, headers: &str) -> String {
     )
 }
 
-/// Returns a client's frame (RFC 6455 section 5.2) of less than 64 KiB. Its mask is zero, so the payload stays as it is.
+/// Returns a client's frame (RFC 6455 section 5.2) of less than 64 KiB. Its mask is zero, so the payload is readable.
 #[must_use]
 pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];

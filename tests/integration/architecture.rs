@@ -1,7 +1,7 @@
 //! The arrows between modules go one way: a table says which module may import which, and no circle exists anywhere.
 //!
-//! The test reads every path that starts at a module of the crate, in `use` trees and in code, and follows `pub use` to the module that
-//! defines the name. Code under `#[cfg(test)]` does not count.
+//! The test reads every path that starts at a module of the crate, in `use` trees and in code, and follows `pub use` to
+//! the module that defines the name. Code under `#[cfg(test)]` does not count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -86,8 +86,8 @@ impl Crate {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Fails where modules import each other in a circle. A module and the modules inside it are one, since the inner ones implement it;
-    /// inside a top module, its parts are looked at one by one.
+    /// Fails where modules import each other in a circle. A module and the modules inside it are one, since the inner
+    /// ones implement it; inside a top module, its parts are looked at one by one.
     fn check_circles(&self) {
         let mut edges: BTreeMap<Module, BTreeMap<Module, String>> = BTreeMap::new();
         for (from, to, path) in self.arrows() {

@@ -165,11 +165,11 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         let replayed = replay(&server, first[0]["delivery_id"].as_str().unwrap(), false).await;
         assert_eq!(serde_json::from_str::<Value>(replayed["response"].as_str().unwrap()).unwrap(), turn.json);
 
-        let anew = replay(&server, first[0]["delivery_id"].as_str().unwrap(), true).await;
-        assert_eq!((&anew["verdict"], &anew["response_status"]), (&json!("accepted"), &json!(201)));
+        let renewed = replay(&server, first[0]["delivery_id"].as_str().unwrap(), true).await;
+        assert_eq!((&renewed["verdict"], &renewed["response_status"]), (&json!("accepted"), &json!(201)));
         let log = server.log("EL_again_1").await;
         assert_eq!((log.len(), &log[3]["message_text"]), (4, &json!("once")));
-        let shown = server.get(&format!("{PATH}/{}", anew["delivery_id"].as_str().unwrap())).await;
+        let shown = server.get(&format!("{PATH}/{}", renewed["delivery_id"].as_str().unwrap())).await;
         assert_eq!(shown["events"].as_array().unwrap().as_slice(), &log[3..]);
         let says = |name: &str, value: &Value| {
             shown["headers"].as_array().unwrap().iter().any(|pair| pair[0] == name && pair[1] == *value)
@@ -179,7 +179,7 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         );
         // The replay that was accepted has no dedup key, so repeats of the original still count as repeats of the
         // original.
-        let again = replay(&server, anew["delivery_id"].as_str().unwrap(), false).await;
+        let again = replay(&server, renewed["delivery_id"].as_str().unwrap(), false).await;
         assert_eq!(again["verdict"], "duplicate");
         let body = json!({"as_new": true});
         let path = format!("{PATH}/{}/replay", first[0]["delivery_id"].as_str().unwrap());

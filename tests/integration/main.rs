@@ -24,4 +24,5 @@ mod settings;
 mod slow_consumers;
 mod sqlite_file;
 mod store;
+mod style;
 mod unsigned_senders;

@@ -61,7 +61,7 @@ pub fn passed_on(mark: Mark) -> String {
     )
 }
 
-/// Finds marks.
+/// Finds marks in messages.
 #[derive(Debug)]
 pub struct Marks(memmem::Finder<'static>);
 

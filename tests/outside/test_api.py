@@ -49,7 +49,7 @@ def test_registrations_of_a_wrong_form(server, body):
 
 
 def test_unknown_calls(server):
-    name = unique("nobody")
+    name = unique("unknown")
     for path in ("", "/transcript", "/events"):
         assert_error(server.api("GET", f"/calls/{name}{path}"), 404)
     assert_error(server.api("PATCH", f"/calls/{name}", json={"status": "failed"}), 404)
@@ -341,7 +341,7 @@ def test_a_limited_admin_reaches_no_other_call_by_merging(server):
     assert server.call(other) == before
 
 
-def test_a_role_nobody_knows_is_no_admin(server):
+def test_an_unknown_role_is_no_admin(server):
     token = jwt({"sub": "x", "role": "Admin ", "exp": int(time.time()) + 60})
     assert server.api("GET", "/admin/stats", token=token).status_code in (401, 403)
 

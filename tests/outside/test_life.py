@@ -165,7 +165,7 @@ def test_the_drain(launch, engine, sig):
     assert time.monotonic() - began < 10
 
 
-def test_the_drain_waits_for_nobody_for_long(launch):
+def test_the_drain_waits_for_no_client_for_long(launch):
     """A client that never reads and never answers the close does not delay the drain, during which readiness is 503."""
     server = launch()
     stuck = server.socket(max_queue=1)

@@ -146,7 +146,7 @@ def test_tail_of_an_ended_call_is_plain_in_a_pipe(server, tmp_path):
 
 
 @pytest.mark.parametrize("args,code", [
-    (("tail", "nobody_at_all"), 3), (("calls", "show", "nobody_at_all"), 3), (("no-such-command",), 2),
+    (("tail", "no_such_call"), 3), (("calls", "show", "no_such_call"), 3), (("no-such-command",), 2),
     (("replay", "no-such-sample"), None)])
 def test_exit_codes(server, tmp_path, args, code):
     done = run(server, *args, folder=tmp_path)

@@ -163,7 +163,7 @@ def test_identifiers_of_a_wrong_form(server):
 
 def test_unknown_calls(server):
     with server.socket() as socket:
-        for identifier in (unique("conv"), "EL_nobody_1", str(uuid.uuid4()), "x" * 128, "a/b?c#d", "~!"):
+        for identifier in (unique("conv"), "EL_unknown_1", str(uuid.uuid4()), "x" * 128, "a/b?c#d", "~!"):
             error = socket.refused({"subscribe": identifier}, "CALL_NOT_FOUND")
             assert error["identifier"] == identifier
         assert socket.before_pong() == []
@@ -226,7 +226,7 @@ def test_cursors_of_another_life(server):
     # A call that is deleted and created again under the same name is another call.
     old = server.call(sid)["call_id"]
     assert server.api("DELETE", f"/calls/{sid}").status_code in (200, 204)
-    server.turn("anew", call_sid=sid)
+    server.turn("again", call_sid=sid)
     with server.socket() as socket:
         socket.refused({"subscribe": sid, "after": 1, "call_id": old}, "CURSOR_INVALID")
         socket.refused({"subscribe": sid, "after": 3}, "CURSOR_INVALID")
@@ -356,7 +356,7 @@ def test_unsubscribing(server):
         assert other.recv()["message_text"] == "One."
         assert socket.before_pong() == []
         # An identifier without a subscription, or an unknown one, is no error.
-        for name in (sid, unique("nobody")):
+        for name in (sid, unique("unknown")):
             socket.send({"unsubscribe": name})
             assert socket.recv()["type"] == "unsubscribe_confirmed"
         # The next subscription starts at the beginning.
@@ -476,7 +476,7 @@ def test_a_token_limited_to_some_calls(server):
         socket.subscribe(mine)
         socket.take(1)
         assert socket.refused({"subscribe": other}, "FORBIDDEN")["identifier"] == other
-        socket.refused({"subscribe": unique("nobody"), "wait": True}, "FORBIDDEN")
+        socket.refused({"subscribe": unique("unknown"), "wait": True}, "FORBIDDEN")
         socket.send({"subscribe": coming, "wait": True})
         assert socket.recv()["type"] == "subscription_pending"
         server.turn("x", call_sid=coming)
@@ -617,7 +617,7 @@ def test_too_many_messages_for_ten_seconds(launch):
         assert 8 <= time.monotonic() - began <= 25
 
 
-def test_a_subscriber_that_does_not_read_slows_nobody(server):
+def test_a_subscriber_that_does_not_read_slows_no_other(server):
     sid = unique("sid")
     server.register(call_sid=sid)
     with server.socket(max_queue=1) as asleep, server.socket() as awake:

@@ -514,7 +514,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_what_real_programs_write_anew_is_recognised(secret_file, tmp_path, writer):
+def test_what_real_programs_write_again_is_recognised(secret_file, tmp_path, writer):
     """Another program parses and writes every sample, and the diagnosis writes it the same way, byte for byte."""
     for path in sorted(SAMPLES.glob("*.json")):
         if path.stem == "index":
@@ -565,7 +565,7 @@ EXPLAINED = {
     "Stripe": (PYTHON, lambda: ["Stripe-Signature: " + sign(PYTHON.encode(), at=NOW).replace("v0", "v1")], ["stripe_scheme"], 8),
     "Standard Webhooks": (PYTHON, lambda: standard_webhooks(PYTHON), ["standard_webhooks_scheme"], 8),
     "no signature": (PYTHON, lambda: ["Content-Type: application/json"], ["no_signature"], 8),
-    "nothing known": (PYTHON, lambda: [sign(PYTHON.encode(), "a secret nobody knows", at=NOW)], [], 8),
+    "nothing known": (PYTHON, lambda: [sign(PYTHON.encode(), "a secret that is unknown", at=NOW)], [], 8),
     "a forged body": (PYTHON.replace("Straße", "Gasse").replace("\\u00df", "x"), lambda: [sign(PYTHON.encode(), at=NOW)], [], 8),
 }
 

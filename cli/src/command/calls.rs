@@ -36,7 +36,7 @@ pub(crate) enum Calls {
         /// Only calls since this time: 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds, or 30m, 1h30m, 7d ago
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// How many
+        /// Number of calls to list
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },

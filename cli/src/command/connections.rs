@@ -16,7 +16,7 @@ use crate::settings::Settings;
 pub(crate) enum Connections {
     /// Every live connection of every server process
     Ls,
-    /// One connection
+    /// Show one connection
     Show {
         /// Its id, or the beginning of it
         #[arg(add = crate::complete::connections())]
@@ -63,7 +63,7 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
             let chosen =
                 ids.iter().map(|id| find(&all, id).map(|connection| &connection.value)).collect::<Result<Vec<_>>>()?;
             if !yes && io::stdin().is_terminal() && !agreed(&chosen).await? {
-                return Err(Failure::error("nobody was kicked"));
+                return Err(Failure::error("no connection was kicked"));
             }
             for connection in chosen {
                 client.kick(connection.connection_id).await?;

@@ -22,7 +22,7 @@ pub(crate) enum Context {
     Ls,
     /// Use this context where none is named
     Use {
-        /// Its name
+        /// Name of the context
         #[arg(add = complete::contexts())]
         name: String,
     },
@@ -39,7 +39,7 @@ pub(crate) enum Context {
     },
     /// Remove a context, and its token
     Rm {
-        /// Its name
+        /// Name of the context
         #[arg(add = complete::contexts())]
         name: String,
     },

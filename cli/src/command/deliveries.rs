@@ -20,16 +20,15 @@ use crate::settings::Settings;
 pub(crate) enum Deliveries {
     /// What came in, newest first
     Ls {
-        /// Which ones
         #[command(flatten)]
         which: Which,
-        /// How many
+        /// Number of deliveries to list
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// One delivery: its headers, its bytes, its answer, and what it changed
     Show {
-        /// Its id
+        /// Id of the delivery
         id: String,
         /// Print nothing but the body, byte for byte
         #[arg(long)]
@@ -37,7 +36,7 @@ pub(crate) enum Deliveries {
     },
     /// Have deliveries taken up once more: as the same ones, so that what took effect already is answered as a repeat
     Replay {
-        /// Their ids
+        /// Ids of the deliveries
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
         /// As new ones: they take effect again
@@ -48,7 +47,6 @@ pub(crate) enum Deliveries {
     Export(Export),
 }
 
-/// Which deliveries.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct Which {
     /// Only of this verdict; `unverified` lists the attempts whose signature did not fit
@@ -105,7 +103,6 @@ pub(crate) struct Export {
     /// Ids of deliveries; none: those that the filters choose
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    /// Which ones
     #[command(flatten)]
     pub(crate) which: Which,
     /// Most deliveries to export

@@ -21,7 +21,7 @@ pub(crate) struct Listen {
     /// Where to send each delivery; {route} in it becomes transcription or post-call. Without it they are only shown
     #[arg(long, value_name = "URL")]
     pub(crate) forward_to: Option<Target>,
-    /// Sign each delivery anew, with the secret in this file and the present time [default: the signature as it came]
+    /// Sign each delivery again, with the secret in this file and the present time [default: the signature as it came]
     #[arg(long, value_name = "FILE", requires = "forward_to")]
     pub(crate) sign_with_file: Option<PathBuf>,
     /// Only of these types, such as post_call_transcription, turn, partial

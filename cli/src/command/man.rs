@@ -54,7 +54,7 @@ pub(crate) enum Topic {
     fish:  echo 'callscope completions fish | source' >> ~/.config/fish/config.fish\n\
     The script asks this program at every Tab, so it also completes the ids of the server's calls.")]
 pub(crate) struct Completions {
-    /// Which shell
+    /// Name of the shell
     pub(crate) shell: Shell,
 }
 

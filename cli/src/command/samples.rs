@@ -18,11 +18,11 @@ use crate::settings::Settings;
 /// `samples`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Samples {
-    /// Their names
+    /// List the samples by name
     Ls,
-    /// Print one
+    /// Print a sample
     Show {
-        /// Its name
+        /// Name of the sample
         #[arg(add = crate::complete::samples())]
         name: String,
     },

@@ -37,12 +37,12 @@ pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
             let header = ["CALL", "STATUS", "CONNECTIONS", "CONVERSATION"];
             output.list_without("subscriptions", &all, &header, &rows, &[3])?;
             if rows.is_empty() {
-                settings.console.say("nobody follows any call");
+                settings.console.say("no call is followed");
             }
         }
         Subscriptions::Show { id } => {
             let subscription = all.iter().find(|subscription| is(&subscription.value, &id)).ok_or_else(|| {
-                Failure::not_found(format!("nobody follows {id}"))
+                Failure::not_found(format!("no connection follows {id}"))
                     .hint("see what is followed: callscope subscriptions ls")
             })?;
             output.record(&subscription.json, &fields(&subscription.value))?;

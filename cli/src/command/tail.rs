@@ -88,7 +88,6 @@ impl Tail {
 /// How the stream is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
-    /// Full-screen.
     Screen,
     Lines,
     Ndjson,
@@ -103,7 +102,7 @@ pub(crate) async fn run(settings: &Settings, args: Tail) -> Result {
     } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
         tail::choose_live_call(settings).await?
     } else {
-        return Err(Failure::usage("which call? there is nobody to ask here").hint(
+        return Err(Failure::usage("which call? without a terminal there is no choice to offer").hint(
             "name one or more: callscope tail ID; or follow all that are live: callscope tail --active; \
              they are listed by: callscope calls ls --status in_progress",
         ));

@@ -159,7 +159,7 @@ async fn tls(route: &Route, asked: &std::result::Result<Reached, BoxError>) -> C
                 None if net::is_loopback(route.server()) => Check::skipped("tls", "not needed on this machine"),
                 None => Check::warning(
                     "tls",
-                    "not used: whoever is on the way reads tokens and calls",
+                    "not used: others on the network can read tokens and calls",
                     "put the server behind https, and name it so: --server https://…",
                 ),
             }

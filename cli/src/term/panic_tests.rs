@@ -1,4 +1,5 @@
-//! After a panic in any thread the terminal is as it was: the test program runs itself in a terminal, and shows a view that panics.
+//! After a panic in any thread the terminal is as it was. The test program runs itself in a terminal, and shows a view
+//! that panics.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

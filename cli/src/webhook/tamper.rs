@@ -11,7 +11,7 @@ const OLD: i64 = 86_400;
 pub(crate) enum Tamper {
     /// A digit of the signature is another one
     Signature,
-    /// It was signed a day ago: an old delivery, sent once more by somebody who caught it
+    /// It was signed a day ago: an old delivery, sent once more by someone who caught it
     Timestamp,
     /// The body was changed after it was signed
     Body,

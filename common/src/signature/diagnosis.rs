@@ -45,7 +45,7 @@ pub struct Request<'a> {
 pub struct KnownSecret<'a> {
     /// The name of the secret in messages, such as a file or a setting; never the secret itself.
     pub label: &'a str,
-    /// The secret.
+    /// The bytes of the secret.
     pub secret: &'a [u8],
     /// Whether the receiver verifies with this secret. Another known secret may turn out to be the one that signed.
     pub in_use: bool,

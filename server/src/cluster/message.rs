@@ -68,7 +68,7 @@ pub(super) enum EncodedNotification<'m> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rpc {
-    /// A question.
+    /// A question to the other processes.
     Ask {
         /// Replies carry it too.
         id: Uuid,

@@ -1,8 +1,8 @@
 //! ElevenLabs' webhooks, and the turn webhook that goes with them.
 //!
 //! Follows the vendor's `GetConversationResponseModel` (Python SDK 2.78.0) for `post_call_transcription`, and captured
-//! payloads for the others. The vendor treats every enum as open and most fields as optional, so a webhook is refused only
-//! if it has no type or no conversation id, without which it is useless.
+//! payloads for the others. The vendor treats every enum as open and most fields as optional, so a webhook is refused
+//! only if it has no type or no conversation id, without which it is useless.
 
 mod post_call;
 mod turn;

@@ -24,7 +24,7 @@ pub struct HubCounters {
     pub direct: AtomicU64,
     /// Batches left to a session.
     pub left: AtomicU64,
-    /// Connections upgraded.
+    /// Number of connections upgraded.
     pub connections: AtomicU64,
 }
 

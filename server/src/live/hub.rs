@@ -58,7 +58,7 @@ impl Drop for Registry {
 /// How much a hub holds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct HubSizes {
-    /// Open connections.
+    /// Number of open connections.
     pub connections: usize,
     /// Calls with at least one follower.
     pub followed_calls: usize,

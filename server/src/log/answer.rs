@@ -7,6 +7,6 @@ use std::sync::Arc;
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// JSON.
+    /// The JSON of the answer.
     pub body: Arc<str>,
 }

@@ -78,7 +78,7 @@ pub enum Change {
     Result(Box<CallResult>),
     /// A call that could not be started.
     Failure(Box<CallFailure>),
-    /// A recording.
+    /// The recording of a call.
     Audio {
         /// The names of the call.
         names: Names,
@@ -122,7 +122,7 @@ impl Change {
 pub struct Turn {
     /// The names of the call.
     pub names: Names,
-    /// Who spoke.
+    /// The speaker of the turn.
     pub speaker: Speaker,
     /// What was said.
     pub text: String,

@@ -10,7 +10,7 @@ use callscope_common::{CallId, Identifier, Seq};
 pub enum Notification {
     /// Events were appended, in order and without holes from `first`.
     EventsAppended {
-        /// The call.
+        /// The call that has them.
         call_id: CallId,
         /// The seq of the first event.
         first: Seq,
@@ -19,7 +19,7 @@ pub enum Notification {
     },
     /// The log has grown; the events are to be read from the database.
     HeadMoved {
-        /// The call.
+        /// The call with that log.
         call_id: CallId,
         /// The seq of the newest event.
         head: Seq,
@@ -28,14 +28,14 @@ pub enum Notification {
     },
     /// An interim state of a turn. It is not stored.
     PartialTurn {
-        /// The call.
+        /// The call that it belongs to.
         call_id: CallId,
         /// The WebSocket message.
         frame: Arc<str>,
     },
     /// An identifier names a call from now on.
     IdentifierAssigned {
-        /// The identifier.
+        /// The identifier that was assigned.
         identifier: Identifier,
     },
     /// A record was absorbed by another one.
@@ -47,7 +47,7 @@ pub enum Notification {
     },
     /// A call was deleted.
     Deleted {
-        /// The call.
+        /// The call that was deleted.
         call_id: CallId,
     },
 }

@@ -9,7 +9,7 @@ use super::{Answer, Change, Delivery, sid_prefix};
 /// One operation on the log.
 #[derive(Debug)]
 pub enum Operation {
-    /// A webhook.
+    /// A webhook that came in.
     Deliver(Box<Delivery>),
     /// `POST /api/v1/calls`.
     Register(Box<Register>),
@@ -35,7 +35,7 @@ pub struct Register {
 pub struct Patch {
     /// Names the call.
     pub id: Identifier,
-    /// What changes.
+    /// The fields that change.
     pub patch: CallPatch,
 }
 

@@ -81,7 +81,7 @@ impl Receipt<'_> {
             Self::PartialTurn { is_late: true, .. } => Some("the turn is final already"),
             Self::Ignored { reason, .. } => Some(reason),
             Self::Unreadable { message, .. } => Some(message),
-            Self::UnknownCall => Some("no such call, and calls nobody registered are rejected here"),
+            Self::UnknownCall => Some("no such call, and calls that were not registered are rejected here"),
             Self::IdempotencyKeyReused => Some("this Idempotency-Key was used with another body"),
         }
     }

@@ -10,7 +10,7 @@ pub enum Origin {
     Flag(&'static str),
     /// An environment variable.
     Environment(String),
-    /// A file.
+    /// A configuration file.
     File(PathBuf),
     /// The server generated it and keeps it in this file.
     Generated(PathBuf),

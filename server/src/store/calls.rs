@@ -61,7 +61,7 @@ impl TryFrom<Resolved> for CallInfo {
 /// The head of a call's log.
 #[derive(Debug, Clone)]
 pub struct CallHead {
-    /// The record.
+    /// The id of the record.
     pub call_id: CallId,
     /// The seq of the newest event.
     pub head: Seq,

@@ -46,7 +46,7 @@ pub struct DeliveryFilter {
 /// A page of deliveries.
 #[derive(Debug)]
 pub struct DeliveryPage {
-    /// Newest first.
+    /// The deliveries of this page, newest first.
     pub deliveries: Vec<DeliveryView>,
     /// The `before` of the next page, if there may be more.
     pub next: Option<Uuid>,

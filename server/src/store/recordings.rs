@@ -7,7 +7,7 @@ use super::{Store, StoreError, on_pool};
 /// The recording of a call, without its bytes.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    /// The call.
+    /// The call that it belongs to.
     pub call_id: CallId,
     /// The media type.
     pub content_type: String,

@@ -25,7 +25,7 @@ fn a_call_is_exported_in_every_format_as_the_server_makes_it() {
     assert_eq!(seqs, (1..=12).collect::<Vec<_>>(), "every event, none missing, none twice");
     let json: Value = serde_json::from_str(&server.run(&["calls", "export", TOW, "-o", "json"]).stdout).unwrap();
     assert_eq!(json["turns"].as_array().unwrap().len(), 10);
-    assert_eq!(server.run(&["calls", "export", "nobody"]).code, 3);
+    assert_eq!(server.run(&["calls", "export", "no_such_call"]).code, 3);
 }
 
 #[test]

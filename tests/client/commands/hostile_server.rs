@@ -34,7 +34,7 @@ pub enum Mode {
     BadJson,
     /// An answer with this status that never ends.
     Endless(u16),
-    /// A redirect.
+    /// A redirect to another path.
     Redirect,
     /// Bytes that are not HTTP.
     Noise,

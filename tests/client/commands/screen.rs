@@ -22,7 +22,7 @@ impl Terminal {
         Self(Pty::start((columns, rows), program, &arguments, &environment, command.get_current_dir().unwrap()))
     }
 
-    /// Presses keys.
+    /// Sends `keys` to the terminal.
     pub fn press(&mut self, keys: &str) {
         self.0.press(keys);
     }

@@ -117,9 +117,9 @@ async fn without_a_shell_ctrl_z_does_not_stop_the_program() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_is_printed_after_the_screen_was_restored() {
     let scene = Scene::new().await;
-    let terminal = scene.terminal((80, 24), &["tail", "nobody_at_all"], &[]);
+    let terminal = scene.terminal((80, 24), &["tail", "no_such_call"], &[]);
     terminal.until_text("STOPPED");
-    terminal.until_text("no call is known as nobody_at_all");
+    terminal.until_text("no call is known as no_such_call");
     let mut terminal = terminal;
     terminal.press("q");
     let ended = terminal.ended();

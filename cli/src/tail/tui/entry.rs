@@ -38,7 +38,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryKind {
-    /// A turn.
+    /// A turn that is complete.
     Turn(Speaker),
     /// A turn that is not complete yet.
     Partial(Speaker),

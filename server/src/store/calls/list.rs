@@ -1,4 +1,4 @@
-//! Lists calls.
+//! Reads the list of calls, page by page.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub struct CallFilter {
 /// A page of calls.
 #[derive(Debug)]
 pub struct CallPage {
-    /// Newest first.
+    /// The calls of this page, newest first.
     pub calls: Vec<CallView>,
     /// Whether there are more calls.
     pub has_more: bool,

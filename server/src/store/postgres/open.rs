@@ -158,7 +158,7 @@ pub fn transport_warning(url: &str) -> Option<String> {
         || host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
     (!is_here && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)).then(|| {
-        "the way to PostgreSQL is not verified: whoever stands between may read the password and every call; \
+        "the way to PostgreSQL is not verified: others on the network can read the password and every call; \
          add sslmode=verify-full to the URL, and sslrootcert=FILE where its certificate is not of a public authority"
             .into()
     })

@@ -30,8 +30,8 @@ const CHECK_VALIDITY: Duration = Duration::from_millis(50);
 pub(in crate::store) struct FileLock(Mutex<Option<File>>);
 
 impl FileLock {
-    /// Takes the lock for `path`, which [`resolve`](crate::store::sqlite_path::resolve) gave, and makes the database where it is
-    /// missing.
+    /// Takes the lock for `path`, which [`resolve`](crate::store::sqlite_path::resolve) gave, and makes the database
+    /// where it is missing.
     ///
     /// # Errors
     /// Returns an error if another process holds the lock, or the file is no SQLite database.
