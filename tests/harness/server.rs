@@ -17,7 +17,7 @@ pub const SECRET: &str = "wsec_tests";
 /// The secret that signs tokens in all tests.
 pub const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Longer than any run of the breaking machine.
+/// Longer than any run of `tests/chaos`.
 const TOKEN_SECS: i64 = 7 * 24 * 3_600;
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! The breaking machine: it breaks running servers on purpose, many times, in the middle of work. It checks afterwards
-//! that every acknowledged delivery is in its call's log once and that every subscriber got every event once, in order.
+//! Breaks running servers on purpose, many times, in the middle of work. It checks afterwards that every acknowledged
+//! delivery is in its call's log once and that every subscriber got every event once, in order.
 //!
 //! - [`flags`], [`outcome`]: the command line and the result
 //! - [`plan`], [`ledger`]: what is said in the calls, and what was acknowledged
@@ -9,7 +9,11 @@
 //! - [`setup`], [`cluster`], [`node`], [`proxy`], [`disk`] and `callscope_tests::services`: the things that are broken
 //! - [`check`], [`violations`]: whether the promise held
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "the outcome goes to stdout, and the machine may panic")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "the outcome goes to stdout, and a fault of its own may panic"
+)]
 
 mod check;
 mod cluster;
