@@ -1,9 +1,8 @@
 //! One connection, as its session and the feeds of its subscriptions share it.
 //!
-//! A feed writes frames into the socket and leaves the rest to the session. Everyone else leaves a signal for the
-//! session: to close, to leave, to look at a call that appeared or ended. Signals are bounded by what they speak of:
-//! one close reason, one drain notice, one end reason for each subscription, and each identifier that the session waits
-//! for once.
+//! A feed writes frames into the socket and leaves the rest to the session. All others leave a signal for the session:
+//! to close, to drain, that an awaited call appeared, that a call was merged or deleted. The signals are bounded: one
+//! close reason, one drain notice, one end reason for each subscription, and one entry for each awaited identifier.
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +32,7 @@ pub struct Connection {
     pub connection_id: Uuid,
     /// The user, as the token says.
     pub identity: Identity,
-    /// When it was upgraded.
+    /// When the connection was upgraded.
     pub connected_at: Timestamp,
     /// The peer's address, if it is known.
     pub remote_addr: Option<SocketAddr>,
@@ -41,29 +40,27 @@ pub struct Connection {
     pub(super) sent: AtomicU64,
     pub(super) state: Mutex<ConnectionState>,
     waker: AtomicWaker,
-    has_work: AtomicBool,
+    is_woken: AtomicBool,
 }
 
 /// The state that the session and the feeds share. Its lock is held for a few system calls at most, never across an
-/// `.await`. Code that also needs a feed's list of members takes that lock first.
+/// `.await`. Code that also needs a feed's members locks those first.
 pub(super) struct ConnectionState {
     /// `None` once the session is over.
     pub io: Option<Socket>,
-    /// Bytes that were accepted for sending and are not in the socket yet: the rest of a partial write, and the
-    /// session's own messages. The session adds no events while anything is in it, and reads no requests while it is
-    /// long, so it stays short.
+    /// Bytes that are not in the socket yet: the rest of a partial write, and the session's own messages. It stays
+    /// short: the session adds no events while anything is in it, and reads no requests while it is long.
     pub out: VecDeque<Bytes>,
     pub subscriptions: Vec<Subscription>,
-    /// Identifiers that the session waits for and that lead to a call now.
+    /// Awaited identifiers that lead to a call now. The hub adds them, and the session removes them.
     pub appeared: Vec<Identifier>,
     /// Why the session has to close the connection.
     pub close: Option<CloseReason>,
-    /// When the client has to leave, from the start of a drain until the client is told.
+    /// Set at the start of a drain, until the session tells the client.
     pub drain_notice: Option<Box<DrainNotice>>,
-    /// The socket failed.
-    pub broken: bool,
-    /// Bytes that went from `out` into the socket: they show whether a slow peer reads at all.
-    pub written: u64,
+    pub socket_failed: bool,
+    /// Bytes that went from `out` into the socket so far. They show whether a slow peer reads at all.
+    pub flushed_bytes: u64,
 }
 
 impl std::fmt::Debug for ConnectionState {
@@ -79,17 +76,17 @@ impl std::fmt::Debug for ConnectionState {
 pub(super) struct Subscription {
     /// Unique in its connection.
     pub id: u64,
-    pub tail: Arc<LogTail>,
-    /// Its place among the members of the call's feed.
-    pub member: usize,
+    pub log_tail: Arc<LogTail>,
+    /// Key among the members of the feed that writes `log_tail`.
+    pub feed_member_id: usize,
     /// The identifiers that the client has used for the call.
     pub names: Vec<Identifier>,
     pub call_sid: String,
     /// Seq of the last event sent.
     pub cursor: Seq,
-    /// The head of the log as the client was told it: the subscription does not end before.
-    pub confirmed: Seq,
-    /// Owed nothing as far as is known: the feed may write to it.
+    /// Highest head that a confirmation told the client. The subscription does not end before its cursor is there.
+    pub confirmed_head: Seq,
+    /// Whether the feed may write to it, because it is owed nothing as far as is known.
     pub caught_up: bool,
     /// Set once the call was merged or deleted.
     pub end_reason: Option<EndReason>,
@@ -99,48 +96,49 @@ pub(super) struct Subscription {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainNotice {
     /// How long after the notice the client should leave.
-    pub after: Duration,
+    pub leave_after: Duration,
     /// When the connection is closed if the client has not left.
-    pub until: Instant,
+    pub close_at: Instant,
 }
 
 impl DrainNotice {
-    /// Time between the moment at which a client should leave and the moment at which its connection is closed.
-    pub const GRACE: Duration = Duration::from_secs(1);
+    /// Time between `leave_after` and `close_at`.
+    pub const TIME_TO_LEAVE: Duration = Duration::from_secs(1);
 }
 
 impl Subscription {
-    /// Records that the client was told of `head`: it gets everything up to there before the subscription ends.
-    pub fn confirm(&mut self, head: Seq) {
-        if head > self.confirmed {
-            self.confirmed = head;
+    /// Records that a confirmation told the client of `head`. If that is new, the session catches the subscription up.
+    pub fn raise_confirmed_head(&mut self, head: Seq) {
+        if head > self.confirmed_head {
+            self.confirmed_head = head;
             self.caught_up = false;
         }
     }
 }
 
-/// Why a subscription ends although its call has not ended.
+/// Why a subscription ends before it has seen the end of its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReason {
-    /// The record was absorbed by this one.
+    /// The call record was absorbed by this one.
     Merged(CallId),
     /// The call was deleted.
     Deleted,
 }
 
-/// What came of a feed's attempt to write a batch.
+/// Outcome of a feed's attempt to write a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
     /// Written straight into the socket.
     Written,
-    /// Written, and the subscription is over with it.
+    /// Written up to the end of the call, so the subscription was removed.
     Ended,
+    /// The session has to write it: the subscription is not caught up, or the socket did not take everything.
     LeftToSession,
     /// The batch has nothing new for the subscription, or the subscription is gone.
     Skipped,
 }
 
-/// How far a connection has come.
+/// What a connection follows, and how many events it was sent and is owed.
 #[derive(Debug)]
 pub struct Progress {
     /// The call SID of each subscription.
@@ -161,20 +159,20 @@ impl Connection {
             sent: AtomicU64::new(0),
             state: Mutex::new(ConnectionState::new(io)),
             waker: AtomicWaker::new(),
-            has_work: AtomicBool::new(false),
+            is_woken: AtomicBool::new(false),
         }
     }
 
-    /// Wakes the session, so that it looks at the state.
+    /// Wakes the session, which then looks at the state for signals.
     pub(super) fn wake(&self) {
-        self.has_work.store(true, Ordering::SeqCst);
+        self.is_woken.store(true, Ordering::SeqCst);
         self.waker.wake();
     }
 
-    /// Returns whether the session was woken since the last call, and registers its waker.
-    pub(super) fn poll_work(&self, cx: &Context<'_>) -> bool {
+    /// Registers the session's waker; returns whether the session was woken since the last call.
+    pub(super) fn poll_woken(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
-        self.has_work.swap(false, Ordering::SeqCst)
+        self.is_woken.swap(false, Ordering::SeqCst)
     }
 
     /// Signals the session to close the connection. The first reason counts.
@@ -189,14 +187,14 @@ impl Connection {
         self.wake();
     }
 
-    /// Signals the session that an identifier it waits for leads to a call now.
-    pub(super) fn call_appeared(&self, identifier: Identifier) {
+    /// Signals the session that an awaited identifier leads to a call now.
+    pub(super) fn notify_appeared(&self, identifier: Identifier) {
         self.state.lock().appeared.push(identifier);
         self.wake();
     }
 
     /// Signals the session that the call of a subscription was merged or deleted.
-    pub(super) fn end_subscription(&self, id: u64, reason: EndReason) {
+    pub(super) fn notify_end(&self, id: u64, reason: EndReason) {
         if let Some(subscription) = self.state.lock().subscriptions.iter_mut().find(|s| s.id == id) {
             subscription.end_reason = Some(reason);
             subscription.caught_up = false;
@@ -204,7 +202,7 @@ impl Connection {
         self.wake();
     }
 
-    /// Leaves a subscription to the session, which compares its cursor with the head.
+    /// Signals the session to compare a subscription's cursor with the head.
     pub(super) fn require_catch_up(&self, id: u64) {
         if let Some(subscription) = self.state.lock().subscriptions.iter_mut().find(|s| s.id == id) {
             subscription.caught_up = false;
@@ -212,34 +210,34 @@ impl Connection {
         self.wake();
     }
 
-    /// Writes a batch straight into the socket if the subscription stands right before it and is owed nothing else;
-    /// leaves it to the session otherwise.
-    pub(super) fn try_write(&self, id: u64, tail: &Arc<LogTail>, batch: &FrameBatch) -> WriteOutcome {
+    /// Writes a batch straight into the socket if the subscription is caught up and its cursor is right before the
+    /// batch. Otherwise the session reads the same events from the log tail or the database.
+    pub(super) fn try_write(&self, id: u64, log_tail: &Arc<LogTail>, batch: &FrameBatch) -> WriteOutcome {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(at) = state.subscriptions.iter().position(|s| s.id == id) else { return WriteOutcome::Skipped };
         let subscription = &mut state.subscriptions[at];
-        if !subscription.caught_up || !Arc::ptr_eq(&subscription.tail, tail) {
-            // The session is about to compare the cursor with the head.
+        if !subscription.caught_up || !Arc::ptr_eq(&subscription.log_tail, log_tail) {
+            // The session compares the cursor with the new head before it marks the subscription as caught up.
             return WriteOutcome::LeftToSession;
         }
-        let behind = subscription.cursor < batch.head;
-        // A session that read ahead of the feed is owed no event of this batch, but it may learn that the call is over.
-        if !behind && batch.events > 0 && !batch.ended {
+        let is_behind = subscription.cursor < batch.head;
+        // The session has read ahead of the feed, so the batch has nothing new, unless it says that the call is over.
+        if !is_behind && batch.events > 0 && !batch.ended {
             return WriteOutcome::Skipped;
         }
-        let fits = subscription.cursor == batch.from && state.out.is_empty() && !state.broken;
-        let (Some(bytes), true, Some(io)) = (&batch.bytes, fits, &mut state.io) else {
-            if behind || batch.ended {
+        let may_write = subscription.cursor == batch.from && state.out.is_empty() && !state.socket_failed;
+        let (Some(bytes), true, Some(io)) = (&batch.bytes, may_write, &mut state.io) else {
+            if is_behind || batch.ended {
                 subscription.caught_up = false;
                 self.wake();
                 return WriteOutcome::LeftToSession;
             }
-            // The batch has only a partial turn: the latest one wins, so a missing one is no loss.
+            // The batch has only partial turns. A lost one does no harm, because the next one replaces it.
             return WriteOutcome::Skipped;
         };
         match write(io, bytes) {
-            Ok(0) if !behind => WriteOutcome::Skipped,
+            Ok(0) if !is_behind => WriteOutcome::Skipped,
             Ok(0) => {
                 subscription.caught_up = false;
                 self.wake();
@@ -261,7 +259,7 @@ impl Connection {
                 WriteOutcome::Written
             }
             Err(_) => {
-                state.broken = true;
+                state.socket_failed = true;
                 subscription.caught_up = false;
                 self.wake();
                 WriteOutcome::LeftToSession
@@ -269,11 +267,11 @@ impl Connection {
         }
     }
 
-    /// How far the connection has come.
+    /// What the connection follows, and how many events it was sent and is owed.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let state = self.state.lock();
-        let lag = |s: &Subscription| u64::try_from(s.tail.head() - s.cursor).unwrap_or(0);
+        let lag = |s: &Subscription| u64::try_from(s.log_tail.head() - s.cursor).unwrap_or(0);
         Progress {
             call_sids: state.subscriptions.iter().map(|s| s.call_sid.clone()).collect(),
             sent: self.sent.load(Ordering::Relaxed),
@@ -301,19 +299,19 @@ impl ConnectionState {
             appeared: Vec::new(),
             close: None,
             drain_notice: None,
-            broken: false,
-            written: 0,
+            socket_failed: false,
+            flushed_bytes: 0,
         }
     }
 
-    /// Writes the bytes in `out`; ready when all of them are in the socket.
+    /// Writes the bytes of `out` into the socket; ready when all of them are there.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         while let Some(front) = self.out.front_mut() {
             match Pin::new(&mut *io).poll_write(cx, front) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
-                    self.written += written as u64;
+                    self.flushed_bytes += written as u64;
                     if written == front.len() {
                         self.out.pop_front();
                     } else {
@@ -325,6 +323,7 @@ impl ConnectionState {
             }
         }
         if self.out.capacity() > 16 {
+            // Most connections are idle, so none keeps the memory of a long queue.
             self.out = VecDeque::new();
         }
         Poll::Ready(Ok(()))

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::connection::Connection;
 
-/// Counts commits that deliveries may have come with. A commit costs two atomic operations while no connection watches.
+/// Counts commits, each of which may have stored deliveries. While no connection watches, a commit costs two atomic
+/// operations.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryWatchers {
     commits: AtomicU64,
@@ -24,14 +25,14 @@ impl DeliveryWatchers {
         }
     }
 
-    /// The number of commits so far: a watcher reads when it changes.
+    /// The number of commits so far. A watcher reads the deliveries when it has changed.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
     }
 
     /// Wakes a connection after each commit from now on.
     pub fn add(&self, connection: &Arc<Connection>) {
-        self.change(|watchers| {
+        self.update(|watchers| {
             if !watchers.iter().any(|watcher| Arc::ptr_eq(watcher, connection)) {
                 watchers.push(Arc::clone(connection));
             }
@@ -39,12 +40,12 @@ impl DeliveryWatchers {
     }
 
     pub fn remove(&self, connection: &Arc<Connection>) {
-        self.change(|watchers| watchers.retain(|watcher| !Arc::ptr_eq(watcher, connection)));
+        self.update(|watchers| watchers.retain(|watcher| !Arc::ptr_eq(watcher, connection)));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Connection>>)) {
+    fn update(&self, update: impl FnOnce(&mut Vec<Arc<Connection>>)) {
         let mut watchers = self.watchers.lock();
-        change(&mut watchers);
+        update(&mut watchers);
         self.is_watched.store(!watchers.is_empty(), Ordering::SeqCst);
     }
 }

@@ -24,32 +24,32 @@ use inbox::Inbox;
 /// Bounds of the feeds of a hub.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedLimits {
-    /// Followers of one feed. A call with more followers has further feeds, up to one for each worker.
+    /// Most followers of one feed. A call with more followers has several feeds, up to one for each worker.
     pub followers: usize,
-    /// Sockets that are written before a connection that wants to join or leave gets the list of followers.
+    /// Sockets written under one lock of the members. Between two slices, connections can join and leave.
     pub sockets_per_slice: usize,
-    /// Messages that wait for the feed's next run.
+    /// Most messages in an inbox.
     pub inbox_messages: usize,
 }
 
-/// Writing to 2048 sockets takes a few milliseconds; with fewer followers on another core, a write costs more than it
-/// gains.
+/// Writing to 2048 sockets takes a few milliseconds. For a smaller part of a call's followers, waking another worker
+/// costs more than its help gains.
 impl Default for FeedLimits {
     fn default() -> Self {
         Self { followers: 2048, sockets_per_slice: 250, inbox_messages: 4096 }
     }
 }
 
-/// A followed call, or a part of its followers if it has many.
+/// The fan-out of a followed call, or of a part of its followers if it has many.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub tail: Arc<LogTail>,
-    /// Index of the worker that runs it.
+    pub log_tail: Arc<LogTail>,
+    /// Index of the worker that runs the feed.
     pub worker: usize,
     sockets_per_slice: usize,
     inbox: Mutex<Inbox>,
     members: Mutex<Slab<Member>>,
-    /// How many members there are, for readers that must not wait for the list: it is locked while sockets are written.
+    /// The number of members, for readers that must not wait for the lock, which is held while sockets are written.
     size: AtomicUsize,
 }
 
@@ -66,27 +66,27 @@ pub(super) enum FeedMessage {
     Event(EventFrame),
     /// A partial turn.
     Partial(Bytes),
-    /// The log is known to reach this seq; and whether the call is over.
+    /// The seq that the log has reached, and whether the call is over there.
     Head(Seq, bool),
     End(EndReason),
 }
 
-/// How far the log is reported to reach. It counts only if the events at hand do not lead there: often they are right
-/// behind it in the inbox.
+/// The highest head that messages have reported. It is applied after all messages, because the events that lead to it
+/// are often right behind it in the inbox.
 #[derive(Debug, Default, Clone, Copy)]
 struct ReportedHead {
     head: Seq,
     ended: bool,
 }
 
-/// What came of one run of a feed.
+/// Outcome of one run of a feed.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct RunOutcome {
-    /// Batches that were written straight into a socket.
+    /// Batches that were written straight into a socket, each counted once per follower.
     pub direct: u64,
-    /// Batches that were left to a session.
+    /// Batches that were left to a session, each counted once per follower.
     pub left: u64,
-    /// Whether messages came in meanwhile, so that the feed has to run again.
+    /// Whether messages arrived meanwhile, so that the feed has to run again.
     pub has_more: bool,
     /// Whether the feed has no followers any more.
     pub is_unfollowed: bool,
@@ -95,7 +95,7 @@ pub(super) struct RunOutcome {
 impl Feed {
     pub fn new(call_id: CallId, worker: usize, limits: FeedLimits) -> Self {
         Self {
-            tail: Arc::new(LogTail::new(call_id)),
+            log_tail: Arc::new(LogTail::new(call_id)),
             worker,
             sockets_per_slice: limits.sockets_per_slice,
             inbox: Mutex::new(Inbox::new(limits.inbox_messages)),
@@ -104,7 +104,7 @@ impl Feed {
         }
     }
 
-    /// Adds a follower; returns its place in the list of members.
+    /// Adds a follower; returns its member id.
     pub fn join(&self, connection: Arc<Connection>, subscription: u64) -> usize {
         let mut members = self.members.lock();
         self.size.fetch_add(1, Ordering::SeqCst);
@@ -112,15 +112,16 @@ impl Feed {
     }
 
     /// Removes a follower; returns whether none is left.
-    pub fn leave(&self, member: usize) -> bool {
+    pub fn leave(&self, member_id: usize) -> bool {
         let mut members = self.members.lock();
-        if members.try_remove(member).is_some() {
+        // The feed itself has removed it if it wrote the end of the call.
+        if members.try_remove(member_id).is_some() {
             self.size.fetch_sub(1, Ordering::SeqCst);
         }
         members.is_empty()
     }
 
-    /// How many connections follow. Never waits for the list of members.
+    /// The number of followers. Never waits for the lock of the members.
     pub fn size(&self) -> usize {
         self.size.load(Ordering::SeqCst)
     }
@@ -130,8 +131,7 @@ impl Feed {
         self.members.lock().iter().map(|(_, member)| member.connection.connection_id).collect()
     }
 
-    /// Queues messages. Never blocks. Returns whether the caller has to schedule the feed, because it is not scheduled
-    /// yet.
+    /// Queues messages and never blocks. Returns true if the feed is not scheduled yet, so that the caller has to do it.
     #[must_use]
     pub fn enqueue(&self, messages: impl IntoIterator<Item = FeedMessage>) -> bool {
         let mut inbox = self.inbox.lock();
@@ -141,12 +141,12 @@ impl Feed {
         !std::mem::replace(&mut inbox.is_scheduled, true)
     }
 
-    /// Works on all messages that are queued now.
+    /// Processes all messages that are queued now.
     pub async fn run_once(&self) -> RunOutcome {
         let messages = self.inbox.lock().take();
         let mut outcome = RunOutcome::default();
-        if AssertUnwindSafe(self.work(messages, &mut outcome)).catch_unwind().await.is_err() {
-            error!(call_id = %self.tail.call_id, "a feed panicked; its followers catch up in their sessions");
+        if AssertUnwindSafe(self.process(messages, &mut outcome)).catch_unwind().await.is_err() {
+            error!(call_id = %self.log_tail.call_id, "a feed panicked; its followers catch up in their sessions");
             self.for_each_member(|member| member.connection.require_catch_up(member.subscription));
         }
         let mut inbox = self.inbox.lock();
@@ -156,28 +156,29 @@ impl Feed {
         outcome
     }
 
-    async fn work(&self, messages: VecDeque<FeedMessage>, outcome: &mut RunOutcome) {
+    async fn process(&self, messages: VecDeque<FeedMessage>, outcome: &mut RunOutcome) {
         let mut messages = messages.into_iter().peekable();
         let mut reported = ReportedHead::default();
         loop {
             if let Some(reason) = next_end(&mut messages) {
-                self.for_each_member(|member| member.connection.end_subscription(member.subscription, reason));
+                self.for_each_member(|member| member.connection.notify_end(member.subscription, reason));
             } else if let Some(batch) = self.next_batch(&mut messages, &mut reported) {
-                self.deliver(&batch, outcome).await;
+                self.write_to_members(&batch, outcome).await;
             } else if messages.peek().is_none() {
                 break;
             }
         }
     }
 
-    /// Takes as many messages as make one write, moves the head, and returns what the followers get.
+    /// Takes the messages of one write from the queue, updates the log tail, and returns the batch for the followers;
+    /// `None` if there is nothing new for them.
     fn next_batch(
         &self,
         messages: &mut std::iter::Peekable<impl Iterator<Item = FeedMessage>>,
         reported: &mut ReportedHead,
     ) -> Option<FrameBatch> {
-        let from = self.tail.head();
-        let was_ended = self.tail.is_ended();
+        let from = self.log_tail.head();
+        let was_ended = self.log_tail.is_ended();
         let mut batch = FrameBatch { from, head: from, bytes: None, events: 0, ended: was_ended };
         let mut frames: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
@@ -193,7 +194,7 @@ impl Feed {
                     batch.ended |= event.kind == EventKind::CallCompleted;
                     bytes += event.frame.len();
                     frames.push(event.frame.clone());
-                    self.tail.push(event);
+                    self.log_tail.push(event);
                 }
                 FeedMessage::Partial(frame) => {
                     bytes += frame.len();
@@ -210,7 +211,7 @@ impl Feed {
             batch.head = batch.head.max(reported.head);
             batch.ended |= reported.ended;
         }
-        self.tail.set_head(batch.head, batch.ended);
+        self.log_tail.set_head(batch.head, batch.ended);
         if !has_hole && !frames.is_empty() {
             batch.bytes = Some(join(&frames));
         }
@@ -218,7 +219,7 @@ impl Feed {
         is_new.then_some(batch)
     }
 
-    async fn deliver(&self, batch: &FrameBatch, outcome: &mut RunOutcome) {
+    async fn write_to_members(&self, batch: &FrameBatch, outcome: &mut RunOutcome) {
         let (mut direct, mut left, mut removed, mut recipients) = (0_u64, 0_u64, 0_u64, 0_u64);
         let mut next = 0;
         loop {
@@ -228,7 +229,7 @@ impl Feed {
                 for at in next..end {
                     let Some(member) = members.get(at) else { continue };
                     recipients += 1;
-                    match member.connection.try_write(member.subscription, &self.tail, batch) {
+                    match member.connection.try_write(member.subscription, &self.log_tail, batch) {
                         WriteOutcome::Written => direct += 1,
                         WriteOutcome::LeftToSession => left += 1,
                         WriteOutcome::Skipped => {}
@@ -250,7 +251,7 @@ impl Feed {
         outcome.direct += direct;
         outcome.left += left;
         debug!(
-            call_id = %self.tail.call_id, seq = batch.head, events = batch.events, recipients, direct, left, removed,
+            call_id = %self.log_tail.call_id, seq = batch.head, events = batch.events, recipients, direct, left, removed,
             "broadcast"
         );
     }
@@ -282,18 +283,18 @@ mod tests {
         join(&seqs.into_iter().map(|seq| event(seq).frame).collect::<Vec<_>>())
     }
 
-    /// All passes that a sequence of items makes.
-    fn batches(feed: &Feed, items: Vec<FeedMessage>) -> Vec<FrameBatch> {
-        let mut items = items.into_iter().peekable();
+    /// All batches that a feed makes of `messages`.
+    fn batches(feed: &Feed, messages: Vec<FeedMessage>) -> Vec<FrameBatch> {
+        let mut messages = messages.into_iter().peekable();
         let mut reported = ReportedHead::default();
-        std::iter::from_fn(|| feed.next_batch(&mut items, &mut reported)).collect()
+        std::iter::from_fn(|| feed.next_batch(&mut messages, &mut reported)).collect()
     }
 
     #[test]
     fn a_head_that_runs_ahead_of_its_events_makes_no_hole() {
         let feed = Feed::new(CallId::nil(), 0, FeedLimits::default());
-        let items = vec![FeedMessage::Head(2, false), FeedMessage::Event(event(1)), FeedMessage::Event(event(2))];
-        let batches = batches(&feed, items);
+        let messages = vec![FeedMessage::Head(2, false), FeedMessage::Event(event(1)), FeedMessage::Event(event(2))];
+        let batches = batches(&feed, messages);
         assert_eq!(batches.len(), 1);
         assert_eq!((batches[0].from, batches[0].head, batches[0].bytes.clone()), (0, 2, Some(frames([1, 2]))));
     }
@@ -305,7 +306,7 @@ mod tests {
         assert_eq!((first[0].head, first[0].bytes.clone()), (3, None));
         let next = batches(&feed, vec![FeedMessage::Event(event(4))]);
         assert_eq!((next[0].from, next[0].head, next[0].bytes.clone()), (3, 4, Some(frames([4]))));
-        // The ring must not lead from 1 to 4.
-        assert_eq!(feed.tail.frames_after(1), None);
+        // 2 and 3 are only in the database, so the ring has nothing for a cursor at 1.
+        assert_eq!(feed.log_tail.frames_after(1), None);
     }
 }

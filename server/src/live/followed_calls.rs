@@ -20,9 +20,9 @@ pub const PROBE_CALL: CallId = CallId::nil();
 pub struct HubCounters {
     /// Events announced to followers, each counted once, however many follow.
     pub events: AtomicU64,
-    /// Batches written straight into a socket.
+    /// Batches written straight into a socket, each counted once per follower.
     pub direct: AtomicU64,
-    /// Batches left to a session.
+    /// Batches left to a session, each counted once per follower.
     pub left: AtomicU64,
     /// Number of connections upgraded.
     pub connections: AtomicU64,
@@ -33,7 +33,7 @@ pub struct HubCounters {
 pub(super) struct FollowedCalls {
     feeds: RwLock<HashMap<CallId, Vec<Arc<Feed>>>>,
     limits: FeedLimits,
-    /// Most feeds of one call: as many as there are workers that can run them side by side.
+    /// Most feeds of one call: one for each worker.
     max_feeds: usize,
     next_worker: AtomicUsize,
     pub counters: HubCounters,
@@ -59,15 +59,15 @@ impl FollowedCalls {
         self.feeds.read().get(&call_id).cloned().unwrap_or_default()
     }
 
-    /// The feed that writes `tail`, as long as it has followers.
-    pub fn feed_of(&self, tail: &Arc<LogTail>) -> Option<Arc<Feed>> {
+    /// The feed that writes `log_tail`; `None` once it has no followers.
+    pub fn feed_of(&self, log_tail: &Arc<LogTail>) -> Option<Arc<Feed>> {
         let feeds = self.feeds.read();
-        feeds.get(&tail.call_id)?.iter().find(|feed| Arc::ptr_eq(&feed.tail, tail)).cloned()
+        feeds.get(&log_tail.call_id)?.iter().find(|feed| Arc::ptr_eq(&feed.log_tail, log_tail)).cloned()
     }
 
-    /// Every call with the seq that its log has reached for all its followers.
+    /// Every call with the lowest head of its feeds.
     pub fn heads(&self) -> Vec<(CallId, Seq)> {
-        let head = |feeds: &[Arc<Feed>]| feeds.iter().map(|feed| feed.tail.head()).min().unwrap_or(0);
+        let head = |feeds: &[Arc<Feed>]| feeds.iter().map(|feed| feed.log_tail.head()).min().unwrap_or(0);
         self.list(head)
     }
 
@@ -82,18 +82,18 @@ impl FollowedCalls {
         listed.map(|(call_id, feeds)| (*call_id, describe(feeds))).collect()
     }
 
-    /// Adds a follower to a call; returns the log's tail and the follower's place among the members of its feed.
+    /// Adds a follower to a call; returns the log tail of its feed and its member id there.
     pub fn join(&self, call_id: CallId, connection: &Arc<Connection>, subscription: u64) -> (Arc<LogTail>, usize) {
         loop {
             let feed = self.feed_with_room(call_id);
-            // Without this map's lock: joining waits for a feed that is writing to many sockets, and a publisher must
-            // not wait with it.
-            let member = feed.join(Arc::clone(connection), subscription);
-            if self.feed_of(&feed.tail).is_some() {
-                return (Arc::clone(&feed.tail), member);
+            // The map is not locked here: joining can wait for a feed that writes to many sockets, and publishers,
+            // which need the map, must not wait for that.
+            let member_id = feed.join(Arc::clone(connection), subscription);
+            if self.feed_of(&feed.log_tail).is_some() {
+                return (Arc::clone(&feed.log_tail), member_id);
             }
-            // The feed was forgotten just before it was joined.
-            feed.leave(member);
+            // The feed was removed from the map just before it was joined.
+            feed.leave(member_id);
         }
     }
 
@@ -114,17 +114,17 @@ impl FollowedCalls {
     }
 
     /// Removes a follower.
-    pub fn leave(&self, tail: &Arc<LogTail>, member: usize) {
-        if let Some(feed) = self.feed_of(tail)
-            && feed.leave(member)
+    pub fn leave(&self, log_tail: &Arc<LogTail>, member_id: usize) {
+        if let Some(feed) = self.feed_of(log_tail)
+            && feed.leave(member_id)
         {
             self.forget_if_unfollowed(&feed);
         }
     }
 
-    /// Counts what a feed wrote, and forgets the feed if it has no followers any more.
+    /// Counts what a feed wrote, and removes the feed if it has no followers any more.
     pub fn record_run(&self, feed: &Arc<Feed>, outcome: &RunOutcome) {
-        if feed.tail.call_id != PROBE_CALL {
+        if feed.log_tail.call_id != PROBE_CALL {
             self.counters.direct.fetch_add(outcome.direct, Ordering::Relaxed);
             self.counters.left.fetch_add(outcome.left, Ordering::Relaxed);
         }
@@ -135,10 +135,10 @@ impl FollowedCalls {
 
     fn forget_if_unfollowed(&self, feed: &Arc<Feed>) {
         let mut all = self.feeds.write();
-        let Some(feeds) = all.get_mut(&feed.tail.call_id) else { return };
+        let Some(feeds) = all.get_mut(&feed.log_tail.call_id) else { return };
         feeds.retain(|other| !Arc::ptr_eq(other, feed) || feed.size() > 0);
         if feeds.is_empty() {
-            all.remove(&feed.tail.call_id);
+            all.remove(&feed.log_tail.call_id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Text frames of the server as bytes, and what is written of them in one go.
+//! Encoded text frames, and the batches that feeds write.
 
 use std::task::Poll;
 
@@ -8,7 +8,7 @@ use callscope_common::Seq;
 use callscope_common::event::EventKind;
 use tokio::io::ReadBuf;
 
-/// Most bytes of frames that are joined into one write. A single longer frame is written alone.
+/// Most bytes of frames that are joined into one write. A longer frame is written alone.
 pub(super) const MAX_JOINED_BYTES: usize = 32 * 1024;
 
 /// An event that is ready to be sent.
@@ -19,14 +19,15 @@ pub(super) struct EventFrame {
     pub frame: Bytes,
 }
 
-/// What a feed writes to each of its followers in one go.
+/// What a feed writes to each of its followers in one write.
 #[derive(Debug)]
 pub(super) struct FrameBatch {
     /// The head before the batch.
     pub from: Seq,
     /// The head from now on.
     pub head: Seq,
-    /// The frames of all events in between, and partial turns; `None` if a frame is missing here.
+    /// The frames of all events in between, and partial turns. `None` if the feed lacks a frame, so that the sessions
+    /// have to read it, or if there are no frames.
     pub bytes: Option<Bytes>,
     /// How many events the batch has.
     pub events: u64,
@@ -36,7 +37,7 @@ pub(super) struct FrameBatch {
 
 /// The WebSocket frame (RFC 6455 section 5.2: FIN, text, unmasked) that carries `text`.
 ///
-/// Encoded once and registry by all receivers, since a server's frames are not masked.
+/// A server's frames are not masked, so a frame is encoded once and all receivers share its bytes.
 pub(super) fn text_frame(text: &str) -> Bytes {
     let len = text.len();
     let mut frame = BytesMut::with_capacity(len + 10);
@@ -68,7 +69,7 @@ pub(super) fn join(frames: &[Bytes]) -> Bytes {
     joined.freeze()
 }
 
-/// Reads into `buffer` through a poll function that fills a [`ReadBuf`]; returns the number of bytes read.
+/// Adapts a poll function that fills a [`ReadBuf`] to a plain `buffer`; returns the number of bytes read.
 pub(super) fn read_into<E>(
     buffer: &mut [u8],
     read: impl FnOnce(&mut ReadBuf<'_>) -> Poll<Result<(), E>>,

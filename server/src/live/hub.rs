@@ -1,8 +1,7 @@
 //! The registry of a process: its connections, the calls they follow, and the identifiers they wait for.
 //!
-//! The hub passes on notifications and signals and never waits for a connection. A session knows the hub, the hub knows
-//! no session: it reaches one through its [`Connection`], whose signals are bounded (see
-//! [`connection`](super::connection)).
+//! The hub passes on notifications and signals and never waits for a connection. It has no reference to a session: it
+//! leaves signals in the [`Connection`], which bounds them (see [`connection`](super::connection)).
 
 use std::collections::HashMap;
 use std::io;
@@ -26,9 +25,9 @@ use super::workers::Workers;
 use crate::log::Notification;
 use crate::policy::DrainPolicy;
 
-/// Clients leave a little late: they are told to leave at a rate that is lower by this factor, so that they do not
-/// arrive elsewhere at a higher rate than the drain's.
-const DRAIN_SLACK: f64 = 1.25;
+/// Clients are told to leave at the drain's rate divided by this. Some of them leave late, and without the margin they
+/// would arrive elsewhere at more than the drain's rate.
+const DRAIN_RATE_DIVISOR: f64 = 1.25;
 
 /// Handle to the registry; cheap to clone.
 ///
@@ -44,7 +43,7 @@ struct Registry {
     connections: Mutex<HashMap<Uuid, Arc<Connection>>>,
     calls: Arc<FollowedCalls>,
     workers: Workers,
-    waiting: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
+    waiters: Mutex<HashMap<Identifier, Vec<Arc<Connection>>>>,
     is_draining: AtomicBool,
     delivery_watchers: DeliveryWatchers,
 }
@@ -83,7 +82,7 @@ impl Hub {
             connections: Mutex::default(),
             calls: Arc::new(FollowedCalls::new(limits, workers)),
             workers: Workers::new(workers),
-            waiting: Mutex::default(),
+            waiters: Mutex::default(),
             is_draining: AtomicBool::default(),
             delivery_watchers: DeliveryWatchers::default(),
         };
@@ -119,7 +118,7 @@ impl Hub {
         HubSizes {
             connections: self.registry.connections.lock().len(),
             followed_calls: self.registry.calls.len(),
-            awaited_identifiers: self.registry.waiting.lock().len(),
+            awaited_identifiers: self.registry.waiters.lock().len(),
         }
     }
 
@@ -130,7 +129,7 @@ impl Hub {
         connection.inspect(|connection| connection.close(CloseReason::Kicked)).is_some()
     }
 
-    /// Every followed call with the seq that its log has reached for all its followers.
+    /// Every followed call with its head, as this process knows it.
     #[must_use]
     pub fn heads(&self) -> Vec<(CallId, Seq)> {
         self.registry.calls.heads()
@@ -145,10 +144,10 @@ impl Hub {
     /// Every identifier that a connection waits for.
     #[must_use]
     pub fn awaited_identifiers(&self) -> Vec<Identifier> {
-        self.registry.waiting.lock().keys().cloned().collect()
+        self.registry.waiters.lock().keys().cloned().collect()
     }
 
-    /// Adds a follower to a call; returns the log's tail and the follower's place among the members of its feed.
+    /// Adds a follower to a call; returns the log tail of its feed and its member id there.
     pub(super) fn join(
         &self,
         call_id: CallId,
@@ -158,20 +157,20 @@ impl Hub {
         self.registry.calls.join(call_id, connection, subscription)
     }
 
-    pub(super) fn leave(&self, tail: &Arc<LogTail>, member: usize) {
-        self.registry.calls.leave(tail, member);
+    pub(super) fn leave(&self, log_tail: &Arc<LogTail>, member_id: usize) {
+        self.registry.calls.leave(log_tail, member_id);
     }
 
     pub(super) fn add_waiter(&self, identifier: &Identifier, connection: &Arc<Connection>) {
-        self.registry.waiting.lock().entry(identifier.clone()).or_default().push(Arc::clone(connection));
+        self.registry.waiters.lock().entry(identifier.clone()).or_default().push(Arc::clone(connection));
     }
 
     pub(super) fn remove_waiter(&self, identifier: &Identifier, connection: &Arc<Connection>) {
-        let mut waiting = self.registry.waiting.lock();
-        if let Some(waiters) = waiting.get_mut(identifier) {
-            waiters.retain(|waiter| !Arc::ptr_eq(waiter, connection));
-            if waiters.is_empty() {
-                waiting.remove(identifier);
+        let mut waiters = self.registry.waiters.lock();
+        if let Some(connections) = waiters.get_mut(identifier) {
+            connections.retain(|waiter| !Arc::ptr_eq(waiter, connection));
+            if connections.is_empty() {
+                waiters.remove(identifier);
             }
         }
     }
@@ -190,7 +189,7 @@ impl Hub {
                 }),
                 Notification::HeadMoved { call_id, head, ended } => {
                     for feed in self.registry.calls.feeds(call_id) {
-                        if is_news(&feed.tail, head, ended) {
+                        if is_new_head(&feed.log_tail, head, ended) {
                             self.enqueue_in(feed, [FeedMessage::Head(head, ended)]);
                         }
                     }
@@ -199,8 +198,8 @@ impl Hub {
                     self.enqueue(call_id, || vec![FeedMessage::Partial(text_frame(&frame))])
                 }
                 Notification::IdentifierAssigned { identifier } => self.call_appeared(&identifier),
-                Notification::Merged { from, into } => self.end(from, EndReason::Merged(into)),
-                Notification::Deleted { call_id } => self.end(call_id, EndReason::Deleted),
+                Notification::Merged { from, into } => self.end_subscriptions(from, EndReason::Merged(into)),
+                Notification::Deleted { call_id } => self.end_subscriptions(call_id, EndReason::Deleted),
             }
         }
         self.registry.delivery_watchers.notify();
@@ -210,7 +209,7 @@ impl Hub {
         &self.registry.delivery_watchers
     }
 
-    /// Queues messages in all feeds of a call. They are made only if it has any.
+    /// Queues messages in all feeds of a call. They are made only if the call is followed.
     fn enqueue(&self, call_id: CallId, messages: impl FnOnce() -> Vec<FeedMessage>) {
         let mut feeds = self.registry.calls.feeds(call_id);
         let Some(last) = feeds.pop() else { return };
@@ -227,10 +226,10 @@ impl Hub {
         }
     }
 
-    /// Tells the feed that writes `tail` how far the log reaches.
-    pub(super) fn advance_head(&self, tail: &Arc<LogTail>, head: Seq, ended: bool) {
-        if is_news(tail, head, ended)
-            && let Some(feed) = self.registry.calls.feed_of(tail)
+    /// Tells the feed that writes `log_tail` how far the log reaches.
+    pub(super) fn advance_head(&self, log_tail: &Arc<LogTail>, head: Seq, ended: bool) {
+        if is_new_head(log_tail, head, ended)
+            && let Some(feed) = self.registry.calls.feed_of(log_tail)
         {
             self.enqueue_in(feed, [FeedMessage::Head(head, ended)]);
         }
@@ -238,14 +237,14 @@ impl Hub {
 
     /// Signals the connections that wait for `identifier` that it leads to a call now.
     pub(super) fn call_appeared(&self, identifier: &Identifier) {
-        let waiters = self.registry.waiting.lock().remove(identifier).unwrap_or_default();
+        let waiters = self.registry.waiters.lock().remove(identifier).unwrap_or_default();
         for waiter in waiters {
-            waiter.call_appeared(identifier.clone());
+            waiter.notify_appeared(identifier.clone());
         }
     }
 
     /// Ends the subscriptions to a call that was merged or deleted.
-    pub(super) fn end(&self, call_id: CallId, reason: EndReason) {
+    pub(super) fn end_subscriptions(&self, call_id: CallId, reason: EndReason) {
         self.enqueue(call_id, || vec![FeedMessage::End(reason)]);
     }
 
@@ -255,20 +254,21 @@ impl Hub {
         self.registry.is_draining.load(Ordering::SeqCst)
     }
 
-    /// Refuses new connections from now on, and tells every connection when to leave, at the drain's rate.
+    /// Refuses new connections from now on, and tells each connection when to leave: one after the other, at the
+    /// drain's rate.
     pub fn drain(&self, drain: DrainPolicy) {
         self.registry.is_draining.store(true, Ordering::SeqCst);
         let now = Instant::now();
         for (at, connection) in self.connections().iter().enumerate() {
-            let after = Duration::from_secs_f64(at as f64 * DRAIN_SLACK / drain.rate);
-            let until = now + (after + DrainNotice::GRACE).min(drain.deadline);
-            connection.notify_drain(DrainNotice { after, until });
+            let leave_after = Duration::from_secs_f64(at as f64 * DRAIN_RATE_DIVISOR / drain.rate);
+            let close_at = now + (leave_after + DrainNotice::TIME_TO_LEAVE).min(drain.deadline);
+            connection.notify_drain(DrainNotice { leave_after, close_at });
         }
     }
 }
 
-fn is_news(tail: &LogTail, head: Seq, ended: bool) -> bool {
-    head > tail.head() || (ended && !tail.is_ended())
+fn is_new_head(log_tail: &LogTail, head: Seq, ended: bool) -> bool {
+    head > log_tail.head() || (ended && !log_tail.is_ended())
 }
 
 #[cfg(test)]

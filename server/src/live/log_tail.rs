@@ -1,5 +1,5 @@
-//! The end of a followed call's log, as this process knows it: the head, whether the call is over, and the newest
-//! frames.
+//! The newest part of a followed call's log, as this process knows it: the head, whether the call is over, and the
+//! newest frames.
 
 mod ring;
 
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::frame::{Bytes, EventFrame};
 use ring::Ring;
 
-/// The end of one call's log. Its feed writes it; the sessions of the feed's followers read it.
+/// The newest part of one call's log. A feed writes it, and the sessions of the feed's followers read it.
 #[derive(Debug)]
 pub(super) struct LogTail {
     pub call_id: CallId,
@@ -46,8 +46,8 @@ impl LogTail {
         self.ring.lock().push(event);
     }
 
-    /// The frames after `cursor`, up to [`MAX_JOINED_BYTES`](super::frame::MAX_JOINED_BYTES), and the seq of the last
-    /// of them. `None` if they are only in the database.
+    /// The frames after `cursor`, joined up to [`MAX_JOINED_BYTES`](super::frame::MAX_JOINED_BYTES), and the seq of the
+    /// last of them. `None` if the next frame is only in the database.
     pub fn frames_after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
         self.ring.lock().after(cursor)
     }

@@ -1,5 +1,5 @@
-//! A follower inside the process. What is published for it takes the way of every event, through hub, feed and
-//! connection, to the other end of a socket. It shows whether that way is open.
+//! A follower inside the process. A probe message takes the way of every event: through hub, feed and connection, to
+//! the other end of a socket. Its arrival shows that this way works.
 
 use std::io;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::clock;
 
 pub use super::followed_calls::PROBE_CALL;
 
-/// Bytes that the pipe holds: far more than the messages of a few probes at once.
+/// Capacity of the pipe: far more than the probe messages that can wait in it.
 const PIPE_BYTES: usize = 16 * 1024;
 /// Id of the connection's only subscription.
-const SUBSCRIPTION: u64 = 0;
+const SUBSCRIPTION_ID: u64 = 0;
 
 /// A follower of [`PROBE_CALL`] until it is dropped.
 pub struct Probe {
     hub: Hub,
-    tail: Arc<LogTail>,
-    member: usize,
+    log_tail: Arc<LogTail>,
+    feed_member_id: usize,
     pipe: DuplexStream,
 }
 
@@ -36,19 +36,19 @@ impl Probe {
         let identity =
             Identity { username: "probe".into(), uid: None, role: Role::Viewer, calls: Some(Vec::new()), expires: now };
         let connection = Arc::new(Connection::new(identity, None, now, near.into()));
-        let (tail, member) = hub.join(PROBE_CALL, &connection, SUBSCRIPTION);
+        let (log_tail, feed_member_id) = hub.join(PROBE_CALL, &connection, SUBSCRIPTION_ID);
         connection.state.lock().subscriptions.push(Subscription {
-            id: SUBSCRIPTION,
-            tail: Arc::clone(&tail),
-            member,
+            id: SUBSCRIPTION_ID,
+            log_tail: Arc::clone(&log_tail),
+            feed_member_id,
             names: Vec::new(),
             call_sid: String::new(),
-            cursor: tail.head(),
-            confirmed: 0,
+            cursor: log_tail.head(),
+            confirmed_head: 0,
             caught_up: true,
             end_reason: None,
         });
-        Self { hub: hub.clone(), tail, member, pipe }
+        Self { hub: hub.clone(), log_tail, feed_member_id, pipe }
     }
 
     /// Waits until a message that contains `text` arrives.
@@ -68,6 +68,6 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.hub.leave(&self.tail, self.member);
+        self.hub.leave(&self.log_tail, self.feed_member_id);
     }
 }

@@ -32,7 +32,7 @@ fn config() -> ProptestConfig {
 
 fn check(announcing: Announcing, schedule: &schedule::Schedule) {
     let world = WORLD.lock();
-    world.runtime.block_on(async { Run::new(&world, announcing, schedule).go(schedule).await });
+    world.runtime.block_on(async { Run::new(&world, announcing, schedule).run(schedule).await });
 }
 
 proptest! {
@@ -65,7 +65,7 @@ proptest! {
 /// Schedules that once went wrong, by name.
 mod known {
     use super::*;
-    use schedule::{Begin, Schedule, Step};
+    use schedule::{Schedule, StartFrom, Step};
 
     /// A turn that comes after the end is committed and not announced yet, while another subscriber still reads the
     /// end. A client that subscribes now has been told of that turn's seq, and must get it.
@@ -73,15 +73,15 @@ mod known {
     fn a_replay_of_an_ended_call_ends_where_the_log_did() {
         let steps = vec![
             Step::Partial(0),
-            Step::Subscribe(0, (0, false), Begin::Start),
-            Step::Rest,
+            Step::Subscribe(0, (0, false), StartFrom::Start),
+            Step::RunUntilIdle,
             Step::Turns(0, 1, 8),
             Step::End(0),
             Step::AnnounceAll,
-            Step::Rest,
+            Step::RunUntilIdle,
             Step::Turns(0, 1, 8),
-            Step::Subscribe(1, (0, false), Begin::Start),
-            Step::Rest,
+            Step::Subscribe(1, (0, false), StartFrom::Start),
+            Step::RunUntilIdle,
         ];
         check(Announcing::Faithful, &Schedule { pipes: vec![64, 1 << 20], steps });
     }
@@ -91,12 +91,12 @@ mod known {
     #[test]
     fn a_second_name_that_was_refused_is_not_followed() {
         let steps = vec![
-            Step::Subscribe(0, (0, false), Begin::Start),
-            Step::Say(0),
-            Step::Fill(0),
-            Step::Subscribe(0, (0, true), Begin::Start),
+            Step::Subscribe(0, (0, false), StartFrom::Start),
+            Step::AnnouncedTurn(0),
+            Step::FillPipe(0),
+            Step::Subscribe(0, (0, true), StartFrom::Start),
             Step::Turns(1, 2, 1),
-            Step::Turn(2),
+            Step::Yield(2),
             Step::Merge(0, 1),
         ];
         check(Announcing::Unreliable, &Schedule { pipes: vec![1 << 20; 3], steps });

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE, Subscribe};
 use callscope_common::{CallId, Identifier, Seq, Timestamp};
 use tokio::time::{Sleep, sleep_until, timeout};
-use tracing::info;
+use tracing::{field, info};
 use tungstenite::Message;
 
 use super::connection::{Connection, DrainNotice, Subscription};
@@ -40,22 +40,22 @@ use crate::store::{Store, StoreError};
 use codec::{Codec, SessionEvent};
 use read_retries::{ReadRetries, Reader};
 
-/// Time for the peer to take the close frame and answer it.
-const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// Time for the storage to answer a read.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// Bytes of the read buffer of an idle connection; it grows with the frames that arrive.
-const READ_BUFFER: usize = 128;
-/// Writes to the socket before a session looks at everything else.
-const MAX_WRITES_IN_A_ROW: usize = 32;
+/// Timeout for the peer to read the close frame and answer it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of one read from the storage.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Initial size of the read buffer. It is small because most connections are idle, and grows with longer frames.
+const READ_BUFFER_BYTES: usize = 128;
+/// Most writes to the socket before the session handles requests, deadlines and signals.
+const MAX_CONSECUTIVE_WRITES: usize = 32;
 /// While more bytes than this wait to be sent, no request is read.
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 
 /// A subscription that waits for its call to appear.
 struct PendingSubscription {
     request: Subscribe,
-    /// When it was requested: without history it begins there.
-    since: Timestamp,
+    /// When the client sent the request. A subscription without history starts there.
+    requested_at: Timestamp,
 }
 
 /// The state of a connection's task. There are thousands, most of them idle, so rarely used fields are boxed.
@@ -67,23 +67,22 @@ pub struct Session {
     codec: Codec,
     /// Subscriptions that wait for their call to appear.
     pending: BTreeMap<Identifier, PendingSubscription>,
-    next_subscription: u64,
-    limit: RateLimit,
+    next_subscription_id: u64,
+    rate_limit: RateLimit,
     last_pong: Instant,
     next_ping: Instant,
-    expires: Option<Instant>,
-    /// Failed reads, at most one for each subscription.
+    /// When the token expires by the monotonic clock; `None` if that is too far off for an `Instant`.
+    token_expires: Option<Instant>,
     read_retries: ReadRetries,
     /// When the connection is closed if the client has not left for another server.
     drain_deadline: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    /// Events per database read, derived from the size of the last ones.
-    page: u16,
-    /// Rotates over the subscriptions that are owed something.
-    round: u32,
-    /// More is owed and the socket may take it, after a look at everything else.
+    /// Events per database read, derived from the size of the events read last.
+    events_per_read: u16,
+    /// Counts up, so that the subscriptions that are owed events take turns.
+    round_robin: u32,
+    /// Whether the loop must not sleep, because more is owed and the socket may take it.
     has_more: bool,
-    /// The subscription to deliveries, if there is one.
     deliveries: Option<Box<deliveries::DeliveriesSubscription>>,
 }
 
@@ -100,14 +99,16 @@ impl Session {
     ) -> Self {
         let now = Instant::now();
         let next_ping = now + timing.ping_interval;
-        let clock = clock::now();
-        let left = identity.expires.as_micros().saturating_sub(clock.as_micros());
-        let expires = now.checked_add(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
-        let connection = Arc::new(Connection::new(identity, remote_addr, clock, io.into()));
+        let wall_clock = clock::now();
+        // An expired token has a negative rest, which becomes 0.
+        let micros_left = identity.expires.as_micros().saturating_sub(wall_clock.as_micros());
+        let token_expires = now.checked_add(Duration::from_micros(u64::try_from(micros_left).unwrap_or(0)));
+        let connection = Arc::new(Connection::new(identity, remote_addr, wall_clock, io.into()));
         hub.add(Arc::clone(&connection));
         if hub.is_draining() {
-            // Upgraded while the drain began, so no one else will notify it.
-            connection.notify_drain(DrainNotice { after: Duration::ZERO, until: now + DrainNotice::GRACE });
+            // The drain may have listed the connections before this one was added, so it notifies itself.
+            let close_at = now + DrainNotice::TIME_TO_LEAVE;
+            connection.notify_drain(DrainNotice { leave_after: Duration::ZERO, close_at });
         }
         Self {
             connection,
@@ -116,16 +117,16 @@ impl Session {
             timing,
             codec: Codec::new(MAX_CLIENT_MESSAGE),
             pending: BTreeMap::new(),
-            next_subscription: 0,
-            limit: RateLimit::new(now),
+            next_subscription_id: 0,
+            rate_limit: RateLimit::new(now),
             last_pong: now,
             next_ping,
-            expires,
+            token_expires,
             read_retries: ReadRetries::default(),
             drain_deadline: None,
             timer: Box::pin(sleep_until(next_ping.into())),
-            page: 64,
-            round: 0,
+            events_per_read: 64,
+            round_robin: 0,
             has_more: false,
             deliveries: None,
         }
@@ -133,20 +134,23 @@ impl Session {
 
     /// Serves the connection until it ends.
     ///
-    /// Rare and long work (reading the database, closing) is boxed where it is awaited: a task is as large as the
-    /// largest future that it may wait for, and thousands wait only for their client.
+    /// A task is as large as the largest future it awaits. Most of the thousands of tasks only wait for their client,
+    /// so the futures of rare work (database reads, closing) are boxed where they are awaited.
     pub async fn run(mut self: Box<Self>) {
         let id = self.connection.connection_id;
-        info!(connection_id = %id, remote = ?self.connection.remote_addr, user = ?self.connection.identity.username, "connected");
+        info!(
+            connection_id = %id, remote = self.connection.remote_addr.map(field::display),
+            user = ?self.connection.identity.username, "connected"
+        );
         let reason = self.serve().await;
         if let Some(reason) = reason {
             Box::pin(self.close(reason)).await;
         }
         let sent = self.connection.sent.load(Ordering::Relaxed);
-        info!(connection_id = %id, sent, close = ?reason.map(CloseReason::code), "disconnected");
+        info!(connection_id = %id, sent, close = reason.map(CloseReason::code), "disconnected");
     }
 
-    /// Runs until the peer is gone (`None`) or the connection has to be closed.
+    /// Runs until the peer has disconnected (`None`) or the session has to close the connection.
     async fn serve(&mut self) -> Option<CloseReason> {
         loop {
             if let Some(reason) = self.handle_signals().await {
@@ -161,12 +165,12 @@ impl Session {
                 return None;
             }
             let now = Instant::now();
-            if self.drain_deadline.is_some_and(|until| until <= now) {
+            if self.drain_deadline.is_some_and(|close_at| close_at <= now) {
                 return Some(CloseReason::GoingAway);
             }
             self.set_timer(now);
             match self.next().await {
-                SessionEvent::Work => {}
+                SessionEvent::Woken => {}
                 SessionEvent::Timer => {
                     if let Some(reason) = self.on_timer(Instant::now()) {
                         return Some(reason);
@@ -181,42 +185,48 @@ impl Session {
                         return Some(reason);
                     }
                 }
-                SessionEvent::Gone => return None,
+                SessionEvent::Disconnected => return None,
                 SessionEvent::Close(reason) => return Some(reason),
             }
         }
     }
 
-    /// Follows a call after `cursor`. The subscription is not caught up yet.
-    fn follow(&mut self, call_id: CallId, names: Vec<Identifier>, call_sid: String, cursor: Seq) -> Arc<LogTail> {
-        let id = self.next_subscription;
-        self.next_subscription += 1;
-        let (tail, member) = self.hub.join(call_id, &self.connection, id);
+    /// Adds a subscription that is not caught up yet, and joins a feed of its call.
+    fn add_subscription(
+        &mut self,
+        call_id: CallId,
+        names: Vec<Identifier>,
+        call_sid: String,
+        cursor: Seq,
+    ) -> Arc<LogTail> {
+        let id = self.next_subscription_id;
+        self.next_subscription_id += 1;
+        let (log_tail, feed_member_id) = self.hub.join(call_id, &self.connection, id);
         let subscription = Subscription {
             id,
-            tail: Arc::clone(&tail),
-            member,
+            log_tail: Arc::clone(&log_tail),
+            feed_member_id,
             names,
             call_sid,
             cursor,
-            confirmed: 0,
+            confirmed_head: 0,
             caught_up: false,
             end_reason: None,
         };
         let mut state = self.connection.state.lock();
-        // Most connections have one, and a vector would take room for four.
+        // Most connections have one subscription, and the first `push` would allocate memory for four.
         if state.subscriptions.is_empty() {
             state.subscriptions.reserve_exact(1);
         }
         state.subscriptions.push(subscription);
         drop(state);
-        tail
+        log_tail
     }
 
-    /// Removes a subscription from the connection.
-    fn take(&self, is_it: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
+    /// Removes a subscription from the connection. The caller has to leave its feed.
+    fn remove_subscription(&self, is_wanted: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
         let mut state = self.connection.state.lock();
-        let at = state.subscriptions.iter().position(is_it)?;
+        let at = state.subscriptions.iter().position(is_wanted)?;
         Some(state.subscriptions.swap_remove(at))
     }
 
@@ -224,11 +234,11 @@ impl Session {
         let next = [
             Some(self.next_ping),
             Some(self.last_pong + self.timing.pong_timeout),
-            self.expires,
+            self.token_expires,
             self.codec.blocked.map(|(since, _)| since + self.timing.write_deadline),
-            self.read_retries.next(now),
+            self.read_retries.next_retry(now),
             self.drain_deadline,
-            self.next_look(now),
+            self.deliveries_due_at(now),
         ]
         .into_iter()
         .flatten()
@@ -240,14 +250,14 @@ impl Session {
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<CloseReason> {
-        let written = self.connection.state.lock().written;
-        if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != written) {
-            // The peer has taken something since.
-            *blocked = (now, written);
+        let flushed_bytes = self.connection.state.lock().flushed_bytes;
+        if let Some(blocked) = self.codec.blocked.as_mut().filter(|(_, before)| *before != flushed_bytes) {
+            // The peer has read something since, so its write deadline starts again.
+            *blocked = (now, flushed_bytes);
         }
-        // The monotonic clock stands still while the machine sleeps; the wall clock may have been set.
-        let clock = clock::now();
-        if self.expires.is_some_and(|expires| expires <= now) || self.connection.identity.expires <= clock {
+        // Both clocks count: the monotonic clock stands still while the machine sleeps, and the wall clock can be set.
+        let is_expired = self.token_expires.is_some_and(|expires| expires <= now);
+        if is_expired || self.connection.identity.expires <= clock::now() {
             return Some(CloseReason::TokenExpired);
         }
         let is_sending = self.codec.blocked.is_some_and(|(since, _)| now < since + self.timing.write_deadline);
@@ -255,7 +265,7 @@ impl Session {
             if !is_sending {
                 return Some(CloseReason::PongTimeout);
             }
-            // The peer takes a large frame slowly. The ping waits behind it, so it cannot be answered yet.
+            // The peer reads a large frame slowly. The ping waits behind that frame and cannot be answered yet.
             self.last_pong = now;
         }
         if self.codec.blocked.is_some_and(|(since, _)| now >= since + self.timing.write_deadline) {
@@ -272,12 +282,12 @@ impl Session {
     }
 }
 
-/// A read without an answer counts as failed, because the session has other things to do.
+/// Fails a read that takes longer than [`READ_TIMEOUT`], because requests and deadlines of the session wait for it.
 async fn in_time<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(READ_DEADLINE, read).await.unwrap_or(Err(StoreError::TimedOut))
+    timeout(READ_TIMEOUT, read).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
-/// However the task ends, nothing of the connection stays behind.
+/// Runs however the task ends, also by a panic: no feed, waiter or watcher keeps the connection.
 impl Drop for Session {
     fn drop(&mut self) {
         let subscriptions = {
@@ -287,7 +297,7 @@ impl Drop for Session {
             std::mem::take(&mut state.subscriptions)
         };
         for subscription in subscriptions {
-            self.hub.leave(&subscription.tail, subscription.member);
+            self.hub.leave(&subscription.log_tail, subscription.feed_member_id);
         }
         for identifier in self.pending.keys() {
             self.hub.remove_waiter(identifier, &self.connection);

@@ -1,8 +1,8 @@
-//! Threads that run the feeds, so that writing to followers keeps no request waiting and wakes no task of the runtime.
+//! Threads that run the feeds, so that writing to followers delays no request and wakes no task of the runtime.
 //!
-//! A feed belongs to one worker: a queue of feeds that have something to do, and a thread that runs them one after the
-//! other. A call with many followers has a feed at each worker. A feed that has more to do after a run goes to the end
-//! of its worker's queue, so that a busy call delays another one by one run at most.
+//! Each feed belongs to one worker: a thread with a queue of the feeds that have messages, which it runs one after the
+//! other. A call with many followers has a feed at each worker. A feed that has more messages after a run goes to the
+//! end of the queue, so that a busy call delays another one by one run at most.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,7 +24,7 @@ const MAX_WORKERS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Workers(Vec<Arc<Worker>>);
 
-/// A queue of feeds that have something to do. Each feed is in it once at most.
+/// A queue of feeds that have messages. Each feed is in it once at most.
 #[derive(Debug, Default)]
 struct Worker {
     feeds: Mutex<VecDeque<Arc<Feed>>>,
@@ -42,30 +42,30 @@ impl Workers {
         Self((0..count).map(|_| Arc::default()).collect())
     }
 
-    /// What the workers do until they are stopped.
-    pub fn run(&self, calls: &Arc<FollowedCalls>) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
-        // Unconstrained: the runtime's budget would make writable sockets look full.
+    /// Returns the loop of each worker, which ends when the workers are stopped.
+    pub fn loops(&self, calls: &Arc<FollowedCalls>) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
+        // Unconstrained, because a task that has used up Tokio's cooperative budget sees writable sockets as full.
         self.0.iter().map(|worker| task::unconstrained(Arc::clone(worker).run(Arc::clone(calls))))
     }
 
-    /// Starts a thread for each worker. The sockets that they write to are those of `runtime`.
+    /// Starts a thread for each worker. The threads write to sockets of `runtime`.
     ///
     /// # Errors
     /// Returns an error if the system has no thread left. Threads that were started end when the workers are stopped.
     pub fn start_threads(&self, calls: &Arc<FollowedCalls>, runtime: &Handle) -> io::Result<()> {
-        for worker in self.run(calls) {
+        for worker in self.loops(calls) {
             let runtime = runtime.clone();
             std::thread::Builder::new().name("callscope-feeds".into()).spawn(move || runtime.block_on(worker))?;
         }
         Ok(())
     }
 
-    /// Queues a feed at its worker. Never blocks. The caller makes sure that no feed is scheduled twice.
+    /// Queues a feed at its worker; never blocks. The caller must not schedule a feed that is scheduled already.
     pub fn schedule(&self, feed: Arc<Feed>) {
         self.0[feed.worker % self.0.len()].push(feed);
     }
 
-    /// Lets the workers end.
+    /// Makes each worker end after the run that is under way.
     pub fn stop(&self) {
         for worker in &self.0 {
             worker.is_stopped.store(true, Ordering::SeqCst);
@@ -120,21 +120,21 @@ mod tests {
     use crate::live::frame::text_frame;
     use crate::log::Notification;
 
-    /// A connection that follows a call and is owed nothing; its frames come out of the pipe.
-    fn follow(hub: &Hub, call_id: CallId, room: usize) -> DuplexStream {
-        let (near, pipe) = duplex(room);
+    /// Adds a caught-up follower of a call; returns the pipe that its frames come out of.
+    fn follow(hub: &Hub, call_id: CallId, capacity: usize) -> DuplexStream {
+        let (near, pipe) = duplex(capacity);
         let now = crate::clock::now();
         let identity = Identity { username: "test".into(), uid: None, role: Role::Viewer, calls: None, expires: now };
         let connection = Arc::new(Connection::new(identity, None, now, near.into()));
-        let (tail, member) = hub.join(call_id, &connection, 0);
+        let (log_tail, feed_member_id) = hub.join(call_id, &connection, 0);
         connection.state.lock().subscriptions.push(Subscription {
             id: 0,
-            tail,
-            member,
+            log_tail,
+            feed_member_id,
             names: Vec::new(),
             call_sid: String::new(),
             cursor: 0,
-            confirmed: 0,
+            confirmed_head: 0,
             caught_up: true,
             end_reason: None,
         });
@@ -146,14 +146,14 @@ mod tests {
         Notification::EventsAppended { call_id, first: seq, events }
     }
 
-    /// Announcements come one by one while the threads are at work, so many of them in the middle of a feed's round.
+    /// The events are announced one by one while the threads run, so many arrive in the middle of a feed's run.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn every_follower_of_every_call_gets_all_in_order_from_the_threads() {
+    async fn every_follower_of_every_call_gets_all_its_events_in_order() {
         let hub = Hub::start(&Handle::current(), FeedLimits::default()).expect("threads");
         let calls: Vec<CallId> = (0..5).map(|_| Uuid::new_v4()).collect();
         let mut pipes: Vec<DuplexStream> =
             calls.iter().flat_map(|call_id| (0..7).map(|_| follow(&hub, *call_id, 1 << 16))).collect();
-        // Never more at once than a feed's inbox takes: there are no sessions here to read what it leaves out.
+        // In groups that fit into an inbox: there are no sessions here that would read the rest from the database.
         for first in (1..2_000).step_by(16) {
             for seq in first..first + 16 {
                 hub.publish(calls.iter().map(|call_id| event(*call_id, seq)).collect());
@@ -161,10 +161,10 @@ mod tests {
             let frames: Vec<u8> =
                 (first..first + 16).flat_map(|seq| text_frame(&format!("{seq:08}")).to_vec()).collect();
             for pipe in &mut pipes {
-                let mut heard = vec![0; frames.len()];
-                let read = timeout(Duration::from_secs(10), pipe.read_exact(&mut heard)).await;
-                read.expect("what was announced is worked on").expect("a pipe");
-                assert!(heard == frames, "frames are missing, doubled or out of order");
+                let mut received = vec![0; frames.len()];
+                let read = timeout(Duration::from_secs(10), pipe.read_exact(&mut received)).await;
+                read.expect("announced events are written in time").expect("a pipe");
+                assert!(received == frames, "frames are missing, doubled or out of order");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Messages that a feed has not worked on yet.
+//! Messages that a feed has not processed yet.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,11 @@ use callscope_common::event::EventKind;
 
 use super::FeedMessage;
 
-/// Most bytes of frames that wait in an inbox.
+/// Most bytes of frames in an inbox.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A bounded queue. Beyond its bounds the events in it are replaced by the head that they lead to: the followers read
-/// them from the database.
+/// A bounded queue. When it is full, its events are replaced by the head that they lead to, and the followers read them
+/// from the database.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub messages: VecDeque<FeedMessage>,
@@ -28,7 +28,7 @@ impl Inbox {
 
     pub fn push(&mut self, message: FeedMessage) {
         if self.messages.len() >= self.max_messages || self.bytes >= MAX_BYTES {
-            self.shrink();
+            self.replace_events_by_head();
         }
         self.bytes += message.bytes();
         self.messages.push_back(message);
@@ -39,7 +39,7 @@ impl Inbox {
         std::mem::take(&mut self.messages)
     }
 
-    fn shrink(&mut self) {
+    fn replace_events_by_head(&mut self) {
         let head = self.messages.iter().fold((0, false), |(head, ended), message| match message {
             FeedMessage::Event(event) => (head.max(event.seq), ended | (event.kind == EventKind::CallCompleted)),
             FeedMessage::Head(seq, end) => (head.max(*seq), ended | *end),

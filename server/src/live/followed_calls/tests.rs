@@ -1,4 +1,4 @@
-//! What tests do to the followed calls that the program cannot do.
+//! Access for tests that the program does not have.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 

@@ -1,17 +1,17 @@
-//! Hubs as tests need them.
+//! Hubs for tests.
 
 use std::sync::mpsc::SyncSender;
 
 use super::*;
 
-/// Few followers make several feeds, a slice ends after each socket, and an inbox is soon full.
+/// A third follower makes a second feed, a slice is one socket, and an inbox is soon full.
 pub(crate) const TINY: FeedLimits = FeedLimits { followers: 2, sockets_per_slice: 1, inbox_messages: 32 };
 
 impl Hub {
     /// A hub whose workers are two tasks of the current runtime instead of threads.
     pub(crate) fn on_tasks() -> Self {
         let hub = Self::new(TINY, 2);
-        for worker in hub.registry.workers.run(&hub.registry.calls) {
+        for worker in hub.registry.workers.loops(&hub.registry.calls) {
             tokio::spawn(worker);
         }
         hub

@@ -6,10 +6,10 @@ use callscope_common::Seq;
 
 use crate::live::frame::{Bytes, EventFrame, MAX_JOINED_BYTES, join};
 
-/// Most frames that are kept; older ones are read from the database.
-const RING_FRAMES: usize = 128;
-/// Most bytes of frames that are kept, if there is more than one.
-const RING_BYTES: usize = 256 * 1024;
+/// Most frames in a ring; older ones are read from the database.
+const MAX_FRAMES: usize = 128;
+/// Most bytes of frames in a ring. The newest frame is kept even if it is longer.
+const MAX_BYTES: usize = 256 * 1024;
 
 /// Frames of consecutive events.
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Adds the newest event. If it does not follow the last one, the earlier frames are dropped: a ring has no holes.
+    /// Adds the newest event. If it does not follow the last one, the earlier frames are dropped, so that a ring has no
+    /// holes.
     pub fn push(&mut self, event: EventFrame) {
         if self.events.back().is_some_and(|last| last.seq + 1 != event.seq) {
             self.events.clear();
@@ -27,12 +28,13 @@ impl Ring {
         }
         self.bytes += event.frame.len();
         self.events.push_back(event);
-        while self.events.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.events.len() > 1) {
+        while self.events.len() > MAX_FRAMES || (self.bytes > MAX_BYTES && self.events.len() > 1) {
             self.bytes -= self.events.pop_front().map_or(0, |event| event.frame.len());
         }
     }
 
-    /// The frames after `cursor`, joined, and the seq of the last of them.
+    /// The frames after `cursor`, joined up to [`MAX_JOINED_BYTES`], and the seq of the last of them. `None` if the
+    /// ring does not have the frame at `cursor + 1`.
     pub fn after(&self, cursor: Seq) -> Option<(Bytes, Seq)> {
         let first = self.events.front()?.seq;
         let skip = usize::try_from(cursor + 1 - first).ok()?;
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_gives_what_follows_the_cursor_and_nothing_behind_a_hole() {
+    fn a_ring_gives_the_frames_after_a_cursor_and_none_beyond_a_hole() {
         assert_eq!(ring([1, 2, 3]).after(1), Some((frames([2, 3]), 3)));
         assert_eq!(ring([1, 2, 3]).after(3), None);
         assert_eq!(ring([5, 6]).after(3), None);
@@ -86,9 +88,9 @@ mod tests {
     #[test]
     fn a_ring_is_bounded() {
         let ring = ring(1..=1_000);
-        assert_eq!(ring.events.len(), RING_FRAMES);
+        assert_eq!(ring.events.len(), MAX_FRAMES);
         assert_eq!(ring.bytes, ring.events.iter().map(|event| event.frame.len()).sum::<usize>());
-        assert_eq!(ring.after(1_000 - RING_FRAMES as Seq - 1), None);
-        assert!(ring.after(1_000 - RING_FRAMES as Seq).is_some());
+        assert_eq!(ring.after(1_000 - MAX_FRAMES as Seq - 1), None);
+        assert!(ring.after(1_000 - MAX_FRAMES as Seq).is_some());
     }
 }

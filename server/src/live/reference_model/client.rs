@@ -17,14 +17,14 @@ use crate::live::connection::{Connection, EndReason};
 
 /// A request that is not answered yet, and the step it was made in.
 #[derive(Debug, Clone)]
-enum Asked {
+enum OpenRequest {
     Subscribe(Subscribe, usize),
     Unsubscribe,
 }
 
 /// A subscription as the client sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Follow {
+pub(super) struct ClientSubscription {
     pub names: Vec<String>,
     pub call_id: CallId,
     pub cursor: Seq,
@@ -44,17 +44,17 @@ pub(super) struct Client {
     pipe: DuplexStream,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
-    asked: HashMap<String, VecDeque<Asked>>,
+    open_requests: HashMap<String, VecDeque<OpenRequest>>,
     pending: HashMap<String, Subscribe>,
-    pub follows: Vec<Follow>,
+    pub subscriptions: Vec<ClientSubscription>,
     /// Confirmations that a merge still owes.
-    owed: Vec<(String, CallId)>,
+    owed_confirmations: Vec<(String, CallId)>,
     /// Names whose cursor was refused: to be subscribed from the start.
-    refused: Vec<String>,
-    upheavals: usize,
+    refused_names: Vec<String>,
+    ended_records: usize,
 }
 
-impl Follow {
+impl ClientSubscription {
     /// The seq that it must reach in any case.
     fn must_reach(&self, log: &Log) -> Seq {
         let record = &log.records[&self.call_id];
@@ -76,7 +76,7 @@ impl Follow {
     }
 
     /// Whether the server must still count it.
-    pub fn stands(&self, log: &Log) -> bool {
+    pub fn is_running(&self, log: &Log) -> bool {
         let record = &log.records[&self.call_id];
         record.end_reason.is_none() && !record.is_ended()
     }
@@ -89,12 +89,12 @@ impl Client {
             pipe,
             inbox: Vec::new(),
             outbox: Vec::new(),
-            asked: HashMap::new(),
+            open_requests: HashMap::new(),
             pending: HashMap::new(),
-            follows: Vec::new(),
-            owed: Vec::new(),
-            refused: Vec::new(),
-            upheavals: log.upheavals,
+            subscriptions: Vec::new(),
+            owed_confirmations: Vec::new(),
+            refused_names: Vec::new(),
+            ended_records: log.ended_records,
         }
     }
 
@@ -103,27 +103,27 @@ impl Client {
         let text = request.to_string();
         let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&text) else { panic!("{text}") };
         let name = subscribe.identifier.to_string();
-        let asked = self.asked.entry(name.clone()).or_default();
-        if self.pending.contains_key(&name) || asked.iter().any(|asked| matches!(asked, Asked::Subscribe(..))) {
+        let asked = self.open_requests.entry(name.clone()).or_default();
+        if self.pending.contains_key(&name) || asked.iter().any(|asked| matches!(asked, OpenRequest::Subscribe(..))) {
             return;
         }
-        asked.push_back(Asked::Subscribe(subscribe, step));
+        asked.push_back(OpenRequest::Subscribe(subscribe, step));
         self.send(&text);
     }
 
     pub fn unsubscribe(&mut self, name: &str) {
-        self.asked.entry(name.to_owned()).or_default().push_back(Asked::Unsubscribe);
+        self.open_requests.entry(name.to_owned()).or_default().push_back(OpenRequest::Unsubscribe);
         self.send(&serde_json::json!({ "unsubscribe": name }).to_string());
     }
 
     /// What a client that lost its connection asks for on the next one.
     pub fn resumptions(&self) -> Vec<serde_json::Value> {
-        let follow = |follow: &Follow| {
+        let follow = |follow: &ClientSubscription| {
             let name = follow.names.first()?;
             Some(serde_json::json!({ "subscribe": name, "after": follow.place }))
         };
         let waits = self.pending.keys().map(|name| serde_json::json!({ "subscribe": name, "wait": true }));
-        self.follows.iter().filter_map(follow).chain(waits).collect()
+        self.subscriptions.iter().filter_map(follow).chain(waits).collect()
     }
 
     /// A text frame with an empty mask.
@@ -172,7 +172,7 @@ impl Client {
         while let Some(text) = self.next_text() {
             self.on_message(&text, log);
         }
-        for name in std::mem::take(&mut self.refused) {
+        for name in std::mem::take(&mut self.refused_names) {
             self.subscribe(serde_json::json!({ "subscribe": name }), step);
         }
         read > 0
@@ -213,8 +213,8 @@ impl Client {
 
     /// Takes the oldest request to follow `name`, which is answered now.
     fn answered(&mut self, name: &str) -> (Subscribe, usize) {
-        match self.asked.get_mut(name).and_then(VecDeque::pop_front) {
-            Some(Asked::Subscribe(request, step)) => (request, step),
+        match self.open_requests.get_mut(name).and_then(VecDeque::pop_front) {
+            Some(OpenRequest::Subscribe(request, step)) => (request, step),
             other => panic!("an answer about {name} to {other:?}"),
         }
     }
@@ -225,10 +225,12 @@ impl Client {
         let begin =
             log.place(call_id, &place).unwrap_or_else(|| panic!("a place that is not in the log: {confirmed:?}"));
         if confirmed.message == "subscribed after a merge" {
-            let owed = self.owed.iter().position(|owed| owed == &(name.clone(), call_id)).expect("a merge");
-            self.owed.swap_remove(owed);
+            let owed =
+                self.owed_confirmations.iter().position(|owed| owed == &(name.clone(), call_id)).expect("a merge");
+            self.owed_confirmations.swap_remove(owed);
         } else {
-            let is_asked = matches!(self.asked.get(name).and_then(VecDeque::front), Some(Asked::Subscribe(..)));
+            let is_asked =
+                matches!(self.open_requests.get(name).and_then(VecDeque::front), Some(OpenRequest::Subscribe(..)));
             let (request, has_waited) = match self.pending.remove(name) {
                 Some(pending) if !is_asked => (pending, true),
                 _ => (self.answered(name).0, false),
@@ -246,7 +248,7 @@ impl Client {
             self.release(name, call_id);
         }
         let confirmed_at = (confirmed.seq, confirmed.status.is_ended());
-        let fresh = Follow {
+        let fresh = ClientSubscription {
             names: vec![name.clone()],
             call_id,
             cursor: begin,
@@ -255,13 +257,13 @@ impl Client {
             may_restart: false,
             may_be_gone: false,
         };
-        let stands = self.follows.iter_mut().find(|follow| follow.call_id == call_id);
+        let stands = self.subscriptions.iter_mut().find(|follow| follow.call_id == call_id);
         let Some(follow) = stands else {
             assert!(
                 !confirmed.message.starts_with("already"),
                 "a running subscription that the client does not have: {confirmed:?}"
             );
-            return self.follows.push(fresh);
+            return self.subscriptions.push(fresh);
         };
         match confirmed.message.as_str() {
             "subscribed" => {
@@ -280,87 +282,99 @@ impl Client {
 
     /// A name belongs to one subscription. If it leads to another call by now, the subscription that had it loses it.
     fn release(&mut self, name: &String, call_id: CallId) {
-        self.follows
+        self.subscriptions
             .iter_mut()
             .filter(|follow| follow.call_id != call_id)
             .for_each(|f| f.names.retain(|own| own != name));
-        self.follows.retain(|follow| !follow.names.is_empty());
+        self.subscriptions.retain(|follow| !follow.names.is_empty());
     }
 
-    fn on_unsubscribed(&mut self, IdentifierMessage { identifier, message, .. }: &IdentifierMessage, log: &Log) {
-        let asked = self.asked.get_mut(identifier).and_then(VecDeque::pop_front);
-        assert!(matches!(asked, Some(Asked::Unsubscribe)), "unsubscribed from {identifier}, asked {asked:?}");
-        self.pending.remove(identifier);
-        let is_named = |follow: &Follow| follow.names.contains(identifier);
+    fn on_unsubscribed(&mut self, unsubscribed: &IdentifierMessage, log: &Log) {
+        let IdentifierMessage { identifier, message, call_id } = unsubscribed;
+        let asked = self.open_requests.get_mut(identifier).and_then(VecDeque::pop_front);
+        assert!(matches!(asked, Some(OpenRequest::Unsubscribe)), "unsubscribed from {identifier}, asked {asked:?}");
+        let was_pending = self.pending.remove(identifier).is_some();
+        let is_named = |follow: &ClientSubscription| follow.names.contains(identifier);
         // When it was read, the name may have meant a record that is a part of another one by now.
-        let is_meant = |follow: &Follow| is_named(follow) || log.named(identifier) == log.survivor(follow.call_id);
-        if message == "unsubscribed" {
-            let found: Vec<usize> = (0..self.follows.len()).filter(|at| is_meant(&self.follows[*at])).collect();
+        let is_meant =
+            |follow: &ClientSubscription| is_named(follow) || log.named(identifier) == log.survivor(follow.call_id);
+        if was_pending && call_id.is_none() {
+            assert_eq!(message, "unsubscribed", "{identifier} was waited for");
+        } else if message == "unsubscribed" {
+            let found: Vec<usize> =
+                (0..self.subscriptions.len()).filter(|at| is_meant(&self.subscriptions[*at])).collect();
             match found[..] {
-                [one] => drop(self.follows.swap_remove(one)),
+                [one] => drop(self.subscriptions.swap_remove(one)),
                 [] => {
                     // The name meant a record that is gone.
-                    let mut lost =
-                        self.follows.iter_mut().filter(|f| log.records[&f.call_id].end_reason.is_some()).peekable();
+                    let mut lost = self
+                        .subscriptions
+                        .iter_mut()
+                        .filter(|f| log.records[&f.call_id].end_reason.is_some())
+                        .peekable();
                     assert!(lost.peek().is_some(), "{identifier} was not followed");
                     lost.for_each(|follow| follow.may_be_gone = true);
                 }
-                _ => found.iter().for_each(|at| self.follows[*at].may_be_gone = true),
+                _ => found.iter().for_each(|at| self.subscriptions[*at].may_be_gone = true),
             }
         } else {
-            let lost =
-                self.follows.iter().find(|f| is_named(f) && f.stands(log) && !f.may_be_gone && !f.may_be_over(log));
+            let lost = self
+                .subscriptions
+                .iter()
+                .find(|f| is_named(f) && f.is_running(log) && !f.may_be_gone && !f.may_be_over(log));
             assert!(lost.is_none(), "{identifier} was followed: {lost:?}");
-            self.follows.retain(|follow| !(is_named(follow) && follow.may_be_over(log)));
+            self.subscriptions.retain(|follow| !(is_named(follow) && follow.may_be_over(log)));
         }
     }
 
     fn on_merged(&mut self, merged: &CallMerged, log: &Log) {
         let end_reason = log.records[&merged.from_call_id].end_reason;
         assert!(matches!(end_reason, Some(EndReason::Merged(_))), "{merged:?} of a record that is {end_reason:?}");
-        let at = self.follows.iter().position(|follow| follow.call_id == merged.from_call_id);
+        let at = self.subscriptions.iter().position(|follow| follow.call_id == merged.from_call_id);
         let at = at.unwrap_or_else(|| panic!("{merged:?} of a record that is not followed"));
-        let follow = &mut self.follows[at];
+        let follow = &mut self.subscriptions[at];
         let name = follow.names.iter().position(|name| *name == merged.identifier);
         follow.names.swap_remove(name.unwrap_or_else(|| panic!("{merged:?} under a name it was not followed by")));
         if follow.names.is_empty() {
-            self.follows.swap_remove(at);
+            self.subscriptions.swap_remove(at);
         }
-        self.owed.push((merged.identifier.clone(), merged.call_id));
+        self.owed_confirmations.push((merged.identifier.clone(), merged.call_id));
     }
 
     fn on_error(&mut self, error: &ErrorMessage, log: &Log) {
         let name = error.identifier.clone().unwrap_or_else(|| panic!("{error:?}"));
         if error.message == "the call was deleted" {
-            let is_gone = |f: &Follow| log.records[&f.call_id].end_reason.is_some() && f.names.contains(&name);
-            let at = self.follows.iter().position(is_gone).unwrap_or_else(|| panic!("{error:?} of no such call"));
-            self.follows[at].names.retain(|own| *own != name);
-            if self.follows[at].names.is_empty() {
-                self.follows.swap_remove(at);
+            let is_gone =
+                |f: &ClientSubscription| log.records[&f.call_id].end_reason.is_some() && f.names.contains(&name);
+            let at = self.subscriptions.iter().position(is_gone).unwrap_or_else(|| panic!("{error:?} of no such call"));
+            self.subscriptions[at].names.retain(|own| *own != name);
+            if self.subscriptions[at].names.is_empty() {
+                self.subscriptions.swap_remove(at);
             }
             return;
         }
-        let is_asked = matches!(self.asked.get(&name).and_then(VecDeque::front), Some(Asked::Subscribe(..)));
+        let is_asked =
+            matches!(self.open_requests.get(&name).and_then(VecDeque::front), Some(OpenRequest::Subscribe(..)));
         let (request, step) = match self.pending.remove(&name) {
             Some(pending) if !is_asked => (pending, 0),
             _ => self.answered(&name),
         };
-        let is_upheaved = log.upheavals > self.upheavals;
-        let is_fair = match error.code {
+        let has_lost_records = log.ended_records > self.ended_records;
+        let is_justified = match error.code {
             ErrorCode::CallNotFound => !log.was_known(&name, step),
             ErrorCode::CursorInvalid => {
-                self.refused.push(name);
-                is_upheaved || !log.may_fit(&request)
+                self.refused_names.push(name);
+                has_lost_records || !log.may_fit(&request)
             }
-            ErrorCode::SubscriptionFailed => is_upheaved,
+            ErrorCode::SubscriptionFailed => has_lost_records,
             _ => false,
         };
-        assert!(is_fair, "{error:?} to {request:?}");
+        assert!(is_justified, "{error:?} to {request:?}");
     }
 
     fn on_event(&mut self, text: &str, log: &Log) {
         let (call_id, seq) = log.owner(text).unwrap_or_else(|| panic!("this was never committed: {text}"));
-        let follow = self.follows.iter_mut().find(|follow| follow.call_id == call_id);
+        let follow = self.subscriptions.iter_mut().find(|follow| follow.call_id == call_id);
         let follow = follow.unwrap_or_else(|| panic!("an event of a call that is not followed: {text}"));
         if follow.may_restart && seq == 1 {
             follow.cursor = 0;
@@ -373,18 +387,21 @@ impl Client {
 
     /// What is still missing; `None` if nothing more is to come.
     pub fn misses(&self, log: &Log) -> Option<String> {
-        if let Some(follow) = self.follows.iter().find(|follow| !follow.is_complete(log)) {
+        if let Some(follow) = self.subscriptions.iter().find(|follow| !follow.is_complete(log)) {
             let record = &log.records[&follow.call_id];
             return Some(format!("{follow:?} of a log that ends at {} {:?}", record.head(), record.end_reason));
         }
-        let unanswered: Vec<_> = self.asked.iter().filter(|(_, asked)| !asked.is_empty()).collect();
+        let unanswered: Vec<_> = self.open_requests.iter().filter(|(_, asked)| !asked.is_empty()).collect();
         let named: Vec<_> = self.pending.keys().filter(|name| log.named(name).is_some()).collect();
-        let is_silent = unanswered.is_empty() && named.is_empty() && self.owed.is_empty() && self.outbox.is_empty();
-        (!is_silent).then(|| format!("answers to {unanswered:?}, waits for {named:?}, confirmations {:?}", self.owed))
+        let is_silent =
+            unanswered.is_empty() && named.is_empty() && self.owed_confirmations.is_empty() && self.outbox.is_empty();
+        (!is_silent).then(|| {
+            format!("answers to {unanswered:?}, waits for {named:?}, confirmations {:?}", self.owed_confirmations)
+        })
     }
 
     /// Names that are waited for.
-    pub fn waits_for(&self) -> impl Iterator<Item = &String> {
+    pub fn awaited_names(&self) -> impl Iterator<Item = &String> {
         self.pending.keys()
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Log {
     /// Every cursor that ever existed, by record, in order.
     cursors: Vec<(CallId, Vec<String>)>,
     /// Records merged or deleted so far.
-    pub upheavals: usize,
+    pub ended_records: usize,
 }
 
 impl Record {
@@ -149,6 +149,6 @@ impl Log {
 
     fn end(&mut self, call_id: CallId, end_reason: EndReason) {
         self.records.get_mut(&call_id).expect("a record").end_reason = Some(end_reason);
-        self.upheavals += 1;
+        self.ended_records += 1;
     }
 }

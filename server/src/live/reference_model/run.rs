@@ -9,9 +9,9 @@ use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, T
 use tokio::io::duplex;
 use tokio::task::yield_now;
 
-use super::client::{Client, Follow};
+use super::client::{Client, ClientSubscription};
 use super::log::Log;
-use super::schedule::{Announcing, Begin, CALLS, How, Name, Schedule, Step};
+use super::schedule::{AnnounceMode, Announcing, CALLS, Name, Schedule, StartFrom, Step};
 use super::world::{Commit, World};
 use crate::auth::{Identity, Role};
 use crate::live::Hub;
@@ -27,7 +27,7 @@ use crate::store::events::Page;
 use crate::store::testing::deliver;
 
 /// How long anything may still move at the end. Longer than a session waits before it reads again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_STALL: Duration = Duration::from_secs(2);
 const FAR: Duration = Duration::from_secs(86_400);
 /// Nothing in a case depends on the time.
 const TIMING: Timing = Timing { ping_interval: FAR, pong_timeout: FAR, write_deadline: FAR, storage_deadline: FAR };
@@ -66,11 +66,11 @@ impl<'w> Run<'w> {
         run
     }
 
-    pub async fn go(mut self, schedule: &Schedule) {
+    pub async fn run(mut self, schedule: &Schedule) {
         for step in &schedule.steps {
             self.step += 1;
             self.take_commits();
-            self.act(step).await;
+            self.perform(step).await;
             for client in &mut self.clients {
                 client.flush();
             }
@@ -78,24 +78,24 @@ impl<'w> Run<'w> {
         self.end().await;
     }
 
-    async fn act(&mut self, step: &Step) {
+    async fn perform(&mut self, step: &Step) {
         match *step {
             Step::Turns(call, count, len) => self.turns(call, count, len),
-            Step::Say(call) => {
+            Step::AnnouncedTurn(call) => {
                 self.turns(call, 1, 8);
                 self.hub.publish(self.unannounced.drain(..).collect());
             }
             Step::TurnsMeanwhile(call, count) => {
-                self.make(call);
+                self.ensure_call(call);
                 let begun: Vec<Commit> = (0..count).map(|_| self.world.begin(self.turn(call, 8, true))).collect();
                 self.meanwhile.extend(begun);
             }
             Step::Partial(call) => {
-                self.make(call);
+                self.ensure_call(call);
                 self.commit(self.turn(call, 8, false));
             }
             Step::End(call) => {
-                self.make(call);
+                self.ensure_call(call);
                 self.commit(self.result(call));
             }
             Step::Merge(call, other) if call != other => self.merge(call, other),
@@ -110,7 +110,7 @@ impl<'w> Run<'w> {
             Step::Restore(call, back) => self.restore(call, back).await,
             Step::Announce(at, how) => self.announce(at, how),
             Step::AnnounceAll => self.hub.publish(self.unannounced.drain(..).collect()),
-            Step::Claim(call, back) => self.claim(call, back),
+            Step::ReportHead(call, back) => self.report_earlier_head(call, back),
             Step::Reconcile => self.reconcile().await,
             Step::Subscribe(at, name, begin) => self.subscribe(at, name, begin),
             Step::Unsubscribe(at, name) => {
@@ -127,19 +127,19 @@ impl<'w> Run<'w> {
                 let at = at % self.clients.len();
                 self.read(at, bytes);
             }
-            Step::Fill(at) => {
-                self.world.rest().await;
+            Step::FillPipe(at) => {
+                self.world.run_until_idle().await;
                 let at = at % self.clients.len();
                 let waiting = self.clients[at].connection.state.lock().unsent_bytes();
                 self.read(at, waiting);
-                self.world.rest().await;
+                self.world.run_until_idle().await;
             }
-            Step::Turn(turns) => {
+            Step::Yield(turns) => {
                 for _ in 0..turns {
                     yield_now().await;
                 }
             }
-            Step::Rest => self.world.rest().await,
+            Step::RunUntilIdle => self.world.run_until_idle().await,
         }
         self.take_commits();
     }
@@ -165,7 +165,7 @@ impl<'w> Run<'w> {
     }
 
     /// Creates the call if it is not there.
-    fn make(&mut self, call: usize) {
+    fn ensure_call(&mut self, call: usize) {
         if self.call_id(call).is_some() {
             return;
         }
@@ -185,7 +185,7 @@ impl<'w> Run<'w> {
     }
 
     fn turns(&mut self, call: usize, count: usize, len: usize) {
-        self.make(call);
+        self.ensure_call(call);
         let begun: Vec<Commit> = (0..count).map(|_| self.world.begin(self.turn(call, len, true))).collect();
         begun.into_iter().for_each(|commit| drop(commit.wait()));
         self.take_commits();
@@ -200,8 +200,8 @@ impl<'w> Run<'w> {
     }
 
     fn merge(&mut self, call: usize, other: usize) {
-        self.make(call);
-        self.make(other);
+        self.ensure_call(call);
+        self.ensure_call(other);
         let patch =
             CallPatch { identifiers: vec![self.identifier((other, false))], merge: true, ..CallPatch::default() };
         self.commit(Operation::Patch(Box::new(Patch { id: self.identifier((call, false)), patch })));
@@ -248,7 +248,7 @@ impl<'w> Run<'w> {
         self.take_commits();
     }
 
-    fn announce(&mut self, at: usize, how: How) {
+    fn announce(&mut self, at: usize, how: AnnounceMode) {
         if self.unannounced.is_empty() {
             return;
         }
@@ -257,14 +257,14 @@ impl<'w> Run<'w> {
         }
         let notification = self.unannounced.remove(at % self.unannounced.len()).expect("a notification");
         let notifications = match how {
-            How::Once => vec![notification],
-            How::Twice => vec![notification.clone(), notification],
-            How::Never => Vec::new(),
-            How::InPieces => pieces(notification),
-            How::Backwards => pieces(notification).into_iter().rev().collect(),
-            How::HeadFirst => {
+            AnnounceMode::Once => vec![notification],
+            AnnounceMode::Twice => vec![notification.clone(), notification],
+            AnnounceMode::Never => Vec::new(),
+            AnnounceMode::InPieces => pieces(notification),
+            AnnounceMode::Backwards => pieces(notification).into_iter().rev().collect(),
+            AnnounceMode::HeadFirst => {
                 if let Notification::EventsAppended { call_id, first, events } = &notification {
-                    self.raise(*call_id, first + Seq::try_from(events.len()).expect("a seq") - 1);
+                    self.report_head(*call_id, first + Seq::try_from(events.len()).expect("a seq") - 1);
                 }
                 vec![notification]
             }
@@ -272,14 +272,14 @@ impl<'w> Run<'w> {
         self.hub.publish(notifications);
     }
 
-    fn claim(&mut self, call: usize, back: usize) {
+    fn report_earlier_head(&mut self, call: usize, back: usize) {
         let Some(call_id) = self.call_id(call) else { return };
         let head = self.log.records[&call_id].head() - Seq::try_from(back).expect("a seq");
-        self.raise(call_id, head.max(0));
+        self.report_head(call_id, head.max(0));
     }
 
     /// Does what a session does that has read the head, perhaps a while ago.
-    fn raise(&self, call_id: CallId, head: Seq) {
+    fn report_head(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
         self.hub.publish(vec![Notification::HeadMoved { call_id, head, ended }]);
     }
@@ -308,21 +308,21 @@ impl<'w> Run<'w> {
         Client::new(new.pop().expect("a connection"), near, &self.log)
     }
 
-    fn subscribe(&mut self, at: usize, name: Name, begin: Begin) {
+    fn subscribe(&mut self, at: usize, name: Name, begin: StartFrom) {
         let (name, step) = (self.name(name), self.step);
         let log = &self.log;
         let request = match begin {
-            Begin::Start => serde_json::json!({ "subscribe": name }),
-            Begin::Live => serde_json::json!({ "subscribe": name, "history": false }),
-            Begin::Wait => serde_json::json!({ "subscribe": name, "wait": true }),
-            Begin::WaitLive => serde_json::json!({ "subscribe": name, "wait": true, "history": false }),
-            Begin::After(after) => {
+            StartFrom::Start => serde_json::json!({ "subscribe": name }),
+            StartFrom::Live => serde_json::json!({ "subscribe": name, "history": false }),
+            StartFrom::Wait => serde_json::json!({ "subscribe": name, "wait": true }),
+            StartFrom::WaitLive => serde_json::json!({ "subscribe": name, "wait": true, "history": false }),
+            StartFrom::After(after) => {
                 let Some(call_id) = log.named(&name) else { return };
                 let after = log.records[&call_id].head().min(Seq::try_from(after).expect("a seq"));
                 serde_json::json!({ "subscribe": name, "after": after, "call_id": call_id })
             }
-            Begin::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
-            Begin::Cursor(call, at) => {
+            StartFrom::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
+            StartFrom::Cursor(call, at) => {
                 // Of any record that ever existed.
                 let Some(cursor) = log.some_cursor(call, at) else { return };
                 serde_json::json!({ "subscribe": name, "after": cursor })
@@ -345,13 +345,13 @@ impl<'w> Run<'w> {
             Announcing::Faithful => self.hub.publish(self.unannounced.drain(..).collect()),
             Announcing::Unreliable => self.reconcile().await,
         }
-        self.until(Self::misses).await;
+        self.run_until(Self::misses).await;
         // Nothing comes after the last event either. (But for a subscription that may have been gone and was not.)
-        self.world.rest().await;
-        self.until(Self::misses).await;
+        self.world.run_until_idle().await;
+        self.run_until(Self::misses).await;
         self.check_log().await;
         self.clients.clear();
-        self.until(|run| match run.hub.sizes() {
+        self.run_until(|run| match run.hub.sizes() {
             sizes if sizes == HubSizes::default() => None,
             sizes => Some(format!("connections, feeds and names that no one waits for: {sizes:?}")),
         })
@@ -368,7 +368,7 @@ impl<'w> Run<'w> {
     }
 
     /// Everything runs and every client reads, until nothing is missing or nothing moves.
-    async fn until(&mut self, misses: impl Fn(&Self) -> Option<String>) {
+    async fn run_until(&mut self, misses: impl Fn(&Self) -> Option<String>) {
         let mut moved_at = Instant::now();
         loop {
             let moved = self.read_all();
@@ -376,8 +376,8 @@ impl<'w> Run<'w> {
             if moved {
                 moved_at = Instant::now();
             }
-            assert!(moved_at.elapsed() < PATIENCE, "still missing: {missing}");
-            self.world.rest().await;
+            assert!(moved_at.elapsed() < MAX_STALL, "still missing: {missing}");
+            self.world.run_until_idle().await;
         }
     }
 
@@ -385,7 +385,7 @@ impl<'w> Run<'w> {
         if let Some(missing) = self.clients.iter().find_map(|client| client.misses(&self.log)) {
             return Some(missing);
         }
-        let follows = || self.clients.iter().flat_map(|client| &client.follows);
+        let follows = || self.clients.iter().flat_map(|client| &client.subscriptions);
         let views: Vec<_> = self.hub.connections().iter().map(|connection| connection.progress()).collect();
         if views.len() != self.clients.len() {
             return Some(format!("{} connections of {}", views.len(), self.clients.len()));
@@ -393,9 +393,9 @@ impl<'w> Run<'w> {
         if follows().any(|follow| follow.may_be_gone) {
             return None;
         }
-        let standing: Vec<&Follow> = follows().filter(|follow| follow.stands(&self.log)).collect();
+        let standing: Vec<&ClientSubscription> = follows().filter(|follow| follow.is_running(&self.log)).collect();
         let calls: HashSet<CallId> = standing.iter().map(|follow| follow.call_id).collect();
-        let names: HashSet<&String> = self.clients.iter().flat_map(Client::waits_for).collect();
+        let names: HashSet<&String> = self.clients.iter().flat_map(Client::awaited_names).collect();
         let counted: usize = views.iter().map(|view| view.call_sids.len()).sum();
         let lag: u64 = views.iter().map(|view| view.lag).sum();
         let found = (counted, lag, self.hub.sizes());
@@ -412,7 +412,7 @@ impl<'w> Run<'w> {
             let stored: Vec<_> = stored.into_iter().map(|event| (event.kind, event.frame)).collect();
             assert!(stored == record.events, "the log of {call_id} is another one");
         }
-        assert!(self.log.records.len() <= CALLS * (self.log.upheavals + 1));
+        assert!(self.log.records.len() <= CALLS * (self.log.ended_records + 1));
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Step {
     /// A number of turns, each of a number of bytes, committed together. Creates the call if it is not there.
     Turns(usize, usize, usize),
     /// One turn, announced before anything else runs.
-    Say(usize),
+    AnnouncedTurn(usize),
     /// Turns that are committed while everything else goes on.
     TurnsMeanwhile(usize, usize),
     /// A turn that is not final.
@@ -44,28 +44,28 @@ pub(super) enum Step {
     /// server starts.
     Restore(usize, usize),
     /// Announces one of the commits that were not announced yet.
-    Announce(usize, How),
+    Announce(usize, AnnounceMode),
     /// Announces all of them.
     AnnounceAll,
     /// Tells a feed that its log reaches this many events less than it does.
-    Claim(usize, usize),
+    ReportHead(usize, usize),
     Reconcile,
-    Subscribe(usize, Name, Begin),
+    Subscribe(usize, Name, StartFrom),
     Unsubscribe(usize, Name),
     /// A new connection, through a pipe of that size, that goes on where the old one stood.
     Reconnect(usize, usize),
     /// The client reads this many bytes.
     Read(usize, usize),
     /// The client reads as much as waits for its pipe, which then is full, with nothing left to write.
-    Fill(usize),
+    FillPipe(usize),
     /// Everything else runs for this many turns of the executor.
-    Turn(usize),
+    Yield(usize),
     /// Everything else runs as far as it can.
-    Rest,
+    RunUntilIdle,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Begin {
+pub(super) enum StartFrom {
     Start,
     /// Behind an event, with the record that its number belongs to.
     After(usize),
@@ -80,7 +80,7 @@ pub(super) enum Begin {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum How {
+pub(super) enum AnnounceMode {
     Once,
     Twice,
     Never,
@@ -100,7 +100,7 @@ pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
 pub(super) fn interruption() -> impl Strategy<Value = Schedule> {
     (any::<bool>(), begin(), 0..400_usize).prop_map(|(is_known, begin, turns)| {
         let before = if is_known { vec![Step::Turns(0, 1, 8), Step::AnnounceAll] } else { Vec::new() };
-        let then = [Step::Subscribe(0, (0, false), begin), Step::Turn(turns), Step::Say(0)];
+        let then = [Step::Subscribe(0, (0, false), begin), Step::Yield(turns), Step::AnnouncedTurn(0)];
         Schedule { pipes: vec![1 << 20], steps: before.into_iter().chain(then).collect() }
     })
 }
@@ -116,49 +116,49 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (call(), 1..4_usize, prop_oneof![8 => 1..40_usize, 1 => 200..4_000_usize]).prop_map(|(c, n, len)| Step::Turns(c, n, len)),
         1 => (call(), 100..200_usize).prop_map(|(c, n)| Step::Turns(c, n, 8)),
-        6 => call().prop_map(Step::Say),
+        6 => call().prop_map(Step::AnnouncedTurn),
         4 => (call(), 1..3_usize).prop_map(|(c, n)| Step::TurnsMeanwhile(c, n)),
         2 => call().prop_map(Step::Partial),
         1 => call().prop_map(Step::End),
         1 => (call(), call()).prop_map(|(a, b)| Step::Merge(a, b)),
         1 => call().prop_map(Step::Delete),
         1 => (call(), 0..6_usize).prop_map(|(c, back)| Step::Restore(c, back)),
-        8 => (0..8_usize, how()).prop_map(|(at, how)| Step::Announce(at, how)),
+        8 => (0..8_usize, announce_mode()).prop_map(|(at, how)| Step::Announce(at, how)),
         4 => Just(Step::AnnounceAll),
-        2 => (call(), 0..4_usize).prop_map(|(c, back)| Step::Claim(c, back)),
+        2 => (call(), 0..4_usize).prop_map(|(c, back)| Step::ReportHead(c, back)),
         1 => Just(Step::Reconcile),
         8 => (client(), name(), begin()).prop_map(|(at, name, begin)| Step::Subscribe(at, name, begin)),
         2 => (client(), name()).prop_map(|(at, name)| Step::Unsubscribe(at, name)),
         2 => (client(), pipe()).prop_map(|(at, pipe)| Step::Reconnect(at, pipe)),
         4 => (client(), 1..600_usize).prop_map(|(at, bytes)| Step::Read(at, bytes)),
         2 => (client(), Just(1 << 16)).prop_map(|(at, bytes)| Step::Read(at, bytes)),
-        3 => client().prop_map(Step::Fill),
-        5 => (1..6_usize).prop_map(Step::Turn),
+        3 => client().prop_map(Step::FillPipe),
+        5 => (1..6_usize).prop_map(Step::Yield),
         // Long enough for a read of the database to be under way, or just over.
-        5 => (10..400_usize).prop_map(Step::Turn),
-        5 => Just(Step::Rest),
+        5 => (10..400_usize).prop_map(Step::Yield),
+        5 => Just(Step::RunUntilIdle),
     ]
 }
 
-fn begin() -> impl Strategy<Value = Begin> {
+fn begin() -> impl Strategy<Value = StartFrom> {
     prop_oneof![
-        4 => Just(Begin::Start),
-        2 => (0..6_usize).prop_map(Begin::After),
-        1 => (0..6_usize).prop_map(Begin::Number),
-        3 => (0..8_usize, 0..8_usize).prop_map(|(record, at)| Begin::Cursor(record, at)),
-        2 => Just(Begin::Live),
-        2 => Just(Begin::Wait),
-        1 => Just(Begin::WaitLive),
+        4 => Just(StartFrom::Start),
+        2 => (0..6_usize).prop_map(StartFrom::After),
+        1 => (0..6_usize).prop_map(StartFrom::Number),
+        3 => (0..8_usize, 0..8_usize).prop_map(|(record, at)| StartFrom::Cursor(record, at)),
+        2 => Just(StartFrom::Live),
+        2 => Just(StartFrom::Wait),
+        1 => Just(StartFrom::WaitLive),
     ]
 }
 
-fn how() -> impl Strategy<Value = How> {
+fn announce_mode() -> impl Strategy<Value = AnnounceMode> {
     prop_oneof![
-        4 => Just(How::Once),
-        1 => Just(How::Twice),
-        2 => Just(How::Never),
-        1 => Just(How::InPieces),
-        1 => Just(How::Backwards),
-        1 => Just(How::HeadFirst),
+        4 => Just(AnnounceMode::Once),
+        1 => Just(AnnounceMode::Twice),
+        2 => Just(AnnounceMode::Never),
+        1 => Just(AnnounceMode::InPieces),
+        1 => Just(AnnounceMode::Backwards),
+        1 => Just(AnnounceMode::HeadFirst),
     ]
 }

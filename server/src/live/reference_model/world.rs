@@ -14,7 +14,7 @@ use crate::store::testing::{Scratch, render};
 use crate::store::{LogWriter, Store, StoreError};
 
 /// Turns of the executor after which every task that could run has run.
-const TURNS: usize = 16;
+const IDLE_YIELDS: usize = 16;
 
 /// Sessions, feeds and clients run on one thread and take turns where they wait, so that a case runs the same way each
 /// time, except for how long the database takes. Commits run on another thread: while one is waited for, everything
@@ -78,12 +78,12 @@ impl World {
     }
 
     /// Lets everything else run until nothing has anything left to do, or gives up.
-    pub async fn rest(&self) {
+    pub async fn run_until_idle(&self) {
         let mut quiet = 0;
         for _ in 0..100_000 {
             yield_now().await;
             quiet = if self.store().is_pool_reading() { 0 } else { quiet + 1 };
-            if quiet > TURNS {
+            if quiet > IDLE_YIELDS {
                 return;
             }
             if quiet == 0 {

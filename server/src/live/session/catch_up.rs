@@ -1,4 +1,4 @@
-//! Sends subscriptions the events they are owed: from the log's tail if it has them, else from the database.
+//! Sends subscriptions the events they are owed: from the log tail if it has their frames, else from the database.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use callscope_common::event::EventKind;
 use callscope_common::{CallId, Seq};
 use tracing::debug;
 
-use super::{MAX_WRITES_IN_A_ROW, Reader, Session, in_time};
+use super::{MAX_CONSECUTIVE_WRITES, Reader, Session, in_time};
 use crate::live::connection::EndReason;
 use crate::live::frame::{MAX_JOINED_BYTES, join, text_frame};
 use crate::live::log_tail::LogTail;
@@ -18,51 +18,51 @@ use crate::store::StoreError;
 use crate::store::events::Page;
 
 impl Session {
-    /// Sends to every subscription that is not caught up, until the socket is full or all of them are.
+    /// Sends events to the subscriptions that are not caught up, until all are caught up or the socket is full.
     pub(super) async fn catch_up(&mut self) -> std::io::Result<()> {
-        let mut rounds = 0;
+        let mut writes = 0;
         loop {
             let flushed = poll_fn(|cx| Poll::Ready(self.connection.state.lock().poll_flush(cx))).await;
             match flushed {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
-            let Some((id, tail, cursor)) = self.next_owed() else { return Ok(()) };
-            rounds += 1;
-            if rounds > MAX_WRITES_IN_A_ROW {
-                // Requests, deadlines and signals are waiting too.
+            let Some((id, log_tail, cursor)) = self.settle_and_pick_owed() else { return Ok(()) };
+            writes += 1;
+            if writes > MAX_CONSECUTIVE_WRITES {
+                // Requests, deadlines and signals wait meanwhile.
                 self.has_more = true;
                 return Ok(());
             }
-            let found = match tail.frames_after(cursor) {
+            let found = match log_tail.frames_after(cursor) {
                 Some(found) => Ok(Some(found)),
-                None => Box::pin(self.read_owed(&tail, cursor)).await,
+                None => Box::pin(self.read_frames(&log_tail, cursor)).await,
             };
-            let failed = match found {
+            let error = match found {
                 Ok(Some((bytes, last))) => {
-                    self.push_owed(id, cursor, bytes, last);
+                    self.queue_frames(id, cursor, bytes, last);
                     continue;
                 }
-                Ok(None) => match Box::pin(self.end_reason_of(tail.call_id)).await {
+                Ok(None) => match Box::pin(self.end_reason_of(log_tail.call_id)).await {
                     Ok(Some(reason)) => {
-                        self.connection.end_subscription(id, reason);
+                        self.connection.notify_end(id, reason);
                         return Ok(());
                     }
-                    // The event was announced and cannot be read: try again.
+                    // The event was announced, so a later read has to find it.
                     Ok(None) => StoreError::Damaged("log: an announced event is missing"),
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            self.storage_failed(Reader::Subscription(id), &failed);
-            // A failed read may have taken seconds, so everything else of the connection comes first.
+            self.record_failed_read(Reader::Subscription(id), &error);
+            // The read may have taken seconds, so requests, deadlines and signals come first.
             self.has_more = true;
             return Ok(());
         }
     }
 
-    /// Queues events that a subscription is owed, unless its cursor has moved meanwhile.
-    fn push_owed(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
+    /// Queues the frames after `cursor`, unless the subscription's cursor has moved meanwhile.
+    fn queue_frames(&mut self, id: u64, cursor: Seq, bytes: bytes::Bytes, last: Seq) {
         {
             let mut state = self.connection.state.lock();
             if let Some(s) = state.subscriptions.iter_mut().find(|s| s.id == id && s.cursor == cursor) {
@@ -71,11 +71,12 @@ impl Session {
                 state.out.push_back(bytes);
             }
         }
-        self.read_retries.succeeded(Reader::Subscription(id));
+        self.read_retries.clear(Reader::Subscription(id));
     }
 
-    /// Marks subscriptions that are owed nothing as caught up, or ends them; returns one that is owed something.
-    fn next_owed(&mut self) -> Option<(u64, Arc<LogTail>, Seq)> {
+    /// Settles every subscription that is owed nothing: marks it as caught up, or ends it if its call is over. Returns
+    /// a subscription that is owed events.
+    fn settle_and_pick_owed(&mut self) -> Option<(u64, Arc<LogTail>, Seq)> {
         let mut ended = Vec::new();
         let mut owed = Vec::new();
         let now = Instant::now();
@@ -90,37 +91,41 @@ impl Session {
                 if !read_retries.may_read(reader, now) {
                     return true;
                 }
-                // In this order: a head that is read after the end includes the end.
-                let is_over = s.tail.is_ended();
-                // The confirmed head may be ahead of the tail's: the subscription must not end before it.
-                if s.cursor < s.tail.head().max(s.confirmed) {
-                    owed.push((s.id, Arc::clone(&s.tail), s.cursor));
+                // Before the head, because a head that is read after the end includes the end.
+                let is_over = s.log_tail.is_ended();
+                // The confirmed head may be ahead of the log tail's, and the subscription must not end before it.
+                if s.cursor < s.log_tail.head().max(s.confirmed_head) {
+                    owed.push((s.id, Arc::clone(&s.log_tail), s.cursor));
                 } else if is_over {
-                    ended.push((Arc::clone(&s.tail), s.member));
-                    read_retries.succeeded(reader);
+                    ended.push((Arc::clone(&s.log_tail), s.feed_member_id));
+                    read_retries.clear(reader);
                     return false;
                 } else {
-                    // An event that could not be read before is not owed any more.
-                    read_retries.succeeded(reader);
+                    // An earlier read may have failed for events that are not owed any more.
+                    read_retries.clear(reader);
                     s.caught_up = true;
                 }
                 true
             });
         }
-        for (tail, member) in ended {
-            self.hub.leave(&tail, member);
+        for (log_tail, feed_member_id) in ended {
+            self.hub.leave(&log_tail, feed_member_id);
         }
-        // Round robin, so that a subscription that cannot be read does not delay another.
-        self.round = self.round.wrapping_add(1);
-        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round as usize % owed.len())) }
+        // In turn, so that a subscription whose log cannot be read does not delay the others.
+        self.round_robin = self.round_robin.wrapping_add(1);
+        if owed.is_empty() { None } else { Some(owed.swap_remove(self.round_robin as usize % owed.len())) }
     }
 
     /// Reads the frames after `cursor` from the database. `None` if the log has none.
-    async fn read_owed(&mut self, tail: &Arc<LogTail>, cursor: Seq) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
-        let page = Page { rows: self.page.into(), bytes: MAX_JOINED_BYTES };
-        let events = in_time(self.store.events(tail.call_id, cursor, page)).await?;
+    async fn read_frames(
+        &mut self,
+        log_tail: &Arc<LogTail>,
+        cursor: Seq,
+    ) -> Result<Option<(bytes::Bytes, Seq)>, StoreError> {
+        let page = Page { rows: self.events_per_read.into(), bytes: MAX_JOINED_BYTES };
+        let events = in_time(self.store.events(log_tail.call_id, cursor, page)).await?;
         let mut frames = Vec::with_capacity(events.len());
-        let (mut bytes, mut last, mut has_end) = (0, cursor, false);
+        let (mut bytes, mut last, mut is_end_read) = (0, cursor, false);
         for event in &events {
             if event.seq != last + 1 {
                 return Err(StoreError::Damaged("log: an event is missing"));
@@ -131,21 +136,21 @@ impl Session {
             }
             frames.push(text_frame(&event.frame));
             last = event.seq;
-            // The feed may have learned of this head without its events, and so not know that the call is over.
-            has_end |= event.kind == EventKind::CallCompleted;
+            is_end_read |= event.kind == EventKind::CallCompleted;
         }
         if frames.is_empty() {
             return Ok(None);
         }
-        if has_end {
-            self.hub.advance_head(tail, last, true);
+        if is_end_read {
+            // A feed that was told only of the head does not know that the call is over.
+            self.hub.advance_head(log_tail, last, true);
         }
-        let average = (bytes / frames.len()).max(1);
-        self.page = u16::try_from(MAX_JOINED_BYTES / average).unwrap_or(u16::MAX).clamp(1, 512);
+        let average_bytes = (bytes / frames.len()).max(1);
+        self.events_per_read = u16::try_from(MAX_JOINED_BYTES / average_bytes).unwrap_or(u16::MAX).clamp(1, 512);
         Ok(Some((join(&frames), last)))
     }
 
-    /// Returns why a log holds less than was announced: the call was merged or deleted.
+    /// Returns why announced events are not in a log: its call was merged or deleted. `None` if it was neither.
     async fn end_reason_of(&self, call_id: CallId) -> Result<Option<EndReason>, StoreError> {
         Ok(match in_time(self.store.heads(&[call_id])).await?.first() {
             None => Some(EndReason::Deleted),
@@ -153,8 +158,8 @@ impl Session {
         })
     }
 
-    pub(super) fn storage_failed(&mut self, reader: Reader, error: &StoreError) {
+    pub(super) fn record_failed_read(&mut self, reader: Reader, error: &StoreError) {
         debug!(connection_id = %self.connection.connection_id, %error, ?reader, "cannot read what is owed");
-        self.read_retries.failed(reader, Instant::now());
+        self.read_retries.record_failure(reader, Instant::now());
     }
 }

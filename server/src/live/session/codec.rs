@@ -1,8 +1,7 @@
-//! WebSocket framing of one connection: messages from the socket's bytes, control frames into them, and an orderly
-//! close.
+//! The WebSocket framing of one connection: decodes messages, encodes control frames and closes in order.
 //!
-//! It knows nothing of calls and subscriptions. A session drives it. With the feature `testing`, so does an echo, by
-//! which foreign clients test the framing alone.
+//! The codec knows nothing of calls and subscriptions. A session drives it. With the feature `testing`, an echo drives
+//! it too, so that foreign clients can test the framing alone.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -19,29 +18,29 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message};
 
-use super::{CLOSE_GRACE, MAX_UNSENT_BYTES, READ_BUFFER};
+use super::{CLOSE_TIMEOUT, MAX_UNSENT_BYTES, READ_BUFFER_BYTES};
 use crate::live::connection::ConnectionState;
 use crate::live::frame::read_into;
 
 /// What a session waits for.
 pub(super) enum SessionEvent {
     /// A signal was left, or the socket took the queued bytes.
-    Work,
-    /// A deadline has passed. Only the session's own timer reports it.
+    Woken,
+    /// The session's timer fired. The codec itself never returns this.
     Timer,
     Message(Message),
-    Gone,
-    /// The peer broke a rule, and the connection has to be closed.
+    Disconnected,
+    /// The peer broke a rule of the protocol or a limit, and the connection has to be closed.
     Close(CloseReason),
 }
 
 pub(super) struct Codec {
     ws: WebSocketContext,
-    /// While the peer takes nothing: since when, and how many bytes it had taken by then.
+    /// While the socket takes nothing: since when, and [`ConnectionState::flushed_bytes`] at that time.
     pub blocked: Option<(Instant, u64)>,
-    /// Bytes read since the last message that the rate limit has not counted yet.
-    pub taken: usize,
-    /// The peer's bytes can no longer be divided into frames.
+    /// Bytes read since the last whole message that the rate limit has not counted yet.
+    pub unmetered_bytes: usize,
+    /// A framing error occurred: the peer's further bytes can only be discarded.
     is_unreadable: bool,
 }
 
@@ -49,14 +48,14 @@ pub(super) struct Codec {
 struct Adapter<'w, 'c> {
     state: &'w mut ConnectionState,
     cx: &'w mut Context<'c>,
-    taken: &'w mut usize,
+    unmetered_bytes: &'w mut usize,
 }
 
 impl Read for Adapter<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(io) = &mut self.state.io else { return Err(io::ErrorKind::NotConnected.into()) };
         match read_into(buffer, |buffer| Pin::new(io).poll_read(self.cx, buffer)) {
-            Poll::Ready(result) => result.inspect(|read| *self.taken += read),
+            Poll::Ready(result) => result.inspect(|read| *self.unmetered_bytes += read),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -74,17 +73,19 @@ impl Write for Adapter<'_, '_> {
 }
 
 impl Codec {
-    /// Creates the server's side. Messages and frames over `limit` bytes end the connection.
-    pub fn new(limit: usize) -> Self {
+    /// Creates the server's side. Longer messages and frames end the connection.
+    pub fn new(max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_message_size(Some(limit))
-            .max_frame_size(Some(limit));
-        Self { ws: WebSocketContext::new(Role::Server, Some(config)), blocked: None, taken: 0, is_unreadable: false }
+            .max_message_size(Some(max_bytes))
+            .max_frame_size(Some(max_bytes));
+        let ws = WebSocketContext::new(Role::Server, Some(config));
+        Self { ws, blocked: None, unmetered_bytes: 0, is_unreadable: false }
     }
 
-    /// Sends queued bytes and reads a message. With `has_more` it is never pending while the socket takes all there is.
+    /// Flushes queued bytes and reads a message. With `has_more`, returns [`SessionEvent::Woken`] instead of pending if
+    /// everything is flushed.
     pub fn poll_next(
         &mut self,
         state: &mut ConnectionState,
@@ -99,35 +100,37 @@ impl Codec {
                     self.blocked = None;
                     has_more = true;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(SessionEvent::Gone),
+                Poll::Ready(Err(_)) => return Poll::Ready(SessionEvent::Disconnected),
                 Poll::Pending => {
-                    let written = state.written;
-                    if self.blocked.is_none_or(|(_, before)| before != written) {
-                        self.blocked = Some((Instant::now(), written));
-                        // Poll again, so that the timer is set to the new deadline.
+                    let flushed_bytes = state.flushed_bytes;
+                    if self.blocked.is_none_or(|(_, before)| before != flushed_bytes) {
+                        self.blocked = Some((Instant::now(), flushed_bytes));
+                        // The session sets its timer to the new write deadline and polls again.
                         cx.waker().wake_by_ref();
-                        return Poll::Ready(SessionEvent::Work);
+                        return Poll::Ready(SessionEvent::Woken);
                     }
                 }
             }
         }
         if state.unsent_bytes() > MAX_UNSENT_BYTES {
+            // No request is read. The flush above wakes the task when the socket takes bytes again.
             return Poll::Pending;
         }
-        match self.ws.read(&mut Adapter { state, cx, taken: &mut self.taken }) {
+        match self.ws.read(&mut Adapter { state, cx, unmetered_bytes: &mut self.unmetered_bytes }) {
             Ok(message) => {
-                self.taken = 0;
+                self.unmetered_bytes = 0;
                 Poll::Ready(SessionEvent::Message(message))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match state.out.is_empty() {
-                true if has_more => Poll::Ready(SessionEvent::Work),
+                true if has_more => Poll::Ready(SessionEvent::Woken),
                 true => Poll::Pending,
                 false if self.blocked.is_some() => Poll::Pending,
-                false => Poll::Ready(SessionEvent::Work),
+                // The library answered a control frame, so there are bytes to flush.
+                false => Poll::Ready(SessionEvent::Woken),
             },
             Err(error) => {
                 self.is_unreadable = true;
-                Poll::Ready(close_reason(&error).map_or(SessionEvent::Gone, SessionEvent::Close))
+                Poll::Ready(close_reason(&error).map_or(SessionEvent::Disconnected, SessionEvent::Close))
             }
         }
     }
@@ -157,18 +160,19 @@ impl Codec {
     ) {
         let mut state = state.lock();
         let cx = &mut Context::from_waker(Waker::noop());
-        // The adapter takes every write. Only a write after a close can fail, which is no loss.
-        let _ = act(&mut self.ws, &mut Adapter { state: &mut state, cx, taken: &mut self.taken });
+        // The adapter accepts every write, so only a message after a close frame fails, and no one would read it.
+        let _ = act(&mut self.ws, &mut Adapter { state: &mut state, cx, unmetered_bytes: &mut self.unmetered_bytes });
     }
 
-    /// Answers the peer's close and releases the socket.
+    /// Answers the peer's close frame and shuts the socket down.
     pub async fn answer_close(&mut self, state: &Mutex<ConnectionState>) {
         self.flush_control(state);
-        let _ = timeout(CLOSE_GRACE, poll_fn(|cx| state.lock().poll_flush(cx))).await;
+        let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| state.lock().poll_flush(cx))).await;
         shutdown(state).await;
     }
 
-    /// Closes the connection: queued bytes go out, then the close frame, and the peer has a moment to answer it.
+    /// Closes the connection: sends the queued bytes and the close frame, and waits up to [`CLOSE_TIMEOUT`] for the
+    /// answer.
     pub async fn close(&mut self, state: &Mutex<ConnectionState>, reason: CloseReason) {
         let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.text().into() };
         self.with_adapter(state, |ws, adapter| ws.close(adapter, Some(frame)));
@@ -176,13 +180,14 @@ impl Codec {
             if poll_fn(|cx| state.lock().poll_flush(cx)).await.is_err() {
                 return;
             }
-            // To close a socket with unread bytes resets it, and the peer would lose the close frame.
-            while !self.is_unreadable && !matches!(self.next(state).await, SessionEvent::Gone) {}
+            // The peer's bytes are read to their end: closing a socket with unread bytes resets the connection, and the
+            // peer might lose the close frame.
+            while !self.is_unreadable && !matches!(self.next(state).await, SessionEvent::Disconnected) {}
             if self.is_unreadable {
                 discard(state).await;
             }
         };
-        let _ = timeout(CLOSE_GRACE, closing).await;
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
         shutdown(state).await;
     }
 }
@@ -194,10 +199,10 @@ async fn discard(state: &Mutex<ConnectionState>) {
         None => Poll::Ready(Ok(())),
     });
     let _ = ended.await;
-    let mut unseen = [0; 4096];
+    let mut discarded = [0; 4096];
     let mut read = async || {
         poll_fn(|cx| match &mut state.lock().io {
-            Some(io) => read_into(&mut unseen, |buffer| Pin::new(io).poll_read(cx, buffer)),
+            Some(io) => read_into(&mut discarded, |buffer| Pin::new(io).poll_read(cx, buffer)),
             None => Poll::Ready(Ok(0)),
         })
         .await
@@ -210,10 +215,10 @@ async fn shutdown(state: &Mutex<ConnectionState>) {
         Some(io) => Pin::new(io).poll_shutdown(cx),
         None => Poll::Ready(Ok(())),
     });
-    let _ = timeout(CLOSE_GRACE, closing).await;
+    let _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// The close reason for an error of the library; `None` if the peer is gone already.
+/// The close reason for an error of the library; `None` if the connection broke.
 fn close_reason(error: &Error) -> Option<CloseReason> {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseReason::TooBig),

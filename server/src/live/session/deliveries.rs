@@ -1,8 +1,9 @@
 //! Follows deliveries in the order of their commits.
 //!
-//! Like a subscription to a call, it holds a cursor and no queue. Deliveries after the cursor are read from the
-//! database when a commit of this process or a notification of another one prompts it, and a few times a second in any
-//! case. The cursor moves once the message of a delivery is in the connection's output.
+//! Like a subscription to a call, a subscription to deliveries holds a cursor and no queue. The session reads the
+//! deliveries after the cursor from the database: after a commit of this process, after a notification from another
+//! one, and every [`IDLE_INTERVAL`] in any case. The cursor moves to the last delivery that was read, whose messages
+//! are then queued for the socket.
 
 use std::time::{Duration, Instant};
 
@@ -16,32 +17,31 @@ use crate::auth::Role;
 use crate::store::StoreError;
 use crate::store::deliveries::DeliveryCursor;
 
-/// Pause between two reads while commits follow each other closely.
+/// Least time between two reads that commits prompt.
 const MIN_INTERVAL: Duration = Duration::from_millis(25);
-/// Pause between two reads that nothing prompts. They find commits of other processes, and deliveries that waited for
-/// an older one.
+/// Time between two reads that nothing prompts. They find commits of other processes, and deliveries that are readable
+/// only since an older transaction ended.
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
-/// Most deliveries read at once.
-const PAGE: i64 = 128;
+const MAX_DELIVERIES_PER_READ: i64 = 128;
 
 /// A connection's place in the order of deliveries.
 pub(super) struct DeliveriesSubscription {
     cursor: DeliveryCursor,
-    /// When deliveries were last read, at which count of commits, and whether the read found all there were.
-    looked: Instant,
-    seen: u64,
-    is_through: bool,
-    /// When reading began to fail.
-    failing: Option<Instant>,
+    last_read_at: Instant,
+    /// [`DeliveryWatchers::commits`](crate::live::delivery_watchers::DeliveryWatchers::commits) at the last read.
+    commits_at_last_read: u64,
+    /// Whether the last read reached the newest delivery.
+    is_caught_up: bool,
+    failing_since: Option<Instant>,
 }
 
 impl DeliveriesSubscription {
-    /// When to read again, given the count of commits.
-    pub fn due(&self, commits: u64) -> Instant {
-        match (self.failing.is_some(), self.is_through) {
-            (false, false) => self.looked,
-            (false, true) if commits != self.seen => self.looked + MIN_INTERVAL,
-            _ => self.looked + IDLE_INTERVAL,
+    /// When to read again, given the current count of commits.
+    pub fn next_read_at(&self, commits: u64) -> Instant {
+        match (self.failing_since.is_some(), self.is_caught_up) {
+            (false, false) => self.last_read_at,
+            (false, true) if commits != self.commits_at_last_read => self.last_read_at + MIN_INTERVAL,
+            _ => self.last_read_at + IDLE_INTERVAL,
         }
     }
 }
@@ -53,14 +53,17 @@ impl Session {
             let message = "deliveries are for an admin's token that is not limited to some calls";
             return self.send_error(ErrorCode::Forbidden, message, None);
         }
-        // Watch commits first and read afterwards, so that nothing falls in between.
+        // Watches commits before the head is read, so that no delivery is missed in between.
         self.hub.delivery_watchers().add(&self.connection);
         match self.first_cursor(&request).await {
             Ok(Some(cursor)) => {
-                let now = Instant::now();
-                let following =
-                    DeliveriesSubscription { cursor, looked: now, seen: 0, is_through: false, failing: None };
-                self.deliveries = Some(Box::new(following));
+                self.deliveries = Some(Box::new(DeliveriesSubscription {
+                    cursor,
+                    last_read_at: Instant::now(),
+                    commits_at_last_read: 0,
+                    is_caught_up: false,
+                    failing_since: None,
+                }));
                 let message = "following deliveries".into();
                 self.send(&ServerMessage::DeliveriesConfirmed(DeliveriesConfirmed {
                     cursor: cursor.to_string(),
@@ -80,7 +83,7 @@ impl Session {
         }
     }
 
-    /// The cursor to begin with; `None` if the client's cursor cannot be of this database.
+    /// The cursor to start at; `None` if the client's cursor is not a place in this database.
     async fn first_cursor(&self, request: &FollowDeliveries) -> Result<Option<DeliveryCursor>, StoreError> {
         let head = in_time(self.store.delivery_head()).await?;
         Ok(match &request.after {
@@ -104,26 +107,26 @@ impl Session {
         self.hub.delivery_watchers().remove(&self.connection);
     }
 
-    /// Sends the next deliveries if it is time to read and the client has taken everything before. Returns a reason if
-    /// the connection has to be closed.
+    /// Reads and queues the next deliveries if a read is due and everything queued before is in the socket. Returns a
+    /// reason if the connection has to be closed.
     pub(super) async fn send_deliveries(&mut self) -> Option<CloseReason> {
         let (now, commits) = (Instant::now(), self.hub.delivery_watchers().commits());
-        let following = self.deliveries.as_mut().filter(|following| following.due(commits) <= now)?;
+        let following = self.deliveries.as_mut().filter(|following| following.next_read_at(commits) <= now)?;
         if !self.connection.state.lock().out.is_empty() {
             return None;
         }
-        let read = in_time(self.store.deliveries_after(following.cursor, PAGE)).await;
-        (following.looked, following.seen) = (now, commits);
+        let read = in_time(self.store.deliveries_after(following.cursor, MAX_DELIVERIES_PER_READ)).await;
+        (following.last_read_at, following.commits_at_last_read) = (now, commits);
         let found = match read {
             Ok(found) => found,
             Err(error) => {
                 debug!(connection_id = %self.connection.connection_id, %error, "cannot read deliveries");
-                let since = *following.failing.get_or_insert(now);
+                let since = *following.failing_since.get_or_insert(now);
                 return (now >= since + self.timing.storage_deadline).then_some(CloseReason::StorageDown);
             }
         };
-        following.failing = None;
-        following.is_through = i64::try_from(found.len()).is_ok_and(|count| count < PAGE);
+        following.failing_since = None;
+        following.is_caught_up = i64::try_from(found.len()).is_ok_and(|count| count < MAX_DELIVERIES_PER_READ);
         if let Some((cursor, _)) = found.last() {
             following.cursor = *cursor;
         }
@@ -133,11 +136,10 @@ impl Session {
         None
     }
 
-    /// When the timer has to fire for [`send_deliveries`](Self::send_deliveries). Never at once, because what prevents
-    /// it now may last.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.deliveries
-            .as_ref()
-            .map(|following| following.due(self.hub.delivery_watchers().commits()).max(now + MIN_INTERVAL))
+    /// When the timer has to fire for [`send_deliveries`](Self::send_deliveries): never at once, because a read that is
+    /// due now waits for the socket, which may be full for long.
+    pub(super) fn deliveries_due_at(&self, now: Instant) -> Option<Instant> {
+        let commits = self.hub.delivery_watchers().commits();
+        self.deliveries.as_ref().map(|following| following.next_read_at(commits).max(now + MIN_INTERVAL))
     }
 }

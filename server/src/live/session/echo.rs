@@ -1,7 +1,7 @@
-//! A session without calls that sends back what it receives.
+//! A session that sends back every message it receives, as conformance suites for WebSocket servers expect.
 //!
-//! Conformance suites for WebSocket servers expect an echo. It uses the `Codec`, socket, output buffer and frame
-//! encoder of real sessions, so that the verdict of such a suite holds for them too.
+//! The echo uses the `Codec`, socket, output buffer and frame encoder of real sessions, so that the verdict of a
+//! conformance suite holds for them too.
 
 use parking_lot::Mutex;
 use tungstenite::Message;
@@ -11,10 +11,10 @@ use crate::live::connection::ConnectionState;
 use crate::live::frame::text_frame;
 use crate::live::socket::Socket;
 
-/// Serves an upgraded socket until it ends. Messages over `limit` bytes end it.
-pub async fn run(io: impl Into<Socket>, limit: usize) {
+/// Serves an upgraded socket until it ends. A message over `max_bytes` ends it.
+pub async fn run(io: impl Into<Socket>, max_bytes: usize) {
     let state = Mutex::new(ConnectionState::new(io.into()));
-    let mut codec = Codec::new(limit);
+    let mut codec = Codec::new(max_bytes);
     loop {
         match codec.next(&state).await {
             SessionEvent::Message(Message::Text(text)) => state.lock().out.push_back(text_frame(&text)),
@@ -22,9 +22,10 @@ pub async fn run(io: impl Into<Socket>, limit: usize) {
             SessionEvent::Message(message @ Message::Binary(_)) => codec.write(&state, message),
             SessionEvent::Message(Message::Ping(_)) => codec.flush_control(&state),
             SessionEvent::Message(Message::Close(_)) => return codec.answer_close(&state).await,
-            SessionEvent::Message(Message::Pong(_) | Message::Frame(_)) | SessionEvent::Work | SessionEvent::Timer => {}
+            SessionEvent::Message(Message::Pong(_) | Message::Frame(_)) | SessionEvent::Woken | SessionEvent::Timer => {
+            }
             SessionEvent::Close(reason) => return codec.close(&state, reason).await,
-            SessionEvent::Gone => return,
+            SessionEvent::Disconnected => return,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The framing without a connection: what a session would read of a client's bytes. For the fuzz targets.
+//! Decodes a client's bytes as a session does, without a connection. The fuzz targets use it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -18,13 +18,13 @@ pub struct Decoded {
     pub texts: Vec<String>,
     /// Number of binary frames.
     pub binaries: usize,
-    /// What the server sends of its own: pongs, and the answer to a close.
+    /// The control frames of the server: pongs, and the answer to a close.
     pub sent: Vec<u8>,
     /// Why the session would close the connection.
     pub close: Option<CloseReason>,
 }
 
-/// Reads `bytes` as a session does when the network brings them in pieces of at most `piece` bytes.
+/// Decodes `bytes` as a session does if they arrive in pieces of at most `piece` bytes.
 ///
 /// # Panics
 /// Panics if the framing breaks its own rules.
@@ -44,7 +44,7 @@ pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
             match next {
                 Poll::Pending => break,
                 Poll::Ready(
-                    SessionEvent::Work
+                    SessionEvent::Woken
                     | SessionEvent::Timer
                     | SessionEvent::Message(Message::Pong(_) | Message::Frame(_)),
                 ) => {}
@@ -55,7 +55,7 @@ pub fn decode(bytes: &[u8], piece: usize) -> Decoded {
                     codec.flush_control(&state);
                     break 'parts;
                 }
-                Poll::Ready(SessionEvent::Gone) => break 'parts,
+                Poll::Ready(SessionEvent::Disconnected) => break 'parts,
                 Poll::Ready(SessionEvent::Close(reason)) => {
                     decoded.close = Some(reason);
                     break 'parts;

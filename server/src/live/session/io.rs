@@ -11,25 +11,25 @@ use super::codec::SessionEvent;
 use crate::live::frame::text_frame;
 use crate::live::rate_limit::RateDecision;
 
-/// As many bytes without a whole message count as one message.
+/// Bytes of an unfinished message that the rate limit counts as one message.
 const BYTES_PER_MESSAGE: usize = 8 * 1024;
 
 impl Session {
     pub(super) async fn next(&mut self) -> SessionEvent {
         poll_fn(|cx| {
-            if self.connection.poll_work(cx) {
-                return Poll::Ready(SessionEvent::Work);
+            if self.connection.poll_woken(cx) {
+                return Poll::Ready(SessionEvent::Woken);
             }
             if self.timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(SessionEvent::Timer);
             }
-            // A request that is there already goes first, so that an endless stream does not delay it.
+            // With `has_more`, a request that has arrived still goes first, so that sending events does not delay it.
             let has_more = std::mem::take(&mut self.has_more);
             let next = self.codec.poll_next(&mut self.connection.state.lock(), cx, has_more);
-            // Bytes without a message count too: otherwise an endless message in pieces would cost its sender nothing.
-            while self.codec.taken >= BYTES_PER_MESSAGE {
-                self.codec.taken -= BYTES_PER_MESSAGE;
-                if self.limit.take(Instant::now()) == RateDecision::Disconnect {
+            // An unfinished message counts too: otherwise a client could send an endless one outside the rate limit.
+            while self.codec.unmetered_bytes >= BYTES_PER_MESSAGE {
+                self.codec.unmetered_bytes -= BYTES_PER_MESSAGE;
+                if self.rate_limit.count(Instant::now()) == RateDecision::Disconnect {
                     return Poll::Ready(SessionEvent::Close(CloseReason::RateExceeded));
                 }
             }
@@ -58,13 +58,13 @@ impl Session {
         self.codec.flush_control(&self.connection.state);
     }
 
-    /// Answers the peer's close and releases the socket.
+    /// Answers the peer's close frame and shuts the socket down.
     pub(super) async fn answer_close(&mut self) {
         self.leave_all();
         self.codec.answer_close(&self.connection.state).await;
     }
 
-    /// Closes the connection: queued bytes go out, then the close frame, and the peer has a moment to answer it.
+    /// Closes the connection: sends the queued bytes and the close frame, and waits a while for the answer.
     pub(super) async fn close(&mut self, reason: CloseReason) {
         self.leave_all();
         self.codec.close(&self.connection.state, reason).await;
@@ -74,7 +74,7 @@ impl Session {
     fn leave_all(&mut self) {
         let subscriptions = std::mem::take(&mut self.connection.state.lock().subscriptions);
         for subscription in subscriptions {
-            self.hub.leave(&subscription.tail, subscription.member);
+            self.hub.leave(&subscription.log_tail, subscription.feed_member_id);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Pause before a failed read is tried again.
+/// Delay before a failed read is tried again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The parts of a session that read the storage.
@@ -16,12 +16,11 @@ pub(super) enum Reader {
 
 struct FailedRead {
     reader: Reader,
-    since: Instant,
-    /// When it may be tried again.
-    again: Instant,
+    failing_since: Instant,
+    retry_at: Instant,
 }
 
-/// The readers whose last read failed, each once. It takes one pointer while there are none, which is nearly always.
+/// The readers whose last read failed, each once. The list is boxed because it is nearly always empty.
 #[derive(Default)]
 pub(super) struct ReadRetries(Option<Box<List>>);
 
@@ -29,22 +28,22 @@ pub(super) struct ReadRetries(Option<Box<List>>);
 struct List(Vec<FailedRead>);
 
 impl ReadRetries {
-    /// Records a failed read, which is tried again after a pause.
-    pub fn failed(&mut self, reader: Reader, now: Instant) {
+    /// Records a failed read, which may be tried again after [`RETRY_DELAY`].
+    pub fn record_failure(&mut self, reader: Reader, now: Instant) {
         let List(list) = &mut **self.0.get_or_insert_default();
-        let again = now + RETRY_DELAY;
+        let retry_at = now + RETRY_DELAY;
         match list.iter_mut().find(|failed| failed.reader == reader) {
-            Some(failed) => failed.again = again,
-            None => list.push(FailedRead { reader, since: now, again }),
+            Some(failed) => failed.retry_at = retry_at,
+            None => list.push(FailedRead { reader, failing_since: now, retry_at }),
         }
     }
 
-    /// Records that a read succeeded or is not needed any more. Failures of other readers stay.
-    pub fn succeeded(&mut self, reader: Reader) {
+    /// Forgets the failure of a reader whose read succeeded or is not needed any more.
+    pub fn clear(&mut self, reader: Reader) {
         self.retain(|other| other != reader);
     }
 
-    /// Forgets the readers that are gone.
+    /// Forgets the failures of all readers that `keep` returns false for.
     pub fn retain(&mut self, keep: impl Fn(Reader) -> bool) {
         if let Some(list) = &mut self.0 {
             list.0.retain(|failed| keep(failed.reader));
@@ -54,19 +53,19 @@ impl ReadRetries {
         }
     }
 
-    /// Whether a reader may read: its last read succeeded, or failed long enough ago.
+    /// Whether a reader may read: its last read did not fail, or the delay after the failure is over.
     pub fn may_read(&self, reader: Reader, now: Instant) -> bool {
-        self.iter().all(|failed| failed.reader != reader || failed.again <= now)
+        self.iter().all(|failed| failed.reader != reader || failed.retry_at <= now)
     }
 
-    /// When the next reader that has to wait may read.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.iter().map(|failed| failed.again).filter(|again| *again > now).min()
+    /// When the first of the waiting readers may read.
+    pub fn next_retry(&self, now: Instant) -> Option<Instant> {
+        self.iter().map(|failed| failed.retry_at).filter(|retry_at| *retry_at > now).min()
     }
 
-    /// For how long the storage has failed the reader that has failed longest.
+    /// For how long the reader that has failed longest has failed; zero if none has.
     pub fn longest_failure(&self, now: Instant) -> Duration {
-        self.iter().map(|failed| now.saturating_duration_since(failed.since)).max().unwrap_or_default()
+        self.iter().map(|failed| now.saturating_duration_since(failed.failing_since)).max().unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,18 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_fails_is_not_forgiven_by_another_that_works() {
+    fn a_success_of_one_reader_does_not_clear_the_failure_of_another() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let (one, other) = (Reader::Subscription(1), Reader::Subscription(2));
         let mut read_retries = ReadRetries::default();
-        read_retries.failed(one, start);
-        read_retries.failed(one, start + second);
-        read_retries.succeeded(other);
+        read_retries.record_failure(one, start);
+        read_retries.record_failure(one, start + second);
+        read_retries.clear(other);
         assert_eq!(read_retries.longest_failure(start + second), second);
         assert!(!read_retries.may_read(one, start + second) && read_retries.may_read(other, start + second));
         assert!(read_retries.may_read(one, start + second + RETRY_DELAY));
-        assert_eq!(read_retries.next(start + second), Some(start + second + RETRY_DELAY));
-        read_retries.succeeded(one);
+        assert_eq!(read_retries.next_retry(start + second), Some(start + second + RETRY_DELAY));
+        read_retries.clear(one);
         assert!(read_retries.is_empty() && read_retries.longest_failure(start + second) == Duration::ZERO);
     }
 }

@@ -18,18 +18,19 @@ use crate::live::rate_limit::RateDecision;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
-/// Attempts to subscribe to a call that is merged or deleted meanwhile.
-const TRIES: usize = 4;
+/// Attempts to subscribe, of which each but the last fails because the call is merged or deleted meanwhile.
+const MAX_ATTEMPTS: usize = 4;
 
-/// Most seconds by which the clocks of servers may differ. A waiting subscription without history begins this much
-/// before its request.
-const CLOCKS_DIFFER_SECS: i64 = 5;
+/// Subtracted from the time of a request, because another server may have stamped the events that came after it.
+const MAX_CLOCK_SKEW_SECS: i64 = 5;
 
 struct SubscribeAttempt {
     request: Subscribe,
-    /// Since when it has waited for its call.
-    since: Option<Timestamp>,
+    /// When the client sent the request, if the subscription has waited for its call.
+    requested_at: Option<Timestamp>,
 }
+
+const CALL_CHANGED: &str = "the call was merged or deleted meanwhile; try again";
 
 /// Why a subscription is refused.
 enum SubscribeError {
@@ -49,15 +50,16 @@ fn reject<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Subscribe
 
 impl Session {
     pub(super) async fn on_message(&mut self, message: Message) -> Option<CloseReason> {
-        let allowed = self.limit.take(Instant::now());
-        if allowed == RateDecision::Disconnect {
+        let decision = self.rate_limit.count(Instant::now());
+        if decision == RateDecision::Disconnect {
             return Some(CloseReason::RateExceeded);
         }
         match message {
             Message::Pong(_) => self.last_pong = Instant::now(),
-            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if allowed == RateDecision::Drop => {
+            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if decision == RateDecision::Drop => {
                 self.send_error(ErrorCode::RateLimited, "more than 50 messages a second; this one was dropped", None);
             }
+            // The library has queued the pong.
             Message::Ping(_) => self.flush_control(),
             Message::Text(text) => self.on_request(&text).await,
             Message::Binary(_) => {
@@ -85,7 +87,7 @@ impl Session {
 
     async fn subscribe(&mut self, request: Subscribe) {
         let identifier = request.identifier.clone();
-        let mut attempt = SubscribeAttempt { request, since: None };
+        let mut attempt = SubscribeAttempt { request, requested_at: None };
         if let Err(refused) = self.try_subscribe(&mut attempt).await {
             let (code, message) = match refused {
                 SubscribeError::Rejected(code, message) => (code, message),
@@ -98,51 +100,56 @@ impl Session {
         }
     }
 
-    /// Subscribes to an awaited call that has appeared. If the storage fails, the subscription is given back, to be
-    /// tried again.
+    /// Subscribes to an awaited call that has appeared.
+    ///
+    /// # Errors
+    /// Returns the subscription, which has to be tried again, if the storage fails.
     pub(super) async fn subscribe_pending(
         &mut self,
         pending: PendingSubscription,
     ) -> Result<(), (PendingSubscription, StoreError)> {
-        let PendingSubscription { request, since } = pending;
-        let mut attempt = SubscribeAttempt { request, since: Some(since) };
+        let PendingSubscription { request, requested_at } = pending;
+        let mut attempt = SubscribeAttempt { request, requested_at: Some(requested_at) };
         match self.try_subscribe(&mut attempt).await {
             Ok(()) => Ok(()),
             Err(SubscribeError::Rejected(code, message)) => {
                 self.send_error(code, message, Some(attempt.request.identifier.to_string()));
                 Ok(())
             }
-            Err(SubscribeError::Store(error)) => Err((PendingSubscription { request: attempt.request, since }, error)),
+            Err(SubscribeError::Store(error)) => {
+                Err((PendingSubscription { request: attempt.request, requested_at }, error))
+            }
         }
     }
 
     async fn try_subscribe(&mut self, attempt: &mut SubscribeAttempt) -> Result<(), SubscribeError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let request = &attempt.request;
             let Some(info) = in_time(self.store.resolve(&request.identifier)).await? else {
-                let since = attempt.since.unwrap_or_else(clock::now);
-                if self.await_call(request, since)? && in_time(self.store.resolve(&request.identifier)).await?.is_some()
-                {
-                    // The call appeared in between: its notification may have found no waiter.
-                    attempt.since = Some(since);
-                    continue;
+                let requested_at = attempt.requested_at.unwrap_or_else(clock::now);
+                let has_started = self.start_waiting(request, requested_at)?;
+                if !has_started || in_time(self.store.resolve(&request.identifier)).await?.is_none() {
+                    return Ok(());
                 }
-                return Ok(());
+                // The call appeared in between, so its notification may have found no waiter.
+                attempt.requested_at = Some(requested_at);
+                continue;
             };
             if !self.may_follow(&request.identifier, info.call_id).await? {
                 return reject(ErrorCode::Forbidden, "the token does not allow this call");
             }
             self.release_name(&request.identifier, Some(info.call_id));
-            if self.confirm_again(attempt, &info).await? || self.join(attempt, info.call_id).await? {
-                self.forget_pending(&request.identifier);
+            if self.confirm_running(attempt, &info).await? || self.start_subscription(attempt, info.call_id).await? {
+                self.stop_waiting(&request.identifier);
                 return Ok(());
             }
         }
-        reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again")
+        reject(ErrorCode::SubscriptionFailed, CALL_CHANGED)
     }
 
-    /// Waits for a call that is not known yet, if the client wants to; returns whether it started to wait.
-    fn await_call(&mut self, request: &Subscribe, since: Timestamp) -> Result<bool, SubscribeError> {
+    /// Starts to wait for a call that does not exist yet, if the client wants to wait; returns false if the session
+    /// waits for it already.
+    fn start_waiting(&mut self, request: &Subscribe, requested_at: Timestamp) -> Result<bool, SubscribeError> {
         let identifier = &request.identifier;
         if !self.connection.identity.may_name(identifier) {
             return reject(ErrorCode::Forbidden, "the token does not allow this call");
@@ -156,7 +163,7 @@ impl Session {
             self.check_limit()?;
             self.hub.add_waiter(identifier, &self.connection);
         }
-        self.pending.insert(identifier.clone(), PendingSubscription { request: request.clone(), since });
+        self.pending.insert(identifier.clone(), PendingSubscription { request: request.clone(), requested_at });
         self.send(&ServerMessage::SubscriptionPending(IdentifierMessage {
             identifier: identifier.to_string(),
             call_id: None,
@@ -165,16 +172,19 @@ impl Session {
         Ok(is_new)
     }
 
-    fn forget_pending(&mut self, identifier: &Identifier) {
-        if self.pending.remove(identifier).is_some() {
+    /// Stops waiting for a call; returns whether the session waited for it.
+    fn stop_waiting(&mut self, identifier: &Identifier) -> bool {
+        let was_pending = self.pending.remove(identifier).is_some();
+        if was_pending {
             self.hub.remove_waiter(identifier, &self.connection);
         }
+        was_pending
     }
 
-    /// Takes an identifier away from the subscription that has it, if it leads to another call now or to none. An
-    /// identifier belongs to one subscription of a connection; a subscription without identifiers ends.
+    /// Takes an identifier away from a subscription to another call than `call_id`, and ends the subscription if that
+    /// was its last identifier. An identifier belongs to one subscription of a connection at most.
     fn release_name(&mut self, identifier: &Identifier, call_id: Option<CallId>) {
-        let is_stale = |s: &Subscription| Some(s.tail.call_id) != call_id && s.names.contains(identifier);
+        let is_stale = |s: &Subscription| Some(s.log_tail.call_id) != call_id && s.names.contains(identifier);
         let nameless = {
             let mut state = self.connection.state.lock();
             for s in state.subscriptions.iter_mut().filter(|s| is_stale(s)) {
@@ -182,8 +192,8 @@ impl Session {
             }
             state.subscriptions.iter().find(|s| s.names.is_empty()).map(|s| s.id)
         };
-        if let Some(gone) = nameless.and_then(|id| self.take(|s| s.id == id)) {
-            self.hub.leave(&gone.tail, gone.member);
+        if let Some(ended) = nameless.and_then(|id| self.remove_subscription(|s| s.id == id)) {
+            self.hub.leave(&ended.log_tail, ended.feed_member_id);
         }
     }
 
@@ -207,69 +217,83 @@ impl Session {
         }
     }
 
-    /// Confirms a subscription that runs already, at its cursor; returns whether there is one.
-    async fn confirm_again(&mut self, attempt: &SubscribeAttempt, info: &CallInfo) -> Result<bool, SubscribeError> {
+    /// Confirms the running subscription to a call at its cursor; returns whether there is one.
+    async fn confirm_running(&mut self, attempt: &SubscribeAttempt, info: &CallInfo) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
-        let is_it = |s: &Subscription| s.tail.call_id == info.call_id;
-        if !self.connection.state.lock().subscriptions.iter().any(is_it) {
+        let is_of_call = |s: &Subscription| s.log_tail.call_id == info.call_id;
+        if !self.connection.state.lock().subscriptions.iter().any(is_of_call) {
             return Ok(false);
         }
-        self.begin(attempt, info).await?;
-        let standing = {
+        // The result is not needed, but a cursor that does not fit the log has to be refused here too.
+        self.start_seq(attempt, info).await?;
+        let running = {
             let mut state = self.connection.state.lock();
-            state.subscriptions.iter_mut().find(|s| is_it(s)).map(|s| {
-                // From here on only this task writes to it, so that its cursor stays the same until it is confirmed.
+            state.subscriptions.iter_mut().find(|s| is_of_call(s)).map(|s| {
+                // No feed writes to it now, so its cursor does not move before it is confirmed.
                 s.caught_up = false;
-                (Arc::clone(&s.tail), s.cursor)
+                (Arc::clone(&s.log_tail), s.cursor)
             })
         };
-        let Some((tail, place)) = standing else { return Ok(false) };
-        let Some(cursor) = in_time(self.store.cursor_at(info.call_id, place)).await? else {
-            return reject(ErrorCode::SubscriptionFailed, "the call changes too quickly; try again");
+        let Some((log_tail, cursor_seq)) = running else { return Ok(false) };
+        let Some(cursor) = in_time(self.store.cursor_at(info.call_id, cursor_seq)).await? else {
+            return reject(ErrorCode::SubscriptionFailed, CALL_CHANGED);
         };
-        // Events that were sent meanwhile may be newer than the head that was read before.
-        let info = &CallInfo { head: info.head.max(place), ..info.clone() };
-        self.confirm(&request.identifier, info, Some(cursor), "already subscribed; the running subscription goes on");
-        if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
-            // The name is added when it is confirmed: one that was refused must get no `call_merged` later.
+        // `info` was read earlier, and events after its head may have been sent since.
+        let info = &CallInfo { head: info.head.max(cursor_seq), ..info.clone() };
+        self.send_confirmation(
+            &request.identifier,
+            info,
+            Some(cursor),
+            "already subscribed; the running subscription goes on",
+        );
+        if let Some(s) =
+            self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.log_tail, &log_tail))
+        {
+            // Added only now: for a name whose request is refused, the client must get no `call_merged` later.
             if !s.names.contains(&request.identifier) {
                 s.names.push(request.identifier.clone());
             }
-            s.confirm(info.head);
+            s.raise_confirmed_head(info.head);
         }
-        self.hub.advance_head(&tail, info.head, info.status.is_ended());
+        self.hub.advance_head(&log_tail, info.head, info.status.is_ended());
         Ok(true)
     }
 
-    /// Joins the call's feed, then reads the head, then confirms; returns whether the identifier still led to the same
-    /// call.
-    async fn join(&mut self, attempt: &SubscribeAttempt, call_id: CallId) -> Result<bool, SubscribeError> {
+    /// Joins the call's feed, then reads the head, then confirms. Returns false if the identifier leads to another call
+    /// or to none by then.
+    async fn start_subscription(
+        &mut self,
+        attempt: &SubscribeAttempt,
+        call_id: CallId,
+    ) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
         self.check_limit_for(request)?;
-        let (id, tail) =
-            (self.next_subscription, self.follow(call_id, vec![request.identifier.clone()], String::new(), Seq::MAX));
-        let begun = self.begin_at_head(attempt, call_id).await;
-        let Ok(Some((info, cursor))) = begun else {
-            if let Some(s) = self.take(|s| s.id == id) {
-                self.hub.leave(&s.tail, s.member);
+        let id = self.next_subscription_id;
+        // The call SID and the cursor are set below, when the head was read. Until then `Seq::MAX` counts as no lag.
+        let names = vec![request.identifier.clone()];
+        let log_tail = self.add_subscription(call_id, names, String::new(), Seq::MAX);
+        let started = self.read_head_and_start(attempt, call_id).await;
+        let Ok(Some((info, cursor))) = started else {
+            if let Some(s) = self.remove_subscription(|s| s.id == id) {
+                self.hub.leave(&s.log_tail, s.feed_member_id);
             }
-            return begun.map(|_| false);
+            return started.map(|_| false);
         };
-        self.confirm(&request.identifier, &info, Some(cursor), "subscribed");
+        self.send_confirmation(&request.identifier, &info, Some(cursor), "subscribed");
         {
             let mut state = self.connection.state.lock();
             let Some(s) = state.subscriptions.iter_mut().find(|s| s.id == id) else { return Ok(false) };
             s.cursor = cursor.seq();
-            s.confirmed = info.head;
+            s.confirmed_head = info.head;
             s.call_sid.clone_from(&info.call_sid);
         }
-        self.hub.advance_head(&tail, info.head, info.status.is_ended());
+        self.hub.advance_head(&log_tail, info.head, info.status.is_ended());
         Ok(true)
     }
 
-    /// Reads the head of a call whose feed was joined, and where the subscription begins. `None` if the identifier
-    /// leads elsewhere by now.
-    async fn begin_at_head(
+    /// Reads the head of a call whose feed was joined, and the cursor at which the subscription starts. `None` if the
+    /// identifier leads to another call or to none by now.
+    async fn read_head_and_start(
         &self,
         attempt: &SubscribeAttempt,
         call_id: CallId,
@@ -278,25 +302,32 @@ impl Session {
         if info.call_id != call_id {
             return Ok(None);
         }
-        let begin = self.begin(attempt, &info).await?;
-        Ok(in_time(self.store.cursor_at(call_id, begin)).await?.map(|cursor| (info, cursor)))
+        let start = self.start_seq(attempt, &info).await?;
+        Ok(in_time(self.store.cursor_at(call_id, start)).await?.map(|cursor| (info, cursor)))
     }
 
-    /// The seq after which the subscription begins.
-    async fn begin(
+    /// The seq after which the subscription starts.
+    async fn start_seq(
         &self,
-        SubscribeAttempt { request, since }: &SubscribeAttempt,
+        SubscribeAttempt { request, requested_at }: &SubscribeAttempt,
         info: &CallInfo,
     ) -> Result<Seq, SubscribeError> {
-        if let (SubscribeFrom::Live, Some(since)) = (&request.from, since) {
-            // Live from the request on: the event that made the call came after it.
-            return Ok(in_time(self.store.head_at(info.call_id, since.plus_secs(-CLOCKS_DIFFER_SECS))).await?);
+        if let (SubscribeFrom::Live, Some(requested_at)) = (&request.from, requested_at) {
+            // Live starts at the time of the request, so the events that created the call later are included.
+            let time = requested_at.plus_secs(-MAX_CLOCK_SKEW_SECS);
+            return Ok(in_time(self.store.head_at(info.call_id, time)).await?);
         }
-        let begin = in_time(self.store.start_seq(info, &request.from, request.call_id)).await?;
-        begin.map_err(|invalid| SubscribeError::Rejected(ErrorCode::CursorInvalid, invalid.to_string()))
+        let start = in_time(self.store.start_seq(info, &request.from, request.call_id)).await?;
+        start.map_err(|invalid| SubscribeError::Rejected(ErrorCode::CursorInvalid, invalid.to_string()))
     }
 
-    pub(super) fn confirm(&self, identifier: &Identifier, info: &CallInfo, cursor: Option<Cursor>, message: &str) {
+    pub(super) fn send_confirmation(
+        &self,
+        identifier: &Identifier,
+        info: &CallInfo,
+        cursor: Option<Cursor>,
+        message: &str,
+    ) {
         self.send(&ServerMessage::SubscriptionConfirmed(SubscriptionConfirmed {
             identifier: identifier.to_string(),
             call_sid: info.call_sid.clone(),
@@ -310,13 +341,13 @@ impl Session {
     }
 
     async fn unsubscribe(&mut self, identifier: &Identifier) {
-        self.forget_pending(identifier);
-        let mut ended = self.take(|s| s.names.contains(identifier));
-        let has_others = || !self.connection.state.lock().subscriptions.is_empty();
-        if ended.is_none() && has_others() {
-            // Perhaps it was subscribed by another identifier.
+        let was_pending = self.stop_waiting(identifier);
+        let mut ended = self.remove_subscription(|s| s.names.contains(identifier));
+        let has_subscriptions = || !self.connection.state.lock().subscriptions.is_empty();
+        if ended.is_none() && has_subscriptions() {
+            // The client may have subscribed to the call by another identifier.
             match in_time(self.store.resolve(identifier)).await {
-                Ok(Some(info)) => ended = self.take(|s| s.tail.call_id == info.call_id),
+                Ok(Some(info)) => ended = self.remove_subscription(|s| s.log_tail.call_id == info.call_id),
                 Ok(None) => {}
                 Err(_) => {
                     let message = "the storage does not answer; try again";
@@ -326,12 +357,12 @@ impl Session {
             }
         }
         if let Some(s) = &ended {
-            self.hub.leave(&s.tail, s.member);
+            self.hub.leave(&s.log_tail, s.feed_member_id);
         }
-        let message = if ended.is_some() { "unsubscribed" } else { "was not subscribed" };
+        let message = if ended.is_some() || was_pending { "unsubscribed" } else { "was not subscribed" };
         self.send(&ServerMessage::UnsubscribeConfirmed(IdentifierMessage {
             identifier: identifier.to_string(),
-            call_id: ended.as_ref().map(|s| s.tail.call_id),
+            call_id: ended.as_ref().map(|s| s.log_tail.call_id),
             message: message.into(),
         }));
     }

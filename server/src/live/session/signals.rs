@@ -1,4 +1,4 @@
-//! Signals that others leave for a session: to close, to tell the client to leave, to look at a call that appeared, was
+//! Signals that hub and feeds leave for a session: to close, to tell the client to leave, and that a call appeared, was
 //! merged or was deleted.
 
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use crate::live::connection::{DrainNotice, EndReason};
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
-/// Most waiting subscriptions that begin before the session looks at everything else.
+/// Most waiting subscriptions that are started before the session handles requests, deadlines and other signals.
 const MAX_SUBSCRIBED_AT_ONCE: usize = 4;
 
 impl Session {
-    /// Handles what others have left in the connection's state. Returns a reason if the connection has to be closed.
+    /// Handles the signals in the connection's state. Returns a reason if the connection has to be closed.
     pub(super) async fn handle_signals(&mut self) -> Option<CloseReason> {
         let now = Instant::now();
-        self.forget_outages();
+        self.forget_failures_of_ended_readers();
         let (notice, ended) = {
             let mut state = self.connection.state.lock();
-            if state.close.is_some() || state.broken {
+            if state.close.is_some() || state.socket_failed {
                 return state.close.or(Some(CloseReason::Normal));
             }
             let ended = state.subscriptions.iter().filter_map(|s| Some((s.id, s.end_reason?)));
@@ -31,36 +31,35 @@ impl Session {
             (state.drain_notice.take(), ended)
         };
         if let (Some(notice), None) = (notice, self.drain_deadline) {
-            let DrainNotice { after, until } = *notice;
-            self.drain_deadline = Some(until);
-            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let DrainNotice { leave_after, close_at } = *notice;
+            self.drain_deadline = Some(close_at);
+            let after_ms = u64::try_from(leave_after.as_millis()).unwrap_or(u64::MAX);
             self.send(&ServerMessage::Reconnect(Reconnect { after_ms, reason: "the server is shutting down".into() }));
         }
         for (id, reason) in ended {
             match Box::pin(self.end_subscription(id, reason)).await {
-                Ok(()) => self.read_retries.succeeded(Reader::Subscription(id)),
-                Err(error) => self.storage_failed(Reader::Subscription(id), &error),
+                Ok(()) => self.read_retries.clear(Reader::Subscription(id)),
+                Err(error) => self.record_failed_read(Reader::Subscription(id), &error),
             }
         }
         Box::pin(self.subscribe_appeared(now)).await;
         None
     }
 
-    /// Subscribes to awaited calls that have appeared: a few at a time, because each subscription reads the storage
-    /// while everything else of the connection waits. If the storage does not answer, they keep waiting and are tried
-    /// again.
+    /// Subscribes to awaited calls that have appeared: a few at a time, because the rest of the connection waits while
+    /// each of them reads the storage. If the storage does not answer, they stay pending and are tried again.
     async fn subscribe_appeared(&mut self, now: Instant) {
         for _ in 0..MAX_SUBSCRIBED_AT_ONCE {
             if !self.read_retries.may_read(Reader::Appeared, now) {
                 return;
             }
             let next = self.connection.state.lock().appeared.pop();
-            let Some(identifier) = next else { return self.read_retries.succeeded(Reader::Appeared) };
+            let Some(identifier) = next else { return self.read_retries.clear(Reader::Appeared) };
             let Some(pending) = self.pending.remove(&identifier) else { continue };
             match self.subscribe_pending(pending).await {
-                Ok(()) => self.read_retries.succeeded(Reader::Appeared),
+                Ok(()) => self.read_retries.clear(Reader::Appeared),
                 Err((pending, error)) => {
-                    self.storage_failed(Reader::Appeared, &error);
+                    self.record_failed_read(Reader::Appeared, &error);
                     self.pending.insert(identifier.clone(), pending);
                     self.connection.state.lock().appeared.push(identifier);
                 }
@@ -69,8 +68,7 @@ impl Session {
         self.has_more |= !self.connection.state.lock().appeared.is_empty();
     }
 
-    /// Forgets failed reads whose reader is gone.
-    fn forget_outages(&mut self) {
+    fn forget_failures_of_ended_readers(&mut self) {
         if self.read_retries.is_empty() {
             return;
         }
@@ -81,70 +79,74 @@ impl Session {
         });
     }
 
-    /// Ends a subscription whose call was merged or deleted. After a merge the surviving call is followed from its
-    /// start.
+    /// Ends a subscription whose call was merged or deleted. After a merge, the client follows the surviving call.
     ///
-    /// If the storage fails, everything stays as it was and is tried again.
+    /// # Errors
+    /// Returns an error if the storage fails. Then nothing has changed, and the caller tries again later.
     async fn end_subscription(&mut self, id: u64, reason: EndReason) -> Result<(), StoreError> {
         let survivor = match reason {
             EndReason::Merged(into) => in_time(self.store.call_info(into)).await?,
             EndReason::Deleted => None,
         };
-        let Some(gone) = self.take(|s| s.id == id) else { return Ok(()) };
-        self.hub.leave(&gone.tail, gone.member);
-        for name in &gone.names {
+        let Some(ended) = self.remove_subscription(|s| s.id == id) else { return Ok(()) };
+        self.hub.leave(&ended.log_tail, ended.feed_member_id);
+        for name in &ended.names {
             let identifier = name.as_str().to_owned();
             self.send(&match &survivor {
-                Some(into) => ServerMessage::CallMerged(CallMerged {
+                Some(survivor) => ServerMessage::CallMerged(CallMerged {
                     identifier,
-                    from_call_id: gone.tail.call_id,
-                    call_id: into.call_id,
+                    from_call_id: ended.log_tail.call_id,
+                    call_id: survivor.call_id,
                     message: "this record is a part of another call, whose log follows from its start".into(),
                 }),
                 None => ServerMessage::Error(ErrorMessage {
                     message: "the call was deleted".into(),
                     code: ErrorCode::CallNotFound,
                     identifier: Some(identifier),
-                    call_id: Some(gone.tail.call_id),
+                    call_id: Some(ended.log_tail.call_id),
                 }),
             });
         }
-        let Some(into) = survivor else { return Ok(()) };
-        self.follow_survivor(into, gone.names).await;
+        let Some(survivor) = survivor else { return Ok(()) };
+        self.follow_survivor(survivor, ended.names).await;
         Ok(())
     }
 
-    /// Follows the call that absorbed a followed record. If it is followed already, that subscription goes on from its
-    /// cursor; otherwise a new one begins at the start of the log.
-    async fn follow_survivor(&mut self, into: CallInfo, names: Vec<Identifier>) {
-        let call_id = into.call_id;
-        let followed = {
+    /// Follows the call that absorbed a followed record: with its running subscription, which goes on from its cursor
+    /// and gets the `names` too, or with a new one from the start of the log.
+    async fn follow_survivor(&mut self, survivor: CallInfo, names: Vec<Identifier>) {
+        let call_id = survivor.call_id;
+        let running = {
             let mut state = self.connection.state.lock();
-            let other = state.subscriptions.iter_mut().find(|s| s.tail.call_id == call_id);
+            let other = state.subscriptions.iter_mut().find(|s| s.log_tail.call_id == call_id);
             other.map(|other| {
                 let new = names.iter().filter(|name| !other.names.contains(name)).cloned().collect::<Vec<_>>();
                 other.names.extend(new);
-                // Only this session writes to it until it is confirmed, so that its cursor stays known.
+                // No feed writes to it now, so its cursor does not move before it is confirmed.
                 other.caught_up = false;
-                (Arc::clone(&other.tail), other.cursor)
+                (Arc::clone(&other.log_tail), other.cursor)
             })
         };
-        let (tail, place) = match followed {
-            Some((tail, place)) => (tail, place),
-            None => (self.follow(call_id, names.clone(), into.call_sid.clone(), 0), 0),
+        let (log_tail, cursor_seq) = match running {
+            Some((log_tail, cursor_seq)) => (log_tail, cursor_seq),
+            None => (self.add_subscription(call_id, names.clone(), survivor.call_sid.clone(), 0), 0),
         };
-        // Read again, because the call is followed only now. If this fails, reconciliation finds the head.
-        let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(into);
-        let cursor = match place {
+        // The head is read after the feed is joined, so that no event is missed. If the read fails, reconciliation
+        // finds the head.
+        let info = in_time(self.store.call_info(call_id)).await.ok().flatten().unwrap_or(survivor);
+        let cursor = match cursor_seq {
             0 => Some(Cursor::start(call_id)),
-            place => in_time(self.store.cursor_at(call_id, place)).await.ok().flatten(),
+            // The confirmation has no cursor if it cannot be read.
+            seq => in_time(self.store.cursor_at(call_id, seq)).await.ok().flatten(),
         };
         for name in &names {
-            self.confirm(name, &info, cursor, "subscribed after a merge");
+            self.send_confirmation(name, &info, cursor, "subscribed after a merge");
         }
-        if let Some(s) = self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.tail, &tail)) {
-            s.confirm(info.head);
+        if let Some(s) =
+            self.connection.state.lock().subscriptions.iter_mut().find(|s| Arc::ptr_eq(&s.log_tail, &log_tail))
+        {
+            s.raise_confirmed_head(info.head);
         }
-        self.hub.advance_head(&tail, info.head, info.status.is_ended());
+        self.hub.advance_head(&log_tail, info.head, info.status.is_ended());
     }
 }
