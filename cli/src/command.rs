@@ -1,6 +1,8 @@
 //! The subcommands, and what each of them runs.
 
+pub(crate) mod args;
 pub(crate) mod calls;
+pub(crate) mod complete;
 mod connections;
 mod context;
 pub(crate) mod deliveries;
@@ -22,10 +24,10 @@ mod webhook;
 
 use clap::Subcommand;
 
-use crate::cli::{Args, Global};
 use crate::exit::{Exit, Result};
 use crate::settings::Settings;
 use crate::signals::Signals;
+use args::Global;
 use calls::Calls;
 use connections::Connections;
 use context::Context;
@@ -45,6 +47,8 @@ use token::Token;
 use top::Top;
 use trigger::Trigger;
 use webhook::Webhook;
+
+pub(crate) use args::{Args, parse};
 
 /// What to do.
 #[derive(Debug, Subcommand)]

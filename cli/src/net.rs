@@ -7,6 +7,7 @@
 //!   machine. The proxy resolves the server's name. TLS and WebSockets go through it by `CONNECT`, or by SOCKS.
 //! - Redirects are not followed, since a token belongs to the server that was named; [`redirect`] says where they lead.
 
+mod backoff;
 mod retry_after;
 mod trouble;
 
@@ -30,6 +31,7 @@ use url::{Host, Url};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Console;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use retry_after::retry_after;
 pub(crate) use trouble::{Trouble, cause, redirect, redirected};
 

@@ -1,19 +1,13 @@
 //! Payloads back into webhooks: signed with the present time, at the call's own pace.
 //!
-//! [`source`] finds payloads, [`payload`] and [`recording`] read them, [`work`] makes of them what is to be sent
-//! ([`fresh`] another call, [`edit`] other fields), [`mod@script`] says what is sent when,
-//! [`webhook`](crate::webhook) sends it until it is answered, [`report`] tells of it, and [`journal`] remembers it,
-//! so that what was interrupted can go on.
+//! [`source`] finds [payloads](crate::payload), [`work`] makes of them what is to be sent, [`mod@script`] says what is
+//! sent when, [`webhook`](crate::webhook) sends it until it is answered, [`report`] tells of it, and [`journal`]
+//! remembers it, so that what was interrupted can go on.
 
 mod chance;
 mod curl;
-mod edit;
-mod fresh;
 mod journal;
-mod payload;
-mod recording;
 mod report;
-mod scan;
 mod script;
 mod source;
 mod work;
@@ -33,12 +27,7 @@ use script::Script;
 
 pub(crate) use chance::{Mischief, Share};
 pub(crate) use curl::commands;
-pub(crate) use edit::{Remove, Set};
-pub(crate) use fresh::Fresh;
 pub(crate) use journal::{Asked, Journal, fingerprint};
-#[cfg(any(feature = "demo", test))]
-pub(crate) use payload::Kind;
-pub(crate) use payload::Payload;
 pub(crate) use report::Report;
 pub(crate) use source::{Source, bodies, from_text, load, read_stdin};
 pub(crate) use work::{Job, Work};
@@ -178,7 +167,7 @@ impl Replay<'_> {
     async fn send(self, delivery: &Delivery, job: Job, index: usize) -> Option<Sent> {
         let mischief = &self.work.mischief;
         let mut losses = mischief.losses(job.number, index);
-        let mut backoff = crate::stream::Backoff::default();
+        let mut backoff = crate::net::Backoff::default();
         let mut lost = 0;
         while let Some(loss) = losses.next() {
             lost += 1;

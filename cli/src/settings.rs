@@ -6,7 +6,7 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::cli::Global;
+use crate::command::args::Global;
 use crate::config::{self, Config};
 use crate::exit::{Failure, Result};
 use crate::render::{self, Console, Format, Output, shell_word};

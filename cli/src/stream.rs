@@ -4,7 +4,6 @@
 //! [`position`], what has come so far, and after any break asks only for what comes after it. What it hands out is
 //! in order, each event once; where that was not possible it says so with [`Update::Gap`] before it goes on.
 
-mod backoff;
 mod calls;
 pub(crate) mod deliveries;
 mod handshake;
@@ -25,7 +24,6 @@ use crate::net;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
-pub(crate) use backoff::Backoff;
 pub(crate) use calls::follow;
 pub(crate) use outlets::{Inlet, Outlets, queue};
 pub(crate) use place::{CursorText, Place};

@@ -10,6 +10,7 @@ pub(crate) mod event_loop;
 pub(crate) mod palette;
 #[cfg(test)]
 mod panic_tests;
+pub(crate) mod prompt;
 pub(crate) mod screen;
 mod signals;
 pub(crate) mod text_input;

@@ -13,11 +13,12 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::value::RawValue;
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::complete;
 use crate::api::{Client, LONGEST_LIST, Query, Raw, too_long};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment, outcome};
 use crate::settings::Settings;
-use crate::{clock, complete, duration};
+use crate::{clock, duration};
 
 /// `calls`.
 #[derive(Debug, Subcommand)]

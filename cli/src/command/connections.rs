@@ -7,9 +7,9 @@ use clap::Subcommand;
 
 use crate::api::{Client, Raw, checked};
 use crate::exit::{Exit, Failure, Result};
-use crate::prompt;
 use crate::render::{Format, moment};
 use crate::settings::Settings;
+use crate::term::prompt;
 
 /// `connections`.
 #[derive(Debug, Subcommand)]
@@ -19,13 +19,13 @@ pub(crate) enum Connections {
     /// Show one connection
     Show {
         /// Its id, or the beginning of it
-        #[arg(add = crate::complete::connections())]
+        #[arg(add = super::complete::connections())]
         id: String,
     },
     /// Close connections; their clients do not come back by themselves
     Kick {
         /// Their ids, or the beginnings of them
-        #[arg(required = true, value_name = "ID", add = crate::complete::connections())]
+        #[arg(required = true, value_name = "ID", add = super::complete::connections())]
         ids: Vec<String>,
         /// Do not ask
         #[arg(long)]

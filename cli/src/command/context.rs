@@ -7,13 +7,14 @@ use clap::Subcommand;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::complete;
+use crate::clock;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::shown;
 use crate::render::Format;
 use crate::settings::{Settings, server_url, without_logins};
 use crate::token::Claims;
-use crate::{clock, complete};
 
 /// `context`.
 #[derive(Debug, Subcommand)]

@@ -9,8 +9,9 @@ use clap::Args as ClapArgs;
 
 use super::tail::{self, View};
 use crate::exit::{Exit, Failure, Result};
+use crate::payload::{Fresh, Kind, Payload};
 use crate::render::Console;
-use crate::replay::{self, Fresh, Kind, Options, Report, Source};
+use crate::replay::{self, Options, Report, Source};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::speed::Speed;
@@ -61,7 +62,7 @@ pub(crate) async fn run(mut settings: Settings, args: Demo) -> Result {
 /// Speaks the sample and shows its tail, until the view is left or the call is over.
 async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret: Secret) -> Result {
     let fresh = Fresh::of(sources.iter().flat_map(|source| &source.payloads));
-    let named = sources.iter().flat_map(|source| &source.payloads).find_map(replay::Payload::conversation_id);
+    let named = sources.iter().flat_map(|source| &source.payloads).find_map(Payload::conversation_id);
     let conversation = named.ok_or_else(|| {
         Failure::usage(format!("{} names no conversation, so there is nothing to follow", args.sample))
     })?;

@@ -6,14 +6,15 @@ use serde_json::value::RawValue;
 
 use super::context::checked;
 use crate::api::{Client, TOKEN_HINT};
+use crate::clock;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::shown;
 use crate::render::Format;
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::term::prompt;
 use crate::token::Claims;
-use crate::{clock, prompt};
 
 /// `login`.
 #[derive(Debug, ClapArgs)]
@@ -34,7 +35,7 @@ pub(crate) struct Login {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Logout {
     /// The context to log out of [default: the one in force]
-    #[arg(add = crate::complete::contexts())]
+    #[arg(add = super::complete::contexts())]
     pub(crate) name: Option<String>,
 }
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Command, CommandFactory as _, ValueEnum};
 
-use crate::cli::Args;
-use crate::complete;
+use super::{Args, complete};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe};
 use crate::settings::Settings;
@@ -30,7 +29,7 @@ pub(crate) struct Man {
 #[command(after_help = "Topics: exit-codes, environment, output, keys.")]
 pub(crate) struct Help {
     /// A topic, or a command
-    #[arg(value_name = "TOPIC|COMMAND", add = crate::complete::help())]
+    #[arg(value_name = "TOPIC|COMMAND", add = complete::help())]
     pub(crate) words: Vec<String>,
 }
 

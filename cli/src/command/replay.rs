@@ -12,11 +12,11 @@ use clap::{Args as ClapArgs, Parser as _};
 use url::Url;
 
 use super::tail::{self, View};
-use crate::cli::Args;
-use crate::command::Command;
+use super::{Args, Command};
 use crate::exit::{Exit, Failure, Result};
+use crate::payload::{Payload, Remove, Set};
 use crate::render::{Format, Safe, shell_word};
-use crate::replay::{self, Asked, Journal, Mischief, Options, Remove, Report, Set, Share, Source, Work, lock};
+use crate::replay::{self, Asked, Journal, Mischief, Options, Report, Share, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -208,8 +208,7 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
         return Err(Failure::usage(format!("no payload has a place for {}", edit.spelled))
             .hint("see what a payload looks like: callscope samples show tow-truck"));
     }
-    let recorded =
-        |payload: &replay::Payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.exact.is_some());
+    let recorded = |payload: &Payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.exact.is_some());
     if let Some(source) = sources.iter().find(|source| args.as_is && !source.payloads.iter().all(recorded)) {
         return Err(Failure::usage(format!(
             "{} has no recorded headers, so there is nothing to send as it is",

@@ -10,8 +10,9 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::exit::{Exit, Failure, Result};
+use crate::payload::Fresh;
 use crate::render::{Format, Safe, behind};
-use crate::replay::{self, Fresh};
+use crate::replay;
 use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
 
@@ -23,7 +24,7 @@ pub(crate) enum Samples {
     /// Print a sample
     Show {
         /// Name of the sample
-        #[arg(add = crate::complete::samples())]
+        #[arg(add = super::complete::samples())]
         name: String,
     },
     /// A payload of your own to begin with: a shipped sample or a type, under new names and with times that begin now

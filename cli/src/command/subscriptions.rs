@@ -17,7 +17,7 @@ pub(crate) enum Subscriptions {
     /// Who follows one call
     Show {
         /// The call's sid, conversation id or call id
-        #[arg(add = crate::complete::calls())]
+        #[arg(add = super::complete::calls())]
         id: String,
     },
 }

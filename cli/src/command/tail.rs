@@ -18,7 +18,7 @@ use crate::tail::{self, CursorFile, NdjsonWriter, PlainWriter, Selection, Stream
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct Tail {
     /// Any identifiers of calls; none: pick from the live calls (on a terminal)
-    #[arg(value_name = "ID", add = crate::complete::calls())]
+    #[arg(value_name = "ID", add = super::complete::calls())]
     pub(crate) ids: Vec<String>,
     /// Follow all live calls, and those that come
     #[arg(long, conflicts_with = "no_follow")]

@@ -11,8 +11,9 @@ use clap::Args as ClapArgs;
 use url::Url;
 
 use crate::exit::{Exit, Failure, Result};
+use crate::payload::{Payload, Remove, Set};
 use crate::render::{Format, Safe, Tint, behind, shell_word};
-use crate::replay::{Payload, Remove, Report, Set, Source, send_one};
+use crate::replay::{Report, Source, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
 use crate::settings::Settings;

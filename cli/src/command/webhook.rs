@@ -11,8 +11,8 @@ use serde_json::value::to_raw_value;
 
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
+use crate::payload::Payload;
 use crate::render::{Format, Safe};
-use crate::replay::Payload;
 use crate::secret::{Known, known_secrets, webhook_secret};
 use crate::settings::Settings;
 

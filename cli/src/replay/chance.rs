@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use super::fresh::hash;
 use super::script::Script;
+use crate::payload::hash;
 
 /// What is done to the deliveries on their way.
 #[derive(Debug, Clone, Default)]

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fresh::hash;
 use super::source::Source;
 use crate::exit::{Failure, Result};
+use crate::payload::hash;
 
 /// So long a record is kept.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);

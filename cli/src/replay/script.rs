@@ -3,8 +3,8 @@
 use callscope_common::{Identifier, Timestamp};
 use serde::Serialize;
 
-use super::payload::{Kind, Payload, Spoken};
 use crate::clock;
+use crate::payload::{Kind, Payload, Spoken};
 use crate::webhook::{Delivery, Route};
 
 /// Longest message of a live turn, in bytes of UTF-8.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 
-use super::payload::Payload;
 use crate::exit::{Failure, Result};
+use crate::payload::Payload;
 use crate::samples;
 
 /// The payloads of one file or sample, in order.

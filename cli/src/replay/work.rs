@@ -5,12 +5,10 @@ use std::sync::OnceLock;
 
 use super::Options;
 use super::chance::Mischief;
-use super::edit::Edit;
-use super::fresh::{self, Fresh};
-use super::payload::{Payload, Recorded};
 use super::script::{Script, Style};
 use super::source::Source;
 use crate::clock;
+use crate::payload::{self, Edit, Fresh, Payload, Recorded};
 use crate::webhook::{Delivery, Route};
 
 /// One source, once.
@@ -83,7 +81,7 @@ impl<'s> Work<'s> {
 
     /// A seed for those who named none: short enough to be typed, and the same when it goes on.
     pub(crate) fn seed(&self) -> u64 {
-        fresh::hash(&[&self.id]) % 1_000_000
+        payload::hash(&[&self.id]) % 1_000_000
     }
 
     /// Everything, in the order in which it begins.
@@ -159,7 +157,7 @@ impl<'s> Work<'s> {
         let fresh = if self.options.fresh {
             let group = self.groups[job.source];
             let now = began(job.round, group);
-            let earliest = self.of_group(group).filter_map(|source| fresh::began(&source.payloads)).min();
+            let earliest = self.of_group(group).filter_map(|source| payload::began(&source.payloads)).min();
             self.round(job.round).shifted(payloads, earliest.map_or(0, |earliest| now - earliest))
         } else {
             payloads.clone()
@@ -194,7 +192,7 @@ fn groups(sources: &[Source]) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..sources.len()).collect();
     let mut owners: HashMap<&str, usize> = HashMap::new();
     for (place, source) in sources.iter().enumerate() {
-        for name in fresh::names(&source.payloads) {
+        for name in payload::names(&source.payloads) {
             let owner = *owners.entry(name).or_insert(place);
             let (mine, theirs) = (groups[place], groups[owner]);
             if mine != theirs {

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::replay::{Kind, from_text};
+use crate::payload::Kind;
+use crate::replay::from_text;
 use serde_json::Value;
 
 fn source(name: &str, text: &str) -> Source {

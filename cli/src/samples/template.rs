@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::clock;
 use crate::exit::{Failure, Result};
-use crate::replay::{Fresh, Payload, from_text};
+use crate::payload::{Fresh, Payload};
+use crate::replay::from_text;
 
 /// Types, a shorter name of each, and the sample that shows it.
 const KNOWN: [(&str, &str, &str); 4] = [
@@ -82,7 +83,7 @@ fn conversation() -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::replay::Kind;
+    use crate::payload::Kind;
 
     #[test]
     fn every_type_has_a_template_that_is_another_call_each_time() {

@@ -13,10 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::handshake::{LONGEST_WAIT, connect};
-use super::{Backoff, EndReason, Endpoint};
+use super::{EndReason, Endpoint};
 use crate::api::TOKEN_HINT;
 use crate::exit::{Exit, Failure};
-use crate::net::{self, Wire};
+use crate::net::{self, Backoff, Wire};
 
 /// A handshake or a write that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);

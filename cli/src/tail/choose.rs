@@ -7,9 +7,9 @@ use callscope_common::{Identifier, Timestamp, text};
 
 use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::prompt;
 use crate::render::{cut, moment};
 use crate::settings::Settings;
+use crate::term::prompt;
 
 /// Asks on the terminal which of the live calls to follow. The only live call is taken without a question.
 pub(crate) async fn choose_live_call(settings: &Settings) -> Result<Vec<Identifier>> {

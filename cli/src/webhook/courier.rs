@@ -18,10 +18,10 @@ use super::{Delivery, Route, Sender, Unanswered, headers};
 use crate::api::{self, Unread};
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
+use crate::net::Backoff;
 use crate::net::{self, Trouble};
 use crate::render::Console;
 use crate::secret::Secret;
-use crate::stream::Backoff;
 
 /// How long one delivery is tried, beyond what the target itself asks to wait,
 const PATIENCE: Duration = Duration::from_secs(60);

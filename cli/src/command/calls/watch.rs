@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use crate::api::{Client, Raw};
 use crate::clock;
 use crate::exit::{Exit, Result};
+use crate::net::Backoff;
 use crate::render::{Format, Output, Safe, Tint, outcome};
 use crate::settings::Settings;
-use crate::stream::Backoff;
 
 /// Most calls of one kind looked at.
 const PAGE: u32 = 500;

@@ -14,9 +14,10 @@ use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
+use super::Args;
+use super::args::Global;
+use super::man::{Shell, Topic};
 use crate::api::{Client, Page};
-use crate::cli::{Args, Global};
-use crate::command::man::Topic;
 use crate::config::Config;
 use crate::exit::{Failure, Result};
 use crate::render::{ColorChoice, Console, console, moment};
@@ -39,7 +40,7 @@ pub(crate) fn answer() -> Result<bool> {
 }
 
 /// The script for a shell.
-pub(crate) fn script(shell: crate::command::man::Shell) -> io::Result<Vec<u8>> {
+pub(crate) fn script(shell: Shell) -> io::Result<Vec<u8>> {
     let name = shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let mut script = Vec::new();
     if let Some(shell) = Shells::builtins().completer(&name) {

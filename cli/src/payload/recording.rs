@@ -10,7 +10,7 @@ use callscope_common::json::{self, Object};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::payload::{Exact, Kind, Payload, Recorded};
+use super::{Exact, Kind, Payload, Recorded};
 
 /// What of a recording: its payloads, or what is wrong with it.
 type Read = Result<Vec<Payload>, String>;

@@ -1,4 +1,4 @@
-//! The command line as a whole; each subcommand has its own flags beside it in [`crate::command`].
+//! The command line as a whole; each subcommand has its own flags in its file.
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser};
 
-use crate::command::Command;
-use crate::complete;
+use super::{Command, complete};
 use crate::exit::{Exit, Failure};
 use crate::render::{ColorChoice, Format};
 use crate::settings::without_logins;

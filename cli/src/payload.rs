@@ -1,11 +1,19 @@
 //! A webhook's body, as far as sending it needs to know it.
+//!
+//! [`recording`] reads payloads that were recorded, [`fresh`] makes another call of them, and [`edit`] changes fields.
+
+mod edit;
+mod fresh;
+mod recording;
+mod scan;
 
 use callscope_common::elevenlabs::{ProviderTurn, turns};
 use callscope_common::json::{Object, replace_lone_surrogates};
 use callscope_common::{Identifier, Timestamp};
 use serde_json::value::RawValue;
 
-use super::recording;
+pub(crate) use edit::{Edit, Remove, Set};
+pub(crate) use fresh::{Fresh, began, hash, names};
 
 /// A body and where it goes.
 #[derive(Debug, Clone)]

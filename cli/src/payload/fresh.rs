@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use callscope_common::{Identifier, Timestamp};
 
-use super::payload::{Payload, Recorded};
 use super::scan::{Token, tokens};
+use super::{Payload, Recorded};
 use crate::clock;
 
 /// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
