@@ -1,6 +1,6 @@
 //! The subcommands, and what each of them runs.
 
-pub(crate) mod args;
+mod args;
 pub(crate) mod calls;
 pub(crate) mod complete;
 mod connections;
@@ -25,9 +25,8 @@ mod webhook;
 use clap::Subcommand;
 
 use crate::exit::{Exit, Result};
-use crate::settings::Settings;
+use crate::settings::{Global, Settings};
 use crate::signals::Signals;
-use args::Global;
 use calls::Calls;
 use connections::Connections;
 use context::Context;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Failure, Result};
-use crate::secret::Secret;
+use crate::secret::{Secret, is_open_to_others};
 
 /// What the file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -136,14 +136,16 @@ pub(crate) fn path() -> Option<PathBuf> {
     Some(base.join("callscope").join("config.toml"))
 }
 
-/// Whether others than the user may read a file.
-pub(crate) fn is_open_to_others(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+/// The file, if users other than its owner may read it.
+pub(crate) fn path_if_open_to_others() -> Option<PathBuf> {
+    path().filter(|path| is_open_to_others(path))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -156,7 +158,6 @@ mod tests {
         config.current = Some("desk".into());
         config.write(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!is_open_to_others(&path));
         let read = Config::read(&path).unwrap();
         assert_eq!(read.current.as_deref(), Some("desk"));
         assert_eq!(read.get("desk").unwrap().token().unwrap().unwrap().expose(), "a.b.c");

@@ -9,14 +9,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::command::doctor::Doctor;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
-pub(crate) async fn run(settings: &Settings, args: Doctor) -> Result {
+/// Makes every check; each may take as long as `patience`.
+pub(crate) async fn run(settings: &Settings, patience: Duration) -> Result {
     let mut report = Report { output: settings.output(Format::Table), checks: Vec::new(), has_header: false };
-    let patience = Duration::from_secs(args.timeout);
     report.add(surroundings::context(settings))?;
     let reached = network::check(settings, patience, &mut report).await?;
     server::check(settings, patience, reached, &mut report).await?;

@@ -1,9 +1,9 @@
 //! Secrets: tokens and webhook secrets, read from files and the environment, never from the command line.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
-use crate::config::is_open_to_others;
 use crate::exit::{Failure, Result};
 use crate::render::{console, shell_word};
 
@@ -41,6 +41,11 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
     }
+}
+
+/// Whether others than the user may read a file.
+pub(crate) fn is_open_to_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
 /// Warns of a file with a secret that other users of this machine may read, once for each file.

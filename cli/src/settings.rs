@@ -2,17 +2,46 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args as ClapArgs;
 use url::Url;
 
-use crate::command::args::Global;
 use crate::config::{self, Config};
 use crate::exit::{Failure, Result};
-use crate::render::{self, Console, Format, Output, shell_word};
+use crate::render::{self, ColorChoice, Console, Format, Output, shell_word};
 use crate::secret::{self, Secret};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
+
+/// Flags of every subcommand.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Global {
+    /// The server to talk to [else the context's, CALLSCOPE_SERVER, http://127.0.0.1:8000]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub(crate) server: Option<String>,
+    /// A file that holds the access token [else CALLSCOPE_TOKEN, or the context's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The server and login kept under this name (callscope context ls)
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server", help_heading = "Global options")]
+    pub(crate) context: Option<String>,
+    /// How data is written
+    #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    pub(crate) output: Option<Format>,
+    /// When to use colours; NO_COLOR turns `auto` off, CLICOLOR_FORCE on
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    pub(crate) color: ColorChoice,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Say more about what happens
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) verbose: bool,
+    /// For screen readers: plain lines only, nothing drawn over
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) accessible: bool,
+}
 
 /// What every command needs to know.
 #[derive(Debug, Clone)]

@@ -25,10 +25,11 @@ use crate::secret::Secret;
 use crate::settings::Settings;
 
 pub(crate) use calls::follow;
+use handshake::{Break, Socket};
 pub(crate) use outlets::{Inlet, Outlets, queue};
 pub(crate) use place::{CursorText, Place};
 pub(crate) use position::Start;
-pub(crate) use reconnect::{Break, Silence, Socket};
+pub(crate) use reconnect::Silence;
 
 /// Where to connect.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::client::{Client, endpoint};
 use super::{Page, Raw};
 use crate::exit::Result;
+use crate::settings::Settings;
 
 /// Names and values of a query.
 pub(crate) type Query = [(&'static str, String)];
@@ -22,6 +23,11 @@ pub(crate) type Query = [(&'static str, String)];
 const LISTED: usize = 100;
 
 impl Client {
+    /// Whether the server of `settings` takes the token; any request of a reader tells.
+    pub(crate) async fn check_token(settings: &Settings) -> Result<()> {
+        Self::new(settings)?.calls(&[("limit", "1".into())]).await.map(drop)
+    }
+
     /// A page of the calls, newest first.
     pub(crate) async fn calls(&self, query: &Query) -> Result<Page<CallView>> {
         self.get(&["api", "v1", "calls"], query).await

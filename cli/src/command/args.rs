@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser};
+use clap::Parser;
 
-use super::{Command, complete};
+use super::Command;
 use crate::exit::{Exit, Failure};
-use crate::render::{ColorChoice, Format};
-use crate::settings::without_logins;
+use crate::settings::{Global, without_logins};
 
 /// Follow voice calls in the terminal while they are being spoken.
 #[derive(Debug, Parser)]
@@ -25,36 +23,6 @@ pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Flags of every subcommand.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Global {
-    /// The server to talk to [else the context's, CALLSCOPE_SERVER, http://127.0.0.1:8000]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    pub(crate) server: Option<String>,
-    /// A file that holds the access token [else CALLSCOPE_TOKEN, or the context's]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// The server and login kept under this name (callscope context ls)
-    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server", help_heading = "Global options")]
-    #[arg(add = complete::contexts())]
-    pub(crate) context: Option<String>,
-    /// How data is written
-    #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
-    pub(crate) output: Option<Format>,
-    /// When to use colours; NO_COLOR turns `auto` off, CLICOLOR_FORCE on
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
-    pub(crate) color: ColorChoice,
-    /// Say only what went wrong
-    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
-    pub(crate) quiet: bool,
-    /// Say more about what happens
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    pub(crate) verbose: bool,
-    /// For screen readers: plain lines only, nothing drawn over
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub(crate) accessible: bool,
 }
 
 /// Reads the command line; help and errors are printed here.

@@ -10,19 +10,17 @@ use std::{env, io};
 
 use callscope_common::api::{CallView, ConnectionView};
 use callscope_common::text;
-use clap::{CommandFactory as _, ValueEnum as _};
+use clap::CommandFactory as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::Args;
-use super::args::Global;
-use super::man::{Shell, Topic};
 use crate::api::{Client, Page};
 use crate::config::Config;
 use crate::exit::{Failure, Result};
 use crate::render::{ColorChoice, Console, console, moment};
 use crate::samples;
-use crate::settings::{Settings, without_logins};
+use crate::settings::{Global, Settings, without_logins};
 
 /// Set by the scripts, to the shell's name.
 const VARIABLE: &str = "CALLSCOPE_COMPLETE";
@@ -33,17 +31,17 @@ const OFFERED: u32 = 100;
 
 /// Answers a shell's script, if one asks.
 pub(crate) fn answer() -> Result<bool> {
-    clap_complete::CompleteEnv::with_factory(Args::command)
+    let command = || Args::command().mut_arg("context", |arg| arg.add(contexts()));
+    clap_complete::CompleteEnv::with_factory(command)
         .var(VARIABLE)
         .try_complete(env::args_os(), env::current_dir().ok().as_deref())
         .map_err(|error| Failure::error(format!("cannot complete: {error}")))
 }
 
-/// The script for a shell.
-pub(crate) fn script(shell: Shell) -> io::Result<Vec<u8>> {
-    let name = shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+/// The script for the shell called `name`.
+pub(super) fn script(name: &str) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
-    if let Some(shell) = Shells::builtins().completer(&name) {
+    if let Some(shell) = Shells::builtins().completer(name) {
         shell.write_registration(VARIABLE, "callscope", "callscope", &program(), &mut script)?;
     }
     Ok(script)
@@ -114,25 +112,8 @@ pub(crate) fn samples() -> ArgValueCompleter {
     })
 }
 
-/// Completes what `help` takes first: a topic or a command.
-pub(crate) fn help() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
-        let topics = Topic::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
-        let topics = topics.map(|topic| {
-            let what = topic.get_help().map(ToString::to_string).unwrap_or_default();
-            Candidate::new(topic.get_name().to_owned(), what)
-        });
-        let command = Args::command();
-        let commands = command.get_subcommands().map(|command| {
-            let what = command.get_about().map(ToString::to_string).unwrap_or_default();
-            Candidate::new(command.get_name().to_owned(), what)
-        });
-        fitting(current, topics.chain(commands))
-    })
-}
-
 /// What may be offered.
-struct Candidate {
+pub(super) struct Candidate {
     value: String,
     /// What it is.
     what: String,
@@ -141,13 +122,13 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(value: String, what: String) -> Self {
+    pub(super) fn new(value: String, what: String) -> Self {
         Self { value, what, is_main: true }
     }
 }
 
 /// Those that begin with `current` and are safe on a command line.
-fn fitting(current: &OsStr, candidates: impl Iterator<Item = Candidate>) -> Vec<CompletionCandidate> {
+pub(super) fn fitting(current: &OsStr, candidates: impl Iterator<Item = Candidate>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let (mut main, mut others) = (Vec::new(), Vec::new());
     for Candidate { value, what, is_main } in candidates {

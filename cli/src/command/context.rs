@@ -123,7 +123,7 @@ fn list(settings: &Settings, config: &Config) -> Result {
     if rows.is_empty() {
         settings.console.say("no contexts; add one: callscope context add NAME URL");
     }
-    if let Some(path) = config::path().filter(|path| config::is_open_to_others(path)) {
+    if let Some(path) = config::path_if_open_to_others() {
         let path = path.display();
         settings.console.warn(format!("others may read {path}, and it may hold tokens; close it: chmod 600 {path}"));
     }

@@ -1,5 +1,7 @@
 //! `doctor`: is everything as it should be, from here to the server and back?
 
+use std::time::Duration;
+
 use clap::Args as ClapArgs;
 
 use crate::doctor;
@@ -16,5 +18,5 @@ pub(crate) struct Doctor {
 }
 
 pub(crate) async fn run(settings: &Settings, args: Doctor) -> Result {
-    doctor::run(settings, args).await
+    doctor::run(settings, Duration::from_secs(args.timeout)).await
 }

@@ -48,7 +48,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     let token = Secret::new(prompt::secret("token").await?.trim());
     let claims = Claims::of(&token)?;
     // What the server refuses is not worth keeping.
-    accepted(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
+    Client::check_token(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
     let mut config = Config::load()?;
     let context = config.contexts.entry(name.clone()).or_insert_with(|| config::Context::new(String::new()));
     context.server = shown(&settings.server).to_owned();
@@ -107,7 +107,7 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
             .hint(TOKEN_HINT)
     })?;
     let claims = Claims::of(token)?;
-    accepted(settings).await?;
+    Client::check_token(settings).await?;
     let now = clock::now();
     let item = json!({
         "server": shown(&settings.server), "context": settings.context, "sub": claims.sub, "role": claims.role,
@@ -129,11 +129,6 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
         ],
     )?;
     Ok(Exit::Ok)
-}
-
-/// Whether the server takes the token: any reader's question will do.
-pub(crate) async fn accepted(settings: &Settings) -> Result<()> {
-    Client::new(settings)?.calls(&[("limit", "1".into())]).await.map(drop)
 }
 
 /// The context in force, else one named after the server's host and port.

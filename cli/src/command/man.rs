@@ -2,12 +2,15 @@
 
 mod topic;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Command, CommandFactory as _, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::{Args, complete};
+use super::Args;
+use super::complete::{self, Candidate};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe};
 use crate::settings::Settings;
@@ -29,8 +32,25 @@ pub(crate) struct Man {
 #[command(after_help = "Topics: exit-codes, environment, output, keys.")]
 pub(crate) struct Help {
     /// A topic, or a command
-    #[arg(value_name = "TOPIC|COMMAND", add = complete::help())]
+    #[arg(value_name = "TOPIC|COMMAND", add = words())]
     pub(crate) words: Vec<String>,
+}
+
+/// Completes what `help` takes first: a topic or a command.
+fn words() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let topics = Topic::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let topics = topics.map(|topic| {
+            let what = topic.get_help().map(ToString::to_string).unwrap_or_default();
+            Candidate::new(topic.get_name().to_owned(), what)
+        });
+        let command = Args::command();
+        let commands = command.get_subcommands().map(|command| {
+            let what = command.get_about().map(ToString::to_string).unwrap_or_default();
+            Candidate::new(command.get_name().to_owned(), what)
+        });
+        complete::fitting(current, topics.chain(commands))
+    })
 }
 
 /// What `help` explains beside the commands.
@@ -99,8 +119,8 @@ pub(crate) fn help(settings: &Settings, args: &Help) -> Result {
 
 /// Runs `completions`.
 pub(crate) fn completions(settings: &Settings, args: &Completions) -> Result {
-    let script =
-        complete::script(args.shell).map_err(|error| Failure::error(format!("cannot make the script: {error}")))?;
+    let name = args.shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let script = complete::script(&name).map_err(|error| Failure::error(format!("cannot make the script: {error}")))?;
     settings.output(Format::Text).write(&Safe::page(&String::from_utf8_lossy(&script)))?;
     Ok(Exit::Ok)
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::network::{self, Reached, ms};
 use super::{Check, Report, State};
-use crate::api::TOKEN_HINT;
+use crate::api::{Client, TOKEN_HINT};
 use crate::exit::{Exit, Result};
 use crate::net::{Route, cause, shown};
 use crate::settings::Settings;
@@ -156,7 +156,7 @@ fn token(settings: &Settings, now: Timestamp) -> Check {
 
 /// What the server says of the token.
 async fn believed(settings: &Settings, said: Check) -> Check {
-    match crate::command::login::accepted(settings).await {
+    match Client::check_token(settings).await {
         Ok(()) => said,
         Err(failure) if failure.exit == Exit::NotAllowed => Check::failed(
             "token",

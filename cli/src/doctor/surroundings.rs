@@ -11,7 +11,7 @@ use crate::settings::Settings;
 /// Which server is meant, and whether others may read the file of contexts.
 pub(crate) fn context(settings: &Settings) -> Check {
     let detail = format!("{} from {}", shown(&settings.server), settings.origin.server);
-    match config::path().filter(|path| config::is_open_to_others(path)) {
+    match config::path_if_open_to_others() {
         Some(path) => Check::warning(
             "settings",
             format!("{detail}; others may read {}", path.display()),

@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::payload::{Fresh, Payload};
-use crate::replay::from_text;
 
 /// Types, a shorter name of each, and the sample that shows it.
 const KNOWN: [(&str, &str, &str); 4] = [
@@ -25,10 +24,9 @@ pub(crate) fn of_event(event: &str) -> Result<Payload> {
         return payload(&unknown(event)?);
     };
     let text = super::find(sample).map(|sample| sample.text).unwrap_or_default();
-    let source = from_text((*sample).to_owned(), text)?;
+    let payloads = Payload::read(text).map_err(|why| Failure::error(format!("{sample}: {why}")))?;
     let of_kind = |payload: &&Payload| Payload::of(&payload.body).is_ok_and(|payload| payload.is(kind));
-    let payload =
-        source.payloads.iter().find(of_kind).ok_or_else(|| Failure::error(format!("no sample is a {kind}")))?;
+    let payload = payloads.iter().find(of_kind).ok_or_else(|| Failure::error(format!("no sample is a {kind}")))?;
     let one = std::slice::from_ref(payload);
     Fresh::of(one).rewrite(one).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
 
+use super::handshake::Break;
 use super::position::{Position, Verdict};
-use super::reconnect::{self, Break, Lost, Next, Subscription};
+use super::reconnect::{self, Lost, Next, Subscription};
 use super::{EndReason, Ending, Endpoint, Incoming, Outlets, Place, Request, Update, resume_command};
 use crate::exit::{Exit, Failure};
 

@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::reconnect::{self, Break, Lost, Next, Subscription};
+use super::handshake::Break;
+use super::reconnect::{self, Lost, Next, Subscription};
 use super::{EndReason, Endpoint};
 use crate::api::too_long;
 use crate::exit::{Exit, Failure};

@@ -3,22 +3,62 @@
 use std::time::Duration;
 
 use callscope_common::protocol;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::Endpoint;
-use super::reconnect::{Break, Socket};
+use super::{EndReason, Endpoint};
 use crate::api::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
-use crate::net::{self, Route};
+use crate::net::{self, Route, Wire};
 
 /// Longest message taken: a call's result with all the provider's analysis.
 const LONGEST_MESSAGE: usize = 64 << 20;
 
 /// Longest wait that a server may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+pub(crate) type Socket = WebSocketStream<Wire>;
+
+/// Why a connection is over.
+#[derive(Debug)]
+pub(crate) enum Break {
+    /// The stream ends here.
+    Done(EndReason),
+    /// No one listens any more.
+    Unheard,
+    /// It broke; another may be made.
+    Lost {
+        reason: String,
+        /// How long the server asked to wait.
+        wait: Option<Duration>,
+    },
+}
+
+impl Break {
+    /// Broken, for this `reason`.
+    pub(crate) fn lost(reason: impl Into<String>) -> Self {
+        Self::Lost { reason: reason.into(), wait: None }
+    }
+
+    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy
+    /// answers while the server behind it is replaced. That the token is refused does not.
+    pub(crate) fn passing(self) -> Self {
+        match self {
+            Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
+                Self::lost(failure.message)
+            }
+            other => other,
+        }
+    }
+
+    /// Over for good.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self::Done(EndReason::Failed(failure))
+    }
+}
 
 /// Upgrades a connection to `endpoint`.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {

@@ -8,15 +8,14 @@ use std::time::Duration;
 use callscope_common::protocol::CloseReason;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use super::handshake::{LONGEST_WAIT, connect};
+use super::handshake::{Break, LONGEST_WAIT, Socket, connect};
 use super::{EndReason, Endpoint};
 use crate::api::TOKEN_HINT;
 use crate::exit::{Exit, Failure};
-use crate::net::{self, Backoff, Wire};
+use crate::net::{self, Backoff};
 
 /// A handshake or a write that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -98,46 +97,6 @@ pub(super) struct Lost {
     /// Whether there was a connection before.
     pub(super) was_connected: bool,
 }
-
-/// Why a connection is over.
-#[derive(Debug)]
-pub(crate) enum Break {
-    /// The stream ends here.
-    Done(EndReason),
-    /// No one listens any more.
-    Unheard,
-    /// It broke; another may be made.
-    Lost {
-        reason: String,
-        /// How long the server asked to wait.
-        wait: Option<Duration>,
-    },
-}
-
-impl Break {
-    /// Broken, for this `reason`.
-    pub(crate) fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost { reason: reason.into(), wait: None }
-    }
-
-    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy
-    /// answers while the server behind it is replaced. That the token is refused does not.
-    pub(crate) fn passing(self) -> Self {
-        match self {
-            Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
-                Self::lost(failure.message)
-            }
-            other => other,
-        }
-    }
-
-    /// Over for good.
-    pub(crate) fn failed(failure: Failure) -> Self {
-        Self::Done(EndReason::Failed(failure))
-    }
-}
-
-pub(crate) type Socket = WebSocketStream<Wire>;
 
 /// Follows `subscription` until there is an end; `None` where no one listens any more.
 pub(super) async fn follow(endpoint: &Endpoint, subscription: &mut impl Subscription) -> Option<EndReason> {
