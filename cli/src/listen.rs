@@ -5,13 +5,13 @@
 //! behind a delivery once the target answered it: after any break, of whichever side, it is forwarded at least
 //! once, and marked where the target may have seen it.
 
-mod courier;
 mod fetch;
 mod keys;
 mod place;
 mod refused;
 mod report;
 mod target;
+mod target_client;
 
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::stream::Endpoint;
 use crate::stream::deliveries::{Begin, Update};
-use courier::{Courier, Tried};
 use fetch::{Fetched, Whole, fetch, fetch_ahead};
 use keys::Keys;
 use place::PlaceFile;
 use report::{Report, Sent};
+use target_client::{TargetClient, Tried};
 
 pub(crate) use target::Target;
 
@@ -61,7 +61,7 @@ pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
         None => Begin::Now,
     };
     let courier = match &args.forward_to {
-        Some(target) => Some(Courier::new(target.clone(), secret, Duration::from_secs(args.timeout))?),
+        Some(target) => Some(TargetClient::new(target.clone(), secret, Duration::from_secs(args.timeout))?),
         None => None,
     };
     let client = Client::new(settings)?;
@@ -147,7 +147,7 @@ impl Choice {
 struct Forwarder<'s> {
     settings: &'s Settings,
     client: Client,
-    courier: Option<Courier>,
+    courier: Option<TargetClient>,
     /// Most tries of one that the target refuses for now.
     attempts: u32,
     report: Report,
@@ -312,7 +312,7 @@ impl Forwarder<'_> {
             let began = Instant::now();
             let tried = courier.send(url.clone(), view, whole, attempt, seen).await;
             let (status, why, wait) = match tried {
-                Tried::Answered { status, retry_after, .. } if courier::is_for_now(status) => {
+                Tried::Answered { status, retry_after, .. } if target_client::is_for_now(status) => {
                     refusals += 1;
                     (Some(status), format!("it answers {status}"), retry_after)
                 }

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::render::Console;
 use crate::speed::Speed;
-use crate::webhook::{Courier, Delivery, Outcome, Pace};
+use crate::webhook::{Delivery, Outcome, Pace, Sender};
 use script::Script;
 
 pub(crate) use chance::{Mischief, Share};
@@ -56,13 +56,13 @@ pub(crate) struct Options {
 pub(crate) async fn run(
     sources: &[Source],
     options: &Options,
-    courier: &Courier,
+    sender: &Sender,
     report: &Mutex<Report>,
     console: Console,
 ) -> Result<()> {
     let work = Work::new(sources, options.clone());
     let (pace, journal) = (Pace::default(), Mutex::default());
-    Replay { work: &work, courier, pace: &pace, journal: &journal, report, console }.run().await
+    Replay { work: &work, sender, pace: &pace, journal: &journal, report, console }.run().await
 }
 
 /// A replay under way.
@@ -71,7 +71,7 @@ pub(crate) struct Replay<'r> {
     /// What is sent.
     pub(crate) work: &'r Work<'r>,
     /// Who sends it.
-    pub(crate) courier: &'r Courier,
+    pub(crate) sender: &'r Sender,
     pub(crate) pace: &'r Pace,
     /// What was sent.
     pub(crate) journal: &'r Mutex<Journal>,
@@ -150,7 +150,7 @@ impl Replay<'_> {
             }
             let delivery = step.deliver(&self.work.key(job, index));
             let Some(sent) = self.send(&delivery, job, index).await else { return Ok(()) };
-            let fatal = sent.outcome.fatal(self.courier);
+            let fatal = sent.outcome.fatal(self.sender);
             if fatal.is_none() {
                 lock(self.journal).add(job.number, index);
             }
@@ -172,18 +172,17 @@ impl Replay<'_> {
         while let Some(loss) = losses.next() {
             lost += 1;
             if loss == chance::Loss::Answer {
-                self.courier.lose(delivery).await;
+                self.sender.lose(delivery).await;
             }
             if !self.pace.until(Instant::now() + backoff.next(None)).await {
                 return None;
             }
         }
         if mischief.duplicate {
-            let both =
-                tokio::join!(self.courier.deliver(delivery, self.pace), self.courier.deliver(delivery, self.pace));
+            let both = tokio::join!(self.sender.deliver(delivery, self.pace), self.sender.deliver(delivery, self.pace));
             return Some(Sent { outcome: both.0?, copy: Some(both.1?), lost });
         }
-        Some(Sent { outcome: self.courier.deliver(delivery, self.pace).await?, copy: None, lost })
+        Some(Sent { outcome: self.sender.deliver(delivery, self.pace).await?, copy: None, lost })
     }
 }
 
@@ -196,12 +195,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// Returns an error if there is no answer, or if the signature is refused.
-pub(crate) async fn send_one(courier: &Courier, source: &Source, report: &Mutex<Report>) -> Result<String> {
+pub(crate) async fn send_one(sender: &Sender, source: &Source, report: &Mutex<Report>) -> Result<String> {
     let nothing = || Failure::error("there is nothing to send");
     let script = Script::new(&source.payloads, script::Style::default());
     let delivery = script.steps.into_iter().next().ok_or_else(nothing)?.deliver(&uuid::Uuid::new_v4().to_string());
-    let outcome = courier.deliver(&delivery, &Pace::default()).await.ok_or_else(nothing)?;
-    if let Some(failure) = outcome.fatal(courier) {
+    let outcome = sender.deliver(&delivery, &Pace::default()).await.ok_or_else(nothing)?;
+    if let Some(failure) = outcome.fatal(sender) {
         return Err(failure);
     }
     let words = outcome.words();

@@ -16,7 +16,7 @@ use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::speed::Speed;
 use crate::stream::{Request, Start};
-use crate::webhook::Courier;
+use crate::webhook::Sender;
 
 /// `demo`.
 #[derive(Debug, ClapArgs)]
@@ -75,12 +75,12 @@ async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret
     let view = tail::view(settings, &tail_args)?;
     // Behind a full-screen view there is no place for lines.
     let console = if view == View::Screen { Console::silent() } else { settings.console };
-    let courier = Courier::new(&settings.server, Some(secret), None, console)?;
+    let sender = Sender::new(&settings.server, Some(secret), None, console)?;
     let options = Options { speed: args.speed, repeat: 1, concurrency: 1, fresh: false, turns: true };
     let request = Request { identifier, start: Start::First, wait: true, follow: true, reconnect: true };
     let report = Mutex::new(Report::new(console.lasting(), None));
     let speaking = async {
-        if let Err(failure) = replay::run(&sources, &options, &courier, &report, console).await {
+        if let Err(failure) = replay::run(&sources, &options, &sender, &report, console).await {
             return failure;
         }
         // The view shows what has come until it is left; lines end with the call, which by now has ended if it ever

@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::Speed;
 use crate::stream::{Request, Start};
-use crate::webhook::{Courier, Expect, Pace, Rate, Tamper, Target, backend};
+use crate::webhook::{Expect, Pace, Rate, Sender, Tamper, Target, backend};
 
 /// `replay`.
 #[derive(Debug, ClapArgs)]
@@ -128,12 +128,12 @@ async fn begin(settings: &Settings, args: Replay) -> Result {
     let sources = replay::load(&args.sources, stdin.as_deref())?;
     let work = work(&sources, &args, None)?;
     if args.dry_run {
-        let courier = courier(settings, &args, None)?;
+        let sender = sender(settings, &args, None)?;
         let secret =
             args.secret_file.as_ref().map(|path| format!(" --secret-file {}", shell_word(&path.to_string_lossy())));
         settings.output(Format::Text).write(&Safe::lines(&replay::commands(
             &work,
-            &courier,
+            &sender,
             &secret.unwrap_or_default(),
         )))?;
         return Ok(Exit::Ok);
@@ -223,12 +223,12 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
     Ok(work)
 }
 
-fn courier(settings: &Settings, args: &Replay, secret: Option<Secret>) -> Result<Courier> {
+fn sender(settings: &Settings, args: &Replay, secret: Option<Secret>) -> Result<Sender> {
     let target = match &args.to {
         Some(to) => Target::backend(to.clone(), args.turns_to.clone()),
         None => Target::callscope(&settings.server),
     };
-    Courier::to(target, secret, args.expect.clone(), args.tamper, settings.console)
+    Sender::to(target, secret, args.expect.clone(), args.tamper, settings.console)
 }
 
 /// Sends what the journal does not know of yet.
@@ -241,7 +241,7 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     if secret.is_none() && !args.as_is {
         settings.console.warn("no webhook secret was found, so nothing is signed; give it with --secret-file FILE");
     }
-    let courier = courier(settings, args, secret)?;
+    let sender = sender(settings, args, secret)?;
     let ndjson =
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
     let explicit = args.expect.is_some() || args.tamper.is_some();
@@ -250,7 +250,7 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     let (report, journal, pace) = (Mutex::new(report), Mutex::new(journal), Pace::new(args.rate));
     let replay = replay::Replay {
         work,
-        courier: &courier,
+        sender: &sender,
         pace: &pace,
         journal: &journal,
         report: &report,
@@ -279,7 +279,7 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     }
     let journal = journal.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
     conclude(settings, work, journal, done, interrupted, || {
-        lock(&report).exit(courier.expect())?;
+        lock(&report).exit(sender.expect())?;
         watched
     })
 }

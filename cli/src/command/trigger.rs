@@ -17,7 +17,7 @@ use crate::replay::{Report, Source, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
 use crate::settings::Settings;
-use crate::webhook::{Courier, Expect, Tamper, Target, backend};
+use crate::webhook::{Expect, Sender, Tamper, Target, backend};
 
 /// `trigger`.
 #[derive(Debug, ClapArgs)]
@@ -92,19 +92,19 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
         None => Target::callscope(&settings.server),
     };
     let explicit = args.expect.is_some() || args.tamper.is_some();
-    let courier = Courier::to(target, secret, args.expect.clone(), args.tamper, settings.console)?;
+    let sender = Sender::to(target, secret, args.expect.clone(), args.tamper, settings.console)?;
     let ndjson =
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
     let is_told = ndjson.is_some();
     let report = Mutex::new(Report::new(settings.console, ndjson).with_diff(explicit));
     let name = payload.identifier().unwrap_or_else(|| args.event.clone());
     let source = Source { name, path: None, payloads: vec![payload] };
-    let outcome = send_one(&courier, &source, &report).await?;
+    let outcome = send_one(&sender, &source, &report).await?;
     if !is_told {
         settings.output(Format::Text).line(&outcome, Tint::Plain)?;
     }
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
-    let done = report.exit(courier.expect())?;
+    let done = report.exit(sender.expect())?;
     let follow =
         || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, behind(&source.name)));
     let makes_a_call = args.to.is_none() && args.tamper.is_none() && MAKES_A_CALL.iter().any(|kind| source.is(kind));

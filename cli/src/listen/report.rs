@@ -5,7 +5,7 @@ use std::time::Duration;
 use callscope_common::api::{Attempt, DeliveryView};
 use serde_json::json;
 
-use super::courier::duplicate;
+use super::target_client::duplicate;
 use crate::exit::Result;
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;

@@ -6,20 +6,20 @@ use super::source::Source;
 use super::work::{Job, Work};
 use crate::clock;
 use crate::render::{json_for_terminal, shell_word};
-use crate::webhook::{Courier, Delivery, headers};
+use crate::webhook::{Delivery, Sender, headers};
 
 /// Headers of a recording that let their bearer in.
 const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// A command for each delivery. `sign` is what follows `callscope webhook sign FILE`.
-pub(crate) fn commands(work: &Work<'_>, courier: &Courier, sign: &str) -> String {
+pub(crate) fn commands(work: &Work<'_>, sender: &Sender, sign: &str) -> String {
     let mut commands = String::new();
     for job in work.jobs() {
         let source = work.source(job);
         for (index, step) in work.script(job, |_, _| clock::unix_secs()).steps.into_iter().enumerate() {
             let at = step.at;
             let delivery = step.deliver(&work.key(job, index));
-            let Some(url) = courier.url(delivery.route) else { continue };
+            let Some(url) = sender.url(delivery.route) else { continue };
             let _ = writeln!(
                 commands,
                 "# {} at {at:.0} s: {}\n{} {}",

@@ -9,7 +9,7 @@ use super::Target;
 use super::fetch::Whole;
 use crate::exit::{Failure, Result};
 use crate::secret::Secret;
-use crate::webhook::{Sender, Unanswered, headers};
+use crate::webhook::{HttpClient, Unanswered, headers};
 
 /// Longest wait that a target may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -18,8 +18,8 @@ const MAX_ANSWER: usize = 4 << 10;
 
 /// Sends deliveries to one target.
 #[derive(Debug)]
-pub(crate) struct Courier {
-    sender: Sender,
+pub(crate) struct TargetClient {
+    client: HttpClient,
     target: Target,
     /// Replaces the sender's signature, where there is one.
     secret: Option<Secret>,
@@ -48,11 +48,11 @@ pub(crate) fn is_for_now(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..)
 }
 
-impl Courier {
+impl TargetClient {
     /// To `target`, waiting for an answer for so long.
     pub(crate) fn new(target: Target, secret: Option<Secret>, timeout: Duration) -> Result<Self> {
         let url = target.url("transcription").ok_or_else(|| Failure::usage(format!("{target} is no URL")))?;
-        Ok(Self { sender: Sender::to(&url, timeout)?, target, secret })
+        Ok(Self { client: HttpClient::to(&url, timeout)?, target, secret })
     }
 
     /// Where a delivery goes; `None` where the target has no place for its route.
@@ -68,7 +68,7 @@ impl Courier {
         }
         let marks = marks(view, attempt, seen);
         headers.extend(headers::map(marks.iter().map(|(name, value)| (*name, value.as_str()))));
-        let answer = match self.sender.post(url, headers, whole.body.clone()).await {
+        let answer = match self.client.post(url, headers, whole.body.clone()).await {
             Ok(answer) => answer,
             Err(Unanswered { trouble, may_have_arrived }) => {
                 return Tried::Failed { why: trouble.what, arrived: may_have_arrived };
