@@ -1,12 +1,14 @@
 //! `listen`: follows what comes in and forwards it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use crate::command::deliveries::Verdict;
-use crate::exit::Result;
-use crate::listen::{self, Target};
+use super::deliveries::Verdict;
+use crate::exit::{Failure, Result};
+use crate::listen::{self, Filter, Options, PlaceFile, Target, TargetClient};
+use crate::secret::Secret;
 use crate::settings::Settings;
 
 /// `listen`.
@@ -49,5 +51,15 @@ pub(crate) struct Listen {
 }
 
 pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
-    listen::run(settings, args).await
+    if args.verdicts == [Verdict::Unverified] && args.forward_to.is_some() {
+        return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to forward")
+            .hint("they are shown without --forward-to, and listed by: callscope deliveries ls --verdict unverified"));
+    }
+    let secret = args.sign_with_file.as_deref().map(Secret::read).transpose()?;
+    let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
+    let client = |target| TargetClient::new(target, secret, Duration::from_secs(args.timeout));
+    let target = args.forward_to.map(client).transpose()?;
+    let verdicts = args.verdicts.into_iter().map(Verdict::as_str).collect();
+    let filter = Filter { kinds: args.kinds, calls: args.calls, verdicts };
+    listen::run(settings, Options { filter, target, attempts: args.attempts, place, history: args.history }).await
 }

@@ -1,5 +1,6 @@
 //! Sends one delivery to the target, once.
 
+use std::fmt;
 use std::time::Duration;
 
 use callscope_common::api::DeliveryView;
@@ -26,26 +27,22 @@ pub(crate) struct TargetClient {
 }
 
 /// What came of it.
-pub(crate) enum Tried {
-    /// The target answered.
-    Answered {
-        status: u16,
-        /// How long it asked to wait.
-        retry_after: Option<Duration>,
-        /// The beginning of what it said.
-        text: String,
-    },
-    /// It did not.
-    Failed {
-        why: String,
-        /// Whether the delivery may have arrived all the same.
-        arrived: bool,
-    },
+pub(crate) struct Answer {
+    /// `None` where the target did not answer.
+    pub(crate) status: Option<u16>,
+    /// The beginning of what it said, or why there was no answer.
+    pub(crate) text: String,
+    /// How long it asked to wait.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the delivery may have arrived, with an answer or without.
+    pub(crate) may_have_arrived: bool,
 }
 
-/// Whether a status says that another try may fare better.
-pub(crate) fn is_for_now(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 500..)
+impl Answer {
+    /// Whether the status says that another try may fare better.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self.status, Some(408 | 425 | 429 | 500..))
+    }
 }
 
 impl TargetClient {
@@ -61,7 +58,7 @@ impl TargetClient {
     }
 
     /// Sends it to `url`. `seen`: the target may have seen it before.
-    pub(crate) async fn send(&self, url: Url, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Tried {
+    pub(crate) async fn send(&self, url: Url, view: &DeliveryView, whole: &Whole, attempt: u32, seen: bool) -> Answer {
         let mut headers = headers::map(headers::forwardable(&whole.headers));
         if let Some(secret) = &self.secret {
             headers::sign(&mut headers, secret, &whole.body);
@@ -71,15 +68,21 @@ impl TargetClient {
         let answer = match self.client.post(url, headers, whole.body.clone()).await {
             Ok(answer) => answer,
             Err(Unanswered { trouble, may_have_arrived }) => {
-                return Tried::Failed { why: trouble.what, arrived: may_have_arrived };
+                return Answer { status: None, text: trouble.what, retry_after: None, may_have_arrived };
             }
         };
-        let (status, retry_after) = (answer.status, answer.retry_after.map(|wait| wait.min(LONGEST_WAIT)));
+        let (status, retry_after) = (Some(answer.status), answer.retry_after.map(|wait| wait.min(LONGEST_WAIT)));
         let text = match &answer.redirect {
             Some(to) => format!("it redirects to {to}, which is not followed; forward to that URL"),
             None => answer.beginning(MAX_ANSWER).await,
         };
-        Tried::Answered { status, retry_after, text }
+        Answer { status, text, retry_after, may_have_arrived: true }
+    }
+}
+
+impl fmt::Display for TargetClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)
     }
 }
 
