@@ -1,4 +1,4 @@
-//! WebSocket connections to a server, and the bytes of one for clients that use no library.
+//! WebSocket connections to a server, and the bytes of requests and frames for tests without a client library.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,27 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// The path at which a server takes subscribers.
+/// The path at which a server accepts subscribers.
 pub const PATH: &str = "/ws/calls/transcriptions";
+/// The close code that stands for a close frame without a code (RFC 6455 section 7.4.1).
+pub const NO_CLOSE_CODE: u16 = 1005;
+/// The close code that stands for a connection that ended without a close frame.
+pub const CONNECTION_LOST: u16 = 1006;
 
+/// A WebSocket connection of a subscriber.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
 }
 
 impl Socket {
-    /// Connects with `token`. A small `receive_buffer`, in bytes, makes the server soon find the socket full.
+    /// Connects with `token`. With few `receive_buffer_bytes`, the server soon finds the socket full.
     ///
     /// # Errors
-    /// Returns what the client library says, which is the server's response if the upgrade was refused.
-    pub async fn connect(address: SocketAddr, token: &str, receive_buffer: Option<u32>) -> Result<Self, Error> {
+    /// Returns the client library's error, which holds the server's response if the upgrade was refused.
+    pub async fn connect(address: SocketAddr, token: &str, receive_buffer_bytes: Option<u32>) -> Result<Self, Error> {
         let socket = TcpSocket::new_v4()?;
-        if let Some(bytes) = receive_buffer {
+        if let Some(bytes) = receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
         let stream = socket.connect(address).await?;
@@ -44,31 +49,32 @@ impl Socket {
     /// Returns the next message, which is not a ping or pong.
     ///
     /// # Errors
-    /// Returns the close code if the connection ended: 1005 if the server gave none, 1006 if it did not close in order.
+    /// Returns the close code if the connection ended: [`NO_CLOSE_CODE`] if the close frame had none, and
+    /// [`CONNECTION_LOST`] if there was no close frame.
     pub async fn next(&mut self) -> Result<String, u16> {
         loop {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(1005, |frame| frame.code.into())),
+                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(NO_CLOSE_CODE, |frame| frame.code.into())),
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(1006),
+                Some(Err(_)) | None => return Err(CONNECTION_LOST),
             }
         }
     }
 
-    /// Returns the library's connection, for tests that misbehave.
+    /// Returns the client library's connection, for tests that send invalid frames.
     pub fn stream(&mut self) -> &mut WebSocketStream<TcpStream> {
         &mut self.stream
     }
 }
 
-/// Returns the address of the server at `url`, as it stands in a `Host` header.
+/// Returns the address in `url`, in the form of a `Host` header.
 #[must_use]
 pub fn host(url: &str) -> &str {
     url.trim_start_matches("http://")
 }
 
-/// Returns the request that upgrades a connection at `path`; each of `headers` ends with CRLF.
+/// Returns the upgrade request for `path`. Each line of `headers` ends with CRLF.
 #[must_use]
 pub fn upgrade_request(path: &str, host: &str, headers: &str) -> String {
     format!(

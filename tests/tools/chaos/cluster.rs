@@ -1,4 +1,4 @@
-//! The servers of a run with everything around them, shared by the tasks that send, follow, break and check.
+//! The servers of a run, their services and the ledger, shared by the tasks that send, follow, break and check.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use fastrand::Rng;
 
 use callscope_tests::{Postgres, Redis};
 
-use crate::disk::{Disk, Fsync};
+use crate::disk::{Disk, FailingFsync};
 use crate::disturbances::Disturbances;
 use crate::ledger::Ledger;
 use crate::node::Node;
@@ -18,8 +18,8 @@ use crate::proxy::Proxy;
 use crate::subscription::Subscription;
 use crate::violations::Violation;
 
-/// One in this many requests and connections goes through the node's proxy.
-const PROXIED: u8 = 3;
+/// One in this number of requests and connections goes through the node's proxy.
+const PROXIED_ONE_IN: u8 = 3;
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -34,24 +34,23 @@ pub struct Cluster {
     pub redis_proxies: Vec<Proxy>,
     pub postgres: Option<Postgres>,
     pub redis: Option<Redis>,
-    /// The SQLite file, if the run is on SQLite.
-    pub file: Option<PathBuf>,
-    /// The newest copy of the file that another program made during the run.
-    pub copy: Mutex<Option<PathBuf>>,
-    /// A disk that can be filled.
+    /// The database file, if the run is on SQLite.
+    pub sqlite_file: Option<PathBuf>,
+    /// The newest copy of the SQLite file that another program made during the run.
+    pub sqlite_backup: Mutex<Option<PathBuf>>,
     pub disk: Option<Disk>,
-    pub fsync: Option<Fsync>,
+    pub failing_fsync: Option<FailingFsync>,
     pub http: reqwest::Client,
     /// The token of followers and of the checks.
     pub token: String,
-    /// Set when no more calls begin.
+    /// Set when no more calls start.
     pub closing: AtomicBool,
-    /// Set when those that still wait give up.
+    /// Set when tasks that still wait or retry must stop.
     pub given_up: AtomicBool,
-    /// The heads of all logs by the numbers of their calls, once nothing is appended any more.
+    /// The heads of all logs by the plan indexes of their calls, once nothing is appended any more.
     pub heads: OnceLock<HashMap<usize, i64>>,
-    /// Subscriptions that ended.
-    pub archive: Mutex<Vec<Subscription>>,
+    /// Subscriptions that wait for the check at the end.
+    pub archived: Mutex<Vec<Subscription>>,
 }
 
 impl Cluster {
@@ -71,31 +70,30 @@ impl Cluster {
         self.heads.get()
     }
 
-    /// Returns a server and an address of it: its own port or its proxy.
+    /// Returns a random server and one of its addresses: its own or that of its proxy.
     pub fn pick_node(&self, rng: &mut Rng) -> (&Node, SocketAddr) {
-        let at = rng.usize(..self.nodes.len());
-        let proxied = rng.u8(..PROXIED) == 0;
-        (&self.nodes[at], if proxied { self.client_proxies[at].address } else { self.nodes[at].address })
+        let index = rng.usize(..self.nodes.len());
+        let is_proxied = rng.u8(..PROXIED_ONE_IN) == 0;
+        (&self.nodes[index], if is_proxied { self.client_proxies[index].address } else { self.nodes[index].address })
     }
 
-    pub fn socket(&self, rng: &mut Rng) -> SocketAddr {
+    pub fn pick_address(&self, rng: &mut Rng) -> SocketAddr {
         self.pick_node(rng).1
     }
 
-    /// Notes a violation.
     pub fn report(&self, violation: Violation, case: impl FnOnce() -> String) {
         self.ledger.violations.add(violation, case);
     }
 
     /// Keeps subscriptions for the check at the end.
     pub fn archive(&self, subscriptions: impl IntoIterator<Item = Subscription>) {
-        self.archive.lock().unwrap().extend(subscriptions);
+        self.archived.lock().unwrap().extend(subscriptions);
     }
 
-    /// Ends every process that was started.
-    pub async fn end(&self) {
+    /// Ends every process of the run and unmounts the disk.
+    pub async fn stop(&self) {
         for node in &self.nodes {
-            node.end().await;
+            node.kill().await;
         }
         if let Some(postgres) = &self.postgres {
             postgres.end().await;

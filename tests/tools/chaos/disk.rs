@@ -1,4 +1,4 @@
-//! Storage that fails: a disk that can be filled, and an fsync that returns EIO.
+//! Storage that fails: a disk that can be filled, and an fsync that returns EIO on demand.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use tokio::process::Command;
 
-/// Free bytes on the disk while it is not being filled.
-const FREE: u64 = 96 << 20;
+/// Free bytes on the disk when it is mounted and each time it is freed.
+const FREE_BYTES: u64 = 96 << 20;
 
 /// A small tmpfs, unmounted when it is dropped.
 #[derive(Debug)]
@@ -17,15 +17,16 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts a disk; `None` without the permission to mount.
+    /// Mounts a disk at `dir`; `None` without the permission to mount.
     #[must_use]
     pub fn mount(dir: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&dir).ok()?;
-        let options = std::ffi::CString::new(format!("size={FREE},mode=755")).ok()?;
+        let options = std::ffi::CString::new(format!("size={FREE_BYTES},mode=755")).ok()?;
         mount("tmpfs", &dir, "tmpfs", MountFlags::empty(), options.as_c_str()).ok()?;
         Some(Self { dir })
     }
 
+    /// Returns the path of the file that fills the disk.
     fn ballast(&self) -> PathBuf {
         self.dir.join("ballast")
     }
@@ -33,8 +34,8 @@ impl Disk {
     /// Fills the disk to the last block.
     pub fn fill(&self) {
         let file = File::create(self.ballast()).unwrap();
-        // The steps shrink, because servers write at the same time.
-        let (mut size, mut step) = (0, FREE);
+        // A step that no longer fits is halved until not even one block is left.
+        let (mut size, mut step) = (0, FREE_BYTES);
         while step >= 4096 {
             match fallocate(&file, FallocateFlags::empty(), size, step) {
                 Ok(()) => size += step,
@@ -43,18 +44,16 @@ impl Disk {
         }
     }
 
-    /// Frees the disk and makes room for what comes.
+    /// Empties the disk of ballast and enlarges it, so that `FREE_BYTES` are free beside what servers wrote.
     pub fn free(&self) {
         let _ = std::fs::remove_file(self.ballast());
-        let Ok(now) = statvfs(&self.dir) else { return };
-        let used = (now.f_blocks - now.f_bfree) * now.f_frsize;
-        let options = format!("size={}", used + FREE);
+        let Ok(usage) = statvfs(&self.dir) else { return };
+        let used_bytes = (usage.f_blocks - usage.f_bfree) * usage.f_frsize;
+        let options = format!("size={}", used_bytes + FREE_BYTES);
         let _ = mount_remount(&self.dir, MountFlags::empty(), options.as_str());
     }
-}
 
-impl Disk {
-    /// Unmounts the disk, and what it held is gone.
+    /// Unmounts the disk, which deletes its files.
     pub fn unmount(&self) {
         let _ = unmount(&self.dir, UnmountFlags::DETACH);
     }
@@ -66,14 +65,15 @@ impl Drop for Disk {
     }
 }
 
-/// Makes fsync fail in processes that it is preloaded into.
+/// A library that makes fsync return EIO in processes that preload it, while its switch is on.
 #[derive(Debug)]
-pub struct Fsync {
+pub struct FailingFsync {
+    /// The switch: fsync fails while this file exists.
     switch: PathBuf,
     library: PathBuf,
 }
 
-impl Fsync {
+impl FailingFsync {
     /// Compiles the library; `None` without a C compiler.
     pub async fn compile(dir: &Path) -> Option<Self> {
         let (source, library) = (dir.join("fsync_fails.c"), dir.join("fsync_fails.so"));
@@ -84,15 +84,14 @@ impl Fsync {
         compiled.status.success().then(|| Self { switch: dir.join("fsync-fails"), library })
     }
 
-    /// Returns the environment of a process in which fsync can fail.
+    /// Returns the environment variables of a process that preloads the library.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        let text = |path: &Path| path.display().to_string();
-        vec![("LD_PRELOAD".into(), text(&self.library)), ("CALLSCOPE_CHAOS_EIO".into(), text(&self.switch))]
+        let value = |path: &Path| path.display().to_string();
+        vec![("LD_PRELOAD".into(), value(&self.library)), ("CALLSCOPE_CHAOS_EIO".into(), value(&self.switch))]
     }
 
-    /// Makes fsync fail, or work again.
-    pub fn fail(&self, fails: bool) {
-        let _ = if fails { std::fs::write(&self.switch, b"") } else { std::fs::remove_file(&self.switch) };
+    pub fn set_failing(&self, is_failing: bool) {
+        let _ = if is_failing { std::fs::write(&self.switch, b"") } else { std::fs::remove_file(&self.switch) };
     }
 }

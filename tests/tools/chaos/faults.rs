@@ -1,4 +1,4 @@
-//! The faults: what can be broken, and how.
+//! The faults, and how each of them is injected and removed.
 
 use std::time::Duration;
 
@@ -13,46 +13,46 @@ use crate::proxy::{Flow, Proxy};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// SIGKILL to a server.
+    /// SIGKILL to a server, which is started again.
     Kill,
     /// SIGSTOP to a server, and SIGCONT after a while.
     Stop,
-    /// SIGTERM to a server, which drains.
+    /// SIGTERM to a server, which drains and is started again.
     Drain,
-    /// Clients' connections are reset.
+    /// Connections of clients are reset.
     Cut,
-    /// Clients' connections stand still for a while.
+    /// Connections of clients forward nothing for a while.
     Stall,
-    /// Clients' connections carry a few kilobytes a second.
+    /// Connections of clients forward a few kilobytes a second.
     Throttle,
-    /// Other programs use the SQLite file: it is read, backed up and checkpointed; a second server and `migrate` are
-    /// started on it.
+    /// Another program reads, backs up or checkpoints the SQLite file, or a second server or `migrate` is started on
+    /// it.
     Outsider,
-    /// The disk of the database has no free block.
+    /// The disk of the database has no free block for a while.
     Disk,
-    /// fsync returns EIO to the process that writes the database.
+    /// fsync returns EIO to the process that writes the database, for one commit or for a while.
     Fsync,
     /// PostgreSQL is restarted with SIGINT, which ends its sessions.
     PostgresFast,
     /// PostgreSQL is restarted with SIGQUIT, as after a crash.
     PostgresImmediate,
-    /// PostgreSQL is stopped for a while.
+    /// SIGSTOP to PostgreSQL, and SIGCONT after a while.
     PostgresStop,
     /// A server's connections to PostgreSQL are reset.
     PostgresCut,
-    /// A server's connections to PostgreSQL stand still for a while.
+    /// A server's connections to PostgreSQL forward nothing for a while.
     PostgresStall,
-    /// Redis is killed and started again.
+    /// SIGKILL to Redis, which is started again.
     RedisKill,
-    /// Redis is stopped for a while.
+    /// SIGSTOP to Redis, and SIGCONT after a while.
     RedisStop,
     /// Redis receives `FLUSHALL`.
     RedisFlush,
-    /// Redis drops its subscribers.
+    /// Redis closes the connections of its subscribers.
     RedisDrop,
     /// A server's connections to Redis are reset.
     RedisCut,
-    /// A server's connections to Redis stand still for a while.
+    /// A server's connections to Redis forward nothing for a while.
     RedisStall,
 }
 
@@ -81,7 +81,7 @@ impl Fault {
         Self::RedisStall,
     ];
 
-    /// Returns the name in the flag and in the table.
+    /// Returns the name in `--faults` and in the outcome's table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ impl Fault {
     ///
     /// # Errors
     ///
-    /// Returns an error that lists all names if one is unknown.
+    /// Returns an error that lists the known names if one of `names` is unknown.
     pub fn parse(names: &[String]) -> Result<Vec<Self>, String> {
         if names == ["all"] {
             return Ok(Self::ALL.to_vec());
@@ -125,14 +125,14 @@ impl Fault {
         names.iter().map(named).collect()
     }
 
-    /// Returns whether this run has what the fault breaks.
+    /// Returns whether this run has the service, the file or the disk that the fault breaks.
     #[must_use]
     pub fn is_applicable(self, cluster: &Cluster) -> bool {
         match self {
             Self::Kill | Self::Stop | Self::Drain | Self::Cut | Self::Stall | Self::Throttle => true,
-            Self::Outsider => cluster.file.is_some(),
+            Self::Outsider => cluster.sqlite_file.is_some(),
             Self::Disk => cluster.disk.is_some(),
-            Self::Fsync => cluster.fsync.is_some(),
+            Self::Fsync => cluster.failing_fsync.is_some(),
             Self::PostgresFast
             | Self::PostgresImmediate
             | Self::PostgresStop
@@ -150,104 +150,106 @@ impl Fault {
     /// Injects the fault and removes it again.
     pub async fn inject(self, cluster: &Cluster, rng: &mut Rng) {
         let node = rng.usize(..cluster.nodes.len());
-        let millis = Duration::from_millis(rng.u64(200..2_500));
+        let duration = Duration::from_millis(rng.u64(200..2_500));
         match self {
-            Self::Kill => cluster.nodes[node].kill().await,
+            Self::Kill => cluster.nodes[node].kill_and_restart().await,
             Self::Stop => {
-                let _guard = cluster.disturbances.begin(Disturbance::Rough);
+                let _guard = cluster.disturbances.begin(Disturbance::SlowPath);
                 cluster.nodes[node].signal(Signal::STOP).await;
-                sleep(millis).await;
+                sleep(duration).await;
                 cluster.nodes[node].signal(Signal::CONT).await;
             }
-            Self::Drain => cluster.nodes[node].drain(&cluster.ledger.violations).await,
+            Self::Drain => cluster.nodes[node].drain_and_restart(&cluster.ledger.violations).await,
             Self::Cut => cluster.client_proxies[node].cut(rng.u64(0..4)),
-            Self::Stall => flow(cluster, &cluster.client_proxies[node], Flow::Still, millis).await,
-            Self::Throttle => flow(cluster, &cluster.client_proxies[node], Flow::Slow, millis * 2).await,
-            Self::Outsider => outsider::visit(cluster, rng).await,
-            Self::Disk | Self::Fsync => self.storage(cluster, millis, rng).await,
-            Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(cluster, millis).await,
+            Self::Stall => set_flow_for(cluster, &cluster.client_proxies[node], Flow::Stalled, duration).await,
+            Self::Throttle => set_flow_for(cluster, &cluster.client_proxies[node], Flow::Throttled, duration * 2).await,
+            Self::Outsider => outsider::run_one(cluster, rng).await,
+            Self::Disk | Self::Fsync => self.storage(cluster, duration, rng).await,
+            Self::PostgresFast | Self::PostgresImmediate | Self::PostgresStop => self.postgres(cluster, duration).await,
             Self::PostgresCut => cluster.postgres_proxies[node].cut(rng.u64(0..4)),
-            Self::PostgresStall => flow(cluster, &cluster.postgres_proxies[node], Flow::Still, millis).await,
-            _ => self.redis(cluster, node, millis, rng).await,
+            Self::PostgresStall => {
+                set_flow_for(cluster, &cluster.postgres_proxies[node], Flow::Stalled, duration).await
+            }
+            _ => self.redis(cluster, node, duration, rng).await,
         }
     }
 
-    async fn storage(self, cluster: &Cluster, millis: Duration, rng: &mut Rng) {
-        let _guard = cluster.disturbances.begin(Disturbance::Rough);
-        excuse(cluster, true);
+    async fn storage(self, cluster: &Cluster, duration: Duration, rng: &mut Rng) {
+        let _guard = cluster.disturbances.begin(Disturbance::SlowPath);
+        set_may_exit(cluster, true);
         if let (Self::Disk, Some(disk)) = (self, &cluster.disk) {
             disk.fill();
-            sleep(millis).await;
+            sleep(duration).await;
             disk.free();
         }
-        if let (Self::Fsync, Some(fsync)) = (self, &cluster.fsync) {
-            // This lasts for one commit or for long.
-            fsync.fail(true);
-            sleep(if rng.bool() { Duration::from_millis(rng.u64(1..40)) } else { millis }).await;
-            fsync.fail(false);
+        if let (Self::Fsync, Some(fsync)) = (self, &cluster.failing_fsync) {
+            // Half of these faults are short enough to hit a single commit.
+            fsync.set_failing(true);
+            sleep(if rng.bool() { Duration::from_millis(rng.u64(1..40)) } else { duration }).await;
+            fsync.set_failing(false);
         }
         if let Some(postgres) = &cluster.postgres {
-            // PostgreSQL gives up on EIO, and may not recover by itself from EIO or from a full disk.
+            // PostgreSQL ends by itself on EIO or a full disk, a moment later. `is_up` starts it again.
             sleep(Duration::from_millis(200)).await;
             postgres.is_up().await;
         }
-        excuse(cluster, false);
+        set_may_exit(cluster, false);
     }
 
-    async fn postgres(self, cluster: &Cluster, millis: Duration) {
+    async fn postgres(self, cluster: &Cluster, duration: Duration) {
         let Some(postgres) = &cluster.postgres else { return };
-        let _guard = cluster.disturbances.begin(Disturbance::Rough);
-        excuse(cluster, true);
+        let _guard = cluster.disturbances.begin(Disturbance::SlowPath);
+        set_may_exit(cluster, true);
         match self {
             Self::PostgresFast => postgres.restart(Signal::INT).await,
             Self::PostgresImmediate => postgres.restart(Signal::QUIT).await,
             _ => {
                 postgres.signal(Signal::STOP).await;
-                sleep(millis * 2).await;
+                sleep(duration * 2).await;
                 postgres.signal(Signal::CONT).await;
             }
         }
         postgres.is_up().await;
-        excuse(cluster, false);
+        set_may_exit(cluster, false);
     }
 
-    async fn redis(self, cluster: &Cluster, node: usize, millis: Duration, rng: &mut Rng) {
+    async fn redis(self, cluster: &Cluster, node: usize, duration: Duration, rng: &mut Rng) {
         let Some(redis) = &cluster.redis else { return };
         let _guard = cluster.disturbances.begin(Disturbance::NoRedis);
         match self {
             Self::RedisKill => {
                 redis.end().await;
                 if rng.bool() {
-                    sleep(millis).await;
+                    sleep(duration).await;
                 }
                 redis.launch().await;
             }
             Self::RedisStop => {
                 redis.signal(Signal::STOP).await;
-                sleep(millis * 2).await;
+                sleep(duration * 2).await;
                 redis.signal(Signal::CONT).await;
             }
             Self::RedisFlush => drop(redis.say("FLUSHALL").await),
             Self::RedisDrop => drop(redis.say("CLIENT KILL TYPE pubsub").await),
             Self::RedisCut => cluster.redis_proxies[node].cut(0),
             _ => {
-                cluster.redis_proxies[node].set(Flow::Still);
-                sleep(millis).await;
-                cluster.redis_proxies[node].set(Flow::Free);
+                cluster.redis_proxies[node].set_flow(Flow::Stalled);
+                sleep(duration).await;
+                cluster.redis_proxies[node].set_flow(Flow::Unlimited);
             }
         }
     }
 }
 
-async fn flow(cluster: &Cluster, proxy: &Proxy, flow: Flow, time: Duration) {
-    let _guard = cluster.disturbances.begin(Disturbance::Rough);
-    proxy.set(flow);
-    sleep(time).await;
-    proxy.set(Flow::Free);
+async fn set_flow_for(cluster: &Cluster, proxy: &Proxy, flow: Flow, duration: Duration) {
+    let _guard = cluster.disturbances.begin(Disturbance::SlowPath);
+    proxy.set_flow(flow);
+    sleep(duration).await;
+    proxy.set_flow(Flow::Unlimited);
 }
 
-fn excuse(cluster: &Cluster, excused: bool) {
+fn set_may_exit(cluster: &Cluster, may_exit: bool) {
     for node in &cluster.nodes {
-        node.excuse(excused);
+        node.set_may_exit(may_exit);
     }
 }

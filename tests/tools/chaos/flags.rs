@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// Breaks running Callscope servers on purpose and checks that no event is lost, doubled or reordered.
+const DEFAULT_CALLS: usize = 16;
+const DEFAULT_FOLLOWERS: usize = 40;
+
+/// Breaks running Callscope servers on purpose and checks that no event is lost, duplicated or reordered.
 ///
 /// Exits with 0 if the promise held, with 1 and the first violations of each kind if it did not, and with 2 on wrong
 /// flags.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tests/chaos")]
 pub struct Flags {
-    /// SIGKILLs of servers before the run ends [default: 100, unless --seconds is given].
+    /// Number of SIGKILLs to servers after which the faults end [default: 100, unless --seconds is given].
     #[arg(long)]
     pub kills: Option<u64>,
-    /// Seconds after which the breaking ends.
+    /// Seconds after which the faults end.
     #[arg(long)]
     pub seconds: Option<u64>,
     /// Number of server processes; several of them share a PostgreSQL and a Redis.
@@ -23,14 +26,14 @@ pub struct Flags {
     /// Database engine [default: sqlite for one node].
     #[arg(long)]
     pub database: Option<Database>,
-    /// Seed of all decisions: what is broken, when, and what is said [default: random, and printed].
+    /// Seed of all decisions: the faults, their times, and the calls [default: random, and printed].
     #[arg(long)]
     pub seed: Option<u64>,
     /// Number of calls at the same time.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = DEFAULT_CALLS)]
     pub calls: usize,
     /// Number of connections that follow calls.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = DEFAULT_FOLLOWERS)]
     pub followers: usize,
     /// What to break: a comma-separated list of the names in the table, or `all`.
     #[arg(long, default_value = "all", value_delimiter = ',')]
@@ -71,7 +74,7 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// Returns an error if several servers are to share an SQLite file.
+    /// Returns an error if several servers were told to share an SQLite file.
     pub fn engine(&self) -> Result<Database, String> {
         match (self.database, self.nodes) {
             (Some(Database::Sqlite), 2..) => Err("several servers need --database postgres".into()),
@@ -81,7 +84,7 @@ impl Flags {
         }
     }
 
-    /// Returns the number of kills after which the run ends; `None` means that only time ends it.
+    /// Returns the number of kills after which the faults end; `None` if only `--seconds` ends them.
     #[must_use]
     pub fn kills(&self) -> Option<u64> {
         self.kills.or(if self.seconds.is_some() { None } else { Some(100) })
@@ -89,7 +92,7 @@ impl Flags {
 
     /// Returns the command that repeats the run.
     #[must_use]
-    pub fn repeat(&self, seed: u64) -> String {
+    pub fn repeat_command(&self, seed: u64) -> String {
         let mut command = "tests/chaos".to_owned();
         let mut add = |flag: &str, value: String| command.push_str(&format!(" --{flag} {value}"));
         if self.nodes > 1 {
@@ -104,10 +107,10 @@ impl Flags {
         if let Some(seconds) = self.seconds {
             add("seconds", seconds.to_string());
         }
-        if self.calls != 16 {
+        if self.calls != DEFAULT_CALLS {
             add("calls", self.calls.to_string());
         }
-        if self.followers != 40 {
+        if self.followers != DEFAULT_FOLLOWERS {
             add("followers", self.followers.to_string());
         }
         if self.faults != ["all"] {

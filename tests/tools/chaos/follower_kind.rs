@@ -7,16 +7,16 @@ pub enum FollowerKind {
     Late,
     /// Subscribes before the call exists.
     Waiting,
-    /// Follows without history.
+    /// Follows a call from its current head, without history.
     NoHistory,
-    /// Reads a little and sleeps.
+    /// Follows a running call, and pauses reading again and again.
     Slow,
     /// Follows many calls at the same time.
     Many,
 }
 
 impl FollowerKind {
-    /// The kinds in the proportion in which a run has them.
+    /// The kinds in the proportions of a run, whose follower `n` has the kind `n % 10`.
     pub const MIX: [Self; 10] = [
         Self::Live,
         Self::Many,
@@ -30,9 +30,9 @@ impl FollowerKind {
         Self::Waiting,
     ];
 
-    /// Returns how many calls it follows at the same time.
+    /// Returns the number of calls that a follower follows at the same time.
     #[must_use]
-    pub fn room(self) -> usize {
+    pub fn max_calls(self) -> usize {
         if self == Self::Many { 10 } else { 1 }
     }
 }

@@ -1,4 +1,4 @@
-//! What was sent and what was acknowledged: the truth that logs and subscribers are compared with.
+//! What was sent and what was acknowledged. Logs and subscribers are compared with it at the end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,127 +10,129 @@ use tokio::time::Instant;
 use crate::plan::Plan;
 use crate::violations::{Violation, Violations};
 
-/// Number of calls that are planned ahead, so that followers can wait for calls that do not exist yet.
-const AHEAD: usize = 6;
+/// Number of calls that are planned before they start, so that followers can wait for calls that do not exist yet.
+const PLANNED_AHEAD: usize = 6;
 
 /// Counts for the table of the outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Requests sent, with every retry.
+    /// Webhook requests sent, with every retry.
     pub sent: AtomicU64,
     /// Deliveries that got a 2xx.
     pub acknowledged: AtomicU64,
-    /// Requests sent again although the delivery was acknowledged, and copies sent at once.
+    /// Requests sent again although the delivery was acknowledged, and additional copies sent at the same time.
     pub resent: AtomicU64,
+    /// Events that subscribers received.
     pub received: AtomicU64,
+    /// Connections that subscribers opened.
     pub connections: AtomicU64,
-    /// Calls that were merged while a subscriber followed them.
+    /// `call_merged` messages that subscribers received.
     pub merges: AtomicU64,
     /// Close codes that subscribers received, with their counts.
     pub closes: Mutex<std::collections::BTreeMap<u16, u64>>,
 }
 
+/// The first 2xx answer to a delivery.
 #[derive(Debug, Clone)]
-pub struct Acknowledged {
+pub struct Acknowledgement {
     pub status: u16,
     pub json: Value,
     pub at: Instant,
 }
 
+/// A delivery that was sent at least once.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    /// The identifier that named its call.
+pub struct SentDelivery {
+    /// The identifier by which the delivery names its call.
     pub name: String,
-    /// The first 2xx.
-    pub acknowledged: Option<Acknowledged>,
+    pub acknowledged: Option<Acknowledgement>,
 }
 
-/// What is known about one call.
+/// What was sent and acknowledged for one call.
 #[derive(Debug)]
 pub struct CallLedger {
     pub plan: Plan,
-    /// Keyed by the text; the call's result is keyed by its summary.
-    sent: Mutex<HashMap<String, Sent>>,
-    /// The names by which a delivery was acknowledged.
-    known: Mutex<Vec<String>>,
-    ended: AtomicBool,
+    /// Deliveries by the text of their turn; the post-call webhook is keyed by its summary.
+    sent: Mutex<HashMap<String, SentDelivery>>,
+    known_names: Mutex<Vec<String>>,
+    has_ended: AtomicBool,
 }
 
 impl CallLedger {
     pub(super) fn new(plan: Plan) -> Self {
-        Self { plan, sent: Mutex::default(), known: Mutex::default(), ended: AtomicBool::new(false) }
+        Self { plan, sent: Mutex::default(), known_names: Mutex::default(), has_ended: AtomicBool::new(false) }
     }
 
-    /// Notes that a delivery is being sent.
-    pub fn send(&self, text: &str, name: &str) {
-        let sent = Sent { name: name.to_owned(), acknowledged: None };
+    /// Records that a delivery is about to be sent.
+    pub fn record_sent(&self, text: &str, name: &str) {
+        let sent = SentDelivery { name: name.to_owned(), acknowledged: None };
         self.sent.lock().unwrap().entry(text.to_owned()).or_insert(sent);
     }
 
-    /// Notes a 2xx and returns whether it was the first. A repeat must get the same answer as the first.
-    pub fn acknowledge(&self, text: &str, status: u16, json: Value, violations: &Violations) -> bool {
+    /// Records a 2xx and returns whether it was the delivery's first. Every later 2xx must be equal to the first.
+    pub fn record_acknowledged(&self, text: &str, status: u16, json: Value, violations: &Violations) -> bool {
         let at = Instant::now();
         let mut sent = self.sent.lock().unwrap();
         let sent = sent.get_mut(text).expect("a text is sent before it is acknowledged");
         if let Some(first) = &sent.acknowledged {
             if first.status != status || first.json != json {
-                violations.add(Violation::Answer, || {
+                violations.add(Violation::AnswerDiffers, || {
                     format!("{:.60}: first {} {}, then {status} {json}", text, first.status, first.json)
                 });
             }
             return false;
         }
-        sent.acknowledged = Some(Acknowledged { status, json, at });
+        sent.acknowledged = Some(Acknowledgement { status, json, at });
         true
     }
 
-    /// Notes that a delivery by this name was acknowledged.
-    pub fn know(&self, name: &str) {
-        let mut known = self.known.lock().unwrap();
+    /// Records that a delivery by this name was acknowledged.
+    pub fn add_known_name(&self, name: &str) {
+        let mut known = self.known_names.lock().unwrap();
         if !known.iter().any(|other| other == name) {
             known.push(name.to_owned());
         }
     }
 
-    /// Returns the names by which the servers must know the call.
+    /// Returns the names by which the servers must know the call: those of acknowledged deliveries.
     #[must_use]
-    pub fn known(&self) -> Vec<String> {
-        self.known.lock().unwrap().clone()
+    pub fn known_names(&self) -> Vec<String> {
+        self.known_names.lock().unwrap().clone()
     }
 
-    /// Notes that the call's result was acknowledged, which makes all its names known.
-    pub fn end(&self) {
+    /// Records that the post-call webhook was acknowledged, which makes all names of the call known.
+    pub fn record_end(&self) {
         for name in &self.plan.names {
-            self.know(name);
+            self.add_known_name(name);
         }
-        self.ended.store(true, Ordering::SeqCst);
+        self.has_ended.store(true, Ordering::SeqCst);
     }
 
-    /// Returns whether the call's result was acknowledged.
+    /// Returns whether the post-call webhook was acknowledged.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        self.has_ended.load(Ordering::SeqCst)
     }
 
-    /// Returns when a text was acknowledged: `None` if it was never sent, `Some(None)` if its answer is still on its
-    /// way.
+    /// Returns when a text was acknowledged: `None` if it was never sent, `Some(None)` if no 2xx has come yet.
     #[must_use]
     pub fn acknowledged_at(&self, text: &str) -> Option<Option<Instant>> {
         Some(self.sent.lock().unwrap().get(text)?.acknowledged.as_ref().map(|acknowledged| acknowledged.at))
     }
 
     #[must_use]
-    pub fn all(&self) -> HashMap<String, Sent> {
+    pub fn all_sent(&self) -> HashMap<String, SentDelivery> {
         self.sent.lock().unwrap().clone()
     }
 }
 
-/// All calls of a run.
+/// All calls of a run, the counts and the violations.
 #[derive(Debug)]
 pub struct Ledger {
     seed: u64,
+    /// The started calls, followed by the planned ones.
     calls: Mutex<Vec<Arc<CallLedger>>>,
-    begun: AtomicUsize,
+    started_count: AtomicUsize,
     pub violations: Violations,
     pub counts: Counts,
 }
@@ -138,33 +140,33 @@ pub struct Ledger {
 impl Ledger {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let calls = (0..AHEAD).map(|index| Arc::new(CallLedger::new(Plan::new(seed, index)))).collect();
+        let calls = (0..PLANNED_AHEAD).map(|index| Arc::new(CallLedger::new(Plan::new(seed, index)))).collect();
         Self {
             seed,
             calls: Mutex::new(calls),
-            begun: AtomicUsize::new(0),
+            started_count: AtomicUsize::new(0),
             violations: Violations::default(),
             counts: Counts::default(),
         }
     }
 
-    /// Begins the next planned call and plans another.
-    pub fn begin(&self) -> Arc<CallLedger> {
+    /// Starts the next planned call and plans another.
+    pub fn start_call(&self) -> Arc<CallLedger> {
         let mut calls = self.calls.lock().unwrap();
-        let index = self.begun.fetch_add(1, Ordering::SeqCst);
+        let index = self.started_count.fetch_add(1, Ordering::SeqCst);
         let next = calls.len();
         calls.push(Arc::new(CallLedger::new(Plan::new(self.seed, next))));
         Arc::clone(&calls[index])
     }
 
     #[must_use]
-    pub fn begun(&self) -> Vec<Arc<CallLedger>> {
-        self.calls.lock().unwrap()[..self.begun.load(Ordering::SeqCst)].to_vec()
+    pub fn started_calls(&self) -> Vec<Arc<CallLedger>> {
+        self.calls.lock().unwrap()[..self.started_count.load(Ordering::SeqCst)].to_vec()
     }
 
-    /// Returns the newest calls, including planned ones.
+    /// Returns the last `count` calls, including planned ones.
     #[must_use]
-    pub fn newest(&self, count: usize) -> Vec<Arc<CallLedger>> {
+    pub fn newest_calls(&self, count: usize) -> Vec<Arc<CallLedger>> {
         let calls = self.calls.lock().unwrap();
         calls[calls.len().saturating_sub(count)..].to_vec()
     }

@@ -1,18 +1,18 @@
-//! Breaks running servers on purpose, many times, in the middle of work. It checks afterwards that every acknowledged
+//! Injects faults into running servers and their services while calls go on. Then it checks that every acknowledged
 //! delivery is in its call's log once and that every subscriber got every event once, in order.
 //!
 //! - [`flags`], [`outcome`]: the command line and the result
-//! - [`plan`], [`ledger`]: what is said in the calls, and what was acknowledged
+//! - [`plan`], [`ledger`]: the deliveries of each call, and what was sent and acknowledged
 //! - [`provider`], [`follower`], [`follower_kind`], [`socket`], [`subscription`]: the provider and the followers
 //! - [`reused_names`]: calls that are deleted and made again under the same name; [`restore`]: an older database
-//! - [`schedule`], [`faults`], [`outsider`], [`disturbances`]: what is broken and when, and what that excuses
-//! - [`setup`], [`cluster`], [`node`], [`proxy`], [`disk`] and `callscope_tests::services`: the things that are broken
+//! - [`schedule`], [`faults`], [`outsider`], [`disturbances`]: faults, when they are injected, and delays they excuse
+//! - [`setup`], [`cluster`], [`node`], [`proxy`], [`disk`] and `callscope_tests::services`: what the faults break
 //! - [`check`], [`violations`]: whether the promise held
 
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "the outcome goes to stdout, and a fault of its own may panic"
+    reason = "the outcome goes to stdout, and an error of the program itself panics"
 )]
 
 mod check;
@@ -65,7 +65,7 @@ async fn main() -> ExitCode {
         eprintln!("seed {seed}");
     }
     let mut scratch = tempfile::Builder::new().prefix("callscope-chaos.").tempdir().unwrap();
-    // PostgreSQL runs as a user of its own, who has to get through.
+    // PostgreSQL runs as another user, who has to enter the folder.
     std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     if flags.keep {
         scratch.disable_cleanup(true);
@@ -73,23 +73,23 @@ async fn main() -> ExitCode {
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()).unwrap(), signal(SignalKind::interrupt()).unwrap());
-    let mut ended = std::pin::pin!(async {
+    let mut stop_signal = std::pin::pin!(async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     });
-    // Every process is a child that ends with its handle, even after a panic; ending them in order is better.
+    // A panic or a signal during the start drops the handles, which kills the processes. Later they are stopped in order.
     let cluster = tokio::select! {
         cluster = setup::start_cluster(&flags, seed, &faults, scratch.path()) => Arc::new(cluster),
-        () = &mut ended => return ExitCode::from(130),
+        () = &mut stop_signal => return ExitCode::from(130),
     };
     let outcome = tokio::select! {
         outcome = run(&flags, seed, faults, &cluster) => Some(outcome),
-        () = &mut ended => None,
+        () = &mut stop_signal => None,
     };
-    cluster.end().await;
+    cluster.stop().await;
     let Some(outcome) = outcome else { return ExitCode::from(130) };
     println!("{}", if flags.json { format!("{:#}", outcome.json()) } else { outcome.table() });
-    if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if outcome.promise_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -14,17 +14,20 @@ use callscope_tests::process::{free_port, signal};
 
 use crate::violations::{Violation, Violations};
 
-/// A drain ends within ten seconds. After this time the server counts as hung.
-const DRAIN: Duration = Duration::from_secs(20);
+/// Time for a process to end, after SIGTERM or by itself. It is twice the longest drain.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Number of times, 5 ms apart, that a drain checks whether the server is serving before it is skipped.
+const MAX_SERVING_CHECKS: usize = 4_000;
+/// Time after a fault in which a server may still end by itself because of it.
+const EXIT_EXCUSED_AFTER_FAULT: Duration = Duration::from_secs(15);
+/// Lines of a server's log that are shown with a violation.
+const SHOWN_LOG_LINES: usize = 8;
 
-/// How often a drain looks whether the server is serving before it gives up.
-const SETTLING: usize = 4_000;
-
-/// What every server process is started with.
+/// The program, settings and folder of every process of a server.
 #[derive(Debug)]
 pub struct LaunchSpec {
     pub program: PathBuf,
-    /// Everything but the port.
+    /// All settings but the port.
     pub environment: Vec<(String, String)>,
     /// The working directory.
     pub dir: PathBuf,
@@ -36,14 +39,14 @@ pub struct Node {
     pub address: SocketAddr,
     launch: LaunchSpec,
     child: Mutex<Option<Child>>,
-    /// Counts the processes that have been this server.
+    /// Number of the current process, counted from 1.
     incarnation: AtomicU64,
-    /// Deliveries that this process acknowledged.
+    /// Deliveries that the current process acknowledged.
     acknowledged: AtomicU64,
     /// Deliveries that all processes of this server acknowledged.
-    total: AtomicU64,
-    /// Whether the server may end by itself, because something that it needs is broken.
-    excused: AtomicBool,
+    total_acknowledged: AtomicU64,
+    /// Whether the server may end by itself, because a service or the disk that it needs is broken.
+    may_exit: AtomicBool,
 }
 
 impl Node {
@@ -56,8 +59,8 @@ impl Node {
             child: Mutex::default(),
             incarnation: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
-            total: AtomicU64::new(0),
-            excused: AtomicBool::new(false),
+            total_acknowledged: AtomicU64::new(0),
+            may_exit: AtomicBool::new(false),
         }
     }
 
@@ -68,7 +71,7 @@ impl Node {
     fn spawn(&self) -> Child {
         self.acknowledged.store(0, Ordering::SeqCst);
         self.incarnation.fetch_add(1, Ordering::SeqCst);
-        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         Command::new(&self.launch.program)
             .env_clear()
             .envs(self.launch.environment.iter().map(|(key, value)| (key, value)))
@@ -82,19 +85,19 @@ impl Node {
             .expect("the server starts")
     }
 
-    fn log(&self) -> PathBuf {
+    fn log_path(&self) -> PathBuf {
         self.launch.dir.join(format!("server-{}.log", self.index))
     }
 
-    /// Returns the number of the current process, for [`Self::acknowledge`].
+    /// Returns the number of the current process, for [`Self::record_acknowledged`].
     #[must_use]
     pub fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::SeqCst)
     }
 
-    /// Notes that the server acknowledged a delivery that was sent to the process with this number.
-    pub fn acknowledge(&self, incarnation: u64) {
-        self.total.fetch_add(1, Ordering::SeqCst);
+    /// Counts an acknowledged delivery that was sent while `incarnation` was the current process.
+    pub fn record_acknowledged(&self, incarnation: u64) {
+        self.total_acknowledged.fetch_add(1, Ordering::SeqCst);
         if self.incarnation() == incarnation {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
         }
@@ -107,12 +110,12 @@ impl Node {
     }
 
     #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::SeqCst)
+    pub fn total_acknowledged(&self) -> u64 {
+        self.total_acknowledged.load(Ordering::SeqCst)
     }
 
     /// Kills the process with SIGKILL and starts another.
-    pub async fn kill(&self) {
+    pub async fn kill_and_restart(&self) {
         let mut child = self.child.lock().await;
         if let Some(mut child) = child.take() {
             let _ = child.kill().await;
@@ -120,49 +123,54 @@ impl Node {
         *child = Some(self.spawn());
     }
 
-    /// Ends the process with SIGTERM and starts another once it is gone.
+    /// Ends the process with SIGTERM and starts another.
     ///
-    /// This waits until the server is serving: before it catches signals, SIGTERM ends it like any other program.
-    pub async fn drain(&self, violations: &Violations) {
-        let mut held = self.child.lock().await;
-        for _ in 0..SETTLING {
+    /// SIGTERM is sent once the server is serving. A server that is just starting does not catch the signal yet and
+    /// would end without a drain.
+    pub async fn drain_and_restart(&self, violations: &Violations) {
+        let mut current = self.child.lock().await;
+        for _ in 0..MAX_SERVING_CHECKS {
             if self.is_serving() {
                 break;
             }
-            // The lock is released in between, because others may want to kill the server or notice that it ended.
-            drop(held);
+            // The lock is released during the pause, so that other tasks can kill the server or restart it.
+            drop(current);
             sleep(Duration::from_millis(5)).await;
-            held = self.child.lock().await;
+            current = self.child.lock().await;
         }
         if !self.is_serving() {
             return;
         }
-        if let Some(mut child) = held.take() {
+        if let Some(mut child) = current.take() {
             signal(&child, Signal::TERM);
-            match timeout(DRAIN, child.wait()).await {
+            match timeout(EXIT_TIMEOUT, child.wait()).await {
                 Ok(Ok(status)) if status.success() => {}
                 Ok(status) => {
                     violations.add(Violation::Died, || {
-                        format!("server {} drained with {status:?}\n{}", self.index, tail(&self.log()))
+                        format!("server {} drained with {status:?}\n{}", self.index, last_lines(&self.log_path()))
                     });
                 }
                 Err(_) => {
                     violations.add(Violation::Died, || {
-                        format!("server {} did not end within {DRAIN:?} of SIGTERM\n{}", self.index, tail(&self.log()))
+                        format!(
+                            "server {} did not end within {EXIT_TIMEOUT:?} of SIGTERM\n{}",
+                            self.index,
+                            last_lines(&self.log_path())
+                        )
                     });
                     let _ = child.kill().await;
                 }
             }
         }
-        *held = Some(self.spawn());
+        *current = Some(self.spawn());
     }
 
-    /// Runs a second process of the server's program on the same database and returns how it ended; `None` if the
+    /// Runs a second process of the server's program on the same database and returns its exit status; `None` if the
     /// server is not serving.
-    pub async fn beside(&self, arguments: &[&str]) -> Option<std::io::Result<std::process::ExitStatus>> {
-        // The lock keeps the server from being killed: otherwise the second process would be the first.
-        let held = self.child.lock().await;
-        if held.is_none() || !self.is_serving() {
+    pub async fn run_second_process(&self, arguments: &[&str]) -> Option<std::io::Result<std::process::ExitStatus>> {
+        // The lock keeps the server from being killed. Otherwise the second process could become the database's owner.
+        let current = self.child.lock().await;
+        if current.is_none() || !self.is_serving() {
             return None;
         }
         let started = Command::new(&self.launch.program)
@@ -177,65 +185,64 @@ impl Node {
             .kill_on_drop(true)
             .spawn();
         Some(match started {
-            Ok(mut child) => match timeout(DRAIN, child.wait()).await {
-                Ok(ended) => ended,
+            Ok(mut child) => match timeout(EXIT_TIMEOUT, child.wait()).await {
+                Ok(status) => status,
                 Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
             },
             Err(error) => Err(error),
         })
     }
 
-    /// Returns the id of the process if it is serving.
-    pub async fn pid(&self) -> Option<u32> {
-        let held = self.child.lock().await;
-        held.as_ref().filter(|_| self.is_serving())?.id()
+    /// Returns the process id if the server is serving.
+    pub async fn serving_pid(&self) -> Option<u32> {
+        let current = self.child.lock().await;
+        current.as_ref().filter(|_| self.is_serving())?.id()
     }
 
     /// Sends SIGSTOP or SIGCONT.
-    pub async fn signal(&self, which: Signal) {
+    pub async fn signal(&self, sent: Signal) {
         if let Some(child) = &*self.child.lock().await {
-            signal(child, which);
+            signal(child, sent);
         }
     }
 
-    /// While a node is excused it may end by itself, because something that it needs is broken.
-    pub fn excuse(&self, excused: bool) {
-        self.excused.store(excused, Ordering::SeqCst);
+    /// Sets whether the server may end by itself, because a service or the disk that it needs is broken.
+    pub fn set_may_exit(&self, may_exit: bool) {
+        self.may_exit.store(may_exit, Ordering::SeqCst);
     }
 
-    /// Starts the server again whenever it ends by itself, which is a violation unless the node is excused. Runs until
-    /// it is dropped.
+    /// Restarts the server each time it ends by itself, and reports a violation if it may not. Never returns.
     pub async fn supervise(&self, violations: &Violations) {
-        let mut last_excused = Instant::now();
+        // A server that has just been started may end too, as if a fault had preceded.
+        let mut last_excused_at = Instant::now();
         loop {
             sleep(Duration::from_millis(50)).await;
-            if self.excused.load(Ordering::SeqCst) {
-                last_excused = Instant::now();
+            if self.may_exit.load(Ordering::SeqCst) {
+                last_excused_at = Instant::now();
             }
-            // A drain holds the lock all the time, so a process that ends then was told to.
-            let mut held = self.child.lock().await;
-            let Some(child) = held.as_mut() else { continue };
+            // A drain holds the lock until it has restarted the server, so its exit is never seen here.
+            let mut current = self.child.lock().await;
+            let Some(child) = current.as_mut() else { continue };
             let Ok(Some(status)) = child.try_wait() else { continue };
-            if last_excused.elapsed() > Duration::from_secs(15) {
+            if last_excused_at.elapsed() > EXIT_EXCUSED_AFTER_FAULT {
                 violations.add(Violation::Died, || {
-                    format!("server {} ended by itself with {status}\n{}", self.index, tail(&self.log()))
+                    format!("server {} ended by itself with {status}\n{}", self.index, last_lines(&self.log_path()))
                 });
             }
-            *held = Some(self.spawn());
+            *current = Some(self.spawn());
         }
     }
 
-    /// Kills the process and starts no other.
-    pub async fn end(&self) {
+    /// Kills the process with SIGKILL. Nothing restarts it.
+    pub async fn kill(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
         }
     }
 }
 
-/// Returns the last lines of a log.
-fn tail(log: &Path) -> String {
+fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(8)..].join("\n")
+    lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n")
 }

@@ -1,4 +1,4 @@
-//! The provider: it sends what a call's plan says, and repeats itself until it gets a 2xx.
+//! The provider: it sends the webhooks of each call's plan, each of them until it is answered 2xx.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,32 +13,33 @@ use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 use crate::ledger::CallLedger;
-use crate::plan::{Plan, Shape, Tag, TurnPlan};
+use crate::plan::{CallShape, DedupBy, Plan, TurnPlan};
 use crate::violations::Violation;
 use callscope_tests::server::{SECRET, now};
 
-/// Tries of one delivery before the run counts as stuck.
-const TRIES: usize = 2_000;
+/// Tries of one delivery, after which its servers count as stuck.
+const MAX_TRIES: usize = 2_000;
 
 /// A webhook that can be sent any number of times.
 #[derive(Debug, Clone)]
 struct Delivery {
     route: &'static str,
-    /// The key in the ledger.
+    /// The turn's text or the call's summary, which is the key in the ledger.
     text: String,
-    name: String,
+    /// The identifier that names the call.
+    call_name: String,
     body: Vec<u8>,
-    key: Option<String>,
-    /// The time of the signature if the signature is a part of the dedup key; `None` if each try gets its own.
+    idempotency_key: Option<String>,
+    /// The time of the signature if it is a part of the dedup key; `None` if each try is signed at its own time.
     signed_at: Option<i64>,
 }
 
-/// Makes one call after the other until the run closes.
+/// Makes one call after the other until the run is closing.
 pub async fn post_calls(cluster: Arc<Cluster>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !cluster.is_closing() {
-        let call = cluster.ledger.begin();
-        Caller { cluster: Arc::clone(&cluster), call }.speak(&mut rng).await;
+        let call = cluster.ledger.start_call();
+        Caller { cluster: Arc::clone(&cluster), call }.run_call(&mut rng).await;
     }
 }
 
@@ -49,47 +50,50 @@ struct Caller {
 }
 
 impl Caller {
-    async fn speak(&self, rng: &mut Rng) {
+    /// Sends all webhooks of the call.
+    async fn run_call(&self, rng: &mut Rng) {
         let plan = &self.call.plan;
-        let mut under_way = JoinSet::new();
-        let mut later = Vec::new();
-        if plan.shape != Shape::ProviderTurns {
-            for (at, turn) in plan.turns.iter().enumerate() {
-                if self.cluster.is_closing() && at > 0 {
+        let mut in_flight = JoinSet::new();
+        let mut resent_after_end = Vec::new();
+        if plan.shape != CallShape::ProviderTurns {
+            for (index, turn) in plan.turns.iter().enumerate() {
+                // A call has at least one turn, even if the run is closing.
+                if self.cluster.is_closing() && index > 0 {
                     break;
                 }
-                sleep(Duration::from_millis(turn.pause)).await;
-                while under_way.len() >= plan.at_once {
-                    under_way.join_next().await;
+                sleep(Duration::from_millis(turn.delay_ms)).await;
+                while in_flight.len() >= plan.max_in_flight {
+                    in_flight.join_next().await;
                 }
                 let delivery = Delivery::turn(turn);
-                if turn.again.1 {
-                    later.push(delivery.clone());
+                if turn.resend_after_end {
+                    resent_after_end.push(delivery.clone());
                 }
                 let (caller, turn, mut rng) = (self.clone(), turn.clone(), rng.fork());
-                under_way.spawn(async move { caller.say(&turn, &delivery, &mut rng).await });
+                in_flight.spawn(async move { caller.send_turn(&turn, &delivery, &mut rng).await });
             }
         }
-        // If no turn came in live, the provider's transcript would become the call's turns.
-        if plan.ends_in_order || self.call.known().is_empty() {
-            while under_way.join_next().await.is_some() {}
+        // At least one live turn has to be stored before the post-call webhook. Otherwise its transcript would become the
+        // call's turns.
+        if plan.ends_after_turns || self.call.known_names().is_empty() {
+            while in_flight.join_next().await.is_some() {}
         }
-        let end = Delivery::result(plan);
-        if self.deliver(&end, rng).await {
-            self.call.end();
+        let post_call = Delivery::post_call(plan);
+        if self.deliver(&post_call, rng).await {
+            self.call.record_end();
         }
-        while under_way.join_next().await.is_some() {}
-        later.push(end);
-        for delivery in later {
-            self.again(&delivery, rng).await;
+        while in_flight.join_next().await.is_some() {}
+        resent_after_end.push(post_call);
+        for delivery in resent_after_end {
+            self.resend(&delivery, rng).await;
         }
     }
 
-    async fn say(&self, turn: &TurnPlan, delivery: &Delivery, rng: &mut Rng) {
+    async fn send_turn(&self, turn: &TurnPlan, delivery: &Delivery, rng: &mut Rng) {
         if turn.has_partial {
-            // Interim transcriptions are not stored, so this is tried once.
-            let partial = Delivery { body: turn.partial().to_string().into_bytes(), key: None, ..delivery.clone() };
-            let _ = self.attempt(&partial, rng).await;
+            // Interim transcriptions are not stored, so the answer does not matter.
+            let body = turn.partial_body().to_string().into_bytes();
+            let _ = self.attempt(&Delivery { body, idempotency_key: None, ..delivery.clone() }, rng).await;
         }
         if turn.copies > 1 {
             self.cluster.ledger.counts.resent.fetch_add(turn.copies as u64 - 1, Ordering::Relaxed);
@@ -99,34 +103,34 @@ impl Caller {
             async move { self.deliver(delivery, &mut rng).await }
         });
         if join_all(copies).await.contains(&true) {
-            self.call.know(&delivery.name);
+            self.call.add_known_name(&delivery.call_name);
         }
-        if turn.again.0 {
-            self.again(delivery, rng).await;
+        if turn.resend_at_once {
+            self.resend(delivery, rng).await;
         }
     }
 
-    async fn again(&self, delivery: &Delivery, rng: &mut Rng) {
+    async fn resend(&self, delivery: &Delivery, rng: &mut Rng) {
         self.cluster.ledger.counts.resent.fetch_add(1, Ordering::Relaxed);
         self.deliver(delivery, rng).await;
     }
 
-    /// Sends until it gets a 2xx and returns whether it did.
+    /// Sends the delivery until it is answered 2xx, and returns whether it was.
     async fn deliver(&self, delivery: &Delivery, rng: &mut Rng) -> bool {
-        self.call.send(&delivery.text, &delivery.name);
+        self.call.record_sent(&delivery.text, &delivery.call_name);
         let ledger = &self.cluster.ledger;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             if self.cluster.has_given_up() {
                 return false;
             }
             match self.attempt(delivery, rng).await {
                 Some((status @ 200..300, json)) => {
-                    if self.call.acknowledge(&delivery.text, status, json, &ledger.violations) {
+                    if self.call.record_acknowledged(&delivery.text, status, json, &ledger.violations) {
                         ledger.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
                     return true;
                 }
-                // The server is busy, draining or without storage, or one of the run's proxies held the body up.
+                // 408: a proxy held the body up; 429: the server is busy; 503: it is draining or its storage is down.
                 Some((408 | 429 | 503, _)) => sleep(Duration::from_millis(rng.u64(20..80))).await,
                 Some((status, json)) => {
                     ledger.violations.add(Violation::Refused, || format!("{:.60}: {status} {json}", delivery.text));
@@ -135,30 +139,32 @@ impl Caller {
                 None => sleep(Duration::from_millis(rng.u64(5..25))).await,
             }
         }
-        ledger.violations.add(Violation::Stuck, || format!("{:.60}: not acknowledged in {TRIES} tries", delivery.text));
+        ledger
+            .violations
+            .add(Violation::Stuck, || format!("{:.60}: not acknowledged in {MAX_TRIES} tries", delivery.text));
         false
     }
 
-    /// Sends once, to any server. `None` means that no answer came, so the delivery may have been stored or not.
+    /// Sends once, to a random server. `None` means that no answer came: the delivery may be stored or not.
     async fn attempt(&self, delivery: &Delivery, rng: &mut Rng) -> Option<(u16, Value)> {
-        let (node, base) = self.cluster.pick_node(rng);
+        let (node, address) = self.cluster.pick_node(rng);
         let incarnation = node.incarnation();
-        let at = delivery.signed_at.unwrap_or_else(now);
+        let signed_at = delivery.signed_at.unwrap_or_else(now);
         self.cluster.ledger.counts.sent.fetch_add(1, Ordering::Relaxed);
         let mut request = self
             .cluster
             .http
-            .post(format!("http://{base}/webhooks/elevenlabs/{}", delivery.route))
-            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), at, &delivery.body))
+            .post(format!("http://{address}/webhooks/elevenlabs/{}", delivery.route))
+            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), signed_at, &delivery.body))
             .body(delivery.body.clone());
-        if let Some(key) = &delivery.key {
+        if let Some(key) = &delivery.idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
         let body = response.bytes().await.ok()?;
         if status < 300 {
-            node.acknowledge(incarnation);
+            node.record_acknowledged(incarnation);
         }
         Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
@@ -166,25 +172,25 @@ impl Caller {
 
 impl Delivery {
     fn turn(turn: &TurnPlan) -> Self {
-        // If nothing else tells turns apart, equal bytes within one second are one turn. The texts of a run are unique.
-        let signed_at = (turn.tag == Tag::Bytes).then(now);
+        // Without a key, equal bytes with an equal signature are one turn, so every try needs the same signature.
+        let signed_at = (turn.dedup_by == DedupBy::Bytes).then(now);
         Self {
             route: "transcription",
             text: turn.text.clone(),
-            name: turn.by.1.clone(),
+            call_name: turn.named_by.1.clone(),
             body: turn.body().to_string().into_bytes(),
-            key: (turn.tag == Tag::Key).then(|| turn.key()),
+            idempotency_key: (turn.dedup_by == DedupBy::IdempotencyKey).then(|| turn.dedup_key()),
             signed_at,
         }
     }
 
-    fn result(plan: &Plan) -> Self {
+    fn post_call(plan: &Plan) -> Self {
         Self {
             route: "post-call",
             text: plan.summary(),
-            name: plan.names[plan.names.len() - 1].clone(),
-            body: plan.result().to_string().into_bytes(),
-            key: None,
+            call_name: plan.names[plan.names.len() - 1].clone(),
+            body: plan.post_call_body().to_string().into_bytes(),
+            idempotency_key: None,
             signed_at: None,
         }
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts, stalls and throttles the connections through it.
+//! A TCP proxy that resets, stalls and throttles the connections through it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,22 +10,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-const BUFFER: usize = 16 * 1024;
-/// Bytes that a throttled connection forwards at once, and the pause after them.
-const SIP: usize = 512;
-const REST: Duration = Duration::from_millis(20);
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes that a throttled connection forwards before each [`THROTTLED_PAUSE`].
+const THROTTLED_BYTES: usize = 512;
+const THROTTLED_PAUSE: Duration = Duration::from_millis(20);
 
-/// How connections are treated.
+/// How fast bytes are forwarded, on all connections of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Everything is forwarded at once.
-    Free,
+    /// Bytes are forwarded at once.
+    Unlimited,
     /// A few kilobytes a second are forwarded.
-    Slow,
+    Throttled,
     /// Nothing is forwarded and nothing is lost.
-    Still,
-    /// New connections are reset.
-    Closed,
+    Stalled,
 }
 
 /// A running proxy, which ends when it is dropped.
@@ -33,7 +31,7 @@ pub enum Flow {
 pub struct Proxy {
     pub address: SocketAddr,
     flow: watch::Sender<Flow>,
-    /// The number of cuts, and which connections the last one spared.
+    /// The number of cuts so far, and the `keep_every` of the last one.
     cut: watch::Sender<(u64, u64)>,
     task: JoinHandle<()>,
 }
@@ -49,29 +47,30 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", callscope_tests::process::free_port())).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (flow, flows) = watch::channel(Flow::Free);
-        let (cut, cuts) = watch::channel((0, 0));
+        let (flow, flow_receiver) = watch::channel(Flow::Unlimited);
+        let (cut, cut_receiver) = watch::channel((0, 0));
         let task = tokio::spawn(async move {
             let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
                 number += 1;
-                tokio::spawn(carry(number, client, target, flows.clone(), cuts.clone()));
+                tokio::spawn(forward_connection(number, client, target, flow_receiver.clone(), cut_receiver.clone()));
             }
         });
         Self { address, flow, cut, task }
     }
 
-    pub fn set(&self, flow: Flow) {
+    pub fn set_flow(&self, flow: Flow) {
         self.flow.send_replace(flow);
     }
 
-    /// Resets all connections, or all but one in `spare`.
-    pub fn cut(&self, spare: u64) {
-        self.cut.send_modify(|(count, spared)| (*count, *spared) = (*count + 1, spare));
+    /// Resets all connections but one in `keep_every`. With 0 all are reset, with 1 none.
+    pub fn cut(&self, keep_every: u64) {
+        self.cut.send_modify(|(count, kept)| (*count, *kept) = (*count + 1, keep_every));
     }
 }
 
-async fn carry(
+/// Connects `client` to `target` and copies bytes in both directions until either side closes or a cut hits it.
+async fn forward_connection(
     number: u64,
     mut client: TcpStream,
     target: SocketAddr,
@@ -79,57 +78,57 @@ async fn carry(
     mut cut: watch::Receiver<(u64, u64)>,
 ) {
     cut.mark_unchanged();
-    let server = if *flow.borrow() == Flow::Closed { None } else { TcpStream::connect(target).await.ok() };
-    let Some(mut server) = server else {
+    // With a linger of zero, dropping the socket resets the connection instead of closing it in order.
+    let Ok(mut server) = TcpStream::connect(target).await else {
         let _ = client.set_zero_linger();
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let is_cut = {
+    let must_reset = {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
-        let both = async {
+        let both_directions = async {
             tokio::try_join!(
-                pump(&mut from_client, &mut to_server, flow.clone()),
-                pump(&mut from_server, &mut to_client, flow.clone())
+                copy(&mut from_client, &mut to_server, flow.clone()),
+                copy(&mut from_server, &mut to_client, flow.clone())
             )
         };
-        let doom = async {
+        let hit_by_a_cut = async {
             while cut.changed().await.is_ok() {
-                let (_, spare) = *cut.borrow();
-                if spare == 0 || !number.is_multiple_of(spare) {
+                let (_, keep_every) = *cut.borrow();
+                if keep_every == 0 || !number.is_multiple_of(keep_every) {
                     return;
                 }
             }
             std::future::pending().await
         };
         tokio::select! {
-            ended = both => ended.is_err(),
-            () = doom => true,
+            result = both_directions => result.is_err(),
+            () = hit_by_a_cut => true,
         }
     };
-    if is_cut {
+    if must_reset {
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
 
-async fn pump(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut flow: watch::Receiver<Flow>) -> std::io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut flow: watch::Receiver<Flow>) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let most = if *flow.borrow() == Flow::Slow { SIP } else { BUFFER };
-        let read = from.read(&mut buffer[..most]).await?;
+        let max_bytes = if *flow.borrow() == Flow::Throttled { THROTTLED_BYTES } else { BUFFER_BYTES };
+        let read = from.read(&mut buffer[..max_bytes]).await?;
         if read == 0 {
             return to.shutdown().await;
         }
-        // What was read just before the stall is held back too.
-        while *flow.borrow() == Flow::Still {
+        // A stall may begin during the read. Then these bytes wait for its end.
+        while *flow.borrow() == Flow::Stalled {
             if flow.changed().await.is_err() {
                 return Ok(());
             }
         }
         to.write_all(&buffer[..read]).await?;
-        if *flow.borrow() == Flow::Slow {
-            sleep(REST).await;
+        if *flow.borrow() == Flow::Throttled {
+            sleep(THROTTLED_PAUSE).await;
         }
     }
 }

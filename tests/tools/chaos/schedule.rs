@@ -1,4 +1,5 @@
-//! The schedule: kills come as fast as each new process acknowledges something, and other faults come beside them.
+//! The schedule: a server is killed as soon as its new process has acknowledged a delivery. Other faults are injected at
+//! the same time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,56 +14,57 @@ use crate::faults::Fault;
 use crate::node::Node;
 use crate::violations::Violation;
 
-/// A server that acknowledges nothing for this time is stuck.
-const PROGRESS: Duration = Duration::from_secs(60);
-/// A server that acknowledges nothing for this time after the end of a fault does not recover by itself.
-const RECOVERY: Duration = Duration::from_secs(25);
-/// Milliseconds between two faults other than kills.
-const BETWEEN: std::ops::Range<u64> = 500..3_000;
+/// Time for a new process to acknowledge a delivery.
+const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for each server to acknowledge a delivery after a fault was removed.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(25);
+/// Pause before each fault other than kills, in milliseconds.
+const FAULT_PAUSE_MS: std::ops::Range<u64> = 500..3_000;
 
 #[derive(Debug)]
 pub struct Schedule {
-    /// Number of kills after which the run ends.
-    pub kills: Option<u64>,
-    pub until: Option<Instant>,
+    /// Number of kills after which the schedule is over.
+    pub max_kills: Option<u64>,
+    /// Time at which the schedule is over.
+    pub ends_at: Option<Instant>,
     pub faults: Vec<Fault>,
-    /// How often each fault was injected.
-    pub done: Mutex<BTreeMap<Fault, u64>>,
-    killed: AtomicU64,
+    /// Number of times that each fault was injected.
+    pub injected: Mutex<BTreeMap<Fault, u64>>,
+    kill_count: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Schedule {
     #[must_use]
-    pub fn new(kills: Option<u64>, until: Option<Instant>, faults: Vec<Fault>) -> Self {
+    pub fn new(max_kills: Option<u64>, ends_at: Option<Instant>, faults: Vec<Fault>) -> Self {
         let is_over = AtomicBool::new(false);
-        Self { kills, until, faults, done: Mutex::default(), killed: AtomicU64::new(0), is_over }
+        Self { max_kills, ends_at, faults, injected: Mutex::default(), kill_count: AtomicU64::new(0), is_over }
     }
 
     #[must_use]
-    pub fn killed(&self) -> u64 {
-        self.killed.load(Ordering::SeqCst)
+    pub fn kill_count(&self) -> u64 {
+        self.kill_count.load(Ordering::SeqCst)
     }
 
-    /// Injects faults until the schedule is over.
+    /// Injects faults until the schedule is over and the last faults are removed.
     pub async fn run(&self, cluster: &Arc<Cluster>, seed: u64) {
-        // The two sequences of decisions are separate, so that neither depends on how fast the other proceeds.
-        let (kills, others) = (Rng::with_seed(seed ^ 0x6b69_6c6c), Rng::with_seed(seed ^ 0x6f74_6865_7273));
-        let time = async {
-            match self.until {
-                Some(until) => sleep_until(until).await,
+        // Kills and other faults have random numbers of their own, so that neither depends on the pace of the other.
+        let (kills_rng, faults_rng) = (Rng::with_seed(seed ^ 0x6b69_6c6c), Rng::with_seed(seed ^ 0x6f74_6865_7273));
+        let end = async {
+            match self.ends_at {
+                Some(ends_at) => sleep_until(ends_at).await,
                 None => std::future::pending().await,
             }
         };
         let work = async {
-            tokio::join!(self.kill(cluster, kills), self.others(cluster, others, seed));
+            tokio::join!(self.inject_kills(cluster, kills_rng), self.inject_faults(cluster, faults_rng, seed));
         };
         tokio::pin!(work);
         tokio::select! {
             () = &mut work => return,
-            () = time => self.is_over.store(true, Ordering::SeqCst),
+            () = end => self.is_over.store(true, Ordering::SeqCst),
         }
-        // The faults of this moment are removed first.
+        // A fault that is under way is removed before the run continues.
         work.await;
     }
 
@@ -71,40 +73,42 @@ impl Schedule {
     }
 
     fn count(&self, fault: Fault) {
-        *self.done.lock().unwrap().entry(fault).or_default() += 1;
+        *self.injected.lock().unwrap().entry(fault).or_default() += 1;
     }
 
-    async fn kill(&self, cluster: &Cluster, mut rng: Rng) {
+    /// Kills random servers until the schedule is over; without the fault `kill`, only waits for that.
+    async fn inject_kills(&self, cluster: &Cluster, mut rng: Rng) {
         if !self.faults.contains(&Fault::Kill) {
             while !self.is_over() {
                 sleep(Duration::from_millis(50)).await;
             }
             return;
         }
-        while !self.is_over() && self.kills.is_none_or(|kills| self.killed() < kills) {
+        while !self.is_over() && self.max_kills.is_none_or(|max_kills| self.kill_count() < max_kills) {
             let node = rng.usize(..cluster.nodes.len());
-            // The kill comes at once, while all clients reconnect, or in the middle of running work.
+            // A third of the kills hit the server while its clients reconnect, the others while calls go on.
             let pause = Duration::from_millis(if rng.u8(..3) == 0 { rng.u64(0..20) } else { rng.u64(0..600) });
-            if !self.progress(cluster, node).await {
+            if !self.wait_until_serving(cluster, node).await {
                 continue;
             }
             sleep(pause).await;
-            cluster.nodes[node].kill().await;
-            self.killed.fetch_add(1, Ordering::SeqCst);
+            cluster.nodes[node].kill_and_restart().await;
+            self.kill_count.fetch_add(1, Ordering::SeqCst);
             self.count(Fault::Kill);
         }
         self.is_over.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the server has acknowledged something since its start.
-    async fn progress(&self, cluster: &Cluster, node: usize) -> bool {
-        let deadline = Instant::now() + PROGRESS;
+    /// Waits until the server's current process has acknowledged a delivery, and returns whether it has.
+    async fn wait_until_serving(&self, cluster: &Cluster, node: usize) -> bool {
+        let deadline = Instant::now() + SERVING_TIMEOUT;
         while !cluster.nodes[node].is_serving() {
             if self.is_over() {
                 return false;
             }
             if Instant::now() > deadline {
-                cluster.report(Violation::Stuck, || format!("server {node} acknowledged nothing in {PROGRESS:?}"));
+                cluster
+                    .report(Violation::Stuck, || format!("server {node} acknowledged nothing in {SERVING_TIMEOUT:?}"));
                 return false;
             }
             sleep(Duration::from_millis(2)).await;
@@ -112,44 +116,45 @@ impl Schedule {
         true
     }
 
-    async fn others(&self, cluster: &Arc<Cluster>, mut rng: Rng, seed: u64) {
+    /// Injects faults other than kills, one at a time, until the schedule is over.
+    async fn inject_faults(&self, cluster: &Arc<Cluster>, mut rng: Rng, seed: u64) {
         let faults: Vec<Fault> =
             self.faults.iter().copied().filter(|fault| *fault != Fault::Kill && fault.is_applicable(cluster)).collect();
         if faults.is_empty() {
             return;
         }
-        // Each kind comes once before any kind comes again.
-        let mut bag: Vec<Fault> = Vec::new();
+        // The faults of this round, shuffled. Each fault is injected once before any is injected again.
+        let mut round: Vec<Fault> = Vec::new();
         let mut number = 0;
         while !self.is_over() {
-            let until = Instant::now() + Duration::from_millis(rng.u64(BETWEEN));
-            while !self.is_over() && Instant::now() < until {
+            let resume_at = Instant::now() + Duration::from_millis(rng.u64(FAULT_PAUSE_MS));
+            while !self.is_over() && Instant::now() < resume_at {
                 sleep(Duration::from_millis(20)).await;
             }
-            if bag.is_empty() {
-                bag.clone_from(&faults);
-                rng.shuffle(&mut bag);
+            if round.is_empty() {
+                round.clone_from(&faults);
+                rng.shuffle(&mut round);
             }
-            let (Some(fault), false) = (bag.pop(), self.is_over()) else { continue };
+            let (Some(fault), false) = (round.pop(), self.is_over()) else { continue };
             number += 1;
-            // Each fault has its own sequence of decisions, so that it never shifts those of the next.
+            // Each fault has random numbers of its own, so that it does not change those of the next fault.
             fault.inject(cluster, &mut Rng::with_seed(seed ^ (number << 20))).await;
             self.count(fault);
-            recovered(cluster, fault).await;
+            check_recovery(cluster, fault).await;
         }
     }
 }
 
-/// Once a fault is over, every server has to acknowledge deliveries again without being restarted.
-async fn recovered(cluster: &Cluster, fault: Fault) {
-    let before: Vec<u64> = cluster.nodes.iter().map(Node::total).collect();
-    let deadline = Instant::now() + RECOVERY;
+/// Checks that every server acknowledges deliveries again after a fault, without being restarted.
+async fn check_recovery(cluster: &Cluster, fault: Fault) {
+    let before: Vec<u64> = cluster.nodes.iter().map(Node::total_acknowledged).collect();
+    let deadline = Instant::now() + RECOVERY_TIMEOUT;
     for (node, before) in cluster.nodes.iter().zip(before) {
-        while node.total() == before && !cluster.is_closing() {
+        while node.total_acknowledged() == before && !cluster.is_closing() {
             if Instant::now() > deadline {
                 let (name, node) = (fault.as_str(), node.index);
                 cluster.report(Violation::Stuck, || {
-                    format!("server {node} acknowledged nothing for {RECOVERY:?} after {name}")
+                    format!("server {node} acknowledged nothing for {RECOVERY_TIMEOUT:?} after {name}")
                 });
                 return;
             }

@@ -1,4 +1,4 @@
-//! Starts the cluster of a run: scratch folder, database, Redis, proxies, servers.
+//! Starts the cluster of a run: database, Redis, proxies and servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::disk::{Disk, Fsync};
+use crate::disk::{Disk, FailingFsync};
 use crate::disturbances::Disturbances;
 use crate::faults::Fault;
 use crate::flags::{Database, Flags};
@@ -16,20 +16,20 @@ use crate::proxy::Proxy;
 use callscope_tests::server::{JWT_SECRET, SECRET, admin_token};
 use callscope_tests::{Postgres, Redis};
 
-/// A request to a server that does not answer within this time is repeated.
-const ANSWER: Duration = Duration::from_secs(3);
+/// Limit of a request by the run's HTTP client. A stopped server accepts connections and does not answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Prepares everything in `dir` and starts the servers.
+/// Starts the database, Redis if there are several servers, and the servers, with all their files in `dir`.
 ///
 /// # Panics
 ///
-/// Panics if something that the run needs is missing.
+/// Panics if a program that the run needs is missing or does not start.
 pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Path) -> Cluster {
     let engine = flags.engine().expect("the flags were checked");
     let disk = if faults.contains(&Fault::Disk) { Disk::mount(dir.join("disk")) } else { None };
-    let fsync = if faults.contains(&Fault::Fsync) { Fsync::compile(dir).await } else { None };
+    let failing_fsync = if faults.contains(&Fault::Fsync) { FailingFsync::compile(dir).await } else { None };
     let storage = disk.as_ref().map_or_else(|| dir.join("data"), |disk| disk.dir.join("data"));
-    let preload = fsync.as_ref().map(Fsync::environment).unwrap_or_default();
+    let preload = failing_fsync.as_ref().map(FailingFsync::environment).unwrap_or_default();
     let count = usize::from(flags.nodes);
     let mut cluster = Cluster {
         ledger: Ledger::new(seed),
@@ -40,22 +40,22 @@ pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Pat
         redis_proxies: Vec::new(),
         postgres: None,
         redis: None,
-        file: None,
-        copy: Mutex::default(),
+        sqlite_file: None,
+        sqlite_backup: Mutex::default(),
         disk,
-        fsync,
+        failing_fsync,
         http: http(),
         token: admin_token("chaos"),
         closing: AtomicBool::new(false),
         given_up: AtomicBool::new(false),
         heads: OnceLock::new(),
-        archive: Mutex::default(),
+        archived: Mutex::default(),
     };
     if engine == Database::Postgres {
         cluster.postgres = Some(Postgres::start(storage.clone(), dir.join("postgres.log"), preload.clone()).await);
     } else {
         std::fs::create_dir_all(&storage).unwrap();
-        cluster.file = Some(storage.join("callscope.db"));
+        cluster.sqlite_file = Some(storage.join("callscope.db"));
     }
     if count > 1 {
         cluster.redis = Some(Redis::start_in(dir.to_owned()).await);
@@ -83,13 +83,13 @@ pub async fn start_cluster(flags: &Flags, seed: u64, faults: &[Fault], dir: &Pat
         cluster.client_proxies.push(Proxy::start(node.address).await);
         node.start().await;
         cluster.nodes.push(node);
-        // The servers start one after the other, because the first one creates the tables.
+        // The servers start one after the other, so that only the first one creates the tables.
         wait_until_up(&cluster.nodes[index]).await;
     }
     cluster
 }
 
-/// Waits until a server accepts connections.
+/// Waits until a server accepts connections, for at least 30 seconds.
 pub async fn wait_until_up(node: &Node) {
     for _ in 0..600 {
         if tokio::net::TcpStream::connect(node.address).await.is_ok() {
@@ -97,11 +97,11 @@ pub async fn wait_until_up(node: &Node) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("server {} does not come up", node.index);
+    panic!("server {} does not accept connections", node.index);
 }
 
-/// Returns the settings that all servers share. Their deadlines are shorter than the defaults, so that a short run
-/// meets them.
+/// Returns the settings that all servers share. Deadlines are shorter than the defaults, so that they pass in a short
+/// run.
 fn environment() -> Vec<(String, String)> {
     [
         ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
@@ -120,13 +120,13 @@ fn program(flags: &Flags) -> PathBuf {
     if let Some(program) = &flags.server {
         return std::path::absolute(program).unwrap();
     }
-    let beside = std::env::current_exe().unwrap().with_file_name("callscope-server");
-    assert!(beside.is_file(), "{} is missing; tests/chaos builds it", beside.display());
-    beside
+    let built = std::env::current_exe().unwrap().with_file_name("callscope-server");
+    assert!(built.is_file(), "{} is missing; tests/chaos builds it", built.display());
+    built
 }
 
 fn http() -> reqwest::Client {
-    // Only the first call in a process has an effect.
+    // The error means that a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(ANSWER).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! How followers connect and send, and what they read of messages.
+//! The connections of followers, and the fields of messages that they read.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// Limit of an upgrade and of a write. A stopped server accepts connections and does not answer them.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// Receive buffer of a slow reader in bytes, so that the server soon finds the socket full.
-const SMALL_BUFFER: u32 = 8 * 1024;
+/// Limit of an upgrade and of a write. A stopped server accepts connections and does not answer.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(3);
+/// Receive buffer of a slow follower, so that the server soon finds the socket full.
+const SLOW_RECEIVE_BUFFER_BYTES: u32 = 8 * 1024;
 
 /// The fields of a message that a follower reads.
 #[derive(Debug, Deserialize)]
@@ -31,13 +31,13 @@ pub struct ServerMessage {
     pub after_ms: Option<u64>,
 }
 
-/// Connects; `None` if that fails.
+/// Connects to a server; `None` if the connection fails, is refused or takes too long.
 pub async fn connect(address: SocketAddr, token: &str, is_slow: bool) -> Option<Socket> {
-    let buffer = is_slow.then_some(SMALL_BUFFER);
-    timeout(DEADLINE, Socket::connect(address, token, buffer)).await.ok()?.ok()
+    let buffer = is_slow.then_some(SLOW_RECEIVE_BUFFER_BYTES);
+    timeout(SOCKET_TIMEOUT, Socket::connect(address, token, buffer)).await.ok()?.ok()
 }
 
-/// Sends a message. A broken connection shows when it is read.
+/// Sends a message. Errors are ignored, because the next read reports a broken connection.
 pub async fn send(socket: &mut Socket, message: &Value) {
-    let _ = timeout(DEADLINE, socket.send(message)).await;
+    let _ = timeout(SOCKET_TIMEOUT, socket.send(message)).await;
 }

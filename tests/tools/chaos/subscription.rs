@@ -1,4 +1,4 @@
-//! One subscription over all its connections: where it stands, and what it received.
+//! A subscription over all connections of its follower: its position in the log, and what it received.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,49 +8,50 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::ledger::CallLedger;
-use crate::plan::Shape;
+use crate::plan::CallShape;
 use crate::violations::{Violation, Violations};
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the first event of the log.
+    /// At the first event of the log.
     History,
-    /// With what comes after the confirmation.
+    /// At the head that the first confirmation states.
     Live,
 }
 
 #[derive(Debug)]
 pub struct Subscription {
     pub call: Arc<CallLedger>,
-    /// The name of the follower, for the violations.
+    /// The name of the follower, for messages about violations.
     pub follower: String,
-    /// The identifier of the first request.
+    /// The identifier in the first request.
     pub name: String,
-    /// Whether it waits for a call that is not known yet.
-    pub waits: bool,
+    /// Whether requests ask the server to wait for the call, because it may not exist yet.
+    pub waits_for_call: bool,
     start: Start,
-    /// The record that `last` belongs to.
+    /// The record whose log is followed.
     pub record: Option<CallId>,
-    /// Events up to this one are not owed.
-    pub base: Option<i64>,
-    /// The last event received.
-    pub last: i64,
-    /// How far received events were replayed, if the call was requested again just before its end.
-    replayed: Option<i64>,
-    /// Where it stood at each request on this connection. Several requests may be on their way.
-    pub asked: Vec<i64>,
-    /// The last cursor that a message carried; `None` if the log is to be followed from its start.
+    /// The server owes the events after this seq; `None` until the first confirmation.
+    pub first_owed_after: Option<i64>,
+    /// Seq of the last event received.
+    pub last_seq: i64,
+    /// Seq up to which events were received a second time, if a request reached the server after the subscription's
+    /// end.
+    replayed_to: Option<i64>,
+    /// `last_seq` at each request on this connection that was not confirmed out of order.
+    pub requested_at_seq: Vec<i64>,
+    /// The cursor of the last message; `None` to start at the first event.
     pub cursor: Option<String>,
     /// Seq and fingerprint of every event, in the order of arrival.
     pub received: Vec<(i64, u64)>,
-    /// When the server confirmed it on this connection.
-    pub confirmed: Option<Instant>,
+    /// Time of the last confirmation on this connection.
+    pub confirmed_at: Option<Instant>,
     /// Whether the server has ended the subscription.
-    pub is_over: bool,
+    pub has_ended: bool,
 }
 
-/// Returns a hash that stands for an event's bytes.
+/// Returns a hash of an event's bytes, which is kept instead of them.
 #[must_use]
 pub fn fingerprint(frame: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -60,92 +61,93 @@ pub fn fingerprint(frame: &str) -> u64 {
 
 impl Subscription {
     #[must_use]
-    pub fn new(call: Arc<CallLedger>, follower: &str, name: String, start: Start, waits: bool) -> Self {
+    pub fn new(call: Arc<CallLedger>, follower: &str, name: String, start: Start, waits_for_call: bool) -> Self {
         Self {
             call,
             follower: follower.to_owned(),
             name,
-            waits,
+            waits_for_call,
             start,
             record: None,
-            base: None,
-            last: 0,
+            first_owed_after: None,
+            last_seq: 0,
             cursor: None,
-            asked: Vec::new(),
-            replayed: None,
+            requested_at_seq: Vec::new(),
+            replayed_to: None,
             received: Vec::new(),
-            confirmed: None,
-            is_over: false,
+            confirmed_at: None,
+            has_ended: false,
         }
     }
 
-    /// Returns the request, which names the call by `name`.
+    /// Returns a request that names the call by `name` and resumes after `last_seq`.
     #[must_use]
     pub fn request(&self, name: &str) -> Value {
-        let mut request = match (self.base, self.start, &self.cursor, self.record) {
+        let mut request = match (self.first_owed_after, self.start, &self.cursor, self.record) {
             (Some(_), _, None, _) | (None, Start::History, ..) => json!({"subscribe": name}),
-            // Some requests name the number and its record instead, as clients without cursors do.
-            (Some(_), _, Some(_), Some(record)) if self.last % 5 == 4 => {
-                json!({"subscribe": name, "after": self.last, "call_id": record})
+            // A fifth of the requests state a seq and its record, as clients that do not store cursors do.
+            (Some(_), _, Some(_), Some(record)) if self.last_seq % 5 == 4 => {
+                json!({"subscribe": name, "after": self.last_seq, "call_id": record})
             }
             (Some(_), _, Some(cursor), _) => json!({"subscribe": name, "after": cursor}),
             (None, Start::Live, ..) => json!({"subscribe": name, "history": false}),
         };
-        if self.waits {
+        if self.waits_for_call {
             request["wait"] = true.into();
         }
         request
     }
 
-    /// Takes a confirmation.
+    /// Applies a confirmation and checks that the server resumes where the subscription is.
     pub fn confirm(
         &mut self,
         record: CallId,
         (head, cursor, is_new): (i64, &str, bool),
-        ended: bool,
+        call_has_ended: bool,
         violations: &Violations,
     ) {
-        if self.record.is_some_and(|known| known != record) {
+        if self.record.is_some_and(|followed| followed != record) {
             violations.add(Violation::Altered, || {
-                format!("{self}: confirmed for {record} at {head}, without a word about {:?}", self.record)
+                format!("{self}: confirmed for the record {record} at the head {head} without a `call_merged`")
             });
             self.restart();
         }
-        if head < self.last {
+        if head < self.last_seq {
             violations.add(Violation::Missing, || {
-                format!("{self}: confirmed with the head {head}, behind what was received")
+                format!("{self}: confirmed with the head {head}, which is before the last event received")
             });
         }
         self.record = Some(record);
-        self.confirmed = Some(Instant::now());
-        self.replayed = None;
+        self.confirmed_at = Some(Instant::now());
+        self.replayed_to = None;
+        // -1 is never a position, so a cursor that cannot be parsed is a violation.
         let position = cursor.parse::<Cursor>().map_or(-1, Cursor::seq);
-        if self.base.is_some() && position != self.last {
-            let asked = self.asked.iter().position(|asked| *asked == position).filter(|_| self.is_over && is_new);
-            if let Some(asked) = asked {
-                self.asked.swap_remove(asked);
-                // This request was sent before the end was read, so the events that follow were received already.
-                self.replayed = Some(position);
+        if self.first_owed_after.is_some() && position != self.last_seq {
+            // A request that was sent before the end was read starts a new subscription, which sends events again.
+            let request = self.requested_at_seq.iter().position(|seq| *seq == position);
+            if let Some(request) = request.filter(|_| self.has_ended && is_new) {
+                self.requested_at_seq.swap_remove(request);
+                self.replayed_to = Some(position);
             } else {
                 violations.add(Violation::Misplaced, || {
-                    format!("{self}: confirmed at {cursor}, which is not where it stands")
+                    format!("{self}: confirmed at {cursor}, which is not after the last event received")
                 });
             }
         }
         self.cursor = Some(cursor.to_owned());
-        if self.base.is_none() {
-            let base = if self.start == Start::Live { position } else { 0 };
-            (self.base, self.last) = (Some(base), base);
-            self.is_over = self.start == Start::Live && ended;
+        if self.first_owed_after.is_none() {
+            let first_owed_after = if self.start == Start::Live { position } else { 0 };
+            (self.first_owed_after, self.last_seq) = (Some(first_owed_after), first_owed_after);
+            self.has_ended = self.start == Start::Live && call_has_ended;
         }
-        self.waits = false;
+        self.waits_for_call = false;
     }
 
-    /// Takes a refusal. An error ends nothing but the request, so a subscription that was confirmed on this connection
-    /// goes on.
+    /// Applies an error. It refuses one request only: a subscription that was confirmed on this connection continues.
     pub fn refuse(&mut self, code: Option<&str>, message: Option<&str>, violations: &Violations) {
         match code {
-            Some("CURSOR_INVALID") if self.call.plan.shape == Shape::TwoNames => self.restart(),
+            // The record of the cursor was absorbed while no connection followed it.
+            Some("CURSOR_INVALID") if self.call.plan.shape == CallShape::TwoNames => self.restart(),
             Some("SUBSCRIPTION_FAILED") | None => {}
             Some(code) => {
                 let violation = if code == "CALL_NOT_FOUND" { Violation::Missing } else { Violation::Refused };
@@ -154,37 +156,40 @@ impl Subscription {
         }
     }
 
-    /// Starts again with the first event, because the events so far belong to a record that is gone.
+    /// Starts over at the first event, because the record of the events so far was absorbed by another.
     pub fn restart(&mut self) {
         self.received.clear();
-        (self.record, self.base, self.last, self.cursor) = (None, Some(0), 0, None);
-        self.confirmed = None;
-        self.is_over = false;
+        (self.record, self.first_owed_after, self.last_seq, self.cursor) = (None, Some(0), 0, None);
+        self.confirmed_at = None;
+        self.has_ended = false;
     }
 
-    /// Takes an event and returns whether it is the next one owed.
+    /// Records an event and returns whether it was the next one owed.
     pub fn receive(&mut self, seq: i64, frame: &str, violations: &Violations) -> bool {
-        if self.confirmed.is_none() {
+        if self.confirmed_at.is_none() {
             violations.add(Violation::Disordered, || format!("{self}: seq {seq} before the confirmation"));
         }
-        if let Some(position) = self.replayed.filter(|position| *position < self.last && seq == position + 1) {
-            self.replayed = Some(position + 1);
+        if let Some(replayed_to) =
+            self.replayed_to.filter(|seq_before| *seq_before < self.last_seq && seq == seq_before + 1)
+        {
+            self.replayed_to = Some(replayed_to + 1);
             if !self.received.contains(&(seq, fingerprint(frame))) {
-                violations.add(Violation::Altered, || format!("{self}: replayed otherwise: {frame:.200}"));
+                violations.add(Violation::Altered, || format!("{self}: the replayed event differs: {frame:.200}"));
             }
             return false;
         }
-        let is_next = seq == self.last + 1;
+        let is_next = seq == self.last_seq + 1;
         if !is_next {
             let violation = match self.received.iter().any(|(got, _)| *got == seq) {
                 true => Violation::Doubled,
-                false if seq <= self.last => Violation::Disordered,
+                false if seq <= self.last_seq => Violation::Disordered,
                 false => Violation::Lost,
             };
-            violations.add(violation, || format!("{self}: expected seq {}, got {seq}: {frame:.200}", self.last + 1));
+            violations
+                .add(violation, || format!("{self}: expected seq {}, got {seq}: {frame:.200}", self.last_seq + 1));
         }
         self.received.push((seq, fingerprint(frame)));
-        self.last = self.last.max(seq);
+        self.last_seq = self.last_seq.max(seq);
         match Cursor::of_message(frame) {
             Some(cursor) => self.cursor = Some(cursor.to_owned()),
             None => violations.add(Violation::Altered, || format!("{self}: an event without a cursor: {frame:.200}")),
@@ -198,7 +203,7 @@ impl std::fmt::Display for Subscription {
         write!(
             f,
             "{} following c{} ({:?}) as {}, record {:?}, at seq {}",
-            self.follower, self.call.plan.index, self.call.plan.shape, self.name, self.record, self.last
+            self.follower, self.call.plan.index, self.call.plan.shape, self.name, self.record, self.last_seq
         )
     }
 }
@@ -215,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn every_request_that_is_still_on_its_way_may_be_answered_after_the_end() {
+    fn requests_sent_before_the_end_was_read_may_be_confirmed_after_it() {
         let call = Arc::new(CallLedger::new(Plan::new(1, 1)));
         let (violations, record) = (Violations::default(), CallId::nil());
         let mut subscription = Subscription::new(call, "follower", "name".into(), Start::History, false);
         subscription.confirm(record, (9, &format!("0.{TAG}"), true), true, &violations);
         for seq in 1..=9 {
-            // Both requests, at 2 and at 5, are read after the last event was sent.
+            // The server reads both requests, sent at seq 2 and at seq 5, only after it has sent the last event.
             if matches!(seq, 3 | 6) {
-                subscription.asked.push(subscription.last);
+                subscription.requested_at_seq.push(subscription.last_seq);
             }
             subscription.receive(seq, &message(seq), &violations);
         }
-        subscription.is_over = true;
+        subscription.has_ended = true;
         for position in [2, 5] {
             subscription.confirm(record, (9, &format!("{position}.{TAG}"), true), true, &violations);
             for seq in position + 1..=9 {
@@ -236,11 +241,11 @@ mod tests {
         }
         assert!(violations.is_clean(), "{violations:?}");
         subscription.confirm(record, (9, &format!("4.{TAG}"), true), true, &violations);
-        assert_eq!(violations.of(Violation::Misplaced).0, 1, "nothing was asked for at 4");
+        assert_eq!(violations.cases_of(Violation::Misplaced).0, 1, "no request was sent at seq 4");
     }
 
     #[test]
-    fn a_subscription_goes_on_where_asking_for_it_again_was_refused() {
+    fn a_subscription_continues_after_a_second_request_for_it_was_refused() {
         let call = Arc::new(CallLedger::new(Plan::new(1, 1)));
         let (violations, record) = (Violations::default(), CallId::nil());
         let mut subscription = Subscription::new(call, "follower", "name".into(), Start::History, false);

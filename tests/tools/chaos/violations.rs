@@ -1,10 +1,10 @@
-//! How the promise was broken: the number of cases, and the first ones in full.
+//! How the promise was broken: the number of cases of each kind, and the first ones in full.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// Cases kept of each kind.
-const KEPT: usize = 3;
+/// Cases of each kind that are kept in full; further ones are only counted.
+const MAX_CASES_KEPT: usize = 3;
 
 /// A way in which the promise can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,23 +15,23 @@ pub enum Violation {
     Doubled,
     /// A subscriber got an event after a later one.
     Disordered,
-    /// A subscriber got something else than the log holds.
+    /// A subscriber got another event than the log holds at that seq.
     Altered,
     /// A delivery was answered 2xx and is not in the log.
     Missing,
-    /// The log or a subscriber holds what was never sent.
-    Alien,
-    /// A turn stands at another place than its answer said.
+    /// The log holds a text that was never sent, or a subscriber got an event that it did not request.
+    Unexpected,
+    /// A turn has another seq in the log than in the answer to its webhook, or a subscription resumed at another seq.
     Misplaced,
-    /// A repeat was answered differently from the first.
-    Answer,
+    /// A delivery that was sent again got another answer than the first time.
+    AnswerDiffers,
     /// A request was refused that should have been accepted.
     Refused,
-    /// A server ended by itself, or did not end when it was told to.
+    /// A server ended without a signal, or did not end after SIGTERM.
     Died,
-    /// Another program could become the owner of the database.
+    /// A second server was not refused on an SQLite file, or the owner of the file held no lock on it.
     Unguarded,
-    /// There was no progress any more.
+    /// A server or a follower made no progress for a long time, or a task of the run panicked.
     Stuck,
 }
 
@@ -43,16 +43,16 @@ impl Violation {
         Self::Disordered,
         Self::Altered,
         Self::Missing,
-        Self::Alien,
+        Self::Unexpected,
         Self::Misplaced,
-        Self::Answer,
+        Self::AnswerDiffers,
         Self::Refused,
         Self::Died,
         Self::Unguarded,
         Self::Stuck,
     ];
 
-    /// Returns the name in the table.
+    /// Returns the name in the outcome's table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,9 +61,9 @@ impl Violation {
             Self::Disordered => "disordered",
             Self::Altered => "altered",
             Self::Missing => "answered but missing",
-            Self::Alien => "never sent",
+            Self::Unexpected => "never sent",
             Self::Misplaced => "misplaced in the log",
-            Self::Answer => "repeats answered differently",
+            Self::AnswerDiffers => "repeats answered differently",
             Self::Refused => "wrongly refused",
             Self::Died => "servers that died",
             Self::Unguarded => "databases without a guard",
@@ -78,22 +78,22 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Notes a case.
+    /// Counts a case, and keeps and prints it if it is one of the first of its kind.
     pub fn add(&self, violation: Violation, case: impl FnOnce() -> String) {
         let mut found = self.found.lock().unwrap();
         let (count, cases) = found.entry(violation).or_default();
         *count += 1;
-        if cases.len() < KEPT {
+        if cases.len() < MAX_CASES_KEPT {
             let case = case();
-            // The case is printed at once, so that a person can look at the logs while the run goes on.
+            // It is printed at once, so that a person can look at the servers' logs while the run goes on.
             eprintln!("{}: {case}", violation.as_str());
             cases.push(case);
         }
     }
 
-    /// Returns the number of cases of a kind, and the first of them.
+    /// Returns the number of cases of a kind, and the ones that were kept.
     #[must_use]
-    pub fn of(&self, violation: Violation) -> (u64, Vec<String>) {
+    pub fn cases_of(&self, violation: Violation) -> (u64, Vec<String>) {
         self.found.lock().unwrap().get(&violation).cloned().unwrap_or_default()
     }
 
