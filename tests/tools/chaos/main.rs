@@ -79,7 +79,7 @@ async fn main() -> ExitCode {
             _ = interrupt.recv() => {}
         }
     });
-    // A panic or a signal during the start drops the handles, which kills the processes. Later they are stopped in order.
+    // Processes are killed when their handles are dropped, as after a panic. `stop` ends them in order.
     let cluster = tokio::select! {
         cluster = setup::start_cluster(&flags, seed, &faults, scratch.path()) => Arc::new(cluster),
         () = &mut stop_signal => return ExitCode::from(130),

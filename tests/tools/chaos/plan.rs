@@ -181,7 +181,8 @@ impl TurnPlan {
     /// Returns the body of the interim transcription before the turn.
     #[must_use]
     pub fn partial_body(&self) -> Value {
-        json!({self.named_by.0: self.named_by.1, "speaker": self.speaker, "message": format!("~{}", self.dedup_key()), "is_final": false})
+        let text = format!("~{}", self.dedup_key());
+        json!({self.named_by.0: self.named_by.1, "speaker": self.speaker, "message": text, "is_final": false})
     }
 
     /// Returns the value of `turn_id` or `Idempotency-Key`.

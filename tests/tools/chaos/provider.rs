@@ -73,8 +73,8 @@ impl Caller {
                 in_flight.spawn(async move { caller.send_turn(&turn, &delivery, &mut rng).await });
             }
         }
-        // At least one live turn has to be stored before the post-call webhook. Otherwise its transcript would become the
-        // call's turns.
+        // At least one live turn has to be stored before the post-call webhook. Otherwise the transcript in the webhook
+        // would become the call's turns.
         if plan.ends_after_turns || self.call.known_names().is_empty() {
             while in_flight.join_next().await.is_some() {}
         }

@@ -1,6 +1,6 @@
-//! The end of a run on SQLite: a copy that another program made during the run replaces the database, and cursors of the
-//! run are used on the copy. A cursor of an event that the copy lacks must be refused, even after another event has the
-//! same seq.
+//! The end of a run on SQLite: a copy that another program made during the run replaces the database, and cursors of
+//! the run are used on the copy. A cursor of an event that the copy lacks must be refused, even after another event has
+//! the same seq.
 
 use std::path::Path;
 use std::time::Duration;

@@ -194,7 +194,7 @@ impl<'c> NameFollower<'c> {
                 if !is_allowed {
                     self.cluster.report(Violation::Refused, || format!("{}: {text:.300}", self.name));
                 }
-                // The cursor belongs to a deleted call, so the next request starts at the first event of the name's call.
+                // The cursor belongs to a deleted call, so the next request starts at the first event of the new call.
                 if message.code.as_deref() != Some("SUBSCRIPTION_FAILED") {
                     self.cursor = None;
                 }

@@ -1,5 +1,5 @@
-//! The schedule: a server is killed as soon as its new process has acknowledged a delivery. Other faults are injected at
-//! the same time.
+//! The schedule: a server is killed soon after its new process has acknowledged a delivery. Other faults are injected
+//! at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
