@@ -52,15 +52,48 @@ impl Drop for Reaper {
     }
 }
 
-/// What earlier scans found out about a connection.
+/// A connection that has had no request in progress and sent no response since an earlier scan.
 #[derive(Debug, Clone, Copy)]
 struct TrackedSocket {
     peer: SocketAddr,
-    /// Since when no request was in progress and no response was sent.
-    since: Instant,
+    first_seen: Instant,
     /// Bytes sent and received by then.
     sent: u64,
     received: u64,
+    /// When a scan first found that the connection owes the rest of a request: a new connection from the beginning, a
+    /// kept one from the first bytes after its response.
+    owes_request_since: Option<Instant>,
+}
+
+impl TrackedSocket {
+    /// Joins what a scan found with what the scan before found in the same place.
+    fn update(previous: Option<&Self>, socket: &SocketInfo, now: Instant) -> Self {
+        // The inode may have been reused for another connection, and a sent response completes the request before it.
+        let same = previous.filter(|previous| previous.peer == socket.peer && previous.sent == socket.sent);
+        let mut tracked = same.copied().unwrap_or(Self {
+            peer: socket.peer,
+            first_seen: now,
+            sent: socket.sent,
+            received: socket.received,
+            owes_request_since: None,
+        });
+        if tracked.owes_request_since.is_none() && (socket.sent == 0 || socket.received > tracked.received) {
+            tracked.owes_request_since = Some(now);
+        }
+        tracked
+    }
+
+    /// Whether the connection has used up its time for a request, or its time between two requests.
+    fn is_expired(&self, socket: &SocketInfo, timeouts: IdleTimeouts, now: Instant) -> bool {
+        if socket.waiting > 0 || socket.unread > 0 {
+            // The peer still receives a response, and the kernel closes the connection if it does not read it. Or the
+            // server has not read what the peer sent, so the delay is not the peer's.
+            return false;
+        }
+        let is_older = |since, limit| now.saturating_duration_since(since) >= limit;
+        self.owes_request_since.is_some_and(|since| is_older(since, timeouts.head))
+            || (is_older(self.first_seen, timeouts.idle) && socket.idle >= timeouts.idle)
+    }
 }
 
 struct ReaperThread {
@@ -70,10 +103,11 @@ struct ReaperThread {
     connections: ConnectionRegistry,
     bodies: BodyBudget,
     idle_timeouts: IdleTimeouts,
-    /// The connections without a request in progress, by inode.
-    known: HashMap<u64, TrackedSocket>,
+    /// The connections without a request in progress, by inode. A connection that could not be closed stays here.
+    tracked: HashMap<u64, TrackedSocket>,
     warned_at: Option<Instant>,
-    shed: u64,
+    /// Connections closed because descriptors ran short, since the last warning.
+    closed: u64,
 }
 
 /// Starts the thread for a server that listens on `address`.
@@ -93,9 +127,9 @@ pub fn start(
         connections,
         bodies,
         idle_timeouts,
-        known: HashMap::new(),
+        tracked: HashMap::new(),
         warned_at: None,
-        shed: 0,
+        closed: 0,
     };
     work.diag.sockets()?;
     let ended = Arc::new(AtomicBool::new(false));
@@ -134,62 +168,34 @@ impl ReaperThread {
     /// Scans all sockets, closes those whose time is over, and up to `wanted` more.
     fn scan(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
         let seen = self.diag.sockets()?;
-        let mut late = Vec::new();
-        let mut candidates = Vec::new();
-        let mut known = HashMap::with_capacity(seen.len());
+        let mut to_close = Vec::new();
+        let mut sheddable = Vec::new();
+        let mut tracked_sockets = HashMap::with_capacity(seen.len());
         for socket in seen {
             if self.connections.is_busy(socket.peer) {
                 continue;
             }
-            let before = self.known.get(&socket.inode).filter(|before| {
-                // A response that was sent belongs to a complete request. An inode may have been reused for another
-                // connection.
-                before.peer == socket.peer && before.sent == socket.sent
-            });
-            let entry = before.copied().unwrap_or(TrackedSocket {
-                peer: socket.peer,
-                since: now,
-                sent: socket.sent,
-                received: if socket.sent == 0 { 0 } else { socket.received },
-            });
-            if self.is_over(&entry, &socket, now) {
-                late.push(socket);
-                continue;
+            let tracked = TrackedSocket::update(self.tracked.get(&socket.inode), &socket, now);
+            if tracked.is_expired(&socket, self.idle_timeouts, now) {
+                to_close.push(socket);
+            } else if wanted > 0 && socket.idle >= MIN_IDLE && socket.unread == 0 {
+                sheddable.push(socket);
             }
-            known.insert(socket.inode, entry);
-            // While bytes wait to be read, the server is behind and not the peer.
-            if wanted > 0 && socket.idle >= MIN_IDLE && socket.unread == 0 {
-                candidates.push(socket);
-            }
+            tracked_sockets.insert(socket.inode, tracked);
         }
-        self.known = known;
-        let mut closing = late;
-        let missing = usize::try_from(wanted).unwrap_or(usize::MAX).saturating_sub(closing.len());
-        candidates.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
-        candidates.truncate(missing);
-        let shed = candidates.len();
-        let evicted = self.bodies.evict(missing - shed);
-        closing.extend(candidates);
-        let closed = self.close(&closing)?;
-        debug!(closed, shed, evicted, connections = self.known.len(), "scanned the HTTP connections");
+        self.tracked = tracked_sockets;
+        let still_wanted = usize::try_from(wanted).unwrap_or(usize::MAX).saturating_sub(to_close.len());
+        sheddable.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
+        sheddable.truncate(still_wanted);
+        let evicted = self.bodies.evict(still_wanted - sheddable.len());
+        to_close.extend(sheddable);
+        let closed = self.close(&to_close);
+        debug!(closed, evicted, idle = self.tracked.len(), "scanned the HTTP connections");
         if wanted > 0 {
-            self.shed += (shed + evicted) as u64;
+            self.closed += (closed + evicted) as u64;
             self.warn_sometimes(now);
         }
         Ok(())
-    }
-
-    /// Whether the time of a connection without a request in progress is over.
-    fn is_over(&self, known: &TrackedSocket, socket: &SocketInfo, now: Instant) -> bool {
-        if socket.waiting > 0 {
-            // A response is still being sent; the kernel closes a connection whose peer does not read it.
-            return false;
-        }
-        let quiet = now.saturating_duration_since(known.since);
-        // The connection is new, or has brought a part of a request.
-        let is_begun = known.sent == 0 || socket.received > known.received;
-        (is_begun && quiet >= self.idle_timeouts.head)
-            || (quiet >= self.idle_timeouts.idle && socket.idle >= self.idle_timeouts.idle)
     }
 
     fn warn_sometimes(&mut self, now: Instant) {
@@ -197,39 +203,43 @@ impl ReaperThread {
             return;
         }
         let (open, limit) = (descriptors::open_count(), getrlimit(Resource::Nofile).current);
-        let (idle, live) = (self.known.len(), self.connections.live());
+        let (idle, live) = (self.tracked.len(), self.connections.live());
         warn!(
             open,
             ?limit,
             live,
             idle,
-            closed = self.shed,
+            closed = self.closed,
             "descriptors run short; idle and slow connections are closed"
         );
-        (self.warned_at, self.shed) = (Some(now), 0);
+        (self.warned_at, self.closed) = (Some(now), 0);
     }
 
-    /// Shuts sockets down, upon which their tasks end and close them. Returns how many.
-    fn close(&mut self, sockets: &[SocketInfo]) -> std::io::Result<usize> {
+    /// Shuts sockets down, upon which their tasks end and close them. Returns how many. The others stay tracked, so
+    /// the next scan tries them again.
+    fn close(&mut self, sockets: &[SocketInfo]) -> usize {
         if sockets.is_empty() {
-            return Ok(0);
+            return 0;
         }
         let inodes: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
-        let numbers = descriptors::descriptors_of(&inodes)?;
+        let log_error = |error: &std::io::Error| debug!(%error, "cannot close an HTTP connection");
+        let numbers = descriptors::descriptors_of(&inodes).inspect_err(log_error).unwrap_or_default();
         let mut closed = 0;
         for socket in sockets {
             let Some(number) = numbers.get(&socket.inode) else { continue };
-            let Some(copy) = descriptors::copy_socket_of(&self.this, *number)? else { continue };
+            let copy = descriptors::copy_socket_of(&self.this, *number).inspect_err(log_error);
+            let Ok(Some(copy)) = copy else { continue };
             let peer = getpeername(&copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok());
             // In between, the number may have been reused for another connection, or a request may have arrived.
             if peer == Some(socket.peer)
                 && !self.connections.is_busy(socket.peer)
                 && shutdown(&copy, Shutdown::Both).is_ok()
             {
+                self.tracked.remove(&socket.inode);
                 closed += 1;
             }
         }
-        Ok(closed)
+        closed
     }
 }
 
@@ -240,4 +250,59 @@ fn descriptors_wanted() -> u64 {
     // Freeing begins when half of the reserve is used, so that normal fluctuation does not start it, and ends at three
     // quarters.
     if free < reserve / 2 { reserve * 3 / 4 - free } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: IdleTimeouts = IdleTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+
+    fn secs(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn socket(sent: u64, received: u64, idle: u64) -> SocketInfo {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        SocketInfo { inode: 1, peer, waiting: 0, unread: 0, idle: secs(idle), sent, received }
+    }
+
+    /// Whether the last of these scans, each at a second, finds that the connection is expired.
+    fn is_expired(scans: &[(u64, SocketInfo)]) -> bool {
+        let start = Instant::now();
+        let mut tracked = None;
+        let mut is_expired = false;
+        for (second, socket) in scans {
+            let next = TrackedSocket::update(tracked.as_ref(), socket, start + secs(*second));
+            is_expired = next.is_expired(socket, TIMEOUTS, start + secs(*second));
+            tracked = Some(next);
+        }
+        is_expired
+    }
+
+    #[test]
+    fn a_request_has_its_time_from_its_own_beginning() {
+        let new = socket(0, 3, 0);
+        assert!(!is_expired(&[(0, new), (9, new)]));
+        assert!(is_expired(&[(0, new), (10, new)]));
+        let (answered, begun) = (socket(100, 50, 30), socket(100, 53, 0));
+        assert!(!is_expired(&[(0, answered), (30, begun)]), "an idle connection sends its next request");
+        assert!(!is_expired(&[(0, answered), (30, begun), (39, begun)]));
+        assert!(is_expired(&[(0, answered), (30, begun), (40, begun)]));
+        assert!(!is_expired(&[(0, answered), (30, begun), (40, socket(200, 60, 0))]), "the request was answered");
+    }
+
+    #[test]
+    fn an_idle_connection_has_its_time_between_two_requests() {
+        assert!(!is_expired(&[(0, socket(100, 50, 0)), (74, socket(100, 50, 74))]));
+        assert!(is_expired(&[(0, socket(100, 50, 0)), (75, socket(100, 50, 75))]));
+    }
+
+    #[test]
+    fn a_peer_is_not_blamed_for_what_the_server_has_not_sent_or_read() {
+        for (waiting, unread) in [(1, 0), (0, 1)] {
+            let busy = SocketInfo { waiting, unread, ..socket(0, 3, 90) };
+            assert!(!is_expired(&[(0, busy), (90, busy)]));
+        }
+    }
 }
