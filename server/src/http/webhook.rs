@@ -18,13 +18,14 @@ use crate::ingest::{IngestError, WebhookRequest};
 use crate::log::{Answer, Route};
 
 /// Maximum length of a turn's body, in bytes.
-const MAX_TURN: u64 = 1 << 20;
+const MAX_TURN_BYTES: u64 = 1 << 20;
 
 /// The head of a webhook request.
 pub struct WebhookHead {
     headers: Vec<(String, String)>,
     remote_addr: Option<String>,
-    length: Option<u64>,
+    /// The first `Content-Length`, if it is a number.
+    content_length: Option<u64>,
 }
 
 #[rocket::async_trait]
@@ -32,23 +33,23 @@ impl<'r> FromRequest<'r> for WebhookHead {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let mut length = None;
+        let mut content_length = None;
         let headers = request.headers().iter().map(|header| {
-            if length.is_none() && header.name().as_str().eq_ignore_ascii_case("Content-Length") {
-                length = header.value().parse().ok();
+            if content_length.is_none() && header.name().as_str().eq_ignore_ascii_case("Content-Length") {
+                content_length = header.value().parse().ok();
             }
             (header.name().to_string(), header.value().to_owned())
         });
         let headers = headers.collect();
         let remote_addr = request.remote().map(|remote| remote.to_string());
-        Outcome::Success(Self { headers, remote_addr, length })
+        Outcome::Success(Self { headers, remote_addr, content_length })
     }
 }
 
 /// Receives a live turn.
 #[post("/transcription", data = "<data>")]
 pub async fn transcription(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
-    receive(Route::Transcription, MAX_TURN, head, data, app).await
+    receive(Route::Transcription, MAX_TURN_BYTES, head, data, app).await
 }
 
 /// Receives a post-call webhook.
@@ -67,7 +68,7 @@ async fn receive(
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let WebhookHead { headers, remote_addr, length } = head;
+    let WebhookHead { headers, remote_addr, content_length } = head;
     let mut webhook = WebhookRequest { route, remote_addr, headers, body: Vec::new() };
     let claim = match app.ingest.admit(&webhook) {
         Ok(claim) => claim,
@@ -76,15 +77,16 @@ async fn receive(
             return Err(signature_error(refusal));
         }
     };
-    let (body, room) = body::read(data, limit, length, &app.budget).await?;
+    let (body, memory) = body::read(data, limit, content_length, &app.budget).await?;
     webhook.body = body;
-    app.ingest.accept(webhook, claim, room).await.map_err(|refused| match refused {
+    app.ingest.accept(webhook, claim, memory).await.map_err(|refused| match refused {
         IngestError::Signature(refusal) => signature_error(refusal),
         IngestError::Store(error) => error.into(),
     })
 }
 
-/// Makes a 401 that says whether the signature is missing, wrong or too old, and nothing more.
+/// Makes a 401 that says whether the signature is missing, wrong or too old. It says nothing more, because its reader may
+/// be an attacker.
 fn signature_error(refusal: SignatureRefusal) -> ApiError {
     ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", refusal.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")

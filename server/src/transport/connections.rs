@@ -1,9 +1,9 @@
 //! The registry of connections in use, and the limits of live ones.
 //!
-//! A *live* connection, such as a WebSocket, holds a [`LivePermit`] as long as it lasts. There are limits for all of
-//! them, for one token and for one address, so that descriptors stay free for webhooks, health and the database. A
-//! plain request is registered while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its
-//! connection alone.
+//! A *live* connection, such as a WebSocket, holds a [`LivePermit`] as long as it lasts. Live connections are limited in
+//! all, by token and by address, so that descriptors stay free for webhooks, health checks and the database. A plain
+//! request is registered while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its connection
+//! alone.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::telemetry::refusals;
 use crate::transport::descriptors;
 
-/// Parts of the registry, so that requests on different threads seldom contend for a lock.
+/// Number of locks that the busy peers are spread over, so that requests on different threads seldom contend.
 const SHARDS: usize = 16;
 
 /// The limits of live connections.
@@ -31,14 +31,15 @@ pub struct ConnectionLimits {
     pub per_address: u64,
 }
 
-/// Returns how many descriptors of `limit` are reserved for other uses than live connections: a twentieth, at least
-/// 128, at most half.
+/// Returns how many of `limit` descriptors are kept for other uses than live connections: a twentieth, but at least 128
+/// and at most half.
 #[must_use]
 pub fn descriptor_reserve(limit: u64) -> u64 {
     (limit / 20).max(128).min(limit / 2)
 }
 
-/// Returns how many descriptors remain for live connections, without those that are open now and the reserve.
+/// Returns how many descriptors are left for live connections, after the reserve and the descriptors that are open now.
+/// At least one is left.
 #[must_use]
 pub fn descriptors_for_live_connections() -> u64 {
     let Some(limit) = descriptors::limit() else { return u64::MAX };
@@ -53,9 +54,10 @@ pub struct ConnectionRegistry(Arc<RegistryState>);
 struct RegistryState {
     limits: ConnectionLimits,
     live: Mutex<LiveCounts>,
-    /// The number of requests in progress and live connections of each peer, by the hash of its address.
+    /// How many requests in progress and live connections each peer has, by the hash of its address.
     busy: [Mutex<HashMap<u64, u32>>; SHARDS],
     hasher: RandomState,
+    /// How many connections were refused, by [`LimitReached`].
     refused: [AtomicU64; 3],
 }
 
@@ -80,19 +82,19 @@ pub enum LimitReached {
     Address,
 }
 
-/// Counts one live connection until it is dropped. There are thousands of permits, so each is small.
+/// Counts one live connection until it is dropped.
 #[derive(Debug)]
 pub struct LivePermit {
-    shared: Arc<RegistryState>,
+    registry: Arc<RegistryState>,
     token: TokenHash,
     peer: Option<SocketAddr>,
 }
 
-/// A request in progress. The connection of its peer is in use until this is dropped.
+/// A request in progress. Its connection is busy until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RequestInProgress {
-    shared: Arc<RegistryState>,
-    peer: u64,
+    registry: Arc<RegistryState>,
+    peer_hash: u64,
 }
 
 impl ConnectionRegistry {
@@ -116,7 +118,7 @@ impl ConnectionRegistry {
         let address = peer.map(|peer| peer.ip().to_canonical());
         let token = self.0.hasher.hash_one(token);
         let ConnectionLimits { all, per_token, per_address } = self.0.limits;
-        let full = {
+        let reached = {
             let mut live = self.0.live.lock();
             let of_token = live.tokens.get(&token).copied().unwrap_or(0);
             let of_address = address.and_then(|address| live.addresses.get(&address).copied()).unwrap_or(0);
@@ -135,23 +137,24 @@ impl ConnectionRegistry {
                 None
             }
         };
-        match full {
-            Some((full, connections)) => Err(self.refuse(full, connections, address)),
+        match reached {
+            Some((limit, connections)) => Err(self.refuse(limit, connections, address)),
             None => {
                 if let Some(peer) = peer {
-                    self.0.occupy(self.0.hasher.hash_one(peer));
+                    self.0.increment_busy(self.0.hasher.hash_one(peer));
                 }
-                Ok(LivePermit { shared: Arc::clone(&self.0), token, peer })
+                Ok(LivePermit { registry: Arc::clone(&self.0), token, peer })
             }
         }
     }
 
-    fn refuse(&self, full: LimitReached, connections: u64, address: Option<IpAddr>) -> LimitReached {
-        let refused = self.0.refused[full as usize].fetch_add(1, Ordering::Relaxed) + 1;
-        if refusals::may_log(|| full.as_str().to_owned()) {
-            warn!(connections, ?address, refused, "{}", full.as_str());
+    /// Counts and logs a refusal.
+    fn refuse(&self, limit: LimitReached, connections: u64, address: Option<IpAddr>) -> LimitReached {
+        let refused = self.0.refused[limit as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        if refusals::may_log(|| limit.as_str().to_owned()) {
+            warn!(connections, ?address, refused, "{}", limit.as_str());
         }
-        full
+        limit
     }
 
     /// Returns the number of live connections.
@@ -160,7 +163,7 @@ impl ConnectionRegistry {
         self.0.live.lock().all
     }
 
-    /// Returns how many connections were refused since the process began, by limit: all, one token, one address.
+    /// Returns how many connections were refused since the process started, by limit: all, one token, one address.
     #[must_use]
     pub fn refused(&self) -> [u64; 3] {
         std::array::from_fn(|at| self.0.refused[at].load(Ordering::Relaxed))
@@ -169,33 +172,33 @@ impl ConnectionRegistry {
     /// Whether the connection of a peer has a request in progress or is live.
     #[must_use]
     pub fn is_busy(&self, peer: SocketAddr) -> bool {
-        let peer = self.0.hasher.hash_one(peer);
-        self.0.shard(peer).lock().contains_key(&peer)
+        let peer_hash = self.0.hasher.hash_one(peer);
+        self.0.shard(peer_hash).lock().contains_key(&peer_hash)
     }
 
     /// Registers a request of this peer.
     pub(crate) fn request_started(&self, peer: SocketAddr) -> RequestInProgress {
-        let peer = self.0.hasher.hash_one(peer);
-        self.0.occupy(peer);
-        RequestInProgress { shared: Arc::clone(&self.0), peer }
+        let peer_hash = self.0.hasher.hash_one(peer);
+        self.0.increment_busy(peer_hash);
+        RequestInProgress { registry: Arc::clone(&self.0), peer_hash }
     }
 }
 
 impl RegistryState {
-    fn shard(&self, peer: u64) -> &Mutex<HashMap<u64, u32>> {
-        &self.busy[peer as usize % SHARDS]
+    fn shard(&self, peer_hash: u64) -> &Mutex<HashMap<u64, u32>> {
+        &self.busy[peer_hash as usize % SHARDS]
     }
 
-    fn occupy(&self, peer: u64) {
-        *self.shard(peer).lock().entry(peer).or_default() += 1;
+    fn increment_busy(&self, peer_hash: u64) {
+        *self.shard(peer_hash).lock().entry(peer_hash).or_default() += 1;
     }
 
-    fn vacate(&self, peer: u64) {
-        let mut peers = self.shard(peer).lock();
-        if let Some(count) = peers.get_mut(&peer) {
+    fn decrement_busy(&self, peer_hash: u64) {
+        let mut counts = self.shard(peer_hash).lock();
+        if let Some(count) = counts.get_mut(&peer_hash) {
             *count -= 1;
             if *count == 0 {
-                peers.remove(&peer);
+                counts.remove(&peer_hash);
             }
         }
     }
@@ -203,13 +206,13 @@ impl RegistryState {
 
 impl Drop for RequestInProgress {
     fn drop(&mut self) {
-        self.shared.vacate(self.peer);
+        self.registry.decrement_busy(self.peer_hash);
     }
 }
 
 impl Drop for LivePermit {
     fn drop(&mut self) {
-        fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
+        fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
             if let Some(count) = counts.get_mut(key) {
                 *count -= 1;
                 if *count == 0 {
@@ -217,19 +220,19 @@ impl Drop for LivePermit {
                 }
             }
         }
-        let mut live = self.shared.live.lock();
+        let mut live = self.registry.live.lock();
         live.all -= 1;
-        give_back(&mut live.tokens, &self.token);
+        decrement(&mut live.tokens, &self.token);
         if let Some(peer) = self.peer {
-            give_back(&mut live.addresses, &peer.ip().to_canonical());
+            decrement(&mut live.addresses, &peer.ip().to_canonical());
             drop(live);
-            self.shared.vacate(self.shared.hasher.hash_one(peer));
+            self.registry.decrement_busy(self.registry.hasher.hash_one(peer));
         }
     }
 }
 
 impl LimitReached {
-    /// Returns what is told to the client and logged.
+    /// Returns the text of the error and of the log line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -245,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_in_all_by_token_and_by_address_and_is_given_back() {
+    fn connections_are_limited_in_all_by_token_and_by_address_until_they_end() {
         let connections = ConnectionRegistry::new(ConnectionLimits { all: 4, per_token: 2, per_address: 3 });
         let at = |text: &str| Some(text.parse().unwrap());
         let first = connections.admit("a", at("10.0.0.1:1")).unwrap();
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_busy_as_long_as_anything_holds_it() {
+    fn a_peer_is_busy_while_a_request_or_a_live_connection_lasts() {
         let connections = ConnectionRegistry::new(ConnectionLimits { all: 9, per_token: 9, per_address: 9 });
         let peer = "10.0.0.1:1".parse().unwrap();
         let request = connections.request_started(peer);
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_fits_the_limit() {
+    fn the_descriptor_reserve_is_a_twentieth_within_bounds() {
         assert_eq!([64, 256, 1_024, 20_000, 1_000_000].map(descriptor_reserve), [32, 128, 128, 1_000, 50_000]);
     }
 }

@@ -1,18 +1,17 @@
-//! The descriptors of this process: which sockets they are, and how many may be open.
+//! The descriptors of this process: which of them are sockets, how many are open, and how many may be.
 //!
-//! close(2) of any descriptor of a file drops all POSIX locks that the process has on the file, including SQLite's. So
-//! only descriptors that are known to be sockets are copied, and a copy that turns out to be something else is never
-//! closed.
+//! close(2) of any descriptor of a file drops all POSIX locks that the process holds on the file, including SQLite's. So
+//! only descriptors that were just listed as sockets are copied. A copy that is no socket is leaked and never closed.
 
 use std::io;
 
 #[cfg(target_os = "linux")]
 pub use linux::{copy_socket, copy_socket_of, descriptor_of, descriptors_of, listening_inodes, open_count};
 
-/// Raises the limit of open descriptors as far as the system allows.
+/// Raises the soft limit of open descriptors to the hard limit.
 ///
 /// # Errors
-/// Returns an error of the system; then the limit is unchanged.
+/// Returns an error if the system refuses; then the limit is unchanged.
 pub fn raise_limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -36,11 +35,12 @@ mod linux {
     use rustix::net::sockopt;
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-    /// Returns how many descriptors this process has open. Linux before 6.2 does not tell; there it is the lowest free
-    /// number, which is a lower bound.
+    /// Returns how many descriptors this process has open. Before Linux 6.2 the size of the folder is 0; then this returns
+    /// the lowest free number, which is a lower bound.
     #[must_use]
     pub fn open_count() -> u64 {
-        match fs::metadata("/proc/self/fd").map_or(0, |found| found.len()) {
+        match fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
+            // If no descriptor is free for a copy, the limit is reached.
             0 => rustix::io::dup(rustix::stdio::stderr()).map_or_else(
                 |_| super::limit().unwrap_or_default(),
                 |copy| u64::try_from(copy.as_raw_fd()).unwrap_or_default(),
@@ -52,18 +52,19 @@ mod linux {
     /// Returns the inodes of all sockets of this machine that listen on `address`.
     ///
     /// # Errors
-    /// Returns an error if the system does not list them.
+    /// Returns an error if `/proc/net` cannot be read.
     pub fn listening_inodes(address: SocketAddr) -> io::Result<Vec<u64>> {
         let table = fs::read_to_string(if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" })?;
         let inode = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-            (*state == "0A" && parse_proc_address(local)? == address).then(|| inode.parse().ok())?
+            let is_listening = *state == "0A";
+            (is_listening && parse_proc_address(local)? == address).then(|| inode.parse().ok())?
         };
         Ok(table.lines().skip(1).filter_map(inode).collect())
     }
 
-    /// Parses an address as the kernel lists it: words of 32 bits in the byte order of the machine, in hexadecimal.
+    /// Parses an address of `/proc/net/tcp`: 32-bit words in the byte order of the machine, in hexadecimal, and the port.
     fn parse_proc_address(text: &str) -> Option<SocketAddr> {
         let (address, port) = text.split_once(':')?;
         let mut bytes = Vec::new();
@@ -77,22 +78,23 @@ mod linux {
         Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
     }
 
-    /// Returns the number of a descriptor of this process that is the socket `inode`.
+    /// Returns the number of a descriptor of this process that refers to the socket `inode`.
     ///
     /// # Errors
-    /// Returns an error if the system does not list them.
+    /// Returns an error if `/proc/self/fd` cannot be read.
     pub fn descriptor_of(inode: u64) -> io::Result<Option<RawFd>> {
         Ok(descriptors_of(&HashSet::from([inode]))?.remove(&inode))
     }
 
-    /// Returns the numbers of the descriptors of this process that are these sockets, by inode. Reads the names of all
-    /// descriptors.
+    /// Returns the numbers of the descriptors of this process that refer to these sockets, by inode. Takes time for each
+    /// open descriptor.
     ///
     /// # Errors
-    /// Returns an error if the system does not list them.
+    /// Returns an error if `/proc/self/fd` cannot be read.
     pub fn descriptors_of(inodes: &HashSet<u64>) -> io::Result<HashMap<u64, RawFd>> {
         let mut found = HashMap::new();
         for entry in fs::read_dir("/proc/self/fd")? {
+            // A descriptor may be closed in between.
             let Ok(entry) = entry else { continue };
             let Ok(target) = fs::read_link(entry.path()) else { continue };
             let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
@@ -104,26 +106,26 @@ mod linux {
         Ok(found)
     }
 
-    /// Makes another handle to a socket of this process, by its number; `None` if the number is no longer a socket.
+    /// Duplicates the descriptor `number` of this process. Returns `None` if it is no longer a socket.
     ///
     /// # Errors
-    /// Returns an error of the system.
+    /// Returns an error of pidfd_open(2) or pidfd_getfd(2), such as that no descriptor is free.
     pub fn copy_socket(number: RawFd) -> io::Result<Option<OwnedFd>> {
         copy_socket_of(&pidfd_open(getpid(), PidfdFlags::empty())?, number)
     }
 
-    /// Does the same as [`copy_socket`], with a handle to this process that is open already.
+    /// Does the same as [`copy_socket`], with a pidfd of this process that is open already.
     ///
     /// # Errors
-    /// Returns an error of the system.
-    pub fn copy_socket_of(this: &OwnedFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
-        let copy = match pidfd_getfd(this, number, PidfdGetfdFlags::empty()) {
+    /// Returns an error of pidfd_getfd(2), such as that no descriptor is free.
+    pub fn copy_socket_of(own_pidfd: &OwnedFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
+        let copy = match pidfd_getfd(own_pidfd, number, PidfdGetfdFlags::empty()) {
             Ok(copy) => copy,
             Err(rustix::io::Errno::BADF) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         if sockopt::socket_type(&copy).is_err() {
-            // The number was reused in between. If it is the database now, closing the copy would drop its locks.
+            // The number was reused in between. If it belongs to the database now, closing the copy would drop its locks.
             let _ = copy.into_raw_fd();
             return Ok(None);
         }

@@ -1,57 +1,59 @@
 //! Options of the socket that Rocket listens on: a longer backlog, and deadlines of the kernel.
 //!
 //! Rocket listens with a backlog of 128. When thousands of clients connect at once, the kernel silently drops those
-//! that do not fit, and each of them tries again only after a second or more. listen(2) on a socket that listens
-//! already raises its backlog, up to `net.core.somaxconn`.
+//! that do not fit, and each of them tries again only after a second or more. A second listen(2) on the same socket
+//! raises its backlog, up to `net.core.somaxconn`.
 //!
-//! Accepted sockets inherit the options of the listener: a connection is handed over once it has sent something, and
-//! the kernel closes one whose peer takes nothing or is gone.
+//! Accepted sockets inherit the options of the listener. The kernel hands a connection over once it has sent something,
+//! and closes it if its peer acknowledges nothing or is gone.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 #[cfg(target_os = "linux")]
 const BACKLOG: i32 = 4096;
 
-/// Seconds for which the kernel does not hand over a connection that has sent nothing.
+/// Time for which the kernel keeps a connection that has sent nothing to itself.
 #[cfg(target_os = "linux")]
-const DEFER_ACCEPT: u32 = 10;
+const DEFER_ACCEPT_SECS: u32 = 10;
 
 /// Time after which the kernel closes a connection whose peer acknowledges none of the bytes sent to it.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Silence after which the kernel probes whether a peer is still there, and the interval between its probes.
+/// Silence after which the kernel probes whether a peer is still there.
 #[cfg(target_os = "linux")]
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+#[cfg(target_os = "linux")]
+const KEEPALIVE_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Raises the backlog of this process's socket that listens on `address`, and gives its connections deadlines. Returns
-/// whether there is such a socket. If live connections have a longer `write_deadline`, the kernel waits as long for
-/// their peers.
+/// Raises the backlog of this process's socket that listens on `address`, and sets the deadlines of the connections that
+/// it accepts. Returns `false` if the process has no such socket. `write_deadline` is that of live connections; the
+/// kernel waits at least as long for a peer.
 ///
 /// # Errors
-/// Returns an error of the system. The socket still works without these options.
+/// Returns an error if the system refuses an option. The socket still works without it.
 #[cfg(target_os = "linux")]
 pub fn set_listener_options(address: SocketAddr, write_deadline: Duration) -> io::Result<bool> {
     use nix::sys::socket::setsockopt;
     use rustix::net::{listen, sockopt};
 
-    let Some(listener) = listener(address)? else { return Ok(false) };
+    let Some(listener) = copy_listener(address)? else { return Ok(false) };
     listen(&listener, BACKLOG)?;
     sockopt::set_tcp_user_timeout(
         &listener,
-        u32::try_from(USER_TIMEOUT.max(write_deadline).as_millis()).unwrap_or(u32::MAX),
+        u32::try_from(TCP_USER_TIMEOUT.max(write_deadline).as_millis()).unwrap_or(u32::MAX),
     )?;
     sockopt::set_socket_keepalive(&listener, true)?;
-    sockopt::set_tcp_keepidle(&listener, KEEP_ALIVE.0)?;
-    sockopt::set_tcp_keepintvl(&listener, KEEP_ALIVE.1)?;
-    setsockopt(&listener, DeferAccept, &DEFER_ACCEPT)?;
+    sockopt::set_tcp_keepidle(&listener, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&listener, KEEPALIVE_PROBE_INTERVAL)?;
+    setsockopt(&listener, DeferAccept, &DEFER_ACCEPT_SECS)?;
     Ok(true)
 }
 
-/// TCP_DEFER_ACCEPT, which no safe interface offers.
+/// The option `TCP_DEFER_ACCEPT`, for which no library has a safe function.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Clone, Copy)]
 struct DeferAccept;
@@ -70,11 +72,11 @@ mod option {
     use super::DeferAccept;
 }
 
-/// Makes another handle to this process's socket that listens on `address`, because Rocket does not share its own.
+/// Duplicates the descriptor of this process's socket that listens on `address`, because Rocket does not expose its own.
 ///
-/// No other descriptor of the process is copied: closing a copy of the database's descriptor would drop SQLite's locks.
+/// Copies no other kind of descriptor: closing a copy of the database's would drop SQLite's locks.
 #[cfg(target_os = "linux")]
-fn listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
+fn copy_listener(address: SocketAddr) -> io::Result<Option<std::os::fd::OwnedFd>> {
     use rustix::net::{getsockname, sockopt};
 
     for inode in crate::transport::descriptors::listening_inodes(address)? {
@@ -107,9 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_connections_than_before_may_wait() {
+    fn the_backlog_of_a_listening_socket_is_raised() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // As little room as the kernel gives.
+        // The shortest backlog that the kernel offers.
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
         let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
@@ -127,16 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_connection_has_sent_something_and_inherits_the_deadlines() {
+    fn a_connection_is_accepted_once_it_has_sent_something_and_inherits_the_deadlines() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
             assert!(set_listener_options(address, Duration::ZERO).unwrap());
             let _silent = TcpStream::connect(address).unwrap();
-            let mut speaks = TcpStream::connect(address).unwrap();
-            speaks.write_all(b"GET").unwrap();
+            let mut sender = TcpStream::connect(address).unwrap();
+            sender.write_all(b"GET").unwrap();
             let (accepted, peer) = listener.accept().unwrap();
-            assert_eq!(peer, speaks.local_addr().unwrap(), "the silent one was handed over first");
+            assert_eq!(peer, sender.local_addr().unwrap(), "a connection that sent nothing was accepted first");
             assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
             assert!(sockopt::socket_keepalive(&accepted).unwrap());
         }

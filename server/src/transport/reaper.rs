@@ -2,12 +2,12 @@
 //!
 //! Rocket has no deadline for the head of a request and none for idle connections. So a thread scans the accepted
 //! sockets of this process, as the kernel lists them (`SockDiag`), and shuts down
-//! - a connection that has not brought the head of a request and the first bytes of its body in time,
+//! - a connection that has not sent the head of a request and the first bytes of its body in time,
 //! - a connection that has been idle for too long,
 //! - while descriptors run short, the connections that have been idle longest. If these are not enough, it evicts the
-//!   slowest webhooks whose bodies are still arriving and whose signatures are not verified yet.
+//!   slowest webhooks whose bodies are still arriving, because no signature has proved their senders yet.
 //!
-//! Other requests in progress and live connections have deadlines of their own and are left alone.
+//! It leaves other requests in progress and live connections alone, because they have deadlines of their own.
 
 mod sock_diag;
 
@@ -31,24 +31,29 @@ use sock_diag::{SockDiag, SocketInfo};
 
 /// Interval at which the number of free descriptors is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Shortest and longest interval between two scans of all sockets; between these bounds it is `SCAN_SHARE` times the
-/// duration of a scan.
-const SCAN_INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
-const SCAN_SHARE: u32 = 200;
+/// The time between two scans is this multiple of a scan's duration, within the bounds below. So scanning takes at most
+/// 1/200 of a thread, unless a scan takes longer than 25 ms.
+const SCAN_INTERVAL_FACTOR: u32 = 200;
+const MIN_SCAN_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest interval between two warnings that descriptors run short.
 const WARN_INTERVAL: Duration = Duration::from_secs(5);
-/// Idle time below which a connection is not closed for its descriptor.
-const MIN_IDLE: Duration = Duration::from_millis(50);
-/// Descriptors that this thread holds for its own work.
+/// Idle time from which a connection may be closed because descriptors run short. A client between two requests is
+/// usually idle for less.
+const MIN_IDLE_TO_SHED: Duration = Duration::from_millis(50);
+/// Descriptors that this thread keeps open and closes before a scan, so that the scan can open its own while the process
+/// has no other left.
 const SPARE_DESCRIPTORS: usize = 4;
 
-/// The running thread. It ends when its handle is dropped.
+/// The handle to the thread, which ends soon after this is dropped.
 #[derive(Debug)]
-pub struct Reaper(Arc<AtomicBool>);
+pub struct Reaper {
+    stop: Arc<AtomicBool>,
+}
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -60,13 +65,13 @@ struct TrackedSocket {
     /// Bytes sent and received by then.
     sent: u64,
     received: u64,
-    /// When a scan first found that the connection owes the rest of a request: a new connection from the beginning, a
-    /// kept one from the first bytes after its response.
-    owes_request_since: Option<Instant>,
+    /// When a scan first found that the server waits for the rest of a request head. On a new connection it waits from
+    /// the beginning, after a response from the first bytes that follow.
+    awaits_head_since: Option<Instant>,
 }
 
 impl TrackedSocket {
-    /// Joins what a scan found with what the scan before found in the same place.
+    /// Combines what a scan found with what the previous scan found under the same inode.
     fn update(previous: Option<&Self>, socket: &SocketInfo, now: Instant) -> Self {
         // The inode may have been reused for another connection, and a sent response completes the request before it.
         let same = previous.filter(|previous| previous.peer == socket.peer && previous.sent == socket.sent);
@@ -75,31 +80,31 @@ impl TrackedSocket {
             first_seen: now,
             sent: socket.sent,
             received: socket.received,
-            owes_request_since: None,
+            awaits_head_since: None,
         });
-        if tracked.owes_request_since.is_none() && (socket.sent == 0 || socket.received > tracked.received) {
-            tracked.owes_request_since = Some(now);
+        if tracked.awaits_head_since.is_none() && (socket.sent == 0 || socket.received > tracked.received) {
+            tracked.awaits_head_since = Some(now);
         }
         tracked
     }
 
-    /// Whether the connection has used up its time for a request, or its time between two requests.
+    /// Whether the time for a request head or the time between two requests is over.
     fn is_expired(&self, socket: &SocketInfo, timeouts: IdleTimeouts, now: Instant) -> bool {
-        if socket.waiting > 0 || socket.unread > 0 {
-            // The peer still receives a response, and the kernel closes the connection if it does not read it. Or the
-            // server has not read what the peer sent, so the delay is not the peer's.
+        if socket.unacknowledged > 0 || socket.unread > 0 {
+            // A response is still being sent; the kernel closes the connection if the peer does not read it. Or the
+            // server has not read all that the peer sent, so the peer is not late.
             return false;
         }
         let is_older = |since, limit| now.saturating_duration_since(since) >= limit;
-        self.owes_request_since.is_some_and(|since| is_older(since, timeouts.head))
+        self.awaits_head_since.is_some_and(|since| is_older(since, timeouts.head))
             || (is_older(self.first_seen, timeouts.idle) && socket.idle >= timeouts.idle)
     }
 }
 
 struct ReaperThread {
     diag: SockDiag,
-    this: OwnedFd,
-    spare: Vec<OwnedFd>,
+    own_pidfd: OwnedFd,
+    spare_descriptors: Vec<OwnedFd>,
     connections: ConnectionRegistry,
     bodies: BodyBudget,
     idle_timeouts: IdleTimeouts,
@@ -120,10 +125,10 @@ pub fn start(
     bodies: BodyBudget,
     idle_timeouts: IdleTimeouts,
 ) -> std::io::Result<Reaper> {
-    let mut work = ReaperThread {
+    let mut reaper = ReaperThread {
         diag: SockDiag::new(address)?,
-        this: pidfd_open(getpid(), PidfdFlags::empty())?,
-        spare: Vec::new(),
+        own_pidfd: pidfd_open(getpid(), PidfdFlags::empty())?,
+        spare_descriptors: Vec::new(),
         connections,
         bodies,
         idle_timeouts,
@@ -131,74 +136,78 @@ pub fn start(
         warned_at: None,
         closed: 0,
     };
-    work.diag.sockets()?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let is_ended = Arc::clone(&ended);
-    thread::Builder::new().name("reaper".into()).spawn(move || work.run(&is_ended))?;
-    Ok(Reaper(ended))
+    // If the kernel does not support `sock_diag`, this fails, and the caller logs it.
+    reaper.diag.sockets()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let handle = Reaper { stop: Arc::clone(&stop) };
+    thread::Builder::new().name("reaper".into()).spawn(move || reaper.run(&stop))?;
+    Ok(handle)
 }
 
 impl ReaperThread {
-    fn run(&mut self, is_ended: &AtomicBool) {
-        let mut next = Instant::now();
-        while !is_ended.load(Ordering::Relaxed) {
+    fn run(&mut self, stop: &AtomicBool) {
+        let mut next_scan = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
             thread::sleep(POLL_INTERVAL);
-            let wanted = descriptors_wanted();
+            let to_free = descriptors_to_free();
             let began = Instant::now();
-            if wanted == 0 && began < next {
+            if to_free == 0 && began < next_scan {
                 continue;
             }
-            self.spare.clear();
-            if let Err(error) = self.scan(began, wanted) {
+            self.spare_descriptors.clear();
+            if let Err(error) = self.scan(began, to_free) {
                 debug!(%error, "the sockets cannot be scanned");
             }
-            self.hold_spare();
-            next = Instant::now() + (began.elapsed() * SCAN_SHARE).clamp(SCAN_INTERVAL.0, SCAN_INTERVAL.1);
+            self.open_spare_descriptors();
+            let interval = began.elapsed() * SCAN_INTERVAL_FACTOR;
+            next_scan = Instant::now() + interval.clamp(MIN_SCAN_INTERVAL, MAX_SCAN_INTERVAL);
         }
     }
 
-    fn hold_spare(&mut self) {
-        while self.spare.len() < SPARE_DESCRIPTORS
-            && let Ok(spare) = self.this.try_clone()
+    fn open_spare_descriptors(&mut self) {
+        while self.spare_descriptors.len() < SPARE_DESCRIPTORS
+            && let Ok(spare) = self.own_pidfd.try_clone()
         {
-            self.spare.push(spare);
+            self.spare_descriptors.push(spare);
         }
     }
 
-    /// Scans all sockets, closes those whose time is over, and up to `wanted` more.
-    fn scan(&mut self, now: Instant, wanted: u64) -> std::io::Result<()> {
-        let seen = self.diag.sockets()?;
+    /// Scans all sockets and closes the expired ones. If these are fewer than `to_free`, it closes idle connections and
+    /// evicts bodies for the rest.
+    fn scan(&mut self, now: Instant, to_free: u64) -> std::io::Result<()> {
+        let sockets = self.diag.sockets()?;
         let mut to_close = Vec::new();
         let mut sheddable = Vec::new();
-        let mut tracked_sockets = HashMap::with_capacity(seen.len());
-        for socket in seen {
+        let mut tracked_sockets = HashMap::with_capacity(sockets.len());
+        for socket in sockets {
             if self.connections.is_busy(socket.peer) {
                 continue;
             }
             let tracked = TrackedSocket::update(self.tracked.get(&socket.inode), &socket, now);
             if tracked.is_expired(&socket, self.idle_timeouts, now) {
                 to_close.push(socket);
-            } else if wanted > 0 && socket.idle >= MIN_IDLE && socket.unread == 0 {
+            } else if to_free > 0 && socket.idle >= MIN_IDLE_TO_SHED && socket.unread == 0 {
                 sheddable.push(socket);
             }
             tracked_sockets.insert(socket.inode, tracked);
         }
         self.tracked = tracked_sockets;
-        let still_wanted = usize::try_from(wanted).unwrap_or(usize::MAX).saturating_sub(to_close.len());
+        let still_to_free = usize::try_from(to_free).unwrap_or(usize::MAX).saturating_sub(to_close.len());
         sheddable.sort_by_key(|socket| std::cmp::Reverse(socket.idle));
-        sheddable.truncate(still_wanted);
-        let evicted = self.bodies.evict(still_wanted - sheddable.len());
+        sheddable.truncate(still_to_free);
+        let evicted = self.bodies.evict(still_to_free - sheddable.len());
         to_close.extend(sheddable);
         let closed = self.close(&to_close);
         debug!(closed, evicted, idle = self.tracked.len(), "scanned the HTTP connections");
-        if wanted > 0 {
+        if to_free > 0 {
             self.closed += (closed + evicted) as u64;
-            self.warn_sometimes(now);
+            self.warn_of_shortage(now);
         }
         Ok(())
     }
 
-    fn warn_sometimes(&mut self, now: Instant) {
+    /// Warns that descriptors run short, unless it did within the last `WARN_INTERVAL`.
+    fn warn_of_shortage(&mut self, now: Instant) {
         if self.warned_at.is_some_and(|warned_at| now.saturating_duration_since(warned_at) < WARN_INTERVAL) {
             return;
         }
@@ -215,8 +224,8 @@ impl ReaperThread {
         (self.warned_at, self.closed) = (Some(now), 0);
     }
 
-    /// Shuts sockets down, upon which their tasks end and close them. Returns how many. The others stay tracked, so
-    /// the next scan tries them again.
+    /// Shuts sockets down, so that their tasks end and close them. Returns how many it shut down. The others stay
+    /// tracked, and the next scan tries again.
     fn close(&mut self, sockets: &[SocketInfo]) -> usize {
         if sockets.is_empty() {
             return 0;
@@ -227,10 +236,10 @@ impl ReaperThread {
         let mut closed = 0;
         for socket in sockets {
             let Some(number) = numbers.get(&socket.inode) else { continue };
-            let copy = descriptors::copy_socket_of(&self.this, *number).inspect_err(log_error);
+            let copy = descriptors::copy_socket_of(&self.own_pidfd, *number).inspect_err(log_error);
             let Ok(Some(copy)) = copy else { continue };
             let peer = getpeername(&copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok());
-            // In between, the number may have been reused for another connection, or a request may have arrived.
+            // Since the scan, the number may have been reused for another connection, or a request may have arrived.
             if peer == Some(socket.peer)
                 && !self.connections.is_busy(socket.peer)
                 && shutdown(&copy, Shutdown::Both).is_ok()
@@ -243,12 +252,11 @@ impl ReaperThread {
     }
 }
 
-/// Returns how many descriptors should be freed.
-fn descriptors_wanted() -> u64 {
+/// Returns how many descriptors to free. Normal fluctuation frees none: the first is freed when half of the reserve is
+/// in use, and the last when three quarters are free again.
+fn descriptors_to_free() -> u64 {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return 0 };
     let (free, reserve) = (limit.saturating_sub(descriptors::open_count()), descriptor_reserve(limit));
-    // Freeing begins when half of the reserve is used, so that normal fluctuation does not start it, and ends at three
-    // quarters.
     if free < reserve / 2 { reserve * 3 / 4 - free } else { 0 }
 }
 
@@ -264,7 +272,7 @@ mod tests {
 
     fn socket(sent: u64, received: u64, idle: u64) -> SocketInfo {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        SocketInfo { inode: 1, peer, waiting: 0, unread: 0, idle: secs(idle), sent, received }
+        SocketInfo { inode: 1, peer, unacknowledged: 0, unread: 0, idle: secs(idle), sent, received }
     }
 
     /// Whether the last of these scans, each at a second, finds that the connection is expired.
@@ -300,8 +308,8 @@ mod tests {
 
     #[test]
     fn a_peer_is_not_blamed_for_what_the_server_has_not_sent_or_read() {
-        for (waiting, unread) in [(1, 0), (0, 1)] {
-            let busy = SocketInfo { waiting, unread, ..socket(0, 3, 90) };
+        for (unacknowledged, unread) in [(1, 0), (0, 1)] {
+            let busy = SocketInfo { unacknowledged, unread, ..socket(0, 3, 90) };
             assert!(!is_expired(&[(0, busy), (90, busy)]));
         }
     }
