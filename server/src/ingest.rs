@@ -1,7 +1,7 @@
-//! From the bytes of a webhook to the log.
+//! Turns the bytes of a webhook into a change of the log.
 //!
-//! [`signature`] decides whether the bytes are to be believed, before anything reads them; [`elevenlabs`] turns the
-//! provider's JSON into a [`Change`]; the store makes it durable.
+//! [`signature`] verifies the raw bytes before anything parses them. [`elevenlabs`] turns the provider's JSON into a
+//! [`Change`], which the log writer makes durable.
 
 pub mod elevenlabs;
 mod headers;
@@ -34,11 +34,10 @@ use refusals::Refusals;
 pub use replay::Replay;
 use signature::{ClaimedSignature, SignatureRefusal, SignatureVerifier};
 
-/// Length in bytes from which a body is verified and read on a blocking thread, because that takes milliseconds or
-/// more.
-const LARGE: usize = 1 << 20;
-/// Maximum number of such bodies at a time, because a recording takes its bytes again while it is read.
-const LARGE_CONCURRENCY: usize = 2;
+/// Bytes beyond which a body is large. Verifying and reading it takes milliseconds, so that runs on a blocking thread.
+const LARGE_BODY: usize = 1 << 20;
+/// Maximum number of large bodies that are read at a time. Reading a recording takes its length in memory once more.
+const MAX_LARGE_BODIES: usize = 2;
 
 /// A webhook as it was received, before its body is parsed.
 #[derive(Debug)]
@@ -75,81 +74,86 @@ pub struct Ingest {
     naming: Arc<Naming>,
     log_writer: LogWriter,
     refusals: Refusals,
-    large: Semaphore,
+    large_bodies: Semaphore,
 }
 
 impl Ingest {
-    /// Accepts webhooks that `verifier` accepts. `naming` decides what names a call.
+    /// Accepts the webhooks that `verifier` accepts. `naming` decides which dynamic variables name a call.
     #[must_use]
     pub fn new(verifier: SignatureVerifier, naming: Naming, log_writer: LogWriter) -> Self {
         let verifier = Arc::new(verifier);
         let refusals = Refusals::new(Arc::clone(&verifier));
-        Self { verifier, naming: Arc::new(naming), log_writer, refusals, large: Semaphore::new(LARGE_CONCURRENCY) }
+        Self {
+            verifier,
+            naming: Arc::new(naming),
+            log_writer,
+            refusals,
+            large_bodies: Semaphore::new(MAX_LARGE_BODIES),
+        }
     }
 
-    /// Returns the newest attempts that did not verify, and how many there were in all.
+    /// Returns the newest webhooks that did not verify, and how many there were since the process started.
     #[must_use]
     pub fn unverified(&self) -> (Vec<Attempt>, u64) {
-        self.refusals.listed()
+        self.refusals.attempts()
     }
 
-    /// Checks the headers of a webhook before its body is read. The body of a sender without a plausible signature is
-    /// never read.
+    /// Checks the signature header of a webhook, so that the body of a sender without a plausible one is never read.
     ///
     /// # Errors
-    /// Returns [`SignatureRefusal`] and lists the attempt.
+    /// Returns why the header is refused. The attempt is listed and logged.
     pub fn admit(&self, webhook: &WebhookRequest) -> Result<ClaimedSignature, SignatureRefusal> {
         let now = clock::now();
         self.verifier.check_headers(&webhook.headers, now).inspect_err(|refusal| {
             let cause = self.verifier.explain_headers(&webhook.headers, now);
-            self.refusals.by_header(webhook, now, *refusal, cause);
+            self.refusals.record_header_refusal(webhook, now, *refusal, cause);
         })
     }
 
-    /// Accepts a webhook whose headers made this claim, and returns the answer once it is durable. `room` is the memory
-    /// that the body takes of the budget for bodies.
+    /// Verifies a webhook and submits it to the log. Returns the answer once the webhook is durable. `claim` is what
+    /// [`admit`](Self::admit) returned for it, and `memory` the body's share of the budget for bodies.
     ///
     /// # Errors
-    /// Returns [`IngestError`]; then the webhook had no effect.
+    /// Returns an error if the webhook had no effect.
     pub async fn accept(
         &self,
         webhook: WebhookRequest,
         claim: ClaimedSignature,
-        room: Option<OwnedSemaphorePermit>,
+        memory: Option<OwnedSemaphorePermit>,
     ) -> Result<Answer, IngestError> {
         let received_at = clock::now();
-        let delivery = match self.verified(webhook, claim, received_at).await? {
+        let delivery = match self.verify_and_read(webhook, claim, received_at).await? {
             Ok(delivery) => delivery,
             Err((webhook, refusal)) => {
-                self.refusals.by_body(webhook, received_at, refusal);
+                self.refusals.record_body_refusal(webhook, received_at, refusal);
                 return Err(IngestError::Signature(refusal));
             }
         };
-        match self.log_writer.submit_with_permit(Operation::Deliver(Box::new(delivery)), room).await {
+        match self.log_writer.submit_with_permit(Operation::Deliver(Box::new(delivery)), memory).await {
             Ok(Outcome::Answered(answer)) => Ok(answer),
-            Ok(_) => Err(IngestError::Store(StoreError::Internal("a delivery came to an outcome that is no answer"))),
+            Ok(_) => Err(IngestError::Store(StoreError::Internal("a delivery had an outcome without an answer"))),
             Err(error) => Err(IngestError::Store(error)),
         }
     }
 
-    async fn verified(
+    async fn verify_and_read(
         &self,
         webhook: WebhookRequest,
         claim: ClaimedSignature,
         received_at: Timestamp,
-    ) -> Result<Verified, IngestError> {
-        if webhook.body.len() <= LARGE {
+    ) -> Result<Verification, IngestError> {
+        if webhook.body.len() <= LARGE_BODY {
             return Ok(verify_and_read(&self.verifier, &self.naming, webhook, &claim, received_at));
         }
         let (verifier, naming) = (Arc::clone(&self.verifier), Arc::clone(&self.naming));
-        let _turn = self.large.acquire().await;
-        let checked = spawn_blocking(move || verify_and_read(&verifier, &naming, webhook, &claim, received_at)).await;
-        checked.map_err(|_| IngestError::Store(StoreError::Internal("reading a webhook panicked")))
+        let _permit = self.large_bodies.acquire().await;
+        let verified = spawn_blocking(move || verify_and_read(&verifier, &naming, webhook, &claim, received_at)).await;
+        verified.map_err(|_| IngestError::Store(StoreError::Internal("reading a webhook panicked")))
     }
 }
 
 /// A delivery, or the webhook that did not verify.
-type Verified = Result<Delivery, (WebhookRequest, SignatureRefusal)>;
+type Verification = Result<Delivery, (WebhookRequest, SignatureRefusal)>;
 
 fn verify_and_read(
     verifier: &SignatureVerifier,
@@ -157,14 +161,14 @@ fn verify_and_read(
     webhook: WebhookRequest,
     claim: &ClaimedSignature,
     received_at: Timestamp,
-) -> Verified {
+) -> Verification {
     match verifier.verify(claim, &webhook.body, received_at) {
         Ok(signed_at) => Ok(read_delivery(webhook, received_at, signed_at, naming)),
         Err(refusal) => Err((webhook, refusal)),
     }
 }
 
-/// Reads a verified webhook. Never fails: a webhook that cannot be read becomes a rejected delivery.
+/// Turns a verified webhook into a delivery. A webhook that cannot be read becomes a rejected delivery.
 #[must_use]
 pub fn read_delivery(
     webhook: WebhookRequest,
@@ -186,7 +190,7 @@ pub fn read_delivery(
         route: webhook.route,
         kind,
         received_at,
-        headers: headers::kept(&webhook.headers),
+        headers: headers::kept_headers(&webhook.headers),
         body_hash,
         idempotency_key: idempotency_key(&webhook, &change),
         dedup_key,
@@ -196,19 +200,20 @@ pub fn read_delivery(
     }
 }
 
-/// The key of the sender's own `Idempotency-Key`; an empty one is none. It counts beside all other dedup_key, never in
-/// its place: it is not signed, so it cannot make two of one.
+/// Returns the hash of the sender's `Idempotency-Key`, if it has one. Deliveries are compared by it in addition to the
+/// dedup key: the header is not signed, so a different one must not make a repeat take effect.
 fn idempotency_key(webhook: &WebhookRequest, change: &Change) -> Option<DedupHash> {
-    let own = webhook.header("Idempotency-Key").map(str::trim).filter(|own| !own.is_empty())?;
-    let is_kept = !matches!(change, Change::Rejected { .. });
-    is_kept.then(|| dedup_hash(&[b"idempotency", webhook.route.as_str().as_bytes(), own.as_bytes()]))
+    let key = webhook.header("Idempotency-Key").map(str::trim).filter(|key| !key.is_empty())?;
+    // A rejected delivery had no effect, so its corrected repeat may have the same key.
+    let has_effect = !matches!(change, Change::Rejected { .. });
+    has_effect.then(|| dedup_hash(&[b"idempotency", webhook.route.as_str().as_bytes(), key.as_bytes()]))
 }
 
-/// Returns the body as JSON that a strict parser accepts.
+/// Returns the body as JSON that a strict parser accepts: without a byte order mark, lone surrogates, NaN and Infinity.
 fn json_text(webhook: &WebhookRequest) -> Result<Cow<'_, str>, Box<Change>> {
-    let is_plain = |encoding: &str| encoding.trim().is_empty() || encoding.trim().eq_ignore_ascii_case("identity");
+    let is_identity = |encoding: &str| encoding.trim().is_empty() || encoding.trim().eq_ignore_ascii_case("identity");
     let mut encodings = webhook.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Encoding"));
-    if encodings.any(|(_, encoding)| !encoding.split(',').all(is_plain)) {
+    if encodings.any(|(_, encoding)| !encoding.split(',').all(is_identity)) {
         return Err(Box::new(Change::Rejected {
             status: 415,
             message: "the body has a Content-Encoding".into(),
@@ -242,12 +247,12 @@ fn dedup_key(webhook: &WebhookRequest, change: &Change, received_at: Timestamp, 
     }
     match (webhook.route, signed_at) {
         (Route::PostCall, _) => DedupKey::Content(dedup_hash(&[b"content", route, body])),
-        // Equal bytes signed at the same time have an equal signature.
+        // Equal bytes that were signed in the same second have equal signatures, so they are a repeat.
         (Route::Transcription, Some(secs)) => DedupKey::Content(dedup_hash_at(secs, &[b"signed", route, body])),
         (Route::Transcription, None) => {
-            let at = |secs: i64| dedup_hash_at(secs, &[b"unsigned", route, body]);
-            let secs = received_at.as_unix_secs();
-            DedupKey::Unsigned { now: at(secs), before: at(secs - 1), after: at(secs + 1) }
+            let hash_at = |secs: i64| dedup_hash_at(secs, &[b"unsigned", route, body]);
+            let now = received_at.as_unix_secs();
+            DedupKey::Unsigned { now: hash_at(now), before: hash_at(now - 1), after: hash_at(now + 1) }
         }
     }
 }

@@ -46,7 +46,7 @@ async fn register(data: Data<'_>, admin: Admin, app: &State<AppState>) -> Result
     let call_id = new_id(at);
     changed_call(app.log_writer.submit(Operation::Register(Box::new(Register { call_id, at, call }))).await?)?;
     let call = call_view(app, call_id).await?;
-    Ok((Status::Created, Json::of(&CallView { link: app.links.of(call_id), ..call })?))
+    Ok((Status::Created, Json::of(&CallView { link: app.links.link_to(call_id), ..call })?))
 }
 
 #[get("/?<status>&<agent_id>&<q>&<since>&<limit>&<cursor>")]

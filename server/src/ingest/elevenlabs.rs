@@ -1,8 +1,8 @@
-//! ElevenLabs' webhooks, and the turn webhook that goes with them.
+//! ElevenLabs' post-call webhooks, and the turn webhook that an agent's tool sends.
 //!
 //! Follows the vendor's `GetConversationResponseModel` (Python SDK 2.78.0) for `post_call_transcription`, and captured
-//! payloads for the others. The vendor treats every enum as open and most fields as optional, so a webhook is refused
-//! only if it has no type or no conversation id, without which it is useless.
+//! payloads for the others. The vendor treats every enum as open and most fields as optional. So a post-call webhook is
+//! rejected only if it has no type, or if a known type has no conversation id.
 
 mod post_call;
 mod turn;
@@ -16,13 +16,14 @@ use serde_json::value::RawValue;
 
 use crate::log::Change;
 
-/// What is wrong with a payload, and where.
+/// Why a payload is rejected, as the answer says it.
 struct PayloadError {
     status: u16,
     message: String,
     details: Option<String>,
 }
 
+/// Returns an error with status 400.
 fn invalid<T>(message: &str, details: impl Into<String>) -> Result<T, PayloadError> {
     Err(PayloadError { status: 400, message: message.into(), details: Some(details.into()) })
 }
@@ -33,17 +34,19 @@ impl From<PayloadError> for Change {
     }
 }
 
-fn object(body: &str) -> Result<Object<'_>, PayloadError> {
+fn parse_object(body: &str) -> Result<Object<'_>, PayloadError> {
     Object::parse(body).or_else(|error| match serde_json::from_str::<&RawValue>(body) {
-        Ok(_) => invalid("the body is no JSON object", "expected {…}"),
+        Ok(_) => invalid("the body is not a JSON object", "expected {…}"),
         Err(_) => invalid("the body is not JSON", error.to_string()),
     })
 }
 
-fn name(fields: &Object<'_>, key: &str) -> Result<Option<Identifier>, PayloadError> {
+fn identifier(fields: &Object<'_>, key: &str) -> Result<Option<Identifier>, PayloadError> {
     let Some(value) = fields.get(key) else { return Ok(None) };
     let Some(text) = callscope_common::json::string(value) else {
-        return invalid(&format!("`{key}` is no text"), "1 to 128 visible ASCII characters");
+        return invalid(&format!("`{key}` is not a string"), "1 to 128 visible ASCII characters");
     };
-    Identifier::parse(&text).map(Some).or_else(|error| invalid(&format!("`{key}` is no identifier"), error.to_string()))
+    Identifier::parse(&text)
+        .map(Some)
+        .or_else(|error| invalid(&format!("`{key}` is not an identifier"), error.to_string()))
 }

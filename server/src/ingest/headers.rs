@@ -1,9 +1,9 @@
 //! The headers of a delivery that are kept.
 
 /// Headers that explain a delivery. All others are dropped before they reach the database, because any of them may be a
-/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…), and a list of credentials is never
+/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…). A list of credentials would never be
 /// complete.
-const KEPT: [&str; 24] = [
+const KEPT_HEADERS: [&str; 24] = [
     "content-type",
     "content-length",
     "content-encoding",
@@ -29,17 +29,17 @@ const KEPT: [&str; 24] = [
     "origin",
     "webhook-id",
 ];
-/// Prefix of the server's own headers, which say what a replay repeats.
-const OWN: &str = "callscope-replay-";
+/// Prefix of the headers that this server adds to a replay.
+const REPLAY_PREFIX: &str = "callscope-replay-";
 
-/// Whether a header is kept with its delivery.
 fn is_kept(name: &str) -> bool {
-    let is_own = name.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN));
-    is_own || KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept))
+    let prefix = name.get(..REPLAY_PREFIX.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(REPLAY_PREFIX))
+        || KEPT_HEADERS.iter().any(|kept| name.eq_ignore_ascii_case(kept))
 }
 
 /// Returns the kept headers as JSON: `[[name, value], …]`.
-pub(super) fn kept(headers: &[(String, String)]) -> String {
+pub(super) fn kept_headers(headers: &[(String, String)]) -> String {
     let kept: Vec<&(String, String)> = headers.iter().filter(|(name, _)| is_kept(name)).collect();
     serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_explains_is_kept_and_what_lets_in_is_not() {
+    fn headers_that_explain_are_kept_and_credentials_are_not() {
         let headers: Vec<(String, String)> = [
             ("Content-Type", "application/json"),
             ("ElevenLabs-Signature", "t=1,v0=x"),
@@ -68,7 +68,7 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-        let kept = kept(&headers);
+        let kept = kept_headers(&headers);
         assert!(!kept.contains("secret"), "{kept}");
         let names: Vec<(String, String)> = serde_json::from_str(&kept).expect("pairs");
         assert_eq!(names, headers[..4]);

@@ -1,5 +1,5 @@
-//! Provider JSON of any shape: nothing panics, nothing that says something is lost, nothing is refused for what may
-//! vary.
+//! Provider JSON of any shape: reading it never panics, loses no known content, and rejects only a missing type or
+//! conversation id.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use super::naming::{CallLinks, Naming};
 use super::{WebhookRequest, read_delivery};
 use crate::log::{Change, Delivery, Route};
 
-/// A JSON value that keeps the order and the repetitions of its keys, and numbers as they are spelled.
+/// A JSON value that keeps the order of keys, repeated keys, and numbers as they were written.
 #[derive(Debug, Clone)]
 enum JsonTree {
     Raw(String),
@@ -23,10 +23,12 @@ enum JsonTree {
 }
 
 impl JsonTree {
-    fn of(value: &serde_json::Value) -> Self {
+    fn from_value(value: &serde_json::Value) -> Self {
         match value {
-            serde_json::Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
-            serde_json::Value::Object(map) => Self::Object(map.iter().map(|(k, v)| (k.clone(), Self::of(v))).collect()),
+            serde_json::Value::Array(items) => Self::List(items.iter().map(Self::from_value).collect()),
+            serde_json::Value::Object(map) => {
+                Self::Object(map.iter().map(|(k, v)| (k.clone(), Self::from_value(v))).collect())
+            }
             other => Self::Raw(other.to_string()),
         }
     }
@@ -42,7 +44,7 @@ impl JsonTree {
         }
     }
 
-    /// Every value below this one, and itself.
+    /// Returns the number of values in this tree, with itself.
     fn count(&self) -> usize {
         1 + match self {
             Self::Raw(_) => 0,
@@ -51,28 +53,29 @@ impl JsonTree {
         }
     }
 
-    fn at(&mut self, mut place: usize) -> &mut Self {
-        if place == 0 {
+    /// Returns the value at an index in depth-first order.
+    fn at(&mut self, mut index: usize) -> &mut Self {
+        if index == 0 {
             return self;
         }
-        place -= 1;
-        let below: Vec<&mut Self> = match self {
+        index -= 1;
+        let children: Vec<&mut Self> = match self {
             Self::Raw(_) => Vec::new(),
             Self::List(items) => items.iter_mut().collect(),
             Self::Object(fields) => fields.iter_mut().map(|(_, value)| value).collect(),
         };
-        for value in below {
-            let count = value.count();
-            if place < count {
-                return value.at(place);
+        for child in children {
+            let count = child.count();
+            if index < count {
+                return child.at(index);
             }
-            place -= count;
+            index -= count;
         }
-        unreachable!("a place within the value")
+        unreachable!("the index is less than the count")
     }
 }
 
-/// Anything that JSON's grammar allows, and what encoders make of it.
+/// Any JSON, and what lenient encoders write in its place, such as `NaN`.
 fn json() -> impl Strategy<Value = JsonTree> {
     let odd = vec![
         "null",
@@ -118,7 +121,7 @@ fn json() -> impl Strategy<Value = JsonTree> {
     })
 }
 
-/// Keys that are read, so that odd values end up under them.
+/// Keys that the server reads. Most generated values are under them.
 const KEYS: &[&str] = &[
     "type",
     "event_timestamp",
@@ -168,36 +171,37 @@ fn fixtures() -> &'static [JsonTree] {
         let read = |entry: std::io::Result<std::fs::DirEntry>| {
             let text = std::fs::read_to_string(entry.expect("a fixture").path()).expect("text");
             let text = callscope_common::json::replace_lone_surrogates(&text).into_owned();
-            serde_json::from_str(&text).ok().map(|value| JsonTree::of(&value))
+            serde_json::from_str(&text).ok().map(|value| JsonTree::from_value(&value))
         };
-        let mut found: Vec<(String, JsonTree)> =
+        let mut fixtures: Vec<(String, JsonTree)> =
             std::fs::read_dir(folder).expect("fixtures").filter_map(read).map(|json| (json.text(), json)).collect();
-        found.retain(|(text, _)| text.len() < 20_000);
-        found.sort_by(|one, other| one.0.cmp(&other.0));
-        assert!(found.len() > 10, "the fixtures are gone");
-        found.into_iter().map(|(_, json)| json).collect()
+        fixtures.retain(|(text, _)| text.len() < 20_000);
+        fixtures.sort_by(|one, other| one.0.cmp(&other.0));
+        assert!(fixtures.len() > 10, "there are fixtures");
+        fixtures.into_iter().map(|(_, json)| json).collect()
     });
     &FIXTURES
 }
 
-/// One change to a value somewhere inside.
+/// A change to the value at an index.
 #[derive(Debug, Clone)]
 enum Mutation {
     Replace(Index, JsonTree),
-    Drop(Index, Index),
-    Double(Index, Index, JsonTree),
-    Add(Index, String, JsonTree),
-    Wrap(Index, usize),
+    RemoveChild(Index, Index),
+    RepeatKey(Index, Index, JsonTree),
+    AddField(Index, String, JsonTree),
+    /// Puts the value into this many lists.
+    Nest(Index, usize),
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    let place = any::<Index>;
+    let index = any::<Index>;
     prop_oneof![
-        (place(), json()).prop_map(|(at, json)| Mutation::Replace(at, json)),
-        (place(), place()).prop_map(|(at, field)| Mutation::Drop(at, field)),
-        (place(), place(), json()).prop_map(|(at, field, json)| Mutation::Double(at, field, json)),
-        (place(), any::<String>(), json()).prop_map(|(at, key, json)| Mutation::Add(at, key, json)),
-        (place(), 1..200_usize).prop_map(|(at, depth)| Mutation::Wrap(at, depth)),
+        (index(), json()).prop_map(|(at, json)| Mutation::Replace(at, json)),
+        (index(), index()).prop_map(|(at, field)| Mutation::RemoveChild(at, field)),
+        (index(), index(), json()).prop_map(|(at, field, json)| Mutation::RepeatKey(at, field, json)),
+        (index(), any::<String>(), json()).prop_map(|(at, key, json)| Mutation::AddField(at, key, json)),
+        (index(), 1..200_usize).prop_map(|(at, depth)| Mutation::Nest(at, depth)),
     ]
 }
 
@@ -205,12 +209,12 @@ fn mutate(json: &mut JsonTree, mutation: Mutation) {
     let count = json.count();
     match mutation {
         Mutation::Replace(at, new) => *json.at(at.index(count)) = new,
-        Mutation::Drop(at, field) => match json.at(at.index(count)) {
+        Mutation::RemoveChild(at, field) => match json.at(at.index(count)) {
             JsonTree::Object(fields) if !fields.is_empty() => drop(fields.remove(field.index(fields.len()))),
             JsonTree::List(items) if !items.is_empty() => drop(items.remove(field.index(items.len()))),
             _ => {}
         },
-        Mutation::Double(at, field, new) => {
+        Mutation::RepeatKey(at, field, new) => {
             if let JsonTree::Object(fields) = json.at(at.index(count))
                 && !fields.is_empty()
             {
@@ -218,12 +222,12 @@ fn mutate(json: &mut JsonTree, mutation: Mutation) {
                 fields.push((key, new));
             }
         }
-        Mutation::Add(at, key, new) => {
+        Mutation::AddField(at, key, new) => {
             if let JsonTree::Object(fields) = json.at(at.index(count)) {
                 fields.insert(0, (key, new));
             }
         }
-        Mutation::Wrap(at, depth) => {
+        Mutation::Nest(at, depth) => {
             let value = json.at(at.index(count));
             *value = JsonTree::Raw(format!("{}{}{}", "[".repeat(depth), value.text(), "]".repeat(depth)));
         }
@@ -234,7 +238,7 @@ fn naming() -> Naming {
     Naming::by_links(CallLinks::new(&[]))
 }
 
-fn post_call(route: Route, body: &str) -> Delivery {
+fn read_at_route(route: Route, body: &str) -> Delivery {
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
     read_delivery(
         WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() },
@@ -244,7 +248,8 @@ fn post_call(route: Route, body: &str) -> Delivery {
     )
 }
 
-/// Whatever is taken must be storable and read back, or a merge would find the log damaged.
+/// Checks that the data of an accepted delivery is the same after it was stored and read. Otherwise a merge would find the
+/// log damaged.
 fn check_storable(delivery: &Delivery, body: &str) {
     let data = match &delivery.change {
         Change::Result(result) => {
@@ -272,9 +277,9 @@ fn check_storable(delivery: &Delivery, body: &str) {
 
 proptest! {
     #[test]
-    fn any_json_is_taken_or_refused_for_a_reason(value in json(), route in any::<bool>()) {
+    fn any_json_is_accepted_or_rejected_for_a_reason(value in json(), is_post_call in any::<bool>()) {
         let body = value.text();
-        let delivery = post_call(if route { Route::PostCall } else { Route::Transcription }, &body);
+        let delivery = read_at_route(if is_post_call { Route::PostCall } else { Route::Transcription }, &body);
         check_storable(&delivery, &body);
         if let Change::Rejected { status, message, .. } = &delivery.change {
             prop_assert!(*status == 400 || *status == 413);
@@ -283,30 +288,28 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_taken_or_refused(body in vec(any::<u8>(), 0..200), route in any::<bool>()) {
+    fn any_bytes_become_a_delivery(body in vec(any::<u8>(), 0..200), is_post_call in any::<bool>()) {
         let at = Timestamp::from_unix_secs(0).expect("a time");
-        let route = if route { Route::PostCall } else { Route::Transcription };
+        let route = if is_post_call { Route::PostCall } else { Route::Transcription };
         let delivery = read_delivery(WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None, &naming());
         prop_assert_eq!(delivery.body, body);
     }
 
-    /// Payloads as they came, changed in places: refused only where the type or the conversation's id is no longer
-    /// there.
+    /// A changed payload is rejected only if its type or conversation id was changed.
     #[test]
-    fn a_changed_payload_is_taken(at in any::<Index>(), mutations in vec(mutation(), 1..5)) {
+    fn a_changed_payload_is_accepted(at in any::<Index>(), mutations in vec(mutation(), 1..5)) {
         let mut value = fixtures()[at.index(fixtures().len())].clone();
         mutations.into_iter().for_each(|mutation| mutate(&mut value, mutation));
         let body = value.text();
-        let delivery = post_call(Route::PostCall, &body);
+        let delivery = read_at_route(Route::PostCall, &body);
         check_storable(&delivery, &body);
         if let Change::Rejected { message, .. } = &delivery.change {
-            prop_assert!(message.contains("`type`") || message.contains("`data") || message == "the body is no JSON object", "{message}: {body}");
+            prop_assert!(message.contains("`type`") || message.contains("`data") || message == "the body is not a JSON object", "{message}: {body}");
         }
     }
 
-    /// What a result says is in what becomes of it, whatever else stands beside.
     #[test]
-    fn known_content_survives_among_the_odd(
+    fn known_content_survives_beside_odd_fields(
         texts in vec("[a-zé😀]{1,12}", 1..6),
         odd in vec((any::<String>(), json()), 0..5),
         analysis in json(),
@@ -331,16 +334,16 @@ proptest! {
             ("type".into(), JsonTree::Raw("\"post_call_transcription\"".into())),
         ]);
         let body = envelope.text();
-        let Change::Result(result) = post_call(Route::PostCall, &body).change else { panic!("refused: {body}") };
-        let said: Vec<&String> = result.turns.iter().map(|turn| &turn.text).collect();
-        prop_assert_eq!(said, texts.iter().collect::<Vec<_>>());
+        let Change::Result(result) = read_at_route(Route::PostCall, &body).change else { panic!("refused: {body}") };
+        let turn_texts: Vec<&String> = result.turns.iter().map(|turn| &turn.text).collect();
+        prop_assert_eq!(turn_texts, texts.iter().collect::<Vec<_>>());
         prop_assert_eq!(result.data.transcript_summary, Some(summary));
-        let fixed = |json: &str| {
+        let repaired = |json: &str| {
             let text = callscope_common::json::replace_lone_surrogates(json).into_owned();
             callscope_common::json::replace_not_numbers(&text).into_owned()
         };
-        prop_assert_eq!(result.data.analysis_data.as_ref().map(|raw| raw.get().to_owned()), Some(fixed(&analysis)));
-        let metadata = Some(fixed(&metadata.text())).filter(|json| json != "null");
+        prop_assert_eq!(result.data.analysis_data.as_ref().map(|raw| raw.get().to_owned()), Some(repaired(&analysis)));
+        let metadata = Some(repaired(&metadata.text())).filter(|json| json != "null");
         for raw in [&result.data.analysis_data, &result.data.metadata].into_iter().flatten() {
             prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(raw.get()).is_ok(), "{raw}");
         }
@@ -349,14 +352,14 @@ proptest! {
     }
 
     #[test]
-    fn a_turns_text_survives_among_the_odd(text in any::<String>(), odd in vec(("[a-z]{1,3}", json()), 0..5)) {
+    fn a_turns_text_survives_beside_odd_fields(text in any::<String>(), odd in vec(("[a-z]{1,3}", json()), 0..5)) {
         let mut fields = vec![
             ("call_sid".to_owned(), JsonTree::Raw("\"sid\"".into())),
             ("speaker".to_owned(), JsonTree::Raw("\"user\"".into())),
             ("message".to_owned(), JsonTree::Raw(serde_json::json!(text).to_string())),
         ];
         fields.extend(odd);
-        match post_call(Route::Transcription, &JsonTree::Object(fields).text()).change {
+        match read_at_route(Route::Transcription, &JsonTree::Object(fields).text()).change {
             Change::Turn(turn) => prop_assert_eq!(turn.text, text),
             Change::Rejected { .. } => prop_assert!(text.is_empty()),
             other => prop_assert!(false, "{other:?}"),
@@ -364,13 +367,12 @@ proptest! {
     }
 }
 
-/// What Python's encoder writes where a number is none counts as null, wherever it stands; the delivery keeps the
-/// bytes.
+/// Python's encoder writes `NaN` and `Infinity`, which are not JSON. They count as null; the delivery keeps the bytes.
 #[test]
-fn what_is_no_number_is_null() {
+fn nan_and_infinity_count_as_null() {
     let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_nan","metadata":{"cost":NaN,"call_duration_secs":7,
         "x":[Infinity,-Infinity]},"analysis":NaN,"transcript":[{"role":"user","message":"NaN, Infinity","time_in_call_secs":NaN}]}}"#;
-    let delivery = post_call(Route::PostCall, body);
+    let delivery = read_at_route(Route::PostCall, body);
     assert_eq!(delivery.body, body.as_bytes());
     check_storable(&delivery, body);
     let Change::Result(result) = delivery.change else { panic!("refused") };
@@ -378,11 +380,11 @@ fn what_is_no_number_is_null() {
     assert!(result.data.analysis_data.is_none());
     assert_eq!(result.turns[0].text, "NaN, Infinity");
     assert!(result.data.metadata.expect("metadata").get().contains("[null,null]"));
-    assert!(matches!(post_call(Route::Transcription, r#"{"call_sid":NaN}"#).change, Change::Rejected { .. }));
+    assert!(matches!(read_at_route(Route::Transcription, r#"{"call_sid":NaN}"#).change, Change::Rejected { .. }));
 }
 
 #[test]
-fn an_encoded_body_is_refused_for_that() {
+fn a_body_with_a_content_encoding_is_rejected() {
     let read_with = |encodings: &[&str]| {
         let headers = encodings.iter().map(|value| ("content-encoding".to_owned(), (*value).to_owned())).collect();
         let body = br#"{"call_sid":"a","speaker":"user","message":"m"}"#.to_vec();
@@ -395,8 +397,8 @@ fn an_encoded_body_is_refused_for_that() {
         )
         .change
     };
-    for plain in [&[][..], &[""], &["identity"], &[" Identity "], &["identity, identity"]] {
-        assert!(matches!(read_with(plain), Change::Turn(_)), "{plain:?}");
+    for identity in [&[][..], &[""], &["identity"], &[" Identity "], &["identity, identity"]] {
+        assert!(matches!(read_with(identity), Change::Turn(_)), "{identity:?}");
     }
     for encoded in [&["gzip"][..], &["br"], &["identity", "gzip"], &["identity, deflate"], &["x"]] {
         assert!(matches!(read_with(encoded), Change::Rejected { status: 415, .. }), "{encoded:?}");

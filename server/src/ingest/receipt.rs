@@ -1,7 +1,7 @@
-//! The answers to webhooks: a [`Receipt`] as an HTTP status and a JSON body.
+//! Renders the answers to webhooks: a [`Receipt`] as an HTTP status and a JSON body.
 //!
-//! An answer is rendered once, stored with its delivery, and sent again to each repeat. A change here changes the
-//! answers to new deliveries only.
+//! An answer is rendered once, stored with its delivery, and sent again to each repeat. So a change in this file affects
+//! new deliveries only.
 
 use callscope_common::CallStatus;
 use callscope_common::api::ErrorBody;
@@ -16,19 +16,24 @@ pub fn render(receipt: &Receipt<'_>) -> Answer {
     match *receipt {
         Receipt::TurnAppended { transcription_id, sequence_number, seq, call_sid } => {
             let message = "transcription stored";
-            json(201, &TurnAnswer { status: "success", message, transcription_id, sequence_number, seq, call_sid })
+            json_answer(
+                201,
+                &TurnAnswer { status: "success", message, transcription_id, sequence_number, seq, call_sid },
+            )
         }
         Receipt::PartialTurn { call_sid, .. } => {
-            json(200, &PartialAnswer { status: "success", message: "partial broadcast", call_sid })
+            json_answer(200, &PartialAnswer { status: "success", message: "partial broadcast", call_sid })
         }
-        Receipt::Processed(call) => post_call("webhook processed", call),
-        Receipt::Ignored { call, .. } => post_call("kept as received", call),
+        Receipt::Processed(call) => post_call_answer("webhook processed", call),
+        Receipt::Ignored { call, .. } => post_call_answer("kept as received", call),
         Receipt::Unreadable { status, message, details } => {
             let code = if status == 413 { "PAYLOAD_TOO_LARGE" } else { "INVALID_PAYLOAD" };
-            error(status, message, details, code)
+            error_answer(status, message, details, code)
         }
-        Receipt::UnknownCall => error(404, reason, Some("register it with POST /api/v1/calls"), "CALL_NOT_FOUND"),
-        Receipt::IdempotencyKeyReused => error(409, reason, None, "IDEMPOTENCY_CONFLICT"),
+        Receipt::UnknownCall => {
+            error_answer(404, reason, Some("register it with POST /api/v1/calls"), "CALL_NOT_FOUND")
+        }
+        Receipt::IdempotencyKeyReused => error_answer(409, reason, None, "IDEMPOTENCY_CONFLICT"),
     }
 }
 
@@ -58,16 +63,16 @@ struct PostCallAnswer<'a> {
     call_status: Option<&'a str>,
 }
 
-fn post_call(message: &str, CallState { conversation_id, call_sid, status }: CallState<'_>) -> Answer {
+fn post_call_answer(message: &str, CallState { conversation_id, call_sid, status }: CallState<'_>) -> Answer {
     let call_status = status.map(CallStatus::as_str);
-    json(200, &PostCallAnswer { status: "success", message, conversation_id, call_sid, call_status })
+    json_answer(200, &PostCallAnswer { status: "success", message, conversation_id, call_sid, call_status })
 }
 
-fn json(status: u16, body: &impl Serialize) -> Answer {
+fn json_answer(status: u16, body: &impl Serialize) -> Answer {
     Answer { status, body: serde_json::to_string(body).expect("an answer is JSON").into() }
 }
 
-fn error(status: u16, message: &str, details: Option<&str>, code: &str) -> Answer {
+fn error_answer(status: u16, message: &str, details: Option<&str>, code: &str) -> Answer {
     let (message, details, code) = (message.to_owned(), details.map(ToOwned::to_owned), code.to_owned());
-    json(status, &ErrorBody { status: "error".into(), message, details, code })
+    json_answer(status, &ErrorBody { status: "error".into(), message, details, code })
 }

@@ -1,4 +1,4 @@
-//! Recordings: decoding a JSON string, and the media type of the bytes.
+//! Recordings: decodes them from a JSON string, and finds their media type.
 
 use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
@@ -6,7 +6,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use callscope_common::json;
 use serde_json::value::RawValue;
 
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+/// The standard alphabet, with or without padding. The unused bits of the last character may be set.
+const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -21,15 +22,15 @@ pub fn decode(value: &RawValue) -> Option<Vec<u8>> {
     let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     // Nearly every recording is plain Base64 and is decoded in place, because an hour of audio should not be copied
     // first.
-    let bytes = match BASE64.decode(inner) {
+    let bytes = match LENIENT_BASE64.decode(inner) {
         Ok(bytes) => bytes,
-        Err(_) => BASE64.decode(plain(json::string(value)?)).ok()?,
+        Err(_) => LENIENT_BASE64.decode(to_standard_base64(json::string(value)?)).ok()?,
     };
     (!bytes.is_empty()).then_some(bytes)
 }
 
-/// Reduces a text to Base64 in the standard alphabet.
-fn plain(text: String) -> Vec<u8> {
+/// Removes white space and the prefix of a `data:` URI, and maps the URL-safe alphabet to the standard one.
+fn to_standard_base64(text: String) -> Vec<u8> {
     let mut text = text.into_bytes();
     let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
     let is_uri = text.get(start..start + 5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"));
@@ -47,7 +48,8 @@ fn plain(text: String) -> Vec<u8> {
     text
 }
 
-/// Returns the media type that the first bytes of a recording show, or `audio/mpeg`, which the provider sends.
+/// Detects the media type of a recording by its first bytes. Anything unknown counts as `audio/mpeg`, which the provider
+/// sends.
 #[must_use]
 pub fn content_type(bytes: &[u8]) -> &'static str {
     match bytes {
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn any_spelling_of_base64_is_read() {
+    fn base64_in_any_form_is_decoded() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1_000).collect();
         let standard = base64::prelude::BASE64_STANDARD.encode(&bytes);
         let lines = |end: &str| {
@@ -93,21 +95,21 @@ mod tests {
             format!(" DATA:audio/wav;codecs=1;base64,{}", lines("\n")),
             format!("\n{standard}\t"),
         ] {
-            let spelled = serde_json::to_string(&text).expect("JSON");
-            assert_eq!(decoded(&spelled).as_ref(), Some(&bytes), "{text}");
-            assert_eq!(decoded(&spelled.replace('/', "\\/")).as_ref(), Some(&bytes), "{text}");
+            let quoted = serde_json::to_string(&text).expect("JSON");
+            assert_eq!(decoded(&quoted).as_ref(), Some(&bytes), "{text}");
+            assert_eq!(decoded(&quoted.replace('/', "\\/")).as_ref(), Some(&bytes), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_base64_is_nothing() {
+    fn anything_but_base64_is_refused() {
         for odd in ["null", "7", r#""***""#, r#""""#, r#""data:,""#, r#""data:audio/mpeg;base64""#, r#"["aGk="]"#] {
             assert_eq!(decoded(odd), None, "{odd}");
         }
     }
 
     #[test]
-    fn the_bytes_tell_the_type() {
+    fn the_media_type_is_detected_by_the_first_bytes() {
         for (bytes, expected) in [
             (&b"RIFF\x24\0\0\0WAVEfmt "[..], "audio/wav"),
             (b"OggS\0\x02", "audio/ogg"),

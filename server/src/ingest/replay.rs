@@ -8,7 +8,7 @@ use crate::clock;
 use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
 use crate::store::StoreError;
 
-/// Headers that a replay gets in addition: what it replays, and who asked for it.
+/// Headers that are added to a replay: the id of the replayed delivery, and the name of the admin.
 const REPLAY_OF: &str = "Callscope-Replay-Of";
 const REPLAY_BY: &str = "Callscope-Replay-By";
 
@@ -25,25 +25,26 @@ pub struct Replay {
     pub headers: String,
     /// The body as it was received.
     pub body: Vec<u8>,
-    /// The address of the admin who asks for the replay.
+    /// The address of the admin who requests the replay.
     pub remote_addr: Option<String>,
-    /// The name of the admin who asks for the replay.
+    /// The name of the admin who requests the replay.
     pub by: String,
-    /// Whether the replay takes effect even if the delivery did already.
+    /// Whether the replay takes effect even if the original did.
     pub as_new: bool,
 }
 
 impl Ingest {
-    /// Replays a stored delivery. Its signature is not verified, because it was when it was received. Returns the id of
-    /// the new delivery, and its answer.
+    /// Replays a stored delivery. Its signature was verified when it was received and is not verified again. Returns the
+    /// id of the new delivery, and its answer.
     ///
     /// # Errors
-    /// Returns an error if the storage cannot commit it.
+    /// Returns an error if the stored delivery is damaged, or if the storage cannot commit the new one.
     pub async fn replay(&self, replay: Replay) -> Result<(Uuid, Answer), StoreError> {
         let damaged = || StoreError::Damaged("delivery");
         let route = Route::parse(&replay.route).ok_or_else(damaged)?;
         let mut headers: Vec<(String, String)> = serde_json::from_str(&replay.headers).map_err(|_| damaged())?;
-        headers.retain(|(name, _)| ![REPLAY_OF, REPLAY_BY].iter().any(|own| name.eq_ignore_ascii_case(own)));
+        // The original may be a replay itself.
+        headers.retain(|(name, _)| ![REPLAY_OF, REPLAY_BY].iter().any(|added| name.eq_ignore_ascii_case(added)));
         headers.push((REPLAY_OF.into(), replay.replay_of.to_string()));
         headers.push((REPLAY_BY.into(), replay.by));
         let webhook = WebhookRequest { route, remote_addr: replay.remote_addr, headers, body: replay.body };
@@ -55,14 +56,14 @@ impl Ingest {
             delivery.idempotency_key = None;
             DedupKey::None
         } else {
-            // The dedup key of the original: without a signature it depends on the second of the receipt.
+            // The replay has the dedup key of the original. If that is unsigned, the key depends on when it was received.
             let original = WebhookRequest { route, remote_addr: None, headers, body };
             dedup_key(&original, &delivery.change, replay.received_at, signed_at)
         };
         let delivery_id = delivery.delivery_id;
         match self.log_writer.submit(Operation::Deliver(Box::new(delivery))).await? {
             Outcome::Answered(answer) => Ok((delivery_id, answer)),
-            _ => Err(StoreError::Internal("a delivery came to an outcome that is no answer")),
+            _ => Err(StoreError::Internal("a delivery had an outcome without an answer")),
         }
     }
 }

@@ -4,25 +4,25 @@ use callscope_common::json::Object;
 use callscope_common::{CallData, CallStatus, Identifier, Timestamp, elevenlabs, text};
 use serde_json::value::RawValue;
 
-use super::{PayloadError, invalid, name, object};
+use super::{PayloadError, identifier, invalid, parse_object};
 use crate::ingest::naming::Naming;
 use crate::ingest::recording;
 use crate::log::{CallFailure, CallResult, Change, Ending, Names};
 
 /// Maximum length of a stored `type`, in characters.
-const MAX_KIND: usize = 64;
+const MAX_KIND_CHARS: usize = 64;
 
 /// Reads the body of a post-call webhook. Returns its `type` and the change that it makes.
 #[must_use]
 pub fn post_call(body: &str, naming: &Naming) -> (Option<String>, Change) {
-    let envelope = match object(body) {
+    let envelope = match parse_object(body) {
         Ok(envelope) => envelope,
         Err(error) => return (None, error.into()),
     };
     let Some(kind) = envelope.string("type") else {
         let error = PayloadError {
             status: 400,
-            message: "`type` is missing or no text".into(),
+            message: "`type` is missing or not a string".into(),
             details: Some("the envelope is {\"type\", \"event_timestamp\", \"data\"}".into()),
         };
         return (None, error.into());
@@ -33,18 +33,20 @@ pub fn post_call(body: &str, naming: &Naming) -> (Option<String>, Change) {
         "post_call_audio" => read_audio(&envelope),
         _ => Ok(ignored(&envelope)),
     };
-    let shown: String = text::one_line(&kind).chars().take(MAX_KIND).collect();
-    (Some(shown), change.unwrap_or_else(Change::from))
+    // The stored type is printed, so control characters are removed.
+    let stored_kind: String = text::one_line(&kind).chars().take(MAX_KIND_CHARS).collect();
+    (Some(stored_kind), change.unwrap_or_else(Change::from))
 }
 
 /// Returns `data` and the conversation id in it.
 fn data<'a>(envelope: &Object<'a>) -> Result<(Object<'a>, Identifier), PayloadError> {
     let Some(data) = envelope.object("data") else {
-        return invalid("`data` is missing or no object", "expected {…}");
+        return invalid("`data` is missing or not an object", "expected {…}");
     };
-    match name(&data, "conversation_id") {
+    match identifier(&data, "conversation_id") {
         Ok(Some(id)) => Ok((data, id)),
         Ok(None) => invalid("`data.conversation_id` is missing", "it names the call"),
+        // The message names the key without the object that it is in.
         Err(error) => Err(PayloadError { message: error.message.replace("`conv", "`data.conv"), ..error }),
     }
 }
@@ -82,6 +84,7 @@ fn read_result(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Payload
     })))
 }
 
+/// Returns the start plus the duration, or the time of the webhook if either is missing.
 fn end_time(envelope: &Object<'_>, metadata: &Object<'_>) -> Option<Timestamp> {
     let start = metadata.integer("start_time_unix_secs").and_then(Timestamp::from_unix_secs);
     let duration = metadata.integer("call_duration_secs").filter(|secs| *secs >= 0);
@@ -115,7 +118,7 @@ fn agent_id(data: &Object<'_>) -> Option<String> {
     data.string("agent_id").filter(|id| !id.is_empty()).map(|id| text::one_line(&id).into_owned())
 }
 
-/// Returns the conversation id, the provider's sids, and what the dynamic variables name.
+/// Returns every name of the call that the payload states or that its dynamic variables may state.
 fn names(data: &Object<'_>, metadata: &Object<'_>, conversation_id: Identifier, naming: &Naming) -> Names {
     let variables = data
         .object("conversation_initiation_client_data")
@@ -123,8 +126,8 @@ fn names(data: &Object<'_>, metadata: &Object<'_>, conversation_id: Identifier, 
         .unwrap_or_default();
     let phone_call = metadata.object("phone_call").unwrap_or_default();
     Names {
-        linked: naming.linked(&variables),
-        call_sid: naming.trusted(&variables),
+        linked: naming.linked_call(&variables),
+        call_sid: naming.trusted_identifier(&variables),
         others: sids([sid(&phone_call, "call_sid"), sid(&variables, "system__call_sid")]),
         conversation_id: Some(conversation_id),
     }
@@ -134,8 +137,9 @@ fn sid(fields: &Object<'_>, key: &str) -> Option<Identifier> {
     fields.string(key).and_then(|sid| Identifier::parse(&sid).ok())
 }
 
-fn sids(found: [Option<Identifier>; 2]) -> Vec<Identifier> {
-    let mut sids: Vec<Identifier> = found.into_iter().flatten().collect();
+/// Returns the sids that are present, each once.
+fn sids(sids: [Option<Identifier>; 2]) -> Vec<Identifier> {
+    let mut sids: Vec<Identifier> = sids.into_iter().flatten().collect();
     sids.dedup();
     sids
 }
@@ -145,7 +149,7 @@ fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Payloa
     let metadata = data.object("metadata").unwrap_or_default();
     let body = metadata.object("body").unwrap_or_default();
     let mut names = names(&data, &metadata, conversation_id, naming);
-    // Twilio's status callback and the SIP trunk spell the key differently.
+    // Twilio's status callback spells the key `CallSid`, a SIP trunk `call_sid`.
     names.others.extend(sids([sid(&body, "CallSid"), sid(&body, "call_sid")]));
     Ok(Change::Failure(Box::new(CallFailure {
         names,
@@ -164,13 +168,16 @@ fn read_audio(envelope: &Object<'_>) -> Result<Change, PayloadError> {
     let names = Names { conversation_id: Some(conversation_id), ..Names::default() };
     Ok(match data.get("full_audio").and_then(recording::decode) {
         Some(bytes) => Change::Audio { names, content_type: recording::content_type(&bytes), bytes },
-        None => Change::Ignored { names, reason: "`data.full_audio` is missing or no base64" },
+        None => Change::Ignored { names, reason: "`data.full_audio` is missing or not Base64" },
     })
 }
 
 fn ignored(envelope: &Object<'_>) -> Change {
     let conversation_id = envelope.object("data").and_then(|data| sid(&data, "conversation_id"));
-    Change::Ignored { names: Names { conversation_id, ..Names::default() }, reason: "this type is not acted on" }
+    Change::Ignored {
+        names: Names { conversation_id, ..Names::default() },
+        reason: "webhooks of this type have no effect",
+    }
 }
 
 #[cfg(test)]
@@ -200,18 +207,21 @@ mod tests {
     #[test]
     fn a_post_call_webhook_needs_its_type_and_its_conversation() {
         for (body, message) in [
-            (r#"{"data":{}}"#, "`type` is missing or no text"),
-            (r#"{"type":7}"#, "`type` is missing or no text"),
-            (r#"{"type":"post_call_transcription"}"#, "`data` is missing or no object"),
+            (r#"{"data":{}}"#, "`type` is missing or not a string"),
+            (r#"{"type":7}"#, "`type` is missing or not a string"),
+            (r#"{"type":"post_call_transcription"}"#, "`data` is missing or not an object"),
             (r#"{"type":"post_call_audio","data":{}}"#, "`data.conversation_id` is missing"),
-            (r#"{"type":"call_initiation_failure","data":{"conversation_id":7}}"#, "`data.conversation_id` is no text"),
+            (
+                r#"{"type":"call_initiation_failure","data":{"conversation_id":7}}"#,
+                "`data.conversation_id` is not a string",
+            ),
         ] {
             assert_eq!(rejection(post_call(body, &naming()).1), (400, message.to_owned()), "{body}");
         }
     }
 
     #[test]
-    fn odd_results_are_taken() {
+    fn results_with_odd_fields_are_accepted() {
         let bare = result(r#"{"type":"post_call_transcription","data":{"conversation_id":"c"}}"#);
         assert_eq!((bare.ending, bare.turns.len(), bare.data.call_successful), (Ending::Unspecified, 0, None));
         let odd = result(
@@ -227,15 +237,15 @@ mod tests {
         assert_eq!(odd.data.call_successful, Some(true));
         assert_eq!(odd.ending, Ending::Failed);
         let names: Vec<&str> = odd.names.iter().map(Identifier::as_str).collect();
-        // What a caller's client can set names nothing.
+        // A variable that a caller's client can set does not name the call.
         assert_eq!(names, ["c", "CA1"]);
     }
 
     #[test]
     fn only_a_link_or_the_trusted_variable_names_a_call_among_the_variables() {
         let call_id = uuid::Uuid::from_u128(7);
-        let link = naming().links.of(call_id).expect("a key");
-        let named = |variables: &str, naming: &Naming| -> Vec<String> {
+        let link = naming().links.link_to(call_id).expect("a key");
+        let names_from = |variables: &str, naming: &Naming| -> Vec<String> {
             let body = format!(
                 r#"{{"type":"post_call_transcription","data":{{"conversation_id":"c",
                 "conversation_initiation_client_data":{{"dynamic_variables":{variables}}}}}}}"#
@@ -243,21 +253,21 @@ mod tests {
             let Change::Result(result) = post_call(&body, naming).1 else { panic!("no result") };
             result.names.iter().map(ToString::to_string).collect()
         };
-        let set = |name: &str, value: &str| format!(r#"{{"{name}":"{value}"}}"#);
+        let variable = |name: &str, value: &str| format!(r#"{{"{name}":"{value}"}}"#);
         for name in ["call_sid", "conversation_id", "call_id", "sip_call_id", "CallSid", "callscope_call", "X-Call-Sid"]
         {
             for value in ["EL_bank_1", &call_id.to_string(), &link] {
-                assert_eq!(named(&set(name, value), &naming()), ["c"], "{name}: {value}");
+                assert_eq!(names_from(&variable(name, value), &naming()), ["c"], "{name}: {value}");
             }
         }
         for value in ["EL_bank_1", &call_id.to_string(), "", &link[1..], &format!("{link}A")] {
-            assert_eq!(named(&set("callscope_link", value), &naming()), ["c"], "{value}");
+            assert_eq!(names_from(&variable("callscope_link", value), &naming()), ["c"], "{value}");
         }
-        assert_eq!(named(&set("callscope_link", &link), &naming()), [call_id.to_string(), "c".into()]);
+        assert_eq!(names_from(&variable("callscope_link", &link), &naming()), [call_id.to_string(), "c".into()]);
         let trusting = Naming { trusted_variable: Some("our_sid".into()), ..naming() };
-        assert_eq!(named(&set("our_sid", "EL_bank_1"), &trusting), ["EL_bank_1", "c"]);
-        assert_eq!(named(&set("call_sid", "EL_bank_1"), &trusting), ["c"]);
-        assert_eq!(named(&set("our_sid", "a b"), &trusting), ["c"]);
+        assert_eq!(names_from(&variable("our_sid", "EL_bank_1"), &trusting), ["EL_bank_1", "c"]);
+        assert_eq!(names_from(&variable("call_sid", "EL_bank_1"), &trusting), ["c"]);
+        assert_eq!(names_from(&variable("our_sid", "a b"), &trusting), ["c"]);
     }
 
     #[test]
@@ -273,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_that_cannot_be_read_is_kept_and_ignored() {
+    fn audio_that_cannot_be_decoded_is_stored_and_ignored() {
         let audio = |value: &str| {
             let body = format!(r#"{{"type":"post_call_audio","data":{{"conversation_id":"c","full_audio":{value}}}}}"#);
             post_call(&body, &naming()).1
@@ -286,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_types_are_kept_under_a_name_that_is_safe_to_show() {
+    fn an_unknown_type_is_stored_without_control_characters() {
         let (kind, change) = post_call(r#"{"type":"\u001b[2Jnew","data":{"conversation_id":"c"}}"#, &naming());
         assert_eq!(kind.as_deref(), Some("\u{fffd}new"));
         assert!(matches!(change, Change::Ignored { .. }));

@@ -4,11 +4,11 @@ use callscope_common::json::Object;
 use callscope_common::{Speaker, Timestamp};
 use serde_json::value::RawValue;
 
-use super::{PayloadError, invalid, name, object};
+use super::{PayloadError, identifier, invalid, parse_object};
 use crate::log::{Change, Names, Turn};
 
-/// Maximum length of a turn's message, in bytes of UTF-8.
-const MAX_MESSAGE: usize = 65_536;
+/// Maximum length of a turn's message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 65_536;
 
 /// Reads the body of a turn. Returns its kind and the change that it makes.
 #[must_use]
@@ -20,57 +20,57 @@ pub fn turn(body: &str) -> (Option<String>, Change) {
 }
 
 fn read_turn(body: &str) -> Result<Turn, PayloadError> {
-    let fields = object(body)?;
+    let fields = parse_object(body)?;
     let names = Names {
-        call_sid: name(&fields, "call_sid")?,
-        conversation_id: name(&fields, "conversation_id")?,
+        call_sid: identifier(&fields, "call_sid")?,
+        conversation_id: identifier(&fields, "conversation_id")?,
         ..Names::default()
     };
     if names == Names::default() {
         return invalid(
-            "neither `call_sid` nor `conversation_id` is there",
-            "a turn names its call by one of them, or both",
+            "`call_sid` and `conversation_id` are both missing",
+            "a turn names its call by one or both of them",
         );
     }
     let Some(speaker) = fields.string("speaker") else {
-        return invalid("`speaker` is missing or no text", "one of agent, user, tool");
+        return invalid("`speaker` is missing or not a string", "one of agent, user, tool");
     };
     let Ok(speaker) = speaker.parse::<Speaker>() else {
         return invalid("`speaker` is unknown", "one of agent, user, tool");
     };
     let Some(text) = fields.string("message").filter(|text| !text.is_empty()) else {
-        return invalid("`message` is missing, empty or no text", "1 to 65536 bytes of text");
+        return invalid("`message` is missing, empty or not a string", "1 to 65536 bytes of text");
     };
-    if text.len() > MAX_MESSAGE {
-        let details = Some(format!("it has {} bytes; at most {MAX_MESSAGE} are taken", text.len()));
+    if text.len() > MAX_MESSAGE_BYTES {
+        let details = Some(format!("it has {} bytes; at most {MAX_MESSAGE_BYTES} are taken", text.len()));
         return Err(PayloadError { status: 413, message: "`message` is too long".into(), details });
     }
     let turn_id = match fields.get("turn_id") {
-        // A template without a value leaves an empty `turn_id`.
+        // An empty `turn_id` comes from a template without a value and counts as missing. A number counts as its text.
         Some(_) if fields.array("turn_id").is_empty() && fields.object("turn_id").is_none() => {
             fields.text("turn_id").filter(|id| !id.trim().is_empty())
         }
-        Some(_) => return invalid("`turn_id` is no text", "any text that names the turn within its call"),
+        Some(_) => return invalid("`turn_id` is not a string", "any string that names the turn within its call"),
         None => None,
     };
     let is_final = match fields.get("is_final").map(RawValue::get) {
         None | Some("true") => true,
         Some("false") => false,
-        Some(_) => return invalid("`is_final` is neither true nor false", "true where it is missing"),
+        Some(_) => return invalid("`is_final` is neither true nor false", "it may be missing, which means true"),
     };
     Ok(Turn { names, speaker, text, at: timestamp(&fields)?, turn_id, is_final })
 }
 
 fn timestamp(fields: &Object<'_>) -> Result<Option<Timestamp>, PayloadError> {
     let Some(_) = fields.get("timestamp") else { return Ok(None) };
-    let spelled = fields.string("timestamp").and_then(|text| Timestamp::parse_rfc3339(text.trim()));
-    let counted = || match fields.number("timestamp")?.as_i64() {
+    let from_rfc3339 = fields.string("timestamp").and_then(|text| Timestamp::parse_rfc3339(text.trim()));
+    let from_unix_secs = || match fields.number("timestamp")?.as_i64() {
         Some(secs) => Timestamp::from_unix_secs(secs),
         None => Timestamp::from_unix_secs_f64(fields.float("timestamp")?),
     };
-    match spelled.or_else(counted) {
+    match from_rfc3339.or_else(from_unix_secs) {
         Some(at) => Ok(Some(at)),
-        None => invalid("`timestamp` is no time", "RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds"),
+        None => invalid("`timestamp` is not a time", "RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds"),
     }
 }
 
@@ -86,28 +86,28 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_says_what_is_wrong_with_it() {
+    fn a_rejected_turn_is_told_what_is_wrong() {
         for (body, status, message) in [
             ("", 400, "the body is not JSON"),
-            ("[]", 400, "the body is no JSON object"),
-            ("{}", 400, "neither `call_sid` nor `conversation_id` is there"),
-            (r#"{"call_sid":7}"#, 400, "`call_sid` is no text"),
-            (r#"{"call_sid":"a b"}"#, 400, "`call_sid` is no identifier"),
-            (r#"{"call_sid":"a"}"#, 400, "`speaker` is missing or no text"),
+            ("[]", 400, "the body is not a JSON object"),
+            ("{}", 400, "`call_sid` and `conversation_id` are both missing"),
+            (r#"{"call_sid":7}"#, 400, "`call_sid` is not a string"),
+            (r#"{"call_sid":"a b"}"#, 400, "`call_sid` is not an identifier"),
+            (r#"{"call_sid":"a"}"#, 400, "`speaker` is missing or not a string"),
             (r#"{"call_sid":"a","speaker":"boss"}"#, 400, "`speaker` is unknown"),
-            (r#"{"call_sid":"a","speaker":"user"}"#, 400, "`message` is missing, empty or no text"),
-            (r#"{"call_sid":"a","speaker":"user","message":""}"#, 400, "`message` is missing, empty or no text"),
+            (r#"{"call_sid":"a","speaker":"user"}"#, 400, "`message` is missing, empty or not a string"),
+            (r#"{"call_sid":"a","speaker":"user","message":""}"#, 400, "`message` is missing, empty or not a string"),
             (
                 r#"{"call_sid":"a","speaker":"user","message":"m","is_final":1}"#,
                 400,
                 "`is_final` is neither true nor false",
             ),
-            (r#"{"call_sid":"a","speaker":"user","message":"m","timestamp":"x"}"#, 400, "`timestamp` is no time"),
-            (r#"{"call_sid":"a","speaker":"user","message":"m","turn_id":{}}"#, 400, "`turn_id` is no text"),
+            (r#"{"call_sid":"a","speaker":"user","message":"m","timestamp":"x"}"#, 400, "`timestamp` is not a time"),
+            (r#"{"call_sid":"a","speaker":"user","message":"m","turn_id":{}}"#, 400, "`turn_id` is not a string"),
         ] {
             assert_eq!(rejection(turn(body).1), (status, message.to_owned()), "{body}");
         }
-        let long = format!(r#"{{"call_sid":"a","speaker":"user","message":"{}"}}"#, "x".repeat(MAX_MESSAGE + 1));
+        let long = format!(r#"{{"call_sid":"a","speaker":"user","message":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES + 1));
         assert_eq!(rejection(turn(&long).1).0, 413);
     }
 
