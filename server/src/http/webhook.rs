@@ -85,8 +85,8 @@ async fn receive(
     })
 }
 
-/// Makes a 401 that says whether the signature is missing, wrong or too old. It says nothing more, because its reader may
-/// be an attacker.
+/// Makes a 401 that says whether the signature is missing, wrong or too old. It says nothing more, because its reader
+/// may be an attacker.
 fn signature_error(refusal: SignatureRefusal) -> ApiError {
     ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", refusal.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")

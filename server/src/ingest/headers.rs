@@ -1,8 +1,8 @@
 //! The headers of a delivery that are kept.
 
 /// Headers that explain a delivery. All others are dropped before they reach the database, because any of them may be a
-/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…). A list of credentials would never be
-/// complete.
+/// credential (`Authorization`, `Cookie`, `X-Api-Key`, `CF-Access-Client-Secret`…). A list of credentials would never
+/// be complete.
 const KEPT_HEADERS: [&str; 24] = [
     "content-type",
     "content-length",

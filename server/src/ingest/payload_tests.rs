@@ -248,8 +248,8 @@ fn read_at_route(route: Route, body: &str) -> Delivery {
     )
 }
 
-/// Checks that the data of an accepted delivery is the same after it was stored and read. Otherwise a merge would find the
-/// log damaged.
+/// Checks that the data of an accepted delivery is the same after it was stored and read. Otherwise a merge would find
+/// the log damaged.
 fn check_storable(delivery: &Delivery, body: &str) {
     let data = match &delivery.change {
         Change::Result(result) => {

@@ -1,7 +1,7 @@
 //! Renders the answers to webhooks: a [`Receipt`] as an HTTP status and a JSON body.
 //!
-//! An answer is rendered once, stored with its delivery, and sent again to each repeat. So a change in this file affects
-//! new deliveries only.
+//! An answer is rendered once, stored with its delivery, and sent again to each repeat. So a change in this file
+//! affects new deliveries only.
 
 use callscope_common::CallStatus;
 use callscope_common::api::ErrorBody;

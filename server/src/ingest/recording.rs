@@ -48,8 +48,8 @@ fn to_standard_base64(text: String) -> Vec<u8> {
     text
 }
 
-/// Detects the media type of a recording by its first bytes. Anything unknown counts as `audio/mpeg`, which the provider
-/// sends.
+/// Detects the media type of a recording by its first bytes. Anything unknown counts as `audio/mpeg`, which the
+/// provider sends.
 #[must_use]
 pub fn content_type(bytes: &[u8]) -> &'static str {
     match bytes {

@@ -1,7 +1,7 @@
 //! Lists, explains and logs refused webhooks.
 //!
-//! Strangers can cause this work at no cost, so it is bounded, and no response waits for it. A separate thread looks for
-//! the likely cause of a few refusals a second. The log gets some lines a second and a count of the other refusals.
+//! Strangers can cause this work at no cost, so it is bounded, and no response waits for it. A separate thread looks
+//! for the likely cause of a few refusals a second. The log gets some lines a second and a count of the other refusals.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -95,8 +95,8 @@ impl Refusals {
         self.shared.log(webhook, refusal, cause.as_deref());
     }
 
-    /// Lists a webhook whose signature does not fit its body. It is logged when the thread has explained it, or at once if
-    /// it will not be explained.
+    /// Lists a webhook whose signature does not fit its body. It is logged when the thread has explained it, or at once
+    /// if it will not be explained.
     pub fn record_body_refusal(&self, webhook: WebhookRequest, at: Timestamp, refusal: SignatureRefusal) {
         let number = self.shared.list.lock().add(&webhook, at, refusal, None);
         let unexplained = UnexplainedRefusal { number, webhook, at, refusal };

@@ -34,8 +34,8 @@ pub struct Replay {
 }
 
 impl Ingest {
-    /// Replays a stored delivery. Its signature was verified when it was received and is not verified again. Returns the
-    /// id of the new delivery, and its answer.
+    /// Replays a stored delivery. Its signature was verified when it was received and is not verified again. Returns
+    /// the id of the new delivery, and its answer.
     ///
     /// # Errors
     /// Returns an error if the stored delivery is damaged, or if the storage cannot commit the new one.
@@ -56,7 +56,8 @@ impl Ingest {
             delivery.idempotency_key = None;
             DedupKey::None
         } else {
-            // The replay has the dedup key of the original. If that is unsigned, the key depends on when it was received.
+            // The replay has the dedup key of the original. If that is unsigned, the key depends on when it was
+            // received.
             let original = WebhookRequest { route, remote_addr: None, headers, body };
             dedup_key(&original, &delivery.change, replay.received_at, signed_at)
         };

@@ -71,8 +71,8 @@ impl SignatureVerifier {
         Ok(ClaimedSignature(Some(signature)))
     }
 
-    /// Verifies the signature over the raw body. Returns when it was signed in Unix seconds, or `None` if signatures are
-    /// off and there is none.
+    /// Verifies the signature over the raw body. Returns when it was signed in Unix seconds, or `None` if signatures
+    /// are off and there is none.
     ///
     /// # Errors
     /// Returns why the signature is refused.
@@ -94,8 +94,8 @@ impl SignatureVerifier {
     #[must_use]
     pub fn signed_at(&self, headers: &[(String, String)], body: &[u8]) -> Option<i64> {
         let signature = signature_header(headers).ok()?;
-        // Of several signatures, the one that verifies counts, however old it is. If the secret was replaced since, none
-        // verifies, and the first one counts.
+        // Of several signatures, the one that verifies counts, however old it is. If the secret was replaced since,
+        // none verifies, and the first one counts.
         let latest = i64::MAX - SignatureHeader::FUTURE_SECS;
         let verified = signature.signed_at(&self.secrets, body, latest, i64::MAX);
         Some(verified.unwrap_or_else(|_| signature.unix_secs()))
@@ -113,8 +113,8 @@ impl SignatureVerifier {
         diagnose_headers(headers, now.as_unix_secs(), self.tolerance_secs).map(|diagnosis| cause_codes(&diagnosis))
     }
 
-    /// Returns the codes of the likely causes of a refusal, or `None` if the body is too long. The codes contain nothing
-    /// that the unverified sender wrote, and the sender does not see them.
+    /// Returns the codes of the likely causes of a refusal, or `None` if the body is too long. The codes contain
+    /// nothing that the unverified sender wrote, and the sender does not see them.
     #[must_use]
     pub fn explain(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
         if !Self::may_explain(body) {

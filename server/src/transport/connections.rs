@@ -1,9 +1,9 @@
 //! The registry of connections in use, and the limits of live ones.
 //!
-//! A *live* connection, such as a WebSocket, holds a [`LivePermit`] as long as it lasts. Live connections are limited in
-//! all, by token and by address, so that descriptors stay free for webhooks, health checks and the database. A plain
-//! request is registered while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its connection
-//! alone.
+//! A *live* connection, such as a WebSocket, holds a [`LivePermit`] as long as it lasts. Live connections are limited
+//! in all, by token and by address, so that descriptors stay free for webhooks, health checks and the database. A plain
+//! request is registered while it is in progress, so that the [`reaper`](crate::transport::reaper) leaves its
+//! connection alone.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};

@@ -1,7 +1,8 @@
 //! The descriptors of this process: which of them are sockets, how many are open, and how many may be.
 //!
-//! close(2) of any descriptor of a file drops all POSIX locks that the process holds on the file, including SQLite's. So
-//! only descriptors that were just listed as sockets are copied. A copy that is no socket is leaked and never closed.
+//! close(2) of any descriptor of a file drops all POSIX locks that the process holds on the file, including SQLite's.
+//! So only descriptors that were just listed as sockets are copied. A copy that is no socket is leaked and never
+//! closed.
 
 use std::io;
 
@@ -35,8 +36,8 @@ mod linux {
     use rustix::net::sockopt;
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-    /// Returns how many descriptors this process has open. Before Linux 6.2 the size of the folder is 0; then this returns
-    /// the lowest free number, which is a lower bound.
+    /// Returns how many descriptors this process has open. Before Linux 6.2 the size of the folder is 0; then this
+    /// returns the lowest free number, which is a lower bound.
     #[must_use]
     pub fn open_count() -> u64 {
         match fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
@@ -64,7 +65,8 @@ mod linux {
         Ok(table.lines().skip(1).filter_map(inode).collect())
     }
 
-    /// Parses an address of `/proc/net/tcp`: 32-bit words in the byte order of the machine, in hexadecimal, and the port.
+    /// Parses an address of `/proc/net/tcp`: 32-bit words in the byte order of the machine, in hexadecimal, and the
+    /// port.
     fn parse_proc_address(text: &str) -> Option<SocketAddr> {
         let (address, port) = text.split_once(':')?;
         let mut bytes = Vec::new();
@@ -86,8 +88,8 @@ mod linux {
         Ok(descriptors_of(&HashSet::from([inode]))?.remove(&inode))
     }
 
-    /// Returns the numbers of the descriptors of this process that refer to these sockets, by inode. Takes time for each
-    /// open descriptor.
+    /// Returns the numbers of the descriptors of this process that refer to these sockets, by inode. Takes time for
+    /// each open descriptor.
     ///
     /// # Errors
     /// Returns an error if `/proc/self/fd` cannot be read.
@@ -125,7 +127,8 @@ mod linux {
             Err(error) => return Err(error.into()),
         };
         if sockopt::socket_type(&copy).is_err() {
-            // The number was reused in between. If it belongs to the database now, closing the copy would drop its locks.
+            // The number was reused in between. If it belongs to the database now, closing the copy would drop its
+            // locks.
             let _ = copy.into_raw_fd();
             return Ok(None);
         }

@@ -29,9 +29,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 #[cfg(target_os = "linux")]
 const KEEPALIVE_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Raises the backlog of this process's socket that listens on `address`, and sets the deadlines of the connections that
-/// it accepts. Returns `false` if the process has no such socket. `write_deadline` is that of live connections; the
-/// kernel waits at least as long for a peer.
+/// Raises the backlog of this process's socket that listens on `address`, and sets the deadlines of the connections
+/// that it accepts. Returns `false` if the process has no such socket. `write_deadline` is that of live connections;
+/// the kernel waits at least as long for a peer.
 ///
 /// # Errors
 /// Returns an error if the system refuses an option. The socket still works without it.
@@ -72,7 +72,8 @@ mod option {
     use super::DeferAccept;
 }
 
-/// Duplicates the descriptor of this process's socket that listens on `address`, because Rocket does not expose its own.
+/// Duplicates the descriptor of this process's socket that listens on `address`, because Rocket does not expose its
+/// own.
 ///
 /// Copies no other kind of descriptor: closing a copy of the database's would drop SQLite's locks.
 #[cfg(target_os = "linux")]

@@ -41,8 +41,8 @@ const WARN_INTERVAL: Duration = Duration::from_secs(5);
 /// Idle time from which a connection may be closed because descriptors run short. A client between two requests is
 /// usually idle for less.
 const MIN_IDLE_TO_SHED: Duration = Duration::from_millis(50);
-/// Descriptors that this thread keeps open and closes before a scan, so that the scan can open its own while the process
-/// has no other left.
+/// Descriptors that this thread keeps open and closes before a scan, so that the scan can open its own while the
+/// process has no other left.
 const SPARE_DESCRIPTORS: usize = 4;
 
 /// The handle to the thread, which ends soon after this is dropped.

@@ -25,8 +25,8 @@ const REGISTER_AFTER: Duration = Duration::from_millis(250);
 const FIRST_CHUNK: usize = 4 << 10;
 /// Maximum length of a further chunk in bytes.
 const MAX_CHUNK: usize = 1 << 20;
-/// Bytes that are read and discarded of a body that is too long, and the time for it. Most senders read the response only
-/// after they have sent the whole body.
+/// Bytes that are read and discarded of a body that is too long, and the time for it. Most senders read the response
+/// only after they have sent the whole body.
 const MAX_DISCARDED_BYTES: u64 = 64 << 20;
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(15);
 /// The same for a body that is refused for its headers.

@@ -69,8 +69,8 @@ impl SpeedMeter {
     }
 }
 
-/// The deadline for the next bytes of a body. Each byte extends it, but never beyond a maximum from now, so that a sender
-/// that was fast at first cannot stall for long.
+/// The deadline for the next bytes of a body. Each byte extends it, but never beyond a maximum from now, so that a
+/// sender that was fast at first cannot stall for long.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadDeadline {
     at: Instant,

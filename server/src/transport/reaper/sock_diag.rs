@@ -108,8 +108,8 @@ impl SockDiag {
     }
 }
 
-/// Parses a `struct inet_diag_msg` and the attributes behind it; the numbers are offsets of their fields. Returns `None`
-/// for a connection without an inode, which no process holds.
+/// Parses a `struct inet_diag_msg` and the attributes behind it; the numbers are offsets of their fields. Returns
+/// `None` for a connection without an inode, which no process holds.
 fn parse(message: &[u8]) -> Option<SocketInfo> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
