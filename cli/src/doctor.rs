@@ -1,4 +1,5 @@
-//! `doctor`: is everything as it should be, from here to the server and back? Each check that fails says what to do.
+//! `callscope doctor`: checks the settings, the way to the server, the server, the token and the terminal. Each check
+//! that fails says what to do.
 
 mod network;
 mod server;
@@ -13,38 +14,35 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
-/// Makes every check; each may take as long as `patience`.
-pub(crate) async fn run(settings: &Settings, patience: Duration) -> Result {
-    let mut report = Report { output: settings.output(Format::Table), checks: Vec::new(), has_header: false };
-    report.add(surroundings::context(settings))?;
-    let reached = network::check(settings, patience, &mut report).await?;
-    server::check(settings, patience, reached, &mut report).await?;
-    report.add(surroundings::terminal(settings))?;
-    report.end(settings)
+/// Runs all checks. Each step that waits for the network takes `time_limit` at most.
+pub(crate) async fn run(settings: &Settings, time_limit: Duration) -> Result {
+    let mut report = Report { output: settings.output(Format::Table), checks: Vec::new(), is_header_printed: false };
+    report.add(surroundings::check_settings(settings))?;
+    let health = network::check(settings, time_limit, &mut report).await?;
+    server::check(settings, time_limit, health, &mut report).await?;
+    report.add(surroundings::check_terminal(settings))?;
+    report.finish(settings)
 }
 
-/// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
-    /// As it should be.
     Ok,
-    /// It works, but not as well as it could.
+    /// What was checked works, but something about it should be changed.
     Warning,
-    /// It does not work.
     Failed,
-    /// There was nothing to check, or another check failed that it needs.
+    /// There was nothing to check, or a check that this one depends on failed.
     Skipped,
 }
 
-/// A check that was made.
+/// The result of one check.
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     name: &'static str,
     state: State,
-    /// What was seen.
+    /// What was found.
     detail: String,
-    /// What to do about it.
+    /// What to do about a warning or a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }
@@ -63,47 +61,53 @@ impl Check {
     }
 
     fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { state: State::Failed, remedy: Some(remedy.into()), ..Self::ok(name, detail) }
+        Self::failed_with_hint(name, detail, Some(remedy.into()))
+    }
+
+    fn failed_with_hint(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> Self {
+        Self { state: State::Failed, remedy: hint, ..Self::ok(name, detail) }
     }
 }
 
-/// The checks, each shown as soon as it was made.
+/// Collects the checks, and prints each at once unless the format is one JSON document.
 struct Report {
     output: Output,
     checks: Vec<Check>,
-    has_header: bool,
+    is_header_printed: bool,
 }
 
 impl Report {
     fn add(&mut self, check: Check) -> Result<()> {
         match self.output.format {
+            // One document is printed at the end.
             Format::Json => {}
             Format::Ndjson => {
                 let json = serde_json::to_string(&check).map_err(|error| Failure::error(error.to_string()))?;
                 self.output.write(&Safe::json_line(&json))?;
             }
             Format::Text => {
-                let cells = [check.name, word(check.state), &check.detail, check.remedy.as_deref().unwrap_or_default()];
+                let cells =
+                    [check.name, state_text(check.state), &check.detail, check.remedy.as_deref().unwrap_or_default()];
                 self.output.write(&Safe::tabbed(&cells))?;
             }
-            Format::Table => self.show(&check)?,
+            Format::Table => self.print_row(&check)?,
         }
         self.checks.push(check);
         Ok(())
     }
 
-    fn show(&mut self, check: &Check) -> Result<()> {
-        if !std::mem::replace(&mut self.has_header, true) {
+    fn print_row(&mut self, check: &Check) -> Result<()> {
+        if !std::mem::replace(&mut self.is_header_printed, true) {
             self.output.line("CHECK      STATE    DETAIL", Tint::Header)?;
         }
         let tint = match check.state {
             State::Ok => Tint::Good,
-            State::Warning => Tint::Odd,
+            State::Warning => Tint::Warning,
             State::Failed => Tint::Bad,
             State::Skipped => Tint::Plain,
         };
         self.output.write_tinted_wrapped(
-            &format!("{:<10} {:<8} ", check.name, word(check.state)),
+            &format!("{:<10} {:<8} ", check.name, state_text(check.state)),
             &check.detail,
             tint,
         )?;
@@ -113,7 +117,7 @@ impl Report {
         }
     }
 
-    fn end(mut self, settings: &Settings) -> Result {
+    fn finish(mut self, settings: &Settings) -> Result {
         if self.output.format == Format::Json {
             let json = serde_json::to_string(&serde_json::json!({"checks": self.checks}));
             let raw = json.and_then(RawValue::from_string).map_err(|error| Failure::error(error.to_string()))?;
@@ -123,14 +127,14 @@ impl Report {
         let (failed, warnings) = (count(State::Failed), count(State::Warning));
         match (failed, warnings) {
             (0, 0) => settings.console.say("all is well"),
-            (0, warnings) => settings.console.say(format!("it works; to be looked at: {warnings}")),
+            (0, warnings) => settings.console.say(format!("everything works; warnings: {warnings}")),
             (failed, _) => settings.console.say(format!("failed: {failed}")),
         }
         Ok(if failed > 0 { Exit::CheckFailed } else { Exit::Ok })
     }
 }
 
-fn word(state: State) -> &'static str {
+fn state_text(state: State) -> &'static str {
     match state {
         State::Ok => "ok",
         State::Warning => "warning",

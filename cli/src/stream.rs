@@ -48,7 +48,7 @@ impl Endpoint {
     /// The server and token of `settings`.
     pub(crate) fn new(settings: &Settings) -> Self {
         if settings.token.is_some() {
-            net::warn_if_plain(&settings.server, "the token", settings.console);
+            net::warn_if_unencrypted(&settings.server, "the token", settings.console);
         }
         Self {
             flags: settings.flags.clone().unwrap_or_default(),

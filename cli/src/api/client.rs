@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Unread, body, too_long};
 use crate::exit::{Exit, Failure, Result};
-use crate::net::{self, Route};
+use crate::net::{self, ServerConnector};
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -29,7 +29,7 @@ pub(crate) const TOKEN_HINT: &str = "mint one on the server's machine: callscope
 /// Talks to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    route: Route,
+    connector: ServerConnector,
     http: reqwest::Client,
     token: Option<Secret>,
 }
@@ -38,10 +38,10 @@ impl Client {
     /// For the server and token of `settings`.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         if settings.token.is_some() {
-            net::warn_if_plain(&settings.server, "the token", settings.console);
+            net::warn_if_unencrypted(&settings.server, "the token", settings.console);
         }
-        let route = Route::to(&settings.server)?;
-        Ok(Self { http: route.client()?, route, token: settings.token.clone() })
+        let connector = ServerConnector::to(&settings.server)?;
+        Ok(Self { http: connector.http_client()?, connector, token: settings.token.clone() })
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
@@ -68,7 +68,7 @@ impl Client {
 
     fn prepare(&self, method: Method, path: &[&str]) -> Result<reqwest::RequestBuilder> {
         path.iter().try_for_each(|segment| checked(segment).map(drop))?;
-        let request = self.http.request(method, endpoint(self.route.server(), path)).timeout(TIMEOUT);
+        let request = self.http.request(method, endpoint(self.connector.server(), path)).timeout(TIMEOUT);
         Ok(match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -86,17 +86,17 @@ impl Client {
     async fn answer(&self, request: reqwest::RequestBuilder, longest: usize) -> Result<Answer> {
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Err(self.route.trouble(&error).await.failure(&self.route)),
+            Err(error) => return Err(self.connector.diagnose(&error).await.to_failure(&self.connector)),
         };
         let (status, path) = (response.status(), response.url().path().to_owned());
-        if let Some(failure) = net::redirect(self.route.server(), &path, status, response.headers()) {
+        if let Some(failure) = net::redirect_failure(self.connector.server(), &path, status, response.headers()) {
             return Err(failure);
         }
         if status.is_success() {
             return match body(response, longest).await {
                 Ok(body) => Ok(Answer::Body(body)),
                 Err(Unread::TooLong) => Ok(Answer::TooLong(path)),
-                Err(Unread::Broken(error)) => Err(self.route.trouble(&error).await.failure(&self.route)),
+                Err(Unread::Broken(error)) => Err(self.connector.diagnose(&error).await.to_failure(&self.connector)),
             };
         }
         match body(response, LONGEST_REFUSAL).await {
@@ -111,9 +111,9 @@ impl Client {
     /// What an answer that is no success means.
     async fn refusal(&self, refused: &Refused) -> Failure {
         if refused.words().is_none()
-            && let Some(trouble) = self.route.odd_answer(refused.status).await
+            && let Some(diagnosis) = self.connector.diagnose_answer(refused.status).await
         {
-            return trouble.failure(&self.route);
+            return diagnosis.to_failure(&self.connector);
         }
         refused.failure()
     }

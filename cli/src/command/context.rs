@@ -11,7 +11,7 @@ use super::complete;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
-use crate::net::shown;
+use crate::net::display_url;
 use crate::render::Format;
 use crate::settings::{Settings, server_url, without_logins};
 use crate::token::Claims;
@@ -64,7 +64,7 @@ pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBu
                 return Err(Failure::error(format!("a context is called {name} already"))
                     .hint(format!("take its place: callscope context add --force {name} URL")));
             }
-            let mut context = config::Context::new(shown(&server_url(&url)?).to_owned());
+            let mut context = config::Context::new(display_url(&server_url(&url)?).to_owned());
             context.token_file = token_file
                 .map(std::path::absolute)
                 .transpose()

@@ -9,7 +9,7 @@ use crate::api::{Client, TOKEN_HINT};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Result};
-use crate::net::shown;
+use crate::net::display_url;
 use crate::render::Format;
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -51,7 +51,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     Client::check_token(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
     let mut config = Config::load()?;
     let context = config.contexts.entry(name.clone()).or_insert_with(|| config::Context::new(String::new()));
-    context.server = shown(&settings.server).to_owned();
+    context.server = display_url(&settings.server).to_owned();
     context.store(&token);
     config.current.get_or_insert_with(|| name.clone());
     let is_used = config.current.as_ref() == Some(&name);
@@ -59,7 +59,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     let now = clock::now();
     settings.console.say(format!(
         "logged in at {} as {} ({}), {}",
-        shown(&settings.server),
+        display_url(&settings.server),
         claims.sub,
         claims.role,
         claims.left_in_words(now)
@@ -103,14 +103,14 @@ pub(crate) fn logout(settings: &Settings, args: Logout) -> Result {
 /// Runs `whoami`.
 pub(crate) async fn whoami(settings: &Settings) -> Result {
     let token = settings.token.as_ref().ok_or_else(|| {
-        Failure::new(Exit::NotAllowed, format!("not logged in at {}: there is no token", shown(&settings.server)))
+        Failure::new(Exit::NotAllowed, format!("not logged in at {}: there is no token", display_url(&settings.server)))
             .hint(TOKEN_HINT)
     })?;
     let claims = Claims::of(token)?;
     Client::check_token(settings).await?;
     let now = clock::now();
     let item = json!({
-        "server": shown(&settings.server), "context": settings.context, "sub": claims.sub, "role": claims.role,
+        "server": display_url(&settings.server), "context": settings.context, "sub": claims.sub, "role": claims.role,
         "uid": claims.uid, "calls": claims.calls, "jti": claims.jti, "expires_at": claims.expires(),
         "token_from": settings.origin.token,
     });
@@ -124,7 +124,7 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
             ("calls", claims.calls_in_words()),
             ("valid", claims.left_in_words(now)),
             ("token from", settings.origin.token.clone()),
-            ("server", shown(&settings.server).to_owned()),
+            ("server", display_url(&settings.server).to_owned()),
             ("server from", settings.origin.server.clone()),
         ],
     )?;

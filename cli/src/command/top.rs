@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use crate::api::{Client, Raw};
 use crate::clock;
 use crate::exit::{Exit, Result};
-use crate::net::shown;
+use crate::net::display_url;
 use crate::render::Format;
 use crate::settings::Settings;
 use crate::term::event_loop::{self, ExitReason};
@@ -40,7 +40,7 @@ pub(crate) async fn run(settings: &Settings, args: Top) -> Result {
     // A server that is away or says no is an error of the command, not a screen that says so.
     client.stats().await?;
     let now = clock::now();
-    let mut top = top::TopApp::new(shown(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
+    let mut top = top::TopApp::new(display_url(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
     (top.color, top.read_only, top.interval) = (settings.color, args.read_only, args.interval);
     let screen = Screen::enter()?;
     let mut poller = Poller::start(client, args.tab, Duration::from_secs(args.interval));
@@ -61,7 +61,7 @@ async fn once(settings: &Settings, client: &Client) -> Result {
     settings.output(Format::Table).record(
         &json,
         &[
-            ("server", shown(&settings.server).to_owned()),
+            ("server", display_url(&settings.server).to_owned()),
             ("version", stats.version.clone()),
             ("up", up),
             ("processes", stats.cluster.len().to_string()),

@@ -15,7 +15,7 @@ use super::report::{Report, Sent};
 use super::target_client::TargetClient;
 use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::net::{Backoff, shown};
+use crate::net::{Backoff, display_url};
 use crate::settings::Settings;
 use crate::stream::deliveries::Update;
 
@@ -56,7 +56,7 @@ impl<'s> Forwarder<'s> {
         place: Option<PlaceFile>,
     ) -> Self {
         let keys = Keys::of_terminal();
-        let from = shown(&settings.server);
+        let from = display_url(&settings.server);
         let said = match &target {
             Some(target) => {
                 let keys = if keys.is_some() { " (r: send the last one again, Ctrl-C: end)" } else { "" };

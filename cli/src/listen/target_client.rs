@@ -67,8 +67,8 @@ impl TargetClient {
         headers.extend(headers::map(marks.iter().map(|(name, value)| (*name, value.as_str()))));
         let answer = match self.client.post(url, headers, whole.body.clone()).await {
             Ok(answer) => answer,
-            Err(Unanswered { trouble, may_have_arrived }) => {
-                return Answer { status: None, text: trouble.what, retry_after: None, may_have_arrived };
+            Err(Unanswered { diagnosis, may_have_arrived }) => {
+                return Answer { status: None, text: diagnosis.problem, retry_after: None, may_have_arrived };
             }
         };
         let (status, retry_after) = (Some(answer.status), answer.retry_after.map(|wait| wait.min(LONGEST_WAIT)));

@@ -1,4 +1,4 @@
-//! `Retry-After`: how long an answer asks to wait.
+//! Reads the header `Retry-After`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, header};
 
 use crate::clock;
 
-/// How long an answer asks to wait: in seconds, or until a date.
+/// Returns how long an answer asks to wait. The header holds seconds or an HTTP date; a date that is past means zero.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim(), clock::now())
 }
@@ -16,8 +16,9 @@ fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(secs) = value.parse() {
         return Some(Duration::from_secs(secs));
     }
-    let until = Timestamp::from_system_time(httpdate::parse_http_date(value).ok()?);
-    Some(Duration::try_from_secs_f64(until.secs_since(now)).unwrap_or_default())
+    let date = Timestamp::from_system_time(httpdate::parse_http_date(value).ok()?);
+    // A negative time is an error.
+    Some(Duration::try_from_secs_f64(date.secs_since(now)).unwrap_or_default())
 }
 
 #[cfg(test)]

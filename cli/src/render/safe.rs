@@ -17,8 +17,7 @@ pub(crate) enum Tint {
     Header,
     /// As it should be.
     Good,
-    /// To be looked at.
-    Odd,
+    Warning,
     Bad,
 }
 
@@ -28,7 +27,7 @@ impl Tint {
             Self::Plain => "",
             Self::Header => "\x1b[1m",
             Self::Good => "\x1b[32m",
-            Self::Odd => "\x1b[33m",
+            Self::Warning => "\x1b[33m",
             Self::Bad => "\x1b[31m",
         }
     }

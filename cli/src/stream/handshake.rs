@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use super::{EndReason, Endpoint};
 use crate::api::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
-use crate::net::{self, Route, Wire};
+use crate::net::{self, BoxedIo, ServerConnector};
 
 /// Longest message taken: a call's result with all the provider's analysis.
 const LONGEST_MESSAGE: usize = 64 << 20;
@@ -20,7 +20,7 @@ const LONGEST_MESSAGE: usize = 64 << 20;
 /// Longest wait that a server may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-pub(crate) type Socket = WebSocketStream<Wire>;
+pub(crate) type Socket = WebSocketStream<BoxedIo>;
 
 /// Why a connection is over.
 #[derive(Debug)]
@@ -77,36 +77,45 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
         .read_buffer_size(32 << 10)
         .max_message_size(Some(LONGEST_MESSAGE))
         .max_frame_size(Some(LONGEST_MESSAGE));
-    let route = Route::to(&endpoint.server).map_err(Break::failed)?;
+    let connector = ServerConnector::to(&endpoint.server).map_err(Break::failed)?;
     let lost = async |error: &(dyn std::error::Error + Send + Sync + 'static)| {
-        let trouble = route.trouble(error).await;
+        let diagnosis = connector.diagnose(error).await;
         // What is wrong with a certificate or a scheme does not pass by waiting.
-        if trouble.is_lasting { Break::failed(trouble.failure(&route)) } else { Break::lost(trouble.what) }
+        if diagnosis.is_permanent {
+            Break::failed(diagnosis.to_failure(&connector))
+        } else {
+            Break::lost(diagnosis.problem)
+        }
     };
-    let wire = match route.open().await {
-        Ok(wire) => wire,
+    let io = match connector.connect().await {
+        Ok(io) => io,
         Err(error) => return Err(lost(error.as_ref()).await),
     };
-    match tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await {
+    match tokio_tungstenite::client_async_with_config(request, io, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) => Err(refused(endpoint, &route, url.path(), &response).await),
+        Err(tungstenite::Error::Http(response)) => Err(refused(endpoint, &connector, url.path(), &response).await),
         Err(error) => Err(lost(&error).await),
     }
 }
 
 /// What an answer that is no upgrade means.
-async fn refused(endpoint: &Endpoint, route: &Route, asked: &str, response: &Response<Option<Vec<u8>>>) -> Break {
+async fn refused(
+    endpoint: &Endpoint,
+    connector: &ServerConnector,
+    asked: &str,
+    response: &Response<Option<Vec<u8>>>,
+) -> Break {
     let status = response.status();
-    let server = crate::net::shown(&endpoint.server);
+    let server = crate::net::display_url(&endpoint.server);
     let body = response.body().as_deref().unwrap_or_default();
     let body = serde_json::from_slice::<callscope_common::api::ErrorBody>(body);
-    if let Some(failure) = net::redirect(&endpoint.server, asked, status, response.headers()) {
+    if let Some(failure) = net::redirect_failure(&endpoint.server, asked, status, response.headers()) {
         return Break::failed(failure);
     }
     if body.is_err()
-        && let Some(trouble) = route.odd_answer(status).await
+        && let Some(diagnosis) = connector.diagnose_answer(status).await
     {
-        return Break::failed(trouble.failure(route));
+        return Break::failed(diagnosis.to_failure(connector));
     }
     let said = body.map_or_else(|_| format!("it answered {status}"), |body| body.message);
     match status {

@@ -227,7 +227,7 @@ impl Line<'_> {
                 self.asked = false;
                 Ok(Some(frame))
             }
-            Ok(Some(Err(error))) => Err(Break::lost(net::cause(&error))),
+            Ok(Some(Err(error))) => Err(Break::lost(net::root_cause(&error))),
             Ok(None) => Err(Break::lost("the connection was closed")),
             Err(_) if self.asked => Err(Break::lost(format!("nothing was heard for {} s", dead_after.as_secs()))),
             Err(_) => {
@@ -242,7 +242,7 @@ impl Line<'_> {
 async fn send(socket: &mut Socket, text: String) -> Result<(), Break> {
     match timeout(DEADLINE, socket.send(Message::text(text))).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Break::lost(net::cause(&error))),
+        Ok(Err(error)) => Err(Break::lost(net::root_cause(&error))),
         Err(_) => Err(Break::lost("the server takes nothing in")),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) use keys::HELP;
 /// Shows the streams until the user leaves.
 pub(crate) async fn run(settings: &Settings, streams: &mut Streams, options: &Options) -> Result {
     let identifiers = streams.requests.iter().map(|request| request.identifier.to_string()).collect();
-    let origin = Origin::Server(crate::net::shown(&settings.server).to_owned());
+    let origin = Origin::Server(crate::net::display_url(&settings.server).to_owned());
     let mut source = LiveSource::new(streams, Client::new(settings)?);
     let mut app = TailApp::new(origin, identifiers, options.active, settings.color, source.now());
     let left = event_loop::run(Screen::enter()?, &mut app, &mut source).await;

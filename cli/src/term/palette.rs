@@ -60,7 +60,7 @@ impl Palette {
             Tint::Plain => Style::new(),
             Tint::Header => self.strong(),
             Tint::Good => self.good(),
-            Tint::Odd => self.warn(),
+            Tint::Warning => self.warn(),
             Tint::Bad => self.bad(),
         }
     }

@@ -135,7 +135,7 @@ fn status(status: CallStatus) -> TableCell {
     let tint = match status {
         CallStatus::InProgress => Tint::Good,
         CallStatus::Failed => Tint::Bad,
-        CallStatus::Initiated => Tint::Odd,
+        CallStatus::Initiated => Tint::Warning,
         CallStatus::Completed => Tint::Plain,
     };
     tinted(text(status.as_str()), tint)
@@ -166,7 +166,7 @@ fn call(view: &CallView, now: Timestamp) -> TableRow {
 fn connection(view: &ConnectionView, now: Timestamp) -> TableRow {
     let lag = match view.lag {
         0 => Tint::Plain,
-        1..=99 => Tint::Odd,
+        1..=99 => Tint::Warning,
         _ => Tint::Bad,
     };
     TableRow {
@@ -200,7 +200,7 @@ fn delivery(view: &DeliveryView, now: Timestamp) -> TableRow {
     let verdict = match view.verdict.as_str() {
         "accepted" => Tint::Good,
         "rejected" => Tint::Bad,
-        "ignored" => Tint::Odd,
+        "ignored" => Tint::Warning,
         _ => Tint::Plain,
     };
     let answer = if view.response_status >= 400 { Tint::Bad } else { Tint::Plain };
@@ -249,7 +249,7 @@ fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRo
         key: format!("unverified:{}:{}", attempt.at.as_micros(), attempt.remote_addr.as_deref().unwrap_or_default()),
         cells: vec![
             age(attempt.at, now),
-            tinted(text("unverified"), Tint::Odd),
+            tinted(text("unverified"), Tint::Warning),
             text(attempt.remote_addr.clone().unwrap_or_default()),
             text(format!("{}: {}", attempt.route, attempt.reason)),
         ],

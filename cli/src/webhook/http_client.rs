@@ -8,12 +8,12 @@ use url::Url;
 
 use crate::api::{self, Unread};
 use crate::exit::Result;
-use crate::net::{self, Route, Trouble};
+use crate::net::{self, Diagnosis, ServerConnector};
 
 /// Posts to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient {
-    route: Route,
+    connector: ServerConnector,
     http: Client,
     timeout: Duration,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Unanswered {
     /// What is in the way.
-    pub(crate) trouble: Trouble,
+    pub(crate) diagnosis: Diagnosis,
     /// Whether the request may have arrived all the same.
     pub(crate) may_have_arrived: bool,
 }
@@ -41,8 +41,8 @@ pub(crate) struct Unanswered {
 impl HttpClient {
     /// A client to the server of `url`, which has `timeout` to answer.
     pub(crate) fn to(url: &Url, timeout: Duration) -> Result<Self> {
-        let route = Route::to(url)?;
-        Ok(Self { http: route.client()?, route, timeout })
+        let connector = ServerConnector::to(url)?;
+        Ok(Self { http: connector.http_client()?, connector, timeout })
     }
 
     /// Posts `body` once.
@@ -56,12 +56,12 @@ impl HttpClient {
             Ok(response) => Ok(Answer {
                 status: response.status().as_u16(),
                 retry_after: net::retry_after(response.headers()),
-                redirect: net::redirected(response.status(), response.headers()),
+                redirect: net::redirect_location(response.status(), response.headers()),
                 response,
             }),
             Err(error) => {
                 let may_have_arrived = !error.is_connect();
-                Err(Unanswered { trouble: self.route.trouble(&error).await, may_have_arrived })
+                Err(Unanswered { diagnosis: self.connector.diagnose(&error).await, may_have_arrived })
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::api::{self, Unread};
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
 use crate::net::Backoff;
-use crate::net::{self, Trouble};
+use crate::net::{self, Diagnosis};
 use crate::render::Console;
 use crate::secret::Secret;
 
@@ -184,7 +184,7 @@ impl Sender {
         let (headers, body) = self.request(delivery);
         let response = match self.client(delivery.route).post(url, headers, body).await {
             Ok(response) => response,
-            Err(Unanswered { trouble, .. }) => return unanswered(trouble, attempts, sent.elapsed()),
+            Err(Unanswered { diagnosis, .. }) => return unanswered(diagnosis, attempts, sent.elapsed()),
         };
         self.reached.store(true, Ordering::Relaxed);
         let (status, wait, redirect) = (response.status, response.retry_after, response.redirect.clone());
@@ -200,7 +200,7 @@ impl Sender {
             }
             // Committed or not: only the answer to a repeat tells.
             (None, Err(Unread::Broken(error))) => {
-                return Try::Again { why: net::cause(&error), wait: None, status: None };
+                return Try::Again { why: net::root_cause(&error), wait: None, status: None };
             }
         };
         if matches!(status, 429 | 503) && !right {
@@ -226,11 +226,12 @@ impl Sender {
 }
 
 /// There was no answer. What does not pass by waiting is not tried again.
-fn unanswered(trouble: Trouble, attempts: u32, took: Duration) -> Try {
-    if !trouble.is_lasting {
-        return Try::Again { why: trouble.what, wait: None, status: None };
+fn unanswered(diagnosis: Diagnosis, attempts: u32, took: Duration) -> Try {
+    if !diagnosis.is_permanent {
+        return Try::Again { why: diagnosis.problem, wait: None, status: None };
     }
-    let answer = trouble.remedy.map_or(trouble.what.clone(), |remedy| format!("{}; {remedy}", trouble.what));
+    let answer =
+        diagnosis.remedy.map_or(diagnosis.problem.clone(), |remedy| format!("{}; {remedy}", diagnosis.problem));
     Try::Answered(Outcome { status: None, answer, attempts, took, right: false, gave_up: true })
 }
 
@@ -241,7 +242,7 @@ impl Outcome {
             None => Some(sender.target.unreachable(&self.answer)),
             Some(status) if self.gave_up => Some(Failure::new(
                 Exit::Unreachable,
-                format!("{} keeps answering {status}: {}", net::shown(&sender.target.server), self.answer),
+                format!("{} keeps answering {status}: {}", net::display_url(&sender.target.server), self.answer),
             )),
             Some(401) if !sender.explicit => {
                 let signed =

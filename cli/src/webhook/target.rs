@@ -29,7 +29,7 @@ impl Target {
         if *self == Self::callscope(&self.server) {
             return crate::net::unreachable(&self.server, why);
         }
-        Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", crate::net::shown(&self.server)))
+        Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", crate::net::display_url(&self.server)))
             .hint("is it running, and is that its whole URL?")
     }
 

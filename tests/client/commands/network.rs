@@ -156,6 +156,21 @@ fn a_wrong_scheme_is_reported_with_the_right_one() {
 }
 
 #[test]
+fn a_plain_server_behind_an_https_proxy_is_not_taken_for_a_tls_server() {
+    let server = server();
+    let refusing = Hostile::start(&server.url, Mode::Page(400));
+    let proxy = Between::proxy(callscope_tests::socket::host(&refusing.url).parse().unwrap(), None);
+    let tls = Between::tls(proxy.address);
+    let url = format!("https://localhost:{}", tls.address.port());
+    let variables = [("HTTP_PROXY", url), ("SSL_CERT_FILE", authority())];
+    for args in BOTH {
+        let ran = run(&server, &format!("http://{NAME}:8000"), &variables, args);
+        assert!(ran.code != 0 && !ran.stderr.contains("TLS"), "{args:?}: {ran:?}");
+    }
+    assert!(!proxy.asked().is_empty());
+}
+
+#[test]
 fn sending_a_token_unencrypted_to_another_machine_warns_once() {
     let server = server();
     let proxy = Between::proxy(address(&server), None);

@@ -130,7 +130,7 @@ impl TailApp {
     pub(crate) fn state(&self, tab: &CallTab) -> (String, Tint) {
         match (&self.origin, &tab.connection) {
             (Origin::Recording { .. }, ConnectionState::Live | ConnectionState::Connecting) if self.paused => {
-                ("PAUSED".into(), Tint::Odd)
+                ("PAUSED".into(), Tint::Warning)
             }
             (Origin::Recording { speed, .. }, ConnectionState::Live | ConnectionState::Connecting) => {
                 (format!("PLAYING {speed}"), Tint::Good)

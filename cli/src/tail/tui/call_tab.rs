@@ -101,14 +101,14 @@ impl CallTab {
     pub(crate) fn state(&self, now: Timestamp) -> (String, Tint) {
         let whole = |secs: f64| secs.max(0.0) as i64;
         match (&self.connection, self.quiet) {
-            (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tint::Odd),
-            (ConnectionState::Waiting, None) => ("WAITING".into(), Tint::Odd),
+            (ConnectionState::Connecting, _) => ("CONNECTING".into(), Tint::Warning),
+            (ConnectionState::Waiting, None) => ("WAITING".into(), Tint::Warning),
             (ConnectionState::Live | ConnectionState::Waiting, Some(since)) => {
-                (format!("STALE {}s", whole(now.secs_since(since))), Tint::Odd)
+                (format!("STALE {}s", whole(now.secs_since(since))), Tint::Warning)
             }
             (ConnectionState::Live, None) => ("LIVE".into(), Tint::Good),
             (ConnectionState::Retry { attempt, at }, _) => {
-                (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tint::Odd)
+                (format!("RETRY {attempt} in {}s", whole(at.secs_since(now).ceil())), Tint::Warning)
             }
             (ConnectionState::Ended, _) => self.ended(),
             (ConnectionState::Stopped, _) => ("STOPPED".into(), Tint::Bad),
@@ -175,7 +175,7 @@ impl CallTab {
                     self.reload = ReloadState { generation: self.reload.generation + 1, ..ReloadState::default() };
                     self.broke = None;
                 }
-                self.note(Tint::Odd, &describe_gap(gap));
+                self.note(Tint::Warning, &describe_gap(gap));
             }
             Update::Ended(ending) => self.end(ending),
         }
@@ -187,7 +187,7 @@ impl CallTab {
         if self.broke.is_none() {
             let what = if broke { "connection lost" } else { "no connection yet" };
             let index = self.transcript.entries().len();
-            self.note(Tint::Odd, &format!("{what}: {reason}"));
+            self.note(Tint::Warning, &format!("{what}: {reason}"));
             self.broke = Some((now, index, reason.to_owned()));
         }
     }

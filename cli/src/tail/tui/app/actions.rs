@@ -51,7 +51,7 @@ impl TailApp {
                 let found = transcript.find(forward);
                 if !found {
                     let none = transcript.search().map_or("nothing was searched for: /", |_| "not found");
-                    self.notice = Some((Tint::Odd, none.into()));
+                    self.notice = Some((Tint::Warning, none.into()));
                 }
             }
             Action::Search => self.ask(PromptKind::Search, ""),
@@ -109,7 +109,7 @@ impl TailApp {
                 let scan = self.scan(false, text);
                 if !found && searched {
                     let what = if scan.is_empty() { "not found" } else { "searching the older part for" };
-                    self.notice = Some((Tint::Odd, format!("{what}: {text}")));
+                    self.notice = Some((Tint::Warning, format!("{what}: {text}")));
                 }
                 return scan;
             }

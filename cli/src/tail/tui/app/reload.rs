@@ -75,7 +75,7 @@ impl TailApp {
                 transcript.found_search(&found);
                 transcript.go_to_first_found();
                 let is_found = transcript.found().0 > 0;
-                self.notice = (!is_found).then(|| (Tint::Odd, format!("not found: {}", scan.text)));
+                self.notice = (!is_found).then(|| (Tint::Warning, format!("not found: {}", scan.text)));
             }
             Ok(_) => {}
             Err(why) => self.notice = Some((Tint::Bad, format!("not searched: {why}"))),

@@ -43,7 +43,7 @@ fn stand(tab: &CallTab) -> (String, Tint) {
         (false, 0, below) => parts.push(format!("PAUSED  {below} below")),
         (false, new, _) => {
             parts.push(format!("PAUSED  {new} new below"));
-            tint = Tint::Odd;
+            tint = Tint::Warning;
         }
     }
     if transcript.search().is_some() {
