@@ -1,12 +1,12 @@
 //! Server processes that share one PostgreSQL.
 //!
-//! The database says which processes there are: each refreshes its row every few seconds (`heartbeat`). A process asks
-//! all others over the bus and collects the replies that come within a deadline (`rpc`).
+//! The database lists the processes: each refreshes its row every few seconds (`heartbeat`). A process asks all others
+//! over the bus and collects the replies that arrive within a deadline (`rpc`).
 //!
-//! - [`announcer`]: publishes what was committed to the followers, in this process and in others
-//! - [`bus`]: this process's link to the others, and whether it works
+//! - [`announcer`]: publishes committed notifications to the followers, in this process and in others
+//! - [`bus`]: this process's link to the others, and its health
 //! - [`message`]: the messages on the bus
-//! - `seal`: proof that a message comes from a server of this cluster
+//! - `seal`: authenticates the messages of the servers of this cluster
 //! - `redis`: Redis Pub/Sub, plain and sharded
 //! - [`reconcile`]: when followed calls are compared with the database
 
@@ -42,7 +42,7 @@ use crate::store::nodes::Node;
 use crate::store::{LogWriter, Store};
 use bus::Incoming;
 
-/// This process among its peers; cheap to clone.
+/// Handle to this process's place in the cluster; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
@@ -56,33 +56,33 @@ struct Shared {
     hub: Hub,
     store: Store,
     announcer: Announcer,
-    /// Where this process listens, once it does.
+    /// Where this process listens; unset before it does.
     address: OnceLock<String>,
-    /// Where the parts of replies go, by the id of the question.
+    /// The queue for the parts of the replies, by the id of the question.
     open_questions: Mutex<HashMap<Uuid, mpsc::Sender<Incoming>>>,
-    /// The processes as last read from the database.
-    peers: Mutex<Vec<Node>>,
+    /// The processes with a recent heartbeat, as last read from the database.
+    last_nodes: Mutex<Vec<Node>>,
 }
 
-/// What this process answers questions from.
+/// The sources of this process's replies to questions.
 #[derive(Debug, Clone)]
 pub struct AnswerSources {
     /// Connections and followed calls.
     pub hub: Hub,
-    /// The queue of writes.
+    /// For the number of writes that wait.
     pub log_writer: LogWriter,
-    /// Deliveries that were refused.
+    /// For the deliveries that were refused.
     pub ingest: Arc<Ingest>,
 }
 
-/// A name for this process that no other one has.
+/// Returns a random name for this process.
 #[must_use]
 pub fn random_node_name() -> String {
     Uuid::new_v4().simple().to_string()[..12].to_owned()
 }
 
 impl Cluster {
-    /// Names this process `node`.
+    /// Creates the handle of a process that is called `node`.
     #[must_use]
     pub fn new(node: String, hub: Hub, store: Store, announcer: Announcer) -> Self {
         let shared = Shared {
@@ -94,7 +94,7 @@ impl Cluster {
             announcer,
             address: OnceLock::new(),
             open_questions: Mutex::default(),
-            peers: Mutex::default(),
+            last_nodes: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -107,7 +107,7 @@ impl Cluster {
 
     /// Records where this process listens.
     pub fn listens_on(&self, address: SocketAddr) {
-        // A process listens once.
+        // A process listens once, so the address is never set already.
         let _ = self.shared.address.set(address.to_string());
     }
 

@@ -1,7 +1,7 @@
-//! Publishes what was committed to the followers, in this process and in others.
+//! Publishes committed notifications to the followers, in this process and in others.
 //!
-//! Delivery is correct without it, since [`reconcile`](super::reconcile) finds what a lost notification has hidden.
-//! Notifications make it quick.
+//! Followers get every event without it, because [`reconcile`](super::reconcile) finds the events whose notification
+//! was lost. Notifications make events arrive sooner.
 
 use super::Bus;
 use crate::live::Hub;
@@ -12,12 +12,12 @@ use crate::log::Notification;
 pub enum Announcer {
     /// To followers in this process only.
     Local(Hub),
-    /// Also to those in the processes that the bus joins.
+    /// Also to followers in the other processes on the bus.
     Joined(Hub, Bus),
 }
 
 impl Announcer {
-    /// Publishes what was committed, in the order of the log. Never blocks and never fails.
+    /// Publishes notifications in the order of the log. Never blocks and never fails.
     pub fn publish(&self, notifications: Vec<Notification>) {
         match self {
             Self::Local(hub) => hub.publish(notifications),

@@ -1,12 +1,12 @@
 //! This process's link to the other servers on its database.
 //!
-//! What the link carries shows whether it works: an echo goes out several times a second and must come back. While none
-//! does, the link is *down*. While another process that is alive is not heard, the notifications are not *complete*.
-//! Then heads are compared with the database more often ([`reconcile`](super::reconcile)), and at once if another
-//! process reports that it dropped notifications.
+//! The process sends an echo to itself several times a second. While none comes back, the link is *down*. While the
+//! link is down, or another live process is not heard, the notifications are not *complete*: then heads are compared
+//! with the database more often ([`reconcile`](super::reconcile)). They are compared at once if another process reports
+//! that it dropped notifications.
 //!
-//! - `link`: the connection to Redis, what goes out and what comes in
-//! - `health`: echoes, peers, and what they say of the link
+//! - `link`: the connection to Redis: sending, receiving, reconnecting
+//! - `health`: whether the link is up and every peer is heard
 
 mod health;
 mod link;
@@ -31,10 +31,10 @@ use link::{Link, Outgoing};
 /// Batches of notifications that wait for Redis. Further ones are dropped: the other servers find their events in the
 /// database.
 const SEND_QUEUE: usize = 1_024;
-/// Questions and replies that wait to be read. Further ones are dropped, and their askers get no reply.
+/// Questions and replies that wait to be handled. Further ones are dropped, and the process that asked gets no reply.
 pub const RPC_QUEUE: usize = 1_024;
-/// Interval at which [`Bus::flush`] looks at the queue.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval at which [`Bus::flush`] checks the queue.
+const FLUSH_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Handle to the link; cheap to clone.
 #[derive(Clone)]
@@ -45,13 +45,13 @@ pub struct Bus {
 /// Counters since the process began.
 #[derive(Debug, Default)]
 pub struct BusCounters {
-    /// Messages given to Redis.
+    /// Messages sent to Redis.
     pub published: AtomicU64,
-    /// Notification messages of other processes.
+    /// Notification messages received from other processes.
     pub received: AtomicU64,
-    /// Messages that were forged, altered, late or repeated.
+    /// Received messages that were forged, altered, late or repeated.
     pub refused: AtomicU64,
-    /// Messages that were not sent, because the link was down or its queue full.
+    /// Messages that were not sent, because the link was down or its queue was full.
     pub dropped: AtomicU64,
 }
 
@@ -71,9 +71,9 @@ impl std::fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Links this process, called `node`, to all that use the same `name` at the Redis of `url`. Their notifications go
-    /// to `hub`, their questions and replies to `rpcs`. Only processes that know one of `secrets` are believed. Redis
-    /// need not be there: the task tries to connect until it is aborted.
+    /// Links this process, called `node`, to the processes that use the same `name` at the Redis of `url`. Their
+    /// notifications go to `hub`, their questions and replies to `rpcs`. Messages of processes that know none of
+    /// `secrets` are refused. Redis may be down: the task tries to connect until it is aborted.
     ///
     /// # Errors
     /// Returns an error if the URL cannot be read.
@@ -92,27 +92,27 @@ impl Bus {
         Ok((Self { link }, task))
     }
 
-    /// Whether notifications reach the other processes, as far as is known.
+    /// Whether the echoes of this process come back in time.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.link.monitor.is_up()
     }
 
-    /// Follows how far the notifications of other processes can be relied on.
+    /// Watches whether the notifications of other processes are complete.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<LinkHealth> {
         self.link.monitor.subscribe()
     }
 
-    /// Says which other processes are alive, by the database, and so must be heard on the link.
+    /// Sets the other processes that are alive according to the database, and so have to be heard on the link.
     pub fn set_expected_peers(&self, alive: Vec<String>) {
         self.link.monitor.set_expected_peers(alive);
     }
 
-    /// Waits until everything published so far is on its way, or the link is down.
+    /// Waits until the queue is empty or the link is down.
     pub async fn flush(&self) {
         while self.is_up() && self.link.queue.capacity() < SEND_QUEUE {
-            sleep(FLUSH_INTERVAL).await;
+            sleep(FLUSH_CHECK_INTERVAL).await;
         }
     }
 
@@ -122,15 +122,15 @@ impl Bus {
         &self.link.counters
     }
 
-    /// Publishes to the other processes. Never blocks; what cannot go out now is dropped.
+    /// Queues notifications for the other processes. Never blocks; drops them if the link is down or the queue is full.
     pub(super) fn publish(&self, notifications: Vec<Notification>) {
-        // A repeated delivery changes nothing, so it leaves nothing to publish.
+        // A repeated delivery changes nothing, so it has no notifications.
         if !notifications.is_empty() {
             self.enqueue(Outgoing::Notifications(notifications));
         }
     }
 
-    /// Sends a question to all other processes, or a reply to the one that asked. Never blocks.
+    /// Queues a question or a reply, which all other processes receive. Never blocks; may drop it.
     pub fn send(&self, rpc: Rpc) {
         if let Ok(text) = serde_json::to_string(&Body::Rpc(rpc)) {
             self.enqueue(Outgoing::Text(text));
@@ -139,7 +139,7 @@ impl Bus {
 
     fn enqueue(&self, outgoing: Outgoing) {
         if !self.is_up() || self.link.queue.try_send(outgoing).is_err() {
-            self.link.count_dropped();
+            self.link.record_dropped();
         }
     }
 }

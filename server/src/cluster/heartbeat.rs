@@ -14,8 +14,8 @@ use crate::store::{LogWriter, Maintenance, StoreError};
 const INTERVAL: Duration = Duration::from_secs(4);
 /// A process without a heartbeat for this long counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(12);
-/// Time to read the list of processes.
-const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// Timeout of reading the list of processes.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes heartbeats until the task is aborted.
 pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
@@ -35,7 +35,7 @@ pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
 }
 
 impl Cluster {
-    /// Writes one heartbeat. A `probe` is published with it: a call and a frame for its followers.
+    /// Writes one heartbeat. After its commit, a `probe` is published: a call and a frame for its followers.
     ///
     /// # Errors
     /// Returns an error if the heartbeat could not be committed.
@@ -50,7 +50,7 @@ impl Cluster {
         log_writer.maintain(Maintenance::Heartbeat(Box::new(heartbeat))).await
     }
 
-    /// Removes this process from the list.
+    /// Removes this process from the table `nodes`.
     ///
     /// # Errors
     /// Returns an error if the removal could not be committed.
@@ -58,13 +58,13 @@ impl Cluster {
         log_writer.maintain(Maintenance::Deregister(self.shared.node.clone())).await
     }
 
-    /// The processes with a recent heartbeat, and this one in any case. If the database does not answer, the list is
-    /// the last one that was read.
+    /// Lists the processes with a recent heartbeat, and this one in any case. If the database does not answer, returns
+    /// the last list that was read.
     pub async fn nodes(&self) -> Vec<Node> {
-        if let Ok(Ok(nodes)) = timeout(READ_DEADLINE, self.shared.store.nodes(DEAD_AFTER)).await {
-            *self.shared.peers.lock() = nodes;
+        if let Ok(Ok(nodes)) = timeout(READ_TIMEOUT, self.shared.store.nodes(DEAD_AFTER)).await {
+            *self.shared.last_nodes.lock() = nodes;
         }
-        let mut nodes = self.shared.peers.lock().clone();
+        let mut nodes = self.shared.last_nodes.lock().clone();
         if !nodes.iter().any(|node| node.name == self.shared.node) {
             nodes.push(Node {
                 name: self.shared.node.clone(),

@@ -1,7 +1,7 @@
-//! Messages between server processes: JSON, so that processes of different versions understand each other.
+//! Messages between server processes, in JSON, so that processes of different versions understand each other.
 //!
-//! The member names in the JSON never change. A frame travels as the JSON text that it is, byte for byte. A message
-//! that cannot be read is dropped, and reconciliation makes up for it.
+//! The member names in the JSON never change. A frame is JSON itself and is carried byte for byte. A message that
+//! cannot be read is dropped, and reconciliation finds its events.
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Identifier, Seq};
@@ -11,19 +11,19 @@ use uuid::Uuid;
 
 use crate::log::Notification;
 
-/// Most bytes of a frame that is carried; followers elsewhere read longer ones from the database.
-const MAX_FRAME: usize = 32 * 1024;
-/// Most bytes of frames in one message: Redis disconnects subscribers for which too much waits.
-const MAX_FRAMES: usize = 1 << 20;
+/// Most bytes of a frame that is carried. Followers in other processes read longer ones from the database.
+const MAX_FRAME_BYTES: usize = 32 * 1024;
+/// Most bytes of all frames in one message. Redis disconnects subscribers whose output buffer is full.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// A message. Its [`seal`](super::seal) says who sent it.
+/// A message. The envelope of its [`seal`](super::seal) names the sender.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body<'m> {
-    /// Comes back to its sender, which proves the way there and back.
+    /// Sent for its sender alone: its return proves that the way to Redis and back works.
     #[serde(rename = "beat")]
     Echo,
-    /// The sender dropped notifications, so heads have to be compared.
+    /// The sender dropped notifications, so the others have to compare heads with the database.
     Gap,
     #[serde(borrow, rename = "news")]
     Notifications(Vec<EncodedNotification<'m>>),
@@ -41,7 +41,7 @@ pub(super) enum EncodedNotification<'m> {
         #[serde(borrow)]
         events: Vec<(&'m str, &'m RawValue)>,
     },
-    /// The log reaches `head`; the frames are too long to be carried.
+    /// The log has reached `head`. It replaces the frames that are too long to be carried.
     Head {
         call_id: CallId,
         head: Seq,
@@ -64,15 +64,15 @@ pub(super) enum EncodedNotification<'m> {
     },
 }
 
-/// A question to all processes, or a reply to one.
+/// A question to all processes, or a part of a reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rpc {
     /// A question to the other processes.
     Ask {
-        /// Replies carry it too.
+        /// The replies carry this id too.
         id: Uuid,
-        /// A [`Question`](super::Question), which an older version may not know.
+        /// A [`Question`](super::Question). It is raw, because the receiver's version may not know it.
         question: Box<RawValue>,
     },
     /// A part of a reply.
@@ -87,7 +87,7 @@ pub enum Rpc {
     },
 }
 
-/// The call whose channel carries a notification; `None` for one that concerns no single call.
+/// The call that decides which channel carries a notification; `None` if it names no call.
 pub(super) fn call_of(notification: &Notification) -> Option<CallId> {
     match notification {
         Notification::EventsAppended { call_id, .. }
@@ -101,68 +101,73 @@ pub(super) fn call_of(notification: &Notification) -> Option<CallId> {
 
 /// Encodes notifications as one message.
 pub(super) fn encode(notifications: &[&Notification]) -> Option<String> {
-    let mut news = Vec::with_capacity(notifications.len());
-    let mut room = MAX_FRAMES;
+    let mut encoded = Vec::with_capacity(notifications.len());
+    let mut bytes_left = MAX_MESSAGE_BYTES;
     for notification in notifications {
         match notification {
             Notification::EventsAppended { call_id, first, events } => {
-                push_events(&mut news, *call_id, *first, events, &mut room)
+                push_events(&mut encoded, *call_id, *first, events, &mut bytes_left)
             }
             Notification::HeadMoved { call_id, head, ended } => {
-                news.push(EncodedNotification::Head { call_id: *call_id, head: *head, ended: *ended });
+                encoded.push(EncodedNotification::Head { call_id: *call_id, head: *head, ended: *ended });
             }
-            Notification::PartialTurn { call_id, frame } => match raw(frame, &mut room) {
-                Some(frame) => news.push(EncodedNotification::Partial { call_id: *call_id, frame }),
-                // The latest partial turn wins, so a missing one is no loss.
+            Notification::PartialTurn { call_id, frame } => match raw(frame, &mut bytes_left) {
+                Some(frame) => encoded.push(EncodedNotification::Partial { call_id: *call_id, frame }),
+                // A lost partial turn does no harm, because the next one replaces it.
                 None => continue,
             },
             Notification::IdentifierAssigned { identifier } => {
-                news.push(EncodedNotification::Named { identifier: identifier.clone() })
+                encoded.push(EncodedNotification::Named { identifier: identifier.clone() })
             }
-            Notification::Merged { from, into } => news.push(EncodedNotification::Merged { from: *from, into: *into }),
-            Notification::Deleted { call_id } => news.push(EncodedNotification::Deleted { call_id: *call_id }),
+            Notification::Merged { from, into } => {
+                encoded.push(EncodedNotification::Merged { from: *from, into: *into })
+            }
+            Notification::Deleted { call_id } => encoded.push(EncodedNotification::Deleted { call_id: *call_id }),
         }
     }
-    serde_json::to_string(&Body::Notifications(news)).ok()
+    serde_json::to_string(&Body::Notifications(encoded)).ok()
 }
 
+/// Encodes runs of consecutive events, and a head for each event whose frame is too long.
 fn push_events<'m>(
-    news: &mut Vec<EncodedNotification<'m>>,
+    encoded: &mut Vec<EncodedNotification<'m>>,
     call_id: CallId,
     first: Seq,
     events: &'m [(EventKind, std::sync::Arc<str>)],
-    room: &mut usize,
+    bytes_left: &mut usize,
 ) {
     let mut run: Vec<(&str, &RawValue)> = Vec::new();
-    let mut start = first;
+    let mut run_first = first;
     for (seq, (kind, frame)) in (first..).zip(events) {
-        if let Some(frame) = raw(frame, room) {
+        if let Some(frame) = raw(frame, bytes_left) {
             run.push((kind.as_str(), frame));
             continue;
         }
         if !run.is_empty() {
-            news.push(EncodedNotification::Events { call_id, first: start, events: std::mem::take(&mut run) });
+            encoded.push(EncodedNotification::Events { call_id, first: run_first, events: std::mem::take(&mut run) });
         }
-        news.push(EncodedNotification::Head { call_id, head: seq, ended: *kind == EventKind::CallCompleted });
-        start = seq + 1;
+        encoded.push(EncodedNotification::Head { call_id, head: seq, ended: *kind == EventKind::CallCompleted });
+        run_first = seq + 1;
     }
     if !run.is_empty() {
-        news.push(EncodedNotification::Events { call_id, first: start, events: run });
+        encoded.push(EncodedNotification::Events { call_id, first: run_first, events: run });
     }
 }
 
-fn raw<'m>(frame: &'m str, room: &mut usize) -> Option<&'m RawValue> {
-    if frame.len() > MAX_FRAME.min(*room) {
+/// Returns a frame as raw JSON and subtracts its length from `bytes_left`; `None` if it is too long.
+fn raw<'m>(frame: &'m str, bytes_left: &mut usize) -> Option<&'m RawValue> {
+    if frame.len() > MAX_FRAME_BYTES.min(*bytes_left) {
         return None;
     }
-    *room -= frame.len();
+    *bytes_left -= frame.len();
     serde_json::from_str(frame).ok()
 }
 
-/// Decodes notifications. Events of a kind that this version does not know are left out.
-pub(super) fn decode(news: Vec<EncodedNotification<'_>>) -> Vec<Notification> {
-    let notification = |news| {
-        Some(match news {
+/// Decodes notifications. One that has an event of a kind that this version does not know is left out, and
+/// reconciliation finds its events.
+pub(super) fn decode(encoded: Vec<EncodedNotification<'_>>) -> Vec<Notification> {
+    let notification = |encoded| {
+        Some(match encoded {
             EncodedNotification::Events { call_id, first, events } => {
                 let events = events
                     .into_iter()
@@ -179,65 +184,67 @@ pub(super) fn decode(news: Vec<EncodedNotification<'_>>) -> Vec<Notification> {
             EncodedNotification::Deleted { call_id } => Notification::Deleted { call_id },
         })
     };
-    news.into_iter().filter_map(notification).collect()
+    encoded.into_iter().filter_map(notification).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn there_and_back(notifications: &[Notification]) -> Vec<Notification> {
+    fn round_trip(notifications: &[Notification]) -> Vec<Notification> {
         let text = encode(&notifications.iter().collect::<Vec<_>>()).expect("a message");
-        let Body::Notifications(news) = serde_json::from_str(&text).expect("readable") else {
-            panic!("not news: {text}")
+        let Body::Notifications(encoded) = serde_json::from_str(&text).expect("readable") else {
+            panic!("not notifications: {text}")
         };
-        decode(news)
+        decode(encoded)
     }
 
     #[test]
     fn frames_arrive_byte_for_byte() {
         let frame = r#"{"type":"transcription","message_text":"a \u001b[31m \"quoted\" ü  ","seq":7,"x":1.50}"#;
         let events = vec![(EventKind::Transcription, frame.into()), (EventKind::CallCompleted, "{}".into())];
-        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 7, events }]);
-        let [Notification::EventsAppended { call_id, first: 7, events }] = &heard[..] else { panic!("{heard:?}") };
+        let decoded = round_trip(&[Notification::EventsAppended { call_id: CallId::max(), first: 7, events }]);
+        let [Notification::EventsAppended { call_id, first: 7, events }] = &decoded[..] else { panic!("{decoded:?}") };
         assert_eq!((*call_id, &*events[0].1, events[1].0), (CallId::max(), frame, EventKind::CallCompleted));
     }
 
     #[test]
-    fn a_long_frame_leaves_only_its_head_behind() {
-        let long = format!("{:?}", "x".repeat(MAX_FRAME));
+    fn a_long_frame_is_replaced_by_its_head() {
+        let long = format!("{:?}", "x".repeat(MAX_FRAME_BYTES));
         let kinds = [EventKind::Transcription, EventKind::CallStatus, EventKind::CallCompleted];
         let frames = ["{}", &long, "{}"];
         let events = kinds.into_iter().zip(frames).map(|(kind, frame)| (kind, frame.into())).collect();
-        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
+        let decoded = round_trip(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
         assert!(
             matches!(
-                &heard[..],
+                &decoded[..],
                 [
                     Notification::EventsAppended { first: 1, .. },
                     Notification::HeadMoved { head: 2, ended: false, .. },
                     Notification::EventsAppended { first: 3, .. },
                 ]
             ),
-            "{heard:?}"
+            "{decoded:?}"
         );
     }
 
     #[test]
-    fn a_message_is_bounded_and_says_how_far_the_log_reaches() {
+    fn a_message_is_bounded_and_carries_the_head_of_the_log() {
         let frame: std::sync::Arc<str> = format!("{:?}", "x".repeat(30_000)).into();
         let events = vec![(EventKind::Transcription, frame); 100];
-        let heard = there_and_back(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
-        let Some(Notification::EventsAppended { first: 1, events, .. }) = heard.first() else { panic!("{heard:?}") };
+        let decoded = round_trip(&[Notification::EventsAppended { call_id: CallId::max(), first: 1, events }]);
+        let Some(Notification::EventsAppended { first: 1, events, .. }) = decoded.first() else {
+            panic!("{decoded:?}")
+        };
         assert!(events.len() < 40);
-        assert!(matches!(heard.last(), Some(Notification::HeadMoved { head: 100, .. })), "{heard:?}");
+        assert!(matches!(decoded.last(), Some(Notification::HeadMoved { head: 100, .. })), "{decoded:?}");
     }
 
     #[test]
     fn everything_else_arrives_too() {
         let identifier = Identifier::parse("EL_a_1").expect("an identifier");
         let (from, into) = (CallId::nil(), CallId::max());
-        let heard = there_and_back(&[
+        let decoded = round_trip(&[
             Notification::PartialTurn { call_id: into, frame: r#"{"type":"transcription_partial"}"#.into() },
             Notification::IdentifierAssigned { identifier: identifier.clone() },
             Notification::Merged { from, into },
@@ -248,9 +255,9 @@ mod tests {
             Notification::IdentifierAssigned { identifier: named },
             Notification::Merged { .. },
             Notification::Deleted { .. },
-        ] = &heard[..]
+        ] = &decoded[..]
         else {
-            panic!("{heard:?}")
+            panic!("{decoded:?}")
         };
         assert_eq!(*named, identifier);
     }

@@ -1,7 +1,7 @@
-//! When the process compares what it follows with the database.
+//! Schedules reconciliation: every second, with jitter; five times a second while the notifications of other servers
+//! are not complete; and at once when that changes.
 //!
-//! Every second, with jitter; five times a second while the notifications of other servers cannot be relied on, and at
-//! once when that changes. [`live::reconcile`](crate::live::reconcile) says what is compared.
+//! [`live::reconcile`](crate::live::reconcile) does the comparison.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::live::Hub;
 use crate::live::reconcile::reconcile;
 use crate::store::{Store, StoreError};
 
-/// Timeout of one comparison.
+/// Timeout of one reconciliation.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const INTERVAL_MS: u64 = 1_000;
-/// The interval while the notifications of other servers cannot be relied on.
-const UNRELIABLE_INTERVAL_MS: u64 = 200;
-/// Pause before a comparison that a change prompts, so that many changes prompt one.
+/// The interval while the notifications of other servers are not complete.
+const INCOMPLETE_INTERVAL_MS: u64 = 200;
+/// Delay of the reconciliation after a change of the link's health, so that several changes cause only one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// Compares until the task is aborted.
+/// Reconciles until the task is aborted.
 pub async fn run(store: Store, hub: Hub, bus: Option<Bus>) {
     let mut health = bus.map(|bus| bus.health());
     let mut is_failing = false;
@@ -48,10 +48,10 @@ pub async fn run(store: Store, hub: Hub, bus: Option<Bus>) {
 async fn pause(health: Option<&mut watch::Receiver<LinkHealth>>) {
     let with_jitter = |ms: u64| Duration::from_millis(fastrand::u64(ms * 9 / 10..ms * 11 / 10));
     let Some(health) = health else { return sleep(with_jitter(INTERVAL_MS)).await };
-    // Not marked as seen: a change during the last comparison is a reason for another one.
+    // Not marked as seen, so that a change during the last reconciliation causes another one.
     let is_complete = health.borrow().is_complete;
     select! {
-        () = sleep(with_jitter(if is_complete { INTERVAL_MS } else { UNRELIABLE_INTERVAL_MS })) => {}
+        () = sleep(with_jitter(if is_complete { INTERVAL_MS } else { INCOMPLETE_INTERVAL_MS })) => {}
         // Notifications that were published around the change may have been lost.
         Ok(()) = health.changed() => sleep(DEBOUNCE).await,
     }

@@ -13,34 +13,31 @@ use redis::{
     RedisResult, Value,
 };
 
-/// Time for a command to be answered.
-const ANSWER_DEADLINE: Duration = Duration::from_millis(1_000);
-/// Time to connect.
-const CONNECT_DEADLINE: Duration = Duration::from_millis(2_000);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_000);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_000);
 /// Channels that share the load of a Redis Cluster, each in a slot of its own.
 const SHARD_CHANNELS: usize = 8;
 
-/// Called with what Redis pushes, on the task that reads the connection, so it must not block.
+/// Callback for what Redis pushes. It runs on the task that reads the connection, so it must not block.
 pub(super) type OnPush = Arc<dyn Fn(Pushed<'_>) + Send + Sync>;
 
 pub(super) enum Pushed<'p> {
     Message { channel: usize, payload: &'p [u8] },
-    Lost,
+    Disconnected,
 }
 
-/// A connection that is subscribed to all channels.
+/// A connection with the names of its channels, all of which it is subscribed to.
 pub(super) enum Redis {
-    One(MultiplexedConnection, Vec<String>),
+    Plain(MultiplexedConnection, Vec<String>),
     Sharded(ClusterConnection, Vec<String>),
 }
 
-/// The Redis URL cannot be read. The message says what is expected and does not show the URL, which may hold a
-/// password.
+/// The Redis URL is invalid. The message shows the expected form and not the URL, which may contain a password.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("redis://[user:password@]host[:port][/number] or rediss://…")]
 pub struct InvalidRedisUrl;
 
-/// Reads a URL.
+/// Parses a Redis URL, and selects RESP3.
 ///
 /// # Errors
 /// Returns an error if it is not a Redis URL.
@@ -53,25 +50,25 @@ pub fn address(url: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
 impl Redis {
     /// Connects and subscribes. `name` separates clusters that share one Redis.
     pub async fn connect(address: &ConnectionInfo, name: &str, on_push: OnPush) -> RedisResult<Self> {
-        let plain = Client::open(address.clone())?;
-        let timing = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_DEADLINE))
-            .set_response_timeout(Some(ANSWER_DEADLINE));
-        let one = vec![format!("callscope:{name}")];
-        let config = timing.set_push_sender(pusher(one.clone(), Arc::clone(&on_push), true));
-        let mut connection = plain.get_multiplexed_async_connection_with_config(&config).await?;
+        let client = Client::open(address.clone())?;
+        let timeouts = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let channels = vec![format!("callscope:{name}")];
+        let config = timeouts.set_push_sender(push_sender(channels.clone(), Arc::clone(&on_push), true));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let info: String = redis::cmd("INFO").arg("cluster").query_async(&mut connection).await?;
         if !info.contains("cluster_enabled:1") {
-            connection.subscribe(&one).await?;
-            return Ok(Self::One(connection, one));
+            connection.subscribe(&channels).await?;
+            return Ok(Self::Plain(connection, channels));
         }
         let channels: Vec<String> = (0..SHARD_CHANNELS).map(|shard| format!("callscope:{name}:{shard}")).collect();
         let client = ClusterClientBuilder::new([address.clone()])
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(CONNECT_DEADLINE)
-            .response_timeout(ANSWER_DEADLINE)
-            // The client itself reconnects to a part of the cluster that was lost.
-            .push_sender(pusher(channels.clone(), on_push, false))
+            .connection_timeout(CONNECT_TIMEOUT)
+            .response_timeout(RESPONSE_TIMEOUT)
+            // Disconnections are not reported, because the client reconnects to the nodes of the cluster by itself.
+            .push_sender(push_sender(channels.clone(), on_push, false))
             .build()?;
         let mut connection = client.get_async_connection().await?;
         for channel in &channels {
@@ -82,14 +79,14 @@ impl Redis {
 
     pub fn channels(&self) -> usize {
         match self {
-            Self::One(_, channels) | Self::Sharded(_, channels) => channels.len(),
+            Self::Plain(_, channels) | Self::Sharded(_, channels) => channels.len(),
         }
     }
 
     /// Publishes each message in its channel, in order.
     pub async fn publish(&mut self, messages: &[(usize, String)]) -> Result<(), RedisError> {
         match self {
-            Self::One(connection, channels) => {
+            Self::Plain(connection, channels) => {
                 let mut pipe = redis::pipe();
                 for (channel, message) in messages {
                     pipe.publish(&channels[*channel], message).ignore();
@@ -107,10 +104,10 @@ impl Redis {
     }
 }
 
-fn pusher(
+fn push_sender(
     channels: Vec<String>,
     on_push: OnPush,
-    reports_loss: bool,
+    reports_disconnection: bool,
 ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> + Send + Sync {
     move |push| {
         match (push.kind, &push.data[..]) {
@@ -119,7 +116,7 @@ fn pusher(
                     on_push(Pushed::Message { channel, payload });
                 }
             }
-            (PushKind::Disconnection, _) if reports_loss => on_push(Pushed::Lost),
+            (PushKind::Disconnection, _) if reports_disconnection => on_push(Pushed::Disconnected),
             _ => {}
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Questions to every process, and the replies that come in time.
+//! Questions to every process, and the replies that arrive in time.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,14 +19,13 @@ use crate::cluster::message::Rpc;
 use crate::live::connection::{Connection, Progress};
 use crate::store::nodes::Node;
 
-/// Time for the other processes to reply.
-const DEADLINE: Duration = Duration::from_secs(1);
-/// Most entries in one part of a reply.
-const MAX_ENTRIES: usize = 256;
-/// Parts of replies that wait to be read. Further ones are dropped, and their sender counts as silent.
+/// Timeout of the replies of the other processes.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_ENTRIES_PER_PART: usize = 256;
+/// Parts of replies that wait to be read. Further ones are dropped. If the last part is, the sender counts as silent.
 const PART_QUEUE: usize = 1_024;
 
-/// What one process asks all others. Each answer is a list.
+/// What one process asks all others. Each reply is a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
@@ -36,10 +35,10 @@ pub enum Question {
     Feeds,
     /// Counters, as one [`NodeStats`].
     Stats,
-    /// Webhooks that were refused: lists of [`Attempt`](callscope_common::api::Attempt)s, the first with their total
-    /// number.
+    /// Webhooks that were refused: pairs of a number and a list of [`Attempt`](callscope_common::api::Attempt)s. The
+    /// number is the total in the first pair and 0 in the others.
     Unverified,
-    /// Close a connection; the reply is one `true` if it was there, else empty.
+    /// Close a connection. The reply is one `true` from the process that had it, and empty from the others.
     Kick(Uuid),
 }
 
@@ -63,21 +62,21 @@ impl Cluster {
         let nodes = self.nodes().await;
         let mut replies = Replies { entries: Vec::new(), nodes, silent: Vec::new() };
         for part in self.reply(question, sources) {
-            replies.take(&self.shared.node, &part);
+            replies.add(&self.shared.node, &part);
         }
-        let mut awaited: HashSet<String> = replies.nodes.iter().map(|row| row.name.clone()).collect();
+        let mut awaited: HashSet<String> = replies.nodes.iter().map(|node| node.name.clone()).collect();
         awaited.remove(&self.shared.node);
         if let (false, Some(bus)) = (awaited.is_empty(), self.shared.announcer.bus().filter(|bus| bus.is_up())) {
-            let (parts, mut answers) = mpsc::channel(PART_QUEUE);
-            let open = OpenQuestion::new(self, parts);
+            let (sender, mut parts) = mpsc::channel(PART_QUEUE);
+            let open = OpenQuestion::new(self, sender);
             if let Ok(question) = serde_json::value::to_raw_value(&question) {
                 bus.send(Rpc::Ask { id: open.id, question });
             }
-            let deadline = Instant::now() + DEADLINE;
+            let deadline = Instant::now() + REPLY_TIMEOUT;
             while !awaited.is_empty() {
-                let Ok(Some(incoming)) = timeout_at(deadline, answers.recv()).await else { break };
+                let Ok(Some(incoming)) = timeout_at(deadline, parts.recv()).await else { break };
                 let Incoming { from, rpc: Rpc::Reply { part, is_last, .. } } = incoming else { continue };
-                replies.take(&from, &part);
+                replies.add(&from, &part);
                 if is_last {
                     awaited.remove(&from);
                 }
@@ -95,7 +94,7 @@ impl Cluster {
                 Rpc::Ask { id, question } => {
                     let Some(bus) = self.shared.announcer.bus() else { continue };
                     let Ok(question) = serde_json::from_str(question.get()) else {
-                        // A newer version asked it, and gets no reply.
+                        // A process of a newer version asked, and gets no reply from this one.
                         debug!(incoming.from, "question is unknown to this version");
                         continue;
                     };
@@ -108,7 +107,7 @@ impl Cluster {
                 Rpc::Reply { id, .. } => {
                     let asker = self.shared.open_questions.lock().get(id).cloned();
                     if let Some(asker) = asker {
-                        // It fails if the queue is full or no one waits any more.
+                        // Fails if the queue is full or the question has timed out: then the part is dropped.
                         let _ = asker.try_send(incoming);
                     }
                 }
@@ -130,7 +129,8 @@ impl Cluster {
             Question::Stats => parts(vec![self.stats(sources)]),
             Question::Unverified => {
                 let (attempts, total) = sources.ingest.unverified();
-                let mut lists: Vec<(u64, &[_])> = attempts.chunks(MAX_ENTRIES).map(|chunk| (0, chunk)).collect();
+                let mut lists: Vec<(u64, &[_])> =
+                    attempts.chunks(MAX_ENTRIES_PER_PART).map(|chunk| (0, chunk)).collect();
                 match lists.first_mut() {
                     Some((count, _)) => *count = total,
                     None => lists.push((total, &[])),
@@ -187,7 +187,7 @@ fn view(connection: &Connection, node: &str) -> ConnectionView {
 }
 
 impl<T: DeserializeOwned> Replies<T> {
-    fn take(&mut self, from: &str, part: &RawValue) {
+    fn add(&mut self, from: &str, part: &RawValue) {
         match serde_json::from_str::<Vec<T>>(part.get()) {
             Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (from.to_owned(), entry))),
             Err(error) => debug!(from, %error, "a reply cannot be read"),
@@ -197,20 +197,20 @@ impl<T: DeserializeOwned> Replies<T> {
     /// The names of all processes with a recent heartbeat.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.nodes.iter().map(|row| row.name.clone()).collect()
+        self.nodes.iter().map(|node| node.name.clone()).collect()
     }
 }
 
-/// A question whose replies are still awaited; it is forgotten when this handle is dropped.
+/// A question whose replies are awaited. Replies that arrive after this handle is dropped are ignored.
 struct OpenQuestion<'c> {
     cluster: &'c Cluster,
     id: Uuid,
 }
 
 impl<'c> OpenQuestion<'c> {
-    fn new(cluster: &'c Cluster, parts: mpsc::Sender<Incoming>) -> Self {
+    fn new(cluster: &'c Cluster, sender: mpsc::Sender<Incoming>) -> Self {
         let id = Uuid::new_v4();
-        cluster.shared.open_questions.lock().insert(id, parts);
+        cluster.shared.open_questions.lock().insert(id, sender);
         Self { cluster, id }
     }
 }
@@ -221,9 +221,10 @@ impl Drop for OpenQuestion<'_> {
     }
 }
 
+/// Encodes a reply in parts. An empty reply has one empty part, because its last part marks its end.
 fn parts<T: Serialize>(entries: Vec<T>) -> Vec<Box<RawValue>> {
     let mut parts: Vec<Box<RawValue>> =
-        entries.chunks(MAX_ENTRIES).filter_map(|chunk| serde_json::value::to_raw_value(chunk).ok()).collect();
+        entries.chunks(MAX_ENTRIES_PER_PART).filter_map(|chunk| serde_json::value::to_raw_value(chunk).ok()).collect();
     if parts.is_empty() {
         parts.extend(RawValue::from_string("[]".into()).ok());
     }

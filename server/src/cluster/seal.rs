@@ -1,11 +1,11 @@
-//! Proves that a message on the bus comes from a server of this cluster, for this channel, unaltered, recent and not
-//! repeated.
+//! Authenticates the messages on the bus: that each comes from a server of this cluster, for this channel, unaltered,
+//! recent and not repeated.
 //!
-//! A sealed message is an HMAC-SHA256 in base64, then the JSON that it covers, together with the name of the cluster
-//! and the number of the channel. The key is derived from the secrets that sign tokens, which all servers of a cluster
-//! share: the first one seals, and any of them opens, so that secrets can be rotated. The JSON names the sender, counts
-//! its messages and says when it was sent. A seal hides nothing: a client that may subscribe to the channel can read
-//! the messages.
+//! A sealed message is an HMAC-SHA256 in base64, followed by a JSON envelope. The HMAC covers the envelope, the name of
+//! the cluster and the number of the channel. Its keys are derived from the secrets that sign tokens, which all servers
+//! of a cluster share. The first key seals, and any of them opens, so that secrets can be rotated. The envelope has the
+//! sender's name, a counter of its messages and the time of sending. A seal does not encrypt: a client that may
+//! subscribe to the channel can read the messages.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,14 +22,14 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// Separates the derived key from keys for other uses of the same secret.
+/// Input of the key derivation, so that other uses of the same secret have other keys.
 const KEY_PURPOSE: &[u8] = b"callscope: messages between servers, version 1";
-/// Length of the code in base64.
+/// Length of an HMAC in base64 without padding.
 const MAC_LEN: usize = 43;
-/// Most milliseconds between the sender's clock and this one when a message arrives.
+/// Most milliseconds between the time of sending, by the sender's clock, and the time of arrival.
 const MAX_AGE_MS: u64 = 60_000;
-/// Pairs of channel and sender whose last message is remembered. Beyond that, those too old to be repeated are
-/// forgotten.
+/// Pairs of channel and sender whose last message is remembered. When there are more, the pairs whose messages have
+/// expired are forgotten.
 const MAX_SENDERS: usize = 4_096;
 
 /// Seals and opens messages.
@@ -38,11 +38,10 @@ pub(super) struct Seal {
     cluster: String,
     node: String,
     sent: AtomicU64,
-    /// The last counter of each sender in each channel, and when that message was sent.
-    seen: Mutex<HashMap<(usize, String), (u64, u64)>>,
+    /// The counter of the last message of each sender in each channel, and the time of sending of that message.
+    last_received: Mutex<HashMap<(usize, String), (u64, u64)>>,
 }
 
-/// What the code covers, beside the channel.
 #[derive(Serialize, Deserialize)]
 struct Envelope<'m> {
     #[serde(borrow)]
@@ -53,7 +52,7 @@ struct Envelope<'m> {
     body: &'m RawValue,
 }
 
-/// A message that is believed.
+/// An authentic message.
 #[derive(Debug)]
 pub(super) struct Opened<'m> {
     pub from: Cow<'m, str>,
@@ -61,17 +60,17 @@ pub(super) struct Opened<'m> {
     pub body: &'m str,
 }
 
-/// Why a message is not believed.
+/// Why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SealError {
-    /// It carries no code, or one that no key makes of it.
+    /// The HMAC is missing, or does not fit with any of the keys.
     #[error("it is not signed by a server with the same jwt_secret")]
     Mac,
-    /// It was sent too long ago, or is of the future.
+    /// The time of sending is too far in the past or in the future.
     #[error("it is more than 60 seconds old, or the servers' clocks differ by as much")]
     Expired,
-    /// It came before, or after a later one of its sender.
-    #[error("it came before")]
+    /// The message arrived before, or a later one of its sender did.
+    #[error("it arrived before")]
     Repeated,
 }
 
@@ -87,11 +86,11 @@ impl Seal {
             cluster: cluster.to_owned(),
             node: node.to_owned(),
             sent: AtomicU64::new(0),
-            seen: Mutex::default(),
+            last_received: Mutex::default(),
         }
     }
 
-    /// Seals a message for a channel. Messages must go out in the order in which they were sealed.
+    /// Seals a message for a channel. The messages of a channel must be sent in the order in which they were sealed.
     pub fn seal(&self, channel: usize, body: &str) -> Option<String> {
         let envelope = Envelope {
             from: self.node.as_str().into(),
@@ -107,7 +106,7 @@ impl Seal {
         Some(sealed)
     }
 
-    /// Opens what came in a channel.
+    /// Authenticates a message that arrived in a channel.
     pub fn open<'m>(&self, channel: usize, sealed: &'m [u8]) -> Result<Opened<'m>, SealError> {
         let (mac, json) = sealed.split_at_checked(MAC_LEN).ok_or(SealError::Mac)?;
         let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).map_err(|_| SealError::Mac)?;
@@ -116,7 +115,7 @@ impl Seal {
             return Err(SealError::Mac);
         }
         let envelope: Envelope<'m> = serde_json::from_slice(json).map_err(|_| SealError::Mac)?;
-        self.admit(channel, &envelope, now_ms())?;
+        self.check_and_record(channel, &envelope, now_ms())?;
         Ok(Opened { from: envelope.from, body: envelope.body.get() })
     }
 
@@ -129,17 +128,17 @@ impl Seal {
         mac
     }
 
-    /// Remembers a message, unless it is late or came before.
-    fn admit(&self, channel: usize, envelope: &Envelope<'_>, now: u64) -> Result<(), SealError> {
+    /// Records a message, or refuses it if it has expired or is repeated.
+    fn check_and_record(&self, channel: usize, envelope: &Envelope<'_>, now: u64) -> Result<(), SealError> {
         if now.abs_diff(envelope.at_ms) > MAX_AGE_MS {
             return Err(SealError::Expired);
         }
-        let mut seen = self.seen.lock();
-        if seen.len() >= MAX_SENDERS {
-            // A repeated message of theirs would be too old by now.
-            seen.retain(|_, (_, at)| now.abs_diff(*at) <= 2 * MAX_AGE_MS);
+        let mut last_received = self.last_received.lock();
+        if last_received.len() >= MAX_SENDERS {
+            // A repeated message of the forgotten senders would be refused as expired.
+            last_received.retain(|_, (_, at_ms)| now.abs_diff(*at_ms) <= 2 * MAX_AGE_MS);
         }
-        let last = seen.entry((channel, envelope.from.clone().into_owned())).or_default();
+        let last = last_received.entry((channel, envelope.from.clone().into_owned())).or_default();
         if envelope.count <= last.0 {
             return Err(SealError::Repeated);
         }
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_sealed_opens_once_and_unchanged() {
+    fn a_message_of_a_peer_opens_once_and_unchanged() {
         let (here, there) = (seal(&["k1"], "c", "here"), seal(&["k1"], "c", "there"));
         let body = r#"{"x":1.50, "y":"\u001b"}"#;
         let sealed = here.seal(3, body).unwrap();
@@ -176,12 +175,12 @@ mod tests {
         let (first, second) = (here.seal(3, body).unwrap(), here.seal(3, body).unwrap());
         assert!(opened(&there, 3, &second).is_ok());
         assert_eq!(opened(&there, 3, &first), Err(SealError::Repeated));
-        // Each channel by itself: they may overtake each other.
+        // Each channel has its own order.
         assert!(opened(&there, 4, &here.seal(4, body).unwrap()).is_ok());
     }
 
     #[test]
-    fn what_is_altered_of_another_cluster_channel_or_key_is_not_believed() {
+    fn a_message_that_is_altered_or_of_another_cluster_channel_or_key_is_refused() {
         let there = seal(&["k1"], "c", "there");
         let sealed = seal(&["k1"], "c", "here").seal(0, r#"{"a":1}"#).unwrap();
         for (at, byte) in sealed.bytes().enumerate() {
@@ -207,12 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn old_messages_and_those_of_the_future_are_not_believed() {
+    fn messages_from_the_past_and_the_future_are_refused() {
         let seal = seal(&["k"], "c", "there");
         let body = serde_json::from_str("1").unwrap();
         let at = |at_ms, count| Envelope { from: "here".into(), count, at_ms, body };
-        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + MAX_AGE_MS + 1), Err(SealError::Expired));
-        assert_eq!(seal.admit(0, &at(100_000 + MAX_AGE_MS + 1, 1), 100_000), Err(SealError::Expired));
-        assert_eq!(seal.admit(0, &at(100_000, 1), 100_000 + MAX_AGE_MS), Ok(()));
+        let check = |at_ms, now| seal.check_and_record(0, &at(at_ms, 1), now);
+        assert_eq!(check(100_000, 100_000 + MAX_AGE_MS + 1), Err(SealError::Expired));
+        assert_eq!(check(100_000 + MAX_AGE_MS + 1, 100_000), Err(SealError::Expired));
+        assert_eq!(check(100_000, 100_000 + MAX_AGE_MS), Ok(()));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
 use rocket::{Data, Request, Response};
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::{Level, debug, enabled, field, info, warn};
 use uuid::Uuid;
 
 use super::rules;
@@ -47,11 +47,11 @@ impl Fairing for RequestLog {
         {
             return;
         }
-        let remote = request.remote();
+        let remote = request.remote().map(field::display);
         match status {
-            500.. => warn!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
-            _ if is_routine => debug!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
-            _ => info!(id = %began.id, %method, ?path, status, micros, ?remote, "request"),
+            500.. => warn!(id = %began.id, %method, ?path, status, micros, remote, "request"),
+            _ if is_routine => debug!(id = %began.id, %method, ?path, status, micros, remote, "request"),
+            _ => info!(id = %began.id, %method, ?path, status, micros, remote, "request"),
         }
     }
 }

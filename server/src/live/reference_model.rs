@@ -1,12 +1,12 @@
-//! The live stream compared with a model: random schedules of commits, notifications that are late, reordered, doubled
-//! or lost, subscribers that come, go and stall, over pipes that take a few bytes at a time. Hub, feeds, sessions and
+//! The live stream compared with a model, in random schedules: commits; notifications that are late, reordered, doubled
+//! or lost; clients that connect, leave and stall, over pipes that take a few bytes at a time. Hub, feeds, sessions and
 //! database are the real ones.
 //!
-//! - [`world`]: the database, and the thread on which everything takes turns
-//! - [`schedule`]: what may happen
-//! - [`run`]: how it happens, and what must be true when all is over
-//! - [`log`]: what was committed
-//! - [`client`]: a subscriber that checks each message it gets
+//! - [`world`]: the database and the runtimes that all cases share
+//! - [`schedule`]: the steps of a case
+//! - [`run`]: performs the steps, and checks the state at the end
+//! - [`log`]: the model of the committed logs
+//! - [`client`]: a client that compares each message with the model
 
 mod client;
 mod log;
@@ -26,7 +26,7 @@ use world::World;
 static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| Mutex::new(World::new()));
 
 fn config() -> ProptestConfig {
-    // As many cases as PROPTEST_CASES says, else 256.
+    // The number of cases is the default: PROPTEST_CASES, else 256.
     ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::default() }
 }
 
@@ -38,13 +38,13 @@ fn check(announcing: Announcing, schedule: &schedule::Schedule) {
 proptest! {
     #![proptest_config(config())]
 
-    /// One process as it runs: each commit is announced once, in order, sooner or later. Nothing is reconciled.
+    /// A single process: each commit is announced once, in order, with any delay. Nothing is reconciled.
     #[test]
     fn every_subscription_gets_each_event_once_and_in_order(schedule in schedule()) {
         check(Announcing::Faithful, &schedule);
     }
 
-    /// Whatever happens to notifications; one reconciliation at the end.
+    /// Notifications are late, reordered, doubled or lost. At the end, one reconciliation runs.
     #[test]
     fn reconciliation_makes_up_for_announcements_late_doubled_and_lost(schedule in schedule()) {
         check(Announcing::Unreliable, &schedule);
@@ -52,10 +52,10 @@ proptest! {
 }
 
 proptest! {
-    // Short cases, of which few meet the moment.
+    // More cases, because they are short and in few of them the notification comes at a critical moment.
     #![proptest_config(ProptestConfig { cases: config().cases * 6, ..config() })]
 
-    /// The one notification comes at any moment of the one subscription.
+    /// One notification comes at a random moment while one subscription starts.
     #[test]
     fn nothing_falls_between_history_and_live(schedule in interruption()) {
         check(Announcing::Faithful, &schedule);
@@ -67,8 +67,8 @@ mod known {
     use super::*;
     use schedule::{Schedule, StartFrom, Step};
 
-    /// A turn that comes after the end is committed and not announced yet, while another subscriber still reads the
-    /// end. A client that subscribes now has been told of that turn's seq, and must get it.
+    /// A turn after the end of the call is committed and not announced yet, while another client still reads the end. A
+    /// client that subscribes now is told a head that includes the turn, so it must get the turn.
     #[test]
     fn a_replay_of_an_ended_call_ends_where_the_log_did() {
         let steps = vec![
@@ -86,8 +86,8 @@ mod known {
         check(Announcing::Faithful, &Schedule { pipes: vec![64, 1 << 20], steps });
     }
 
-    /// A call is merged while a client that follows it asks for it under a second name. The second name is refused, so
-    /// it must get no `call_merged`.
+    /// A call is merged while a client that follows it subscribes by a second name. The second name is refused, so the
+    /// client must get no `call_merged` for it.
     #[test]
     fn a_second_name_that_was_refused_is_not_followed() {
         let steps = vec![

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tracing::warn;
+use tracing::{field, warn};
 
 use crate::telemetry::refusals;
 use crate::transport::descriptors;
@@ -152,7 +152,7 @@ impl ConnectionRegistry {
     fn refuse(&self, limit: LimitReached, connections: u64, address: Option<IpAddr>) -> LimitReached {
         let refused = self.0.refused[limit as usize].fetch_add(1, Ordering::Relaxed) + 1;
         if refusals::may_log(|| limit.as_str().to_owned()) {
-            warn!(connections, ?address, refused, "{}", limit.as_str());
+            warn!(connections, address = address.map(field::display), refused, "{}", limit.as_str());
         }
         limit
     }

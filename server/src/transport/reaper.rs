@@ -215,7 +215,7 @@ impl ReaperThread {
         let (idle, live) = (self.tracked.len(), self.connections.live());
         warn!(
             open,
-            ?limit,
+            limit,
             live,
             idle,
             closed = self.closed,

@@ -1,4 +1,4 @@
-//! Whether the link works: echoes of this process, and signs of the others.
+//! The health of the link: whether this process's echoes come back, and whether every peer is heard.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,32 +8,32 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::info;
 
-/// The link is down if no echo has come back for this long, and a peer is lost if nothing has been heard of it for this
-/// long.
+/// The link is down if no echo has come back for this long. A peer counts as unheard if no message of it has arrived
+/// for this long.
 pub(super) const ECHO_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// How far the notifications of other processes can be relied on. Each change is a reason to compare heads at once.
+/// Whether the notifications of other processes are complete. Each change is a reason to reconcile at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkHealth {
-    /// Whether the link is up and every process that is alive is heard.
+    /// Whether the link is up and every live process is heard.
     pub is_complete: bool,
-    /// How often another process reported that it had dropped notifications.
+    /// Number of reports of other processes that they dropped notifications.
     pub gaps: u64,
 }
 
-/// What is known of the link.
+/// Tracks echoes and peers, and derives the health of the link from them.
 pub(super) struct Monitor {
     is_up: AtomicBool,
     health: watch::Sender<LinkHealth>,
     peers: Mutex<Peers>,
-    began: Instant,
-    /// When each channel last brought an echo back, in microseconds since `began`; 0 if it has not yet.
-    echoes: RwLock<Vec<AtomicU64>>,
+    started_at: Instant,
+    /// When an echo last came back in each channel, in microseconds since `started_at`; 0 if none has yet.
+    last_echoes: RwLock<Vec<AtomicU64>>,
 }
 
 #[derive(Debug, Default)]
 struct Peers {
-    /// The other processes that are alive, by the database.
+    /// The other processes that are alive according to the database.
     alive: Vec<String>,
     last_heard: HashMap<String, Instant>,
 }
@@ -44,8 +44,8 @@ impl Monitor {
             is_up: AtomicBool::new(false),
             health: watch::Sender::new(LinkHealth::default()),
             peers: Mutex::default(),
-            began: Instant::now(),
-            echoes: RwLock::default(),
+            started_at: Instant::now(),
+            last_echoes: RwLock::default(),
         }
     }
 
@@ -57,15 +57,15 @@ impl Monitor {
         self.health.subscribe()
     }
 
-    /// A connection with so many channels is there, of which none has brought an echo yet.
+    /// Records a new connection. None of its channels has brought an echo yet.
     pub fn connected(&self, channels: usize) {
-        *self.echoes.write() = (0..channels).map(|_| AtomicU64::new(0)).collect();
+        *self.last_echoes.write() = (0..channels).map(|_| AtomicU64::new(0)).collect();
     }
 
     pub fn disconnected(&self) {
         self.take_down();
         self.refresh_health();
-        self.echoes.write().clear();
+        self.last_echoes.write().clear();
     }
 
     /// Declares the link down; returns whether it was up.
@@ -73,22 +73,23 @@ impl Monitor {
         self.is_up.swap(false, Ordering::SeqCst)
     }
 
-    /// Time since the process began, which [`oldest_echo`](Self::oldest_echo) counts from too.
+    /// Time since this monitor was created.
     pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        self.started_at.elapsed()
     }
 
-    /// When the slowest channel last brought an echo back.
+    /// When an echo last came back in the channel that has waited longest, counted as [`elapsed`](Self::elapsed) is;
+    /// zero if a channel has had none.
     pub fn oldest_echo(&self) -> Duration {
-        let oldest = self.echoes.read().iter().map(|echo| echo.load(Ordering::Relaxed)).min();
+        let oldest = self.last_echoes.read().iter().map(|echo| echo.load(Ordering::Relaxed)).min();
         Duration::from_micros(oldest.unwrap_or(0))
     }
 
-    /// Records an echo. The link is up once every channel has brought one in time.
+    /// Records an echo that came back. The link is up once every channel has had one in time.
     pub fn record_echo(&self, channel: usize) {
         let now = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Some(echo) = self.echoes.read().get(channel) {
-            echo.store(now, Ordering::Relaxed);
+        if let Some(last_echo) = self.last_echoes.read().get(channel) {
+            last_echo.store(now, Ordering::Relaxed);
         }
         let is_in_time = self.elapsed().saturating_sub(self.oldest_echo()) <= ECHO_TIMEOUT;
         if is_in_time && !self.is_up.swap(true, Ordering::SeqCst) {
@@ -115,7 +116,7 @@ impl Monitor {
         self.refresh_health();
     }
 
-    /// Another process reported that it had dropped notifications.
+    /// Records the report of another process that it dropped notifications.
     pub fn record_gap(&self) {
         self.health.send_modify(|health| health.gaps += 1);
     }

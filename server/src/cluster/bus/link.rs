@@ -1,4 +1,4 @@
-//! The connection to Redis: kept up, and what goes out and comes in through it.
+//! The connection to Redis: sending, receiving, reconnecting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,16 +20,15 @@ use crate::log::Notification;
 use crate::telemetry::refusals;
 
 const ECHO_INTERVAL: Duration = Duration::from_millis(200);
-/// A connection that has brought no echo for this long is given up.
+/// A connection on which no echo has come back for this long is replaced.
 const RECONNECT_AFTER: Duration = Duration::from_secs(3);
-/// Time for Redis to take what is sent.
-const SEND_DEADLINE: Duration = Duration::from_millis(500);
-/// Delay before the next attempt to connect, at first and at most.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+/// First and longest delay before the next attempt to connect. It doubles after each attempt.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Most queued messages that are written at once.
+/// Most queue entries that are sent at once.
 const MAX_BATCH: usize = 64;
 
-/// What the handle, the task and the connection's callback share.
+/// The state that the [`Bus`](super::Bus), its task and the callback of the connection share.
 pub(super) struct Link {
     pub node: String,
     seal: Seal,
@@ -37,9 +36,9 @@ pub(super) struct Link {
     pub queue: mpsc::Sender<Outgoing>,
     rpcs: mpsc::Sender<Incoming>,
     pub monitor: Monitor,
-    /// Messages were dropped, and the other processes have not been told yet.
-    has_dropped: AtomicBool,
-    lost: Notify,
+    /// Whether notifications were dropped and the other processes do not know yet.
+    owes_gap: AtomicBool,
+    disconnected: Notify,
     pub counters: BusCounters,
 }
 
@@ -55,7 +54,7 @@ enum LinkError {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
     #[error("the connection broke")]
-    Lost,
+    Disconnected,
     #[error("what is sent does not come back")]
     NoEcho,
     #[error("Redis takes nothing in")]
@@ -74,13 +73,14 @@ pub(super) async fn run(
     loop {
         let error = link.connect_and_serve(&address, &name, &mut outgoing).await;
         if link.monitor.oldest_echo() > Duration::ZERO {
+            // The connection has worked, so its end is the first failure.
             (delay, has_warned) = (RETRY_DELAYS.0, false);
         }
         link.monitor.disconnected();
         while outgoing.try_recv().is_ok() {
-            link.count_dropped();
+            link.record_dropped();
         }
-        // Text from outside: as a quoted string it cannot forge a log line.
+        // The text comes from outside. Debug escapes it, so that it cannot forge a log line.
         let error = error.to_string();
         if !std::mem::replace(&mut has_warned, true) {
             warn!(?error, "no link to the other servers; reconciliation finds their events");
@@ -100,8 +100,8 @@ impl Link {
             queue,
             rpcs,
             monitor: Monitor::new(),
-            has_dropped: AtomicBool::new(false),
-            lost: Notify::new(),
+            owes_gap: AtomicBool::new(false),
+            disconnected: Notify::new(),
             counters: BusCounters::default(),
         }
     }
@@ -116,27 +116,27 @@ impl Link {
             let link = Arc::clone(self);
             Arc::new(move |pushed| link.on_push(pushed))
         };
-        // The end of an earlier connection must not end this one.
-        let _ = futures_util::FutureExt::now_or_never(self.lost.notified());
+        // Consumes a stored notification: the end of an earlier connection must not end this one.
+        let _ = futures_util::FutureExt::now_or_never(self.disconnected.notified());
         match Redis::connect(address, name, on_push).await {
             Ok(redis) => self.serve(redis, outgoing).await,
             Err(error) => error.into(),
         }
     }
 
-    /// Sends what is queued, and an echo now and then, until the connection is of no use any more.
+    /// Sends the queued messages and regular echoes, until the connection fails.
     async fn serve(&self, mut redis: Redis, outgoing: &mut mpsc::Receiver<Outgoing>) -> LinkError {
         self.monitor.connected(redis.channels());
-        let connected = self.monitor.elapsed();
+        let connected_at = self.monitor.elapsed();
         let mut ticks = interval(ECHO_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let own = |body: Body<'_>| serde_json::to_string(&body).unwrap_or_default();
-        let (echo, gap) = (own(Body::Echo), own(Body::Gap));
+        let encode_body = |body: Body<'_>| serde_json::to_string(&body).unwrap_or_default();
+        let (echo, gap) = (encode_body(Body::Echo), encode_body(Body::Gap));
         loop {
             let messages = select! {
-                () = self.lost.notified() => return LinkError::Lost,
+                () = self.disconnected.notified() => return LinkError::Disconnected,
                 _ = ticks.tick() => {
-                    let silence = self.monitor.elapsed().saturating_sub(self.monitor.oldest_echo().max(connected));
+                    let silence = self.monitor.elapsed().saturating_sub(self.monitor.oldest_echo().max(connected_at));
                     if silence > RECONNECT_AFTER {
                         return LinkError::NoEcho;
                     }
@@ -145,7 +145,7 @@ impl Link {
                     }
                     self.monitor.refresh_health();
                     let mut messages: Vec<_> = (0..redis.channels()).map(|channel| (channel, echo.clone())).collect();
-                    if self.monitor.is_up() && self.has_dropped.swap(false, Ordering::SeqCst) {
+                    if self.monitor.is_up() && self.owes_gap.swap(false, Ordering::SeqCst) {
                         messages.push((0, gap.clone()));
                     }
                     messages
@@ -158,16 +158,16 @@ impl Link {
                     encode_batch(&batch, redis.channels())
                 }
             };
-            // Sealed in the order in which they go out, so that the counters of each channel rise.
+            // Sealed in the order of sending, because receivers refuse a counter that does not rise.
             let seal = |(channel, body): (usize, String)| Some((channel, self.seal.seal(channel, &body)?));
             let messages: Vec<_> = messages.into_iter().filter_map(seal).collect();
             if messages.is_empty() {
                 continue;
             }
             self.counters.published.fetch_add(messages.len() as u64, Ordering::Relaxed);
-            let sent = timeout(SEND_DEADLINE, redis.publish(&messages)).await.map_err(|_| LinkError::SendTimeout);
+            let sent = timeout(SEND_TIMEOUT, redis.publish(&messages)).await.map_err(|_| LinkError::SendTimeout);
             if let Err(error) = sent.and_then(|sent| sent.map_err(LinkError::from)) {
-                self.count_dropped();
+                self.record_dropped();
                 return error;
             }
         }
@@ -176,7 +176,7 @@ impl Link {
     fn on_push(&self, pushed: Pushed<'_>) {
         let (channel, payload) = match pushed {
             Pushed::Message { channel, payload } => (channel, payload),
-            Pushed::Lost => return self.lost.notify_one(),
+            Pushed::Disconnected => return self.disconnected.notify_one(),
         };
         let opened = match self.seal.open(channel, payload) {
             Ok(opened) => opened,
@@ -197,7 +197,7 @@ impl Link {
                 self.hub.publish(decode(notifications));
             }
             Body::Gap if !is_own => self.monitor.record_gap(),
-            // If the queue is full, the asker gets no reply in time.
+            // If the queue is full, the question or reply is dropped.
             Body::Rpc(rpc) if !is_own => drop(self.rpcs.try_send(Incoming { from: opened.from.into_owned(), rpc })),
             _ => {}
         }
@@ -210,14 +210,14 @@ impl Link {
         }
     }
 
-    /// Counts a message that is dropped, and has the other processes told of it.
-    pub fn count_dropped(&self) {
+    /// Counts a dropped message. With the next echo, the other processes are told of the gap.
+    pub fn record_dropped(&self) {
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        self.has_dropped.store(true, Ordering::SeqCst);
+        self.owes_gap.store(true, Ordering::SeqCst);
     }
 }
 
-/// Encodes what goes out: the notifications of each channel as one message, everything else as it is.
+/// Encodes a batch: the notifications of each channel as one message, and each text as it is.
 fn encode_batch(batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
     let mut messages = Vec::new();
     let mut notifications: Vec<Vec<&Notification>> = vec![Vec::new(); channels];
@@ -237,8 +237,8 @@ fn encode_batch(batch: &[Outgoing], channels: usize) -> Vec<(usize, String)> {
     messages
 }
 
-/// Which channel carries the notifications of a call.
+/// Returns the channel that carries the notifications of a call.
 fn channel(call_id: Option<CallId>, channels: usize) -> usize {
-    // The last bytes of a UUID of version 7 are random.
+    // The last byte of a UUID of version 7 is random, so calls are spread evenly over the channels.
     call_id.map_or(0, |call_id| usize::from(call_id.as_bytes()[15]) % channels)
 }

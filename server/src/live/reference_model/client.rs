@@ -1,4 +1,4 @@
-//! A subscriber that compares every message with the log.
+//! A client that compares every message with the model of the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use super::log::Log;
 use crate::live::connection::{Connection, EndReason};
 
-/// A request that is not answered yet, and the step it was made in.
+/// A request without an answer yet, and the step in which it was made.
 #[derive(Debug, Clone)]
 enum OpenRequest {
     Subscribe(Subscribe, usize),
@@ -28,13 +28,13 @@ pub(super) struct ClientSubscription {
     pub names: Vec<String>,
     pub call_id: CallId,
     pub cursor: Seq,
-    /// The last cursor that a message carried: what a client goes on with.
-    place: String,
-    /// The head when it was confirmed, and whether the call was over then.
+    /// The last cursor that a message carried, with which a client resumes.
+    cursor_text: String,
+    /// The head in its confirmation, and whether the call was over then.
     confirmed: (Seq, bool),
-    /// A merge may have restarted it, if it was over before.
+    /// Whether a merge may start it again from seq 1, because it may have been over.
     may_restart: bool,
-    /// Two subscriptions had the name that was unsubscribed, and either may have ended.
+    /// Whether it may have ended, because a name was unsubscribed that two subscriptions had.
     pub may_be_gone: bool,
 }
 
@@ -47,11 +47,12 @@ pub(super) struct Client {
     open_requests: HashMap<String, VecDeque<OpenRequest>>,
     pending: HashMap<String, Subscribe>,
     pub subscriptions: Vec<ClientSubscription>,
-    /// Confirmations that a merge still owes.
+    /// Confirmations that are to follow `call_merged` messages.
     owed_confirmations: Vec<(String, CallId)>,
-    /// Names whose cursor was refused: to be subscribed from the start.
+    /// Names whose cursor was refused. They are subscribed to again from the start.
     refused_names: Vec<String>,
-    ended_records: usize,
+    /// [`Log::ended_records`] when the client connected.
+    ended_records_at_start: usize,
 }
 
 impl ClientSubscription {
@@ -64,7 +65,7 @@ impl ClientSubscription {
         }
     }
 
-    /// Whether it may be over: it saw the call's end.
+    /// Whether it may be over, because it got the call's end.
     pub fn may_be_over(&self, log: &Log) -> bool {
         log.records[&self.call_id].is_ended() && self.cursor >= self.must_reach(log)
     }
@@ -94,11 +95,12 @@ impl Client {
             subscriptions: Vec::new(),
             owed_confirmations: Vec::new(),
             refused_names: Vec::new(),
-            ended_records: log.ended_records,
+            ended_records_at_start: log.ended_records,
         }
     }
 
-    /// Asks to follow a call, unless an answer about that name is still due: then the answers could not be told apart.
+    /// Sends a request to subscribe, unless an answer about the same name is still due: the client could not tell the
+    /// two answers apart.
     pub fn subscribe(&mut self, request: serde_json::Value, step: usize) {
         let text = request.to_string();
         let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&text) else { panic!("{text}") };
@@ -116,17 +118,17 @@ impl Client {
         self.send(&serde_json::json!({ "unsubscribe": name }).to_string());
     }
 
-    /// What a client that lost its connection asks for on the next one.
+    /// The requests that this client's next connection resumes with.
     pub fn resumptions(&self) -> Vec<serde_json::Value> {
-        let follow = |follow: &ClientSubscription| {
-            let name = follow.names.first()?;
-            Some(serde_json::json!({ "subscribe": name, "after": follow.place }))
+        let resume = |subscription: &ClientSubscription| {
+            let name = subscription.names.first()?;
+            Some(serde_json::json!({ "subscribe": name, "after": subscription.cursor_text }))
         };
         let waits = self.pending.keys().map(|name| serde_json::json!({ "subscribe": name, "wait": true }));
-        self.subscriptions.iter().filter_map(follow).chain(waits).collect()
+        self.subscriptions.iter().filter_map(resume).chain(waits).collect()
     }
 
-    /// A text frame with an empty mask.
+    /// Queues a text frame with a mask of zeros.
     fn send(&mut self, text: &str) {
         let len = text.len();
         self.outbox.push(0x81);
@@ -194,11 +196,11 @@ impl Client {
     fn on_message(&mut self, text: &str, log: &Log) {
         match ServerMessage::parse(text).expect("a message") {
             ServerMessage::SubscriptionConfirmed(confirmed) => self.on_confirmed(&confirmed, log),
-            // Repeated if the call came and went meanwhile.
+            // Repeated if the call was created and deleted meanwhile.
             ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. })
                 if self.pending.contains_key(&identifier) => {}
             ServerMessage::SubscriptionPending(IdentifierMessage { identifier, .. }) => {
-                let (request, step) = self.answered(&identifier);
+                let (request, step) = self.take_subscribe(&identifier);
                 assert!(request.wait && !log.was_known(&identifier, step), "waits for a known call: {identifier}");
                 self.pending.insert(identifier, request);
             }
@@ -211,8 +213,8 @@ impl Client {
         }
     }
 
-    /// Takes the oldest request to follow `name`, which is answered now.
-    fn answered(&mut self, name: &str) -> (Subscribe, usize) {
+    /// Removes and returns the oldest open request about `name`, which has to be a subscribe.
+    fn take_subscribe(&mut self, name: &str) -> (Subscribe, usize) {
         match self.open_requests.get_mut(name).and_then(VecDeque::pop_front) {
             Some(OpenRequest::Subscribe(request, step)) => (request, step),
             other => panic!("an answer about {name} to {other:?}"),
@@ -221,9 +223,10 @@ impl Client {
 
     fn on_confirmed(&mut self, confirmed: &SubscriptionConfirmed, log: &Log) {
         let (name, call_id) = (&confirmed.identifier, confirmed.call_id);
-        let place = confirmed.cursor.clone().expect("a confirmation carries a cursor");
-        let begin =
-            log.place(call_id, &place).unwrap_or_else(|| panic!("a place that is not in the log: {confirmed:?}"));
+        let cursor_text = confirmed.cursor.clone().expect("a confirmation carries a cursor");
+        let begin = log
+            .seq_of(call_id, &cursor_text)
+            .unwrap_or_else(|| panic!("a cursor that is not in the log: {confirmed:?}"));
         if confirmed.message == "subscribed after a merge" {
             let owed =
                 self.owed_confirmations.iter().position(|owed| owed == &(name.clone(), call_id)).expect("a merge");
@@ -233,60 +236,60 @@ impl Client {
                 matches!(self.open_requests.get(name).and_then(VecDeque::front), Some(OpenRequest::Subscribe(..)));
             let (request, has_waited) = match self.pending.remove(name) {
                 Some(pending) if !is_asked => (pending, true),
-                _ => (self.answered(name).0, false),
+                _ => (self.take_subscribe(name).0, false),
             };
             let is_running = confirmed.message.starts_with("already");
             match request.from {
                 _ if is_running => {}
                 SubscribeFrom::Start => assert_eq!(begin, 0, "{confirmed:?}"),
                 SubscribeFrom::After(after) => assert_eq!(begin, after, "{confirmed:?}"),
-                // Everything that came after the request: the call itself did.
+                // The call was created after the request, so all its events are newer than the request.
                 SubscribeFrom::Live if has_waited => assert_eq!(begin, 0, "{confirmed:?}"),
                 SubscribeFrom::Live => assert!(begin <= confirmed.seq, "{confirmed:?}"),
-                SubscribeFrom::Behind(cursor) => assert_eq!(cursor, place, "{confirmed:?}"),
+                SubscribeFrom::Behind(cursor) => assert_eq!(cursor, cursor_text, "{confirmed:?}"),
             }
             self.release(name, call_id);
         }
         let confirmed_at = (confirmed.seq, confirmed.status.is_ended());
-        let fresh = ClientSubscription {
+        let new = ClientSubscription {
             names: vec![name.clone()],
             call_id,
             cursor: begin,
-            place,
+            cursor_text,
             confirmed: confirmed_at,
             may_restart: false,
             may_be_gone: false,
         };
-        let stands = self.subscriptions.iter_mut().find(|follow| follow.call_id == call_id);
-        let Some(follow) = stands else {
+        let running = self.subscriptions.iter_mut().find(|s| s.call_id == call_id);
+        let Some(subscription) = running else {
             assert!(
                 !confirmed.message.starts_with("already"),
                 "a running subscription that the client does not have: {confirmed:?}"
             );
-            return self.subscriptions.push(fresh);
+            return self.subscriptions.push(new);
         };
         match confirmed.message.as_str() {
             "subscribed" => {
-                assert!(follow.may_be_over(log) || follow.may_be_gone, "one more subscription to a call: {follow:?}");
-                *follow = fresh;
+                assert!(
+                    subscription.may_be_over(log) || subscription.may_be_gone,
+                    "one more subscription to a call: {subscription:?}"
+                );
+                *subscription = new;
             }
             "subscribed after a merge" => {
-                follow.may_restart = follow.may_be_over(log) || follow.may_be_gone;
+                subscription.may_restart = subscription.may_be_over(log) || subscription.may_be_gone;
             }
             _ => {}
         }
-        if !follow.names.contains(name) {
-            follow.names.push(name.clone());
+        if !subscription.names.contains(name) {
+            subscription.names.push(name.clone());
         }
     }
 
-    /// A name belongs to one subscription. If it leads to another call by now, the subscription that had it loses it.
+    /// Takes a name away from the subscriptions to other calls, because a name belongs to one subscription.
     fn release(&mut self, name: &String, call_id: CallId) {
-        self.subscriptions
-            .iter_mut()
-            .filter(|follow| follow.call_id != call_id)
-            .for_each(|f| f.names.retain(|own| own != name));
-        self.subscriptions.retain(|follow| !follow.names.is_empty());
+        self.subscriptions.iter_mut().filter(|s| s.call_id != call_id).for_each(|s| s.names.retain(|own| own != name));
+        self.subscriptions.retain(|s| !s.names.is_empty());
     }
 
     fn on_unsubscribed(&mut self, unsubscribed: &IdentifierMessage, log: &Log) {
@@ -294,10 +297,9 @@ impl Client {
         let asked = self.open_requests.get_mut(identifier).and_then(VecDeque::pop_front);
         assert!(matches!(asked, Some(OpenRequest::Unsubscribe)), "unsubscribed from {identifier}, asked {asked:?}");
         let was_pending = self.pending.remove(identifier).is_some();
-        let is_named = |follow: &ClientSubscription| follow.names.contains(identifier);
-        // When it was read, the name may have meant a record that is a part of another one by now.
-        let is_meant =
-            |follow: &ClientSubscription| is_named(follow) || log.named(identifier) == log.survivor(follow.call_id);
+        let is_named = |s: &ClientSubscription| s.names.contains(identifier);
+        // When the server read the name, it may have led to a record that is absorbed by now.
+        let is_meant = |s: &ClientSubscription| is_named(s) || log.named(identifier) == log.survivor(s.call_id);
         if was_pending && call_id.is_none() {
             assert_eq!(message, "unsubscribed", "{identifier} was waited for");
         } else if message == "unsubscribed" {
@@ -306,14 +308,14 @@ impl Client {
             match found[..] {
                 [one] => drop(self.subscriptions.swap_remove(one)),
                 [] => {
-                    // The name meant a record that is gone.
+                    // The name led to a record that was merged or deleted.
                     let mut lost = self
                         .subscriptions
                         .iter_mut()
-                        .filter(|f| log.records[&f.call_id].end_reason.is_some())
+                        .filter(|s| log.records[&s.call_id].end_reason.is_some())
                         .peekable();
                     assert!(lost.peek().is_some(), "{identifier} was not followed");
-                    lost.for_each(|follow| follow.may_be_gone = true);
+                    lost.for_each(|s| s.may_be_gone = true);
                 }
                 _ => found.iter().for_each(|at| self.subscriptions[*at].may_be_gone = true),
             }
@@ -321,21 +323,23 @@ impl Client {
             let lost = self
                 .subscriptions
                 .iter()
-                .find(|f| is_named(f) && f.is_running(log) && !f.may_be_gone && !f.may_be_over(log));
+                .find(|s| is_named(s) && s.is_running(log) && !s.may_be_gone && !s.may_be_over(log));
             assert!(lost.is_none(), "{identifier} was followed: {lost:?}");
-            self.subscriptions.retain(|follow| !(is_named(follow) && follow.may_be_over(log)));
+            self.subscriptions.retain(|s| !(is_named(s) && s.may_be_over(log)));
         }
     }
 
     fn on_merged(&mut self, merged: &CallMerged, log: &Log) {
         let end_reason = log.records[&merged.from_call_id].end_reason;
         assert!(matches!(end_reason, Some(EndReason::Merged(_))), "{merged:?} of a record that is {end_reason:?}");
-        let at = self.subscriptions.iter().position(|follow| follow.call_id == merged.from_call_id);
+        let at = self.subscriptions.iter().position(|s| s.call_id == merged.from_call_id);
         let at = at.unwrap_or_else(|| panic!("{merged:?} of a record that is not followed"));
-        let follow = &mut self.subscriptions[at];
-        let name = follow.names.iter().position(|name| *name == merged.identifier);
-        follow.names.swap_remove(name.unwrap_or_else(|| panic!("{merged:?} under a name it was not followed by")));
-        if follow.names.is_empty() {
+        let subscription = &mut self.subscriptions[at];
+        let name = subscription.names.iter().position(|name| *name == merged.identifier);
+        subscription
+            .names
+            .swap_remove(name.unwrap_or_else(|| panic!("{merged:?} under a name it was not followed by")));
+        if subscription.names.is_empty() {
             self.subscriptions.swap_remove(at);
         }
         self.owed_confirmations.push((merged.identifier.clone(), merged.call_id));
@@ -345,7 +349,7 @@ impl Client {
         let name = error.identifier.clone().unwrap_or_else(|| panic!("{error:?}"));
         if error.message == "the call was deleted" {
             let is_gone =
-                |f: &ClientSubscription| log.records[&f.call_id].end_reason.is_some() && f.names.contains(&name);
+                |s: &ClientSubscription| log.records[&s.call_id].end_reason.is_some() && s.names.contains(&name);
             let at = self.subscriptions.iter().position(is_gone).unwrap_or_else(|| panic!("{error:?} of no such call"));
             self.subscriptions[at].names.retain(|own| *own != name);
             if self.subscriptions[at].names.is_empty() {
@@ -357,9 +361,9 @@ impl Client {
             matches!(self.open_requests.get(&name).and_then(VecDeque::front), Some(OpenRequest::Subscribe(..)));
         let (request, step) = match self.pending.remove(&name) {
             Some(pending) if !is_asked => (pending, 0),
-            _ => self.answered(&name),
+            _ => self.take_subscribe(&name),
         };
-        let has_lost_records = log.ended_records > self.ended_records;
+        let has_lost_records = log.ended_records > self.ended_records_at_start;
         let is_justified = match error.code {
             ErrorCode::CallNotFound => !log.was_known(&name, step),
             ErrorCode::CursorInvalid => {
@@ -374,22 +378,22 @@ impl Client {
 
     fn on_event(&mut self, text: &str, log: &Log) {
         let (call_id, seq) = log.owner(text).unwrap_or_else(|| panic!("this was never committed: {text}"));
-        let follow = self.subscriptions.iter_mut().find(|follow| follow.call_id == call_id);
-        let follow = follow.unwrap_or_else(|| panic!("an event of a call that is not followed: {text}"));
-        if follow.may_restart && seq == 1 {
-            follow.cursor = 0;
+        let subscription = self.subscriptions.iter_mut().find(|s| s.call_id == call_id);
+        let subscription = subscription.unwrap_or_else(|| panic!("an event of a call that is not followed: {text}"));
+        if subscription.may_restart && seq == 1 {
+            subscription.cursor = 0;
         }
-        assert_eq!(seq, follow.cursor + 1, "out of order: {text}\n{follow:?}");
-        follow.cursor = seq;
-        Cursor::of_message(text).expect("an event carries a cursor").clone_into(&mut follow.place);
-        follow.may_restart = false;
+        assert_eq!(seq, subscription.cursor + 1, "out of order: {text}\n{subscription:?}");
+        subscription.cursor = seq;
+        Cursor::of_message(text).expect("an event carries a cursor").clone_into(&mut subscription.cursor_text);
+        subscription.may_restart = false;
     }
 
-    /// What is still missing; `None` if nothing more is to come.
-    pub fn misses(&self, log: &Log) -> Option<String> {
-        if let Some(follow) = self.subscriptions.iter().find(|follow| !follow.is_complete(log)) {
-            let record = &log.records[&follow.call_id];
-            return Some(format!("{follow:?} of a log that ends at {} {:?}", record.head(), record.end_reason));
+    /// Describes what the client still has to get; `None` if it has everything.
+    pub fn missing(&self, log: &Log) -> Option<String> {
+        if let Some(subscription) = self.subscriptions.iter().find(|s| !s.is_complete(log)) {
+            let record = &log.records[&subscription.call_id];
+            return Some(format!("{subscription:?} of a log that ends at {} {:?}", record.head(), record.end_reason));
         }
         let unanswered: Vec<_> = self.open_requests.iter().filter(|(_, asked)| !asked.is_empty()).collect();
         let named: Vec<_> = self.pending.keys().filter(|name| log.named(name).is_some()).collect();
@@ -400,7 +404,7 @@ impl Client {
         })
     }
 
-    /// Names that are waited for.
+    /// The names that the client waits for.
     pub fn awaited_names(&self) -> impl Iterator<Item = &String> {
         self.pending.keys()
     }

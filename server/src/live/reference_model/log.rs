@@ -1,4 +1,4 @@
-//! What was committed, as the log writer reported it: subscribers are compared with it.
+//! The model of the committed logs, as the log writer reported them. Clients compare their messages with it.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use callscope_common::protocol::{Subscribe, SubscribeFrom};
 use crate::live::connection::EndReason;
 use crate::log::Notification;
 
-/// One record and what became of it. Its events stay here when the record is merged or deleted.
+/// One call record. Its events stay here when it is merged or deleted.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub events: Vec<(EventKind, String)>,
@@ -20,13 +20,13 @@ pub(super) struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub records: HashMap<CallId, Record>,
-    /// Which record a name means, and since which step.
+    /// The record that a name leads to, and the step in which the name was created.
     names: HashMap<String, (CallId, usize)>,
-    /// No two events have the same frame, so a received frame tells its event.
+    /// The event of each frame. No two events have the same frame.
     owners: HashMap<String, (CallId, Seq)>,
-    /// Every cursor that ever existed, by record, in order.
+    /// Every cursor that ever existed, by record, in the order of the log.
     cursors: Vec<(CallId, Vec<String>)>,
-    /// Records merged or deleted so far.
+    /// Number of records that were merged or deleted.
     pub ended_records: usize,
 }
 
@@ -56,7 +56,7 @@ impl Log {
         self.names.get(name).map(|(call_id, _)| *call_id)
     }
 
-    /// The record that this one is a part of now; `None` if it was deleted.
+    /// The record that has absorbed this one, or this one itself; `None` if it was deleted.
     pub fn survivor(&self, call_id: CallId) -> Option<CallId> {
         match self.records[&call_id].end_reason {
             None => Some(call_id),
@@ -65,33 +65,34 @@ impl Log {
         }
     }
 
-    /// Whether the name has meant a call all the time since `step`.
+    /// Whether the name has led to a call since before `step`.
     pub fn was_known(&self, name: &str, step: usize) -> bool {
         self.names.get(name).is_some_and(|(_, since)| *since < step)
     }
 
-    /// Whether the start of a request may fit the log that its name leads to, whatever happened since it was made.
+    /// Whether the cursor of a request may fit the log that its name leads to. Returns true if that depends on when the
+    /// server read the request.
     pub fn may_fit(&self, request: &Subscribe) -> bool {
         let name = request.identifier.as_str();
         let Some(record) = self.named(name).map(|call_id| (call_id, &self.records[&call_id])) else { return false };
         let (call_id, record) = record;
         match &request.from {
-            SubscribeFrom::Behind(cursor) => self.place(call_id, cursor).is_some() && record.end_reason.is_none(),
-            // Refused if it lay beyond the head, which may have grown since.
+            SubscribeFrom::Behind(cursor) => self.seq_of(call_id, cursor).is_some() && record.end_reason.is_none(),
+            // Refused if it was beyond the head, which may have grown since.
             SubscribeFrom::After(after) if request.call_id.is_none() => *after == 0,
             _ => request.call_id.is_none_or(|asked| asked == call_id),
         }
     }
 
-    /// One of the cursors that ever existed.
-    pub fn some_cursor(&self, record: usize, at: usize) -> Option<String> {
+    /// Picks one of the cursors that ever existed.
+    pub fn pick_cursor(&self, record: usize, at: usize) -> Option<String> {
         let (_, cursors) = self.cursors.get(record % self.cursors.len().max(1))?;
         cursors.get(at % cursors.len()).cloned()
     }
 
-    /// The seq of a cursor in the log of that record as it is now; `None` if it is of another record, or of an event
+    /// The seq of a cursor in a record's current log; `None` if the cursor belongs to another record, or to an event
     /// that is gone.
-    pub fn place(&self, call_id: CallId, cursor: &str) -> Option<Seq> {
+    pub fn seq_of(&self, call_id: CallId, cursor: &str) -> Option<Seq> {
         let cursor_of = |frame: &str| Cursor::of_message(frame).map(str::to_owned);
         let record = self.records.get(&call_id)?;
         if cursor == Cursor::start(call_id).to_string() {
@@ -115,8 +116,8 @@ impl Log {
         self.owners.get(frame).copied()
     }
 
-    /// Records what was committed.
-    pub fn take(&mut self, notification: &Notification) {
+    /// Applies a committed change.
+    pub fn apply(&mut self, notification: &Notification) {
         match notification {
             Notification::EventsAppended { call_id, first, events } => {
                 let record = self.records.get_mut(call_id).expect("events of a call that was made");
@@ -140,7 +141,7 @@ impl Log {
                 self.names.retain(|_, (named, _)| named != call_id);
                 self.end(*call_id, EndReason::Deleted);
             }
-            // A head without its events comes from other servers only.
+            // These change no log. `HeadMoved` comes from other servers only.
             Notification::PartialTurn { .. }
             | Notification::IdentifierAssigned { .. }
             | Notification::HeadMoved { .. } => {}

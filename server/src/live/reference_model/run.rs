@@ -1,4 +1,4 @@
-//! One case: how its steps happen, and what must be true at the end.
+//! Performs the steps of one case, and checks the state at the end.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use crate::policy::Timing;
 use crate::store::events::Page;
 use crate::store::testing::deliver;
 
-/// How long anything may still move at the end. Longer than a session waits before it reads again.
+/// A case fails if nothing moves for this long. It is longer than the delay after which a session repeats a read.
 const MAX_STALL: Duration = Duration::from_secs(2);
 const FAR: Duration = Duration::from_secs(86_400);
-/// Nothing in a case depends on the time.
+/// No deadline passes during a case.
 const TIMING: Timing = Timing { ping_interval: FAR, pong_timeout: FAR, write_deadline: FAR, storage_deadline: FAR };
 
 pub(super) struct Run<'w> {
@@ -37,12 +37,13 @@ pub(super) struct Run<'w> {
     announcing: Announcing,
     hub: Hub,
     log: Log,
-    /// Tells this case's names from those of others.
+    /// Makes this case's names different from those of other cases.
     case: String,
     clients: Vec<Client>,
-    /// Committed and not announced.
+    /// Notifications of commits that were not announced yet.
     unannounced: VecDeque<Notification>,
-    meanwhile: Vec<Commit>,
+    /// Commits that nothing has waited for yet.
+    commits_under_way: Vec<Commit>,
     step: usize,
 }
 
@@ -57,10 +58,10 @@ impl<'w> Run<'w> {
             case,
             clients: Vec::new(),
             unannounced: VecDeque::new(),
-            meanwhile: Vec::new(),
+            commits_under_way: Vec::new(),
             step: 1,
         };
-        // Left over by an earlier case that failed.
+        // An earlier case that failed may have left notifications behind.
         drop(run.world.committed());
         run.clients = schedule.pipes.iter().map(|pipe| run.connect(*pipe)).collect();
         run
@@ -88,7 +89,7 @@ impl<'w> Run<'w> {
             Step::TurnsMeanwhile(call, count) => {
                 self.ensure_call(call);
                 let begun: Vec<Commit> = (0..count).map(|_| self.world.begin(self.turn(call, 8, true))).collect();
-                self.meanwhile.extend(begun);
+                self.commits_under_way.extend(begun);
             }
             Step::Partial(call) => {
                 self.ensure_call(call);
@@ -101,7 +102,7 @@ impl<'w> Run<'w> {
             Step::Merge(call, other) if call != other => self.merge(call, other),
             Step::Merge(..) => {}
             Step::Delete(call) => {
-                // A turn that is committed after it would create a call that this model does not know.
+                // A turn that is committed after the deletion would create a call that the model does not know.
                 self.settle_commits();
                 if let Some(call_id) = self.call_id(call) {
                     self.commit(Operation::Delete(Delete { call_id, ended_before: None }));
@@ -164,7 +165,7 @@ impl<'w> Run<'w> {
         self.take_commits();
     }
 
-    /// Creates the call if it is not there.
+    /// Creates the call if it does not exist.
     fn ensure_call(&mut self, call: usize) {
         if self.call_id(call).is_some() {
             return;
@@ -208,15 +209,15 @@ impl<'w> Run<'w> {
         assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
     }
 
-    /// The server goes down, the database is restored to a state in which the call's log was shorter, the server comes
-    /// up, and every client goes on with the last cursor it saw.
+    /// Restores the database to a state in which the call's log was shorter, while the server is down. Then every client
+    /// resumes with its last cursor.
     async fn restore(&mut self, call: usize, back: usize) {
         self.settle_commits();
         let Some(call_id) = self.call_id(call) else { return };
         let head = self.log.records[&call_id].head();
         let left = head - Seq::try_from(back).expect("a seq").min(head);
         if self.log.records[&call_id].end_after(left).is_some() {
-            // Its status would have to go back too.
+            // The call's status would have to be restored too, which this model cannot do.
             return;
         }
         self.world.store().truncate_log(call_id, left).await;
@@ -236,13 +237,13 @@ impl<'w> Run<'w> {
 
     fn take_commits(&mut self) {
         for notification in self.world.committed() {
-            self.log.take(&notification);
+            self.log.apply(&notification);
             self.unannounced.push_back(notification);
         }
     }
 
     fn settle_commits(&mut self) {
-        for commit in self.meanwhile.drain(..) {
+        for commit in self.commits_under_way.drain(..) {
             commit.wait();
         }
         self.take_commits();
@@ -278,7 +279,7 @@ impl<'w> Run<'w> {
         self.report_head(call_id, head.max(0));
     }
 
-    /// Does what a session does that has read the head, perhaps a while ago.
+    /// Reports a head to the feeds, as a session does that has read it, perhaps a while ago.
     fn report_head(&self, call_id: CallId, head: Seq) {
         let ended = self.log.records[&call_id].end_after(0).is_some_and(|end| end <= head);
         self.hub.publish(vec![Notification::HeadMoved { call_id, head, ended }]);
@@ -299,12 +300,12 @@ impl<'w> Run<'w> {
         let (near, far) = duplex(pipe);
         let expires = Timestamp::from_unix_secs(250_000_000_000).expect("a time");
         let identity = Identity { username: "model".into(), uid: None, role: Role::Viewer, calls: None, expires };
-        let known = self.hub.connections();
+        let earlier = self.hub.connections();
         let _inside = self.world.runtime.enter();
         let session = Session::new(far, identity, None, self.hub.clone(), self.world.store().clone(), Arc::new(TIMING));
         self.world.runtime.spawn(Box::new(session).run());
         let mut new = self.hub.connections();
-        new.retain(|connection| known.iter().all(|known| known.connection_id != connection.connection_id));
+        new.retain(|connection| earlier.iter().all(|other| other.connection_id != connection.connection_id));
         Client::new(new.pop().expect("a connection"), near, &self.log)
     }
 
@@ -323,8 +324,7 @@ impl<'w> Run<'w> {
             }
             StartFrom::Number(after) => serde_json::json!({ "subscribe": name, "after": after }),
             StartFrom::Cursor(call, at) => {
-                // Of any record that ever existed.
-                let Some(cursor) = log.some_cursor(call, at) else { return };
+                let Some(cursor) = log.pick_cursor(call, at) else { return };
                 serde_json::json!({ "subscribe": name, "after": cursor })
             }
         };
@@ -332,7 +332,7 @@ impl<'w> Run<'w> {
     }
 
     fn read(&mut self, at: usize, bytes: usize) -> bool {
-        // The model must know what a session may have read before it judges.
+        // The model must know every commit that the session may have read, before it checks the messages.
         self.settle_commits();
         self.clients[at].read(bytes, &self.log, self.step)
     }
@@ -345,13 +345,13 @@ impl<'w> Run<'w> {
             Announcing::Faithful => self.hub.publish(self.unannounced.drain(..).collect()),
             Announcing::Unreliable => self.reconcile().await,
         }
-        self.run_until(Self::misses).await;
-        // Nothing comes after the last event either. (But for a subscription that may have been gone and was not.)
+        self.run_until_none(Self::missing).await;
+        // Once more, to check that no client gets a message after everything has arrived.
         self.world.run_until_idle().await;
-        self.run_until(Self::misses).await;
+        self.run_until_none(Self::missing).await;
         self.check_log().await;
         self.clients.clear();
-        self.run_until(|run| match run.hub.sizes() {
+        self.run_until_none(|run| match run.hub.sizes() {
             sizes if sizes == HubSizes::default() => None,
             sizes => Some(format!("connections, feeds and names that no one waits for: {sizes:?}")),
         })
@@ -367,22 +367,25 @@ impl<'w> Run<'w> {
         moved
     }
 
-    /// Everything runs and every client reads, until nothing is missing or nothing moves.
-    async fn run_until(&mut self, misses: impl Fn(&Self) -> Option<String>) {
+    /// Runs everything and lets every client read, until `missing` returns `None`.
+    ///
+    /// # Panics
+    /// Panics if something is still missing and nothing has moved for [`MAX_STALL`].
+    async fn run_until_none(&mut self, missing: impl Fn(&Self) -> Option<String>) {
         let mut moved_at = Instant::now();
         loop {
             let moved = self.read_all();
-            let Some(missing) = misses(self) else { return };
+            let Some(what) = missing(self) else { return };
             if moved {
                 moved_at = Instant::now();
             }
-            assert!(moved_at.elapsed() < MAX_STALL, "still missing: {missing}");
+            assert!(moved_at.elapsed() < MAX_STALL, "still missing: {what}");
             self.world.run_until_idle().await;
         }
     }
 
-    fn misses(&self) -> Option<String> {
-        if let Some(missing) = self.clients.iter().find_map(|client| client.misses(&self.log)) {
+    fn missing(&self) -> Option<String> {
+        if let Some(missing) = self.clients.iter().find_map(|client| client.missing(&self.log)) {
             return Some(missing);
         }
         let follows = || self.clients.iter().flat_map(|client| &client.subscriptions);
@@ -405,7 +408,7 @@ impl<'w> Run<'w> {
         (found != expected).then(|| format!("subscriptions, lag and sizes are {found:?}, not {expected:?}"))
     }
 
-    /// What was announced is what is stored.
+    /// Compares the stored events of every remaining record with the model.
     async fn check_log(&self) {
         for (call_id, record) in self.log.records.iter().filter(|(_, record)| record.end_reason.is_none()) {
             let stored = self.world.store().events(*call_id, 0, Page::ALL).await.expect("events");
@@ -416,7 +419,7 @@ impl<'w> Run<'w> {
     }
 }
 
-/// A commit's events, announced one by one.
+/// Splits a notification into one for each event.
 fn pieces(notification: Notification) -> Vec<Notification> {
     match notification {
         Notification::EventsAppended { call_id, first, events } => (first..)

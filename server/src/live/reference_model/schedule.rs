@@ -1,15 +1,15 @@
-//! What can happen in a case.
+//! The steps of a case, and random schedules of them.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Calls of a case.
+/// Number of calls in a case.
 pub(super) const CALLS: usize = 3;
 
-/// How announcements come.
+/// How commits are announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Announcing {
-    /// Each once, in the order of the log.
+    /// Each once, in the order of the commits.
     Faithful,
     /// In any order, in pieces, more than once or never.
     Unreliable,
@@ -22,60 +22,60 @@ pub(super) struct Schedule {
     pub steps: Vec<Step>,
 }
 
-/// A call by one of its two names.
+/// One of a call's two names: its index, and whether the name is the conversation id instead of the SID.
 pub(super) type Name = (usize, bool);
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    /// A number of turns, each of a number of bytes, committed together. Creates the call if it is not there.
+    /// Commits a number of turns, each with a text of a number of bytes. Creates the call if it does not exist.
     Turns(usize, usize, usize),
-    /// One turn, announced before anything else runs.
+    /// Commits one turn, and announces it before anything else runs.
     AnnouncedTurn(usize),
-    /// Turns that are committed while everything else goes on.
+    /// Commits turns while everything else goes on.
     TurnsMeanwhile(usize, usize),
-    /// A turn that is not final.
+    /// Sends a turn that is not final.
     Partial(usize),
-    /// The provider's result.
+    /// Commits the provider's result, which ends the call.
     End(usize),
-    /// The second is found to be the first.
+    /// Merges the two calls into one.
     Merge(usize, usize),
     Delete(usize),
-    /// The server ends, the database is restored to a state with this many events fewer in the call's log, and the
-    /// server starts.
+    /// Stops the server, restores the database to a state in which the call's log has this many events fewer, and starts
+    /// the server.
     Restore(usize, usize),
-    /// Announces one of the commits that were not announced yet.
+    /// Announces one of the unannounced commits.
     Announce(usize, AnnounceMode),
-    /// Announces all of them.
     AnnounceAll,
-    /// Tells a feed that its log reaches this many events less than it does.
+    /// Announces a head that is this many events lower than the call's head.
     ReportHead(usize, usize),
     Reconcile,
     Subscribe(usize, Name, StartFrom),
     Unsubscribe(usize, Name),
-    /// A new connection, through a pipe of that size, that goes on where the old one stood.
+    /// Replaces the client by one that resumes on a new connection, through a pipe of that size.
     Reconnect(usize, usize),
     /// The client reads this many bytes.
     Read(usize, usize),
-    /// The client reads as much as waits for its pipe, which then is full, with nothing left to write.
+    /// The client reads as many bytes as the server could not write yet. Then the pipe is full and the server has
+    /// nothing left to write.
     FillPipe(usize),
-    /// Everything else runs for this many turns of the executor.
+    /// Yields to the executor this many times.
     Yield(usize),
-    /// Everything else runs as far as it can.
+    /// Runs everything else until it is idle.
     RunUntilIdle,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum StartFrom {
     Start,
-    /// Behind an event, with the record that its number belongs to.
+    /// After a seq, with the `call_id` that it belongs to.
     After(usize),
-    /// Behind a number alone.
+    /// After a seq alone.
     Number(usize),
-    /// Behind an event that some record had at some time: the record, and which of its cursors.
+    /// After an event that any record ever had: the index of the record, and of the event's cursor.
     Cursor(usize, usize),
     Live,
     Wait,
-    /// To wait for the call, and follow it from now on.
+    /// Waits for the call, and starts without history.
     WaitLive,
 }
 
@@ -88,7 +88,7 @@ pub(super) enum AnnounceMode {
     InPieces,
     /// One event at a time, the last one first.
     Backwards,
-    /// Only how far the log reaches.
+    /// The head of the log, then the events.
     HeadFirst,
 }
 
@@ -96,7 +96,7 @@ pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
     (vec(pipe(), 1..4), vec(step(), 1..48)).prop_map(|(pipes, steps)| Schedule { pipes, steps })
 }
 
-/// A subscription, and one turn that is announced at any moment while it starts.
+/// A subscription, and one turn that is announced at a random moment while the subscription starts.
 pub(super) fn interruption() -> impl Strategy<Value = Schedule> {
     (any::<bool>(), begin(), 0..400_usize).prop_map(|(is_known, begin, turns)| {
         let before = if is_known { vec![Step::Turns(0, 1, 8), Step::AnnounceAll] } else { Vec::new() };
@@ -134,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (client(), Just(1 << 16)).prop_map(|(at, bytes)| Step::Read(at, bytes)),
         3 => client().prop_map(Step::FillPipe),
         5 => (1..6_usize).prop_map(Step::Yield),
-        // Long enough for a read of the database to be under way, or just over.
+        // About as long as a database read takes.
         5 => (10..400_usize).prop_map(Step::Yield),
         5 => Just(Step::RunUntilIdle),
     ]

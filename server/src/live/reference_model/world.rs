@@ -1,4 +1,4 @@
-//! What all cases share: a database, a log writer on a thread of its own, and the thread that everything else runs on.
+//! What all cases share: a database, a log writer on its own thread, and a runtime with one thread for all else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,12 +13,12 @@ use crate::log::{Notification, Operation, Outcome, UnknownCalls};
 use crate::store::testing::{Scratch, render};
 use crate::store::{LogWriter, Store, StoreError};
 
-/// Turns of the executor after which every task that could run has run.
+/// Yields to the executor after which every task that could run has run.
 const IDLE_YIELDS: usize = 16;
 
-/// Sessions, feeds and clients run on one thread and take turns where they wait, so that a case runs the same way each
-/// time, except for how long the database takes. Commits run on another thread: while one is waited for, everything
-/// else stands still.
+/// Sessions, feeds and clients run on one thread, so that a case runs the same way each time, except for how long the
+/// database takes. Commits run on another thread. While the first thread waits for a commit, everything else stands
+/// still.
 pub(super) struct World {
     pub runtime: Runtime,
     writer: Runtime,
@@ -57,7 +57,7 @@ impl World {
         Timestamp::from_unix_secs(self.clock.fetch_add(1, Ordering::Relaxed)).expect("a time")
     }
 
-    /// Begins to commit an operation, in the order of the calls.
+    /// Submits an operation. Operations are committed in the order in which they were submitted.
     pub fn begin(&self, op: Operation) -> Commit {
         let (done, outcome) = sync_channel(1);
         let log_writer = self.log_writer.clone();
@@ -72,12 +72,12 @@ impl World {
         self.begin(op).wait()
     }
 
-    /// What was committed since the last time, in the order of the log.
+    /// Returns the notifications of the commits since the last call, in the order of the commits.
     pub fn committed(&self) -> Vec<Notification> {
         std::mem::take(&mut self.committed.lock())
     }
 
-    /// Lets everything else run until nothing has anything left to do, or gives up.
+    /// Lets everything else run until it is idle, or gives up after many yields.
     pub async fn run_until_idle(&self) {
         let mut quiet = 0;
         for _ in 0..100_000 {
