@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Returns the role as tokens spell it.
+    /// Returns the role as a token's claim spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ pub struct Claims {
     /// When the token becomes valid, in Unix seconds. Null is refused.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub nbf: Option<serde_json::Number>,
-    /// Limits the token to the calls with these identifiers. Null does not say which, so it is refused.
+    /// Limits the token to the calls with these identifiers. Null is refused, because it does not say which.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
     pub calls: Option<Vec<Identifier>>,
     /// The id of the user.
@@ -55,7 +55,7 @@ pub struct Claims {
     pub jti: Option<String>,
 }
 
-/// Reads a claim that is present. Null is not a value of it.
+/// Reads a claim that is present. Null is an error, while serde would read it as a missing claim.
 fn required_non_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
     T::deserialize(claim).map(Some)
 }
@@ -82,14 +82,14 @@ impl Identity {
         self.uid.as_deref().unwrap_or(&self.username)
     }
 
-    /// Whether the token allows a call by this identifier. If not, the call may still be allowed by another one.
+    /// Whether the token allows a call under this identifier. If not, it may still allow the call under another one.
     #[must_use]
     pub fn may_name(&self, identifier: &Identifier) -> bool {
         self.calls.as_ref().is_none_or(|calls| calls.contains(identifier))
     }
 }
 
-/// Why a token is refused. The text is for the holder of the token.
+/// Why a token is refused, as its holder is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// There is no token.
@@ -128,7 +128,8 @@ impl Tokens {
         Self::of(std::slice::from_ref(secret))
     }
 
-    /// Verifies tokens that any of `secrets` signed. The first one signs new tokens, so that keys can be rotated.
+    /// Verifies tokens that any of `secrets` signed, and signs new tokens with the first one, so that secrets can be
+    /// rotated.
     #[must_use]
     pub fn of(secrets: &[Secret]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -146,9 +147,9 @@ impl Tokens {
     /// Verifies a token at `now`.
     ///
     /// # Errors
-    /// Returns [`TokenError::Early`], [`TokenError::Expired`] or [`TokenError::Invalid`].
+    /// Returns why the token is refused.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
-        let claims = self.claims(token)?;
+        let claims = self.verified_claims(token)?;
         if has_critical_extension(token) {
             return Err(TokenError::Invalid);
         }
@@ -157,6 +158,7 @@ impl Tokens {
             return Err(TokenError::Early);
         }
         let secs = claims.exp.as_f64().ok_or(TokenError::Invalid)?;
+        // A time beyond the range of `Timestamp` counts as its end.
         let expires = Timestamp::from_unix_secs_f64(secs)
             .unwrap_or(Timestamp::from_unix_secs(0).unwrap_or(now).plus_secs(i64::MAX));
         if expires <= now {
@@ -165,8 +167,8 @@ impl Tokens {
         Ok(Identity { username: claims.sub, uid: claims.uid, role: claims.role, calls: claims.calls, expires })
     }
 
-    /// Returns the claims of a token that one of the keys signed.
-    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+    /// Verifies the signature by any of the keys, and returns the claims.
+    fn verified_claims(&self, token: &str) -> Result<Claims, TokenError> {
         use jsonwebtoken::errors::ErrorKind;
         for key in &self.decoding {
             match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
@@ -214,7 +216,8 @@ impl Tokens {
     }
 }
 
-/// Whether the header of a token demands that extensions are understood (RFC 7515, 4.1.11). No extension is.
+/// Whether a token requires extensions (RFC 7515, section 4.1.11). None is supported. A header that cannot be read
+/// counts as if it did.
 fn has_critical_extension(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).ok();
@@ -227,15 +230,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_before_its_time_is_refused_and_so_is_a_time_that_is_none() {
-        let refused = |nbf: &str| check(&format!(r#"{{"sub":"a","exp":4102444800,"nbf":{nbf}}}"#)).map(|_| ());
-        assert_eq!(refused("4102444700"), Err(TokenError::Early));
-        assert_eq!(refused("4102444700.5"), Err(TokenError::Early));
+    fn a_token_before_its_nbf_is_refused_and_so_is_an_nbf_that_is_not_a_number() {
+        let verdict = |nbf: &str| check(&format!(r#"{{"sub":"a","exp":4102444800,"nbf":{nbf}}}"#)).map(|_| ());
+        assert_eq!(verdict("4102444700"), Err(TokenError::Early));
+        assert_eq!(verdict("4102444700.5"), Err(TokenError::Early));
         for nbf in ["\"soon\"", "null", "true", "[]", "\"1\""] {
-            assert_eq!(refused(nbf), Err(TokenError::Invalid), "{nbf}");
+            assert_eq!(verdict(nbf), Err(TokenError::Invalid), "{nbf}");
         }
         for nbf in ["0", "-1", "1.5"] {
-            assert_eq!(refused(nbf), Ok(()), "{nbf}");
+            assert_eq!(verdict(nbf), Ok(()), "{nbf}");
         }
     }
 
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_that_must_be_understood_are_refused() {
+    fn a_token_that_requires_an_extension_is_refused() {
         use hmac::{Hmac, Mac};
         let now = clock::now();
         let signed = |header: &str| {
@@ -265,18 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn any_key_verifies_and_the_first_one_signs() {
+    fn any_secret_verifies_and_the_first_one_signs() {
         let (old, new) = (Secret::new("o".repeat(32)), Secret::new("n".repeat(32)));
         let now = clock::now();
         let before = Tokens::new(&old).mint_for("ada", Role::Viewer, 60, None).expect("a token");
-        let during = Tokens::of(&[new.clone(), old.clone()]);
-        assert!(during.verify(&before, now).is_ok());
-        let fresh = during.mint_for("ada", Role::Viewer, 60, None).expect("a token");
-        assert!(Tokens::new(&new).verify(&fresh, now).is_ok());
-        assert!(Tokens::new(&old).verify(&fresh, now).is_err());
+        let rotating = Tokens::of(&[new.clone(), old.clone()]);
+        assert!(rotating.verify(&before, now).is_ok());
+        let after = rotating.mint_for("ada", Role::Viewer, 60, None).expect("a token");
+        assert!(Tokens::new(&new).verify(&after, now).is_ok());
+        assert!(Tokens::new(&old).verify(&after, now).is_err());
         assert!(Tokens::new(&new).verify(&before, now).is_err());
         let expired = Tokens::new(&old).mint_for("ada", Role::Viewer, -60, None).expect("a token");
-        assert_eq!(during.verify(&expired, now).map(|_| ()), Err(TokenError::Expired));
+        assert_eq!(rotating.verify(&expired, now).map(|_| ()), Err(TokenError::Expired));
     }
 
     fn tokens(secret: &str) -> Tokens {
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_a_claim_or_has_a_wrong_one_is_refused() {
+    fn a_token_with_a_missing_or_wrong_claim_is_refused() {
         assert!(check(r#"{"sub":"a","exp":4102444800}"#).is_ok_and(|identity| identity.role == Role::Viewer));
         assert_eq!(check(r#"{"sub":"a"}"#).map(|_| ()), Err(TokenError::Invalid));
         assert_eq!(check(r#"{"exp":4102444800}"#).map(|_| ()), Err(TokenError::Invalid));

@@ -57,7 +57,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
         /// Lifetime of the token: 90s, 15m, 8h, 30d
-        #[arg(long, default_value = "8h", value_parser = duration)]
+        #[arg(long, default_value = "8h", value_parser = parse_ttl)]
         ttl: i64,
         /// Limit the token to the calls with these identifiers
         #[arg(long = "call", num_args = 1.., value_name = "ID")]
@@ -92,17 +92,17 @@ impl Arguments {
             Command::Serve => {
                 settings.check_exposure()?;
                 telemetry::start(&settings.log, &settings.log_format)
-                    .map_err(|error| settings.refuse("log", error.to_string()))?;
+                    .map_err(|error| settings.error("log", error.to_string()))?;
                 block_on(serve(settings))
             }
             Command::Migrate => block_on(migrate(settings)),
-            Command::Token { sub, role, ttl, calls } => token(&settings, &sub, role, ttl, calls),
-            Command::Config(ConfigCommand::Show) => show(&settings),
+            Command::Token { sub, role, ttl, calls } => mint_token(&settings, &sub, role, ttl, calls),
+            Command::Config(ConfigCommand::Show) => show_settings(&settings),
         }
     }
 }
 
-/// Why a command ends early.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
@@ -121,25 +121,25 @@ enum CommandError {
     Output(#[from] io::Error),
 }
 
-async fn open(settings: &Settings) -> Result<Store, CommandError> {
+async fn open_store(settings: &Settings) -> Result<Store, CommandError> {
     Store::open(settings.database_url.expose()).await.map_err(|error| match error.is_setting() {
-        true => CommandError::Setting(settings.refuse("database_url", error.to_string())),
+        true => CommandError::Setting(settings.error("database_url", error.to_string())),
         false => CommandError::Database(error),
     })
 }
 
 async fn serve(settings: Settings) -> Result<(), CommandError> {
     if let Err(error) = descriptors::raise_limit() {
-        warn!(%error, "the limit of open descriptors stays as it is");
+        warn!(%error, "cannot raise the limit of open descriptors");
     }
     for warning in settings.warnings() {
         warn!("{warning}");
     }
     if let Some(path) = &settings.secrets_file {
-        warn!(path = %path.display(), "made up the secrets that were not set, and keep them there");
+        warn!(path = %path.display(), "secrets were not set; the server keeps generated ones in this file");
     }
     let mut signals = shutdown::Signals::catch().map_err(CommandError::Signals)?;
-    let store = open(&settings).await?;
+    let store = open_store(&settings).await?;
     let engine = store.engine();
     let (server, listening) = build(&settings, store).await?;
     tokio::spawn(async move {
@@ -159,18 +159,24 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
 }
 
 async fn migrate(settings: Settings) -> Result<(), CommandError> {
-    let store = open(&settings).await?;
+    let store = open_store(&settings).await?;
     telemetry::print_line(&format!("the {} database is up to date", store.engine()));
     store.close().await;
     Ok(())
 }
 
-fn token(settings: &Settings, sub: &str, role: Role, ttl: i64, calls: Vec<Identifier>) -> Result<(), CommandError> {
+fn mint_token(
+    settings: &Settings,
+    sub: &str,
+    role: Role,
+    ttl: i64,
+    calls: Vec<Identifier>,
+) -> Result<(), CommandError> {
     let calls = (!calls.is_empty()).then_some(calls);
     print_line(&Tokens::of(&settings.jwt_secrets).mint_for(sub, role, ttl, calls)?)
 }
 
-fn show(settings: &Settings) -> Result<(), CommandError> {
+fn show_settings(settings: &Settings) -> Result<(), CommandError> {
     for setting in &settings.effective {
         print_line(&format!("{:<27} {:<32} {}", setting.key, setting.value, setting.origin))?;
     }
@@ -185,13 +191,13 @@ fn print_line(line: &str) -> Result<(), CommandError> {
     }
 }
 
-/// Reads `90s`, `15m`, `8h`, `30d` or plain seconds.
-fn duration(text: &str) -> Result<i64, String> {
+/// Parses `90s`, `15m`, `8h`, `30d` or plain seconds. Returns seconds.
+fn parse_ttl(text: &str) -> Result<i64, String> {
     let (number, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((at, _)) => text.split_at(at),
         None => (text, "s"),
     };
-    let unit = match unit {
+    let unit_secs = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
@@ -199,13 +205,13 @@ fn duration(text: &str) -> Result<i64, String> {
         _ => return Err("takes a number and one of s, m, h, d, such as 8h".into()),
     };
     let number: i64 = number.parse().map_err(|_| "takes a number and one of s, m, h, d, such as 8h")?;
-    number.checked_mul(unit).filter(|secs| *secs > 0).ok_or_else(|| "is out of range".into())
+    number.checked_mul(unit_secs).filter(|secs| *secs > 0).ok_or_else(|| "is out of range".into())
 }
 
 impl SettingFlags {
     fn flags(&self) -> Flags {
-        let given =
+        let flags =
             [("address", &self.address), ("port", &self.port), ("log", &self.log), ("log_format", &self.log_format)];
-        given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+        flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
     }
 }

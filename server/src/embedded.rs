@@ -12,7 +12,7 @@ use crate::live::Hub;
 use crate::settings::{Flags, Settings, SettingsError};
 use crate::store::{OpenError, Store};
 
-/// Lifetime of the token of an embedded server, in seconds.
+/// Lifetime of [`Embedded::token`], in seconds.
 const TOKEN_SECS: i64 = 24 * 3600;
 
 /// A running server on a free loopback port.
@@ -20,14 +20,14 @@ const TOKEN_SECS: i64 = 24 * 3600;
 pub struct Embedded {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
-    /// The secret that signs its webhooks.
+    /// The secret that webhooks to it are signed with.
     pub webhook_secret: String,
-    /// A token of an admin.
+    /// An admin's token.
     pub token: String,
     /// Every followed call and every connection of the server.
     pub hub: Hub,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), LaunchError>>,
+    serve_task: JoinHandle<Result<(), LaunchError>>,
 }
 
 /// Why an embedded server did not start, in one line.
@@ -52,7 +52,7 @@ pub enum EmbeddedError {
     #[error(transparent)]
     Task(#[from] JoinError),
     /// The server ended before it listened.
-    #[error("it did not start")]
+    #[error("the server ended before it listened")]
     EndedEarly,
 }
 
@@ -64,7 +64,6 @@ impl Embedded {
     pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
         let database = sqlite_url(&dir.join("callscope.db"));
         let flags: Flags = vec![("port", "0".into()), ("address", "127.0.0.1".into()), ("database_url", database)];
-        // The environment and the working directory are meant for other servers.
         Self::with(&Settings::isolated(&flags)?).await
     }
 
@@ -78,27 +77,27 @@ impl Embedded {
         let (server, listening) = crate::build(settings, store).await?;
         let hub = server.hub.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(async move {
-            // A dropped handle stops the server too.
+        let serve_task = tokio::spawn(server.serve(async move {
+            // The server also stops when its `Embedded` is dropped.
             let _ = stopped.await;
         }));
         let Ok(address) = listening.await else {
-            served.await??;
+            serve_task.await??;
             return Err(EmbeddedError::EndedEarly);
         };
         let webhook_secret =
             settings.webhook_secrets.first().map(|secret| secret.expose().to_owned()).unwrap_or_default();
-        Ok(Self { url: format!("http://{address}"), webhook_secret, token, hub, stop, served })
+        Ok(Self { url: format!("http://{address}"), webhook_secret, token, hub, stop, serve_task })
     }
 
     /// Drains the server and waits until it has ended.
     pub async fn stop(self) {
         let _ = self.stop.send(());
-        let _ = self.served.await;
+        let _ = self.serve_task.await;
     }
 }
 
-/// Returns the URL of a file, with the characters escaped that have a meaning in a URL.
+/// Returns the database URL of a file, in which the characters are escaped that have a meaning in a URL.
 fn sqlite_url(path: &Path) -> String {
     let path = path.display().to_string();
     format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))

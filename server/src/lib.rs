@@ -1,9 +1,9 @@
 //! The Callscope server.
 //!
-//! A webhook comes in through [`http`] and is believed and read by [`ingest`]. [`log`] has the rules of what it does to
-//! its call, and [`store`] makes that durable. [`cluster`] announces it to the [`live::hub`] of this process and of
-//! others, and the [`live::feed`] or the [`live::session`] of each follower writes it. Below the routes, [`transport`]
-//! bounds connections and bodies.
+//! [`http`] receives a webhook, and [`ingest`] verifies and parses it. [`log`] has the rules of what it changes in its
+//! call, and [`store`] makes the change durable. [`cluster`] announces the events to the [`live::hub`] of this process
+//! and of others. The [`live::feed`] or the [`live::session`] of each follower writes them to the socket. Below the
+//! routes, [`transport`] limits connections and bodies.
 
 pub mod auth;
 pub mod clock;
@@ -49,10 +49,10 @@ use policy::DrainPolicy;
 use settings::Settings;
 use store::{LogWriter, Store, StoreError};
 
-/// Time for each of the last steps of a server that ends.
-const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of each step of the shutdown after the drain.
+const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server that is wired and not yet listening.
+/// A server that is built and does not listen yet.
 pub struct Server {
     /// Every followed call and every connection of this process.
     pub hub: Hub,
@@ -61,13 +61,13 @@ pub struct Server {
     log_writer: LogWriter,
     cluster: Cluster,
     /// The log writer's task. It ends when every [`LogWriter`] is dropped and the queue is empty.
-    writing: JoinHandle<()>,
-    background: Vec<JoinHandle<()>>,
-    link: Option<BusLink>,
+    log_writer_task: JoinHandle<()>,
+    background_tasks: Vec<JoinHandle<()>>,
+    bus_link: Option<BusLink>,
     drain: DrainPolicy,
 }
 
-/// The link to the other servers. It ends last, because the last commits are announced too.
+/// The link to the other servers, and its task. It ends last, because the last commits are announced, too.
 type BusLink = (Bus, JoinHandle<()>);
 
 /// Why a server could not be built.
@@ -76,44 +76,44 @@ pub enum StartError {
     /// The threads that write to sockets and to the log could not be started.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),
-    /// The database did not say which cluster it belongs to.
+    /// The cluster id could not be read from the database.
     #[error(transparent)]
     ClusterId(#[from] StoreError),
-    /// The Redis URL cannot be read; the text says what is expected.
+    /// The Redis URL cannot be parsed; the text says what is expected.
     #[error("redis_url takes {0}")]
     RedisUrl(InvalidRedisUrl),
 }
 
-/// Wires settings and a database into a server.
+/// Builds a server from its settings and its database, and starts its background tasks.
 ///
 /// # Errors
-/// Returns an error if the database does not say which cluster it belongs to, the Redis URL cannot be read, or no
-/// thread can be started.
+/// Returns an error if the cluster id cannot be read from the database, the Redis URL cannot be parsed, or no thread
+/// can be started.
 pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listening), StartError> {
     let hub = Hub::start(&Handle::current(), FeedLimits::default()).map_err(StartError::Threads)?;
     let node = cluster::random_node_name();
     let (rpcs, incoming) = mpsc::channel(cluster::bus::RPC_QUEUE);
-    let link = join_cluster(settings, &store, &node, &hub, rpcs).await?;
-    let announcer = match &link {
+    let bus_link = join_cluster(settings, &store, &node, &hub, rpcs).await?;
+    let announcer = match &bus_link {
         Some((bus, _)) => Announcer::Joined(hub.clone(), bus.clone()),
         None => Announcer::Local(hub.clone()),
     };
     let publisher = announcer.clone();
     let on_commit = Box::new(move |notifications| publisher.publish(notifications));
-    let (log_writer, writing) =
+    let (log_writer, log_writer_task) =
         LogWriter::start(store.clone(), settings.unknown_calls, ingest::receipt::render, on_commit)
             .map_err(StartError::Threads)?;
     let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer);
     let ingest = Arc::new(build_ingest(settings, &log_writer));
     let answer_sources =
         AnswerSources { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
-    let mut background = spawn_maintenance(settings, &store, &log_writer, &cluster);
-    background.push(spawn(cluster::reconcile::run(
+    let mut background_tasks = spawn_maintenance(settings, &store, &log_writer, &cluster);
+    background_tasks.push(spawn(cluster::reconcile::run(
         store.clone(),
         hub.clone(),
-        link.as_ref().map(|(bus, _)| bus.clone()),
+        bus_link.as_ref().map(|(bus, _)| bus.clone()),
     )));
-    background.push(spawn(cluster.clone().serve_rpc(incoming, answer_sources.clone())));
+    background_tasks.push(spawn(cluster.clone().serve_rpc(incoming, answer_sources.clone())));
     let app = AppState::new(
         settings,
         store.clone(),
@@ -125,7 +125,10 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     );
     let (http, listening) = HttpServer::new(settings, app);
     let drain = settings.drain;
-    Ok((Server { hub, http, store, log_writer, cluster, writing, background, link, drain }, listening))
+    Ok((
+        Server { hub, http, store, log_writer, cluster, log_writer_task, background_tasks, bus_link, drain },
+        listening,
+    ))
 }
 
 fn build_ingest(settings: &Settings, log_writer: &LogWriter) -> Ingest {
@@ -136,7 +139,7 @@ fn build_ingest(settings: &Settings, log_writer: &LogWriter) -> Ingest {
     Ingest::new(verifier, naming, log_writer.clone())
 }
 
-/// Starts the tasks that keep the database in order: this process's heartbeat, and what the retention settings ask for.
+/// Starts the tasks that maintain the database: this process's heartbeat, and retention if it is set.
 fn spawn_maintenance(
     settings: &Settings,
     store: &Store,
@@ -169,12 +172,12 @@ async fn join_cluster(
     let Some(url) = &settings.redis_url else { return Ok(None) };
     if !store.is_shared() {
         warn!(
-            "redis_url joins servers that share one PostgreSQL; this one has an SQLite file to itself, so it is not used"
+            "redis_url is not used: it links servers that share one PostgreSQL, and this one has an SQLite file to itself"
         );
         return Ok(None);
     }
-    let name = store.cluster_id().await?.simple().to_string();
-    let bus = Bus::start(url, &settings.jwt_secrets, &name, node, hub.clone(), rpcs);
+    let cluster_id = store.cluster_id().await?.simple().to_string();
+    let bus = Bus::start(url, &settings.jwt_secrets, &cluster_id, node, hub.clone(), rpcs);
     bus.map(Some).map_err(StartError::RedisUrl)
 }
 
@@ -184,28 +187,28 @@ impl Server {
     /// # Errors
     /// Returns an error if the address cannot be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), LaunchError> {
-        let Self { hub, http, store, log_writer, cluster, writing, background, link, drain } = self;
+        let Self { hub, http, store, log_writer, cluster, log_writer_task, background_tasks, bus_link, drain } = self;
         let drained = async move {
             stop.await;
             shutdown::drain(&hub, drain).await;
         };
         http.serve(drained).await?;
-        for task in &background {
+        for task in &background_tasks {
             task.abort();
         }
-        for task in background {
-            // A task that has ended has dropped its handle of the log writer.
+        for task in background_tasks {
+            // Once the task has ended, it has dropped its handle of the log writer. That it was aborted is no error.
             let _ = task.await;
         }
         if store.is_shared() {
-            // Without this, the other servers list this one for a while.
-            let _ = timeout(STEP_TIMEOUT, cluster.deregister(&log_writer)).await;
+            // If this fails, the other servers list this one until its heartbeat is too old.
+            let _ = timeout(SHUTDOWN_STEP_TIMEOUT, cluster.deregister(&log_writer)).await;
         }
-        // The last handles of the log writer go here; then its queue runs empty.
+        // This drops the last handle, so the task ends once its queue is empty.
         drop(log_writer);
-        let _ = timeout(STEP_TIMEOUT, writing).await;
-        if let Some((bus, task)) = link {
-            let _ = timeout(STEP_TIMEOUT, bus.flush()).await;
+        let _ = timeout(SHUTDOWN_STEP_TIMEOUT, log_writer_task).await;
+        if let Some((bus, task)) = bus_link {
+            let _ = timeout(SHUTDOWN_STEP_TIMEOUT, bus.flush()).await;
             task.abort();
         }
         store.close().await;

@@ -1,4 +1,4 @@
-//! What the settings decide and other modules act on: deadlines, rates and bounds, as plain values.
+//! Deadlines, rates and limits that settings decide and other modules apply, as plain values.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub struct Timing {
     pub ping_interval: Duration,
     /// Time without a pong after which the connection is closed with 4201.
     pub pong_timeout: Duration,
-    /// Time in which the peer takes no byte, although some wait for it, after which the connection is closed with 4101.
+    /// Time without progress of a write that waits for the peer, after which the connection is closed with 4101.
     pub write_deadline: Duration,
-    /// Time without an answer of the storage, while events are owed, after which the connection is closed with 4104.
+    /// Time without an answer of the storage that a subscription needs, after which the connection is closed with 4104.
     pub storage_deadline: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for Timing {
     }
 }
 
-/// How long an HTTP connection may hold a descriptor while no request is in progress.
+/// How long an HTTP connection may stay open while no request is in progress.
 #[derive(Debug, Clone, Copy)]
 pub struct IdleTimeouts {
     /// Time for the head of a request and the first bytes of its body to arrive.
@@ -50,14 +50,14 @@ pub struct IdleTimeouts {
 /// How live connections are sent to other servers before this one ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DrainPolicy {
-    /// How many connections are told to leave in a second.
+    /// How many clients are told to leave a second.
     pub rate: f64,
     /// Time after which every remaining connection is closed. A client whose turn would come later is told so and waits
     /// for its turn after it has disconnected.
     pub deadline: Duration,
 }
 
-/// How much of each delivery is kept, and for how long; 0 sets no bound.
+/// How many headers and bodies of deliveries are kept, and for how long; 0 means without limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryRetention {
     /// Days for which headers and bodies are kept.
@@ -67,7 +67,7 @@ pub struct DeliveryRetention {
 }
 
 impl DeliveryRetention {
-    /// Whether anything is ever dropped.
+    /// Whether there is any limit.
     #[must_use]
     pub fn is_bounded(self) -> bool {
         self != Self::default()

@@ -1,7 +1,7 @@
-//! Whether this process can do its work, found out by doing it.
+//! Checks whether this process can do its work, by doing some of it.
 //!
 //! A probe is written through the log writer, announced after its commit like any event, and must arrive at a follower
-//! ([`Probe`]). So neither a database that takes no writes nor a hub that is stuck counts as ready.
+//! ([`Probe`]). So a process is not ready if its database refuses writes, or if its hub is stuck.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use crate::live::Hub;
 use crate::live::probe::{PROBE_CALL, Probe};
 use crate::store::{LogWriter, Store, StoreError};
 
-/// Time for each check.
+/// Time for the database's answer, and for the commit and the delivery of a probe.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for a probe to begin to follow.
+/// Time for a probe to subscribe.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time for which a probe's result is used again, so that frequent requests cause no further writes.
+/// Time for which a probe's result is reused, so that frequent requests cause no further writes.
 const RESULT_TTL: Duration = Duration::from_millis(500);
 
 /// Checks whether this process can do its work; cheap to clone.
@@ -34,23 +34,23 @@ pub struct Readiness {
     log_writer: LogWriter,
     hub: Hub,
     /// The newest probe. At most one is running.
-    newest: Arc<Mutex<Option<RunningProbe>>>,
+    newest: Arc<Mutex<Option<StartedProbe>>>,
 }
 
-/// When a probe began, and its progress.
-type RunningProbe = (Instant, watch::Receiver<ProbeProgress>);
+/// When a probe started, and its progress.
+type StartedProbe = (Instant, watch::Receiver<ProbeProgress>);
 
-/// The steps of a probe that have come to a result.
+/// The results of a probe's steps; `None` while a step is running.
 #[derive(Debug, Clone, Copy, Default)]
 struct ProbeProgress {
     appended: Option<Result<(), CheckFailure>>,
     delivered: Option<Result<(), CheckFailure>>,
 }
 
-/// What is wrong with a part of the server.
+/// Why a check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckFailure {
-    /// It did not answer in time.
+    /// The storage did not answer in time.
     Timeout,
     /// The storage is down, for this reason.
     Outage(&'static str),
@@ -60,9 +60,9 @@ pub enum CheckFailure {
     Stuck,
     /// The follower of the probe was closed.
     Broken,
-    /// The check needs another one that failed.
+    /// The check depends on another check that failed.
     NotTried,
-    /// The log writer's queue has little room left.
+    /// The log writer's queue is nine tenths full.
     NearlyFull,
     /// The server is draining.
     ShuttingDown,
@@ -75,14 +75,14 @@ pub struct ReadinessReport {
     pub database: Result<(), CheckFailure>,
     /// A write is committed.
     pub append: Result<(), CheckFailure>,
-    /// What is committed arrives at a follower.
+    /// A committed probe arrives at a follower.
     pub deliver: Result<(), CheckFailure>,
     /// The log writer's queue has room.
     pub write_queue: Result<(), CheckFailure>,
     /// The server is not draining.
     pub serving: Result<(), CheckFailure>,
-    /// Whether the link to the other servers works, if there is one. Without it reconciliation delivers, so it does not
-    /// count.
+    /// Whether the link to the other servers works; `None` without Redis. It does not affect readiness, because
+    /// reconciliation delivers without it.
     pub is_linked: Option<bool>,
 }
 
@@ -101,17 +101,17 @@ impl Readiness {
         Self { cluster, store, log_writer, hub, newest: Arc::default() }
     }
 
-    /// Checks everything, within a few seconds whatever is stuck.
+    /// Runs all checks. Ends within a few seconds even if something is stuck.
     pub async fn check(&self) -> ReadinessReport {
-        let read = async {
+        let ping = async {
             match timeout(CHECK_TIMEOUT, self.store.ping()).await {
                 Ok(result) => result.map_err(|error| storage_failure(&error)),
                 Err(_) => Err(CheckFailure::Timeout),
             }
         };
-        let (database, progress) = join!(read, self.probe());
+        let (database, progress) = join!(ping, self.probe());
         let append = progress.appended.unwrap_or(Err(CheckFailure::Timeout));
-        // What was not written cannot arrive, so it says nothing about the way to the follower.
+        // A probe that was not written cannot arrive, which says nothing about the delivery.
         let undelivered = if append.is_ok() { CheckFailure::Stuck } else { CheckFailure::NotTried };
         let (waiting, capacity) = self.log_writer.load();
         ReadinessReport {
@@ -124,40 +124,44 @@ impl Readiness {
         }
     }
 
+    /// Joins the running probe, reuses the result of a recent one, or starts one. Returns its progress when it has
+    /// ended or its time is up.
     async fn probe(&self) -> ProbeProgress {
         let mut progress = {
             let mut newest = self.newest.lock();
             match &*newest {
                 Some((began, progress)) if is_running(progress) || began.elapsed() < RESULT_TTL => progress.clone(),
-                _ => newest.insert((Instant::now(), self.start())).1.clone(),
+                _ => newest.insert((Instant::now(), self.start_probe())).1.clone(),
             }
         };
-        // What is known when the time is up counts.
+        // After the timeout, the steps that have a result still count.
         let _ = timeout(CHECK_TIMEOUT, progress.wait_for(|progress| progress.delivered.is_some())).await;
         *progress.borrow()
     }
 
-    /// Starts a probe in a task of its own, so that a probe that is stuck does not hold up its caller.
-    fn start(&self) -> watch::Receiver<ProbeProgress> {
+    /// Starts a probe in its own task, so that a stuck probe does not block the check.
+    fn start_probe(&self) -> watch::Receiver<ProbeProgress> {
         let (report, progress) = watch::channel(ProbeProgress::default());
         let Self { cluster, log_writer, hub, .. } = self.clone();
         spawn(async move {
             let text = Uuid::new_v4().to_string();
-            // On a blocking thread: if a lock of the hub is never released, this waits for ever.
-            let follow = spawn_blocking(move || Probe::new(&hub));
-            let probe = timeout(FOLLOW_TIMEOUT, follow).await.ok().and_then(Result::ok);
+            // This runs on a blocking thread, because it blocks for ever if a lock of the hub is never released.
+            let subscribe = spawn_blocking(move || Probe::new(&hub));
+            let probe = timeout(FOLLOW_TIMEOUT, subscribe).await.ok().and_then(Result::ok);
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
-            let followed = probe.is_some().then_some((PROBE_CALL, frame));
-            let appended = cluster.heartbeat(&log_writer, followed).await.map_err(|error| storage_failure(&error));
+            // The frame of the probe is announced only if there is a follower that waits for it.
+            let announced = probe.is_some().then_some((PROBE_CALL, frame));
+            let appended = cluster.heartbeat(&log_writer, announced).await.map_err(|error| storage_failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
                 (_, None) => Err(CheckFailure::Stuck),
                 (Err(_), _) => Err(CheckFailure::NotTried),
                 (Ok(()), Some(mut probe)) => {
-                    let heard = timeout(CHECK_TIMEOUT, probe.receives(&text)).await;
+                    let received = timeout(CHECK_TIMEOUT, probe.receives(&text)).await;
+                    // Unsubscribing takes the lock of the hub, too.
                     spawn_blocking(move || drop(probe));
-                    match heard {
-                        Ok(heard) => heard.map_err(|_| CheckFailure::Broken),
+                    match received {
+                        Ok(received) => received.map_err(|_| CheckFailure::Broken),
                         Err(_) => Err(CheckFailure::Stuck),
                     }
                 }
@@ -168,7 +172,7 @@ impl Readiness {
     }
 }
 
-/// Whether the task of a probe has neither reported its last result nor ended.
+/// Whether a probe has not reported its last result and its task has not ended, as by a panic.
 fn is_running(progress: &watch::Receiver<ProbeProgress>) -> bool {
     progress.borrow().delivered.is_none() && progress.has_changed().is_ok()
 }
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn a_server_that_works_is_ready_and_lists_no_probe() {
+    async fn a_working_server_is_ready_and_its_probe_is_not_listed() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
         let report = readiness.check().await;
@@ -207,23 +211,23 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_hub_that_is_stuck_is_not_green() {
+    async fn a_server_with_a_stuck_hub_is_not_ready() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
-        let stuck = readiness.hub.hold_lock();
+        let lock = readiness.hub.hold_lock();
         let report = readiness.check().await;
         assert!(!report.is_ready(), "{report:?}");
         assert_eq!(report.deliver, Err(CheckFailure::Stuck), "{report:?}");
         assert_eq!(report.database, Ok(()), "{report:?}");
-        drop(stuck);
-        // The stuck probe comes through, and the next one finds all well.
+        drop(lock);
+        // The stuck probe ends, and a later one succeeds.
         while !readiness.check().await.is_ready() {
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn a_database_that_takes_no_writes_is_not_green() {
+    async fn a_server_whose_database_refuses_writes_is_not_ready() {
         let dir = tempfile::tempdir().expect("a folder");
         let readiness = readiness(dir.path()).await;
         readiness.store.refuse_writes(true).await;

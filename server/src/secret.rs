@@ -1,4 +1,4 @@
-//! A text that must not be shown.
+//! A text that must not be printed or logged.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes `text` as a secret.
+    /// Makes `text` a secret.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)

@@ -35,24 +35,24 @@ pub struct Settings {
     pub database_url: Secret,
     /// The Redis that links server processes which share one PostgreSQL.
     pub redis_url: Option<Secret>,
-    /// The secrets of webhooks, any of which verifies.
+    /// The secrets of webhooks. Any of them verifies.
     pub webhook_secrets: Vec<Secret>,
     /// Whether webhooks must be signed.
     pub webhook_auth: WebhookAuth,
-    /// Seconds by which a signed time may lie in the past.
+    /// Maximum age of a signed time, in seconds.
     pub webhook_tolerance: i64,
-    /// HS256 keys of the tokens, at least 32 bytes each: the first signs, any verifies.
+    /// The HS256 keys of tokens, of at least 32 bytes each. The first one signs, and any of them verifies.
     pub jwt_secrets: Vec<Secret>,
     /// The base URL by which providers and browsers reach the server.
     pub public_url: Option<Url>,
     /// Maximum length of a post-call webhook, in MiB.
     pub max_post_call_mib: u64,
-    /// Bytes that arriving bodies may take in memory together: [`BODY_MEMORY`](crate::policy::BODY_MEMORY), which no
-    /// setting changes.
+    /// Bytes of memory that arriving bodies may take together. This is [`BODY_MEMORY`](crate::policy::BODY_MEMORY),
+    /// which no setting changes.
     pub body_memory: u64,
-    /// A dynamic variable that only the operator's own backend sets: its value may name a call.
+    /// The dynamic variable that may name a call, because only the operator's own backend sets it.
     pub trusted_variable: Option<String>,
-    /// Maximum number of live connections; `None` means as many as the limit of descriptors leaves.
+    /// Maximum number of live connections; `None` allows as many as there are descriptors for them.
     pub max_connections: Option<u64>,
     /// Maximum number of live connections of one token.
     pub max_connections_per_token: u64,
@@ -60,11 +60,11 @@ pub struct Settings {
     pub max_connections_per_address: u64,
     /// What to do with a webhook for a call that is not registered.
     pub unknown_calls: UnknownCalls,
-    /// Browser origins that are allowed besides the server's own; `None` allows no other.
+    /// Browser origins that are allowed besides the server's own. `None` allows only that.
     pub allowed_origins: Option<Vec<String>>,
     /// Days for which ended calls are kept; 0 keeps them for ever.
     pub retention_days: u32,
-    /// How much of deliveries is kept, and for how long.
+    /// How many headers and bodies of deliveries are kept, and for how long.
     pub delivery_retention: DeliveryRetention,
     /// The filter of the log, in `tracing`'s syntax.
     pub log: String,
@@ -72,17 +72,17 @@ pub struct Settings {
     pub log_format: String,
     /// The deadlines of live connections.
     pub timing: Timing,
-    /// How long an HTTP connection may stay without a request.
+    /// How long an HTTP connection may stay open without a request in progress.
     pub idle_timeouts: IdleTimeouts,
-    /// How clients are sent elsewhere before the server ends.
+    /// How fast clients are told to leave before the server ends, and for how long.
     pub drain: DrainPolicy,
-    /// The file of secrets that the server generated; `None` if both were set.
+    /// The file of secrets that the server generated; `None` if the webhook secrets and the JWT secret are set.
     pub secrets_file: Option<PathBuf>,
-    /// The settings file that was read.
+    /// The settings file that was read, if any.
     pub config_file: Option<PathBuf>,
-    /// A warning for each environment variable that looks like a setting but is none.
+    /// A warning for each environment variable that looks like a setting of the server but is not one.
     pub unknown_variables: Vec<String>,
-    /// Each setting with its origin and its value, with secrets hidden.
+    /// Each setting with its value and its origin. Secrets are hidden.
     pub effective: Vec<EffectiveSetting>,
 }
 
@@ -104,14 +104,14 @@ impl Settings {
 
     /// Makes an error for a setting that turned out to be wrong when it was used.
     #[must_use]
-    pub fn refuse(&self, key: &str, problem: impl Into<String>) -> SettingsError {
+    pub fn error(&self, key: &str, problem: impl Into<String>) -> SettingsError {
         SettingsError::new(key, self.origin(key), problem)
     }
 
-    /// Refuses to listen beyond loopback with a generated secret, or without verifying signatures.
+    /// Refuses to listen beyond loopback without verifying signatures, or with a secret that the server generated.
     ///
     /// # Errors
-    /// Returns what to set.
+    /// Returns an error that says which setting to change.
     pub fn check_exposure(&self) -> Result<(), SettingsError> {
         if self.address.is_loopback() {
             return Ok(());
@@ -127,7 +127,7 @@ impl Settings {
             return Err(SettingsError::new(
                 "address",
                 self.origin("address"),
-                "the server listens only on loopback while a secret is one it made up: set CALLSCOPE_WEBHOOK_SECRETS and CALLSCOPE_JWT_SECRET",
+                "with a generated secret the server listens only on loopback: set CALLSCOPE_WEBHOOK_SECRETS and CALLSCOPE_JWT_SECRET",
             ));
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! Shutting down in order.
+//! Shuts the server down in order.
 //!
-//! Readiness turns 503 and new work is refused. Each client is told when to connect to another server, one after the
-//! other, so that no server is overrun. A client gets its events until it leaves or the deadline passes; then it is
-//! closed with 1001. Requests in progress finish, queued operations are written, and the process ends.
+//! Readiness turns 503, and new work is refused. The clients are told one after the other when to connect to another
+//! server, so that no server is overrun. A client gets its events until it leaves. When the deadline passes, the
+//! remaining clients are closed with 1001. Then requests in progress finish, queued operations are written, and the
+//! process ends.
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use tracing::{info, warn};
 use crate::live::Hub;
 use crate::policy::DrainPolicy;
 
-/// Time for the last close frames to be answered.
+/// Time for clients to answer the last close frames.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for requests in progress and queued operations after the clients are gone. Whatever still runs then is cut off.
-const REST_TIMEOUT: Duration = Duration::from_secs(6);
+/// Time for requests in progress and queued operations after the clients are gone. What is unfinished then is aborted.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Handlers of SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Until then the signals end the process at once.
+    /// Installs the handlers. Before, these signals end the process at once.
     ///
     /// # Errors
     /// Returns an error if the handlers cannot be installed.
@@ -55,15 +56,15 @@ impl Signals {
 
 /// Whether the process was started with this signal ignored.
 fn is_ignored(kind: SignalKind) -> bool {
-    // No safe call reads a disposition without changing it. If the system does not list it, the signal counts as not
-    // ignored.
+    // No safe function reads how a signal is handled without changing that. If the system does not list ignored
+    // signals, this one counts as not ignored.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
-/// Tells every client when to leave, and waits until all have left or the deadline has passed.
+/// Tells each client when to leave, and waits until all have left or are closed after the deadline.
 pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     let began = Instant::now();
     let before = hub.sizes().connections;
@@ -78,10 +79,10 @@ pub async fn drain(hub: &Hub, drain: DrainPolicy) {
     }
 }
 
-/// Ends the process if it has not ended by itself after the deadline of the drain and of the steps that follow.
+/// Ends the process after the deadlines of the drain and of the steps that follow, if it has not ended by itself.
 pub fn exit_after(drain: DrainPolicy) {
     tokio::spawn(async move {
-        sleep(drain.deadline + CLOSE_TIMEOUT + REST_TIMEOUT).await;
+        sleep(drain.deadline + CLOSE_TIMEOUT + FINISH_TIMEOUT).await;
         warn!("shutdown timed out; ending with unfinished work");
         crate::telemetry::writer::flush();
         std::process::exit(0);

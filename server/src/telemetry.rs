@@ -1,7 +1,7 @@
-//! Logs: structured lines on stderr, without secrets and query strings.
+//! Logs to stderr, in structured lines without secrets and query strings.
 //!
-//! Logging never blocks the service ([`writer`]), a line is at most 2 KiB long (`line`), and lines that strangers
-//! cause are logged at a bounded rate ([`refusals`]).
+//! Logging never blocks the service ([`writer`]), a line is at most 2 KiB long ([`line`]), and refusals, which
+//! strangers can cause, are logged at a limited rate ([`refusals`]).
 
 pub mod line;
 pub mod refusals;
@@ -35,15 +35,15 @@ pub fn start(filter: &str, format: &str) -> Result<(), TelemetryError> {
         "json" => logs.json().flatten_event(true).try_init()?,
         _ => logs.with_ansi(false).try_init()?,
     }
-    // A panic becomes a log line, because the standard library would block on a reader that has stalled.
+    // The standard library's hook would write to stderr itself, and block if the reader has stalled.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        error!(place, panic = ?panic.payload_as_str().unwrap_or_default(), "a panic");
+        error!(place, panic = ?panic.payload_as_str().unwrap_or_default(), "a thread panicked");
     }));
     Ok(())
 }
 
-/// Prints a line on stderr outside the log, such as why the process ends. Never waits for the reader.
+/// Prints a line to stderr outside the log, such as why the process ends. Never waits for the reader.
 pub fn print_line(text: &str) {
     writer::write(line::bounded(text.as_bytes(), false));
 }

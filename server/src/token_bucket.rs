@@ -1,4 +1,4 @@
-//! A token bucket: a rate in the long run, with bursts.
+//! A token bucket, which limits an average rate and allows bursts.
 
 use std::time::Instant;
 
@@ -6,20 +6,20 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct TokenBucket<const PER_SECOND: u32, const BURST: u32> {
     tokens: f64,
-    filled_at: Instant,
+    refilled_at: Instant,
 }
 
 impl<const PER_SECOND: u32, const BURST: u32> TokenBucket<PER_SECOND, BURST> {
     /// Starts with a full bucket.
     pub fn new(now: Instant) -> Self {
-        Self { tokens: BURST.into(), filled_at: now }
+        Self { tokens: BURST.into(), refilled_at: now }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token. Returns `false` if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        let elapsed = now.saturating_duration_since(self.refilled_at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * f64::from(PER_SECOND)).min(BURST.into());
-        self.filled_at = now;
+        self.refilled_at = now;
         let has_token = self.tokens >= 1.0;
         if has_token {
             self.tokens -= 1.0;

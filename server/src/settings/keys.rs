@@ -1,13 +1,12 @@
-//! The table of settings, which the environment, the file, `config show` and the warnings use.
+//! The table of settings: their keys and defaults.
 
-/// A setting in the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SettingKey {
-    /// The key in the file.
+    /// The key as the settings file spells it. Its environment variable is derived from it.
     pub name: &'static str,
-    /// The default, as text.
+    /// The default as text; empty for none.
     pub default: &'static str,
-    /// Whether the value is hidden.
+    /// Whether `config show` hides the value.
     pub is_secret: bool,
 }
 
@@ -19,7 +18,7 @@ const fn secret(name: &'static str, default: &'static str) -> SettingKey {
     SettingKey { name, default, is_secret: true }
 }
 
-/// Every setting, in the order in which they are shown.
+/// Every setting, in the order in which `config show` prints them.
 pub(super) const KEYS: &[SettingKey] = &[
     key("address", "127.0.0.1"),
     key("port", "8000"),
@@ -55,20 +54,20 @@ pub(super) const KEYS: &[SettingKey] = &[
 /// The prefix of environment variables.
 pub(super) const PREFIX: &str = "CALLSCOPE_";
 
-/// Variables with our prefix that are not settings of the server: the one that names the settings file, and those of
-/// the client and the tests.
+/// Variables with the prefix that are not settings of the server: `CALLSCOPE_CONFIG` names the settings file, and the
+/// client and the tests read the others.
 const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "TOKEN", "WEBHOOK_SECRET", "COMPLETE", "REHEARSE"];
 const OTHER_PREFIXES: [&str; 3] = ["TEST_", "LOAD_", "CHAOS_"];
 
-/// Likeness from which a key counts as a misspelt setting.
-const MIN_LIKENESS: f64 = 0.6;
+/// Similarity, from 0 to 1, from which a key counts as a misspelt setting.
+const MIN_SIMILARITY: f64 = 0.6;
 
 /// Returns the environment variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase())
 }
 
-/// Whether a variable with our prefix is neither a setting nor known to belong to another program.
+/// Whether a variable has the prefix but is neither a setting nor read by another program of this project.
 pub(super) fn is_unknown(variable: &str) -> bool {
     let Some(name) = variable.strip_prefix(PREFIX) else { return false };
     !KEYS.iter().any(|key| key.name.eq_ignore_ascii_case(name) && name == name.to_uppercase())
@@ -76,12 +75,13 @@ pub(super) fn is_unknown(variable: &str) -> bool {
         && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Returns the setting whose key is most like `name`, and whether it is so alike that `name` is probably a misspelling.
+/// Returns the key that is most similar to `name`, and whether `name` is probably a misspelling of it.
 pub(super) fn nearest(name: &str) -> (&'static str, bool) {
+    // Comparing takes time in proportion to the length, and a name from outside may be long.
     let name: String = name.to_lowercase().chars().take(64).collect();
-    let likeness = |key: &SettingKey| strsim::normalized_damerau_levenshtein(&name, key.name);
-    let best = KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    best.map_or(("", false), |key| (key.name, likeness(key) >= MIN_LIKENESS))
+    let similarity = |key: &SettingKey| strsim::normalized_damerau_levenshtein(&name, key.name);
+    let best = KEYS.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    best.map_or(("", false), |key| (key.name, similarity(key) >= MIN_SIMILARITY))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misspelt_keys_lead_to_the_setting() {
+    fn a_misspelt_key_leads_to_the_setting_and_a_secret_does_not() {
         for (name, expected) in [
             ("WEBHOOK_TOLERENCE", "webhook_tolerance"),
             ("WEBHOOK_SECRET", "webhook_secrets"),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_other_programs_are_known() {
+    fn variables_of_other_programs_are_not_unknown() {
         for name in ["CALLSCOPE_TOKEN", "CALLSCOPE_CONFIG", "CALLSCOPE_TEST_REDIS", "CALLSCOPE_PORT", "PATH"] {
             assert!(!is_unknown(name), "{name}");
         }

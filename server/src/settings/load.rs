@@ -1,4 +1,4 @@
-//! Reading the settings of a process.
+//! Reads the settings of a process.
 
 use std::path::Path;
 
@@ -11,15 +11,15 @@ use crate::log::UnknownCalls;
 use crate::policy::{BODY_MEMORY, DeliveryRetention, DrainPolicy, IdleTimeouts, Timing, WebhookAuth};
 
 /// The settings file in the working directory.
-const FILE: &str = "callscope.toml";
-/// Most characters of a variable's name in a warning.
-const MAX_SHOWN: usize = 64;
+const SETTINGS_FILE: &str = "callscope.toml";
+/// Maximum number of characters of a variable's name in a warning.
+const MAX_SHOWN_NAME: usize = 64;
 
 impl Settings {
-    /// Reads the settings of this process.
+    /// Reads the settings from the flags, this process's environment and the settings file.
     ///
     /// # Errors
-    /// Returns the first setting that is wrong.
+    /// Returns an error for the first setting that is wrong.
     pub fn load(flags: &Flags) -> Result<Self, SettingsError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -35,19 +35,19 @@ impl Settings {
         Self::from(flags, &environment)
     }
 
-    /// Reads the settings from the given flags and environment, and from the file that these name.
+    /// Reads the settings from the given flags and environment, and from the settings file.
     ///
     /// # Errors
-    /// Returns the first setting that is wrong.
+    /// Returns an error for the first setting that is wrong.
     pub fn from(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
-        Self::read(flags, environment, Some(Path::new(FILE)))
+        Self::read(flags, environment, Some(Path::new(SETTINGS_FILE)))
     }
 
-    /// Reads the settings from the given flags alone. A settings file in the working directory is meant for other
+    /// Reads the settings from the given flags alone. The environment and the working directory are meant for other
     /// servers.
     ///
     /// # Errors
-    /// Returns the first setting that is wrong.
+    /// Returns an error for the first setting that is wrong.
     pub fn isolated(flags: &Flags) -> Result<Self, SettingsError> {
         Self::read(flags, &[], None)
     }
@@ -71,10 +71,10 @@ impl Settings {
             trusted_variable: raw.optional("trusted_variable")?.map(|name| name.trim().to_owned()),
             max_connections: raw
                 .optional("max_connections")?
-                .map(|_| raw.connections("max_connections"))
+                .map(|_| raw.connection_limit("max_connections"))
                 .transpose()?,
-            max_connections_per_token: raw.connections("max_connections_per_token")?,
-            max_connections_per_address: raw.connections("max_connections_per_address")?,
+            max_connections_per_token: raw.connection_limit("max_connections_per_token")?,
+            max_connections_per_address: raw.connection_limit("max_connections_per_address")?,
             unknown_calls: raw
                 .one_of("unknown_calls", &[("create", UnknownCalls::Create), ("reject", UnknownCalls::Reject)])?,
             allowed_origins: raw.origins()?,
@@ -106,17 +106,18 @@ fn timing(raw: &RawSettings) -> Result<Timing, SettingsError> {
     })
 }
 
-/// A sentence on each variable that looks like a setting and is none.
+/// Returns a warning for each variable that looks like a setting of the server but is not one.
 fn unknown_variables(environment: &[(String, String)], has_generated_secrets: bool) -> Vec<String> {
-    // The variable with the secret that the client signs with: worth a warning if the server generated secrets of its
-    // own.
-    let is_clients = |name: &str| has_generated_secrets && name == "CALLSCOPE_WEBHOOK_SECRET";
-    let unknown = environment.iter().map(|(name, _)| name.as_str()).filter(|name| is_unknown(name) || is_clients(name));
-    unknown
+    // The client signs with this variable, so it is known. But if the server has generated its secrets, it was probably
+    // meant for the server.
+    let is_misplaced = |name: &str| has_generated_secrets && name == "CALLSCOPE_WEBHOOK_SECRET";
+    let names = environment.iter().map(|(name, _)| name.as_str());
+    names
+        .filter(|name| is_unknown(name) || is_misplaced(name))
         .map(|name| {
-            let shown: String = one_line(name).chars().take(MAX_SHOWN).collect();
+            let shown: String = one_line(name).chars().take(MAX_SHOWN_NAME).collect();
             let (near, _) = nearest(name.trim_start_matches(PREFIX));
-            format!("{shown} is no setting and changes nothing; the nearest one is {}", variable(near))
+            format!("{shown} is not a setting and has no effect; the nearest one is {}", variable(near))
         })
         .collect()
 }

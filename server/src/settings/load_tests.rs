@@ -1,4 +1,4 @@
-//! Settings are read, refused and shown as documented.
+//! Settings are read, refused and printed as documented.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,16 +18,16 @@ fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
 }
 
 #[test]
-fn the_environment_counts_and_is_named() {
+fn the_environment_is_read_and_named_as_the_origin() {
     let settings = load(&[("CALLSCOPE_PORT", "0"), ("CALLSCOPE_WEBHOOK_SECRETS", "123, 456")]).expect("settings");
     assert_eq!(settings.port, 0);
     assert_eq!(settings.webhook_secrets, [Secret::new("123".into()), Secret::new("456".into())]);
-    let port = settings.effective.iter().find(|setting| setting.key == "port").expect("shown");
+    let port = settings.effective.iter().find(|setting| setting.key == "port").expect("`port` is listed");
     assert_eq!(port.origin.to_string(), "environment CALLSCOPE_PORT");
 }
 
 #[test]
-fn a_flag_beats_the_environment() {
+fn a_flag_takes_precedence_over_the_environment() {
     let environment = [("CALLSCOPE_PORT".to_owned(), "1".to_owned())];
     let flags = vec![("port", "2".to_owned())];
     let raw = RawSettings::gather(&flags, &environment, None).unwrap_or_else(|error| panic!("{error}"));
@@ -36,7 +36,7 @@ fn a_flag_beats_the_environment() {
 }
 
 #[test]
-fn wrong_settings_name_the_key_and_the_origin_and_never_the_value() {
+fn an_error_names_the_key_and_the_origin_and_never_the_value() {
     for (variable, value) in [
         ("CALLSCOPE_PORT", "70000"),
         ("CALLSCOPE_ADDRESS", "nowhere"),
@@ -62,7 +62,7 @@ fn wrong_settings_name_the_key_and_the_origin_and_never_the_value() {
 }
 
 #[test]
-fn a_wrong_file_is_told_without_what_it_holds() {
+fn an_error_in_the_file_names_the_line_and_never_its_contents() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("callscope.toml");
     let environment = [("CALLSCOPE_CONFIG".to_owned(), path.display().to_string())];
@@ -86,20 +86,20 @@ fn a_wrong_file_is_told_without_what_it_holds() {
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_told_with_the_nearest_one() {
-    let both = [("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef"), ("CALLSCOPE_WEBHOOK_SECRETS", "s")];
-    let warned = |environment: &[(&str, &str)]| load(environment).expect("settings").unknown_variables;
-    let typo = [both[0], both[1], ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"), ("CALLSCOPE_TOKEN", "t")];
-    let [warning] = &warned(&typo)[..] else { panic!("one warning") };
+fn an_unknown_variable_causes_a_warning_with_the_nearest_setting() {
+    let secrets = [("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef"), ("CALLSCOPE_WEBHOOK_SECRETS", "s")];
+    let warnings = |environment: &[(&str, &str)]| load(environment).expect("settings").unknown_variables;
+    let typo = [secrets[0], secrets[1], ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"), ("CALLSCOPE_TOKEN", "t")];
+    let [warning] = &warnings(&typo)[..] else { panic!("one warning") };
     assert!(warning.contains("WEBHOOK_TOLERENCE") && warning.ends_with("CALLSCOPE_WEBHOOK_TOLERANCE"), "{warning}");
-    // The client's variable, where the server would have needed its own.
-    let [warning] = &warned(&[("CALLSCOPE_WEBHOOK_SECRET", "abc")])[..] else { panic!("one warning") };
+    // The client's variable is set, and the server's own is not.
+    let [warning] = &warnings(&[("CALLSCOPE_WEBHOOK_SECRET", "abc")])[..] else { panic!("one warning") };
     assert!(warning.ends_with("CALLSCOPE_WEBHOOK_SECRETS") && !warning.contains("abc"), "{warning}");
-    assert_eq!(warned(&[both[0], both[1], ("CALLSCOPE_WEBHOOK_SECRET", "abc")]), [""; 0]);
+    assert_eq!(warnings(&[secrets[0], secrets[1], ("CALLSCOPE_WEBHOOK_SECRET", "abc")]), [""; 0]);
 }
 
 #[test]
-fn several_keys_a_public_url_and_limits_are_read() {
+fn several_jwt_secrets_a_public_url_and_limits_are_read() {
     let keys = "0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210";
     let settings = load(&[("CALLSCOPE_JWT_SECRET", keys), ("CALLSCOPE_PUBLIC_URL", "https://calls.example/base/")]);
     let settings = settings.expect("settings");
@@ -110,7 +110,7 @@ fn several_keys_a_public_url_and_limits_are_read() {
 }
 
 #[test]
-fn secrets_lie_beside_the_database_whose_path_is_decoded() {
+fn generated_secrets_lie_beside_the_database() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(dir.path().join("a dir")).expect("a folder");
     let url = format!("sqlite://{}/a%20dir/y.db", dir.path().display());
@@ -124,7 +124,7 @@ fn secrets_lie_beside_the_database_whose_path_is_decoded() {
 }
 
 #[test]
-fn secrets_are_made_once_and_kept() {
+fn secrets_are_generated_once_and_kept_private() {
     let dir = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", dir.path().join("x.db").display());
     let environment = [("CALLSCOPE_DATABASE_URL".to_owned(), url)];
@@ -141,7 +141,7 @@ fn secrets_are_made_once_and_kept() {
 }
 
 #[test]
-fn nothing_shows_a_secret() {
+fn secrets_are_hidden_in_debug_output_and_urls() {
     let settings = load(&[("CALLSCOPE_JWT_SECRET", &"s3cr3t".repeat(8)), ("CALLSCOPE_WEBHOOK_SECRETS", "s3cr3t")])
         .expect("settings");
     assert!(!format!("{settings:?}").contains("s3cr3t"));

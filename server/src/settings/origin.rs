@@ -1,4 +1,4 @@
-//! Where a setting came from, and what is wrong with it.
+//! The origin of a setting, which `config show` and errors name.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Where a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag of the command line, by its key.
+    /// A command-line flag, by the key of its setting.
     Flag(&'static str),
     /// An environment variable.
     Environment(String),
@@ -24,7 +24,7 @@ impl fmt::Display for Origin {
             Self::Flag(key) => write!(f, "flag --{}", key.replace('_', "-")),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Generated(path) => write!(f, "made up, kept in {}", path.display()),
+            Self::Generated(path) => write!(f, "generated, kept in {}", path.display()),
             Self::Default => f.write_str("default"),
         }
     }

@@ -1,4 +1,4 @@
-//! The layers of settings in figment: flags over environment over file over defaults.
+//! The layers that settings come from, in `figment`: flags over environment over file over defaults.
 
 use std::path::{Path, PathBuf};
 
@@ -13,34 +13,39 @@ use super::{EffectiveSetting, Flags, Origin, SettingsError};
 /// The variable that names the settings file.
 const FILE_VARIABLE: &str = "CALLSCOPE_CONFIG";
 
-/// The settings as given, before they are read as values.
+/// The merged layers: each setting as text, before it is parsed.
 pub(super) struct RawSettings {
     figment: Figment,
-    /// The settings file that was read.
+    /// The settings file that was read, if any.
     pub file: Option<PathBuf>,
 }
 
 impl RawSettings {
-    /// Merges the layers. `file` is read if it exists and the environment names no other.
-    pub fn gather(flags: &Flags, environment: &[(String, String)], file: Option<&Path>) -> Result<Self, SettingsError> {
-        let given = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    /// Merges the layers. `default_file` is read if it exists and the environment names no other file.
+    pub fn gather(
+        flags: &Flags,
+        environment: &[(String, String)],
+        default_file: Option<&Path>,
+    ) -> Result<Self, SettingsError> {
+        let variable_value =
+            |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut figment = Figment::new();
         for key in KEYS {
             figment = figment.merge(Serialized::default(key.name, key.default));
         }
-        let named = given(FILE_VARIABLE).map(PathBuf::from);
-        if let Some(missing) = named.as_deref().filter(|named| !named.is_file()) {
+        let named_file = variable_value(FILE_VARIABLE).map(PathBuf::from);
+        if let Some(missing) = named_file.as_deref().filter(|file| !file.is_file()) {
             let origin = Origin::Environment(FILE_VARIABLE.into());
             return Err(SettingsError::new("config", origin, format!("no file at {}", missing.display())));
         }
-        let file = named.or(file.map(Path::to_owned)).filter(|path| path.is_file());
+        let file = named_file.or(default_file.map(Path::to_owned)).filter(|path| path.is_file());
         if let Some(path) = &file {
             check_file(path)?;
             figment = figment.merge(Toml::file_exact(path));
         }
         for key in KEYS {
             let name = variable(key.name);
-            if let Some(value) = given(&name) {
+            if let Some(value) = variable_value(&name) {
                 figment = figment.merge(SingleValue { name, key: key.name, value });
             }
         }
@@ -64,22 +69,23 @@ impl RawSettings {
     }
 
     /// Makes an error that says what the setting takes.
-    pub fn wrong(&self, key: &str, expected: &str) -> SettingsError {
+    pub fn expected_error(&self, key: &str, expected: &str) -> SettingsError {
         SettingsError::new(key, self.origin(key), format!("takes {expected}"))
     }
 
     /// Returns the value as text. Lists in the file are joined by commas.
     pub fn text(&self, key: &str) -> Result<String, SettingsError> {
-        let value = self.figment.find_value(key).map_err(|_| self.wrong(key, "a value"))?;
-        value_text(&value).ok_or_else(|| self.wrong(key, "a text, a number or a list of texts"))
+        let value = self.figment.find_value(key).map_err(|_| self.expected_error(key, "a value"))?;
+        value_text(&value).ok_or_else(|| self.expected_error(key, "a text, a number or a list of texts"))
     }
 
-    /// Lists every setting with its value and origin. `generated` are those whose value is not among the layers.
+    /// Lists every setting with its value and origin. `generated` are the secrets that come from no layer.
     pub fn effective(&self, generated: &[(&'static str, Origin)]) -> Result<Vec<EffectiveSetting>, SettingsError> {
         let effective = KEYS.iter().map(|&SettingKey { name: key, is_secret, .. }| {
             let origin = generated.iter().find(|(name, _)| *name == key).map(|(_, origin)| origin.clone());
             let value = self.text(key)?;
-            let value = match (is_secret, origin.is_some() || !value.is_empty()) {
+            let is_set = origin.is_some() || !value.is_empty();
+            let value = match (is_secret, is_set) {
                 (true, true) if key == "database_url" => hide_password(&value),
                 (true, true) => "[secret]".to_owned(),
                 _ => one_line(&value).into_owned(),
@@ -90,15 +96,15 @@ impl RawSettings {
     }
 }
 
-/// Refuses a file that is not TOML, or that holds a key that is not a setting. The file may hold a secret in the wrong
-/// place, so the error names the line, and the key only if it is nearly that of a setting.
+/// Refuses a file that is not TOML, or that has a key that is not a setting. A secret may stand in the wrong place of
+/// the file, so an error names the line, and the key only if it is a misspelt setting.
 fn check_file(path: &Path) -> Result<(), SettingsError> {
-    let wrong = |key: &str, problem: String| SettingsError::new(key, Origin::File(path.to_owned()), problem);
-    let text = std::fs::read_to_string(path).map_err(|error| wrong("file", format!("cannot be read: {error}")))?;
+    let error = |key: &str, problem: String| SettingsError::new(key, Origin::File(path.to_owned()), problem);
+    let text = std::fs::read_to_string(path).map_err(|cause| error("file", format!("cannot be read: {cause}")))?;
     let line = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-    let table = toml::de::DeTable::parse(&text).map_err(|error| {
-        let place = error.span().map_or_else(String::new, |span| format!("line {} ", line(span.start)));
-        wrong("file", format!("{place}cannot be read as TOML"))
+    let table = toml::de::DeTable::parse(&text).map_err(|cause| {
+        let place = cause.span().map_or_else(String::new, |span| format!("line {} ", line(span.start)));
+        error("file", format!("{place}cannot be read as TOML"))
     })?;
     let is_setting = |key: &str| KEYS.iter().any(|known| known.name == key);
     let Some((unknown, _)) = table.get_ref().iter().find(|(key, _)| !is_setting(key.get_ref())) else {
@@ -108,15 +114,16 @@ fn check_file(path: &Path) -> Result<(), SettingsError> {
     Err(match nearest(unknown.get_ref()) {
         (near, true) => {
             let shown: String = unknown.get_ref().escape_debug().take(40).collect();
-            wrong(&shown, format!("line {at}: there is no such setting; the nearest one is `{near}`"))
+            error(&shown, format!("line {at}: there is no such setting; the nearest one is `{near}`"))
         }
-        _ => wrong("file", format!("line {at}: there is no such setting")),
+        _ => error("file", format!("line {at}: there is no such setting")),
     })
 }
 
-/// A value from the environment or the command line. It stays a text, whatever it looks like: a secret of digits is no
-/// number.
+/// A value from the environment or the command line. It stays a text even if it looks like a number, because a secret
+/// may consist of digits.
 struct SingleValue {
+    /// The variable or flag that the value comes from. [`RawSettings::origin`] reads it.
     name: String,
     key: &'static str,
     value: String,

@@ -1,4 +1,4 @@
-//! Warnings at the start: settings that are valid but risky.
+//! Warnings about settings that are valid but risky.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,51 +8,52 @@ use super::Settings;
 use crate::store::sqlite_path;
 use crate::store::transport_warning;
 
-/// Length in bytes below which a secret can be guessed by trying, given one signed delivery.
-const SHORTEST_SECRET: usize = 16;
+/// Bytes below which an attacker who has one signed delivery can find a secret by trying all.
+const MIN_SECRET_LEN: usize = 16;
 
 impl Settings {
-    /// Returns the warnings for the operator, none of which holds a secret.
+    /// Returns the warnings for the operator. None of them contains a secret.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unknown_variables.clone();
-        warnings.extend(self.config_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
-        warnings.extend(self.secrets_file.as_deref().and_then(|path| exposed(path, Ownership::MustBeOurs)));
+        warnings.extend(self.config_file.as_deref().and_then(|path| exposure(path, Ownership::OursOrRoot)));
+        warnings.extend(self.secrets_file.as_deref().and_then(|path| exposure(path, Ownership::OursOrRoot)));
         if let Ok(path) = sqlite_path::path(self.database_url.expose()) {
             let path = sqlite_path::resolve(&path).unwrap_or(path);
-            warnings.extend(sqlite_path::companions(&path).iter().filter_map(|path| exposed(path, Ownership::AnyUser)));
+            warnings
+                .extend(sqlite_path::companions(&path).iter().filter_map(|path| exposure(path, Ownership::AnyUser)));
         }
         if self.database_url.expose().starts_with("postgres") {
             warnings.extend(transport_warning(self.database_url.expose()));
         }
-        let short = self.webhook_secrets.iter().any(|secret| secret.expose().len() < SHORTEST_SECRET);
-        if short && !self.address.is_loopback() {
+        let is_short = self.webhook_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_LEN);
+        if is_short && !self.address.is_loopback() {
             warnings.push(format!(
-                "setting `webhook_secrets`: a secret of fewer than {SHORTEST_SECRET} bytes can be found out by trying"
+                "setting `webhook_secrets`: a secret of fewer than {MIN_SECRET_LEN} bytes can be found by trying all"
             ));
         }
         warnings
     }
 }
 
-/// Whether a file has to belong to the server's user, because the server believes what it says.
+/// The users that may own a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
-    MustBeOurs,
+    /// The server trusts the contents, so the owner has to be the server's user or root.
+    OursOrRoot,
     AnyUser,
 }
 
-fn exposed(path: &Path, whose: Ownership) -> Option<String> {
-    let found = fs::metadata(path).ok()?;
-    let (mode, effective) = (found.mode() & 0o777, path.display());
+/// Returns a warning if other users may read or change the file. A file that does not exist is not exposed.
+fn exposure(path: &Path, allowed: Ownership) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    let (mode, uid, path) = (metadata.mode() & 0o777, metadata.uid(), path.display());
     if mode & 0o077 != 0 {
-        return Some(format!("{effective} has mode {mode:04o}: other users may get at it; chmod 600 keeps it private"));
+        return Some(format!("{path} has mode {mode:04o}: other users may read or change it; run chmod 600 on it"));
     }
-    let us = rustix::process::geteuid().as_raw();
-    // A file of root is trusted on any machine.
-    (whose == Ownership::MustBeOurs && ![us, 0].contains(&found.uid())).then(|| {
-        format!("{effective} belongs to another user (uid {}), who may change what the server believes", found.uid())
-    })
+    let our_uid = rustix::process::geteuid().as_raw();
+    (allowed == Ownership::OursOrRoot && ![our_uid, 0].contains(&uid))
+        .then(|| format!("{path} belongs to another user (uid {uid}), who may change what the server trusts"))
 }
 
 #[cfg(test)]
@@ -62,16 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_others_may_read_is_told_with_its_mode() {
+    fn a_file_that_others_may_read_causes_a_warning_with_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         fs::write(&path, "").unwrap();
-        for (mode, is_told) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o602, true)] {
+        for (mode, is_exposed) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true), (0o602, true)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let warning = exposed(&path, Ownership::MustBeOurs);
-            assert_eq!(warning.is_some(), is_told, "{mode:o}");
+            let warning = exposure(&path, Ownership::OursOrRoot);
+            assert_eq!(warning.is_some(), is_exposed, "{mode:o}");
             assert!(warning.is_none_or(|text| text.contains("x.db") && text.contains(&format!("{mode:04o}"))));
         }
-        assert_eq!(exposed(&dir.path().join("missing"), Ownership::MustBeOurs), None);
+        assert_eq!(exposure(&dir.path().join("missing"), Ownership::OursOrRoot), None);
     }
 }
