@@ -1,11 +1,11 @@
-//! The benchmark: Callscope beside the physical limit and beside other servers, in one run on one machine.
+//! The benchmark: Callscope compared with the physical limit and with other servers, in one run on one machine.
 //!
-//! `tests/load/run` installs the peers and calls this program. A round runs every server of a shape once, one after the
-//! other. A table shows medians of the rounds, and of the ratios within each round. Load generator and server share the
-//! machine: CPU time is the server's own, by the operating system's accounting; throughput and lateness are what
-//! remains beside the generator.
+//! `tests/load/run` installs the peers and calls this program. A round runs each server of a shape once, one after the
+//! other. A table shows the medians over the rounds, and the medians of the ratios within a round. The load generator
+//! runs on the same machine. CPU time is that of the server's processes alone; throughput and delays also depend on the
+//! generator.
 
-#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+#![allow(clippy::print_stdout, reason = "the tables go to stdout")]
 #![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
 
 mod bare;
@@ -40,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Run shapes of load and print their tables
     Run(Run),
-    /// Serve as one of the small servers that are compared
+    /// Serve as one of the small servers that Callscope is compared with
     Serve {
         #[arg(long)]
         port: u16,
@@ -53,13 +53,13 @@ struct Run {
     /// Shapes to run [default: all]
     #[arg(value_enum)]
     shapes: Vec<Shape>,
-    /// Servers to run; the first is compared with the others
+    /// Servers to run; the figures of the first are divided by those of each other
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Number of paired rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Seconds for each server in each round
+    /// Seconds of load for each server in each round
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// Number of calls, for the shape `own`
@@ -85,9 +85,9 @@ enum Shape {
     W2Saturated,
     /// 10,000 connections, little traffic
     W3,
-    /// Webhooks alone, 64 and 256 clients, SQLite
+    /// Webhooks without subscribers, 64 and 256 clients, SQLite
     W4,
-    /// Webhooks alone, 64 and 256 clients, PostgreSQL
+    /// Webhooks without subscribers, 64 and 256 clients, PostgreSQL
     W4Postgres,
     /// Followers, resuming clients, stalled clients and webhooks at the same time
     W5,
@@ -97,13 +97,14 @@ enum Shape {
     Own,
     /// Two servers connected by Redis
     W7,
-    /// Webhooks while 5,000 sockets, 2,000 watchers and 100 downloads do nothing
+    /// Webhooks while 5,000 sockets are idle, 2,000 watchers wait and 100 downloads are not read
     Strangers,
     /// Cost of a delivery from 10 to 10,000 subscribers, of a webhook from 10 to 100,000 calls
     Growth,
 }
 
-const FANOUT: &[Peer] =
+/// The servers that are compared if calls have subscribers.
+const FANOUT_PEERS: &[Peer] =
     &[Peer::Callscope, Peer::BareBatched, Peer::BareSingle, Peer::Uws, Peer::Nats, Peer::Nchan, Peer::Ws, Peer::Fanout];
 
 fn main() -> Result<(), String> {
@@ -112,32 +113,32 @@ fn main() -> Result<(), String> {
             rocket::async_main(route::run(port)).map_err(|error| error.to_string())
         }
         Command::Serve { port, what } => {
-            let writes = if what == Peer::BareSingle { bare::Writes::Single } else { bare::Writes::Batched };
-            bare::run(port, writes).map_err(|error| error.to_string())
+            let mode = if what == Peer::BareSingle { bare::WriteMode::Single } else { bare::WriteMode::Batched };
+            bare::run(port, mode).map_err(|error| error.to_string())
         }
         Command::Run(run) => {
-            allow_many_files();
-            run.all(&Services::new().map_err(|error| error.to_string())?);
+            raise_file_limit();
+            run.run_shapes(&Services::new().map_err(|error| error.to_string())?);
             Ok(())
         }
     }
 }
 
 impl Run {
-    fn all(&self, services: &Services) {
+    fn run_shapes(&self, services: &Services) {
         let shapes: Vec<Shape> = match &self.shapes[..] {
             [] => Shape::value_variants().iter().copied().filter(|shape| *shape != Shape::Own).collect(),
-            some => some.to_vec(),
+            chosen => chosen.to_vec(),
         };
         for shape in shapes {
-            for table in self.shape(shape, services) {
+            for table in self.run_shape(shape, services) {
                 println!("{}", table.markdown());
             }
         }
     }
 
-    fn shape(&self, shape: Shape, services: &Services) -> Vec<Table> {
-        let fanout = |topics, subscribers, rate| Fanout { topics, subscribers, rate, time: self.time() };
+    fn run_shape(&self, shape: Shape, services: &Services) -> Vec<Table> {
+        let fanout = |topics, subscribers, rate| Fanout { topics, subscribers, rate, duration: self.duration() };
         match shape {
             Shape::W1Paced => {
                 self.fanout("W1 paced: one call, 1,000 subscribers, 50 turns/s", fanout(1, 1000, Some(50.0)))
@@ -160,54 +161,57 @@ impl Run {
                 self.fanout(&title, fanout(*calls, *subscribers, *rate))
             }
             Shape::W5 => vec![self.table("W5: everything at once", &[], &[Peer::Callscope], |peer| {
-                mixed::sample(peer, self.time() * 3, None)
+                mixed::sample(peer, self.duration() * 3, None)
             })],
             Shape::W6 => {
                 vec![self.table("W6: 5,000 clients come back, 1,000 events behind", &[], &[Peer::Callscope], |peer| {
-                    storm::sample(peer, 5_000, self.time(), None)
+                    storm::sample(peer, 5_000, self.duration(), None)
                 })]
             }
             Shape::W4Postgres => self.ingest(services, &[Peer::CallscopePostgres, Peer::FastapiPostgres]),
             Shape::W7 => vec![self.table("W7: two servers over Redis", &[], &[Peer::CallscopePostgres], |peer| {
-                cluster::sample(peer, self.time(), &services.database(), &services.redis())
+                cluster::sample(peer, self.duration(), &services.create_database(), &services.redis_url())
             })],
             Shape::Strangers => vec![self.table(
                 "Strangers: 5,000 idle sockets, 2,000 watchers, 100 unread downloads; 200 webhooks a second",
                 &[],
                 &[Peer::Callscope],
-                |peer| strangers::sample(peer, self.time() * 3),
+                |peer| strangers::sample(peer, self.duration() * 3),
             )],
             Shape::Growth => vec![
                 self.table(
                     "Growth: CPU µs a delivery by subscribers of one call, paced",
                     &[],
                     &[Peer::Callscope, Peer::BareSingle],
-                    |peer| growth::subscribers(peer, self.time()),
+                    |peer| growth::by_subscribers(peer, self.duration()),
                 ),
                 self.table("Growth: CPU µs a webhook by calls in the database", &[], &[Peer::Callscope], |peer| {
-                    growth::calls(peer, self.time())
+                    growth::by_calls(peer, self.duration())
                 }),
             ],
         }
     }
 
     fn fanout(&self, title: &str, shape: Fanout) -> Vec<Table> {
-        let few = shape.subscribers < 100;
-        let ratios: &[&str] =
-            if few { &["CPU µs a turn", "CPU µs a delivery, without ingest"] } else { &["CPU µs a delivery"] };
-        vec![self.table(title, ratios, FANOUT, |peer| shape.sample(peer, None, few))]
+        // With few subscribers, the webhook is most of a delivery's cost, so its share is shown separately.
+        let has_few_subscribers = shape.subscribers < 100;
+        let ratios: &[&str] = match has_few_subscribers {
+            true => &["CPU µs a turn", "CPU µs a delivery, without ingest"],
+            false => &["CPU µs a delivery"],
+        };
+        vec![self.table(title, ratios, FANOUT_PEERS, |peer| shape.sample(peer, None, has_few_subscribers))]
     }
 
     fn ingest(&self, services: &Services, peers: &[Peer]) -> Vec<Table> {
-        let of = |clients| {
+        let table = |clients| {
             let title = format!("W4: webhooks alone, {clients} clients");
             self.table(&title, &["acknowledged/s", "CPU µs a webhook"], peers, |peer| {
                 let database = matches!(peer, Peer::CallscopePostgres | Peer::FastapiPostgres)
-                    .then(|| (services.database(), services.postgres_pid().expect("the process starts")));
-                ingest::sample(peer, clients, self.time(), database.as_ref().map(|(url, pid)| (url.as_str(), *pid)))
+                    .then(|| (services.create_database(), services.postgres_pid().expect("the process starts")));
+                ingest::sample(peer, clients, self.duration(), database.as_ref().map(|(url, pid)| (url.as_str(), *pid)))
             })
         };
-        vec![of(64), of(256)]
+        vec![table(64), table(256)]
     }
 
     fn table(
@@ -230,13 +234,13 @@ impl Run {
         table
     }
 
-    fn time(&self) -> Duration {
+    fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 }
 
-/// Ten thousand connections need as many file descriptors at each end.
-fn allow_many_files() {
+/// Raises the limit of file descriptors, because each of ten thousand connections needs one at each end.
+fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

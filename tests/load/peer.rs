@@ -15,8 +15,7 @@ use tempfile::TempDir;
 
 use crate::usage;
 
-/// Time for a server to listen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Peer {
@@ -24,10 +23,10 @@ pub enum Peer {
     Callscope,
     /// Callscope on PostgreSQL
     CallscopePostgres,
-    /// Another build of Callscope on SQLite: the server that `CALLSCOPE_LOAD_BEFORE` names. If its messages lack
-    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes that ours have, the texts of its turns are longer by these
+    /// The build of Callscope that `CALLSCOPE_LOAD_BEFORE` names, on SQLite. Its turns are longer by
+    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes, if its messages have fewer fields than ours
     Before,
-    /// TCP writes of the same bytes, joined
+    /// TCP writes of the same bytes, joined into large writes
     BareBatched,
     /// TCP writes of the same bytes, one by one
     BareSingle,
@@ -70,62 +69,63 @@ impl Peer {
         }
     }
 
-    /// Returns whether it is a build of Callscope.
+    /// Returns whether the server is a build of Callscope.
     #[must_use]
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Callscope | Self::CallscopePostgres | Self::Before)
     }
 
-    /// Returns how many bytes its messages lack to be as long as ours.
+    /// Returns the number of bytes by which its messages are shorter than ours.
     #[must_use]
-    pub fn lacks(self) -> usize {
-        static LACKS: LazyLock<usize> = LazyLock::new(|| {
-            let given = std::env::var("CALLSCOPE_LOAD_BEFORE_LACKS").ok();
-            given.map_or(0, |given| given.parse().expect("the variable holds a number of bytes"))
+    pub fn missing_bytes(self) -> usize {
+        static MISSING_BYTES: LazyLock<usize> = LazyLock::new(|| {
+            let value = std::env::var("CALLSCOPE_LOAD_BEFORE_LACKS").ok();
+            value.map_or(0, |value| value.parse().expect("the variable holds a number of bytes"))
         });
-        if self == Self::Before { *LACKS } else { 0 }
+        if self == Self::Before { *MISSING_BYTES } else { 0 }
     }
 
-    /// Returns whether it takes Callscope's signed webhooks.
+    /// Returns whether the server accepts Callscope's signed webhooks.
     #[must_use]
-    pub fn takes_webhooks(self) -> bool {
+    pub fn accepts_webhooks(self) -> bool {
         self.is_ours() || matches!(self, Self::Route | Self::FastapiSqlite | Self::FastapiPostgres)
     }
 }
 
-/// A running server, which ends when it is dropped.
+/// A running server. Dropping the handle kills its processes.
 #[derive(Debug)]
-pub struct Running {
+pub struct PeerServer {
     pub peer: Peer,
-    pub subscribe: SocketAddr,
-    pub publish: SocketAddr,
+    pub subscribe_address: SocketAddr,
+    pub publish_address: SocketAddr,
+    /// A token for subscribers of Callscope.
     pub token: String,
     child: Child,
-    /// The server's folder, which is deleted with this handle.
+    /// The server's working directory, which is deleted with this handle.
     pub dir: TempDir,
 }
 
-impl Running {
+impl PeerServer {
     /// Starts a server on loopback. `database` is the URL for servers on PostgreSQL.
     ///
     /// # Panics
     ///
-    /// Panics if the server does not come up.
+    /// Panics if the server does not listen in time.
     #[must_use]
     pub fn start(peer: Peer, database: Option<&str>) -> Self {
         Self::with(peer, database, &[])
     }
 
-    /// Starts a server with further environment.
+    /// Starts a server with additional environment variables.
     ///
     /// # Panics
     ///
-    /// Panics if the server does not come up.
+    /// Panics if the server does not listen in time.
     #[must_use]
     pub fn with(peer: Peer, database: Option<&str>, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("the folder can be created");
-        let (port, other) = (free_port(), free_port());
-        let mut command = command(peer, dir.path(), (port, other), database);
+        let (port, ws_port) = (free_port(), free_port());
+        let mut command = command(peer, dir.path(), (port, ws_port), database);
         let log = File::create(dir.path().join("log")).expect("the log can be opened");
         let child = command
             .envs(environment.iter().copied())
@@ -136,33 +136,34 @@ impl Running {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let subscribe = address(if peer == Peer::Nats { other } else { port });
-        let running = Self { peer, subscribe, publish: address(port), token: admin_token("measure"), child, dir };
-        running.comes_up();
-        running
+        let subscribe_address = address(if peer == Peer::Nats { ws_port } else { port });
+        let publish_address = address(port);
+        let server = Self { peer, subscribe_address, publish_address, token: admin_token("measure"), child, dir };
+        server.wait_until_listening();
+        server
     }
 
-    fn comes_up(&self) {
+    fn wait_until_listening(&self) {
         let began = Instant::now();
-        for address in [self.publish, self.subscribe] {
+        for address in [self.publish_address, self.subscribe_address] {
             while TcpStream::connect(address).is_err() {
                 let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-                assert!(began.elapsed() < PATIENCE, "{:?} does not listen: {}", self.peer, log());
+                assert!(began.elapsed() < START_TIMEOUT, "{:?} does not listen: {}", self.peer, log());
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
     }
 
-    /// Returns its processes.
+    /// Returns the ids of the server's processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        usage::family(self.child.id())
+        usage::process_tree(self.child.id())
     }
 }
 
-impl Drop for Running {
+impl Drop for PeerServer {
     fn drop(&mut self) {
-        // A worker outlives a master that is killed, so the family is listed first.
+        // Workers survive when their parent is killed, so all processes are listed before the first kill.
         for pid in self.pids().into_iter().rev().filter_map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -170,42 +171,44 @@ impl Drop for Running {
     }
 }
 
-fn peers() -> PathBuf {
+fn peers_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("load/peers")
 }
 
-/// Returns a program of the virtual environment that `tests/load/run` made.
-fn python() -> PathBuf {
+/// Returns the virtual environment that `tests/load/run` made.
+fn virtual_env() -> PathBuf {
     std::env::var_os("CALLSCOPE_LOAD_VENV").map(PathBuf::from).expect("CALLSCOPE_LOAD_VENV names a virtual environment")
 }
 
-fn command(peer: Peer, dir: &Path, (port, other): (u16, u16), database: Option<&str>) -> Command {
+/// Returns the command that starts a server. `ws_port` is the second port of nats-server.
+fn command(peer: Peer, dir: &Path, (port, ws_port): (u16, u16), database: Option<&str>) -> Command {
     let script = |program: &Path, script: &str| {
         let mut command = Command::new(program);
-        command.arg(peers().join(script)).arg(port.to_string());
+        command.arg(peers_dir().join(script)).arg(port.to_string());
         command
     };
-    let filled = |template: &str| {
-        let text = std::fs::read_to_string(peers().join(template)).expect("the template can be read");
+    let fill_template = |template: &str| {
+        let text = std::fs::read_to_string(peers_dir().join(template)).expect("the template can be read");
         let text = text
             .replace("@PORT@", &port.to_string())
-            .replace("@WS_PORT@", &other.to_string())
+            .replace("@WS_PORT@", &ws_port.to_string())
             .replace("@WORKERS@", "1")
             .replace("@DIR@", &dir.display().to_string());
         let path = dir.join(template);
         std::fs::write(&path, text).expect("the configuration can be written");
         path
     };
-    let own = |arguments: &[&str]| {
+    let serve = |arguments: &[&str]| {
         let mut command = Command::new(std::env::current_exe().expect("the program's path is known"));
         command.arg("serve").arg("--port").arg(port.to_string()).args(arguments);
         command
     };
     match peer {
         Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
-            let before = || std::env::var_os("CALLSCOPE_LOAD_BEFORE").expect("CALLSCOPE_LOAD_BEFORE names a server");
+            let earlier_build =
+                || std::env::var_os("CALLSCOPE_LOAD_BEFORE").expect("CALLSCOPE_LOAD_BEFORE names a server");
             let mut command = match peer {
-                Peer::Before => Command::new(before()),
+                Peer::Before => Command::new(earlier_build()),
                 _ => Command::new(program("callscope-server")),
             };
             let file = format!("sqlite://{}/callscope.db", dir.display());
@@ -219,27 +222,27 @@ fn command(peer: Peer, dir: &Path, (port, other): (u16, u16), database: Option<&
             ]);
             command
         }
-        Peer::BareBatched => own(&["bare-batched"]),
-        Peer::BareSingle => own(&["bare-single"]),
-        Peer::Route => own(&["route"]),
+        Peer::BareBatched => serve(&["bare-batched"]),
+        Peer::BareSingle => serve(&["bare-single"]),
+        Peer::Route => serve(&["route"]),
         Peer::Uws => script(Path::new("node"), "uws.mjs"),
         Peer::Ws => script(Path::new("node"), "ws.mjs"),
-        Peer::Fanout => script(&python().join("bin/python"), "fanout.py"),
+        Peer::Fanout => script(&virtual_env().join("bin/python"), "fanout.py"),
         Peer::FastapiSqlite | Peer::FastapiPostgres => {
-            let mut command = script(&python().join("bin/python"), "ingest.py");
+            let mut command = script(&virtual_env().join("bin/python"), "ingest.py");
             let file = format!("sqlite+aiosqlite:///{}/ingest.db", dir.display());
             let url = database.map(|url| url.replace("postgres://", "postgresql+asyncpg://"));
             command.arg(url.unwrap_or(file)).env("WEBHOOK_SECRET", SECRET);
             command
         }
         Peer::Nats => {
-            let mut command = Command::new(python().join("bin/nats-server"));
-            command.arg("-c").arg(filled("nats.conf"));
+            let mut command = Command::new(virtual_env().join("bin/nats-server"));
+            command.arg("-c").arg(fill_template("nats.conf"));
             command
         }
         Peer::Nchan => {
             let mut command = Command::new("nginx");
-            command.arg("-c").arg(filled("nchan.conf"));
+            command.arg("-c").arg(fill_template("nchan.conf"));
             command
         }
     }

@@ -1,4 +1,5 @@
-//! The least that a webhook costs in Rocket: a route that checks the signature, reads the JSON and stores nothing.
+//! The lower bound of a webhook's cost in Rocket: a route that verifies the signature, parses the JSON and stores
+//! nothing.
 
 use std::net::Ipv4Addr;
 
@@ -37,7 +38,7 @@ struct Turn<'a> {
 }
 
 #[post("/webhooks/elevenlabs/transcription", data = "<data>")]
-async fn take(signature: Signature, data: Data<'_>) -> Result<(Status, RawJson<String>), Status> {
+async fn accept_turn(signature: Signature, data: Data<'_>) -> Result<(Status, RawJson<String>), Status> {
     let body = data.open(1.mebibytes()).into_bytes().await.map_err(|_| Status::BadRequest)?;
     let signed_at = signature.0.strip_prefix("t=").and_then(|rest| rest.split(',').next()?.parse().ok());
     let signed_at: i64 = signed_at.ok_or(Status::Unauthorized)?;
@@ -63,5 +64,5 @@ pub async fn run(port: u16) -> Result<(), rocket::Error> {
         keep_alive: 60,
         ..Config::release_default()
     };
-    rocket::custom(config).mount("/", rocket::routes![take]).launch().await.map(|_| ())
+    rocket::custom(config).mount("/", rocket::routes![accept_turn]).launch().await.map(|_| ())
 }

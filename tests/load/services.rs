@@ -1,4 +1,4 @@
-//! The PostgreSQL and the Redis of some shapes, which start when they are first needed.
+//! A PostgreSQL and a Redis for the shapes that need them, started at the first use.
 
 use std::cell::{Cell, OnceCell};
 
@@ -7,22 +7,22 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Both services, once they run.
 pub struct Services {
     runtime: Runtime,
     dir: TempDir,
     postgres: OnceCell<Postgres>,
     redis: OnceCell<Redis>,
-    databases: Cell<u32>,
+    /// Number of databases created so far.
+    database_count: Cell<u32>,
 }
 
 impl Services {
     pub fn new() -> std::io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        // The user of PostgreSQL's processes has to get in.
+        // PostgreSQL runs as another user, who has to enter the folder.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (postgres, redis) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { runtime: Runtime::new()?, dir, postgres, redis, databases: Cell::new(0) })
+        Ok(Self { runtime: Runtime::new()?, dir, postgres, redis, database_count: Cell::new(0) })
     }
 
     fn postgres(&self) -> &Postgres {
@@ -32,10 +32,10 @@ impl Services {
         })
     }
 
-    /// Returns the URL of a new database.
-    pub fn database(&self) -> String {
+    /// Creates a database and returns its URL.
+    pub fn create_database(&self) -> String {
         let postgres = self.postgres();
-        let name = format!("load_{}", self.databases.replace(self.databases.get() + 1));
+        let name = format!("load_{}", self.database_count.replace(self.database_count.get() + 1));
         self.runtime.block_on(async {
             let url = format!("postgres://postgres@{}/postgres", postgres.address);
             let mut connection = PgConnection::connect(&url).await.expect("PostgreSQL answers");
@@ -45,13 +45,12 @@ impl Services {
         format!("postgres://postgres@{}/{name}", postgres.address)
     }
 
-    /// Returns the process id of PostgreSQL.
+    /// Returns the process id of PostgreSQL's main process.
     pub fn postgres_pid(&self) -> Option<u32> {
         self.runtime.block_on(self.postgres().pid())
     }
 
-    /// Returns the URL of Redis.
-    pub fn redis(&self) -> String {
+    pub fn redis_url(&self) -> String {
         let redis = self.redis.get_or_init(|| self.runtime.block_on(Redis::start()));
         format!("redis://{}", redis.address)
     }

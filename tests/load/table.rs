@@ -6,28 +6,29 @@ use crate::peer::Peer;
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub peer: Peer,
-    /// Names and values of what was measured.
+    /// The column and the value of each measurement.
     pub figures: Vec<(&'static str, f64)>,
 }
 
 impl Sample {
     fn get(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+        self.figures.iter().find(|(column, _)| *column == name).map(|(_, value)| *value)
     }
 }
 
-/// Rounds with one sample of each server.
+/// The samples of one shape.
 #[derive(Debug)]
 pub struct Table {
     /// The name of the shape.
     pub title: String,
-    /// The figures whose ratios are shown: ours divided by the peer's, round by round.
+    /// The columns for which a further column shows the first server's figure divided by the peer's.
     pub ratios: &'static [&'static str],
+    /// One sample of each server in each round.
     pub rounds: Vec<Vec<Sample>>,
 }
 
 impl Table {
-    /// Returns Markdown with the medians, and the medians of the ratios with their extremes.
+    /// Returns a Markdown table of the medians over the rounds, and of the medians, minima and maxima of the ratios.
     #[must_use]
     pub fn markdown(&self) -> String {
         let Some(first) = self.rounds.first() else { return String::new() };
@@ -53,10 +54,10 @@ impl Table {
                 text += &format!(" {} |", median(&mut values).map_or(String::from("–"), number));
             }
             for name in self.ratios {
-                let mut values = self.paired(sample.peer, name);
+                let mut values = self.ratios_to(sample.peer, name);
                 let shown = match median(&mut values) {
                     Some(_) if sample.peer.is_ours() && sample.peer == first[0].peer => String::from("1"),
-                    Some(middle) => format!("**{middle:.2}** ({:.2}–{:.2})", values[0], values[values.len() - 1]),
+                    Some(median) => format!("**{median:.2}** ({:.2}–{:.2})", values[0], values[values.len() - 1]),
                     None => String::from("–"),
                 };
                 text += &format!(" {shown} |");
@@ -70,8 +71,8 @@ impl Table {
         samples.filter_map(|sample| sample.get(name)).collect()
     }
 
-    /// Returns the first server's figure divided by this one's, round by round.
-    fn paired(&self, peer: Peer, name: &str) -> Vec<f64> {
+    /// Returns the first server's figure divided by that of `peer`, for each round.
+    fn ratios_to(&self, peer: Peer, name: &str) -> Vec<f64> {
         let ratio = |round: &Vec<Sample>| {
             let other = round.iter().find(|sample| sample.peer == peer)?.get(name)?;
             Some(round.first()?.get(name)? / other)
@@ -80,7 +81,7 @@ impl Table {
     }
 }
 
-/// Sorts, and returns the middle value.
+/// Sorts `values` and returns their median.
 pub fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -91,7 +92,7 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     }
 }
 
-/// Formats with as many digits as mean something.
+/// Formats a number with three significant digits or more.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

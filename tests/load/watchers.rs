@@ -1,7 +1,7 @@
-//! The subscribers: many connections on one thread, which checks every delivery.
+//! Watchers: the subscribers of the benchmark, all on one thread, which checks every delivery.
 //!
-//! [`callscope_tests::Socket`] does not read their frames, for two reasons. One thread has to read from thousands of
-//! sockets and must not be the limit that is measured, and the other servers speak to it too.
+//! They parse frames themselves instead of using [`callscope_tests::Socket`]. One thread reads from thousands of
+//! sockets and must not limit the throughput, and the other servers have protocols of their own.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -15,58 +15,67 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use callscope_tests::socket::{PATH, client_frame, upgrade_request};
 
-use crate::message::{Marks, call_sid, now};
-use crate::peer::{Peer, Running};
+use crate::message::{MarkFinder, call_sid, now};
+use crate::peer::{Peer, PeerServer};
 
-/// Limit of the connections between connect and confirmation.
-const WAVE: usize = 256;
-/// Time for a connection to be confirmed, and for the last delivery to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Bytes read at once.
-const BUFFER: usize = 256 * 1024;
+/// Opcodes of frames (RFC 6455 section 11.8).
+const OPCODE_TEXT: u8 = 1;
+const OPCODE_BINARY: u8 = 2;
+const OPCODE_CLOSE: u8 = 8;
+const OPCODE_PING: u8 = 9;
+const OPCODE_PONG: u8 = 10;
+/// Limit of the connections that are opened and not yet confirmed.
+const MAX_OPENING: usize = 256;
+/// Time for all new connections to be confirmed.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time without a delivery after which the missing ones count as lost.
+const NO_DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUFFER_BYTES: usize = 256 * 1024;
 
-/// What the watchers' thread shares with the others.
+/// State that the watchers' thread shares with the publisher.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Deliveries so far.
     pub received: AtomicU64,
-    /// Set when the thread is to end.
+    /// Set when the watchers' thread must end.
     pub stop: AtomicBool,
 }
 
-/// What the watchers received.
+/// Counts and delays of the deliveries to all watchers.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct WatchStats {
     pub received: u64,
-    /// Deliveries that never came.
+    /// Deliveries that never arrived.
     pub lost: u64,
-    /// Deliveries that came again.
+    /// Deliveries that arrived more than once.
     pub doubled: u64,
-    /// Events of Callscope whose seq did not follow the one before.
+    /// Events of Callscope whose seq was not the next one.
     pub disordered: u64,
-    /// Connections that ended.
-    pub ended: u64,
+    /// Connections that the server closed.
+    pub closed: u64,
     /// Times from publishing to receiving, in microseconds.
-    pub late: Vec<u32>,
+    pub delay_micros: Vec<u32>,
 }
 
-impl Seen {
+impl WatchStats {
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.lost += other.lost;
         self.doubled += other.doubled;
         self.disordered += other.disordered;
-        self.ended += other.ended;
-        self.late.extend(&other.late);
+        self.closed += other.closed;
+        self.delay_micros.extend(&other.delay_micros);
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// The upgrade is not answered yet.
     Upgrading,
+    /// The subscription is not confirmed yet.
     Confirming,
     Ready,
-    Ended,
+    Closed,
 }
 
 #[derive(Debug)]
@@ -75,62 +84,61 @@ struct Watcher {
     topic: u32,
     state: State,
     /// Bytes of an incomplete frame.
-    carry: Vec<u8>,
-    /// Bytes of an incomplete message: NATS spreads its messages over frames.
-    inner: Vec<u8>,
-    /// A bit for each turn that came.
-    turns: Vec<u64>,
-    /// Turns before this one are not expected.
-    first: u32,
+    partial_frame: Vec<u8>,
+    /// Bytes of an incomplete message: nats-server splits its messages across frames.
+    partial_message: Vec<u8>,
+    /// A bit for each turn, set when the turn arrives.
+    received_turns: Vec<u64>,
+    /// Earlier turns are not expected.
+    first_turn: u32,
     /// Seq of the last event.
-    seq: Option<i64>,
+    last_seq: Option<i64>,
 }
 
-/// Where a watcher begins.
+/// Where a watcher starts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StartAt {
-    /// At Callscope, the event after which it resumes; `None` means what comes from now on.
+    /// At Callscope, the seq after which the watcher resumes; `None` to start at the head.
     pub after: Option<i64>,
-    /// The first turn that it is owed.
-    pub first: u32,
+    /// The first turn that must arrive.
+    pub first_turn: u32,
 }
 
-/// Connections that follow topics.
+/// Connections that follow topics, read by one thread.
 #[derive(Debug)]
 pub struct Watchers {
     peer: Peer,
     poll: OwnedFd,
-    all: Vec<Watcher>,
-    marks: Marks,
+    watchers: Vec<Watcher>,
+    marks: MarkFinder,
     buffer: Vec<u8>,
-    seen: Seen,
-    /// Connections that are still to be opened.
-    waiting: VecDeque<(u32, StartAt)>,
+    stats: WatchStats,
+    /// Topics and starts of the connections that are not opened yet.
+    to_open: VecDeque<(u32, StartAt)>,
+    /// Number of connections that are opened and not yet confirmed.
     opening: usize,
-    is_recording: bool,
 }
 
 impl Watchers {
     #[must_use]
-    pub fn new(server: &Running) -> Self {
+    pub fn new(server: &PeerServer) -> Self {
         Self {
             peer: server.peer,
             poll: epoll::create(CreateFlags::CLOEXEC).expect("the kernel creates an epoll"),
-            all: Vec::new(),
-            marks: Marks::default(),
-            buffer: vec![0; BUFFER],
-            seen: Seen::default(),
-            waiting: VecDeque::new(),
+            watchers: Vec::new(),
+            marks: MarkFinder::default(),
+            buffer: vec![0; BUFFER_BYTES],
+            stats: WatchStats::default(),
+            to_open: VecDeque::new(),
             opening: 0,
-            is_recording: true,
         }
     }
 
     /// Connects one watcher for each of `topics` and waits until all are confirmed.
     #[must_use]
-    pub fn connect(server: &Running, topics: impl IntoIterator<Item = u32>) -> Self {
+    pub fn connect(server: &PeerServer, topics: impl IntoIterator<Item = u32>) -> Self {
         let mut watchers = Self::new(server);
-        watchers.join(server, topics.into_iter().map(|topic| (topic, StartAt::default())));
+        watchers.connect_more(server, topics.into_iter().map(|topic| (topic, StartAt::default())));
         watchers
     }
 
@@ -139,82 +147,85 @@ impl Watchers {
     /// # Panics
     ///
     /// Panics if they are not confirmed in time.
-    pub fn join(&mut self, server: &Running, starts: impl IntoIterator<Item = (u32, StartAt)>) {
-        self.waiting.extend(starts);
+    pub fn connect_more(&mut self, server: &PeerServer, starts: impl IntoIterator<Item = (u32, StartAt)>) {
+        self.to_open.extend(starts);
         let began = Instant::now();
-        while self.opening > 0 || !self.waiting.is_empty() {
-            assert!(began.elapsed() < PATIENCE, "{} watchers of {:?} wait in vain", self.opening, self.peer);
-            self.open(server);
-            self.round(Duration::from_millis(100), None);
+        while self.opening > 0 || !self.to_open.is_empty() {
+            assert!(began.elapsed() < CONFIRM_TIMEOUT, "{:?} does not confirm {} watchers", self.peer, self.opening);
+            self.open_connections(server);
+            self.process_events(Duration::from_millis(100), None);
         }
     }
 
-    fn open(&mut self, server: &Running) {
-        while self.opening < WAVE
-            && let Some((topic, start)) = self.waiting.pop_front()
+    /// Opens connections until `MAX_OPENING` of them wait for their confirmation.
+    fn open_connections(&mut self, server: &PeerServer) {
+        while self.opening < MAX_OPENING
+            && let Some((topic, start)) = self.to_open.pop_front()
         {
-            let mut stream = TcpStream::connect(server.subscribe).expect("the server accepts");
-            stream.set_nodelay(true).expect("the socket takes the option");
-            stream.write_all(upgrade(server, topic).as_bytes()).expect("the server takes a request");
-            stream.set_nonblocking(true).expect("the socket takes the option");
-            let data = EventData::new_u64(self.all.len() as u64);
-            epoll::add(&self.poll, &stream, data, EventFlags::IN).expect("the epoll takes the socket");
-            self.all.push(Watcher {
+            let mut stream = TcpStream::connect(server.subscribe_address).expect("the server accepts");
+            stream.set_nodelay(true).expect("the socket accepts the option");
+            stream.write_all(upgrade(server, topic).as_bytes()).expect("the server accepts a request");
+            stream.set_nonblocking(true).expect("the socket accepts the option");
+            let data = EventData::new_u64(self.watchers.len() as u64);
+            epoll::add(&self.poll, &stream, data, EventFlags::IN).expect("the epoll accepts the socket");
+            self.watchers.push(Watcher {
                 stream,
                 topic,
                 state: State::Upgrading,
-                carry: Vec::new(),
-                inner: Vec::new(),
-                turns: Vec::new(),
-                first: start.first,
-                seq: start.after,
+                partial_frame: Vec::new(),
+                partial_message: Vec::new(),
+                received_turns: Vec::new(),
+                first_turn: start.first_turn,
+                last_seq: start.after,
             });
             self.opening += 1;
         }
     }
 
-    /// Reads until the thread is to end.
+    /// Reads until `tally.stop` is set.
     pub fn follow(&mut self, tally: &Tally) {
         while !tally.stop.load(Ordering::Relaxed) {
-            self.round(Duration::from_millis(50), Some(tally));
+            self.process_events(Duration::from_millis(50), Some(tally));
         }
     }
 
-    /// Reads until `expected` deliveries have come, or none has come for a long time.
-    pub fn settle(&mut self, expected: u64) {
-        let mut last = (self.seen.received, Instant::now());
-        while self.seen.received < expected && last.1.elapsed() < Duration::from_secs(10) {
-            self.round(Duration::from_millis(50), None);
-            if self.seen.received > last.0 {
-                last = (self.seen.received, Instant::now());
+    /// Reads until `expected` deliveries have arrived, or none has arrived for [`NO_DELIVERY_TIMEOUT`].
+    pub fn wait_for(&mut self, expected: u64) {
+        let mut last = (self.stats.received, Instant::now());
+        while self.stats.received < expected && last.1.elapsed() < NO_DELIVERY_TIMEOUT {
+            self.process_events(Duration::from_millis(50), None);
+            if self.stats.received > last.0 {
+                last = (self.stats.received, Instant::now());
             }
         }
     }
 
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.seen.received
+        self.stats.received
     }
 
-    /// Discards the times measured so far.
-    pub fn forget_lateness(&mut self) {
-        self.seen.late.clear();
+    /// Discards the delays recorded so far.
+    pub fn discard_delays(&mut self) {
+        self.stats.delay_micros.clear();
     }
 
-    /// Compares what was received with the turns published by topic.
+    /// Counts lost deliveries and closed connections. `published` holds the number of turns by topic.
     #[must_use]
-    pub fn finish(mut self, published: &[u32]) -> Seen {
-        for watcher in &self.all {
-            let total = published.get(watcher.topic as usize).copied().unwrap_or(0).saturating_sub(watcher.first);
-            let came: u32 = watcher.turns.iter().map(|word| word.count_ones()).sum();
-            self.seen.lost += u64::from(total.saturating_sub(came));
-            self.seen.ended += u64::from(watcher.state == State::Ended);
+    pub fn finish(mut self, published: &[u32]) -> WatchStats {
+        for watcher in &self.watchers {
+            let expected =
+                published.get(watcher.topic as usize).copied().unwrap_or(0).saturating_sub(watcher.first_turn);
+            let received: u32 = watcher.received_turns.iter().map(|word| word.count_ones()).sum();
+            self.stats.lost += u64::from(expected.saturating_sub(received));
+            self.stats.closed += u64::from(watcher.state == State::Closed);
         }
-        self.seen.late.sort_unstable();
-        self.seen
+        self.stats.delay_micros.sort_unstable();
+        self.stats
     }
 
-    fn round(&mut self, wait: Duration, tally: Option<&Tally>) {
+    /// Waits for readable sockets, reads them and publishes the count in `tally`.
+    fn process_events(&mut self, wait: Duration, tally: Option<&Tally>) {
         let mut events = Vec::with_capacity(512);
         let wait = Timespec::try_from(wait).expect("the time is short");
         match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
@@ -225,96 +236,98 @@ impl Watchers {
             self.read(usize::try_from(event.data.u64()).expect("the index fits into a usize"));
         }
         if let Some(tally) = tally {
-            tally.received.store(self.seen.received, Ordering::Release);
+            tally.received.store(self.stats.received, Ordering::Release);
         }
     }
 
-    fn read(&mut self, at: usize) {
-        let watcher = &mut self.all[at];
-        let carried = watcher.carry.len();
-        self.buffer[..carried].copy_from_slice(&watcher.carry);
-        let end = match watcher.stream.read(&mut self.buffer[carried..]) {
+    /// Reads from a socket once and processes the complete frames.
+    fn read(&mut self, index: usize) {
+        let watcher = &mut self.watchers[index];
+        let kept = watcher.partial_frame.len();
+        self.buffer[..kept].copy_from_slice(&watcher.partial_frame);
+        // 0 stands for a closed connection.
+        let end = match watcher.stream.read(&mut self.buffer[kept..]) {
             Ok(0) => 0,
-            Ok(read) => carried + read,
+            Ok(read) => kept + read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(_) => 0,
         };
         if end == 0 {
             self.opening -= usize::from(matches!(watcher.state, State::Upgrading | State::Confirming));
-            watcher.state = State::Ended;
+            watcher.state = State::Closed;
             let _ = epoll::delete(&self.poll, &watcher.stream);
             return;
         }
         let bytes = &self.buffer[..end];
-        let mut taken = 0;
+        let mut parsed_bytes = 0;
         if watcher.state == State::Upgrading {
-            let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
-                watcher.carry = bytes.to_vec();
+            let Some(head_end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+                watcher.partial_frame = bytes.to_vec();
                 return;
             };
             assert!(bytes.starts_with(b"HTTP/1.1 101"), "{:?}: {}", self.peer, String::from_utf8_lossy(bytes));
-            taken = head + 4;
+            parsed_bytes = head_end + 4;
             watcher.state = State::Ready;
-            if let Some(hello) = hello(self.peer, watcher.topic, watcher.seq) {
-                watcher.stream.write_all(&hello).expect("an empty socket takes a request");
+            if let Some(request) = subscribe_request(self.peer, watcher.topic, watcher.last_seq) {
+                watcher.stream.write_all(&request).expect("an empty socket accepts a request");
                 watcher.state = State::Confirming;
             }
             self.opening -= usize::from(watcher.state == State::Ready);
         }
-        while let Some((opcode, start, len)) = frame(&bytes[taken..]) {
-            let payload = &bytes[taken + start..taken + start + len];
-            taken += start + len;
+        while let Some((opcode, start, len)) = parse_frame(&bytes[parsed_bytes..]) {
+            let payload = &bytes[parsed_bytes + start..parsed_bytes + start + len];
+            parsed_bytes += start + len;
             match opcode {
-                8 => watcher.state = State::Ended,
-                9 => {
-                    let _ = watcher.stream.write_all(&client_frame(10, payload));
+                OPCODE_CLOSE => watcher.state = State::Closed,
+                OPCODE_PING => {
+                    // A closed connection is noticed at the next read.
+                    let _ = watcher.stream.write_all(&client_frame(OPCODE_PONG, payload));
                 }
                 _ => {
-                    if watcher.state == State::Confirming && confirms(self.peer, payload) {
+                    if watcher.state == State::Confirming && is_confirmation(self.peer, payload) {
                         watcher.state = State::Ready;
                         self.opening -= 1;
                     }
-                    see(watcher, self.peer, &self.marks, payload, self.is_recording, &mut self.seen);
+                    record_payload(watcher, self.peer, &self.marks, payload, &mut self.stats);
                 }
             }
         }
-        watcher.carry.clear();
-        watcher.carry.extend_from_slice(&bytes[taken..]);
+        watcher.partial_frame.clear();
+        watcher.partial_frame.extend_from_slice(&bytes[parsed_bytes..]);
     }
 }
 
-fn see(watcher: &mut Watcher, peer: Peer, marks: &Marks, payload: &[u8], is_recording: bool, seen: &mut Seen) {
-    let at = now();
-    let Watcher { topic, turns, inner, seq, .. } = watcher;
-    let mut note = |mark: crate::message::Mark| {
+/// Records the turns in a frame's payload, and checks the seq of an event of Callscope.
+fn record_payload(watcher: &mut Watcher, peer: Peer, marks: &MarkFinder, payload: &[u8], stats: &mut WatchStats) {
+    let received_at = now();
+    let Watcher { topic, received_turns, partial_message, last_seq, .. } = watcher;
+    let mut record = |mark: crate::message::Mark| {
         assert_eq!(mark.topic, *topic, "a turn of another topic");
         let (word, bit) = (mark.turn as usize / 64, 1 << (mark.turn % 64));
-        if turns.len() <= word {
-            turns.resize(word + 1, 0);
+        if received_turns.len() <= word {
+            received_turns.resize(word + 1, 0);
         }
-        seen.doubled += u64::from(turns[word] & bit != 0);
-        turns[word] |= bit;
-        seen.received += 1;
-        if is_recording {
-            seen.late.push(u32::try_from(at.saturating_sub(mark.at) / 1000).unwrap_or(u32::MAX));
-        }
+        stats.doubled += u64::from(received_turns[word] & bit != 0);
+        received_turns[word] |= bit;
+        stats.received += 1;
+        stats.delay_micros.push(u32::try_from(received_at.saturating_sub(mark.due_at) / 1000).unwrap_or(u32::MAX));
     };
     if peer == Peer::Nats {
-        inner.extend_from_slice(payload);
-        let read = marks.read(inner, &mut note);
-        inner.drain(..read);
+        partial_message.extend_from_slice(payload);
+        let searched = marks.read(partial_message, &mut record);
+        partial_message.drain(..searched);
         return;
     }
-    marks.read(payload, &mut note);
+    marks.read(payload, &mut record);
     if peer.is_ours()
-        && let Some(next) = seq_of(payload)
+        && let Some(seq) = seq_of(payload)
     {
-        seen.disordered += u64::from(seq.is_some_and(|last| last + 1 != next));
-        *seq = Some(next);
+        stats.disordered += u64::from(last_seq.is_some_and(|last_seq| last_seq + 1 != seq));
+        *last_seq = Some(seq);
     }
 }
 
-/// Returns the number at the end of an event's message: `…,"seq":17}`.
+/// Returns the seq at the end of an event's message: `…,"seq":17}`.
 fn seq_of(payload: &[u8]) -> Option<i64> {
     if payload.starts_with(br#"{"type":"subscription"#) {
         return None;
@@ -325,7 +338,7 @@ fn seq_of(payload: &[u8]) -> Option<i64> {
 }
 
 /// Returns a frame's opcode, the start of its payload and its length; `None` while the frame is incomplete.
-fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+fn parse_frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (start, len) = match second & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
@@ -335,13 +348,13 @@ fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     (bytes.len() >= start + len).then_some((first & 0x0f, start, len))
 }
 
-/// Returns what a client of Callscope sends: the upgrade, and the request to follow a topic.
+/// Returns the upgrade request and the subscribe request of a client of Callscope.
 #[must_use]
-pub fn requests(server: &Running, topic: u32) -> (String, Vec<u8>) {
-    (upgrade(server, topic), hello(server.peer, topic, None).unwrap_or_default())
+pub fn client_requests(server: &PeerServer, topic: u32) -> (String, Vec<u8>) {
+    (upgrade(server, topic), subscribe_request(server.peer, topic, None).unwrap_or_default())
 }
 
-fn upgrade(server: &Running, topic: u32) -> String {
+fn upgrade(server: &PeerServer, topic: u32) -> String {
     let (path, headers) = match server.peer {
         Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
             (PATH.to_owned(), format!("Authorization: Bearer {}\r\n", server.token))
@@ -349,10 +362,11 @@ fn upgrade(server: &Running, topic: u32) -> String {
         Peer::Nats => ("/".to_owned(), String::new()),
         _ => (format!("/sub/{topic}"), String::new()),
     };
-    upgrade_request(&path, &server.subscribe.to_string(), &headers)
+    upgrade_request(&path, &server.subscribe_address.to_string(), &headers)
 }
 
-fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
+/// Returns the frame that subscribes to a topic; `None` if the path of the upgrade does so.
+fn subscribe_request(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
     match peer {
         Peer::Callscope | Peer::CallscopePostgres | Peer::Before => {
             let sid = call_sid(topic);
@@ -360,17 +374,17 @@ fn hello(peer: Peer, topic: u32, after: Option<i64>) -> Option<Vec<u8>> {
                 Some(seq) => format!(r#"{{"subscribe":"{sid}","after":{seq}}}"#),
                 None => format!(r#"{{"subscribe":"{sid}","history":false}}"#),
             };
-            Some(client_frame(1, text.as_bytes()))
+            Some(client_frame(OPCODE_TEXT, text.as_bytes()))
         }
         Peer::Nats => {
             let text = format!("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB t.{topic} 1\r\nPING\r\n");
-            Some(client_frame(2, text.as_bytes()))
+            Some(client_frame(OPCODE_BINARY, text.as_bytes()))
         }
         _ => None,
     }
 }
 
-fn confirms(peer: Peer, payload: &[u8]) -> bool {
+fn is_confirmation(peer: Peer, payload: &[u8]) -> bool {
     match peer {
         Peer::Nats => memchr::memmem::find(payload, b"PONG").is_some(),
         _ => payload.starts_with(br#"{"type":"subscription_confirmed""#),

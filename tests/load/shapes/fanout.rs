@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{WINDOW, figures, micros};
+use super::{MAX_UNDELIVERED_TURNS, figures, micros_each};
 use crate::message::now;
-use crate::peer::{Peer, Running};
-use crate::publisher::{Load, Published, prepare, publish};
+use crate::peer::{Peer, PeerServer};
+use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::cpu;
-use crate::watchers::{Seen, Tally, Watchers};
+use crate::usage::cpu_time;
+use crate::watchers::{Tally, WatchStats, Watchers};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Fanout {
@@ -18,78 +18,86 @@ pub struct Fanout {
     pub subscribers: u32,
     /// Turns a second; `None` means as fast as they are delivered.
     pub rate: Option<f64>,
-    pub time: Duration,
+    pub duration: Duration,
 }
 
 impl Fanout {
     fn load(&self) -> Load {
         Load {
-            first: 0,
-            count: None,
+            first_topic: 0,
+            max_turns: None,
             topics: self.topics,
             rate: self.rate,
-            time: self.time,
+            duration: self.duration,
+            // A slow rate needs few connections.
             clients: if self.rate.is_some_and(|rate| rate < 100.0) { 4 } else { 64 },
-            fan: u64::from(self.subscribers),
-            window: WINDOW,
+            deliveries_per_turn: u64::from(self.subscribers),
+            max_undelivered: MAX_UNDELIVERED_TURNS,
         }
     }
 
-    /// Runs the shape and, if `also_without`, shows what a turn costs without any subscriber.
+    /// Runs the shape. If `subtract_ingest`, it is also run without subscribers, and a column shows the cost of a
+    /// delivery without that of the webhook.
     #[must_use]
-    pub fn sample(&self, peer: Peer, database: Option<&str>, also_without: bool) -> Sample {
-        let (cpu, published, seen) = self.run(peer, database);
-        let mut figures = figures(cpu, &published, &seen);
-        if also_without {
-            let (alone, unheard, _) = Self { subscribers: 0, ..*self }.run(peer, database);
-            let beyond = micros(cpu, published.total) - micros(alone, unheard.total);
-            figures.insert(2, ("CPU µs a delivery, without ingest", beyond / f64::from(self.subscribers)));
+    pub fn sample(&self, peer: Peer, database: Option<&str>, subtract_ingest: bool) -> Sample {
+        let (cpu, published, stats) = self.run(peer, database);
+        let mut figures = figures(cpu, &published, &stats);
+        if subtract_ingest {
+            let (ingest_cpu, ingested, _) = Self { subscribers: 0, ..*self }.run(peer, database);
+            let fanout = micros_each(cpu, published.total) - micros_each(ingest_cpu, ingested.total);
+            figures.insert(2, ("CPU µs a delivery, without ingest", fanout / f64::from(self.subscribers)));
         }
         Sample { peer, figures }
     }
 
-    /// Runs the shape against a new server.
+    /// Runs the shape against a new server and returns its CPU time, the published turns and the deliveries.
     #[must_use]
-    pub fn run(&self, peer: Peer, database: Option<&str>) -> (Duration, Published, Seen) {
-        let server = Running::start(peer, database);
+    pub fn run(&self, peer: Peer, database: Option<&str>) -> (Duration, Published, WatchStats) {
+        let server = PeerServer::start(peer, database);
         self.run_on(&server)
     }
 
-    /// Runs the shape against a server.
+    /// Does the same against a running server.
     #[must_use]
-    pub fn run_on(&self, server: &Running) -> (Duration, Published, Seen) {
+    pub fn run_on(&self, server: &PeerServer) -> (Duration, Published, WatchStats) {
         let load = self.load();
-        prepare(server, self.topics);
+        create_calls(server, self.topics);
         let topics = (0..self.topics).flat_map(|topic| std::iter::repeat_n(topic, self.subscribers as usize));
         let mut watchers = Watchers::connect(server, topics);
-        let mut next = Vec::new();
-        // The additional cost of a first turn is not measured.
-        let warm = Load { rate: Some(load.rate.unwrap_or(500.0)), time: Duration::from_millis(500), ..load };
-        let _ = together(&mut watchers, server, &warm, &mut next);
-        watchers.forget_lateness();
-        let before = cpu(&server.pids());
-        let published = together(&mut watchers, server, &load, &mut next);
-        let used = cpu(&server.pids()) - before;
-        let mut seen = watchers.finish(&published.turns);
-        seen.received -=
-            u64::from(self.subscribers) * (next.iter().map(|n| u64::from(*n)).sum::<u64>() - published.total);
-        (used, published, seen)
+        let mut next_turns = Vec::new();
+        // The first turns cost more, so they are not measured.
+        let warm_up = Load { rate: Some(load.rate.unwrap_or(500.0)), duration: Duration::from_millis(500), ..load };
+        let _ = publish_and_read(&mut watchers, server, &warm_up, &mut next_turns);
+        watchers.discard_delays();
+        let before = cpu_time(&server.pids());
+        let published = publish_and_read(&mut watchers, server, &load, &mut next_turns);
+        let used = cpu_time(&server.pids()) - before;
+        let mut stats = watchers.finish(&published.turns);
+        let warm_up_turns = next_turns.iter().map(|turns| u64::from(*turns)).sum::<u64>() - published.total;
+        stats.received -= u64::from(self.subscribers) * warm_up_turns;
+        (used, published, stats)
     }
 }
 
-/// Publishes while the watchers read, until everything has arrived.
-pub fn together(watchers: &mut Watchers, server: &Running, load: &Load, next: &mut Vec<u32>) -> Published {
+/// Publishes while the watchers read, and waits until all deliveries have arrived.
+pub fn publish_and_read(
+    watchers: &mut Watchers,
+    server: &PeerServer,
+    load: &Load,
+    next_turns: &mut Vec<u32>,
+) -> Published {
+    // The first reading of the clock is its zero, before any turn is due.
     let _ = now();
     let tally = Tally::default();
     let before = watchers.received();
     tally.received.store(before, std::sync::atomic::Ordering::Release);
     let published = std::thread::scope(|scope| {
-        let reading = scope.spawn(|| watchers.follow(&tally));
-        let published = publish(server, load, &tally, next);
+        let reader = scope.spawn(|| watchers.follow(&tally));
+        let published = publish(server, load, &tally, next_turns);
         tally.stop.store(true, std::sync::atomic::Ordering::Release);
-        reading.join().expect("the watchers' thread does not panic");
+        reader.join().expect("the watchers' thread does not panic");
         published
     });
-    watchers.settle(before + published.total * load.fan);
+    watchers.wait_for(before + published.total * load.deliveries_per_turn);
     published
 }

@@ -1,78 +1,74 @@
-//! A resume storm (W6): clients come back all at once, each a thousand events behind, while a live call goes on.
+//! A resume storm (W6): many clients reconnect at once and resume a thousand events behind, while a live call goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::fanout::together;
-use super::{WINDOW, millis};
-use crate::peer::{Peer, Running};
-use crate::publisher::{Load, Published, prepare, publish};
+use super::fanout::publish_and_read;
+use super::{MAX_UNDELIVERED_TURNS, quantile_ms};
+use crate::peer::{Peer, PeerServer};
+use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
-use crate::watchers::{Seen, StartAt, Tally, Watchers};
+use crate::watchers::{StartAt, Tally, WatchStats, Watchers};
 
 /// The topic of the live call.
 const LIVE: u32 = 0;
 /// Subscribers of the live call.
-const WATCHING: u32 = 200;
-/// Calls that the clients resume.
-const CALLS: u32 = 50;
-/// Events that each client missed.
-const MISSED: u32 = 1000;
+const LIVE_SUBSCRIBERS: u32 = 200;
+/// Calls that the clients resume. Their topics follow that of the live call.
+const RESUMED_CALLS: u32 = 50;
+/// Events that each client has missed.
+const MISSED_EVENTS: u32 = 1000;
 
-/// Measures the lateness of a live call's deliveries with and without `clients` coming back.
+/// Measures the delays of a live call's deliveries without a storm, and while `clients` resume.
 #[must_use]
-pub fn sample(peer: Peer, clients: u32, time: Duration, database: Option<&str>) -> Sample {
-    let server = Running::start(peer, database);
-    prepare(&server, 1 + CALLS);
-    // The live call has none, because its turns count from 0.
+pub fn sample(peer: Peer, clients: u32, duration: Duration, database: Option<&str>) -> Sample {
+    let server = PeerServer::start(peer, database);
+    create_calls(&server, 1 + RESUMED_CALLS);
+    // The live call gets no history, because `follow_live` numbers its turns from 0.
     let history = Load {
-        first: 1,
-        topics: CALLS,
+        first_topic: 1,
+        topics: RESUMED_CALLS,
         rate: None,
-        count: Some(u64::from(CALLS * MISSED)),
-        time: Duration::from_secs(600),
+        max_turns: Some(u64::from(RESUMED_CALLS * MISSED_EVENTS)),
+        duration: Duration::from_secs(600),
         clients: 64,
-        fan: 0,
-        window: WINDOW,
+        deliveries_per_turn: 0,
+        max_undelivered: MAX_UNDELIVERED_TURNS,
     };
-    let mut past = Vec::new();
-    let published = publish(&server, &history, &Tally::default(), &mut past);
+    let published = publish(&server, &history, &Tally::default(), &mut Vec::new());
     let live = Load {
-        first: LIVE,
+        first_topic: LIVE,
         topics: 1,
         rate: Some(50.0),
-        count: None,
-        time,
+        max_turns: None,
+        duration,
         clients: 4,
-        fan: u64::from(WATCHING),
-        window: WINDOW,
+        deliveries_per_turn: u64::from(LIVE_SUBSCRIBERS),
+        max_undelivered: MAX_UNDELIVERED_TURNS,
     };
 
-    let (calm, ..) = watch(&server, &live, || true);
+    let calm = follow_live(&server, &live, || true);
     let is_over = AtomicBool::new(false);
-    let (stormy, came_back) = std::thread::scope(|scope| {
+    let (stormy, (resumed, storm_time)) = std::thread::scope(|scope| {
         let storm = scope.spawn(|| {
-            let came_back = storm(&server, clients, &published);
+            let result = resume_all(&server, clients, &published);
             is_over.store(true, Ordering::Release);
-            came_back
+            result
         });
-        let live = Load { time: Duration::from_millis(500), ..live };
-        let stormy = watch(&server, &live, || is_over.load(Ordering::Acquire));
+        let live = Load { duration: Duration::from_millis(500), ..live };
+        let stormy = follow_live(&server, &live, || is_over.load(Ordering::Acquire));
         (stormy, storm.join().expect("the storm's thread does not panic"))
     });
-    let (resumed, took) = came_back;
-    let (stormy, published) = stormy;
-    drop(published);
     Sample {
         peer,
         figures: vec![
-            ("p50 ms calm", millis(&calm.late, 0.5)),
-            ("p99 ms calm", millis(&calm.late, 0.99)),
-            ("p50 ms in the storm", millis(&stormy.late, 0.5)),
-            ("p99 ms in the storm", millis(&stormy.late, 0.99)),
-            ("p99 ÷ p99", millis(&stormy.late, 0.99) / millis(&calm.late, 0.99)),
-            ("storm s", took.as_secs_f64()),
-            ("events/s", resumed.received as f64 / took.as_secs_f64()),
+            ("p50 ms calm", quantile_ms(&calm.delay_micros, 0.5)),
+            ("p99 ms calm", quantile_ms(&calm.delay_micros, 0.99)),
+            ("p50 ms in the storm", quantile_ms(&stormy.delay_micros, 0.5)),
+            ("p99 ms in the storm", quantile_ms(&stormy.delay_micros, 0.99)),
+            ("p99 ÷ p99", quantile_ms(&stormy.delay_micros, 0.99) / quantile_ms(&calm.delay_micros, 0.99)),
+            ("storm s", storm_time.as_secs_f64()),
+            ("events/s", resumed.received as f64 / storm_time.as_secs_f64()),
             ("lost", (calm.lost + stormy.lost + resumed.lost) as f64),
             ("doubled", (calm.doubled + stormy.doubled + resumed.doubled) as f64),
             ("out of order", (calm.disordered + stormy.disordered + resumed.disordered) as f64),
@@ -80,26 +76,26 @@ pub fn sample(peer: Peer, clients: u32, time: Duration, database: Option<&str>) 
     }
 }
 
-/// Follows the live call while turns go to it, until `is_over`.
-fn watch(server: &Running, load: &Load, is_over: impl Fn() -> bool) -> (Seen, Published) {
-    let mut watchers = Watchers::connect(server, (0..WATCHING).map(|_| LIVE));
-    let mut next = Vec::new();
+/// Publishes to the live call and follows it until `is_over`, at least for the duration of `load`.
+fn follow_live(server: &PeerServer, load: &Load, is_over: impl Fn() -> bool) -> WatchStats {
+    let mut watchers = Watchers::connect(server, (0..LIVE_SUBSCRIBERS).map(|_| LIVE));
+    let mut next_turns = Vec::new();
     loop {
-        let published = together(&mut watchers, server, load, &mut next);
+        let _ = publish_and_read(&mut watchers, server, load, &mut next_turns);
         if is_over() {
-            return (watchers.finish(&next), published);
+            return watchers.finish(&next_turns);
         }
     }
 }
 
-/// Lets all clients come back; returns what they received, and how long it took.
-fn storm(server: &Running, clients: u32, published: &Published) -> (Seen, Duration) {
+/// Resumes with all clients at once, and returns what they received and how long it took.
+fn resume_all(server: &PeerServer, clients: u32, published: &Published) -> (WatchStats, Duration) {
     let began = Instant::now();
     let mut watchers = Watchers::new(server);
-    // The call's first event is the one that created it.
-    let start = StartAt { after: Some(1), first: 0 };
-    watchers.join(server, (0..clients).map(|at| (1 + at % CALLS, start)));
-    watchers.settle(u64::from(clients * MISSED));
-    let took = began.elapsed();
-    (watchers.finish(&published.turns), took)
+    // Seq 1 is the turn that created the call, which is not part of the history.
+    let start = StartAt { after: Some(1), first_turn: 0 };
+    watchers.connect_more(server, (0..clients).map(|client| (1 + client % RESUMED_CALLS, start)));
+    watchers.wait_for(u64::from(clients * MISSED_EVENTS));
+    let storm_time = began.elapsed();
+    (watchers.finish(&published.turns), storm_time)
 }

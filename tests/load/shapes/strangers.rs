@@ -1,63 +1,73 @@
-//! Webhooks while senders without a signature hold sockets, watchers follow other calls, and downloads are not read.
+//! Webhooks while other clients hold idle sockets, follow other calls, and do not read their downloads.
 
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::millis;
+use super::quantile_ms;
 use crate::message::call_sid;
-use crate::peer::{Peer, Running};
-use crate::publisher::{Load, Published, prepare, publish};
+use crate::peer::{Peer, PeerServer};
+use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::memory;
+use crate::usage::pss_bytes;
 use crate::watchers::{Tally, Watchers};
 
 /// Number of calls that receive webhooks.
 const CALLS: u32 = 64;
 /// Sockets that send nothing, half of a request's head, or a head without its body.
-const IDLE: usize = 5_000;
+const IDLE_SOCKETS: usize = 5_000;
 /// Watchers of other calls, with one token.
 const WATCHERS: u32 = 2_000;
 /// Downloads of a long log that are not read.
 const DOWNLOADS: usize = 100;
-/// Number of turns in that log.
-const LONG: u64 = 20_000;
+/// Number of turns in the long log.
+const LONG_LOG_TURNS: u64 = 20_000;
 /// Webhooks a second.
-const RATE: f64 = 200.0;
+const WEBHOOKS_PER_SEC: f64 = 200.0;
 
-/// Sends webhooks for `time` to an idle server, and then while all the others are there.
+/// Sends webhooks for `duration` to an idle server, and again while it has all these connections.
 #[must_use]
-pub fn sample(peer: Peer, time: Duration) -> Sample {
-    let server = Running::start(peer, None);
-    prepare(&server, CALLS + 2);
+pub fn sample(peer: Peer, duration: Duration) -> Sample {
+    let server = PeerServer::start(peer, None);
+    create_calls(&server, CALLS + 2);
     let (long, watched) = (CALLS, CALLS + 1);
-    let load = Load { first: 0, topics: CALLS, count: None, rate: Some(RATE), time, clients: 16, fan: 0, window: 0 };
+    let load = Load {
+        first_topic: 0,
+        topics: CALLS,
+        max_turns: None,
+        rate: Some(WEBHOOKS_PER_SEC),
+        duration,
+        clients: 16,
+        deliveries_per_turn: 0,
+        max_undelivered: 0,
+    };
     let history = Load {
-        first: long,
+        first_topic: long,
         topics: 1,
-        count: Some(LONG),
+        max_turns: Some(LONG_LOG_TURNS),
         rate: None,
-        time: Duration::from_secs(600),
+        duration: Duration::from_secs(600),
         clients: 64,
         ..load
     };
-    let mut next = Vec::new();
-    let mut run = |load: &Load| publish(&server, load, &Tally::default(), &mut next);
+    let mut next_turns = Vec::new();
+    let mut run = |load: &Load| publish(&server, load, &Tally::default(), &mut next_turns);
     let _ = run(&history);
-    let _ = run(&Load { time: Duration::from_secs(1), ..load });
+    // The first turns cost more, so they are not measured.
+    let _ = run(&Load { duration: Duration::from_secs(1), ..load });
     let quiet = run(&load);
-    let before = memory(&server.pids());
-    let sockets: Vec<TcpStream> = (0..IDLE).filter_map(|at| idle(&server, at)).collect();
+    let before = pss_bytes(&server.pids());
+    let sockets: Vec<TcpStream> = (0..IDLE_SOCKETS).filter_map(|index| open_idle(&server, index)).collect();
     let watchers = Watchers::connect(&server, (0..WATCHERS).map(|_| watched));
-    let downloads: Vec<TcpStream> = (0..DOWNLOADS).filter_map(|_| unread(&server, long)).collect();
+    let downloads: Vec<TcpStream> = (0..DOWNLOADS).filter_map(|_| start_download(&server, long)).collect();
     std::thread::sleep(Duration::from_secs(2));
     let crowded = run(&load);
-    let after = memory(&server.pids());
-    let p99 = |published: &Published| millis(&published.answered, 0.99);
+    let after = pss_bytes(&server.pids());
+    let p99 = |published: &Published| quantile_ms(&published.answer_micros, 0.99);
     let figures = vec![
         ("sockets", (sockets.len() + downloads.len()) as f64 + f64::from(WATCHERS)),
-        ("p50 ms, quiet", millis(&quiet.answered, 0.5)),
-        ("p50 ms", millis(&crowded.answered, 0.5)),
+        ("p50 ms, quiet", quantile_ms(&quiet.answer_micros, 0.5)),
+        ("p50 ms", quantile_ms(&crowded.answer_micros, 0.5)),
         ("p99 ms, quiet", p99(&quiet)),
         ("p99 ms", p99(&crowded)),
         ("p99 ÷ quiet", p99(&crowded) / p99(&quiet)),
@@ -67,23 +77,23 @@ pub fn sample(peer: Peer, time: Duration) -> Sample {
     Sample { peer, figures }
 }
 
-fn connect(server: &Running) -> Option<TcpStream> {
-    TcpStream::connect_timeout(&server.subscribe, Duration::from_secs(1)).ok()
+fn connect(server: &PeerServer) -> Option<TcpStream> {
+    TcpStream::connect_timeout(&server.subscribe_address, Duration::from_secs(1)).ok()
 }
 
-/// Opens a connection that never becomes a request.
-fn idle(server: &Running, at: usize) -> Option<TcpStream> {
+/// Opens a connection that never sends a complete request.
+fn open_idle(server: &PeerServer, index: usize) -> Option<TcpStream> {
     let mut stream = connect(server)?;
-    let said = match at % 3 {
+    let sent = match index % 3 {
         0 => "",
         1 => "GET /api/v1/calls HTTP/1.1\r\nHost: localhost\r\n",
         _ => "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
     };
-    stream.write_all(said.as_bytes()).ok().map(|()| stream)
+    stream.write_all(sent.as_bytes()).ok().map(|()| stream)
 }
 
-/// Opens a connection that asks for a long log and reads nothing of it.
-fn unread(server: &Running, topic: u32) -> Option<TcpStream> {
+/// Opens a connection that requests a long log and reads nothing of the answer.
+fn start_download(server: &PeerServer, topic: u32) -> Option<TcpStream> {
     let mut stream = connect(server)?;
     let (call, token) = (call_sid(topic), &server.token);
     let request = format!(
