@@ -13,6 +13,7 @@ mod backoff;
 mod diagnosis;
 mod retry_after;
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -288,6 +289,15 @@ pub(crate) fn unreachable(server: &Url, why: &str) -> Failure {
 /// Returns a server's URL as it is printed: without the slash at its end.
 pub(crate) fn display_url(server: &Url) -> &str {
     server.as_str().trim_end_matches('/')
+}
+
+/// Puts `http://` before an address that has no scheme. A `://` in its query is not a scheme.
+pub(crate) fn with_default_scheme(address: &str) -> Cow<'_, str> {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    match address.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => Cow::Borrowed(address),
+        _ => Cow::Owned(format!("http://{address}")),
+    }
 }
 
 #[cfg(test)]

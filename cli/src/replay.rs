@@ -145,12 +145,12 @@ impl Replay<'_> {
                 continue;
             }
             let base = *base.get_or_insert(if index == 0 { 0.0 } else { step.at });
-            if !self.pace.turn(began + self.work.options.speed.wait(step.at - base)).await {
+            if !self.pace.wait_for_slot(began + self.work.options.speed.wait(step.at - base)).await {
                 return Ok(());
             }
             let delivery = step.deliver(&self.work.key(job, index));
             let Some(sent) = self.send(&delivery, job, index).await else { return Ok(()) };
-            let fatal = sent.outcome.fatal(self.sender);
+            let fatal = sent.outcome.fatal_failure(self.sender);
             if fatal.is_none() {
                 lock(self.journal).add(job.number, index);
             }
@@ -172,9 +172,9 @@ impl Replay<'_> {
         while let Some(loss) = losses.next() {
             lost += 1;
             if loss == chance::Loss::Answer {
-                self.sender.lose(delivery).await;
+                self.sender.send_and_lose_answer(delivery).await;
             }
-            if !self.pace.until(Instant::now() + backoff.next(None)).await {
+            if !self.pace.sleep_until(Instant::now() + backoff.next(None)).await {
                 return None;
             }
         }
@@ -200,10 +200,10 @@ pub(crate) async fn send_one(sender: &Sender, source: &Source, report: &Mutex<Re
     let script = Script::new(&source.payloads, script::Style::default());
     let delivery = script.steps.into_iter().next().ok_or_else(nothing)?.deliver(&uuid::Uuid::new_v4().to_string());
     let outcome = sender.deliver(&delivery, &Pace::default()).await.ok_or_else(nothing)?;
-    if let Some(failure) = outcome.fatal(sender) {
+    if let Some(failure) = outcome.fatal_failure(sender) {
         return Err(failure);
     }
-    let words = outcome.words();
+    let words = outcome.summary();
     let sent = Sent { outcome, copy: None, lost: 0 };
     lock(report).add(source, Job::default(), &delivery, &sent, (1, 1))?;
     Ok(words)

@@ -1,4 +1,4 @@
-//! The payloads shipped in the binary.
+//! The sample payloads, which are embedded in the binary.
 
 mod model;
 mod template;
@@ -6,7 +6,7 @@ mod validate;
 
 use serde::Deserialize;
 
-pub(crate) use template::{all_names, is_known, names, of_event};
+pub(crate) use template::{event_names, is_known, template, type_names};
 pub(crate) use validate::{Level, Remark, validate};
 
 mod embedded {
@@ -16,63 +16,62 @@ mod embedded {
 /// A shipped payload.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    /// What it is asked for by.
     pub(crate) name: &'static str,
-    /// What it shows.
     pub(crate) title: String,
-    /// Which kind of payload.
+    /// The type of the webhook, or `turn`.
     pub(crate) kind: String,
     pub(crate) text: &'static str,
 }
 
-/// Every sample, in the order of the index; those it leaves out come last.
+/// Returns all samples in the order of the index. Samples that are not in the index come last.
 pub(crate) fn all() -> Vec<Sample> {
     #[derive(Deserialize)]
-    struct Listed {
+    struct IndexEntry {
         name: String,
         #[serde(default)]
         title: String,
         #[serde(default)]
         kind: String,
     }
-    let index: Vec<Listed> = serde_json::from_str(embedded::INDEX).unwrap_or_default();
+    let index: Vec<IndexEntry> = serde_json::from_str(embedded::INDEX).unwrap_or_default();
     let mut samples: Vec<(usize, Sample)> = embedded::FILES
         .iter()
         .map(|&(name, text)| {
-            let place = index.iter().position(|listed| listed.name == name);
-            let listed = place.and_then(|place| index.get(place));
-            let (title, kind) =
-                listed.map_or_else(Default::default, |listed| (listed.title.clone(), listed.kind.clone()));
-            (place.unwrap_or(usize::MAX), Sample { name, title, kind, text })
+            let position = index.iter().position(|entry| entry.name == name);
+            let entry = position.and_then(|position| index.get(position));
+            let (title, kind) = entry.map_or_else(Default::default, |entry| (entry.title.clone(), entry.kind.clone()));
+            (position.unwrap_or(usize::MAX), Sample { name, title, kind, text })
         })
         .collect();
-    samples.sort_by_key(|(place, _)| *place);
+    samples.sort_by_key(|(position, _)| *position);
     samples.into_iter().map(|(_, sample)| sample).collect()
 }
 
-/// The one of `names` that `typed` is most like, if it is like any.
+/// Names less similar than this (Jaro similarity, 0 to 1) are not suggested.
+const MIN_SIMILARITY: f64 = 0.7;
+
+/// Returns the name that `typed` resembles most, if it resembles any.
 pub(crate) fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let typed = typed.to_lowercase();
-    let likeness = |name: &str| {
-        let begins = typed.len() >= 3 && (name.starts_with(&typed) || typed.starts_with(name));
-        if begins { 1.0 } else { strsim::jaro(&typed, name) }
+    let similarity = |name: &str| {
+        let is_prefix = typed.len() >= 3 && (name.starts_with(&typed) || typed.starts_with(name));
+        if is_prefix { 1.0 } else { strsim::jaro(&typed, name) }
     };
-    let named = names.into_iter().map(|name| (likeness(name), name));
-    named
-        .filter(|(likeness, _)| *likeness > 0.7)
+    let rated = names.into_iter().map(|name| (similarity(name), name));
+    rated
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, name)| name)
 }
 
-/// `what`, with the sample whose name is most like `typed` behind it.
-pub(crate) fn meant(what: String, typed: &str) -> String {
+/// Appends the sample whose name is most similar to `typed` to an error message.
+pub(crate) fn with_suggestion(message: String, typed: &str) -> String {
     match nearest(typed, all().iter().map(|sample| sample.name)) {
-        Some(name) => format!("{what}; did you mean {name}?"),
-        None => what,
+        Some(name) => format!("{message}; did you mean {name}?"),
+        None => message,
     }
 }
 
-/// The sample called `name`.
 pub(crate) fn find(name: &str) -> Option<Sample> {
     all().into_iter().find(|sample| sample.name == name)
 }

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::config::{self, Config};
 use crate::exit::{Failure, Result};
+use crate::net;
 use crate::render::{self, ColorChoice, Console, Format, Output, shell_word};
 use crate::secret::{self, Secret};
 
@@ -194,7 +195,6 @@ fn flags(global: &Global, place: &Place) -> String {
 
 /// Takes a server's URL; a bare `host:port` means http.
 pub(crate) fn server_url(text: &str) -> Result<Url> {
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let shown = without_logins(text);
     // Looked for in the text, since what does not parse may hold a password as well.
     if shown != text {
@@ -203,7 +203,7 @@ pub(crate) fn server_url(text: &str) -> Result<Url> {
         ))
         .hint("leave it out, and log in with a token: --token-file FILE, or CALLSCOPE_TOKEN"));
     }
-    let mut url = Url::parse(&full).map_err(|error| {
+    let mut url = Url::parse(&net::with_default_scheme(text)).map_err(|error| {
         Failure::usage(format!("{text:?} is no server address: {error}"))
             .hint("--server takes a URL such as http://127.0.0.1:8000")
     })?;
@@ -261,6 +261,7 @@ mod tests {
     #[test]
     fn a_server_is_named_by_url_or_host() {
         assert_eq!(server_url("localhost:8000").unwrap().as_str(), "http://localhost:8000/");
+        assert_eq!(server_url("localhost:8000/?u=http://x").unwrap().as_str(), "http://localhost:8000/");
         assert_eq!(server_url("https://calls.example/a?b#c").unwrap().as_str(), "https://calls.example/a");
         for wrong in ["ftp://x", "http://", "http://a:99999"] {
             assert_eq!(server_url(wrong).unwrap_err().exit, crate::exit::Exit::Usage, "{wrong}");

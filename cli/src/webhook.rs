@@ -1,5 +1,5 @@
 //! Sending webhooks: an [`HttpClient`] posts one request, and a [`Sender`] signs deliveries and sends each until it is
-//! answered, to a [`Target`] and at a [`Pace`] that all share.
+//! answered, to a [`Target`]. All senders share one [`Pace`].
 
 mod delivery;
 mod expect;
@@ -10,10 +10,10 @@ mod sender;
 mod tamper;
 mod target;
 
-pub(crate) use delivery::{Delivery, Route};
+pub(crate) use delivery::{Delivery, WebhookRoute};
 pub(crate) use expect::Expect;
 pub(crate) use http_client::{HttpClient, Unanswered};
 pub(crate) use pace::{Pace, Rate};
 pub(crate) use sender::{Outcome, Sender};
 pub(crate) use tamper::Tamper;
-pub(crate) use target::{InvalidUrl, Target, backend};
+pub(crate) use target::{InvalidUrl, Target, parse_backend_url};

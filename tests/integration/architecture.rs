@@ -314,7 +314,7 @@ const CLIENT: &[(&str, &str)] = &[
     ("stream", "api exit net secret settings"),
     ("webhook", "api clock exit net render secret"),
     ("api", "exit net secret settings"),
-    ("settings", "config exit render secret"),
+    ("settings", "config exit net render secret"),
     ("config", "exit secret"),
     ("secret", "exit render"),
     ("token", "duration exit secret"),

@@ -1,4 +1,4 @@
-//! What answers are read into, within bounds.
+//! Reads and parses answers of limited size.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,15 +9,14 @@ use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 
-/// Most items of one list: each costs memory beside its text, and a text of 64 MiB has room for millions of empty ones.
-const MOST_ITEMS: usize = 1_000_000;
+/// Most items of a list. The limit of bytes is not enough: each item costs memory beside its text, and 64 MiB of JSON
+/// have room for millions of empty items.
+const MAX_ITEMS: usize = 1_000_000;
 
-/// A value, and the JSON text from which it was read: a newer server may have sent more than the type knows.
+/// A value with the JSON text it was parsed from. The text may have fields of a newer server that the type lacks.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw<T> {
-    /// The text as it came.
     pub(crate) json: Box<RawValue>,
-    /// What it says.
     pub(crate) value: T,
 }
 
@@ -35,7 +34,7 @@ impl<T> AsRef<RawValue> for Raw<T> {
     }
 }
 
-/// One answer of a route that lists something.
+/// One page of a list.
 #[derive(Debug, serde::Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
 pub(crate) struct Page<T> {
@@ -43,22 +42,21 @@ pub(crate) struct Page<T> {
     #[serde(alias = "calls", alias = "connections", alias = "deliveries", alias = "subscriptions")]
     #[serde(deserialize_with = "items")]
     pub(crate) items: Vec<Raw<T>>,
-    /// Asks for the next page; `None` on the last one.
+    /// The cursor of the next page; `None` on the last page.
     #[serde(default)]
     pub(crate) next_cursor: Option<String>,
-    /// Server processes that did not answer, so that their items are missing.
+    /// The server processes that did not answer. Their items are missing.
     #[serde(default)]
     pub(crate) silent_nodes: Vec<String>,
 }
 
 impl<T> Page<T> {
-    /// The items without their texts.
     pub(crate) fn into_values(self) -> Vec<T> {
         self.items.into_iter().map(|item| item.value).collect()
     }
 }
 
-/// Reads a list of at most [`MOST_ITEMS`].
+/// Parses a list of at most [`MAX_ITEMS`].
 fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct Items<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
@@ -71,8 +69,8 @@ fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut items = Vec::new();
             while let Some(item) = list.next_element()? {
-                if items.len() == MOST_ITEMS {
-                    return Err(A::Error::custom(format_args!("a list of more than {MOST_ITEMS} items")));
+                if items.len() == MAX_ITEMS {
+                    return Err(A::Error::custom(format_args!("a list of more than {MAX_ITEMS} items")));
                 }
                 items.push(item);
             }
@@ -82,36 +80,34 @@ fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     deserializer.deserialize_seq(Items(PhantomData))
 }
 
-/// Why a body was not read.
 #[derive(Debug)]
-pub(crate) enum Unread {
-    /// It is longer than was allowed.
+pub(crate) enum BodyError {
     TooLong,
-    /// The connection broke.
+    /// The connection broke before the end of the body.
     Broken(reqwest::Error),
 }
 
-/// Reads a body of at most `longest` bytes; of a longer one no more than that is ever held.
-pub(crate) async fn body(mut response: Response, longest: usize) -> Result<Vec<u8>, Unread> {
-    if response.content_length().is_some_and(|length| length > longest as u64) {
-        return Err(Unread::TooLong);
+/// Reads a body. Never holds more than `max_bytes` of it.
+pub(crate) async fn read_body(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    if response.content_length().is_some_and(|length| length > max_bytes as u64) {
+        return Err(BodyError::TooLong);
     }
-    let expected = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let mut body = Vec::with_capacity(expected);
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
-        if body.len() + chunk.len() > longest {
-            return Err(Unread::TooLong);
+    let capacity = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(capacity);
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > max_bytes {
+            return Err(BodyError::TooLong);
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// An answer is longer than is taken.
-pub(crate) fn too_long(what: &str, longest: usize) -> Failure {
-    let limit = if longest >= 1 << 20 { format!("{} MiB", longest >> 20) } else { format!("{} KiB", longest >> 10) };
-    Failure::error(format!("{what} is longer than {limit}, which is the most that is taken"))
-        .hint("is that a Callscope server? of a list, ask for less: --limit N")
+pub(crate) fn too_long(what: &str, max_bytes: usize) -> Failure {
+    let limit =
+        if max_bytes >= 1 << 20 { format!("{} MiB", max_bytes >> 20) } else { format!("{} KiB", max_bytes >> 10) };
+    Failure::error(format!("{what} is longer than {limit}, the most that callscope reads"))
+        .hint("is that a Callscope server? if you asked for a list, ask for less with --limit N")
 }
 
 #[cfg(test)]
@@ -124,7 +120,7 @@ mod tests {
         let list = |items: usize| format!("[{}0]", "1,".repeat(items - 1));
         let read = |text: &str| items::<_, u8>(&mut serde_json::Deserializer::from_str(text));
         assert_eq!(read(&list(1000)).unwrap().len(), 1000);
-        assert!(read(&list(MOST_ITEMS + 1)).unwrap_err().to_string().contains("more than"));
+        assert!(read(&list(MAX_ITEMS + 1)).unwrap_err().to_string().contains("more than"));
         assert!(read("{}").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to the server, and what its refusals mean.
+//! Sends requests to the server, and turns its error answers into failures.
 
 use std::time::Duration;
 
@@ -7,26 +7,24 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::{Unread, body, too_long};
+use super::{BodyError, read_body, too_long};
 use crate::exit::{Exit, Failure, Result};
 use crate::net::{self, ServerConnector};
 use crate::secret::Secret;
 use crate::settings::Settings;
 
-/// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest answer taken, in bytes.
-pub(crate) const LONGEST: usize = 64 << 20;
-/// Longest answer taken that says no, in bytes.
-const LONGEST_REFUSAL: usize = 64 << 10;
-/// What is put together from several answers is at most so long, in bytes.
-pub(crate) const LONGEST_LIST: usize = 256 << 20;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Longest body of an error answer.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Longest list that is put together from several answers.
+pub(crate) const MAX_LIST_BYTES: usize = 256 << 20;
 
-/// What to do about a token that is missing or refused.
+/// The hint for a token that is missing or refused.
 pub(crate) const TOKEN_HINT: &str = "mint one on the server's machine: callscope-server token --sub NAME --role viewer --ttl 8h > token.txt, \
      then add --token-file token.txt or set CALLSCOPE_TOKEN";
 
-/// Talks to one server.
+/// A client of one server's HTTP API.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     connector: ServerConnector,
@@ -35,7 +33,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the server and token of `settings`.
+    /// Takes the server and the token from `settings`.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         if settings.token.is_some() {
             net::warn_if_unencrypted(&settings.server, "the token", settings.console);
@@ -45,21 +43,21 @@ impl Client {
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
-        parsed(&self.request(Method::GET, path, query).await?, path)
+        parse(&self.request(Method::GET, path, query).await?, path)
     }
 
-    /// GETs JSON of at most `longest` bytes; `None` where the answer is longer.
-    pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &[&str], longest: usize) -> Result<Option<T>> {
-        match self.answer(self.prepare(Method::GET, path)?, longest).await? {
-            Answer::Body(body) => parsed(&body, path).map(Some),
+    /// Gets JSON; `None` if the answer is longer than `max_bytes`.
+    pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &[&str], max_bytes: usize) -> Result<Option<T>> {
+        match self.answer(self.prepare(Method::GET, path)?, max_bytes).await? {
+            Answer::Body(body) => parse(&body, path).map(Some),
             Answer::TooLong(_) => Ok(None),
             Answer::Refused(refused) => Err(self.refusal(&refused).await),
         }
     }
 
-    /// POSTs without a body, for JSON.
+    /// Posts without a body, and parses the answer.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
-        parsed(&self.request(Method::POST, path, query).await?, path)
+        parse(&self.request(Method::POST, path, query).await?, path)
     }
 
     pub(super) async fn delete(&self, path: &[&str]) -> Result<()> {
@@ -67,8 +65,8 @@ impl Client {
     }
 
     fn prepare(&self, method: Method, path: &[&str]) -> Result<reqwest::RequestBuilder> {
-        path.iter().try_for_each(|segment| checked(segment).map(drop))?;
-        let request = self.http.request(method, endpoint(self.connector.server(), path)).timeout(TIMEOUT);
+        path.iter().try_for_each(|segment| checked_identifier(segment).map(drop))?;
+        let request = self.http.request(method, endpoint(self.connector.server(), path)).timeout(REQUEST_TIMEOUT);
         Ok(match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -76,14 +74,14 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> Result<Vec<u8>> {
-        match self.answer(self.prepare(method, path)?.query(query), LONGEST).await? {
+        match self.answer(self.prepare(method, path)?.query(query), MAX_ANSWER_BYTES).await? {
             Answer::Body(body) => Ok(body),
-            Answer::TooLong(path) => Err(too_long(&format!("the answer of {path}"), LONGEST)),
+            Answer::TooLong(path) => Err(too_long(&format!("the answer of {path}"), MAX_ANSWER_BYTES)),
             Answer::Refused(refused) => Err(self.refusal(&refused).await),
         }
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder, longest: usize) -> Result<Answer> {
+    async fn answer(&self, request: reqwest::RequestBuilder, max_bytes: usize) -> Result<Answer> {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Err(self.connector.diagnose(&error).await.to_failure(&self.connector)),
@@ -93,41 +91,38 @@ impl Client {
             return Err(failure);
         }
         if status.is_success() {
-            return match body(response, longest).await {
+            return match read_body(response, max_bytes).await {
                 Ok(body) => Ok(Answer::Body(body)),
-                Err(Unread::TooLong) => Ok(Answer::TooLong(path)),
-                Err(Unread::Broken(error)) => Err(self.connector.diagnose(&error).await.to_failure(&self.connector)),
+                Err(BodyError::TooLong) => Ok(Answer::TooLong(path)),
+                Err(BodyError::Broken(error)) => Err(self.connector.diagnose(&error).await.to_failure(&self.connector)),
             };
         }
-        match body(response, LONGEST_REFUSAL).await {
-            Err(Unread::TooLong) => {
-                Err(too_long(&format!("{path} answered {status}, and what it says"), LONGEST_REFUSAL))
-            }
-            // What it says is a help, and not needed to know that it said no.
-            said => Ok(Answer::Refused(Refused { status, path, body: said.unwrap_or_default() })),
+        match read_body(response, MAX_ERROR_BYTES).await {
+            Err(BodyError::TooLong) => Err(too_long(&format!("the error {status} of {path}"), MAX_ERROR_BYTES)),
+            // The status says enough if the connection broke before the end of the body.
+            body => Ok(Answer::Refused(Refused { status, path, body: body.unwrap_or_default() })),
         }
     }
 
-    /// What an answer that is no success means.
+    /// Returns the failure for an error answer, which may come from a TLS server that was reached without TLS.
     async fn refusal(&self, refused: &Refused) -> Failure {
-        if refused.words().is_none()
+        if refused.error_body().is_none()
             && let Some(diagnosis) = self.connector.diagnose_answer(refused.status).await
         {
             return diagnosis.to_failure(&self.connector);
         }
-        refused.failure()
+        refused.to_failure()
     }
 }
 
-/// An answer, read.
 enum Answer {
     Body(Vec<u8>),
-    /// Longer than was allowed, with the path that was asked.
+    /// The path of the request.
     TooLong(String),
     Refused(Refused),
 }
 
-/// An answer that is no success.
+/// An answer whose status is not a success.
 struct Refused {
     status: StatusCode,
     path: String,
@@ -135,52 +130,52 @@ struct Refused {
 }
 
 impl Refused {
-    /// What a Callscope server said.
-    fn words(&self) -> Option<ErrorBody> {
+    /// Returns the error as Callscope writes it; `None` if another program answered.
+    fn error_body(&self) -> Option<ErrorBody> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    fn failure(&self) -> Failure {
-        let said = match self.words() {
+    fn to_failure(&self) -> Failure {
+        let message = match self.error_body() {
             Some(ErrorBody { message, details: Some(details), .. }) => format!("{message} ({details})"),
             Some(ErrorBody { message, .. }) => message,
             None => format!("{} answered {}", self.path, self.status),
         };
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT)
+                Failure::new(Exit::NotAllowed, format!("not logged in: {message}")).hint(TOKEN_HINT)
             }
-            StatusCode::FORBIDDEN => Failure::new(Exit::NotAllowed, format!("not allowed: {said}"))
+            StatusCode::FORBIDDEN => Failure::new(Exit::NotAllowed, format!("not allowed: {message}"))
                 .hint("it may need an admin's token: callscope-server token --sub NAME --role admin --ttl 8h"),
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Failure::new(Exit::NotAllowed, format!("the proxy refused: {said}"))
-                    .hint("give its user and password where the proxy is named: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
+                Failure::new(Exit::NotAllowed, format!("the proxy refused: {message}"))
+                    .hint("put its user and password into HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
             }
-            StatusCode::NOT_FOUND => Failure::not_found(said),
-            StatusCode::BAD_REQUEST => Failure::usage(said),
+            StatusCode::NOT_FOUND => Failure::not_found(message),
+            StatusCode::BAD_REQUEST => Failure::usage(message),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                Failure::new(Exit::Unreachable, format!("the server cannot answer now: {said}"))
+                Failure::new(Exit::Unreachable, format!("the server cannot answer now: {message}"))
                     .hint("try again in a moment")
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Failure::error(format!("the server refused: {said}")).passing()
+                Failure::error(format!("the server refused: {message}")).passing()
             }
-            status if status.is_server_error() => Failure::error(format!("the server failed: {said}")).passing(),
-            _ => Failure::error(format!("the server refused: {said}")),
+            status if status.is_server_error() => Failure::error(format!("the server failed: {message}")).passing(),
+            _ => Failure::error(format!("the server refused: {message}")),
         }
     }
 }
 
-/// `id` where it can stand in a path: what is empty, `.` or `..` would lead somewhere else.
-pub(crate) fn checked(id: &str) -> Result<&str> {
+/// Returns `id` if it can be a segment of a path: an empty one, `.` and `..` would change the path.
+pub(crate) fn checked_identifier(id: &str) -> Result<&str> {
     match id {
         "" => Err(Failure::usage("the identifier is empty").hint("was a variable of the shell not set?")),
-        "." | ".." => Err(Failure::usage(format!("{id:?} is no identifier"))),
+        "." | ".." => Err(Failure::usage(format!("{id:?} is not an identifier"))),
         id => Ok(id),
     }
 }
 
-/// `server` with the segments of `path` behind its own, each escaped.
+/// Returns `server` with the segments of `path`, each escaped, after its own path.
 pub(super) fn endpoint(server: &Url, path: &[&str]) -> Url {
     let mut url = server.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
@@ -189,14 +184,14 @@ pub(super) fn endpoint(server: &Url, path: &[&str]) -> Url {
     url
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8], path: &[&str]) -> Result<T> {
+fn parse<T: DeserializeOwned>(body: &[u8], path: &[&str]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
-        Failure::error(format!("{} answered with something else than expected: {error}", spelled(path)))
+        Failure::error(format!("the answer of {} cannot be read: {error}", display_path(path)))
             .hint("is that a Callscope server of the same version? callscope --version")
     })
 }
 
-fn spelled(path: &[&str]) -> String {
+fn display_path(path: &[&str]) -> String {
     format!("/{}", path.join("/"))
 }
 
@@ -217,11 +212,11 @@ mod tests {
     #[test]
     fn what_would_change_the_path_is_no_identifier() {
         for wrong in ["", ".", ".."] {
-            assert_eq!(checked(wrong).unwrap_err().exit, Exit::Usage, "{wrong:?}");
+            assert_eq!(checked_identifier(wrong).unwrap_err().exit, Exit::Usage, "{wrong:?}");
         }
         // Names of calls may hold these, and they are escaped.
         for right in ["a/b", "...", "-x", "%2e%2e"] {
-            assert_eq!(checked(right).unwrap(), right);
+            assert_eq!(checked_identifier(right).unwrap(), right);
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::complete;
-use crate::api::{Client, LONGEST_LIST, Query, Raw, too_long};
+use crate::api::{Client, MAX_LIST_BYTES, Query, Raw, too_long};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment, outcome};
 use crate::settings::Settings;
@@ -172,7 +172,7 @@ async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -
 /// Whether what was put together of several answers is not too long yet.
 pub(super) fn check_length(items: &[impl AsRef<RawValue>]) -> Result<()> {
     let length: usize = items.iter().map(|item| item.as_ref().get().len()).sum();
-    if length > LONGEST_LIST { Err(too_long("the list", LONGEST_LIST)) } else { Ok(()) }
+    if length > MAX_LIST_BYTES { Err(too_long("the list", MAX_LIST_BYTES)) } else { Ok(()) }
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use callscope_common::api::ConnectionView;
 use clap::Subcommand;
 
-use crate::api::{Client, Raw, checked};
+use crate::api::{Client, Raw, checked_identifier};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment};
 use crate::settings::Settings;
@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
         Connections::Show { id } => std::slice::from_ref(id),
         Connections::Kick { ids, .. } => ids,
     };
-    ids.iter().try_for_each(|id| checked(id).map(drop))?;
+    ids.iter().try_for_each(|id| checked_identifier(id).map(drop))?;
     let client = Client::new(settings)?;
     let page = client.connections().await?;
     say_what_is_missing(settings, "connections", &page.silent_nodes);

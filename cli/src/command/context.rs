@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBu
             Ok(Exit::Ok)
         }
         Context::Add { name, url, force } => {
-            let name = checked(&name)?;
+            let name = checked_name(&name)?;
             if config.contexts.contains_key(name) && !force {
                 return Err(Failure::error(format!("a context is called {name} already"))
                     .hint(format!("take its place: callscope context add --force {name} URL")));
@@ -97,7 +97,7 @@ pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBu
 }
 
 /// A name that is easy to type and to complete.
-pub(crate) fn checked(name: &str) -> Result<&str> {
+pub(crate) fn checked_name(name: &str) -> Result<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-') {
         return Ok(name);

@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::context::checked;
+use super::context::checked_name;
 use crate::api::{Client, TOKEN_HINT};
 use crate::clock;
 use crate::config::{self, Config};
@@ -42,7 +42,7 @@ pub(crate) struct Logout {
 /// Runs `login`.
 pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     let name = match &args.save_as {
-        Some(name) => checked(name)?.to_owned(),
+        Some(name) => checked_name(name)?.to_owned(),
         None => default_name(settings),
     };
     let token = Secret::new(prompt::secret("token").await?.trim());

@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::Speed;
 use crate::stream::{Request, Start};
-use crate::webhook::{Expect, Pace, Rate, Sender, Tamper, Target, backend};
+use crate::webhook::{Expect, Pace, Rate, Sender, Tamper, Target, parse_backend_url};
 
 /// `replay`.
 #[derive(Debug, ClapArgs)]
@@ -91,10 +91,10 @@ pub(crate) struct Replay {
     pub(crate) tamper: Option<Tamper>,
 
     /// Another backend: the URL that takes the post-call webhooks. Turns are not sent there, as ElevenLabs sends none
-    #[arg(long, value_name = "URL", value_parser = backend, help_heading = "Target")]
+    #[arg(long, value_name = "URL", value_parser = parse_backend_url, help_heading = "Target")]
     pub(crate) to: Option<Url>,
     /// The URL of another backend that takes the turns
-    #[arg(long, value_name = "URL", value_parser = backend, requires = "to", help_heading = "Target")]
+    #[arg(long, value_name = "URL", value_parser = parse_backend_url, requires = "to", help_heading = "Target")]
     pub(crate) turns_to: Option<Url>,
     /// A file that holds the webhook secret (else CALLSCOPE_WEBHOOK_SECRET(S), else callscope.secrets.toml)
     #[arg(long, value_name = "FILE", help_heading = "Target")]

@@ -48,7 +48,7 @@ pub(crate) fn run(settings: &Settings, args: &Samples) -> Result {
         Samples::Ls => ls(settings),
         Samples::Show { name } => {
             let sample = samples::find(name).ok_or_else(|| {
-                Failure::not_found(samples::meant(format!("no sample is called {name}"), name))
+                Failure::not_found(samples::with_suggestion(format!("no sample is called {name}"), name))
                     .hint("see their names: callscope samples ls")
             })?;
             // Always JSON, since it is a JSON payload: the same that `replay` sends.
@@ -79,16 +79,16 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
             let source = replay::from_text(sample.name.into(), sample.text)?;
             Fresh::of(&source.payloads).rewrite(&source.payloads)
         }
-        None if samples::is_known(template) => vec![samples::of_event(template)?],
+        None if samples::is_known(template) => vec![samples::template(template)?],
         None => {
             let what = format!("{template} is neither a sample nor a known type");
-            let event = samples::nearest(template, samples::all_names());
+            let event = samples::nearest(template, samples::event_names());
             let what = event.map_or_else(
-                || samples::meant(what.clone(), template),
+                || samples::with_suggestion(what.clone(), template),
                 |event| format!("{what}; did you mean {event}?"),
             );
             return Err(Failure::not_found(what)
-                .hint(format!("see the samples: callscope samples ls; the types are {}", samples::names())));
+                .hint(format!("see the samples: callscope samples ls; the types are {}", samples::type_names())));
         }
     };
     let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };

@@ -4,7 +4,7 @@ use callscope_common::api::SubscriptionView;
 use clap::Subcommand;
 
 use super::connections::say_what_is_missing;
-use crate::api::{Client, checked};
+use crate::api::{Client, checked_identifier};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Format;
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ pub(crate) enum Subscriptions {
 
 pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
     if let Subscriptions::Show { id } = &args {
-        checked(id)?;
+        checked_identifier(id)?;
     }
     let client = Client::new(settings)?;
     let page = client.subscriptions().await?;

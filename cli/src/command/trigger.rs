@@ -17,7 +17,7 @@ use crate::replay::{Report, Source, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
 use crate::settings::Settings;
-use crate::webhook::{Expect, Sender, Tamper, Target, backend};
+use crate::webhook::{Expect, Sender, Tamper, Target, parse_backend_url};
 
 /// `trigger`.
 #[derive(Debug, ClapArgs)]
@@ -55,7 +55,7 @@ pub(crate) struct Trigger {
     #[arg(long, value_name = "STATUS")]
     pub(crate) expect: Option<Expect>,
     /// Another backend: the URL that takes it
-    #[arg(long, value_name = "URL", value_parser = backend)]
+    #[arg(long, value_name = "URL", value_parser = parse_backend_url)]
     pub(crate) to: Option<Url>,
     /// A file that holds the webhook secret (else CALLSCOPE_WEBHOOK_SECRET(S), else callscope.secrets.toml)
     #[arg(long, value_name = "FILE")]
@@ -67,10 +67,10 @@ const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_fai
 
 pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     if !samples::is_known(&args.event) && !args.force {
-        let meant = samples::nearest(&args.event, samples::all_names());
+        let meant = samples::nearest(&args.event, samples::event_names());
         let meant = meant.map_or(String::new(), |name| format!("; did you mean {name}?"));
         return Err(Failure::usage(format!("no event is called {:?}{meant}", args.event))
-            .hint(format!("known are {}; to send a type of that name all the same: --force", samples::names())));
+            .hint(format!("known are {}; to send a type of that name all the same: --force", samples::type_names())));
     }
     let payload = payload(&args)?;
     if args.print {
@@ -116,7 +116,7 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
 
 /// The template with the fields asked for, written as ElevenLabs writes its webhooks.
 fn payload(args: &Trigger) -> Result<Payload> {
-    let mut body = samples::of_event(&args.event)?.body;
+    let mut body = samples::template(&args.event)?.body;
     for edit in args.set.iter().map(|set| &set.0).chain(args.remove.iter().map(|remove| &remove.0)) {
         body = edit.apply(&body).ok_or_else(|| {
             Failure::usage(format!("a {} has no place for {}", args.event, edit.spelled))

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::{Check, Report, State};
-use crate::api::{Unread, body, health_url};
+use crate::api::{BodyError, health_url, read_body};
 use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::net::{self, BoxError, ServerConnector, root_cause};
@@ -155,11 +155,11 @@ pub(crate) async fn get(
     let date = response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
     let status = response.status();
     let redirect = net::redirect_failure(connector.server(), response.url().path(), status, response.headers());
-    let body = match body(response, MAX_ANSWER_BYTES).await {
+    let body = match read_body(response, MAX_ANSWER_BYTES).await {
         Ok(body) => String::from_utf8_lossy(&body).into_owned(),
         // No answer of Callscope is that long, so it is reported as another program's.
-        Err(Unread::TooLong) => String::new(),
-        Err(Unread::Broken(error)) => return Err(error.into()),
+        Err(BodyError::TooLong) => String::new(),
+        Err(BodyError::Broken(error)) => return Err(error.into()),
     };
     Ok(HttpAnswer { status: status.as_u16(), date, body, redirect, received_at, took })
 }

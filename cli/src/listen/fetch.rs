@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use uuid::Uuid;
 
-use crate::api::{Client, LONGEST, too_long};
+use crate::api::{Client, MAX_ANSWER_BYTES, too_long};
 use crate::exit::{Exit, Failure, Result};
 
 /// What is forwarded.
@@ -26,13 +26,13 @@ pub(crate) async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
 }
 
 pub(crate) async fn fetch(client: &Client, id: Uuid) -> Fetched {
-    let fetched = fetch_within(client, id, LONGEST).await?;
-    fetched.ok_or_else(|| too_long("the delivery", LONGEST))
+    let fetched = fetch_within(client, id, MAX_ANSWER_BYTES).await?;
+    fetched.ok_or_else(|| too_long("the delivery", MAX_ANSWER_BYTES))
 }
 
-/// Fetches one of at most `longest` bytes as it is sent: the outer `None` is a longer one.
-async fn fetch_within(client: &Client, id: Uuid, longest: usize) -> Result<Option<Option<Whole>>> {
-    let delivery = match client.delivery_within(id, longest).await {
+/// Fetches one of at most `max_bytes` bytes as it is sent: the outer `None` is a longer one.
+async fn fetch_within(client: &Client, id: Uuid, max_bytes: usize) -> Result<Option<Option<Whole>>> {
+    let delivery = match client.delivery_within(id, max_bytes).await {
         Ok(Some(delivery)) => delivery,
         Ok(None) => return Ok(None),
         Err(failure) if failure.exit == Exit::NotFound => return Ok(Some(None)),

@@ -1,31 +1,31 @@
-//! Where deliveries are forwarded to.
+//! The URL that `listen` forwards deliveries to.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
 
+use crate::net::with_default_scheme;
 use crate::webhook::InvalidUrl;
 
-/// Stands for the route that a delivery came by.
-const ROUTE: &str = "{route}";
-/// What it may stand for. The server names the route of each delivery, and no server may choose another path of the
-/// target's.
-const ROUTES: [&str; 2] = ["transcription", "post-call"];
+/// Part of a target's URL that is replaced by the route of each delivery.
+const ROUTE_PLACEHOLDER: &str = "{route}";
+/// The only routes that replace the placeholder. A server states the route of each delivery, and a hostile server must not
+/// choose any other path of the target.
+const KNOWN_ROUTES: [&str; 2] = ["transcription", "post-call"];
 
-/// A URL, or several that differ by the route.
+/// A URL that may contain [`ROUTE_PLACEHOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target(String);
 
 impl Target {
-    /// Where a delivery of that route goes; `None` where the URL depends on the route and the route is none that is
-    /// known.
+    /// Returns the URL for a delivery of `route`; `None` if the URL has a placeholder and the route is unknown.
     pub(crate) fn url(&self, route: &str) -> Option<Url> {
-        if !self.0.contains(ROUTE) {
+        if !self.0.contains(ROUTE_PLACEHOLDER) {
             return Url::parse(&self.0).ok();
         }
-        let route = ROUTES.iter().find(|known| **known == route)?;
-        Url::parse(&self.0.replace(ROUTE, route)).ok()
+        let route = KNOWN_ROUTES.iter().find(|known| **known == route)?;
+        Url::parse(&self.0.replace(ROUTE_PLACEHOLDER, route)).ok()
     }
 }
 
@@ -39,17 +39,19 @@ impl FromStr for Target {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let target = Self(full);
-        let url = Url::parse(&target.0.replace(ROUTE, ROUTES[0]))?;
+        let target = Self(with_default_scheme(text).into_owned());
+        let url = Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, KNOWN_ROUTES[0]))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(InvalidUrl::NotHttp);
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidUrl::HasLogin);
         }
-        if url.host_str() != Url::parse(&target.0.replace(ROUTE, ROUTES[1])).ok().as_ref().and_then(Url::host_str) {
-            return Err(InvalidUrl::RouteOutsidePath);
+        // The placeholder must not choose the host.
+        if url.host_str()
+            != Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, KNOWN_ROUTES[1])).ok().as_ref().and_then(Url::host_str)
+        {
+            return Err(InvalidUrl::RouteInHost);
         }
         Ok(target)
     }
@@ -64,6 +66,8 @@ mod tests {
     fn a_target_is_one_url_or_one_for_each_route() {
         let url = |text: &str| text.parse::<Target>().unwrap().url("post-call").unwrap().to_string();
         assert_eq!(url("localhost:3000"), "http://localhost:3000/");
+        assert_eq!(url("localhost:3000/?u=http://x"), "http://localhost:3000/?u=http://x");
+        assert_eq!(url("a.test/?r={route}"), "http://a.test/?r=post-call");
         assert_eq!(url("https://a.test/hook?x=1"), "https://a.test/hook?x=1");
         assert_eq!(url("http://a.test/elevenlabs/{route}"), "http://a.test/elevenlabs/post-call");
         for wrong in ["", "ftp://a", "http://", "http://u:p@a", "http://a:99999", "http://{route}.test/"] {

@@ -120,20 +120,20 @@ impl Report {
         self.retries += outcome.attempts.saturating_sub(1);
         self.took.push(outcome.took);
         *self.statuses.entry(outcome.status).or_default() += 1;
-        if outcome.right || outcome.gave_up {
+        if outcome.is_expected || outcome.gave_up {
             return;
         }
         let what = format!("{}: {} (delivery {number})", source.name, delivery.kind);
         let told: usize = self.wrong.values().map(|(count, _)| count).sum();
         if self.diff {
-            self.console.debug(format!("{what} was answered {}", outcome.words()));
+            self.console.debug(format!("{what} was answered {}", outcome.summary()));
         } else if told < TOLD {
-            self.console.warn(format!("{what} was answered {}", outcome.words()));
+            self.console.warn(format!("{what} was answered {}", outcome.summary()));
         } else if told == TOLD {
             self.console.warn("more wrong answers are counted and told of at the end");
         }
-        self.first_wrong.get_or_insert_with(|| format!("{what} was answered {}", outcome.words()));
-        self.wrong.entry(outcome.words()).or_insert((0, what)).0 += 1;
+        self.first_wrong.get_or_insert_with(|| format!("{what} was answered {}", outcome.summary()));
+        self.wrong.entry(outcome.summary()).or_insert((0, what)).0 += 1;
     }
 
     /// Route and length of all deliveries; `None` where they are too many, or some were sent more than once.
@@ -292,7 +292,7 @@ fn line(source: &Source, job: Job, delivery: &Delivery, sent: &Sent, number: usi
         kind: &delivery.kind,
         bytes: delivery.body.len(),
         status: outcome.status,
-        expected: outcome.right && sent.copy.as_ref().is_none_or(|copy| copy.right),
+        expected: outcome.is_expected && sent.copy.as_ref().is_none_or(|copy| copy.is_expected),
         attempts: outcome.attempts,
         lost: sent.lost,
         ms: (outcome.took.as_secs_f64() * 1e6).round() / 1e3,

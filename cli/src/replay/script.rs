@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::payload::{Kind, Payload, Spoken};
-use crate::webhook::{Delivery, Route};
+use crate::webhook::{Delivery, WebhookRoute};
 
 /// Longest message of a live turn, in bytes of UTF-8.
-const LONGEST_TURN: usize = 65_536;
+const MAX_TURN_BYTES: usize = 65_536;
 
 /// The deliveries of a source, in order.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ enum What {
         text: String,
     },
     Whole {
-        route: Route,
+        route: WebhookRoute,
         kind: String,
         body: Vec<u8>,
         keyed: bool,
@@ -69,7 +69,7 @@ impl Script {
                         let (first, base) = *anchor.get_or_insert((at, clock));
                         clock = clock.max(base + at.secs_since(first));
                     }
-                    script.whole(clock, Route::Turn, "turn", payload, !has_id, style);
+                    script.whole(clock, WebhookRoute::Turn, "turn", payload, !has_id, style);
                 }
                 Kind::PostCall(kind) => {
                     if let Some(at) = payload.recorded.as_ref().and_then(|recorded| recorded.at) {
@@ -79,14 +79,14 @@ impl Script {
                     if let Some(spoken) = payload.spoken().filter(|_| style.turns) {
                         clock = script.speak(clock, spoken);
                     }
-                    script.whole(clock, Route::PostCall, kind, payload, false, style);
+                    script.whole(clock, WebhookRoute::PostCall, kind, payload, false, style);
                 }
             }
         }
         script
     }
 
-    fn whole(&mut self, at: f64, route: Route, kind: &str, payload: &Payload, keyed: bool, style: Style) {
+    fn whole(&mut self, at: f64, route: WebhookRoute, kind: &str, payload: &Payload, keyed: bool, style: Style) {
         let exact = payload.recorded.as_ref().and_then(|recorded| recorded.exact.as_ref());
         let body = exact.map_or_else(|| payload.body.clone().into_bytes(), |exact| exact.bytes.clone());
         let headers = exact.filter(|_| style.as_is).map(|exact| exact.headers.clone());
@@ -96,7 +96,7 @@ impl Script {
 
     /// Puts the post-call webhooks into another order, as `shuffle` shuffles their places.
     pub(crate) fn mix(&mut self, shuffle: impl FnOnce(&mut [usize])) {
-        let is_post_call = |step: &Step| matches!(&step.what, What::Whole { route: Route::PostCall, .. });
+        let is_post_call = |step: &Step| matches!(&step.what, What::Whole { route: WebhookRoute::PostCall, .. });
         let places: Vec<usize> = (0..self.steps.len()).filter(|&at| is_post_call(&self.steps[at])).collect();
         let mut mixed = places.clone();
         shuffle(&mut mixed);
@@ -115,9 +115,9 @@ impl Script {
     /// Adds the turns of a transcript; gives the time at which its call is over.
     fn speak(&mut self, base: f64, spoken: Spoken) -> f64 {
         for (number, turn) in spoken.turns.into_iter().enumerate() {
-            if turn.text.len() > LONGEST_TURN {
+            if turn.text.len() > MAX_TURN_BYTES {
                 self.warnings.push(format!(
-                    "turn {number} is {} bytes long, a live turn takes {LONGEST_TURN}: it comes only with the whole transcript",
+                    "turn {number} is {} bytes long, a live turn takes {MAX_TURN_BYTES}: it comes only with the whole transcript",
                     turn.text.len()
                 ));
                 continue;
@@ -149,10 +149,10 @@ struct Turn<'a> {
 
 impl Step {
     /// Which webhook it goes to.
-    pub(crate) fn route(&self) -> Route {
+    pub(crate) fn route(&self) -> WebhookRoute {
         match &self.what {
             What::Whole { route, .. } => *route,
-            What::Spoken { .. } => Route::Turn,
+            What::Spoken { .. } => WebhookRoute::Turn,
         }
     }
 
@@ -174,7 +174,7 @@ impl Step {
                 };
                 // Texts and numbers only: there is nothing in it that JSON could not hold.
                 let body = serde_json::to_vec(&turn).unwrap_or_default();
-                Delivery { route: Route::Turn, kind: "turn".into(), body, idempotency_key: None, headers: None }
+                Delivery { route: WebhookRoute::Turn, kind: "turn".into(), body, idempotency_key: None, headers: None }
             }
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         let turn: Value = serde_json::from_slice(&deliveries[1].body).unwrap();
         assert_eq!((turn["turn_id"].as_str(), turn["speaker"].as_str()), (Some("t1"), Some("user")));
         assert_eq!((turn["conversation_id"].as_str(), turn["call_sid"].as_str()), (Some("conv_1"), Some("CA1")));
-        assert_eq!(deliveries[2].route, Route::PostCall);
+        assert_eq!(deliveries[2].route, WebhookRoute::PostCall);
         assert_eq!(deliveries[2].body, transcription("hi").into_bytes());
     }
 
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_turn_too_long_to_be_spoken_is_left_out_and_said() {
-        let script = script(&transcription(&"x".repeat(LONGEST_TURN + 1)), true);
+        let script = script(&transcription(&"x".repeat(MAX_TURN_BYTES + 1)), true);
         assert_eq!(times(&script), [7.0, 12.0]);
         assert_eq!(script.warnings.len(), 1);
     }

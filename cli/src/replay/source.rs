@@ -90,7 +90,7 @@ fn each_body(text: &str) -> Vec<(String, bool)> {
 }
 
 fn no_source(name: &str) -> Failure {
-    Failure::not_found(samples::meant(format!("{name} is no file, no folder and no shipped sample"), name))
+    Failure::not_found(samples::with_suggestion(format!("{name} is no file, no folder and no shipped sample"), name))
         .hint("see the samples: callscope samples ls")
 }
 

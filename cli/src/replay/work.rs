@@ -9,7 +9,7 @@ use super::script::{Script, Style};
 use super::source::Source;
 use crate::clock;
 use crate::payload::{self, Edit, Fresh, Payload, Recorded};
-use crate::webhook::{Delivery, Route};
+use crate::webhook::{Delivery, WebhookRoute};
 
 /// One source, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +107,7 @@ impl<'s> Work<'s> {
         let style = Style { turns: self.options.turns && self.takes_turns, as_is: self.as_is };
         let mut script = Script::new(&payloads, style);
         if !self.takes_turns {
-            script.steps.retain(|step| step.route() != Route::Turn);
+            script.steps.retain(|step| step.route() != WebhookRoute::Turn);
         }
         self.mischief.mix(&mut script, job.number);
         script

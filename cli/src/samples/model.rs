@@ -1,21 +1,19 @@
-//! Which fields the vendor's webhooks have, and of which kind: `model.txt`, read.
+//! The fields of ElevenLabs' webhooks and their types, parsed from `model.txt`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shape {
     Text,
-    /// A number without a fraction.
-    Whole,
+    Integer,
     Number,
-    /// True or false.
     Bool,
     Any,
-    /// One of these texts, as far as is known.
+    /// One of these texts. ElevenLabs may add others.
     OneOf(Vec<&'static str>),
-    /// An object with these fields.
+    /// The name of an object of the model.
     Object(&'static str),
     List(Box<Shape>),
     /// An object with any keys.
@@ -24,22 +22,21 @@ pub(crate) enum Shape {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// What it holds.
     pub(crate) shape: Shape,
-    /// Whether it is always there.
+    /// Whether ElevenLabs always sends the field.
     pub(crate) required: bool,
 }
 
 type Objects = BTreeMap<&'static str, BTreeMap<&'static str, Field>>;
 
-static OBJECTS: LazyLock<Objects> = LazyLock::new(|| read(include_str!("model.txt")));
+static OBJECTS: LazyLock<Objects> = LazyLock::new(|| parse(include_str!("model.txt")));
 
-/// The fields of the object called `name`; `None` where nothing is known of it.
+/// Returns the fields of the object called `name`; `None` if the model does not describe it.
 pub(crate) fn fields(name: &str) -> Option<&'static BTreeMap<&'static str, Field>> {
     OBJECTS.get(name)
 }
 
-fn read(text: &'static str) -> Objects {
+fn parse(text: &'static str) -> Objects {
     let mut objects = Objects::new();
     let mut object = "";
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -48,26 +45,26 @@ fn read(text: &'static str) -> Objects {
             objects.insert(name, BTreeMap::new());
         } else if let (Some((name, shape)), Some(fields)) = (line.split_once(' '), objects.get_mut(object)) {
             let required = shape.ends_with('!');
-            fields.insert(name, Field { shape: shape_of(shape.trim_end_matches('!')), required });
+            fields.insert(name, Field { shape: parse_shape(shape.trim_end_matches('!')), required });
         }
     }
     objects
 }
 
-fn shape_of(text: &'static str) -> Shape {
+fn parse_shape(text: &'static str) -> Shape {
     let inside = |open: char, close: char| text.strip_prefix(open).and_then(|text| text.strip_suffix(close));
     if let Some(name) = inside('{', '}') {
         return Shape::Object(name);
     }
     if let Some(item) = inside('[', ']') {
-        return Shape::List(Box::new(shape_of(item)));
+        return Shape::List(Box::new(parse_shape(item)));
     }
     if let Some(item) = inside('<', '>') {
-        return Shape::Map(Box::new(shape_of(item)));
+        return Shape::Map(Box::new(parse_shape(item)));
     }
     match text {
         "text" => Shape::Text,
-        "whole" => Shape::Whole,
+        "whole" => Shape::Integer,
         "number" => Shape::Number,
         "bool" => Shape::Bool,
         "any" => Shape::Any,
@@ -81,11 +78,11 @@ mod tests {
 
     #[test]
     fn every_object_that_is_named_is_there() {
-        fn check(shape: &Shape, of: &str) {
+        fn check(shape: &Shape, owner: &str) {
             match shape {
-                Shape::Object(name) => assert!(fields(name).is_some(), "{of} names {name}"),
-                Shape::List(item) | Shape::Map(item) => check(item, of),
-                Shape::OneOf(values) => assert!(values.len() > 1, "{of}: {values:?} is no kind"),
+                Shape::Object(name) => assert!(fields(name).is_some(), "{owner} names {name}"),
+                Shape::List(item) | Shape::Map(item) => check(item, owner),
+                Shape::OneOf(values) => assert!(values.len() > 1, "{owner}: {values:?} is not a shape"),
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! A payload of each type to begin with.
+//! Makes a new payload of a given type.
 
 use callscope_common::Timestamp;
 use serde_json::json;
@@ -7,46 +7,48 @@ use crate::clock;
 use crate::exit::{Failure, Result};
 use crate::payload::{Fresh, Payload};
 
-/// Types, a shorter name of each, and the sample that shows it.
-const KNOWN: [(&str, &str, &str); 4] = [
+/// Types, a short name of each, and the sample that has a payload of the type.
+const TEMPLATES: [(&str, &str, &str); 4] = [
     ("post_call_transcription", "transcription", "tow-truck"),
     ("call_initiation_failure", "failure", "line-busy"),
     ("post_call_audio", "audio", "night-bus"),
     ("post_call_transcription_otel", "otel", "telemetry"),
 ];
 
-/// A fresh payload of the type `event`: another call each time, which begins now. Of an unknown type, an envelope.
-pub(crate) fn of_event(event: &str) -> Result<Payload> {
+/// Makes a payload of the type or short name `event`. Each is of a new call that begins now. A type without a sample gives
+/// an envelope with nothing but ids.
+pub(crate) fn template(event: &str) -> Result<Payload> {
     if event == "turn" {
         return payload(&turn());
     }
-    let Some((kind, _, sample)) = KNOWN.iter().find(|(kind, short, _)| event == *kind || event == *short) else {
-        return payload(&unknown(event)?);
+    let Some((kind, _, sample)) = TEMPLATES.iter().find(|(kind, short, _)| event == *kind || event == *short) else {
+        return payload(&envelope(event)?);
     };
     let text = super::find(sample).map(|sample| sample.text).unwrap_or_default();
     let payloads = Payload::read(text).map_err(|why| Failure::error(format!("{sample}: {why}")))?;
     let of_kind = |payload: &&Payload| Payload::of(&payload.body).is_ok_and(|payload| payload.is(kind));
     let payload = payloads.iter().find(of_kind).ok_or_else(|| Failure::error(format!("no sample is a {kind}")))?;
-    let one = std::slice::from_ref(payload);
-    Fresh::of(one).rewrite(one).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
+    let payloads = std::slice::from_ref(payload);
+    Fresh::of(payloads).rewrite(payloads).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
 }
 
-/// Types without a template of their own: an envelope of them is sent.
-const BARE: [&str; 1] = ["answering_machine_detection"];
+/// Types of ElevenLabs that no sample has; an envelope is sent.
+const TYPES_WITHOUT_SAMPLE: [&str; 1] = ["answering_machine_detection"];
 
-/// Whether it is a type that Callscope acts on or has a template for.
+/// Returns whether `event` is a type of ElevenLabs or the short name of one.
 pub(crate) fn is_known(event: &str) -> bool {
-    all_names().any(|name| name == event)
+    event_names().any(|name| name == event)
 }
 
-/// All names that an event may be called by.
-pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
-    KNOWN.into_iter().flat_map(|(kind, short, _)| [kind, short]).chain(["turn"]).chain(BARE)
+/// Returns all types and their short names.
+pub(crate) fn event_names() -> impl Iterator<Item = &'static str> {
+    TEMPLATES.into_iter().flat_map(|(kind, short, _)| [kind, short]).chain(["turn"]).chain(TYPES_WITHOUT_SAMPLE)
 }
 
-/// The names of all types, for messages.
-pub(crate) fn names() -> String {
-    let names: Vec<&str> = KNOWN.iter().map(|(kind, _, _)| *kind).chain(["turn"]).chain(BARE).collect();
+/// Returns the types without their short names, for messages.
+pub(crate) fn type_names() -> String {
+    let names: Vec<&str> =
+        TEMPLATES.iter().map(|(kind, _, _)| *kind).chain(["turn"]).chain(TYPES_WITHOUT_SAMPLE).collect();
     names.join(", ")
 }
 
@@ -56,24 +58,23 @@ fn payload(value: &serde_json::Value) -> Result<Payload> {
 
 fn turn() -> serde_json::Value {
     let now = Timestamp::from_unix_secs(clock::unix_secs()).map(|now| now.to_string());
-    json!({"conversation_id": conversation(), "speaker": "user", "message": "Hello, is anybody there?",
+    json!({"conversation_id": new_conversation_id(), "speaker": "user", "message": "Hello, is anybody there?",
         "turn_id": uuid::Uuid::new_v4(), "timestamp": now})
 }
 
-fn unknown(event: &str) -> Result<serde_json::Value> {
+fn envelope(event: &str) -> Result<serde_json::Value> {
     if event.is_empty()
         || event.len() > 64
         || !event.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
     {
-        return Err(
-            Failure::usage(format!("{event:?} is no webhook's type")).hint(format!("the known ones: {}", names()))
-        );
+        return Err(Failure::usage(format!("{event:?} cannot be the type of a webhook"))
+            .hint(format!("known types: {}", type_names())));
     }
     Ok(json!({"type": event, "event_timestamp": clock::unix_secs(),
-        "data": {"agent_id": "agent_01callscope0road0desk0000", "conversation_id": conversation()}}))
+        "data": {"agent_id": "agent_01callscope0road0desk0000", "conversation_id": new_conversation_id()}}))
 }
 
-fn conversation() -> String {
+fn new_conversation_id() -> String {
     format!("conv_{}", &uuid::Uuid::new_v4().simple().to_string()[..28])
 }
 
@@ -85,18 +86,18 @@ mod tests {
 
     #[test]
     fn every_type_has_a_template_that_is_another_call_each_time() {
-        for (kind, short, _) in KNOWN {
-            let (one, other) = (of_event(kind).unwrap(), of_event(short).unwrap());
+        for (kind, short, _) in TEMPLATES {
+            let (one, other) = (template(kind).unwrap(), template(short).unwrap());
             assert_eq!(one.kind, Kind::PostCall(kind.into()));
             assert!(one.conversation_id().is_some());
             assert_ne!(one.conversation_id(), other.conversation_id(), "{kind}");
         }
-        assert_eq!(of_event("turn").unwrap().kind, Kind::Turn);
+        assert_eq!(template("turn").unwrap().kind, Kind::Turn);
     }
 
     #[test]
     fn a_typo_is_near_the_name_that_was_meant() {
-        let nearest = |typed: &str| super::super::nearest(typed, all_names());
+        let nearest = |typed: &str| super::super::nearest(typed, event_names());
         for (typed, meant) in [
             ("transcripton", Some("transcription")),
             ("Transcription", Some("transcription")),
@@ -112,8 +113,8 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_an_envelope_and_nonsense_is_refused() {
-        assert_eq!(of_event("voicemail").unwrap().kind, Kind::PostCall("voicemail".into()));
+        assert_eq!(template("voicemail").unwrap().kind, Kind::PostCall("voicemail".into()));
         assert!(!is_known("voicemail") && is_known("answering_machine_detection"));
-        assert!(of_event("a b").is_err());
+        assert!(template("a b").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a payload, and what is merely unknown.
+//! Compares a payload with what Callscope accepts and with ElevenLabs' model.
 
 use callscope_common::json::{Object, replace_lone_surrogates};
 use callscope_common::{Identifier, Speaker, Timestamp, json};
@@ -6,44 +6,41 @@ use serde_json::value::RawValue;
 
 use super::model::{self, Shape};
 
-/// Longest message of a turn, in bytes of UTF-8.
-const LONGEST_TURN: usize = 65_536;
+/// Longest message of a turn, in UTF-8. The server has the same limit.
+const MAX_TURN_BYTES: usize = 65_536;
 
-/// How much a remark weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Callscope refuses it.
+    /// Callscope refuses the payload.
     Refused,
-    /// Callscope takes it, but ElevenLabs' own model says otherwise.
+    /// Callscope accepts the payload, but it differs from ElevenLabs' model.
     Wrong,
-    /// A field or value that is not known; the vendor adds them at any time.
+    /// A field or value that the model does not have. ElevenLabs may add some at any time.
     Unknown,
 }
 
-/// Something worth knowing about a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remark {
-    /// How much it weighs.
     pub(crate) level: Level,
-    /// Where: `data.transcript[3].message`; empty for all of it.
+    /// The place, such as `data.transcript[3].message`; empty for the whole payload.
     pub(crate) path: String,
     pub(crate) what: String,
 }
 
-/// Everything worth knowing about `body`, in its own order.
+/// Returns the remarks on `body`, in the order of its fields.
 pub(crate) fn validate(body: &str) -> Vec<Remark> {
     let mut remarks = Remarks(Vec::new());
     let readable = replace_lone_surrogates(body);
     if readable != body {
-        remarks.add(Level::Wrong, "", "half of a surrogate pair stands alone; it is shown as U+FFFD");
+        remarks.add(Level::Wrong, "", "a lone surrogate is shown as U+FFFD");
     }
     match Object::parse(&readable) {
         Err(_) => match serde_json::from_str::<&RawValue>(&readable) {
-            Ok(_) => remarks.add(Level::Refused, "", "the body is no JSON object"),
+            Ok(_) => remarks.add(Level::Refused, "", "the body is not a JSON object"),
             Err(error) => remarks.add(Level::Refused, "", format!("not JSON: {error}")),
         },
-        Ok(object) if object.get("type").is_none() && object.get("speaker").is_some() => remarks.turn(&object),
-        Ok(envelope) => remarks.envelope(&envelope),
+        Ok(object) if object.get("type").is_none() && object.get("speaker").is_some() => remarks.check_turn(&object),
+        Ok(envelope) => remarks.check_envelope(&envelope),
     }
     remarks.0
 }
@@ -55,35 +52,39 @@ impl Remarks {
         self.0.push(Remark { level, path: path.to_owned(), what: what.into() });
     }
 
-    fn envelope(&mut self, envelope: &Object<'_>) {
+    fn check_envelope(&mut self, envelope: &Object<'_>) {
         let Some(kind) = envelope.string("type") else {
-            return self.add(Level::Refused, "type", "is missing or no text; it says which webhook this is");
+            return self.add(Level::Refused, "type", "is missing or not a text; it is the type of the webhook");
         };
-        self.object("", envelope, "envelope");
+        self.check_object("", envelope, "envelope");
         if model::fields(&kind).is_none() || !["post_call", "call_init"].iter().any(|known| kind.starts_with(known)) {
-            return self.add(Level::Unknown, "type", format!("{kind} is a type that Callscope keeps and ignores"));
+            return self.add(
+                Level::Unknown,
+                "type",
+                format!("Callscope stores the type {kind} and otherwise ignores it"),
+            );
         }
         let Some(data) = envelope.object("data") else {
-            return self.add(Level::Refused, "data", "is missing or no object");
+            return self.add(Level::Refused, "data", "is missing or not an object");
         };
-        self.name("data.conversation_id", data.get("conversation_id"), true);
-        self.object("data", &data, &kind);
+        self.check_identifier("data.conversation_id", data.get("conversation_id"), true);
+        self.check_object("data", &data, &kind);
     }
 
-    fn turn(&mut self, turn: &Object<'_>) {
-        self.name("call_sid", turn.get("call_sid"), false);
-        self.name("conversation_id", turn.get("conversation_id"), false);
+    fn check_turn(&mut self, turn: &Object<'_>) {
+        self.check_identifier("call_sid", turn.get("call_sid"), false);
+        self.check_identifier("conversation_id", turn.get("conversation_id"), false);
         if turn.get("call_sid").is_none() && turn.get("conversation_id").is_none() {
-            self.add(Level::Refused, "", "neither call_sid nor conversation_id is there: a turn names its call");
+            self.add(Level::Refused, "", "call_sid and conversation_id are both missing; a turn needs one of them");
         }
         if turn.string("speaker").is_none_or(|speaker| speaker.parse::<Speaker>().is_err()) {
             self.add(Level::Refused, "speaker", "is none of agent, user, tool");
         }
         match turn.string("message") {
-            None => self.add(Level::Refused, "message", "is missing or no text"),
+            None => self.add(Level::Refused, "message", "is missing or not a text"),
             Some(text) if text.is_empty() => self.add(Level::Refused, "message", "is empty"),
-            Some(text) if text.len() > LONGEST_TURN => {
-                self.add(Level::Refused, "message", format!("has {} bytes; {LONGEST_TURN} are taken", text.len()));
+            Some(text) if text.len() > MAX_TURN_BYTES => {
+                self.add(Level::Refused, "message", format!("has {} bytes; the limit is {MAX_TURN_BYTES}", text.len()));
             }
             Some(_) => {}
         }
@@ -102,16 +103,19 @@ impl Remarks {
         }
     }
 
-    /// An identifier of a call.
-    fn name(&mut self, path: &str, value: Option<&RawValue>, required: bool) {
+    fn check_identifier(&mut self, path: &str, value: Option<&RawValue>, required: bool) {
         let Some(value) = value else {
             if required {
-                self.add(Level::Refused, path, "is missing; it names the call");
+                self.add(Level::Refused, path, "is missing; it identifies the call");
             }
             return;
         };
         match json::string(value) {
-            None => self.add(Level::Refused, path, format!("is {}, and names the call as a text", kind_of(value))),
+            None => self.add(
+                Level::Refused,
+                path,
+                format!("is {}; it has to be a text that identifies the call", kind_of(value)),
+            ),
             Some(text) => {
                 if let Err(error) = Identifier::parse(&text) {
                     self.add(Level::Refused, path, error.to_string());
@@ -120,15 +124,15 @@ impl Remarks {
         }
     }
 
-    fn object(&mut self, path: &str, object: &Object<'_>, model: &str) {
+    fn check_object(&mut self, path: &str, object: &Object<'_>, model: &str) {
         let Some(fields) = model::fields(model) else { return };
         for (key, value) in object.fields() {
             let path = join(path, key);
             match fields.get(key) {
                 None => self.add(Level::Unknown, &path, "is a field that is not known"),
-                // Any optional field may be null; so may a required one as far as Callscope is concerned.
+                // An optional field may be null.
                 Some(field) if value.get() == "null" && !field.required => {}
-                Some(field) => self.value(&path, value, &field.shape),
+                Some(field) => self.check_value(&path, value, &field.shape),
             }
         }
         for (key, _) in fields.iter().filter(|(key, field)| field.required && !object.has(key)) {
@@ -139,14 +143,14 @@ impl Remarks {
         }
     }
 
-    fn value(&mut self, path: &str, value: &RawValue, shape: &Shape) {
+    fn check_value(&mut self, path: &str, value: &RawValue, shape: &Shape) {
         let found = kind_of(value);
         let wanted = match shape {
             Shape::Any => return,
             Shape::Text if found == "a text" => return,
             Shape::Bool if found == "true or false" => return,
             Shape::Number if found.ends_with("number") => return,
-            Shape::Whole if found == "a whole number" => return,
+            Shape::Integer if found == "a whole number" => return,
             Shape::OneOf(known) if found == "a text" => {
                 let text = json::string(value).unwrap_or_default();
                 if !known.contains(&text.as_str()) {
@@ -155,13 +159,13 @@ impl Remarks {
                 return;
             }
             Shape::Object(model) => match json::object(value) {
-                Some(object) => return self.object(path, &object, model),
+                Some(object) => return self.check_object(path, &object, model),
                 None => "an object",
             },
             Shape::Map(item) => match json::object(value) {
                 Some(object) => {
                     for (key, value) in object.fields() {
-                        self.value(&join(path, key), value, item);
+                        self.check_value(&join(path, key), value, item);
                     }
                     return;
                 }
@@ -169,14 +173,14 @@ impl Remarks {
             },
             Shape::List(item) if found == "a list" => {
                 for (place, value) in json::array(value).into_iter().enumerate() {
-                    self.value(&format!("{path}[{place}]"), value, item);
+                    self.check_value(&format!("{path}[{place}]"), value, item);
                 }
                 return;
             }
             Shape::Text | Shape::OneOf(_) => "a text",
             Shape::Bool => "true or false",
             Shape::Number => "a number",
-            Shape::Whole => "a whole number",
+            Shape::Integer => "a whole number",
             Shape::List(_) => "a list",
         };
         if !self.0.iter().any(|remark| remark.path == path && remark.level == Level::Refused) {
@@ -186,12 +190,12 @@ impl Remarks {
 }
 
 fn join(path: &str, key: &str) -> String {
-    // As `--set` reads it.
+    // A key with such characters is quoted, as in the paths of `--set`.
     let key = if key.contains(['.', '[', ']', ' ']) { format!("\"{key}\"") } else { key.to_owned() };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// What a value is, for people.
+/// Names the type of a value for messages.
 fn kind_of(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'"') => "a text",

@@ -1,15 +1,13 @@
-//! One request as it is sent.
+//! A webhook request that is to be sent.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// One live turn.
+pub(crate) enum WebhookRoute {
     Turn,
-    /// What comes after a call.
     PostCall,
 }
 
-impl Route {
-    /// The last part of its path.
+impl WebhookRoute {
+    /// Returns the last segment of the route's path.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Turn => "transcription",
@@ -18,16 +16,14 @@ impl Route {
     }
 }
 
-/// A body on its way.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
-    pub(crate) route: Route,
+    pub(crate) route: WebhookRoute,
     /// The webhook's type, or `turn`.
     pub(crate) kind: String,
-    /// Sent byte for byte, as often as it takes.
     pub(crate) body: Vec<u8>,
-    /// Tells a repeat of this delivery from another that says the same; `None` where the body does that itself.
+    /// Distinguishes a retry of this delivery from another delivery with the same body; `None` if the body has an id.
     pub(crate) idempotency_key: Option<String>,
-    /// The headers of a recorded delivery, which are sent instead of a new signature.
+    /// The headers of a recorded delivery, which are sent instead of newly signed ones.
     pub(crate) headers: Option<Vec<(String, String)>>,
 }

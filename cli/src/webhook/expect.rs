@@ -1,9 +1,9 @@
-//! Which answers are right.
+//! `--expect`: the statuses that count as success.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A list of HTTP statuses and classes: `2xx`, `401,413`.
+/// Ranges of HTTP statuses, written as statuses and classes: `2xx`, `401,413`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expect(Vec<(u16, u16)>);
 
@@ -14,21 +14,20 @@ impl Default for Expect {
 }
 
 impl Expect {
-    /// What is to be refused is to be answered so.
-    pub(crate) fn refusals() -> Self {
+    /// Any 4xx: the right answer to a delivery that was tampered with.
+    pub(crate) fn client_errors() -> Self {
         Self(vec![(400, 499)])
     }
 
-    /// Whether `status` is one of them.
-    pub(crate) fn takes(&self, status: u16) -> bool {
+    pub(crate) fn contains(&self, status: u16) -> bool {
         self.0.iter().any(|(low, high)| (*low..=*high).contains(&status))
     }
 }
 
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (low, high)) in self.0.iter().enumerate() {
-            f.write_str(if place == 0 { "" } else { "," })?;
+        for (index, (low, high)) in self.0.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "," })?;
             match (low, high) {
                 (low, high) if low == high => write!(f, "{low}")?,
                 (low, _) => write!(f, "{}xx", low / 100)?,
@@ -38,7 +37,6 @@ impl fmt::Display for Expect {
     }
 }
 
-/// A text that is no list of statuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected answers are statuses from 100 to 599 and classes such as 2xx, with commas between")]
 pub(crate) struct InvalidExpect;
@@ -70,7 +68,7 @@ mod tests {
     #[test]
     fn statuses_and_classes() {
         let expect: Expect = "2xx, 413".parse().unwrap();
-        assert!(expect.takes(201) && expect.takes(413) && !expect.takes(400) && !expect.takes(300));
+        assert!(expect.contains(201) && expect.contains(413) && !expect.contains(400) && !expect.contains(300));
         assert_eq!(expect.to_string(), "2xx,413");
         for wrong in ["", "xx", "9xx", "2xx,", "99", "600", "ok"] {
             assert!(wrong.parse::<Expect>().is_err(), "{wrong}");

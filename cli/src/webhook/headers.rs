@@ -1,4 +1,4 @@
-//! Which headers of a recorded delivery are sent on, and how a request is signed.
+//! Selects the headers of a recorded delivery that are sent again, and signs requests.
 
 use callscope_common::signature;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::clock;
 use crate::secret::Secret;
 
-/// Headers that belong to the connection that a delivery came over, not to the delivery.
+/// Headers of the connection that a delivery arrived on, which do not belong to the delivery.
 const HOP_BY_HOP: [&str; 12] = [
     "accept-encoding",
     "connection",
@@ -21,11 +21,10 @@ const HOP_BY_HOP: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
 ];
-/// What the server keeps in place of a value that it does not show.
+/// What the server stores in place of a secret value.
 const HIDDEN: &str = "[hidden]";
-/// Headers that are forwarded to a target of the user's own, in lower case: what the target needs to read the body
-/// and to check who sent it. Everything else stays behind, above all credentials, and what describes the sender's
-/// own connection.
+/// Headers that are forwarded to the user's own server, in lower case: those it needs to read the body and to verify the
+/// sender. All others are dropped, above all credentials and headers about the sender's connection.
 const FORWARDED: [&str; 14] = [
     "accept",
     "content-encoding",
@@ -42,28 +41,28 @@ const FORWARDED: [&str; 14] = [
     "x-correlation-id",
     "x-request-id",
 ];
-/// Ends of further names that are forwarded: the signatures of all providers, and what they sign beside the body.
-const FORWARDED_ENDS: [&str; 4] = ["-signature", "-signature-256", "-timestamp", "-message-id"];
+/// Suffixes of further forwarded names: the signatures of all providers, and the values that are signed with the body.
+const FORWARDED_SUFFIXES: [&str; 4] = ["-signature", "-signature-256", "-timestamp", "-message-id"];
 
-/// The headers of a recorded delivery that can be sent once more: none of its connection, and none whose value was
+/// Returns the headers of a recorded delivery that can be sent again: none of its connection, and none whose value was
 /// hidden.
 pub(crate) fn sendable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
-    let is_of_connection = |name: &str| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let is_hop_by_hop = |name: &str| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
     let headers = recorded.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    headers.filter(move |(name, value)| !is_of_connection(name) && *value != HIDDEN)
+    headers.filter(move |(name, value)| !is_hop_by_hop(name) && *value != HIDDEN)
 }
 
-/// Those of the [`sendable`] headers that go to a target of the user's own.
+/// Returns the [`sendable`] headers that are forwarded to the user's own server.
 pub(crate) fn forwardable(recorded: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     sendable(recorded).filter(|(name, _)| is_forwarded(name))
 }
 
 fn is_forwarded(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    FORWARDED.contains(&name.as_str()) || FORWARDED_ENDS.iter().any(|end| name.ends_with(end))
+    FORWARDED.contains(&name.as_str()) || FORWARDED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// The headers of a request. A name or a value that no request can hold is left out.
+/// Makes a header map. Names and values that HTTP does not allow are left out.
 pub(crate) fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -74,7 +73,7 @@ pub(crate) fn map<'h>(headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> 
     map
 }
 
-/// Signs `body` with the present time, in place of any signature among `headers`.
+/// Signs `body` with the current time, and replaces the signature in `headers`.
 pub(crate) fn sign(headers: &mut HeaderMap, secret: &Secret, body: &[u8]) {
     headers.remove(signature::HEADER);
     let value = signature::sign(secret.expose().as_bytes(), clock::unix_secs(), body);

@@ -1,4 +1,4 @@
-//! Posts one request, and reads its answer.
+//! Posts webhooks to one server, and reads the answers.
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Response};
 use url::Url;
 
-use crate::api::{self, Unread};
+use crate::api::{self, BodyError};
 use crate::exit::Result;
 use crate::net::{self, Diagnosis, ServerConnector};
 
-/// Posts to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient {
     connector: ServerConnector,
@@ -18,34 +17,33 @@ pub(crate) struct HttpClient {
     timeout: Duration,
 }
 
-/// An answer whose body was not read yet.
+/// An answer whose body has not been read yet.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// How long the server asks to wait.
+    /// The wait that `Retry-After` asks for.
     pub(crate) retry_after: Option<Duration>,
-    /// Where the answer redirects to; redirects are not followed.
+    /// The `Location` of a redirect, which is not followed.
     pub(crate) redirect: Option<String>,
     response: Response,
 }
 
-/// There was no answer.
+/// The error of a request without an answer.
 #[derive(Debug)]
 pub(crate) struct Unanswered {
-    /// What is in the way.
     pub(crate) diagnosis: Diagnosis,
-    /// Whether the request may have arrived all the same.
+    /// Whether the request may have arrived: the connection was established.
     pub(crate) may_have_arrived: bool,
 }
 
 impl HttpClient {
-    /// A client to the server of `url`, which has `timeout` to answer.
+    /// Makes a client for the server of `url`. `timeout` is for the whole answer.
     pub(crate) fn to(url: &Url, timeout: Duration) -> Result<Self> {
         let connector = ServerConnector::to(url)?;
         Ok(Self { http: connector.http_client()?, connector, timeout })
     }
 
-    /// Posts `body` once.
+    /// Posts `body` once, without retries.
     pub(crate) async fn post(
         &self,
         url: Url,
@@ -68,20 +66,20 @@ impl HttpClient {
 }
 
 impl Answer {
-    /// The body, of at most `longest` bytes.
-    pub(crate) async fn body(self, longest: usize) -> std::result::Result<Vec<u8>, Unread> {
-        api::body(self.response, longest).await
+    /// Reads the body. A longer one than `max_bytes` is an error.
+    pub(crate) async fn body(self, max_bytes: usize) -> std::result::Result<Vec<u8>, BodyError> {
+        api::read_body(self.response, max_bytes).await
     }
 
-    /// The first `most` bytes of the body, as far as they come: for people.
-    pub(crate) async fn beginning(mut self, most: usize) -> String {
+    /// Returns the first `max_bytes` of the body, or fewer if the connection breaks.
+    pub(crate) async fn beginning(mut self, max_bytes: usize) -> String {
         let mut body = Vec::new();
-        while body.len() <= most
+        while body.len() <= max_bytes
             && let Ok(Some(chunk)) = self.response.chunk().await
         {
             body.extend(chunk);
         }
-        body.truncate(most);
+        body.truncate(max_bytes);
         String::from_utf8_lossy(&body).into_owned()
     }
 }

@@ -1,4 +1,4 @@
-//! When the next delivery may go out, over all calls at once: `--rate`, a target's `Retry-After`, and the wish to stop.
+//! Decides when the next delivery of any call may be sent: by `--rate`, by the target's `Retry-After`, and by a stop.
 
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Lets deliveries go, one after the other.
+/// A rate limiter that all deliveries share, which can also pause and stop them.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    gap: Duration,
-    /// The next free moment.
-    next: Mutex<Instant>,
+    /// Time between two deliveries; zero without a rate.
+    interval: Duration,
+    /// When the next delivery may be sent.
+    next_slot: Mutex<Instant>,
     stop: watch::Sender<bool>,
 }
 
@@ -23,45 +24,45 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// At most `rate`.
+    /// Without a rate, only [`Pace::pause`] delays a delivery.
     pub(crate) fn new(rate: Option<Rate>) -> Self {
-        let gap = rate.map_or(Duration::ZERO, |Rate(rate)| Duration::from_secs_f64(1.0 / rate));
-        Self { gap, next: Mutex::new(Instant::now()), stop: watch::Sender::new(false) }
+        let interval = rate.map_or(Duration::ZERO, |Rate(rate)| Duration::from_secs_f64(1.0 / rate));
+        Self { interval, next_slot: Mutex::new(Instant::now()), stop: watch::Sender::new(false) }
     }
 
-    /// Waits until `due` has come and it is this one's turn; `false` when nothing more is to be sent.
-    pub(crate) async fn turn(&self, due: Instant) -> bool {
-        if !self.until(due).await {
+    /// Waits until `due` and until a slot is free. Returns `false` if the sending was stopped.
+    pub(crate) async fn wait_for_slot(&self, due: Instant) -> bool {
+        if !self.sleep_until(due).await {
             return false;
         }
         loop {
-            let mine = {
-                let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-                let mine = (*next).max(Instant::now());
-                if mine <= Instant::now() || !self.gap.is_zero() {
-                    *next = mine + self.gap;
-                    Ok(mine)
+            let slot = {
+                let mut next_slot = self.next_slot.lock().unwrap_or_else(PoisonError::into_inner);
+                let slot = (*next_slot).max(Instant::now());
+                if slot <= Instant::now() || !self.interval.is_zero() {
+                    *next_slot = slot + self.interval;
+                    Ok(slot)
                 } else {
-                    // Held back: the delivery that comes next finds out whether the target is still away.
-                    Err(mine)
+                    // Paused, without a rate: the slot is looked up again after the pause, which may have become longer.
+                    Err(slot)
                 }
             };
-            match mine {
-                Ok(mine) => return self.until(mine).await,
-                Err(later) if !self.until(later).await => return false,
+            match slot {
+                Ok(slot) => return self.sleep_until(slot).await,
+                Err(pause_end) if !self.sleep_until(pause_end).await => return false,
                 Err(_) => {}
             }
         }
     }
 
-    /// Nothing goes out before `wait` is over: the target asked for it.
-    pub(crate) fn hold(&self, wait: Duration) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = (*next).max(Instant::now() + wait);
+    /// Sends nothing for at least `wait`, which the target asked for.
+    pub(crate) fn pause(&self, wait: Duration) {
+        let mut next_slot = self.next_slot.lock().unwrap_or_else(PoisonError::into_inner);
+        *next_slot = (*next_slot).max(Instant::now() + wait);
     }
 
-    /// Sleeps until `at`; `false` when nothing more is to be sent.
-    pub(crate) async fn until(&self, at: Instant) -> bool {
+    /// Sleeps until `at`. Returns `false` if the sending was stopped.
+    pub(crate) async fn sleep_until(&self, at: Instant) -> bool {
         if at <= Instant::now() {
             return !self.is_stopped();
         }
@@ -71,28 +72,26 @@ impl Pace {
         }
     }
 
-    /// From now on nothing new is sent.
+    /// Stops the sending of deliveries and wakes those that wait.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Whether [`Pace::stop`] was called.
     pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
 
-    /// Waits for [`Pace::stop`].
+    /// Waits until [`Pace::stop`] is called.
     pub(crate) async fn stopped(&self) {
-        // The sender lives as long as `self`, so this ends only when it is so.
+        // An error would mean that the sender is gone, but `self` owns it.
         let _ = self.stop.subscribe().wait_for(|stopped| *stopped).await;
     }
 }
 
-/// Deliveries a second: `50`, `50/s`, `30/m`.
+/// Deliveries per second, written `50`, `50/s`, `30/m` or `100/h`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rate(pub(crate) f64);
 
-/// A text that is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a rate is a number of deliveries a second, or 30/m, 100/h")]
 pub(crate) struct InvalidRate;
@@ -101,13 +100,14 @@ impl FromStr for Rate {
     type Err = InvalidRate;
 
     fn from_str(text: &str) -> Result<Self, InvalidRate> {
-        let (number, per) = match text.split_once('/') {
+        let (number, unit_secs) = match text.split_once('/') {
             None | Some((_, "s")) => (text.strip_suffix("/s").unwrap_or(text), 1.0),
             Some((number, "m")) => (number, 60.0),
             Some((number, "h")) => (number, 3600.0),
+            // An unknown unit: the empty text is not a number.
             Some(_) => ("", 1.0),
         };
-        let rate = number.parse::<f64>().ok().map(|number| number / per);
+        let rate = number.parse::<f64>().ok().map(|number| number / unit_secs);
         let rate = rate.filter(|rate| (0.0001..=100_000.0).contains(rate));
         rate.map(Self).ok_or(InvalidRate)
     }
@@ -120,35 +120,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rate_spaces_deliveries_evenly() {
         let pace = Pace::new(Some(Rate(10.0)));
-        let began = Instant::now();
+        let started = Instant::now();
         for _ in 0..11 {
-            assert!(pace.turn(began).await);
+            assert!(pace.wait_for_slot(started).await);
         }
-        assert_eq!(began.elapsed().as_millis(), 1000);
+        assert_eq!(started.elapsed().as_millis(), 1000);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_wait_when_the_target_asks_for_it_and_none_once_it_is_over() {
+    async fn a_pause_delays_all_deliveries_until_it_is_over() {
         let pace = Pace::default();
-        let began = Instant::now();
-        assert!(pace.turn(began).await);
-        pace.hold(Duration::from_secs(3));
-        assert!(pace.turn(began).await);
-        assert_eq!(began.elapsed().as_secs(), 3);
-        assert!(pace.turn(began).await);
-        assert_eq!(began.elapsed().as_secs(), 3);
+        let started = Instant::now();
+        assert!(pace.wait_for_slot(started).await);
+        pace.pause(Duration::from_secs(3));
+        assert!(pace.wait_for_slot(started).await);
+        assert_eq!(started.elapsed().as_secs(), 3);
+        assert!(pace.wait_for_slot(started).await);
+        assert_eq!(started.elapsed().as_secs(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_wakes_those_that_wait() {
+    async fn stopping_wakes_waiting_deliveries() {
         let pace = Pace::default();
         let later = Instant::now() + Duration::from_secs(3600);
-        let (went, ()) = tokio::join!(pace.turn(later), async { pace.stop() });
-        assert!(!went && !pace.turn(Instant::now()).await);
+        let (may_send, ()) = tokio::join!(pace.wait_for_slot(later), async { pace.stop() });
+        assert!(!may_send && !pace.wait_for_slot(Instant::now()).await);
     }
 
     #[test]
-    fn rates_are_read() {
+    fn rates_are_parsed() {
         assert_eq!("30/m".parse(), Ok(Rate(0.5)));
         assert_eq!("50/s".parse(), Ok(Rate(50.0)));
         for wrong in ["0", "5/d", "/s", "fast", "-1"] {

@@ -1,12 +1,11 @@
-//! `--tamper`: what a receiver has to refuse.
+//! `--tamper`: makes deliveries that a receiver has to refuse.
 
 use callscope_common::signature;
 use clap::ValueEnum;
 
-/// Age in seconds of a signature that every receiver takes for too old: a day.
-const OLD: i64 = 86_400;
+/// Age of an outdated signature: a day, which is too old for every receiver.
+const OUTDATED_AGE_SECS: i64 = 86_400;
 
-/// What is wrong with a delivery on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tamper {
     /// A digit of the signature is another one
@@ -17,10 +16,10 @@ pub(crate) enum Tamper {
     Body,
 }
 
-/// The header's value and the body of a delivery, tampered with where that is asked for.
+/// Returns the value of the signature header and the body of a delivery, one of them tampered with if `tamper` says so.
 pub(crate) fn sign(secret: &[u8], now: i64, body: &[u8], tamper: Option<Tamper>) -> (String, Vec<u8>) {
-    let at = if tamper == Some(Tamper::Timestamp) { now - OLD } else { now };
-    let mut value = signature::sign(secret, at, body);
+    let signed_at = if tamper == Some(Tamper::Timestamp) { now - OUTDATED_AGE_SECS } else { now };
+    let mut value = signature::sign(secret, signed_at, body);
     let mut body = body.to_vec();
     match tamper {
         Some(Tamper::Signature) => {
@@ -28,11 +27,11 @@ pub(crate) fn sign(secret: &[u8], now: i64, body: &[u8], tamper: Option<Tamper>)
             value.push(if last == Some('0') { '1' } else { '0' });
         }
         Some(Tamper::Body) => {
-            // Still the same kind of JSON, so that only the signature tells.
-            let open = body.iter().position(|byte| *byte == b'{').map_or(body.len(), |at| at + 1);
-            let is_empty = body.get(open..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b"}"));
-            let more: &[u8] = if is_empty { b"\"tampered\": true" } else { b"\"tampered\": true, " };
-            body.splice(open..open, more.iter().copied());
+            // The body stays valid JSON of the same kind, so that only the signature shows the change.
+            let inside = body.iter().position(|byte| *byte == b'{').map_or(body.len(), |at| at + 1);
+            let is_empty = body.get(inside..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b"}"));
+            let member: &[u8] = if is_empty { b"\"tampered\": true" } else { b"\"tampered\": true, " };
+            body.splice(inside..inside, member.iter().copied());
         }
         Some(Tamper::Timestamp) | None => {}
     }

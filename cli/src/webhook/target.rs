@@ -1,69 +1,64 @@
-//! Where webhooks go: a Callscope server, or another backend.
+//! The URLs that webhooks are sent to: a Callscope server's, or another backend's.
 
 use url::Url;
 
-use super::Route;
+use super::WebhookRoute;
 use crate::api;
 use crate::exit::{Exit, Failure};
 
-/// Where webhooks go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The server, or the host of the backend; named when there is no answer.
+    /// The URL in error messages: the server's, or the backend's without its query.
     pub(crate) server: Url,
-    /// Where post-call webhooks go.
     pub(crate) post_call: Url,
-    /// Where turns go; `None` where they are not taken.
+    /// `None` for a backend that does not accept turns.
     pub(crate) turns: Option<Url>,
 }
 
 impl Target {
-    /// A Callscope server.
     pub(crate) fn callscope(server: &Url) -> Self {
-        let url = |route: Route| api::webhook_url(server, route.name());
-        Self { server: server.clone(), post_call: url(Route::PostCall), turns: Some(url(Route::Turn)) }
+        let url = |route: WebhookRoute| api::webhook_url(server, route.name());
+        Self { server: server.clone(), post_call: url(WebhookRoute::PostCall), turns: Some(url(WebhookRoute::Turn)) }
     }
 
-    /// The failure where the target does not answer.
     pub(crate) fn unreachable(&self, why: &str) -> Failure {
         if *self == Self::callscope(&self.server) {
             return crate::net::unreachable(&self.server, why);
         }
         Failure::new(Exit::Unreachable, format!("no answer from {}: {why}", crate::net::display_url(&self.server)))
-            .hint("is it running, and is that its whole URL?")
+            .hint("is it running, and is the URL complete?")
     }
 
-    /// Another backend: post-call webhooks to `to`, turns only where a place for them is named.
-    pub(crate) fn backend(to: Url, turns: Option<Url>) -> Self {
-        let mut server = to.clone();
+    pub(crate) fn backend(post_call: Url, turns: Option<Url>) -> Self {
+        let mut server = post_call.clone();
         server.set_query(None);
-        Self { server, post_call: to, turns }
+        Self { server, post_call, turns }
     }
 }
 
-/// A URL that no webhook is sent to.
+/// The reason why a URL is refused as a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidUrl {
     #[error(transparent)]
     Unreadable(#[from] url::ParseError),
     #[error("a user or password in it would be seen by everybody on this machine")]
     HasLogin,
-    #[error("it takes the whole URL, such as http://localhost:3000/webhook")]
-    NotWhole,
-    #[error("it takes http:// or https:// and a host, such as http://127.0.0.1:3000/webhook")]
+    #[error("it needs a complete URL, such as http://localhost:3000/webhook")]
+    Incomplete,
+    #[error("it needs http:// or https:// and a host, such as http://127.0.0.1:3000/webhook")]
     NotHttp,
-    #[error("{{route}} can stand in its path only")]
-    RouteOutsidePath,
+    #[error("{{route}} can be part of the path or the query only")]
+    RouteInHost,
 }
 
-/// Takes the URL of a backend.
-pub(crate) fn backend(text: &str) -> std::result::Result<Url, InvalidUrl> {
+/// Parses the URL of a backend.
+pub(crate) fn parse_backend_url(text: &str) -> std::result::Result<Url, InvalidUrl> {
     let url = Url::parse(text)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidUrl::HasLogin);
     }
     match url.scheme() {
         "http" | "https" if url.host_str().is_some() => Ok(url),
-        _ => Err(InvalidUrl::NotWhole),
+        _ => Err(InvalidUrl::Incomplete),
     }
 }

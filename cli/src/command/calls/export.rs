@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use callscope_common::api::CallView;
 use callscope_common::{Seq, export};
 
-use crate::api::{Client, LONGEST_LIST, too_long};
+use crate::api::{Client, MAX_LIST_BYTES, too_long};
 use crate::command::calls::Kind;
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe, behind};
@@ -123,8 +123,8 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
             length += event.get().len();
             text.push(Safe::json_line(event.get()));
         }
-        if length > LONGEST_LIST {
-            return Err(too_long("the call's log", LONGEST_LIST));
+        if length > MAX_LIST_BYTES {
+            return Err(too_long("the call's log", MAX_LIST_BYTES));
         }
         if place.seq < head && place.seq == before {
             return Err(Failure::error(format!("the server keeps {head} events and sent none behind {before}")));
