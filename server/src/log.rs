@@ -1,9 +1,9 @@
-//! The rules of the log: what an operation does to the calls that it names.
+//! The rules of the log: the effect of an operation on the calls that it names.
 //!
 //! The log writer (`store::writer`) loads the rows that a batch of operations names into a `Ledger`, applies the
-//! operations in their order, and writes what the ledger then holds. The ledger is a pure function of what was loaded,
-//! the clock's value and the identifiers that it draws. One set of rules therefore holds for both database engines, and
-//! a test needs neither of them.
+//! operations in their order, and writes the changes that the ledger then holds. The ledger depends only on the loaded
+//! rows, the given time and the random ids that it generates. So one set of rules holds for both database engines, and
+//! a test needs no database.
 
 mod answer;
 mod call;

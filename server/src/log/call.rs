@@ -1,10 +1,10 @@
-//! A call's record while a batch is applied.
+//! A call record in the memory of a batch.
 
 use std::sync::Arc;
 
 use callscope_common::{CallId, CallStatus, Seq, Timestamp};
 
-/// A row of `calls`, and what the batch changed of it.
+/// A row of `calls`, and which part of it the batch has changed.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub call_id: CallId,
@@ -38,7 +38,7 @@ pub(crate) struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RowChange {
     None,
-    /// Only what every turn changes: `head`, `turns`, `live` and `updated_at`. None of them is in an index.
+    /// Only the columns that every turn changes: `head`, `turns`, `live` and `updated_at`. None of them is indexed.
     Head,
     All,
 }

@@ -3,13 +3,13 @@
 use callscope_common::{CallId, Speaker};
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of what makes two deliveries the same; some hashes begin with an index prefix instead.
+/// SHA-256 of what makes two deliveries the same. In some hashes, a call's id or a time replaces the first bytes.
 pub(crate) type DedupHash = [u8; 32];
 
-/// What makes a delivery the same as another one of its route, beside the sender's `Idempotency-Key`.
+/// What makes a delivery a repeat of another one, beside the sender's `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DedupKey {
-    /// Nothing does: the delivery changes nothing, or it shall take effect again.
+    /// The delivery is never a repeat: it changes nothing, or it has to take effect again.
     None,
     /// Equal content, or equal bytes with an equal signature.
     Content(DedupHash),
@@ -22,7 +22,7 @@ pub enum DedupKey {
         /// The hash for the second after: two deliveries that arrive together may be processed in the other order.
         after: DedupHash,
     },
-    /// An equal `turn_id` of the same speaker in the same call; holds the hash of both.
+    /// An equal `turn_id` of the same speaker in the same call; holds the [`turn_hash`].
     Turn(DedupHash),
 }
 
@@ -37,16 +37,16 @@ impl DedupKey {
         hashes.into_iter().flatten()
     }
 
-    /// The hash under which a turn takes effect in a call. It begins with the call's id, so that the hashes of one call
-    /// are neighbours in the index, as its events are; 16 bytes of SHA-256 follow.
-    pub(crate) fn hash_of_turn(call_id: CallId, turn_hash: &DedupHash) -> DedupHash {
+    /// The hash that is stored for a turn of a call. It starts with the call's id, so that the hashes of one call are
+    /// neighbours in the index, and has 16 bytes of SHA-256.
+    pub(crate) fn turn_hash_in_call(call_id: CallId, turn_hash: &DedupHash) -> DedupHash {
         let mut hash = dedup_hash(&[b"turn", call_id.as_bytes(), turn_hash]);
         hash[..16].copy_from_slice(call_id.as_bytes());
         hash
     }
 }
 
-/// Hashes `parts` so that two different lists of parts never have the same input.
+/// Hashes `parts`, each with its length, so that two different lists never have the same input.
 pub(crate) fn dedup_hash(parts: &[&[u8]]) -> DedupHash {
     let mut hash = Sha256::new();
     for part in parts {
@@ -56,20 +56,20 @@ pub(crate) fn dedup_hash(parts: &[&[u8]]) -> DedupHash {
     hash.finalize().into()
 }
 
-/// A hash that begins with a time, so that the hashes of one time are neighbours in the index and a batch changes few
-/// of its pages; 24 bytes of SHA-256 follow.
+/// A hash that starts with a time and has 24 bytes of SHA-256. The hashes of one time are neighbours in the index, so
+/// that a batch changes few pages of it.
 pub(crate) fn dedup_hash_at(unix_secs: i64, parts: &[&[u8]]) -> DedupHash {
     let mut hash = dedup_hash(parts);
     hash[..8].copy_from_slice(&unix_secs.to_be_bytes());
     hash
 }
 
-/// The hash under which a speaker's `turn_id` is stored.
+/// The hash of a `turn_id` of a speaker.
 pub(crate) fn turn_hash(speaker: Speaker, turn_id: &str) -> DedupHash {
     dedup_hash(&[speaker.as_str().as_bytes(), turn_id.as_bytes()])
 }
 
-/// The hash under which versions before migration 5 stored a `turn_id`, whichever speaker it was of.
+/// The hash of a `turn_id` in versions before migration 5, which was the same for both speakers.
 pub(crate) fn turn_hash_without_speaker(turn_id: &str) -> DedupHash {
     dedup_hash(&[turn_id.as_bytes()])
 }

@@ -1,4 +1,4 @@
-//! What a webhook does to the log.
+//! The effect of a webhook on the log.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
 /// Why a failure that follows a completion has no effect.
 const LATE_FAILURE: &str = "a failure after the call completed changes nothing";
 
-/// What became of a delivery that repeats no other one.
+/// The outcome of a delivery that is not a repeat.
 struct Decision {
     verdict: Verdict,
     reason: Option<String>,
@@ -26,27 +26,28 @@ struct Decision {
 
 impl Ledger {
     pub(super) fn deliver(&mut self, delivery: &Delivery) -> Result<Answer, ApplyError> {
-        if let Some(answer) = self.committed.get(&delivery.delivery_id) {
+        if let Some(answer) = self.committed_answers.get(&delivery.delivery_id) {
             return Ok(answer.clone());
         }
-        if let Some(earlier) = delivery.idempotency_key.and_then(|key| self.earlier.get(&key)).cloned() {
-            return Ok(self.repeat(delivery, earlier, true));
+        if let Some(earlier) = delivery.idempotency_key.and_then(|key| self.earlier_deliveries.get(&key)).cloned() {
+            return Ok(self.record_repeat(delivery, earlier, true));
         }
-        if let Some(earlier) = delivery.dedup_key.hashes().find_map(|hash| self.earlier.get(&hash)).cloned() {
-            return Ok(self.repeat(delivery, earlier, false));
+        if let Some(earlier) = delivery.dedup_key.hashes().find_map(|hash| self.earlier_deliveries.get(&hash)).cloned()
+        {
+            return Ok(self.record_repeat(delivery, earlier, false));
         }
         if let (Change::Turn(turn), DedupKey::Turn(hash)) = (&delivery.change, &delivery.dedup_key)
             && let Some(call_id) = self.find_call(&turn.names)?
             && let Some(earlier) = self.earlier_turn(call_id, turn, hash, Some(&delivery.body_hash))
         {
-            return Ok(self.repeat(delivery, earlier, false));
+            return Ok(self.record_repeat(delivery, earlier, false));
         }
         let decision = match &delivery.change {
-            Change::Turn(turn) => self.turn(delivery, turn)?,
-            Change::Result(result) => self.result(delivery, result)?,
-            Change::Failure(failure) => self.failure(delivery, failure)?,
-            Change::Audio { names, content_type, .. } => self.audio(delivery, names, content_type)?,
-            Change::Ignored { names, reason } => self.ignored(names, reason),
+            Change::Turn(turn) => self.apply_turn(delivery, turn)?,
+            Change::Result(result) => self.apply_result(delivery, result)?,
+            Change::Failure(failure) => self.apply_failure(delivery, failure)?,
+            Change::Audio { names, content_type, .. } => self.apply_audio(delivery, names, content_type)?,
+            Change::Ignored { names, reason } => self.apply_ignored(names, reason),
             Change::Rejected { status, message, details } => {
                 let receipt = Receipt::Unreadable { status: *status, message, details: details.as_deref() };
                 self.decide(&receipt, None, None)
@@ -55,17 +56,17 @@ impl Ledger {
         Ok(self.store_delivery(delivery, decision))
     }
 
-    /// Notes a delivery that repeats no other one, for its row and for repeats in the same batch.
+    /// Records a delivery that is not a repeat: its row, and its hashes, for repeats in the same batch.
     fn store_delivery(&mut self, delivery: &Delivery, decision: Decision) -> Answer {
         let Decision { verdict, reason, call_id, dedup_hash, answer } = decision;
-        // A refused delivery takes no hash: the same delivery may be accepted later.
+        // A refused delivery stores no hash, so that the same delivery can be accepted later.
         let is_refused = verdict == Verdict::Rejected;
         let dedup_hash = dedup_hash.or_else(|| delivery.dedup_key.hashes().next()).filter(|_| !is_refused);
         let idempotency_key = delivery.idempotency_key.filter(|_| !is_refused);
         let delivery_id = delivery.delivery_id;
         for hash in dedup_hash.into_iter().chain(idempotency_key) {
             let (body_hash, answer) = (delivery.body_hash, answer.clone());
-            self.earlier.insert(hash, EarlierDelivery { delivery_id, body_hash, call_id, answer });
+            self.earlier_deliveries.insert(hash, EarlierDelivery { delivery_id, body_hash, call_id, answer });
         }
         self.writes.deliveries.push(NewDelivery {
             delivery_id,
@@ -81,8 +82,8 @@ impl Ledger {
         answer
     }
 
-    /// Returns the turn of the call that was stored under this `turn_id` of the same speaker. A turn that an earlier
-    /// version stored without its speaker counts only if the body is equal, where `body_hash` is given.
+    /// Returns the delivery of the call's turn with this `turn_id` and speaker. A turn that an earlier version stored
+    /// without its speaker counts only if its body is equal too, unless `body_hash` is `None`.
     fn earlier_turn(
         &self,
         call_id: CallId,
@@ -90,22 +91,22 @@ impl Ledger {
         hash: &DedupHash,
         body_hash: Option<&DedupHash>,
     ) -> Option<EarlierDelivery> {
-        if let Some(earlier) = self.earlier.get(&DedupKey::hash_of_turn(call_id, hash)) {
+        if let Some(earlier) = self.earlier_deliveries.get(&DedupKey::turn_hash_in_call(call_id, hash)) {
             return Some(earlier.clone());
         }
         if self.calls.get(&call_id)?.created_at >= self.turn_ids_without_speaker_before {
             return None;
         }
         let without_speaker = turn_hash_without_speaker(turn.turn_id.as_deref()?);
-        let earlier = self.earlier.get(&DedupKey::hash_of_turn(call_id, &without_speaker))?;
+        let earlier = self.earlier_deliveries.get(&DedupKey::turn_hash_in_call(call_id, &without_speaker))?;
         body_hash.is_none_or(|hash| earlier.body_hash == *hash).then(|| earlier.clone())
     }
 
-    /// Answers a repeat like the first delivery. If the sender's own key makes it a repeat (`by_sender`), the body must
-    /// be equal too. A repeat takes no hash of its own.
-    fn repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, by_sender: bool) -> Answer {
-        let same_body = earlier.body_hash == delivery.body_hash;
-        let Decision { verdict, reason, answer, .. } = if by_sender && !same_body {
+    /// Answers a repeat like the earlier delivery, and stores no hash for it. If the sender's `Idempotency-Key` makes it
+    /// a repeat (`is_keyed_by_sender`), it is refused unless its body is equal.
+    fn record_repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, is_keyed_by_sender: bool) -> Answer {
+        let is_same_body = earlier.body_hash == delivery.body_hash;
+        let Decision { verdict, reason, answer, .. } = if is_keyed_by_sender && !is_same_body {
             self.decide(&Receipt::IdempotencyKeyReused, None, None)
         } else {
             let (verdict, reason) = (Verdict::Duplicate, None);
@@ -119,7 +120,7 @@ impl Ledger {
             idempotency_key: None,
             call_id: earlier.call_id,
             duplicate_of: Some(earlier.delivery_id),
-            keep_body: !same_body,
+            keep_body: !is_same_body,
             answer: answer.clone(),
         });
         answer
@@ -144,22 +145,22 @@ impl Ledger {
         })
     }
 
-    fn turn(&mut self, delivery: &Delivery, turn: &Turn) -> Result<Decision, ApplyError> {
+    fn apply_turn(&mut self, delivery: &Delivery, turn: &Turn) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &turn.names)? else { return Ok(self.unknown_call()) };
         let at = turn.at.unwrap_or(delivery.received_at);
         if !turn.is_final {
-            return Ok(self.partial(call_id, turn, at));
+            return Ok(self.announce_partial(call_id, turn, at));
         }
         self.call(call_id).live = true;
         let (transcription_id, sequence_number, seq) =
             self.append_turn(call_id, (turn.speaker, &turn.text, at), Some(delivery.delivery_id))?;
-        let hash = delivery.turn_hash().map(|hash| DedupKey::hash_of_turn(call_id, hash));
+        let hash = delivery.turn_hash().map(|hash| DedupKey::turn_hash_in_call(call_id, hash));
         let call_sid = &self.calls[&call_id].call_sid;
         let receipt = Receipt::TurnAppended { transcription_id, sequence_number, seq, call_sid };
         Ok(self.decide(&receipt, Some(call_id), hash))
     }
 
-    fn partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Decision {
+    fn announce_partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Decision {
         let is_late = turn.turn_id.as_ref().is_some_and(|turn_id| {
             let hash = turn_hash(turn.speaker, turn_id);
             self.earlier_turn(call_id, turn, &hash, None).is_some()
@@ -182,19 +183,20 @@ impl Ledger {
         self.decide(&Receipt::PartialTurn { call_sid, is_late }, Some(call_id), None)
     }
 
-    fn result(&mut self, delivery: &Delivery, result: &CallResult) -> Result<Decision, ApplyError> {
+    fn apply_result(&mut self, delivery: &Delivery, result: &CallResult) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &result.names)? else { return Ok(self.unknown_call()) };
         let conversation_id = result.names.conversation_id.as_ref();
-        let before = self.call(call_id).status;
-        let status = match (before, result.ending) {
+        let status_before = self.call(call_id).status;
+        let status = match (status_before, result.ending) {
             (CallStatus::Completed, Ending::Failed) => {
-                return Ok(self.without_effect(call_id, conversation_id, LATE_FAILURE));
+                return Ok(self.no_effect(call_id, conversation_id, LATE_FAILURE));
             }
             (_, Ending::Failed) | (CallStatus::Failed, Ending::Unspecified) => CallStatus::Failed,
             _ => CallStatus::Completed,
         };
+        // The result repeats the live turns, so its turns are appended only if none arrived.
         if self.call(call_id).turns == 0 {
-            let start = start_of(result, delivery.received_at);
+            let start = start_time(result, delivery.received_at);
             for turn in &result.turns {
                 #[allow(clippy::cast_possible_truncation)]
                 let at = start.plus_secs(turn.offset_secs.clamp(0.0, 1e9) as i64);
@@ -206,29 +208,29 @@ impl Ledger {
             None => Transcript::Keep,
         };
         let (agent_id, data) = (result.agent_id.clone(), result.data.clone());
-        self.end(delivery, call_id, (status, before), agent_id, data, transcript);
+        self.end_call(delivery, call_id, (status, status_before), agent_id, data, transcript);
         Ok(self.processed(call_id, conversation_id))
     }
 
-    fn failure(&mut self, delivery: &Delivery, failure: &CallFailure) -> Result<Decision, ApplyError> {
+    fn apply_failure(&mut self, delivery: &Delivery, failure: &CallFailure) -> Result<Decision, ApplyError> {
         let Some(call_id) = self.find_or_create(delivery, &failure.names)? else { return Ok(self.unknown_call()) };
         let conversation_id = failure.names.conversation_id.as_ref();
-        let before = self.call(call_id).status;
-        if before == CallStatus::Completed {
-            return Ok(self.without_effect(call_id, conversation_id, LATE_FAILURE));
+        let status_before = self.call(call_id).status;
+        if status_before == CallStatus::Completed {
+            return Ok(self.no_effect(call_id, conversation_id, LATE_FAILURE));
         }
         let (agent_id, data) = (failure.agent_id.clone(), failure.data.clone());
-        self.end(delivery, call_id, (CallStatus::Failed, before), agent_id, data, Transcript::Keep);
+        self.end_call(delivery, call_id, (CallStatus::Failed, status_before), agent_id, data, Transcript::Keep);
         Ok(self.processed(call_id, conversation_id))
     }
 
-    /// Ends a call, or replaces the result of a call that ended: appends `call_status` if the status changes, then
+    /// Ends a call, or replaces the result of an ended call: appends `call_status` if the status changes, then
     /// `call_completed`.
-    fn end(
+    fn end_call(
         &mut self,
         delivery: &Delivery,
         call_id: CallId,
-        (status, before): (CallStatus, CallStatus),
+        (status, status_before): (CallStatus, CallStatus),
         agent_id: Option<String>,
         mut data: CallData,
         transcript: Transcript,
@@ -241,13 +243,13 @@ impl Ledger {
         data.status = status;
         data.subject = call.subject.clone();
         call.end_time = data.call_end_time;
-        if status != before {
+        if status != status_before {
             self.append_status(call_id, status, Some(delivery.delivery_id));
         }
         self.append_completed(call_id, data, transcript, Some(delivery.delivery_id));
     }
 
-    fn audio(
+    fn apply_audio(
         &mut self,
         delivery: &Delivery,
         names: &Names,
@@ -263,10 +265,10 @@ impl Ledger {
         Ok(self.processed(call_id, names.conversation_id.as_ref()))
     }
 
-    fn ignored(&mut self, names: &Names, reason: &str) -> Decision {
+    fn apply_ignored(&mut self, names: &Names, reason: &str) -> Decision {
         let conversation_id = names.conversation_id.as_ref();
         if let Some(call_id) = names.iter().find_map(|name| self.call_named(name)) {
-            return self.without_effect(call_id, conversation_id, reason);
+            return self.no_effect(call_id, conversation_id, reason);
         }
         let conversation_id = conversation_id.map(Identifier::as_str);
         let call = CallState { conversation_id, call_sid: None, status: None };
@@ -274,11 +276,11 @@ impl Ledger {
     }
 
     fn processed(&self, call_id: CallId, conversation_id: Option<&Identifier>) -> Decision {
-        self.decide(&Receipt::Processed(self.state(call_id, conversation_id)), Some(call_id), None)
+        self.decide(&Receipt::Processed(self.call_state(call_id, conversation_id)), Some(call_id), None)
     }
 
-    fn without_effect(&self, call_id: CallId, conversation_id: Option<&Identifier>, reason: &str) -> Decision {
-        let call = self.state(call_id, conversation_id);
+    fn no_effect(&self, call_id: CallId, conversation_id: Option<&Identifier>, reason: &str) -> Decision {
+        let call = self.call_state(call_id, conversation_id);
         self.decide(&Receipt::Ignored { call, reason }, Some(call_id), None)
     }
 
@@ -286,8 +288,8 @@ impl Ledger {
         self.decide(&Receipt::UnknownCall, None, None)
     }
 
-    /// The state of a call; `conversation_id` is the one that the delivery states.
-    fn state<'a>(&'a self, call_id: CallId, conversation_id: Option<&'a Identifier>) -> CallState<'a> {
+    /// The state of a call for its receipt. The `conversation_id` that the delivery states replaces the call's own.
+    fn call_state<'a>(&'a self, call_id: CallId, conversation_id: Option<&'a Identifier>) -> CallState<'a> {
         let call = &self.calls[&call_id];
         CallState {
             conversation_id: conversation_id.map(Identifier::as_str).or(call.conversation_id.as_deref()),
@@ -297,8 +299,9 @@ impl Ledger {
     }
 }
 
-/// When the provider's turns begin: at the time that it states, else so that the last turn falls on the receipt.
-fn start_of(result: &CallResult, received_at: Timestamp) -> Timestamp {
+/// The time of offset 0 of the provider's turns: the stated start of the call. If there is none, the last turn is placed
+/// at the stated end of the call, or at the receipt of the webhook.
+fn start_time(result: &CallResult, received_at: Timestamp) -> Timestamp {
     result.data.call_start_time.unwrap_or_else(|| {
         let length = result.turns.last().map_or(0.0, |turn| turn.offset_secs);
         #[allow(clippy::cast_possible_truncation)]

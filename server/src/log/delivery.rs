@@ -1,4 +1,4 @@
-//! A webhook that verified, and what it says.
+//! A verified webhook, and the change that its body asks for.
 
 use callscope_common::elevenlabs::ProviderTurn;
 use callscope_common::{CallData, CallId, Speaker, Timestamp};
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::{Answer, DedupHash, DedupKey, Names};
 
-/// A webhook that verified.
+/// A webhook whose signature was verified.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Drawn at the receipt.
+    /// Generated at the receipt.
     pub delivery_id: Uuid,
     /// The webhook's route.
     pub route: Route,
@@ -27,7 +27,7 @@ pub struct Delivery {
     pub body_hash: DedupHash,
     /// The hash of the sender's `Idempotency-Key` header.
     pub idempotency_key: Option<DedupHash>,
-    /// What else makes this delivery the same as another.
+    /// What else makes this delivery a repeat of another one.
     pub dedup_key: DedupKey,
     /// What the body says.
     pub change: Change,
@@ -53,7 +53,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The text that is stored.
+    /// The text that is stored for the route.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,14 +62,14 @@ impl Route {
         }
     }
 
-    /// Reads what [`as_str`](Self::as_str) writes.
+    /// Parses the text of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Transcription, Self::PostCall].into_iter().find(|route| route.as_str() == text)
     }
 }
 
-/// What a webhook says.
+/// What a webhook says of a call.
 #[derive(Debug)]
 pub enum Change {
     /// One live turn.
@@ -82,7 +82,7 @@ pub enum Change {
     Audio {
         /// The names of the call.
         names: Names,
-        /// The media type, found by the first bytes.
+        /// The media type, detected from the first bytes.
         content_type: &'static str,
         /// The decoded recording.
         bytes: Vec<u8>,
@@ -126,11 +126,11 @@ pub struct Turn {
     pub speaker: Speaker,
     /// What was said.
     pub text: String,
-    /// When it was said; the time of the receipt counts if the webhook states none.
+    /// When it was said; `None` if the webhook states no time, so that the time of the receipt counts.
     pub at: Option<Timestamp>,
     /// The sender's id of the turn.
     pub turn_id: Option<String>,
-    /// Whether the text is final, rather than an interim state that is shown and not stored.
+    /// Whether the text is final. An interim text is shown to followers and not stored.
     pub is_final: bool,
 }
 
@@ -141,7 +141,7 @@ pub struct CallResult {
     pub names: Names,
     /// The provider's agent.
     pub agent_id: Option<String>,
-    /// How the provider says that the call ended.
+    /// How the call ended, according to the provider.
     pub ending: Ending,
     /// The result. The log sets its status and its subject.
     pub data: CallData,
@@ -151,7 +151,7 @@ pub struct CallResult {
     pub transcript: Option<String>,
 }
 
-/// How the provider says that a call ended.
+/// How a call ended, according to the provider's `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// `done`.
@@ -173,16 +173,16 @@ pub struct CallFailure {
     pub data: CallData,
 }
 
-/// What became of a delivery.
+/// The outcome of a delivery, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It took effect.
+    /// The delivery took effect.
     Accepted,
-    /// It repeats an earlier delivery.
+    /// The delivery repeats an earlier one.
     Duplicate,
-    /// It was stored and had no effect.
+    /// The delivery was stored and had no effect.
     Ignored,
-    /// It was refused.
+    /// The delivery was stored and refused.
     Rejected,
 }
 
@@ -199,7 +199,7 @@ impl Verdict {
     }
 }
 
-/// A delivery that took effect before; its repeats get the same answer.
+/// A stored delivery whose repeats get the same answer.
 #[derive(Debug, Clone)]
 pub struct EarlierDelivery {
     pub(crate) delivery_id: Uuid,

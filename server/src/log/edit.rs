@@ -1,4 +1,4 @@
-//! What the HTTP API does to the log.
+//! The changes of the HTTP API to the log.
 
 use callscope_common::api::CallPatch;
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
@@ -10,7 +10,7 @@ use super::{
 impl Ledger {
     pub(super) fn register(&mut self, register: &Register) -> Outcome {
         if self.calls.contains_key(&register.call_id) {
-            // An earlier attempt was committed, and its acknowledgement was lost.
+            // An earlier attempt at this operation was committed, and its acknowledgement was lost.
             return Outcome::Done(register.call_id);
         }
         let new = &register.call;
@@ -46,19 +46,19 @@ impl Ledger {
             others.insert(0, call_id);
             return Err(ApplyError::NeedsMerge(others));
         }
-        let before = self.call(call_id).status;
-        if before.is_ended() && patch.status.is_some_and(|status| !status.is_ended()) {
+        let status_before = self.call(call_id).status;
+        if status_before.is_ended() && patch.status.is_some_and(|status| !status.is_ended()) {
             return Ok(Outcome::Refused(Refusal::Ended));
         }
-        self.change(call_id, patch);
-        if let Some(status) = patch.status.filter(|status| *status != before) {
+        self.apply_patch(call_id, patch);
+        if let Some(status) = patch.status.filter(|status| *status != status_before) {
             self.set_status(call_id, status);
         }
         Ok(Outcome::Done(call_id))
     }
 
-    fn change(&mut self, call_id: CallId, patch: &CallPatch) {
-        // An identifier that spells the call's own id names it already and is not stored.
+    fn apply_patch(&mut self, call_id: CallId, patch: &CallPatch) {
+        // An identifier that spells the call's own id leads to the call already and is not stored.
         let is_name = |id: &&Identifier| id.as_call_id() != Some(call_id);
         if let Some(sid) = patch.call_sid.as_ref().filter(is_name) {
             self.assign_name(call_id, sid, NameKind::CallSid);
@@ -87,7 +87,8 @@ impl Ledger {
         call.row_change = RowChange::All;
     }
 
-    /// Sets a status that the API states. An end appends `call_completed` too, which followers wait for.
+    /// Sets a status that the API states. If it ends the call, `call_completed` is appended too, because followers wait
+    /// for it.
     fn set_status(&mut self, call_id: CallId, status: CallStatus) {
         let now = self.now;
         let call = self.call(call_id);
@@ -114,15 +115,15 @@ impl Ledger {
             let signpost = Identifier::parse(&call_id.to_string()).ok().and_then(|id| self.names.get(&id).copied());
             return match signpost {
                 Some(into) => Outcome::Refused(Refusal::Absorbed(into)),
-                // An earlier attempt was committed, and its acknowledgement was lost.
+                // An earlier attempt at this operation was committed, and its acknowledgement was lost.
                 None if self.may_be_committed => Outcome::Done(call_id),
                 None => Outcome::Refused(Refusal::NotFound),
             };
         };
-        let is_meant = |before: &Timestamp| {
-            call.status.is_ended() && call.updated_at < *before && call.end_time.is_some_and(|end| end < *before)
+        let has_ended_before = |time: &Timestamp| {
+            call.status.is_ended() && call.updated_at < *time && call.end_time.is_some_and(|end| end < *time)
         };
-        if ended_before.as_ref().is_some_and(|before| !is_meant(before)) {
+        if ended_before.as_ref().is_some_and(|time| !has_ended_before(time)) {
             return Outcome::Refused(Refusal::Changed);
         }
         self.calls.remove(&call_id);

@@ -1,17 +1,16 @@
-//! The names of calls: which call a set of names leads to, and which names a call has.
+//! The names of calls: finds the call that names lead to, and gives names to calls.
 
 use callscope_common::{CallId, CallStatus, Identifier, Timestamp};
 
 use super::{ApplyError, Call, Ledger, NameKind, Names, Notification, RowChange, sid_prefix};
 
 impl Ledger {
-    /// The call that an identifier names. A `call_id` wins over identifiers, as it does in
-    /// [`Store::resolve`](crate::store::Store::resolve): an identifier that spells the id of a call, or of a record
-    /// that a call absorbed, means that call.
+    /// The call that an identifier leads to. An identifier that spells a `call_id` leads to that call, or to the call
+    /// that absorbed it, whatever else it names, as in [`Store::resolve`](crate::store::Store::resolve).
     pub fn call_named(&self, id: &Identifier) -> Option<CallId> {
         let by_id = id.as_call_id().filter(|call_id| self.calls.contains_key(call_id));
         let by_name = || self.names.get(id).copied();
-        // The signpost of an absorbed record is stored in lower case, and a sender may write capitals.
+        // The signpost of an absorbed record is in lower case, and a sender may write an id in upper case.
         let by_signpost = || {
             let canonical = Identifier::parse(&id.as_call_id()?.to_string()).ok()?;
             self.names.get(&canonical).copied()
@@ -21,8 +20,8 @@ impl Ledger {
 
     /// Finds the call that the names lead to, strongest name first.
     ///
-    /// Two records are one call if a webhook names both, unless they have different conversation ids: two conversations
-    /// of one phone call may share a provider's sid, and they stay two calls. The conversation id then decides.
+    /// Two records are one call if a webhook names both, unless they have different conversation ids. Two conversations
+    /// of one phone call may share a provider's sid, and stay two calls. Then the conversation id decides.
     ///
     /// # Errors
     /// Returns [`ApplyError::NeedsMerge`] if the names lead to several records of one call.
@@ -47,7 +46,7 @@ impl Ledger {
         }
     }
 
-    /// Creates a call that was first named `at` that time. A generated sid contains the `subject`.
+    /// Creates a call, `at` the time when it was first named. A generated sid contains the `subject`.
     pub(super) fn create_call(
         &mut self,
         call_id: CallId,
@@ -55,8 +54,8 @@ impl Ledger {
         (subject, at): (Option<&str>, Timestamp),
         status: CallStatus,
     ) -> CallId {
-        let free = |sid: &&Identifier| self.call_named(sid).is_none();
-        let given = names.call_sid.iter().find(free).or_else(|| names.others.iter().find(free)).cloned();
+        let is_free = |sid: &&Identifier| self.call_named(sid).is_none();
+        let given = names.call_sid.iter().find(is_free).or_else(|| names.others.iter().find(is_free)).cloned();
         let sid_made_up = given.is_none();
         let call_sid = given.unwrap_or_else(|| self.generate_sid(sid_prefix(subject, at)));
         self.calls.insert(
@@ -87,7 +86,7 @@ impl Ledger {
         call_id
     }
 
-    /// Gives a call those of the names that no call has yet.
+    /// Gives a call those of the `names` that no call has yet.
     pub(super) fn assign_names(&mut self, call_id: CallId, names: &Names) {
         if let Some(id) = &names.conversation_id {
             self.assign_name(call_id, id, NameKind::ConversationId);
@@ -100,8 +99,7 @@ impl Ledger {
         }
     }
 
-    /// Gives a call a name, unless a call has that name already. The id of a call is never stored as a name, not even
-    /// of that call.
+    /// Gives a call a name, unless the name leads to a call already. So the id of a call is never stored as a name.
     pub(super) fn assign_name(&mut self, call_id: CallId, name: &Identifier, kind: NameKind) {
         if self.call_named(name).is_some() {
             return;
@@ -113,7 +111,7 @@ impl Ledger {
             NameKind::ConversationId if call.conversation_id.is_none() => {
                 call.conversation_id = Some(name.as_str().to_owned());
             }
-            // A sid that a sender chose says more than a generated one.
+            // A sid that a sender states replaces a generated one.
             NameKind::CallSid if call.sid_made_up && call.call_sid != name.as_str() => {
                 name.as_str().clone_into(&mut call.call_sid);
                 call.sid_made_up = false;
@@ -127,12 +125,12 @@ impl Ledger {
     }
 
     fn generate_sid(&mut self, prefix: String) -> Identifier {
-        let taken = |sid: &str, ledger: &Self| {
+        let is_taken = |sid: &str, ledger: &Self| {
             ledger.taken_sids.contains(sid) || Identifier::parse(sid).is_ok_and(|sid| ledger.names.contains_key(&sid))
         };
         let mut sid = prefix.clone();
         let mut suffix = 2_u64;
-        while taken(&sid, self) {
+        while is_taken(&sid, self) {
             sid = format!("{prefix}_{suffix}");
             suffix += 1;
         }

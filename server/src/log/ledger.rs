@@ -32,16 +32,20 @@ pub(crate) struct Ledger {
     pub unknown_calls: UnknownCalls,
     render: RenderReceipt,
     pub calls: HashMap<CallId, Call>,
-    /// The calls that identifiers name. Every one of them is in `calls`.
+    /// The calls that identifiers lead to. Each of these calls is in `calls`.
     pub names: HashMap<Identifier, CallId>,
+    /// Stored sids that start with a prefix of this batch, and sids that this batch generated.
     pub taken_sids: HashSet<String>,
-    pub earlier: HashMap<DedupHash, EarlierDelivery>,
+    /// The deliveries that one of this batch may repeat, by each of their hashes.
+    pub earlier_deliveries: HashMap<DedupHash, EarlierDelivery>,
     /// Whether an earlier attempt at this batch may have been committed.
     pub may_be_committed: bool,
-    /// Before this time turns were stored under their `turn_id` alone, whichever speaker they were of.
+    /// Calls that are older than this may have turns that were stored under
+    /// [`turn_hash_without_speaker`](super::turn_hash_without_speaker).
     pub turn_ids_without_speaker_before: Timestamp,
-    /// The answers of the deliveries of this batch that an earlier attempt committed.
-    pub committed: HashMap<Uuid, Answer>,
+    /// The answers to those deliveries of this batch that an earlier attempt committed, by delivery id.
+    pub committed_answers: HashMap<Uuid, Answer>,
+    /// Unused ids for the turns that this batch appends.
     pub transcription_ids: std::vec::IntoIter<i64>,
     pub writes: Writes,
 }
@@ -49,11 +53,11 @@ pub(crate) struct Ledger {
 /// Why an operation could not be applied.
 #[derive(Debug)]
 pub(crate) enum ApplyError {
-    /// The operation states that these records are one call. They must be merged first, in a transaction that begins
-    /// with it.
+    /// The operation states that these records are one call. They must be merged before it is applied, and the
+    /// transaction must contain no other operation.
     NeedsMerge(Vec<CallId>),
-    /// More turns are appended than ids were drawn for, which is a mistake in [`Operation::turns`].
-    OutOfTurnIds,
+    /// More turns are appended than there are `transcription_ids`, which is a bug in [`Operation::max_turns`].
+    OutOfTranscriptionIds,
 }
 
 impl Ledger {
@@ -66,10 +70,10 @@ impl Ledger {
             calls: HashMap::new(),
             names: HashMap::new(),
             taken_sids: HashSet::new(),
-            earlier: HashMap::new(),
+            earlier_deliveries: HashMap::new(),
             may_be_committed: false,
             turn_ids_without_speaker_before: now,
-            committed: HashMap::new(),
+            committed_answers: HashMap::new(),
             transcription_ids: Vec::new().into_iter(),
             writes: Writes::default(),
         }
@@ -78,7 +82,7 @@ impl Ledger {
     /// Applies one operation.
     ///
     /// # Errors
-    /// Returns an [`ApplyError`]. The ledger is then half changed and must be dropped.
+    /// Returns an [`ApplyError`]. The ledger may then be partly changed.
     pub fn apply(&mut self, operation: &Operation) -> Result<Outcome, ApplyError> {
         match operation {
             Operation::Deliver(delivery) => self.deliver(delivery).map(Outcome::Answered),
@@ -104,7 +108,7 @@ impl Ledger {
         (speaker, text, at): (Speaker, &str, Timestamp),
         delivery_id: Option<Uuid>,
     ) -> Result<(i64, i64, Seq), ApplyError> {
-        let transcription_id = self.transcription_ids.next().ok_or(ApplyError::OutOfTurnIds)?;
+        let transcription_id = self.transcription_ids.next().ok_or(ApplyError::OutOfTranscriptionIds)?;
         let call = self.call(call_id);
         call.turns += 1;
         if call.status == CallStatus::Initiated {
@@ -191,12 +195,13 @@ impl Ledger {
     }
 }
 
-/// Returns the cursor behind an event that is appended now. Its tag is random: an event that is appended again after
-/// the database was restored to an older state is another event, even if it says the same.
+/// Returns the cursor after an event that is appended now. Its tag is random: if the database is restored to an older
+/// state and the event is appended again, it is another event and has another cursor.
 fn draw_cursor(call_id: CallId, seq: Seq) -> String {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     let mut text = String::with_capacity(Cursor::MAX_LEN);
-    // The bits of the version and the variant, which are not random, are at different places in the two halves.
-    let _ = write!(text, "{}", Cursor::behind(call_id, seq, Some(EventTag(high ^ low.rotate_left(32)))));
+    // A UUID has fixed bits, for its version and variant. They are at different places in the two halves, so each bit of
+    // the tag is random.
+    let _ = write!(text, "{}", Cursor::behind(call_id, seq, Some(EventTag(high ^ low))));
     text
 }

@@ -1,4 +1,4 @@
-//! The names of a call that a webhook states, and what kind each of them is.
+//! The names by which a webhook refers to a call, and their kinds.
 
 use callscope_common::Identifier;
 
@@ -26,7 +26,7 @@ impl Names {
     }
 }
 
-/// What an identifier is of its call.
+/// The kind of a stored identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameKind {
     CallSid,
@@ -35,7 +35,7 @@ pub(crate) enum NameKind {
 }
 
 impl NameKind {
-    /// The text that is stored.
+    /// The text that is stored for the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CallSid => "call_sid",

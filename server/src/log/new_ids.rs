@@ -5,15 +5,15 @@ use std::sync::Mutex;
 use callscope_common::{Identifier, Timestamp};
 use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
-/// How a generated sid begins: `EL_{subject}_{unix secs}`. If that is taken, `_2`, `_3`… follow.
+/// The prefix of a generated sid: `EL_{subject}_{unix secs}`. If that is taken as a sid, `_2`, `_3`… is appended.
 pub(crate) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> String {
     format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
 }
 
-/// Counts the ids of one millisecond, so that they sort in the order in which they were drawn.
+/// Counts the ids of one millisecond, so that they sort in the order in which they were generated.
 static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
-/// Draws an id that sorts by time: a UUIDv7.
+/// Generates an id that sorts by time: a UUIDv7.
 pub(crate) fn new_id(at: Timestamp) -> Uuid {
     let micros = u64::try_from(at.as_micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);

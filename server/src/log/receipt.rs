@@ -1,10 +1,10 @@
-//! What the sender of a webhook is told, as data; `ingest::receipt` turns it into an [`Answer`].
+//! The outcome of a delivery, from which `ingest::receipt` makes the sender's [`Answer`].
 
 use callscope_common::CallStatus;
 
 use super::{Answer, Verdict};
 
-/// What became of a delivery that repeats no other one.
+/// The outcome of a delivery that is not a repeat.
 #[derive(Debug, Clone, Copy)]
 pub enum Receipt<'a> {
     /// A turn was appended to the log.
@@ -22,7 +22,7 @@ pub enum Receipt<'a> {
     PartialTurn {
         /// The sid of the call.
         call_sid: &'a str,
-        /// Whether the turn was final already; then the interim state was not shown.
+        /// Whether the final turn had arrived before; then the interim state was not shown.
         is_late: bool,
     },
     /// A result, a failure or a recording took effect.
@@ -87,5 +87,5 @@ impl Receipt<'_> {
     }
 }
 
-/// Renders a receipt; called once for each delivery that repeats no other one.
+/// Makes the answer from a receipt. It is called once for each delivery that is not a repeat.
 pub type RenderReceipt = fn(&Receipt<'_>) -> Answer;

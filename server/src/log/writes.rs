@@ -1,4 +1,4 @@
-//! What a batch writes beside the rows of its calls.
+//! The rows that a batch writes beside those of its calls.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Answer, DedupHash, NameKind, Notification, Verdict};
 
-/// What a batch writes beside the rows of its calls.
+/// The rows that a batch writes beside those of its calls, and its notifications.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     pub names: Vec<(Identifier, CallId, NameKind)>,

@@ -274,7 +274,7 @@ impl Tx {
         self.execute(signposts, &both).await?;
         for (delivery_id, turn_hash) in turns {
             let Ok(turn_hash) = DedupHash::try_from(turn_hash) else { return Err(StoreError::Damaged("delivery")) };
-            let key = DedupKey::hash_of_turn(into, &turn_hash);
+            let key = DedupKey::turn_hash_in_call(into, &turn_hash);
             // If both records have a turn with that id, repeats get the answer of the survivor's turn.
             self.execute(
                 "UPDATE deliveries SET dedup_key = $2 WHERE delivery_id = $1 \

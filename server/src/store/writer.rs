@@ -1,10 +1,10 @@
-//! The one write path.
+//! The log writer: the only code that writes to the database.
 //!
-//! Operations wait in a bounded queue. One task takes what has gathered there, applies it to a
-//! [`Ledger`](crate::log::Ledger), and writes it in one transaction (group commit). Only after the commit does each
-//! caller get its outcome and do the followers get their notifications, in the order of the log. The unique hash of a
-//! delivery in the database stops a repeat: if another process took the hash meanwhile, the whole transaction starts
-//! again and finds it.
+//! Operations wait in a bounded queue. One task takes all that wait there, applies them to a
+//! [`Ledger`](crate::log::Ledger), and writes the changes in one transaction (group commit). After the commit, each
+//! caller gets its outcome, and the followers get their notifications, in the order of the log. The hash of a delivery
+//! is unique in the database, which stops repeats: if another process stored the same hash meanwhile, the whole
+//! transaction starts again and finds the delivery.
 
 mod flush;
 mod load;
@@ -29,12 +29,12 @@ use crate::log::{Notification, Operation, Outcome, RenderReceipt, UnknownCalls};
 use pending::{Pending, Reply, Work};
 use task::WriterTask;
 
-/// Operations that may wait. When the queue is full, further ones are refused with [`StoreError::Overloaded`].
-const QUEUE: usize = 4096;
+/// Capacity of the queue. When it is full, further operations are refused with [`StoreError::Overloaded`].
+const QUEUE_CAPACITY: usize = 4096;
 
-/// Deadline of an operation from the submission to its outcome. Nothing can interrupt a call into SQLite while the disk
-/// does not answer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Timeout of an operation, from its submission to its outcome. It frees callers even if a call into SQLite hangs, which
+/// nothing can interrupt while the disk does not answer.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Called after each commit, in the order of the log; it must not block.
 pub type OnCommit = Box<dyn Fn(Vec<Notification>) + Send + Sync>;
@@ -45,7 +45,7 @@ pub struct LogWriter {
     queue: mpsc::Sender<Pending>,
 }
 
-/// A write that concerns no call.
+/// A write that belongs to no call.
 #[derive(Debug)]
 pub enum Maintenance {
     /// Refreshes a server process's row in `nodes`.
@@ -57,8 +57,8 @@ pub enum Maintenance {
 }
 
 impl LogWriter {
-    /// Starts the task that writes; for SQLite it has a thread of its own. The task ends when the last handle is
-    /// dropped and the queue is empty. `render` makes the answers to webhooks.
+    /// Starts the writing task; for SQLite, on its own thread. The task ends when the last handle is dropped and the
+    /// queue is empty. `render` makes the answers to webhooks.
     ///
     /// # Errors
     /// Returns an error if the thread cannot be started.
@@ -68,24 +68,25 @@ impl LogWriter {
         render: RenderReceipt,
         on_commit: OnCommit,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (queue, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let has_own_thread = store.blocks_on_write();
         let task = WriterTask::new(store, unknown_calls, render, on_commit);
-        let ended = if has_own_thread { spawn_on_thread(task.run(waiting))? } else { spawn(task.run(waiting)) };
-        Ok((Self { queue }, ended))
+        let task = if has_own_thread { spawn_on_thread(task.run(receiver))? } else { spawn(task.run(receiver)) };
+        Ok((Self { queue }, task))
     }
 
     /// Applies an operation; returns when its outcome is durable.
     ///
-    /// # Errors Returns [`StoreError::Overloaded`] if the queue is full, [`StoreError::Closing`] if the task has ended,
+    /// # Errors
+    /// Returns [`StoreError::Overloaded`] if the queue is full, [`StoreError::Closing`] if the task has ended,
     /// [`StoreError::TimedOut`] if the database does not answer, and otherwise the database's error after several
     /// attempts.
     pub async fn submit(&self, operation: Operation) -> Result<Outcome, StoreError> {
         self.submit_with_permit(operation, None).await
     }
 
-    /// As [`submit`](Self::submit), for an operation that takes memory: the permit is released when the operation is
-    /// dropped, even if the caller no longer waits.
+    /// Like [`submit`](Self::submit), with a permit for the memory of the operation. The permit is released when the
+    /// operation is dropped, even if the caller no longer waits.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
@@ -97,7 +98,7 @@ impl LogWriter {
         self.enqueue(|reply| Work::Log(operation, reply), permit).await
     }
 
-    /// Writes what concerns no call; returns when it is durable.
+    /// Does a write that belongs to no call; returns when it is durable.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
@@ -115,20 +116,20 @@ impl LogWriter {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closing,
         })?;
-        match timeout(ANSWER_DEADLINE, outcome).await {
+        match timeout(OUTCOME_TIMEOUT, outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(StoreError::Closing)),
             Err(_) => Err(StoreError::TimedOut),
         }
     }
 
-    /// The number of operations that wait, and the number that may wait.
+    /// The number of operations in the queue, and its capacity.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        (QUEUE - self.queue.capacity(), QUEUE)
+        (QUEUE_CAPACITY - self.queue.capacity(), QUEUE_CAPACITY)
     }
 }
 
-/// Runs a task that waits for the disk on a thread where it delays no other task.
+/// Runs a task that waits for the disk on its own thread, where it delays no other task.
 fn spawn_on_thread(task: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
     let (done, ended) = oneshot::channel();
     let runtime = Handle::current();

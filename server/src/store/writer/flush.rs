@@ -1,4 +1,4 @@
-//! Writes what a ledger holds, in the transaction that loaded it.
+//! Writes the changes of a ledger, in the transaction that loaded it.
 
 use callscope_common::Timestamp;
 use uuid::Uuid;
@@ -14,8 +14,8 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation
         tx.merge(merge.from, merge.into, merge.moves_audio).await?;
     }
     let changed = ledger.calls.values().filter(|call| call.row_change != RowChange::None);
-    let (new, old): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
-    let (heads, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|call| call.row_change == RowChange::Head);
+    let (new, existing): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
+    let (heads, whole): (Vec<_>, Vec<_>) = existing.into_iter().partition(|call| call.row_change == RowChange::Head);
     if !new.is_empty() {
         tx.insert_calls(&new).await?;
     }
@@ -28,8 +28,8 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation
     if !heads.is_empty() {
         tx.update_heads(&heads).await?;
     }
-    if !old.is_empty() {
-        tx.update_calls(&old).await?;
+    if !whole.is_empty() {
+        tx.update_calls(&whole).await?;
     }
     if !writes.events.is_empty() {
         tx.insert_events(&writes.events, ledger.now.as_micros()).await?;

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::statement::PriorRow;
 use crate::store::transaction::Tx;
 
-/// Loads the calls that the operations name, locked; earlier deliveries; taken sids; and ids for turns.
+/// Loads and locks the calls that the operations name, and loads earlier deliveries, taken sids, and ids for turns.
 pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> Result<(), StoreError> {
     let names: HashSet<&Identifier> = operations.iter().flat_map(|operation| operation.names()).collect();
     let names: Vec<&str> = names.into_iter().map(Identifier::as_str).collect();
@@ -30,22 +30,22 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operat
         }
     }
     load_earlier(tx, ledger, operations).await?;
-    // Only a name that no call has can create a call.
-    let is_new =
+    // Only an operation with a name that leads to no call, or without names, can create a call and generate its sid.
+    let may_create =
         |op: &&&Operation| op.names().iter().any(|name| ledger.call_named(name).is_none()) || op.names().is_empty();
     let prefixes: HashSet<String> =
-        operations.iter().filter(is_new).filter_map(|operation| operation.sid_prefix()).collect();
+        operations.iter().filter(may_create).filter_map(|operation| operation.sid_prefix()).collect();
     for prefix in prefixes {
         ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
     }
-    let turns: usize = operations.iter().map(|operation| operation.turns()).sum();
+    let turns: usize = operations.iter().map(|operation| operation.max_turns()).sum();
     ledger.transcription_ids = tx.transcription_ids(i64::try_from(turns).unwrap_or(i64::MAX)).await?.into_iter();
     Ok(())
 }
 
 async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> Result<(), StoreError> {
     let mut ids: Vec<CallId> = ids.into_iter().collect();
-    // Absorbed records are signposts to other records; each round loads those that the one before named.
+    // Absorbed records are signposts to other records. Each round loads the records that the last round led to.
     while !ids.is_empty() {
         let mut next = Vec::new();
         for row in tx.lock_calls(&ids).await? {
@@ -65,7 +65,7 @@ async fn load_calls(tx: &mut Tx, ledger: &mut Ledger, ids: HashSet<CallId>) -> R
         }
         ids = next;
     }
-    // A name without its call was read before another process moved it.
+    // If a name's call is missing, another process has moved the name since it was read.
     if ledger.names.values().any(|call_id| !ledger.calls.contains_key(call_id)) {
         return Err(StoreError::Conflict);
     }
@@ -78,17 +78,17 @@ async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation
     for delivery in operations.iter().filter_map(|operation| operation.delivery()) {
         senders.extend(delivery.idempotency_key);
         keys.extend(delivery.dedup_key.hashes());
-        // Interim states are looked up too: one that follows the final turn is not shown.
+        // Interim turns are looked up too, because one that arrives after the final turn is not shown.
         if let Change::Turn(Turn { names, speaker, turn_id: Some(turn_id), .. }) = &delivery.change {
             let hash = turn_hash(*speaker, turn_id);
             for call_id in names.iter().filter_map(|name| ledger.call_named(name)) {
-                keys.push(DedupKey::hash_of_turn(call_id, &hash));
+                keys.push(DedupKey::turn_hash_in_call(call_id, &hash));
                 if ledger
                     .calls
                     .get(&call_id)
                     .is_some_and(|call| call.created_at < ledger.turn_ids_without_speaker_before)
                 {
-                    keys.push(DedupKey::hash_of_turn(call_id, &turn_hash_without_speaker(turn_id)));
+                    keys.push(DedupKey::turn_hash_in_call(call_id, &turn_hash_without_speaker(turn_id)));
                 }
             }
         }
@@ -97,7 +97,7 @@ async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation
         return Ok(());
     }
     for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.earlier(&keys, &senders).await? {
-        ledger.earlier.insert(key, EarlierDelivery { delivery_id, body_hash, call_id, answer });
+        ledger.earlier_deliveries.insert(key, EarlierDelivery { delivery_id, body_hash, call_id, answer });
     }
     Ok(())
 }

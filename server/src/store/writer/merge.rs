@@ -17,10 +17,10 @@ pub(super) async fn merge(
     let Some(survivor) = ledger.survivor(records) else { return Err(StoreError::Internal("a merge has no survivor")) };
     let mut transcript = None;
     for call_id in records {
-        if let Some((result, said)) = tx.result(*call_id).await? {
+        if let Some((result, stored)) = tx.result(*call_id).await? {
             ledger.call(*call_id).result = Some(result.into());
             if *call_id == survivor {
-                transcript = said;
+                transcript = stored;
             }
         }
     }
@@ -35,19 +35,21 @@ pub(super) async fn merge(
             })
             .collect::<Result<_, StoreError>>()?;
         let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
-        let others = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
-        let spare = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
-        let absorbed = AbsorbedCall { call_id, events, names, transcripts: (transcript, others) };
+        let other_transcript = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
+        // The ids that were loaded for the operation itself are put back afterwards.
+        let operation_ids = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
+        let absorbed = AbsorbedCall { call_id, events, names, transcripts: (transcript, other_transcript) };
         transcript = ledger
             .absorb(survivor, absorbed)
             .map_err(|_| StoreError::Internal("more turns are appended than ids were taken for"))?;
-        ledger.transcription_ids = spare;
-        // The turns of the absorbed record belong to the survivor now, and a repeat of one of them is still a repeat.
+        ledger.transcription_ids = operation_ids;
+        // The turns of the absorbed record now belong to the survivor, where a repeat of one of them must be found.
         if let Some(hash) = op.delivery().and_then(Delivery::turn_hash)
-            && let Some(mut earlier) = ledger.earlier.get(&DedupKey::hash_of_turn(call_id, hash)).cloned()
+            && let Some(mut earlier) =
+                ledger.earlier_deliveries.get(&DedupKey::turn_hash_in_call(call_id, hash)).cloned()
         {
             earlier.call_id = Some(survivor);
-            ledger.earlier.entry(DedupKey::hash_of_turn(survivor, hash)).or_insert(earlier);
+            ledger.earlier_deliveries.entry(DedupKey::turn_hash_in_call(survivor, hash)).or_insert(earlier);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What waits in the queue of the log writer.
+//! The work of the log writer: in its queue, in a batch, or parked.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::Maintenance;
 use crate::log::{Operation, Outcome};
 use crate::store::StoreError;
 
-/// Where the outcome of a piece of work goes.
+/// The channel for the outcome of a piece of work.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A piece of work and the caller that waits for its outcome.
@@ -19,20 +19,20 @@ pub(super) enum Work {
     Maintenance(Maintenance, Reply<()>),
 }
 
-/// A piece of work on its way.
+/// A piece of work with the state that it keeps from one transaction to the next.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub work: Work,
-    /// When it was taken out of the queue.
-    pub since: Instant,
-    /// Whether a transaction that contained it may have been committed although no acknowledgement arrived.
+    /// When the work was taken out of the queue.
+    pub dequeued_at: Instant,
+    /// Whether a transaction with this work may have been committed although no acknowledgement arrived.
     pub may_be_committed: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Pending {
     pub fn new(work: Work, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { work, since: Instant::now(), may_be_committed: false, _permit: permit }
+        Self { work, dequeued_at: Instant::now(), may_be_committed: false, _permit: permit }
     }
 
     pub fn operation(&self) -> Option<&Operation> {
@@ -42,12 +42,12 @@ impl Pending {
         }
     }
 
-    /// The bytes of the body.
-    pub fn size(&self) -> usize {
+    /// The length of the delivery's body; 0 for other work.
+    pub fn body_bytes(&self) -> usize {
         self.operation().and_then(Operation::delivery).map_or(0, |delivery| delivery.body.len())
     }
 
-    /// Tells the caller that the work failed. A caller that gave up waiting needs no answer.
+    /// Sends an error to the caller. If the caller has given up waiting, no one gets it.
     pub fn fail(self, error: StoreError) {
         match self.work {
             Work::Log(_, reply) => drop(reply.send(Err(error))),
@@ -56,7 +56,7 @@ impl Pending {
     }
 }
 
-/// Tells the callers of a committed batch the outcomes of its operations.
+/// Sends the outcomes of a committed batch to its callers.
 pub(super) fn succeed(batch: Vec<Pending>, outcomes: Vec<Outcome>) {
     let mut outcomes = outcomes.into_iter();
     for pending in batch {
@@ -67,7 +67,7 @@ pub(super) fn succeed(batch: Vec<Pending>, outcomes: Vec<Outcome>) {
     }
 }
 
-/// Tells the callers of a batch that it failed.
+/// Sends an error to each caller of a batch.
 pub(super) fn fail(batch: Vec<Pending>, error: StoreError) {
     let error = Arc::new(error);
     for pending in batch {
@@ -75,7 +75,7 @@ pub(super) fn fail(batch: Vec<Pending>, error: StoreError) {
     }
 }
 
-/// What one transaction writes.
+/// The work of one transaction.
 pub(super) struct Batch<'b> {
     pub operations: Vec<&'b Operation>,
     pub maintenance: Vec<&'b Maintenance>,

@@ -1,4 +1,4 @@
-//! One transaction: load, apply, write, commit, notify; and its retries.
+//! One transaction of the log writer: load, apply, write, commit, notify; and its retries.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,22 +19,24 @@ use crate::store::transaction::Tx;
 use crate::store::writer::pending::{Batch, Pending};
 use crate::store::writer::{Maintenance, flush, load, merge};
 
-/// No transaction is tried again after this time; its callers then get the error.
+/// A transaction is tried again until this time has passed since its first attempt; then its callers get the error.
 const RETRY_FOR: Duration = Duration::from_secs(4);
 
-/// Deadline of a transaction with small operations. Large bodies add one second for each [`BYTES_PER_SECOND`].
+/// Deadline of a transaction. Bodies add a second for each [`BYTES_PER_SECOND`] that they have together.
 pub(super) const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: usize = 4 << 20;
 
-/// The migration since which turns are stored under their `turn_id` and speaker.
+/// Since this migration, turns are stored under the hash of their `turn_id` and speaker.
 const SPEAKER_HASH_VERSION: i64 = 5;
-/// How long servers of the version before may go on writing beside newer ones.
+/// How long servers of an older version may go on writing after the migration.
 const ROLLING_UPGRADE_SECS: i64 = 86_400;
 
 /// Why a transaction was not committed.
 pub(super) enum CommitError {
-    /// The operation with this number must begin a transaction of its own.
-    Split(usize),
+    /// The operation at this index of the batch's operations needs its own transaction.
+    Split {
+        operation_index: usize,
+    },
     Store(StoreError),
 }
 
@@ -45,17 +47,17 @@ impl<E: Into<StoreError>> From<E> for CommitError {
 }
 
 impl WriterTask {
-    /// Commits a batch in one transaction, which is tried again while the error is transient. Notes with each operation
-    /// whether a transaction may have been committed without an acknowledgement.
+    /// Commits a batch in one transaction, which is tried again while the error is transient. Sets
+    /// [`Pending::may_be_committed`] if a commit may have succeeded without an acknowledgement.
     pub(super) async fn commit_with_retries(&self, batch: &mut [Pending]) -> Result<Vec<Outcome>, CommitError> {
         let deadline = COMMIT_DEADLINE
-            + Duration::from_secs((batch.iter().map(Pending::size).sum::<usize>() / BYTES_PER_SECOND) as u64);
+            + Duration::from_secs((batch.iter().map(Pending::body_bytes).sum::<usize>() / BYTES_PER_SECOND) as u64);
         let began = Instant::now();
         let mut attempt = 0;
         let may_have_committed = AtomicBool::new(false);
         let mut work = Batch::of(batch);
         let committed = loop {
-            // A rule that panics over one operation must not end the writing of all others.
+            // A rule that panics over one operation must not stop the log writer.
             let committed = self.commit(&work, &may_have_committed);
             let committed = AssertUnwindSafe(timeout(deadline, committed)).catch_unwind().await;
             let committed = committed.map(|in_time| in_time.unwrap_or(Err(CommitError::Store(StoreError::TimedOut))));
@@ -76,13 +78,13 @@ impl WriterTask {
                 other => break other,
             }
         };
-        // Kept with each operation, however its batch is taken apart or parked.
+        // Kept in each `Pending`, because the batch may be split or parked before the next attempt.
         let may_have_committed = may_have_committed.into_inner();
         batch.iter_mut().for_each(|pending| pending.may_be_committed |= may_have_committed);
         committed
     }
 
-    /// Runs one transaction. `may_have_committed` is set before the commit, whose acknowledgement may be lost.
+    /// Runs one transaction. Sets `may_have_committed` before the commit, because its acknowledgement may be lost.
     async fn commit(&self, batch: &Batch<'_>, may_have_committed: &AtomicBool) -> Result<Vec<Outcome>, CommitError> {
         let operations = &*batch.operations;
         let mut tx = Tx::begin(&self.store).await?;
@@ -100,7 +102,7 @@ impl WriterTask {
         if batch.may_be_committed {
             let deliveries = operations.iter().filter_map(|operation| operation.delivery());
             let ids: Vec<Uuid> = deliveries.map(|delivery| delivery.delivery_id).collect();
-            ledger.committed = tx.answers(&ids).await?.into_iter().collect();
+            ledger.committed_answers = tx.answers(&ids).await?.into_iter().collect();
         }
         let outcomes = apply(&mut tx, &mut ledger, operations).await?;
         flush::write(&mut tx, &ledger, operations).await?;
@@ -119,12 +121,14 @@ impl WriterTask {
 async fn apply(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> Result<Vec<Outcome>, CommitError> {
     let mut outcomes = Vec::with_capacity(operations.len());
     for (at, operation) in operations.iter().enumerate() {
-        // A deletion frees names that the rest of a batch may take.
+        // A deletion frees names that other operations of the batch may assign, so it runs alone.
         if matches!(operation, Operation::Delete(_)) && operations.len() > 1 {
-            return Err(CommitError::Split(at));
+            return Err(CommitError::Split { operation_index: at });
         }
         let outcome = match ledger.apply(operation) {
-            Err(ApplyError::NeedsMerge(_)) if operations.len() > 1 => return Err(CommitError::Split(at)),
+            Err(ApplyError::NeedsMerge(_)) if operations.len() > 1 => {
+                return Err(CommitError::Split { operation_index: at });
+            }
             Err(ApplyError::NeedsMerge(records)) => {
                 merge::merge(tx, ledger, &records, operation).await?;
                 ledger.apply(operation)
@@ -134,14 +138,14 @@ async fn apply(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation]) -> R
         outcomes.push(outcome.map_err(|error| {
             StoreError::Internal(match error {
                 ApplyError::NeedsMerge(_) => "a merged call has to be merged again",
-                ApplyError::OutOfTurnIds => "more turns are appended than ids were drawn for",
+                ApplyError::OutOfTranscriptionIds => "more turns are appended than ids were loaded for",
             })
         })?);
     }
     Ok(outcomes)
 }
 
-/// The notification that a heartbeat's probe asks for.
+/// The notification that carries a heartbeat's probe to its followers.
 fn probe(maintenance: &Maintenance) -> Option<Notification> {
     let Maintenance::Heartbeat(heartbeat) = maintenance else { return None };
     let (call_id, frame) = heartbeat.probe.as_ref()?;
