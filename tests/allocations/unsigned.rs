@@ -1,9 +1,9 @@
-//! What one request without a valid signature costs in memory, whatever its body is. Its signature could be valid until
-//! all of it is read.
+//! The memory that one request with a wrong signature takes, for bodies that are chosen to take much. The signature can
+//! be verified only after the whole body is read.
 //!
-//! Bytes count when they are allocated, whether or not they are freed again, so the sum is more than was ever held at
-//! one time and bounds it on any machine. The longest bodies whose cause of refusal is searched have 256 KiB; longer
-//! ones are read and refused.
+//! All allocated bytes are counted, also those that are freed before the request ends. The sum is therefore an upper
+//! bound of the memory held at one time. Only for bodies up to 256 KiB does the server look for the cause of the wrong
+//! signature.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 #![allow(clippy::print_stdout, reason = "the figures of a run")]
@@ -22,19 +22,22 @@ use callscope_tests::{Database, Engine, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// Limit of the bytes that one request may allocate.
-const MOST: usize = 16 << 20;
-const EXPLAINED: usize = 256 << 10;
-const LONGEST: usize = 1 << 20;
+const MAX_ALLOCATED_BYTES: usize = 16 << 20;
+/// Length of the longest body for which the server looks for the cause of a wrong signature.
+const MAX_EXPLAINED_BYTES: usize = 256 << 10;
+/// Length of the longest body that the webhook of a turn accepts.
+const MAX_TURN_BYTES: usize = 1 << 20;
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// Repeats `piece` up to `length` bytes.
 fn fill(piece: &str, length: usize) -> String {
     piece.repeat(length / piece.len())
 }
 
-/// Returns bodies of up to `length` bytes that are expensive although they look cheap.
-fn hostile(length: usize) -> Vec<(&'static str, Vec<u8>)> {
+/// Returns names and bodies of up to `length` bytes that take much memory to parse, rewrite or decompress.
+fn hostile_bodies(length: usize) -> Vec<(&'static str, Vec<u8>)> {
     let half = length / 2;
     let closed = fill("[", half) + &fill("]", half);
     let objects = fill(r#"{"a":"#, length / 6 * 5);
@@ -46,32 +49,32 @@ fn hostile(length: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("deep objects", objects),
         ("deep lists that do not end", fill("[", length)),
         ("deep objects that do not end", fill(r#"{"a":"#, length)),
-        ("commas in the depth", commas),
+        ("commas in a deep list", commas),
         ("escapes", format!("\"{}\"", fill("\\u00e4", length - 8))),
         ("pairs of escapes", format!("\"{}\"", fill("\\ud83d\\ude00", length - 14))),
-        ("a text of backslashes", format!("\"{}\"", fill("\\\\", length - 2))),
+        ("a string of backslashes", format!("\"{}\"", fill("\\\\", length - 2))),
         ("a huge number", fill("1", length)),
         ("a huge fraction", format!("0.{}", fill("1", length - 2))),
         ("numbers with exponents", format!("[{}1]", fill("1e300,", length - 3))),
-        ("numbers that are spelled longer", format!("[{}1]", fill("1e15,", length - 3))),
+        ("numbers that are longer in another notation", format!("[{}1]", fill("1e15,", length - 3))),
         ("many fields", format!("{{{}\"a\":1}}", fill("\"a\":1,", length - 8))),
-        ("many tiny texts", format!("[{}1]", fill("\"\",", length - 3))),
-        ("controls", fill("\u{7f}", length)),
-        ("text that grows in ASCII", format!("\"{}\"", fill("ü", length - 2))),
+        ("many short strings", format!("[{}1]", fill("\"\",", length - 3))),
+        ("control characters", fill("\u{7f}", length)),
+        ("text that is longer in ASCII escapes", format!("\"{}\"", fill("ü", length - 2))),
         ("blanks", fill(" ", length)),
-        ("line ends", fill("\n", length)),
+        ("line feeds", fill("\n", length)),
         ("Base64", fill("QUJD", length)),
         ("a form", fill("a=%7b&", length)),
         ("NaN", format!("[{}1]", fill("NaN,", length - 3))),
     ];
     let mut bodies: Vec<_> = bodies.into_iter().map(|(name, body)| (name, body.into_bytes())).collect();
-    bodies.push(("no UTF-8", vec![0xff; length]));
-    bodies.push(("compressed blanks", compressed(length)));
+    bodies.push(("invalid UTF-8", vec![0xff; length]));
+    bodies.push(("compressed blanks", compressed_blanks(length)));
     bodies
 }
 
-/// This body expands a thousandfold.
-fn compressed(length: usize) -> Vec<u8> {
+/// Returns a gzip body that is a thousand times as long when it is decompressed.
+fn compressed_blanks(length: usize) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..length / 1_000 {
         gzip.write_all(&[b' '; 1_000_000]).unwrap();
@@ -105,7 +108,7 @@ fn one_unsigned_request_takes_little_memory() {
     let database = runtime.block_on(Database::new(Engine::Sqlite));
     let server = runtime.block_on(Server::start(&database));
     let address = callscope_tests::socket::host(&server.embedded.url).to_owned();
-    // What is allocated only once is allocated now.
+    // This request causes the allocations that happen only once, so they are not counted.
     post(&address, b"{}");
     let verifier = SignatureVerifier::new(
         WebhookAuth::Required,
@@ -114,23 +117,23 @@ fn one_unsigned_request_takes_little_memory() {
     );
     let headers = [(HEADER.to_owned(), forged())];
     let received_at = Timestamp::from_unix_secs(now()).unwrap();
-    for length in [EXPLAINED, LONGEST] {
-        for (name, body) in hostile(length) {
-            // The server may explain the refusal at the same time on another thread; here it is explained in any case.
-            let taken = allocated(|| {
+    for length in [MAX_EXPLAINED_BYTES, MAX_TURN_BYTES] {
+        for (name, body) in hostile_bodies(length) {
+            // The server may explain the refusal on another thread and later. Here it is explained in any case.
+            let allocated = allocated_bytes(|| {
                 post(&address, &body);
                 let cause = verifier.explain(&headers, &body, received_at);
-                assert_eq!(cause.as_deref(), (body.len() <= EXPLAINED).then_some("unexplained"), "{name}");
+                assert_eq!(cause.as_deref(), (body.len() <= MAX_EXPLAINED_BYTES).then_some("unexplained"), "{name}");
             });
-            println!("{taken:>9} bytes taken by {} of {name}", body.len());
-            assert!(taken < MOST, "{} bytes of {name} took {taken}", body.len());
+            println!("{allocated:>9} bytes allocated for {} of {name}", body.len());
+            assert!(allocated < MAX_ALLOCATED_BYTES, "{} bytes of {name} allocated {allocated}", body.len());
         }
     }
     runtime.block_on(server.stop());
 }
 
-/// Returns the bytes that the whole process allocates during `work`.
-fn allocated(work: impl FnOnce()) -> usize {
+/// Returns the number of bytes that the whole process allocates during `work`.
+fn allocated_bytes(work: impl FnOnce()) -> usize {
     let before = COUNTED.stats().bytes_allocated;
     work();
     COUNTED.stats().bytes_allocated - before

@@ -1,5 +1,6 @@
-//! Whether permessage-deflate (RFC 7692) would pay: the cost of compressing a frame once, beside the cost of writing it
-//! to each follower. There is no context takeover, because only then can followers share a compressed frame.
+//! Whether permessage-deflate (RFC 7692) would save CPU time: the cost of compressing a message once, compared with the
+//! cost of writing the message to each follower. Context takeover is off, because otherwise followers could not share a
+//! compressed message.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,15 +17,15 @@ use callscope_tests::{Database, Engine, Server};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
-    /// Post-call webhooks whose turns are spoken
+    /// Folder of post-call webhooks whose turns are sent
     #[arg(long, default_value = "cli/samples")]
     pub samples: PathBuf,
-    /// Rounds over all frames
+    /// Number of times that each frame is compressed and written
     #[arg(long, default_value_t = 200)]
     pub rounds: usize,
 }
 
-/// Measures and prints a table.
+/// Measures levels 1 and 6, and prints a table.
 pub async fn run(flags: &Flags) {
     let frames = frames(flags).await;
     let bytes: usize = frames.iter().map(Vec::len).sum();
@@ -34,8 +35,8 @@ pub async fn run(flags: &Flags) {
         flags.samples.display(),
         bytes / frames.len()
     );
-    let whole = write(&frames, flags.rounds);
-    println!("{:<34}{:>8.1} % {:>8.2} µs CPU a write", "whole", 100.0, whole);
+    let uncompressed = write(&frames, flags.rounds);
+    println!("{:<34}{:>8.1} % {:>8.2} µs CPU a write", "uncompressed", 100.0, uncompressed);
     for level in [1, 6] {
         let (cost, compressed) = compress(&frames, level, flags.rounds);
         let share = compressed.iter().map(Vec::len).sum::<usize>() as f64 / bytes as f64;
@@ -44,8 +45,8 @@ pub async fn run(flags: &Flags) {
             "{:<34}{:>8.1} % {written:>8.2} µs CPU a write, {cost:.1} µs to compress, paid back {}",
             format!("deflate level {level}"),
             share * 100.0,
-            if written < whole {
-                format!("at {:.0} followers", (cost / (whole - written)).ceil())
+            if written < uncompressed {
+                format!("at {:.0} followers", (cost / (uncompressed - written)).ceil())
             } else {
                 "never".to_owned()
             }
@@ -65,7 +66,7 @@ async fn frames(flags: &Flags) -> Vec<Vec<u8>> {
         let sample: Value = serde_json::from_str(&text).expect("JSON");
         for turn in sample["data"]["transcript"].as_array().into_iter().flatten() {
             if let Some(message) = turn["message"].as_str().filter(|message| !message.is_empty()) {
-                // Each turn has an id of its own, because the same words in the same second would be a repeat.
+                // Each turn has an id of its own. Otherwise equal texts in one second would be one turn.
                 let turn = json!({"call_sid": "EL_deflate", "speaker": if turn["role"] == "user" { "user" } else { "agent" },
                     "message": message, "turn_id": frames.len().to_string()});
                 let reply = server.webhook("transcription", &turn).await;
@@ -89,12 +90,12 @@ async fn next_turn(subscriber: &mut callscope_tests::Subscriber) -> Vec<u8> {
     }
 }
 
-/// Returns the microseconds of CPU time for compressing a frame, and the result: a sync flush without its last four
-/// bytes (RFC 7692 section 7.2.1).
+/// Returns the microseconds of CPU time for compressing a frame, and the compressed frames. Each is a sync flush
+/// without its last four bytes (RFC 7692 section 7.2.1).
 fn compress(frames: &[Vec<u8>], level: u32, rounds: usize) -> (f64, Vec<Vec<u8>>) {
     let mut deflate = Compress::new(Compression::new(level), false);
     let mut out = Vec::new();
-    let began = cpu();
+    let cpu_before = cpu_time();
     for _ in 0..rounds {
         out.clear();
         for frame in frames {
@@ -105,37 +106,37 @@ fn compress(frames: &[Vec<u8>], level: u32, rounds: usize) -> (f64, Vec<Vec<u8>>
             out.push(compressed);
         }
     }
-    (micros(began) / (rounds * frames.len()) as f64, out)
+    (micros_since(cpu_before) / (rounds * frames.len()) as f64, out)
 }
 
-/// Returns the microseconds of this thread's CPU time for writing a frame to a socket whose other end reads.
+/// Returns the microseconds of this thread's CPU time for writing a frame to a socket whose peer reads.
 fn write(frames: &[Vec<u8>], rounds: usize) -> f64 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-    let (mut far, _) = listener.accept().expect("a connection");
-    near.set_nodelay(true).expect("the socket takes the option");
+    let mut sender = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let (mut receiver, _) = listener.accept().expect("a connection");
+    sender.set_nodelay(true).expect("the socket accepts the option");
     let reader = thread::spawn(move || {
         let mut buffer = vec![0; 256 * 1024];
-        while far.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        while receiver.read(&mut buffer).is_ok_and(|read| read > 0) {}
     });
-    let began = cpu();
+    let cpu_before = cpu_time();
     for _ in 0..rounds {
         for frame in frames {
-            near.write_all(frame).expect("a reader");
+            sender.write_all(frame).expect("a reader");
         }
     }
-    let micros = micros(began);
-    drop(near);
+    let used_micros = micros_since(cpu_before);
+    drop(sender);
     reader.join().expect("the reader ends");
-    micros / (rounds * frames.len()) as f64
+    used_micros / (rounds * frames.len()) as f64
 }
 
 /// Returns the CPU time of this thread.
-fn cpu() -> Duration {
+fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(used.tv_sec).expect("not negative"), u32::try_from(used.tv_nsec).expect("below 10^9"))
 }
 
-fn micros(since: Duration) -> f64 {
-    (cpu() - since).as_secs_f64() * 1e6
+fn micros_since(cpu_before: Duration) -> f64 {
+    (cpu_time() - cpu_before).as_secs_f64() * 1e6
 }

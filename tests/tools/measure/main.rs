@@ -1,6 +1,5 @@
-//! Measurements for docs/reliability.md, docs/performance.md and docs/terminal.md: what a stalled client costs the
-//! others, how late events are while Redis is dead, how a drain spreads its clients, what a call of any length costs on
-//! a screen.
+//! The measurements whose results docs/reliability.md, docs/performance.md and docs/terminal.md show, and the pictures
+//! in the documentation.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,21 +14,21 @@ mod turns;
 
 use clap::Parser;
 
-/// Measures what docs/reliability.md, docs/performance.md and docs/terminal.md say
+/// Measure the figures in docs/reliability.md, docs/performance.md and docs/terminal.md
 #[derive(Debug, Parser)]
 #[command(name = "callscope-measure")]
 enum Measure {
-    /// One stalled client among many: lateness of the others, memory for it
+    /// One stalled client among many: the delays of the others, and the memory for it
     Stalled(stalled::Flags),
-    /// Redis dead under load: staleness across servers
+    /// Redis killed under load: the delays of events from one server to another
     Blackout(blackout::Flags),
-    /// A drain of many connections: close codes, arrivals elsewhere
+    /// A drain of many connections: close codes, and arrivals at another server
     Drain(drain::Flags),
-    /// Whether compressing messages would pay
+    /// The number of followers from which compressing a message would save CPU time
     Deflate(deflate::Flags),
-    /// A call of any length on a screen: work for a frame, memory, work while nothing happens, lines a second
+    /// Calls of several lengths on a screen: CPU time for a frame and while idle, memory, plain lines a second
     Terminal(terminal::Flags),
-    /// The screens that the documentation shows, drawn by the program itself
+    /// The pictures of screens in the documentation
     Screens(screens::Flags),
 }
 

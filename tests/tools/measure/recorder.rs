@@ -1,4 +1,4 @@
-//! Subscribers that record when each event came.
+//! Subscribers that record when each event arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,34 +11,33 @@ use tokio::time::Instant;
 use callscope_tests::Subscriber;
 use callscope_tests::subscriber::Received;
 
-/// What a subscriber received.
+/// The events that a subscriber has received.
 #[derive(Debug, Default)]
 pub struct Recording {
-    /// Seq of the newest event.
-    pub seq: AtomicI64,
-    /// Each event's seq and arrival.
+    pub last_seq: AtomicI64,
+    /// Seq and time of arrival of each event.
     pub events: Mutex<Vec<(i64, Instant)>>,
-    /// Number of events that were not the next one.
-    pub wrong: AtomicI64,
+    /// Number of events whose seq was not the next one.
+    pub out_of_order: AtomicI64,
 }
 
-/// Follows `call_sid` at `url` after the event `after`, until the connection ends with the returned code.
+/// Follows `call_sid` at `url` after the seq `after`. The task ends with the connection and returns the close code.
 pub async fn follow(url: &str, token: &str, call_sid: &str, after: i64) -> (Arc<Recording>, JoinHandle<u16>) {
     let mut subscriber = Subscriber::connect(url, token).await;
     subscriber.send(json!({"subscribe": call_sid, "after": after})).await;
     subscriber.expect("subscription_confirmed").await;
     let recording = Arc::new(Recording::default());
-    recording.seq.store(after, Ordering::SeqCst);
-    let written = Arc::clone(&recording);
+    recording.last_seq.store(after, Ordering::SeqCst);
+    let recorded = Arc::clone(&recording);
     let task = tokio::spawn(async move {
         loop {
             match subscriber.next_whenever().await {
                 Received::Json(message) => {
                     if let Some(seq) = message["seq"].as_i64() {
-                        if written.seq.swap(seq, Ordering::SeqCst) + 1 != seq {
-                            written.wrong.fetch_add(1, Ordering::SeqCst);
+                        if recorded.last_seq.swap(seq, Ordering::SeqCst) + 1 != seq {
+                            recorded.out_of_order.fetch_add(1, Ordering::SeqCst);
                         }
-                        written.events.lock().push((seq, Instant::now()));
+                        recorded.events.lock().push((seq, Instant::now()));
                     }
                 }
                 Received::Closed(code) => return code,

@@ -1,4 +1,4 @@
-//! The pictures in the documentation: a real server, a real call and the program in a terminal, drawn as SVG.
+//! The pictures in the documentation: `callscope` in a terminal, following a call of a running server, drawn as SVG.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use callscope_tests::pty::key;
 use callscope_tests::server::{admin_token, http, now, post_webhook};
 use callscope_tests::{Database, Engine, Process, Pty};
 
-/// Speaker, second and text of each turn.
+/// Speaker, second in the call and text of each turn.
 const TURNS: [(&str, i64, &str); 9] = [
     ("agent", 0, "Road assistance, this is Nova. Where are you right now?"),
     ("user", 3, "Hi. I'm on the A10 northbound, just past exit 22. My engine died."),
@@ -23,8 +23,7 @@ const TURNS: [(&str, i64, &str); 9] = [
     ("agent", 28, "Then I'm sending a flatbed. It will be there in about thirty-five minutes."),
     ("user", 33, "That's fine. Can the dog ride along?"),
 ];
-/// Number of turns after which the server is killed.
-const KILLED: usize = 4;
+const TURNS_BEFORE_KILL: usize = 4;
 const CALL: &str = "EL_road_1790855035";
 const CONVERSATION: &str = "conv_01callscope0road";
 
@@ -42,7 +41,7 @@ pub async fn run(flags: &Flags) {
     let mut server = Process::start(&database, 0).await;
     let began = now() - 40;
     for other in ["EL_bakery_1790855011", "EL_harbour_1790854200"] {
-        turn(&server.url, other, ("agent", 0, "Hello."), began).await;
+        post_turn(&server.url, other, ("agent", 0, "Hello."), began).await;
     }
     register(&server.url).await;
     let token = admin_token("measure");
@@ -50,8 +49,8 @@ pub async fn run(flags: &Flags) {
     let environment = [("CALLSCOPE_SERVER", url.as_str()), ("CALLSCOPE_TOKEN", token.as_str())];
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = Pty::start((80, 24), &program("callscope"), &["tail", CALL], &environment, folder.path());
-    for said in &TURNS[..KILLED] {
-        turn(&server.url, CALL, *said, began).await;
+    for turn in &TURNS[..TURNS_BEFORE_KILL] {
+        post_turn(&server.url, CALL, *turn, began).await;
     }
     terminal.until_text("We're behind the barrier.");
     let port = server.port();
@@ -59,8 +58,8 @@ pub async fn run(flags: &Flags) {
     terminal.until_text("RETRY 3");
     draw(&terminal, &flags.folder, "broken");
     server = Process::start(&database, port).await;
-    for said in &TURNS[KILLED..] {
-        turn(&server.url, CALL, *said, began).await;
+    for turn in &TURNS[TURNS_BEFORE_KILL..] {
+        post_turn(&server.url, CALL, *turn, began).await;
     }
     terminal.until_text("Can the dog ride along?");
     terminal.until_text("LIVE");
@@ -83,7 +82,7 @@ pub async fn run(flags: &Flags) {
     terminal.press("/");
     terminal.press(key::ENTER);
     terminal.press("G");
-    end(&server.url).await;
+    post_call_end(&server.url).await;
     terminal.until_text("ENDED success");
     terminal.until_text("place = A10");
     draw(&terminal, &flags.folder, "ended");
@@ -95,19 +94,20 @@ async fn post(url: &str, route: &str, body: &serde_json::Value) {
     assert!(matches!(reply.status, 200 | 201), "{reply:?}");
 }
 
-async fn turn(url: &str, sid: &str, (speaker, at, text): (&str, i64, &str), began: i64) {
-    let body = json!({"call_sid": sid, "speaker": speaker, "message": text, "turn_id": text, "timestamp": began + at});
+async fn post_turn(url: &str, sid: &str, (speaker, second, text): (&str, i64, &str), began: i64) {
+    let timestamp = began + second;
+    let body = json!({"call_sid": sid, "speaker": speaker, "message": text, "turn_id": text, "timestamp": timestamp});
     post(url, "transcription", &body).await;
 }
 
-/// Registers the call under both its names, so that its result finds it.
+/// Registers the call under both its names, because the post-call webhook has only the conversation id.
 async fn register(url: &str) {
     let body = json!({"call_sid": CALL, "conversation_id": CONVERSATION, "agent_id": "agent_road_desk"});
     let request = http().post(format!("{url}/api/v1/calls")).bearer_auth(admin_token("measure")).json(&body);
     assert_eq!(request.send().await.unwrap().status(), 201);
 }
 
-async fn end(url: &str) {
+async fn post_call_end(url: &str) {
     let data = json!({"conversation_id": CONVERSATION, "status": "done", "agent_id": "agent_road_desk",
         "metadata": {"call_duration_secs": 41, "cost": 263},
         "analysis": {"call_successful": "success",
@@ -118,7 +118,7 @@ async fn end(url: &str) {
     post(url, "post-call", &json!({"type": "post_call_transcription", "event_timestamp": now(), "data": data})).await;
 }
 
-/// Cell sizes of the picture.
+/// Width and height of a cell in the picture.
 const CELL: (f64, f64) = (8.4, 18.0);
 const MARGIN: f64 = 12.0;
 
@@ -126,7 +126,7 @@ fn draw(terminal: &Pty, folder: &Path, name: &str) {
     std::fs::write(folder.join(format!("{name}.svg")), svg(&terminal.picture())).unwrap();
 }
 
-/// Draws a screen as a picture on a dark terminal.
+/// Returns a screen as SVG in the colours of a dark terminal.
 fn svg(screen: &vt100::Screen) -> String {
     let (rows, columns) = screen.size();
     let (rows, columns) = (rows.get(), columns.get());
@@ -146,7 +146,7 @@ fn svg(screen: &vt100::Screen) -> String {
                 text.push_str(if contents.is_empty() { " " } else { &contents });
                 column += 1;
             }
-            run_of_cells(&mut svg, (row, begin), &text, style);
+            draw_cells(&mut svg, (row, begin), &text, style);
         }
     }
     svg.push_str("</svg>\n");
@@ -168,7 +168,8 @@ fn style(screen: &vt100::Screen, row: u16, column: u16) -> Style {
     (colour, cell.bold(), cell.dim(), cell.inverse())
 }
 
-fn run_of_cells(svg: &mut String, (row, column): (u16, u16), text: &str, (colour, bold, dim, reversed): Style) {
+/// Draws neighbouring cells of one style.
+fn draw_cells(svg: &mut String, (row, column): (u16, u16), text: &str, (colour, bold, dim, reversed): Style) {
     if text.trim().is_empty() && !reversed {
         return;
     }
@@ -186,10 +187,10 @@ fn run_of_cells(svg: &mut String, (row, column): (u16, u16), text: &str, (colour
     }
     let weight = if bold { " font-weight=\"bold\"" } else { "" };
     let opacity = if dim { " opacity=\"0.6\"" } else { "" };
-    let safe = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let y = y + CELL.1 * 0.75;
     let _ = writeln!(
         svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" textLength=\"{width:.1}\" fill=\"{fill}\"{weight}{opacity} xml:space=\"preserve\">{safe}</text>"
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" textLength=\"{width:.1}\" fill=\"{fill}\"{weight}{opacity} xml:space=\"preserve\">{escaped}</text>"
     );
 }

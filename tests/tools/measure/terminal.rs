@@ -1,5 +1,5 @@
-//! What a call of any length costs on a screen: processor time for a frame, memory, time while nothing happens, and the
-//! lines a second through a pipe. The program itself plays a recording in a terminal.
+//! The cost of a call on a screen, by its length: CPU time for a frame and while idle, memory, and the lines a second
+//! through a pipe. `callscope play` shows a saved call in a terminal.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,15 +14,15 @@ use callscope_tests::saved::turn_line;
 
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// Turns of the calls
+    /// Numbers of turns of the measured calls
     #[arg(long, value_delimiter = ',', default_value = "20,2000,200000")]
     turns: Vec<usize>,
-    /// Frames of each call
+    /// Number of frames that are drawn for each call
     #[arg(long, default_value_t = 300)]
     frames: usize,
 }
 
-/// Measures and prints a table.
+/// Measures a call of each length and prints a Markdown table.
 pub fn run(flags: &Flags) {
     println!(
         "| turns | frame, ms of processor | memory, MiB | idle, ms of processor a second | plain, lines a second |"
@@ -31,33 +31,32 @@ pub fn run(flags: &Flags) {
     for turns in &flags.turns {
         let folder = tempfile::tempdir().unwrap();
         write_call(&folder.path().join("call.ndjson"), *turns);
-        let (frame, held, idle) = screen(folder.path(), *turns, flags.frames);
-        println!("| {turns} | {frame:.2} | {held} | {idle:.1} | {:.0} |", plain(folder.path(), *turns));
+        let (frame_ms, memory_mib, idle_ms) = measure_screen(folder.path(), *turns, flags.frames);
+        let lines = plain_lines_per_sec(folder.path(), *turns);
+        println!("| {turns} | {frame_ms:.2} | {memory_mib} | {idle_ms:.1} | {lines:.0} |");
     }
 }
 
-/// Writes a saved call.
 fn write_call(path: &Path, turns: usize) {
     let mut text = String::new();
     for turn in 1..=turns {
         let speaker = ["agent", "user", "tool"][turn % 3];
-        let said = format!("A green hatchback. No smoke. It coughed twice, and that was turn {turn};");
-        text.push_str(&turn_line("EL_long_1", turn, speaker, &said, turn));
+        let text_of_turn = format!("A green hatchback. No smoke. It coughed twice, and that was turn {turn};");
+        text.push_str(&turn_line("EL_long_1", turn, speaker, &text_of_turn, turn));
     }
     std::fs::write(path, text).unwrap();
 }
 
-/// Returns the processor time of a frame in ms, the memory in MiB, and the processor time in ms of a second without
-/// events.
-fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
+/// Returns the CPU time of a frame in ms, the memory in MiB, and the CPU time in ms of a second without events.
+fn measure_screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
     let play = ["play", "call.ndjson", "--speed", "max"];
     let mut terminal = Pty::start((80, 24), &program("callscope"), &play, &[], folder);
     terminal.until_text(&format!("seq {turns}"));
     terminal.until_text("ENDED");
-    let before = worked(terminal.pid());
+    let cpu_before = cpu_ms(terminal.pid());
     for frame in 0..frames {
         let written = terminal.bytes_written();
-        // A long call is shown page by page, and no page was laid out earlier; a short one from end to end.
+        // Each frame should show other turns. A long call has pages enough; a short one jumps between its ends.
         terminal.press(match (turns > 20 * frames, frame % 2) {
             (true, _) => key::PAGE_UP,
             (false, 0) => "g",
@@ -65,30 +64,30 @@ fn screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64) {
         });
         terminal.wait_past(written);
     }
-    let frame = (worked(terminal.pid()) - before) / frames as f64;
-    let held = memory(terminal.pid()) / 1024;
-    let before = worked(terminal.pid());
+    let frame_ms = (cpu_ms(terminal.pid()) - cpu_before) / frames as f64;
+    let memory_mib = memory(terminal.pid()) / 1024;
+    let cpu_before = cpu_ms(terminal.pid());
     let began = Instant::now();
     std::thread::sleep(Duration::from_secs(3));
-    let idle = (worked(terminal.pid()) - before) / began.elapsed().as_secs_f64();
-    (frame, held, idle)
+    let idle_ms = (cpu_ms(terminal.pid()) - cpu_before) / began.elapsed().as_secs_f64();
+    (frame_ms, memory_mib, idle_ms)
 }
 
-/// Returns the lines a second that go into a pipe.
-fn plain(folder: &Path, turns: usize) -> f64 {
+/// Returns the lines a second that `play --plain` writes into a pipe.
+fn plain_lines_per_sec(folder: &Path, turns: usize) -> f64 {
     let began = Instant::now();
-    let done = Command::new(program("callscope"))
+    let output = Command::new(program("callscope"))
         .args(["play", "call.ndjson", "--plain"])
         .current_dir(folder)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert_eq!(done.stdout.iter().filter(|byte| **byte == b'\n').count(), turns);
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), turns);
     turns as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Returns the processor time of a process in ms. Its clock ticks a hundred times a second.
-fn worked(pid: u32) -> f64 {
+/// Returns the CPU time of a process in ms. The kernel counts it in ticks of 10 ms.
+fn cpu_ms(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11..=12].iter().map(|field| field.parse::<u64>().unwrap()).sum();

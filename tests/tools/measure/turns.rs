@@ -1,4 +1,4 @@
-//! Turns that are spoken at a given rate.
+//! Turns that are posted at a given rate.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use callscope_tests::server::{http, post_webhook};
 
-/// Posts a turn at `url` until it is acknowledged. Its message is `text`, filled up to `bytes`.
-pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {
+/// Posts a turn at `url` until it is acknowledged. `text` is its id, and the beginning of its message of `bytes`.
+pub async fn post_turn(http: &reqwest::Client, url: &str, call_sid: &str, text: &str, bytes: usize) {
     let message = format!("{text} {}", "x".repeat(bytes.saturating_sub(text.len() + 1)));
     let body = json!({"call_sid": call_sid, "speaker": "user", "message": message, "turn_id": text}).to_string();
     loop {
@@ -19,15 +19,15 @@ pub async fn speak(http: &reqwest::Client, url: &str, call_sid: &str, text: &str
     }
 }
 
-/// Speaks `rate` turns a second for `time`, with numbers from `first` on, and returns how many.
-pub async fn talk(url: &str, call_sid: &str, (first, rate): (u64, f64), time: Duration, bytes: usize) -> u64 {
+/// Posts `rate` turns a second for `duration`, numbered from `first` on, and returns their number.
+pub async fn post_turns(url: &str, call_sid: &str, (first, rate): (u64, f64), duration: Duration, bytes: usize) -> u64 {
     let http = http();
     let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (began, mut number) = (Instant::now(), first);
-    while began.elapsed() < time {
+    while began.elapsed() < duration {
         ticks.tick().await;
-        speak(&http, url, call_sid, &format!("turn {number}"), bytes).await;
+        post_turn(&http, url, call_sid, &format!("turn {number}"), bytes).await;
         number += 1;
     }
     number - first
