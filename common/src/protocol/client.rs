@@ -1,0 +1,251 @@
+//! The requests of a client.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{ErrorCode, FollowDeliveries};
+use crate::id::IdentifierError;
+use crate::{CallId, Identifier, Seq};
+
+/// A request of a client.
+#[derive(Debug, Clone)]
+pub enum ClientMessage {
+    /// Follows a call.
+    Subscribe(Subscribe),
+    /// Stops following a call.
+    Unsubscribe(Identifier),
+    /// Asks for a pong with the same value.
+    Ping(Box<RawValue>),
+    /// Follows deliveries as they come in.
+    FollowDeliveries(FollowDeliveries),
+    /// Stops following deliveries.
+    UnfollowDeliveries,
+}
+
+/// A `subscribe` message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Any identifier of the call.
+    pub identifier: Identifier,
+    /// Where the subscription begins.
+    pub from: SubscribeFrom,
+    /// The record that `after` belongs to, if it is a seq.
+    pub call_id: Option<CallId>,
+    /// Whether to wait for a call that is not known yet, instead of an error.
+    pub wait: bool,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubscribeFrom {
+    /// With the first event of the log.
+    Start,
+    /// With the event after this one.
+    After(Seq),
+    /// With the event behind this cursor, which a message carried.
+    Behind(String),
+    /// With the first event to come.
+    Live,
+}
+
+/// Why a message of a client is refused. The text says what is wrong and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientMessageError {
+    /// `INVALID_MESSAGE_FORMAT` or `INVALID_IDENTIFIER`.
+    pub code: ErrorCode,
+    /// The text for people.
+    pub message: String,
+    /// The identifier that the message named, if it could be read.
+    pub identifier: Option<String>,
+}
+
+impl ClientMessage {
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// Returns [`ClientMessageError`] for anything but one well-formed request.
+    pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
+        let fields: RequestFields = serde_json::from_str(text)
+            .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
+        let of_calls = fields.subscribe.is_some() || fields.unsubscribe.is_some() || fields.ping.is_some();
+        match (fields.subscribe_deliveries, fields.unsubscribe_deliveries) {
+            (None, None) => {}
+            (Some(follow), None) if !of_calls => return Ok(Self::FollowDeliveries(follow)),
+            (None, Some(_)) if !of_calls => return Ok(Self::UnfollowDeliveries),
+            _ => return Err(ClientMessageError::format("more than one request is there")),
+        }
+        match (fields.subscribe, fields.unsubscribe, fields.ping) {
+            (Some(id), None, None) => {
+                let from = match (fields.after, fields.history) {
+                    (Some(_), Some(false)) => {
+                        return Err(ClientMessageError::format("`after` and `history: false` exclude each other"));
+                    }
+                    (Some(After::Seq(..0)), _) => {
+                        return Err(ClientMessageError::format(
+                            "`after` is negative; it takes the last cursor received, or a seq",
+                        ));
+                    }
+                    (Some(After::Seq(after)), _) => SubscribeFrom::After(after),
+                    (Some(After::Cursor(cursor)), _) => SubscribeFrom::Behind(cursor),
+                    (None, Some(false)) => SubscribeFrom::Live,
+                    (None, _) => SubscribeFrom::Start,
+                };
+                let identifier = identifier(id)?;
+                Ok(Self::Subscribe(Subscribe {
+                    identifier,
+                    from,
+                    call_id: fields.call_id,
+                    wait: fields.wait.unwrap_or(false),
+                }))
+            }
+            (None, Some(id), None) => Ok(Self::Unsubscribe(identifier(id)?)),
+            (None, None, Some(value)) => Ok(Self::Ping(value.to_owned())),
+            (None, None, None) => {
+                Err(ClientMessageError::format("none of `subscribe`, `unsubscribe`, `ping` is there"))
+            }
+            _ => Err(ClientMessageError::format("more than one of `subscribe`, `unsubscribe`, `ping` is there")),
+        }
+    }
+}
+
+impl ClientMessageError {
+    fn format(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidMessageFormat, message: message.into(), identifier: None }
+    }
+}
+
+fn identifier(text: Cow<'_, str>) -> Result<Identifier, ClientMessageError> {
+    Identifier::parse(&text).map_err(|error: IdentifierError| ClientMessageError {
+        code: ErrorCode::InvalidIdentifier,
+        message: error.to_string(),
+        identifier: Some(text.chars().take(Identifier::MAX_LEN).collect()),
+    })
+}
+
+#[derive(Deserialize)]
+struct RequestFields<'a> {
+    #[serde(borrow, default)]
+    subscribe: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    unsubscribe: Option<Cow<'a, str>>,
+    // A null ping is a ping too, so a field that is present is told from one that is absent.
+    #[serde(borrow, default, deserialize_with = "required")]
+    ping: Option<&'a RawValue>,
+    #[serde(default)]
+    after: Option<After>,
+    #[serde(default)]
+    call_id: Option<Uuid>,
+    #[serde(default)]
+    history: Option<bool>,
+    #[serde(default)]
+    wait: Option<bool>,
+    #[serde(default)]
+    subscribe_deliveries: Option<FollowDeliveries>,
+    #[serde(default)]
+    unsubscribe_deliveries: Option<bool>,
+}
+
+/// The field `after`: a cursor or a seq.
+enum After {
+    Seq(Seq),
+    Cursor(String),
+}
+
+impl<'de> Deserialize<'de> for After {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = After;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cursor or a whole number as `after`")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, seq: i64) -> Result<After, E> {
+                Ok(After::Seq(seq))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, seq: u64) -> Result<After, E> {
+                // No log is that long, so this seq lies beyond every head.
+                Ok(After::Seq(Seq::try_from(seq).unwrap_or(Seq::MAX)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, cursor: &str) -> Result<After, E> {
+                // A longer text is no cursor; it is cut before it is kept, because one character too many shows that.
+                Ok(After::Cursor(cursor.chars().take(crate::Cursor::MAX_LEN + 1).collect()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+fn required<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Pong, ServerMessage};
+    use super::*;
+
+    fn subscribe(text: &str) -> Subscribe {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Subscribe(subscribe)) => subscribe,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn subscriptions_say_where_they_begin() {
+        assert_eq!(subscribe(r#"{"subscribe":"a"}"#).from, SubscribeFrom::Start);
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":0}"#).from, SubscribeFrom::After(0));
+        assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, SubscribeFrom::Live);
+        assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
+        assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, SubscribeFrom::Behind("7.x".into()));
+        // A text that is too long to be a cursor is not kept whole.
+        let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
+        assert_eq!(long.from, SubscribeFrom::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
+    }
+
+    #[test]
+    fn bad_messages_say_what_is_wrong() {
+        for (text, code) in [
+            ("", ErrorCode::InvalidMessageFormat),
+            ("[]", ErrorCode::InvalidMessageFormat),
+            ("{}", ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":1}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":-1}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":1.5}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":[1]}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":true}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","call_id":"x"}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","unsubscribe":"a"}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":"a","after":1,"history":false}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":[1]}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":{"after":7}}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe_deliveries":{},"ping":0}"#, ErrorCode::InvalidMessageFormat),
+            (r#"{"subscribe":""}"#, ErrorCode::InvalidIdentifier),
+            (r#"{"unsubscribe":"a b"}"#, ErrorCode::InvalidIdentifier),
+        ] {
+            let error = ClientMessage::parse(text).unwrap_err();
+            assert_eq!(error.code, code, "{text}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_ping_may_hold_anything() {
+        for value in ["null", "0", r#"{"a":[1e400]}"#] {
+            let Ok(ClientMessage::Ping(raw)) = ClientMessage::parse(&format!(r#"{{"ping":{value}}}"#)) else {
+                panic!("{value} is no ping");
+            };
+            let pong = serde_json::to_string(&ServerMessage::Pong(Pong { ping: raw })).unwrap();
+            assert_eq!(pong, format!(r#"{{"type":"pong","ping":{value}}}"#));
+        }
+    }
+}
