@@ -14,7 +14,7 @@ mod report;
 mod target;
 mod target_client;
 
-use callscope_common::api::DeliveryView;
+use callscope_common::api::{DeliveryView, Verdict};
 use futures_util::{StreamExt as _, stream as streams};
 use tokio::sync::mpsc;
 
@@ -51,7 +51,7 @@ pub(crate) struct Options {
 pub(crate) struct Filter {
     pub(crate) kinds: Vec<String>,
     pub(crate) calls: Vec<String>,
-    pub(crate) verdicts: Vec<&'static str>,
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 /// Follows and forwards until it is ended from outside.
@@ -100,13 +100,14 @@ impl Filter {
         let is_of = |id: &String| names.contains(&Some(id));
         (self.kinds.is_empty() || view.kind.as_ref().is_some_and(|kind| self.kinds.contains(kind)))
             && (self.calls.is_empty() || self.calls.iter().any(is_of))
-            && (self.verdicts.is_empty() || self.verdicts.contains(&view.verdict.as_str()))
+            && (self.verdicts.is_empty()
+                || view.verdict.known().is_some_and(|verdict| self.verdicts.contains(&verdict)))
     }
 
     /// Whether refused webhooks are shown, which are of no type and of no call.
     fn takes_refused(&self) -> bool {
         self.kinds.is_empty()
             && self.calls.is_empty()
-            && (self.verdicts.is_empty() || self.verdicts.contains(&"unverified"))
+            && (self.verdicts.is_empty() || self.verdicts.contains(&Verdict::Unverified))
     }
 }

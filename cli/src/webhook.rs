@@ -10,7 +10,7 @@ mod sender;
 mod tamper;
 mod target;
 
-pub(crate) use delivery::{Delivery, WebhookRoute};
+pub(crate) use delivery::Delivery;
 pub(crate) use expect::Expect;
 pub(crate) use http_client::{HttpClient, Unanswered};
 pub(crate) use pace::{Pace, Rate};

@@ -8,9 +8,12 @@ mod stats;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{ErrorCode, OrUnknown};
 pub use admin::{ConnectionList, ConnectionView, SubscriptionList, SubscriptionView};
-pub use calls::{CallList, CallPatch, CallView, EventList, NewCall, TranscriptView, TurnView};
-pub use deliveries::{Attempt, AttemptList, DeliveryList, DeliveryView, Replayed, WholeDelivery};
+pub use calls::{CallList, CallPatch, CallView, EventList, NewCall, TranscriptSource, TranscriptView, TurnView};
+pub use deliveries::{
+    Attempt, AttemptList, DeliveryList, DeliveryView, ReplayOptions, Replayed, Verdict, WebhookRoute, WholeDelivery,
+};
 pub use health::{Health, ReadinessChecks, ReadinessView};
 pub use stats::{NodeStats, NodeView, Stats};
 
@@ -23,7 +26,7 @@ pub struct ErrorBody {
     pub message: String,
     /// Where, or what to do.
     pub details: Option<String>,
-    /// The stable name of the error, for programs.
+    /// The stable name of the error, for programs. Absent from servers of earlier versions.
     #[serde(default)]
-    pub code: String,
+    pub code: Option<OrUnknown<ErrorCode>>,
 }

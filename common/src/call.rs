@@ -1,67 +1,32 @@
 //! The state of a call.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Timestamp;
+use crate::text_enum::text_enum;
 
-/// The status of a call. An ended call (`completed`, `failed`) never goes back to the first two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallStatus {
-    /// The call was registered, and no turn has arrived yet.
-    Initiated,
-    /// A turn has arrived. A call that was made by a webhook starts with this status.
-    InProgress,
-    /// The call ended, and the provider reports no failure.
-    Completed,
-    /// The call ended with a failure.
-    Failed,
+text_enum! {
+    /// The status of a call. An ended call (`completed`, `failed`) never goes back to the first two.
+    CallStatus, "call status" {
+        /// The call was registered, and no turn has arrived yet.
+        Initiated = "initiated",
+        /// A turn has arrived. A call that was made by a webhook starts with this status.
+        InProgress = "in_progress",
+        /// The call ended, and the provider reports no failure.
+        Completed = "completed",
+        /// The call ended with a failure.
+        Failed = "failed",
+    }
 }
 
 impl CallStatus {
-    /// Every status, in the order in which a call goes through them.
-    pub const ALL: [Self; 4] = [Self::Initiated, Self::InProgress, Self::Completed, Self::Failed];
-
-    /// Returns the status as the API spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initiated => "initiated",
-            Self::InProgress => "in_progress",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        }
-    }
-
     /// Whether the call is over.
     #[must_use]
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
 }
-
-impl fmt::Display for CallStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for CallStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
-    }
-}
-
-/// The text is not the name of a [`CallStatus`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a call status; one of initiated, in_progress, completed, failed")]
-pub struct UnknownStatus;
 
 /// The result of an ended call: the `call_data` of a `call_completed` message.
 ///
@@ -140,9 +105,10 @@ mod tests {
     #[test]
     fn statuses_read_back_as_they_are_shown() {
         for status in CallStatus::ALL {
-            assert_eq!(status.to_string().parse(), Ok(status));
+            assert_eq!(status.to_string().parse(), Ok(*status));
             assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
         }
-        assert_eq!("done".parse::<CallStatus>(), Err(UnknownStatus));
+        let unknown = "done".parse::<CallStatus>().unwrap_err().to_string();
+        assert_eq!(unknown, "not a call status; one of initiated, in_progress, completed, failed");
     }
 }

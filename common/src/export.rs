@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::api::{CallView, TranscriptView};
+use crate::api::{CallView, TranscriptSource, TranscriptView};
 use crate::monotonic::make_monotonic;
 use crate::transcript::clock;
 use crate::{CallData, Timestamp, text};
@@ -96,7 +96,10 @@ fn facts(view: &TranscriptView, call: &CallView) -> Vec<(&'static str, String)> 
         ("Reason", data.and_then(|data| data.failure_reason.clone())),
         (
             "Turns from",
-            Some(if view.source == "final" { "the provider's transcript" } else { "the live stream" }.into()),
+            Some(
+                if view.source == TranscriptSource::Final { "the provider's transcript" } else { "the live stream" }
+                    .into(),
+            ),
         ),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

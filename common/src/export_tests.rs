@@ -16,7 +16,7 @@ fn view(turns: &[(f64, Speaker, &str)]) -> TranscriptView {
         call_sid: "EL_a_1".into(),
         conversation_id: Some("conv_1".into()),
         status: CallStatus::Completed,
-        source: "live".into(),
+        source: TranscriptSource::Live.into(),
         turns: turns.collect(),
     }
 }

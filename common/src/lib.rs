@@ -4,7 +4,8 @@
 //! - [`id`]: names of calls; [`time`]: instants
 //! - [`call`], [`event`]: what is recorded of a call; [`cursor`]: places in its log
 //! - [`api`]: the HTTP bodies
-//! - [`protocol`]: the WebSocket's messages, error codes and close codes
+//! - [`protocol`]: the WebSocket's messages and close codes; [`ErrorCode`]: the codes of both
+//! - [`claims`]: what a token says
 //! - [`transcript`]: the events of a call folded into turns; [`export`]: the turns as text, Markdown and subtitles
 //! - [`signature`]: the webhook signature scheme, and why a signature does not fit
 //! - [`json`], [`elevenlabs`]: reading provider JSON of any shape; [`json_style`]: writing it as other programs do
@@ -12,8 +13,10 @@
 
 pub mod api;
 pub mod call;
+pub mod claims;
 pub mod cursor;
 pub mod elevenlabs;
+mod error_code;
 pub mod event;
 pub mod export;
 pub mod id;
@@ -23,13 +26,16 @@ mod monotonic;
 pub mod protocol;
 pub mod signature;
 pub mod text;
+mod text_enum;
 pub mod time;
 pub mod transcript;
 
 pub use call::{CallData, CallStatus};
 pub use cursor::Cursor;
+pub use error_code::ErrorCode;
 pub use event::Speaker;
 pub use id::{CallId, Identifier};
+pub use text_enum::{OrUnknown, UnknownText};
 pub use time::Timestamp;
 
 /// The place of an event in the log of its call: 1, 2, 3… without holes. 0 stands for "before the first event".

@@ -6,14 +6,13 @@
 mod client;
 mod close;
 mod deliveries;
-mod error_code;
 mod events;
 mod server;
 
+pub use crate::ErrorCode;
 pub use client::{ClientMessage, ClientMessageError, Subscribe, SubscribeFrom};
 pub use close::CloseReason;
 pub use deliveries::{DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, FollowDeliveries};
-pub use error_code::ErrorCode;
 pub use events::{CallCompleted, CallStatusChanged, Transcription, TranscriptionPartial};
 pub use server::{CallMerged, ErrorMessage, IdentifierMessage, Pong, Reconnect, ServerMessage, SubscriptionConfirmed};
 

@@ -2,63 +2,12 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use callscope_common::claims::{Claims, Role};
 use callscope_common::{Identifier, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock;
 use crate::secret::Secret;
-
-/// What the holder of a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// May only read.
-    #[default]
-    Viewer,
-    /// May read and write.
-    Admin,
-}
-
-impl Role {
-    /// Returns the role as a token's claim spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// The claims of a token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Claims {
-    /// The holder of the token.
-    pub sub: String,
-    /// When the token expires, in Unix seconds.
-    pub exp: serde_json::Number,
-    /// What the token allows.
-    #[serde(default)]
-    pub role: Role,
-    /// When the token becomes valid, in Unix seconds. Null is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
-    pub nbf: Option<serde_json::Number>,
-    /// Limits the token to the calls with these identifiers. Null is refused, because it does not say which.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "required_non_null")]
-    pub calls: Option<Vec<Identifier>>,
-    /// The id of the user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<String>,
-    /// The id of the token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
-}
-
-/// Reads a claim that is present. Null is an error, while serde would read it as a missing claim.
-fn required_non_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(claim).map(Some)
-}
 
 /// The holder of a token that verified.
 #[derive(Debug, Clone)]
@@ -157,6 +106,7 @@ impl Tokens {
         if not_before.is_some_and(|secs| secs > now.as_micros() as f64 / 1e6) {
             return Err(TokenError::Early);
         }
+        let role = claims.role.known().ok_or(TokenError::Invalid)?;
         let secs = claims.exp.as_f64().ok_or(TokenError::Invalid)?;
         // A time beyond the range of `Timestamp` counts as its end.
         let expires = Timestamp::from_unix_secs_f64(secs)
@@ -164,7 +114,7 @@ impl Tokens {
         if expires <= now {
             return Err(TokenError::Expired);
         }
-        Ok(Identity { username: claims.sub, uid: claims.uid, role: claims.role, calls: claims.calls, expires })
+        Ok(Identity { username: claims.sub, uid: claims.uid, role, calls: claims.calls, expires })
     }
 
     /// Verifies the signature by any of the keys, and returns the claims.
@@ -207,7 +157,7 @@ impl Tokens {
         self.mint(&Claims {
             sub: sub.to_owned(),
             exp: now.plus_secs(ttl_secs).as_unix_secs().into(),
-            role,
+            role: role.into(),
             nbf: None,
             calls,
             uid: None,

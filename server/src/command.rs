@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use callscope_common::Identifier;
-use callscope_server::auth::{Role, Tokens};
+use callscope_common::claims::Role;
+use callscope_server::auth::Tokens;
 use callscope_server::http::launch::{LaunchError, block_on};
 use callscope_server::settings::{Flags, Settings, SettingsError};
 use callscope_server::store::{OpenError, Store};
 use callscope_server::transport::descriptors;
 use callscope_server::{StartError, build, shutdown, telemetry};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
@@ -54,7 +56,7 @@ enum Command {
         #[arg(long)]
         sub: String,
         /// Role of the token's holder
-        #[arg(long, value_enum, default_value_t = Role::Viewer)]
+        #[arg(long, default_value_t = Role::Viewer, value_parser = roles())]
         role: Role,
         /// Lifetime of the token: 90s, 15m, 8h, 30d
         #[arg(long, default_value = "8h", value_parser = parse_ttl)]
@@ -189,6 +191,13 @@ fn print_line(line: &str) -> Result<(), CommandError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Parses a role.
+fn roles() -> impl TypedValueParser<Value = Role> {
+    let values = [("viewer", "May only read"), ("admin", "May read and write")];
+    PossibleValuesParser::new(values.map(|(role, help)| PossibleValue::new(role).help(help)))
+        .try_map(|role| role.parse::<Role>())
 }
 
 /// Parses `90s`, `15m`, `8h`, `30d` or plain seconds. Returns seconds.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use callscope_common::claims::Role;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::StartError;
-use crate::auth::{Role, Tokens};
+use crate::auth::Tokens;
 use crate::http::launch::LaunchError;
 use crate::live::Hub;
 use crate::settings::{Flags, Settings, SettingsError};

@@ -17,16 +17,15 @@ pub mod signature;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use callscope_common::api::Attempt;
+use callscope_common::api::{Attempt, WebhookRoute};
 use callscope_common::{Timestamp, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::clock;
-use crate::log::turn_hash;
 use crate::log::{
-    Answer, Change, DedupHash, DedupKey, Delivery, Operation, Outcome, Route, dedup_hash, dedup_hash_at, new_id,
+    Answer, Change, DedupHash, DedupKey, Delivery, Operation, Outcome, dedup_hash, dedup_hash_at, new_id, turn_hash,
 };
 use crate::store::{LogWriter, StoreError};
 use naming::Naming;
@@ -43,7 +42,7 @@ const MAX_LARGE_BODIES: usize = 2;
 #[derive(Debug)]
 pub struct WebhookRequest {
     /// The route that received it.
-    pub route: Route,
+    pub route: WebhookRoute,
     /// The address of the sender.
     pub remote_addr: Option<String>,
     /// The headers as names and values, in their order.
@@ -178,8 +177,8 @@ pub fn read_delivery(
 ) -> Delivery {
     let (kind, change) = match json_text(&webhook) {
         Ok(text) => match webhook.route {
-            Route::Transcription => elevenlabs::turn(&text),
-            Route::PostCall => elevenlabs::post_call(&text, naming),
+            WebhookRoute::Transcription => elevenlabs::turn(&text),
+            WebhookRoute::PostCall => elevenlabs::post_call(&text, naming),
         },
         Err(rejected) => (None, *rejected),
     };
@@ -246,10 +245,10 @@ fn dedup_key(webhook: &WebhookRequest, change: &Change, received_at: Timestamp, 
         _ => {}
     }
     match (webhook.route, signed_at) {
-        (Route::PostCall, _) => DedupKey::Content(dedup_hash(&[b"content", route, body])),
+        (WebhookRoute::PostCall, _) => DedupKey::Content(dedup_hash(&[b"content", route, body])),
         // Equal bytes that were signed in the same second have equal signatures, so they are a repeat.
-        (Route::Transcription, Some(secs)) => DedupKey::Content(dedup_hash_at(secs, &[b"signed", route, body])),
-        (Route::Transcription, None) => {
+        (WebhookRoute::Transcription, Some(secs)) => DedupKey::Content(dedup_hash_at(secs, &[b"signed", route, body])),
+        (WebhookRoute::Transcription, None) => {
             let hash_at = |secs: i64| dedup_hash_at(secs, &[b"unsigned", route, body]);
             let now = received_at.as_unix_secs();
             DedupKey::Unsigned { now: hash_at(now), before: hash_at(now - 1), after: hash_at(now + 1) }

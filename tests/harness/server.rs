@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use callscope_common::claims::Role;
 use callscope_common::signature;
-use callscope_server::auth::{Role, Tokens};
+use callscope_server::auth::Tokens;
 use callscope_server::embedded::Embedded;
 use callscope_server::secret::Secret;
 use callscope_server::settings::{Flags, Settings};

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
-use callscope_server::auth::Role;
+use callscope_common::api::WebhookRoute;
+use callscope_common::claims::Role;
 use callscope_server::ingest::naming::{CallLinks, Naming};
 use callscope_server::ingest::receipt::render;
 use callscope_server::ingest::{WebhookRequest, read_delivery};
-use callscope_server::log::{Operation, Route, UnknownCalls};
+use callscope_server::log::{Operation, UnknownCalls};
 use callscope_server::store::LogWriter;
 use callscope_tests::server::{forged, mint, now, on_each_engine};
 use callscope_tests::{Database, Engine, Server, Subscriber, until};
@@ -233,7 +234,7 @@ async fn only_unlimited_admins_see_deliveries() {
 }
 
 /// Appends a webhook to the log as if it had come at that time.
-async fn received(log_writer: &LogWriter, route: Route, body: &Value, at: Timestamp) {
+async fn received(log_writer: &LogWriter, route: WebhookRoute, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let webhook = WebhookRequest { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
     let mut delivery = read_delivery(webhook, at, Some(at.as_unix_secs()), &Naming::by_links(CallLinks::new(&[])));
@@ -254,10 +255,10 @@ async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
             let store = database.open().await;
             let (log_writer, task) =
                 LogWriter::start(store.clone(), UnknownCalls::Create, render, Box::new(drop)).unwrap();
-            received(&log_writer, Route::Transcription, &turn, old).await;
-            received(&log_writer, Route::Transcription, &turn, old).await;
-            received(&log_writer, Route::PostCall, &result, old).await;
-            received(&log_writer, Route::PostCall, &json!({"no": "type"}), old).await;
+            received(&log_writer, WebhookRoute::Transcription, &turn, old).await;
+            received(&log_writer, WebhookRoute::Transcription, &turn, old).await;
+            received(&log_writer, WebhookRoute::PostCall, &result, old).await;
+            received(&log_writer, WebhookRoute::PostCall, &json!({"no": "type"}), old).await;
             drop(log_writer);
             task.await.unwrap();
             store.close().await;

@@ -1,6 +1,7 @@
 //! What the head of a request may say, and what the head of an answer says.
 
-use callscope_server::auth::{Role, Tokens};
+use callscope_common::claims::Role;
+use callscope_server::auth::Tokens;
 use callscope_server::secret::Secret;
 use callscope_tests::server::JWT_SECRET;
 use callscope_tests::{Database, Engine, PATIENCE, Server};

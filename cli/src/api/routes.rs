@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use callscope_common::api::{
     AttemptList, CallView, ConnectionView, DeliveryView, EventList, Replayed, Stats, SubscriptionView, TranscriptView,
-    WholeDelivery,
+    Verdict, WebhookRoute, WholeDelivery,
 };
 use callscope_common::{CallStatus, protocol};
 use url::Url;
@@ -99,7 +99,7 @@ impl Client {
 
     /// Returns the newest requests whose signature did not verify.
     pub(crate) async fn attempts(&self, query: &Query) -> Result<AttemptList> {
-        let query = [&[("verdict", "unverified".to_owned())], query].concat();
+        let query = [&[("verdict", Verdict::Unverified.to_string())], query].concat();
         self.get(&["api", "v1", "admin", "deliveries"], &query).await
     }
 
@@ -121,8 +121,8 @@ impl Client {
 }
 
 /// Returns the URL for webhooks of a route.
-pub(crate) fn webhook_url(server: &Url, route: &str) -> Url {
-    endpoint(server, &["webhooks", "elevenlabs", route])
+pub(crate) fn webhook_url(server: &Url, route: WebhookRoute) -> Url {
+    endpoint(server, &["webhooks", "elevenlabs", route.as_str()])
 }
 
 /// Returns the URL for WebSocket connections, with the scheme of `server`.

@@ -108,7 +108,7 @@ fn row(connection: &ConnectionView) -> Vec<String> {
     vec![
         connection.connection_id.to_string(),
         connection.username.clone(),
-        connection.role.clone(),
+        connection.role.to_string(),
         moment(connection.connected_at),
         connection.remote_addr.clone(),
         connection.node.clone(),
@@ -123,7 +123,7 @@ fn fields(connection: &ConnectionView) -> Vec<(&'static str, String)> {
         ("connection", connection.connection_id.to_string()),
         ("user", connection.username.clone()),
         ("user id", connection.user_id.clone()),
-        ("role", connection.role.clone()),
+        ("role", connection.role.to_string()),
         ("since", moment(connection.connected_at)),
         ("from", connection.remote_addr.clone()),
         ("node", connection.node.clone()),

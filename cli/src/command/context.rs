@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::net::display_url;
 use crate::render::Format;
 use crate::settings::{Settings, server_url, without_logins};
-use crate::token::Claims;
+use crate::token::{left_in_words, read_claims};
 
 /// `context`.
 #[derive(Debug, Subcommand)]
@@ -137,8 +137,8 @@ fn login(context: &config::Context, now: Timestamp) -> String {
         Ok(None) => return "none".into(),
         Err(failure) => return failure.message,
     };
-    Claims::of(&token).map_or_else(
+    read_claims(&token).map_or_else(
         |failure| failure.message,
-        |claims| format!("{} ({}), {}", claims.sub, claims.role, claims.left_in_words(now)),
+        |claims| format!("{} ({}), {}", claims.sub, claims.role, left_in_words(&claims, now)),
     )
 }

@@ -5,8 +5,9 @@ mod show;
 
 use std::path::PathBuf;
 
-use callscope_common::api::{Attempt, DeliveryView};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use callscope_common::api::{Attempt, DeliveryView, Verdict};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args as ClapArgs, Subcommand};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::calls::{check_length, moment_ago};
@@ -50,7 +51,7 @@ pub(crate) enum Deliveries {
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct Which {
     /// Only of this verdict; `unverified` lists the attempts whose signature did not fit
-    #[arg(long, value_name = "VERDICT")]
+    #[arg(long, value_name = "VERDICT", value_parser = verdicts())]
     pub(crate) verdict: Option<Verdict>,
     /// Only of this type, such as post_call_transcription, turn, partial
     #[arg(long = "type", value_name = "TYPE")]
@@ -69,32 +70,17 @@ pub(crate) struct Which {
     pub(crate) until: Option<String>,
 }
 
-/// How a delivery was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Verdict {
-    /// It took effect
-    Accepted,
-    /// It had been received before
-    Duplicate,
-    /// It was kept and nothing was done
-    Ignored,
-    /// It was refused
-    Rejected,
-    /// Its signature did not fit
-    Unverified,
-}
-
-impl Verdict {
-    /// As the server spells it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Ignored => "ignored",
-            Self::Rejected => "rejected",
-            Self::Unverified => "unverified",
-        }
-    }
+/// Reads a verdict.
+pub(crate) fn verdicts() -> impl TypedValueParser<Value = Verdict> {
+    let values = [
+        (Verdict::Accepted, "It took effect"),
+        (Verdict::Duplicate, "It had been received before"),
+        (Verdict::Ignored, "It was kept and nothing was done"),
+        (Verdict::Rejected, "It was refused"),
+        (Verdict::Unverified, "Its signature did not fit"),
+    ];
+    PossibleValuesParser::new(values.map(|(verdict, help)| PossibleValue::new(verdict.as_str()).help(help)))
+        .try_map(|text| text.parse::<Verdict>())
 }
 
 /// `deliveries export`.
@@ -139,7 +125,7 @@ pub(crate) async fn run(settings: &Settings, args: Deliveries) -> Result {
 fn query(which: &Which) -> Result<Vec<(&'static str, String)>> {
     let time = |text: &Option<String>| text.as_deref().map(moment_ago).transpose();
     let wanted = [
-        ("verdict", which.verdict.map(|verdict| verdict.as_str().to_owned())),
+        ("verdict", which.verdict.map(|verdict| verdict.to_string())),
         ("type", which.kind.clone()),
         ("call", which.call.clone()),
         ("q", which.search.as_ref().map(|text| text.nfc().collect())),
@@ -201,7 +187,7 @@ async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u3
         let (from, why) = (attempt.remote_addr.clone(), attempt.diagnosis.clone());
         vec![
             moment(attempt.at),
-            attempt.route.clone(),
+            attempt.route.to_string(),
             from.unwrap_or_default(),
             attempt.reason.clone(),
             why.unwrap_or_else(|| "not looked for".into()),
@@ -228,13 +214,13 @@ async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bo
         let fields = [
             ("replayed", id.clone()),
             ("delivery", view.delivery_id.to_string()),
-            ("verdict", view.verdict.clone()),
+            ("verdict", view.verdict.to_string()),
             ("reason", view.reason.clone().unwrap_or_default()),
             ("call", call(view)),
             ("answer", format!("{} {}", view.response_status, replayed.value.response)),
         ];
         output.record(&replayed.json, &fields)?;
-        if view.verdict == "duplicate" {
+        if view.verdict == Verdict::Duplicate {
             let flags = settings.flags.as_deref().unwrap_or_default();
             let again = format!("callscope deliveries replay --as-new{flags} {}", behind(id));
             settings
@@ -261,7 +247,7 @@ fn row(view: &DeliveryView) -> Vec<String> {
     vec![
         view.delivery_id.to_string(),
         moment(view.received_at),
-        view.verdict.clone(),
+        view.verdict.to_string(),
         view.kind.clone().unwrap_or_default(),
         call(view),
         view.response_status.to_string(),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use callscope_common::api::Verdict;
 use clap::Args as ClapArgs;
 
-use super::deliveries::Verdict;
+use super::deliveries::verdicts;
 use crate::exit::{Failure, Result};
 use crate::listen::{self, Filter, Options, PlaceFile, Target, TargetClient};
 use crate::secret::Secret;
@@ -33,7 +34,7 @@ pub(crate) struct Listen {
     #[arg(long = "call", value_name = "ID")]
     pub(crate) calls: Vec<String>,
     /// Only of these verdicts; `unverified` shows what the server refused because its signature did not fit
-    #[arg(long = "verdict", value_name = "VERDICT")]
+    #[arg(long = "verdict", value_name = "VERDICT", value_parser = verdicts())]
     pub(crate) verdicts: Vec<Verdict>,
     /// Begin with the oldest delivery that is kept, not with the next one to come; a place in the cursor file goes
     /// before
@@ -59,7 +60,6 @@ pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
     let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
     let client = |target| TargetClient::new(target, secret, Duration::from_secs(args.timeout));
     let target = args.forward_to.map(client).transpose()?;
-    let verdicts = args.verdicts.into_iter().map(Verdict::as_str).collect();
-    let filter = Filter { kinds: args.kinds, calls: args.calls, verdicts };
+    let filter = Filter { kinds: args.kinds, calls: args.calls, verdicts: args.verdicts };
     listen::run(settings, Options { filter, target, attempts: args.attempts, place, history: args.history }).await
 }

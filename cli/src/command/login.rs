@@ -14,7 +14,7 @@ use crate::render::Format;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::term::prompt;
-use crate::token::Claims;
+use crate::token::{calls_in_words, left_in_words, read_claims};
 
 /// `login`.
 #[derive(Debug, ClapArgs)]
@@ -46,7 +46,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
         None => default_name(settings),
     };
     let token = Secret::new(prompt::secret("token").await?.trim());
-    let claims = Claims::of(&token)?;
+    let claims = read_claims(&token)?;
     // What the server refuses is not worth keeping.
     Client::check_token(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
     let mut config = Config::load()?;
@@ -62,7 +62,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
         display_url(&settings.server),
         claims.sub,
         claims.role,
-        claims.left_in_words(now)
+        left_in_words(&claims, now)
     ));
     settings.console.say(format!("the token is kept in {} as the context {name}", file.display()));
     if !is_used {
@@ -92,10 +92,10 @@ pub(crate) fn logout(settings: &Settings, args: Logout) -> Result {
     };
     settings.console.say(format!("forgot the token of {name}"));
     let now = clock::now();
-    if let Ok(claims) = Claims::of(&token)
-        && !claims.is_expired(now)
+    if let Ok(claims) = read_claims(&token)
+        && claims.secs_left(now).is_none_or(|left| left > 0.0)
     {
-        settings.console.say(format!("a copy of it still works {}", claims.left_in_words(now)));
+        settings.console.say(format!("a copy of it still works {}", left_in_words(&claims, now)));
     }
     Ok(Exit::Ok)
 }
@@ -106,7 +106,7 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
         Failure::new(Exit::NotAllowed, format!("not logged in at {}: there is no token", display_url(&settings.server)))
             .hint(TOKEN_HINT)
     })?;
-    let claims = Claims::of(token)?;
+    let claims = read_claims(token)?;
     Client::check_token(settings).await?;
     let now = clock::now();
     let item = json!({
@@ -120,9 +120,9 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
         &[
             ("user", claims.sub.clone()),
             ("user id", claims.uid.clone().unwrap_or_default()),
-            ("role", claims.role.clone()),
-            ("calls", claims.calls_in_words()),
-            ("valid", claims.left_in_words(now)),
+            ("role", claims.role.to_string()),
+            ("calls", calls_in_words(&claims)),
+            ("valid", left_in_words(&claims, now)),
             ("token from", settings.origin.token.clone()),
             ("server", display_url(&settings.server).to_owned()),
             ("server from", settings.origin.server.clone()),

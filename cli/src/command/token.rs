@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, moment};
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::token::Claims;
+use crate::token::{calls_in_words, left_in_words, read_claims};
 
 /// `token`.
 #[derive(Debug, Subcommand)]
@@ -49,7 +49,7 @@ fn inspect(settings: &Settings, file: Option<&str>) -> Result {
             (token, settings.origin.token.clone())
         }
     };
-    let claims = Claims::of(&token)?;
+    let claims = read_claims(&token)?;
     let now = clock::now();
     let raw = serde_json::to_string(&claims).and_then(RawValue::from_string);
     let raw = raw.map_err(|error| Failure::error(error.to_string()))?;
@@ -58,10 +58,10 @@ fn inspect(settings: &Settings, file: Option<&str>) -> Result {
         &[
             ("user", claims.sub.clone()),
             ("user id", claims.uid.clone().unwrap_or_default()),
-            ("role", claims.role.clone()),
-            ("calls", claims.calls_in_words()),
+            ("role", claims.role.to_string()),
+            ("calls", calls_in_words(&claims)),
             ("until", claims.expires().map(moment).unwrap_or_default()),
-            ("valid", claims.left_in_words(now)),
+            ("valid", left_in_words(&claims, now)),
             ("id", claims.jti.clone().unwrap_or_default()),
             ("token from", from),
         ],

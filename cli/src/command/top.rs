@@ -1,5 +1,7 @@
 //! `top`: the whole server, live.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -53,9 +55,6 @@ pub(crate) async fn run(settings: &Settings, args: Top) -> Result {
 /// One look, as data: where there is no terminal, or nothing is to be drawn over.
 async fn once(settings: &Settings, client: &Client) -> Result {
     let Raw { json, value: stats } = client.stats().await?;
-    let by_name = |counts: &std::collections::BTreeMap<String, u64>| {
-        counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
-    };
     #[allow(clippy::cast_precision_loss)]
     let up = crate::duration::in_words(stats.uptime_seconds as f64);
     settings.output(Format::Table).record(
@@ -79,4 +78,8 @@ async fn once(settings: &Settings, client: &Client) -> Result {
         .console
         .say("lists: callscope calls ls, connections ls, subscriptions ls; as it happens: callscope calls watch");
     Ok(Exit::Ok)
+}
+
+fn by_name(counts: &BTreeMap<impl Display, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Result};
 use crate::net::{ServerConnector, display_url, root_cause};
 use crate::settings::Settings;
 use crate::stream::{Endpoint, probe};
-use crate::token::Claims;
+use crate::token::{left_in_words, read_claims};
 use crate::{clock, duration};
 
 /// With a larger clock skew, valid tokens and signatures may be refused.
@@ -152,13 +152,13 @@ fn not_ready(detail: String) -> Check {
 fn token(settings: &Settings, now: Timestamp) -> Check {
     let Some(token) = &settings.token else { return Check::failed("token", "there is no token", TOKEN_HINT) };
     let origin = &settings.origin.token;
-    let claims = match Claims::of(token) {
+    let claims = match read_claims(token) {
         Ok(claims) => claims,
         Err(failure) => return Check::failed("token", format!("{}, from {origin}", failure.message), TOKEN_HINT),
     };
     let calls = claims.calls.as_ref().map_or(String::new(), |calls| format!(", only for {} calls", calls.len()));
-    let detail = format!("{} ({}{calls}), {}, from {origin}", claims.sub, claims.role, claims.left_in_words(now));
-    match claims.left(now) {
+    let detail = format!("{} ({}{calls}), {}, from {origin}", claims.sub, claims.role, left_in_words(&claims, now));
+    match claims.secs_left(now) {
         Some(left) if left <= 0.0 => Check::failed("token", detail, TOKEN_HINT),
         Some(left) if left < WARN_TOKEN_LIFETIME_SECS => {
             Check::warning("token", detail, "make another token before this one expires")

@@ -103,6 +103,6 @@ impl Report {
 fn facts(view: &DeliveryView) -> String {
     let at = view.received_at.to_string();
     let call = view.call_sid.as_deref().unwrap_or("-");
-    let kind = view.kind.as_deref().unwrap_or(&view.route);
+    let kind = view.kind.as_deref().unwrap_or(view.route.as_str());
     format!("{}  {kind:<23}  {:<9}  {call}", at.get(11..19).unwrap_or_default(), view.verdict)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use callscope_common::api::WebhookRoute;
 use url::Url;
 
 use crate::net::with_default_scheme;
@@ -10,9 +11,6 @@ use crate::webhook::InvalidUrl;
 
 /// Part of a target's URL that is replaced by the route of each delivery.
 const ROUTE_PLACEHOLDER: &str = "{route}";
-/// The only routes that replace the placeholder. A server states the route of each delivery, and a hostile server must not
-/// choose any other path of the target.
-const KNOWN_ROUTES: [&str; 2] = ["transcription", "post-call"];
 
 /// A URL that may contain [`ROUTE_PLACEHOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +18,13 @@ pub(crate) struct Target(String);
 
 impl Target {
     /// Returns the URL for a delivery of `route`; `None` if the URL has a placeholder and the route is unknown.
-    pub(crate) fn url(&self, route: &str) -> Option<Url> {
+    pub(crate) fn url(&self, route: Option<WebhookRoute>) -> Option<Url> {
         if !self.0.contains(ROUTE_PLACEHOLDER) {
             return Url::parse(&self.0).ok();
         }
-        let route = KNOWN_ROUTES.iter().find(|known| **known == route)?;
-        Url::parse(&self.0.replace(ROUTE_PLACEHOLDER, route)).ok()
+        // A server states the route of each delivery. A hostile server must not choose another path of the target, so
+        // only a known route replaces the placeholder.
+        Url::parse(&self.0.replace(ROUTE_PLACEHOLDER, route?.as_str())).ok()
     }
 }
 
@@ -40,7 +39,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let target = Self(with_default_scheme(text).into_owned());
-        let url = Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, KNOWN_ROUTES[0]))?;
+        let url = Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, WebhookRoute::Transcription.as_str()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(InvalidUrl::NotHttp);
         }
@@ -48,9 +47,8 @@ impl FromStr for Target {
             return Err(InvalidUrl::HasLogin);
         }
         // The placeholder must not choose the host.
-        if url.host_str()
-            != Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, KNOWN_ROUTES[1])).ok().as_ref().and_then(Url::host_str)
-        {
+        let other = Url::parse(&target.0.replace(ROUTE_PLACEHOLDER, WebhookRoute::PostCall.as_str())).ok();
+        if url.host_str() != other.as_ref().and_then(Url::host_str) {
             return Err(InvalidUrl::RouteInHost);
         }
         Ok(target)
@@ -60,11 +58,13 @@ impl FromStr for Target {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use callscope_common::OrUnknown;
+
     use super::*;
 
     #[test]
     fn a_target_is_one_url_or_one_for_each_route() {
-        let url = |text: &str| text.parse::<Target>().unwrap().url("post-call").unwrap().to_string();
+        let url = |text: &str| text.parse::<Target>().unwrap().url(Some(WebhookRoute::PostCall)).unwrap().to_string();
         assert_eq!(url("localhost:3000"), "http://localhost:3000/");
         assert_eq!(url("localhost:3000/?u=http://x"), "http://localhost:3000/?u=http://x");
         assert_eq!(url("a.test/?r={route}"), "http://a.test/?r=post-call");
@@ -81,7 +81,8 @@ mod tests {
         for route in
             ["../../admin/delete?all=1#", "", ".", "post-call/..", "post-call?x", "Post-Call", "%2e%2e", "admin"]
         {
-            assert_eq!(target.url(route), None, "{route}");
+            let route = OrUnknown::read(route.to_owned()).known();
+            assert_eq!(target.url(route), None);
             let fixed: Target = "http://a.test/hook".parse().unwrap();
             assert_eq!(fixed.url(route).unwrap().as_str(), "http://a.test/hook");
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use callscope_common::api::DeliveryView;
+use callscope_common::api::{DeliveryView, Verdict, WebhookRoute};
 use url::Url;
 
 use super::Target;
@@ -48,13 +48,14 @@ impl Answer {
 impl TargetClient {
     /// To `target`, waiting for an answer for so long.
     pub(crate) fn new(target: Target, secret: Option<Secret>, timeout: Duration) -> Result<Self> {
-        let url = target.url("transcription").ok_or_else(|| Failure::usage(format!("{target} is no URL")))?;
+        let url = target.url(Some(WebhookRoute::Transcription));
+        let url = url.ok_or_else(|| Failure::usage(format!("{target} is no URL")))?;
         Ok(Self { client: HttpClient::to(&url, timeout)?, target, secret })
     }
 
     /// Where a delivery goes; `None` where the target has no place for its route.
     pub(crate) fn url(&self, view: &DeliveryView) -> Option<Url> {
-        self.target.url(&view.route)
+        self.target.url(view.route.known())
     }
 
     /// Sends it to `url`. `seen`: the target may have seen it before.
@@ -90,7 +91,7 @@ impl fmt::Display for TargetClient {
 fn marks(view: &DeliveryView, attempt: u32, seen: bool) -> Vec<(&'static str, String)> {
     let mut marks = vec![
         ("Callscope-Delivery-Id", view.delivery_id.to_string()),
-        ("Callscope-Verdict", view.verdict.clone()),
+        ("Callscope-Verdict", view.verdict.to_string()),
         ("Callscope-Attempt", attempt.to_string()),
     ];
     let duplicate = duplicate(view, seen);
@@ -102,7 +103,7 @@ fn marks(view: &DeliveryView, attempt: u32, seen: bool) -> Vec<(&'static str, St
 
 /// Why the target may have seen a delivery before; empty where it cannot.
 pub(crate) fn duplicate(view: &DeliveryView, seen: bool) -> String {
-    let received = (view.verdict == "duplicate").then_some("received-again");
+    let received = (view.verdict == Verdict::Duplicate).then_some("received-again");
     let sent = seen.then_some("sent-again");
     [received, sent].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use callscope_common::api::WebhookRoute;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -43,7 +44,7 @@ pub(crate) struct Report {
     wrong: BTreeMap<String, (usize, String)>,
     first_wrong: Option<String>,
     /// Route and length of each delivery that was answered, as long as there are not too many of them.
-    shapes: Vec<(&'static str, usize)>,
+    shapes: Vec<(WebhookRoute, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,7 +102,7 @@ impl Report {
         self.sent += usize::from(!outcome.gave_up);
         self.lost += sent.lost;
         if self.shapes.len() <= COMPARED {
-            self.shapes.push((delivery.route.name(), delivery.body.len()));
+            self.shapes.push((delivery.route, delivery.body.len()));
         }
         let same = sent.copy.as_ref().map(|copy| (copy.status, &copy.answer) == (outcome.status, &outcome.answer));
         self.copies += usize::from(same.is_some());
@@ -137,7 +138,7 @@ impl Report {
     }
 
     /// Route and length of all deliveries; `None` where they are too many, or some were sent more than once.
-    pub(crate) fn shapes(&self) -> Option<Vec<(&'static str, usize)>> {
+    pub(crate) fn shapes(&self) -> Option<Vec<(WebhookRoute, usize)>> {
         let is_once = self.copies == 0 && self.lost == 0 && self.retries == 0;
         (is_once && (1..=COMPARED).contains(&self.shapes.len())).then(|| self.shapes.clone())
     }
@@ -265,7 +266,7 @@ struct Line<'a> {
     source: &'a str,
     round: usize,
     number: usize,
-    route: &'static str,
+    route: WebhookRoute,
     kind: &'a str,
     bytes: usize,
     status: Option<u16>,
@@ -288,7 +289,7 @@ fn line(source: &Source, job: Job, delivery: &Delivery, sent: &Sent, number: usi
         source: &source.name,
         round: job.round + 1,
         number,
-        route: delivery.route.name(),
+        route: delivery.route,
         kind: &delivery.kind,
         bytes: delivery.body.len(),
         status: outcome.status,

@@ -1,11 +1,12 @@
 //! What is sent, and when.
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::{Identifier, Timestamp};
 use serde::Serialize;
 
 use crate::clock;
 use crate::payload::{Kind, Payload, Spoken};
-use crate::webhook::{Delivery, WebhookRoute};
+use crate::webhook::Delivery;
 
 /// Longest message of a live turn, in bytes of UTF-8.
 const MAX_TURN_BYTES: usize = 65_536;
@@ -69,7 +70,7 @@ impl Script {
                         let (first, base) = *anchor.get_or_insert((at, clock));
                         clock = clock.max(base + at.secs_since(first));
                     }
-                    script.whole(clock, WebhookRoute::Turn, "turn", payload, !has_id, style);
+                    script.whole(clock, WebhookRoute::Transcription, "turn", payload, !has_id, style);
                 }
                 Kind::PostCall(kind) => {
                     if let Some(at) = payload.recorded.as_ref().and_then(|recorded| recorded.at) {
@@ -152,7 +153,7 @@ impl Step {
     pub(crate) fn route(&self) -> WebhookRoute {
         match &self.what {
             What::Whole { route, .. } => *route,
-            What::Spoken { .. } => WebhookRoute::Turn,
+            What::Spoken { .. } => WebhookRoute::Transcription,
         }
     }
 
@@ -174,7 +175,13 @@ impl Step {
                 };
                 // Texts and numbers only: there is nothing in it that JSON could not hold.
                 let body = serde_json::to_vec(&turn).unwrap_or_default();
-                Delivery { route: WebhookRoute::Turn, kind: "turn".into(), body, idempotency_key: None, headers: None }
+                Delivery {
+                    route: WebhookRoute::Transcription,
+                    kind: "turn".into(),
+                    body,
+                    idempotency_key: None,
+                    headers: None,
+                }
             }
         }
     }

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use callscope_common::api::WebhookRoute;
+
 use super::Options;
 use super::chance::Mischief;
 use super::script::{Script, Style};
 use super::source::Source;
 use crate::clock;
 use crate::payload::{self, Edit, Fresh, Payload, Recorded};
-use crate::webhook::{Delivery, WebhookRoute};
+use crate::webhook::Delivery;
 
 /// One source, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +109,7 @@ impl<'s> Work<'s> {
         let style = Style { turns: self.options.turns && self.takes_turns, as_is: self.as_is };
         let mut script = Script::new(&payloads, style);
         if !self.takes_turns {
-            script.steps.retain(|step| step.route() != WebhookRoute::Turn);
+            script.steps.retain(|step| step.route() != WebhookRoute::Transcription);
         }
         self.mischief.mix(&mut script, job.number);
         script

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use callscope_common::protocol::{DeliveryMessage, ErrorCode, ServerMessage};
-use serde_json::json;
+use callscope_common::protocol::{ClientMessage, DeliveryMessage, ErrorCode, FollowDeliveries, ServerMessage};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -71,12 +70,12 @@ impl Subscription for Stream {
 
     fn request(&mut self) -> String {
         self.stood = false;
-        let request = match &self.begin {
-            Begin::Now => json!({}),
-            Begin::Start => json!({"history": true}),
-            Begin::After(cursor) => json!({ "after": cursor }),
-        };
-        json!({ "subscribe_deliveries": request }).to_string()
+        ClientMessage::FollowDeliveries(match &self.begin {
+            Begin::Now => FollowDeliveries::default(),
+            Begin::Start => FollowDeliveries { history: true, after: None },
+            Begin::After(cursor) => FollowDeliveries { after: Some(cursor.clone()), history: false },
+        })
+        .to_json()
     }
 
     fn is_confirmed(&self) -> bool {
@@ -93,7 +92,7 @@ impl Subscription for Stream {
             }
             Ok(ServerMessage::DeliveriesConfirmed(confirmed)) => self.confirmed(confirmed.cursor).await?,
             Ok(ServerMessage::Delivery(message)) => self.pass(message).await?,
-            Ok(ServerMessage::Error(error)) => refused(error.code, &error.message)?,
+            Ok(ServerMessage::Error(error)) => refused(error.code.known(), &error.message)?,
             // Something newer than this program, or nothing it asked for.
             _ => {}
         }
@@ -144,21 +143,21 @@ impl Stream {
 }
 
 /// What an error of the server means for the stream.
-fn refused(code: ErrorCode, message: &str) -> Result<(), Break> {
+fn refused(code: Option<ErrorCode>, message: &str) -> Result<(), Break> {
     let failed = |failure| Err(Break::failed(failure));
     match code {
-        ErrorCode::Forbidden => failed(Failure::new(Exit::NotAllowed, format!("not allowed: {message}")).hint(
+        Some(ErrorCode::Forbidden) => failed(Failure::new(Exit::NotAllowed, format!("not allowed: {message}")).hint(
             "mint an admin's token on the server's machine: callscope-server token --sub NAME --role admin --ttl 8h",
         )),
-        ErrorCode::CursorInvalid => failed(
+        Some(ErrorCode::CursorInvalid) => failed(
             Failure::error(format!("the place in the cursor file is not one of this server: {message}"))
                 .hint("is it the right --server? remove the cursor file to begin with the next delivery"),
         ),
-        ErrorCode::InvalidMessageFormat => failed(
+        Some(ErrorCode::InvalidMessageFormat) => failed(
             Failure::error("the server is older than this program: it does not know how to follow deliveries")
                 .hint("compare: callscope --version"),
         ),
-        ErrorCode::SubscriptionFailed => Err(Break::lost(message)),
+        Some(ErrorCode::SubscriptionFailed) => Err(Break::lost(message)),
         _ => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! How far a stream has come: a pure state machine over the server's messages.
 
-use callscope_common::protocol::{CallMerged, ErrorCode, ErrorMessage, ServerMessage, SubscriptionConfirmed};
+use callscope_common::protocol::{
+    CallMerged, ClientMessage, ErrorCode, ErrorMessage, ServerMessage, Subscribe, SubscribeFrom, SubscriptionConfirmed,
+};
 use callscope_common::{CallStatus, Identifier, Seq};
-use serde_json::json;
 
 use super::{CursorText, Gap, Incoming, Place, Request};
 use crate::api::TOKEN_HINT;
@@ -113,10 +114,6 @@ impl Position {
     /// The message that takes the stream up from here: a cursor where there is one, which is all that a server
     /// needs. Servers of earlier versions get the number of the event and the record that it counts in.
     pub(crate) fn subscribe(&mut self) -> String {
-        let mut message = json!({ "subscribe": self.identifier });
-        if self.wait {
-            message["wait"] = true.into();
-        }
         let cursor = self.place.cursor.filter(|_| self.takes_cursors);
         self.asked = match (self.start, self.confirmed) {
             _ if cursor.is_some() => Asked::Cursor,
@@ -124,18 +121,15 @@ impl Position {
             (Start::First, false) => Asked::Start,
             _ => Asked::Seq,
         };
-        match (self.asked, cursor) {
-            (_, Some(cursor)) => message["after"] = cursor.as_str().into(),
-            (Asked::Live, None) => message["history"] = false.into(),
-            (Asked::Seq, None) => {
-                message["after"] = self.place.seq.into();
-                if let Some(call_id) = self.place.call_id {
-                    message["call_id"] = call_id.to_string().into();
-                }
-            }
-            _ => {}
-        }
-        message.to_string()
+        let from = match (self.asked, cursor) {
+            (_, Some(cursor)) => SubscribeFrom::Behind(cursor.as_str().to_owned()),
+            (Asked::Live, None) => SubscribeFrom::Live,
+            (Asked::Seq, None) => SubscribeFrom::After(self.place.seq),
+            _ => SubscribeFrom::Start,
+        };
+        let call_id = self.place.call_id.filter(|_| self.asked == Asked::Seq);
+        ClientMessage::Subscribe(Subscribe { identifier: self.identifier.clone(), from, call_id, wait: self.wait })
+            .to_json()
     }
 
     /// Whether the last confirmation proves that nothing is missing: the server found the place of a cursor in its
@@ -252,28 +246,28 @@ impl Position {
     fn refuse(&mut self, error: &ErrorMessage) -> Verdict {
         let said = &error.message;
         let refused = |exit, why: String| Verdict::Refused(Failure::new(exit, why));
-        match error.code {
-            ErrorCode::CursorInvalid => self.start_over(),
-            ErrorCode::InvalidMessageFormat if self.asked == Asked::Cursor => {
+        match error.code.known() {
+            Some(ErrorCode::CursorInvalid) => self.start_over(),
+            Some(ErrorCode::InvalidMessageFormat) if self.asked == Asked::Cursor => {
                 self.takes_cursors = false;
                 Verdict::Again
             }
-            ErrorCode::SubscriptionFailed | ErrorCode::RateLimited => Verdict::Later(said.clone()),
-            ErrorCode::CallNotFound => Verdict::Refused(
+            Some(ErrorCode::SubscriptionFailed | ErrorCode::RateLimited) => Verdict::Later(said.clone()),
+            Some(ErrorCode::CallNotFound) => Verdict::Refused(
                 Failure::not_found(format!("no call is known as {}", self.identifier))
                     .hint("see which there are: callscope calls ls; or wait for it: add --wait"),
             ),
-            ErrorCode::InvalidIdentifier => refused(Exit::Usage, said.clone()),
-            ErrorCode::Forbidden => {
+            Some(ErrorCode::InvalidIdentifier) => refused(Exit::Usage, said.clone()),
+            Some(ErrorCode::Forbidden) => {
                 refused(Exit::NotAllowed, format!("not allowed to follow {}: {said}", self.identifier))
             }
-            ErrorCode::AuthenticationFailed => {
+            Some(ErrorCode::AuthenticationFailed) => {
                 Verdict::Refused(Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT))
             }
-            ErrorCode::InvalidMessageFormat | ErrorCode::SubscriptionLimit => {
+            Some(ErrorCode::InvalidMessageFormat | ErrorCode::SubscriptionLimit) => {
                 refused(Exit::Error, format!("the server refused to subscribe: {said}"))
             }
-            ErrorCode::Unknown => Verdict::Pass,
+            _ => Verdict::Pass,
         }
     }
 }

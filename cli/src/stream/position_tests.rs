@@ -1,6 +1,8 @@
 //! Tests of [`super::Position`].
 #![allow(clippy::unwrap_used)]
 
+use serde_json::json;
+
 use super::*;
 
 const CALL: &str = "00000000-0000-0000-0000-000000000007";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callscope_common::api::Stats;
+use callscope_common::api::{Stats, Verdict};
 use callscope_common::text;
 use callscope_common::transcript::clock;
 use tokio::sync::{mpsc, watch};
@@ -128,7 +128,7 @@ pub(crate) async fn poll(client: &Client, tab: Tab) -> Result<(Stats, List)> {
 }
 
 async fn errors(client: &Client) -> Result<Errors> {
-    let rejected = client.deliveries(&[("verdict", "rejected".to_owned())]).await?.into_values();
+    let rejected = client.deliveries(&[("verdict", Verdict::Rejected.to_string())]).await?.into_values();
     Ok(Errors { rejected, unverified: client.attempts(&[]).await?.unverified })
 }
 

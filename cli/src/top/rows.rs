@@ -1,6 +1,6 @@
 //! The columns and rows of each tab.
 
-use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats, SubscriptionView};
+use callscope_common::api::{CallView, ConnectionView, DeliveryView, Stats, SubscriptionView, Verdict};
 use callscope_common::transcript::clock;
 use callscope_common::{CallStatus, Timestamp};
 
@@ -174,7 +174,7 @@ fn connection(view: &ConnectionView, now: Timestamp) -> TableRow {
         cells: vec![
             age(view.connected_at, now),
             text(view.username.clone()),
-            text(view.role.clone()),
+            text(view.role.to_string()),
             count(view.sent),
             tinted(count(view.lag), lag),
             text(view.remote_addr.clone()),
@@ -197,10 +197,10 @@ fn subscription(view: &SubscriptionView) -> TableRow {
 }
 
 fn delivery(view: &DeliveryView, now: Timestamp) -> TableRow {
-    let verdict = match view.verdict.as_str() {
-        "accepted" => Tint::Good,
-        "rejected" => Tint::Bad,
-        "ignored" => Tint::Warning,
+    let verdict = match view.verdict.known() {
+        Some(Verdict::Accepted) => Tint::Good,
+        Some(Verdict::Rejected) => Tint::Bad,
+        Some(Verdict::Ignored) => Tint::Warning,
         _ => Tint::Plain,
     };
     let answer = if view.response_status >= 400 { Tint::Bad } else { Tint::Plain };
@@ -208,9 +208,9 @@ fn delivery(view: &DeliveryView, now: Timestamp) -> TableRow {
         key: view.delivery_id.to_string(),
         cells: vec![
             age(view.received_at, now),
-            tinted(text(view.verdict.clone()), verdict),
+            tinted(text(view.verdict.to_string()), verdict),
             tinted(number(view.response_status), answer),
-            text(view.kind.clone().unwrap_or_else(|| view.route.clone())),
+            text(view.kind.clone().unwrap_or_else(|| view.route.to_string())),
             number(view.body_bytes),
             text(view.remote_addr.clone().unwrap_or_default()),
             text(view.reason.clone().unwrap_or_default()),
@@ -240,7 +240,7 @@ fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRo
         key: view.delivery_id.to_string(),
         cells: vec![
             age(view.received_at, now),
-            bad("rejected"),
+            bad(Verdict::Rejected.as_str()),
             text(view.remote_addr.clone().unwrap_or_default()),
             text(view.reason.clone().unwrap_or_else(|| view.kind.clone().unwrap_or_default())),
         ],
@@ -249,7 +249,7 @@ fn errors(errors: &Errors, stats: Option<&Stats>, now: Timestamp) -> Vec<TableRo
         key: format!("unverified:{}:{}", attempt.at.as_micros(), attempt.remote_addr.as_deref().unwrap_or_default()),
         cells: vec![
             age(attempt.at, now),
-            tinted(text("unverified"), Tint::Warning),
+            tinted(text(Verdict::Unverified.as_str()), Tint::Warning),
             text(attempt.remote_addr.clone().unwrap_or_default()),
             text(format!("{}: {}", attempt.route, attempt.reason)),
         ],

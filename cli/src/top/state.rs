@@ -191,7 +191,7 @@ impl TopApp {
             }
             (Some(List::Deliveries(views) | List::Errors(Errors { rejected: views, .. })), _) => {
                 let view = views.iter().find(|view| view.delivery_id.to_string() == *key)?;
-                let kind = view.kind.as_deref().unwrap_or(&view.route);
+                let kind = view.kind.as_deref().unwrap_or(view.route.as_str());
                 Some(AdminAction::Replay {
                     delivery: view.delivery_id,
                     what: format!("{kind} ({})", short(view.delivery_id)),

@@ -188,7 +188,7 @@ fn nothing_of_a_call_reaches_the_terminal_raw() {
     (came.reason, came.kind) = (Some(HOSTILE.into()), Some(HOSTILE.into()));
     let attempt = Attempt {
         at: at(-1),
-        route: HOSTILE.into(),
+        route: callscope_common::OrUnknown::read(HOSTILE.into()),
         remote_addr: Some(HOSTILE.into()),
         reason: HOSTILE.into(),
         diagnosis: None,
@@ -244,7 +244,7 @@ fn what_is_wrong_is_listed_with_its_reason() {
     let mut top = top(Tab::Errors);
     let attempt = Attempt {
         at: at(-3),
-        route: "post-call".into(),
+        route: callscope_common::api::WebhookRoute::PostCall.into(),
         remote_addr: Some("10.0.0.6:99".into()),
         reason: "signature_mismatch".into(),
         diagnosis: None,

@@ -1,20 +1,6 @@
 //! A webhook request that is to be sent.
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WebhookRoute {
-    Turn,
-    PostCall,
-}
-
-impl WebhookRoute {
-    /// Returns the last segment of the route's path.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Turn => "transcription",
-            Self::PostCall => "post-call",
-        }
-    }
-}
+use callscope_common::api::WebhookRoute;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {

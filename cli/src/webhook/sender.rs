@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::json::Object;
 use callscope_common::signature;
 use reqwest::StatusCode;
@@ -14,7 +15,7 @@ use super::expect::Expect;
 use super::pace::Pace;
 use super::tamper::{self, Tamper};
 use super::target::Target;
-use super::{Delivery, HttpClient, Unanswered, WebhookRoute, headers};
+use super::{Delivery, HttpClient, Unanswered, headers};
 use crate::api::{self, BodyError};
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
@@ -111,13 +112,13 @@ impl Sender {
     /// Returns the URL of a route; `None` if the target does not accept turns.
     pub(crate) fn url(&self, route: WebhookRoute) -> Option<&Url> {
         match route {
-            WebhookRoute::Turn => self.target.turns.as_ref(),
+            WebhookRoute::Transcription => self.target.turns.as_ref(),
             WebhookRoute::PostCall => Some(&self.target.post_call),
         }
     }
 
     fn client(&self, route: WebhookRoute) -> &HttpClient {
-        &self.clients[usize::from(route == WebhookRoute::Turn)]
+        &self.clients[usize::from(route == WebhookRoute::Transcription)]
     }
 
     pub(crate) fn expect(&self) -> &Expect {
@@ -295,7 +296,7 @@ mod tests {
         let recorded = recorded.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let (kind, body) = ("turn".to_owned(), b"{}".to_vec());
         let delivery =
-            Delivery { route: WebhookRoute::Turn, kind, body, idempotency_key: None, headers: Some(recorded) };
+            Delivery { route: WebhookRoute::Transcription, kind, body, idempotency_key: None, headers: Some(recorded) };
         let (headers, _) = sender.request(&delivery);
         assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["content-type"]);
     }

@@ -1,8 +1,8 @@
 //! The URLs that webhooks are sent to: a Callscope server's, or another backend's.
 
+use callscope_common::api::WebhookRoute;
 use url::Url;
 
-use super::WebhookRoute;
 use crate::api;
 use crate::exit::{Exit, Failure};
 
@@ -17,8 +17,12 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn callscope(server: &Url) -> Self {
-        let url = |route: WebhookRoute| api::webhook_url(server, route.name());
-        Self { server: server.clone(), post_call: url(WebhookRoute::PostCall), turns: Some(url(WebhookRoute::Turn)) }
+        let url = |route: WebhookRoute| api::webhook_url(server, route);
+        Self {
+            server: server.clone(),
+            post_call: url(WebhookRoute::PostCall),
+            turns: Some(url(WebhookRoute::Transcription)),
+        }
     }
 
     pub(crate) fn unreachable(&self, why: &str) -> Failure {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{CallId, CallStatus, Timestamp};
+use crate::claims::Role;
+use crate::{CallId, CallStatus, OrUnknown, Timestamp};
 
 /// A live connection, as `/api/v1/admin/connections` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,8 +15,8 @@ pub struct ConnectionView {
     pub user_id: String,
     /// The token's `sub`.
     pub username: String,
-    /// `viewer` or `admin`.
-    pub role: String,
+    /// What the token allows.
+    pub role: OrUnknown<Role>,
     /// When it was upgraded.
     pub connected_at: Timestamp,
     /// The peer's address and port.

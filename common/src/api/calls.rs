@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
+use crate::text_enum::text_enum;
+use crate::{CallData, CallId, CallStatus, Identifier, OrUnknown, Seq, Speaker, Timestamp};
 
 /// A call, as `/api/v1/calls` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +105,16 @@ pub struct CallPatch {
     pub merge: bool,
 }
 
+text_enum! {
+    /// Where the turns of a transcript are from.
+    TranscriptSource, "source of a transcript" {
+        /// The turns as they came.
+        Live = "live",
+        /// The provider's transcript.
+        Final = "final",
+    }
+}
+
 /// `GET /api/v1/calls/{id}/transcript?format=json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TranscriptView {
@@ -115,8 +126,8 @@ pub struct TranscriptView {
     pub conversation_id: Option<String>,
     /// Where the call stands.
     pub status: CallStatus,
-    /// `live`: the turns as they came; `final`: those of the provider's transcript.
-    pub source: String,
+    /// Where the turns are from.
+    pub source: OrUnknown<TranscriptSource>,
     /// What was said.
     pub turns: Vec<TurnView>,
 }

@@ -4,19 +4,46 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{CallId, Timestamp};
+use crate::text_enum::text_enum;
+use crate::{CallId, OrUnknown, Timestamp};
+
+text_enum! {
+    /// The webhook routes.
+    WebhookRoute, "webhook route" {
+        /// `POST /webhooks/elevenlabs/transcription`
+        Transcription = "transcription",
+        /// `POST /webhooks/elevenlabs/post-call`
+        PostCall = "post-call",
+    }
+}
+
+text_enum! {
+    /// What became of a delivery.
+    Verdict, "verdict" {
+        /// It took effect.
+        Accepted = "accepted",
+        /// It repeats an earlier delivery.
+        Duplicate = "duplicate",
+        /// It was stored and had no effect.
+        Ignored = "ignored",
+        /// It was refused.
+        Rejected = "rejected",
+        /// Its signature did not fit. Nothing of it is stored but an [`Attempt`].
+        Unverified = "unverified",
+    }
+}
 
 /// What came in, as `/api/v1/admin/deliveries` lists it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryView {
     /// Made on receipt.
     pub delivery_id: Uuid,
-    /// `transcription` or `post-call`.
-    pub route: String,
+    /// The route that received it.
+    pub route: OrUnknown<WebhookRoute>,
     /// The envelope's `type`; `turn` or `partial` for turns.
     pub kind: Option<String>,
-    /// `accepted`, `duplicate`, `ignored` or `rejected`.
-    pub verdict: String,
+    /// What became of it.
+    pub verdict: OrUnknown<Verdict>,
     /// Why, where it was not accepted.
     pub reason: Option<String>,
     /// When it came in.
@@ -84,7 +111,15 @@ impl WholeDelivery {
     }
 }
 
-/// `POST /api/v1/admin/deliveries/{id}/replay`.
+/// The body of `POST /api/v1/admin/deliveries/{id}/replay`, which may be empty.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplayOptions {
+    /// Whether it takes effect again.
+    pub as_new: bool,
+}
+
+/// The answer of `POST /api/v1/admin/deliveries/{id}/replay`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replayed {
     /// The delivery that came of it.
@@ -103,8 +138,8 @@ pub struct Replayed {
 pub struct Attempt {
     /// When it came in.
     pub at: Timestamp,
-    /// `transcription` or `post-call`.
-    pub route: String,
+    /// The route that refused it.
+    pub route: OrUnknown<WebhookRoute>,
     /// The address of the sender.
     pub remote_addr: Option<String>,
     /// What was wrong, as the sender heard it.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use super::Verdict;
+use crate::{CallStatus, OrUnknown, Timestamp};
 
 /// `GET /api/v1/admin/stats`: counts over all server processes, and under `cluster` those of each.
 ///
@@ -13,7 +14,7 @@ use crate::Timestamp;
 #[serde(default)]
 pub struct Stats {
     /// Calls by status.
-    pub calls: BTreeMap<String, u64>,
+    pub calls: BTreeMap<OrUnknown<CallStatus>, u64>,
     /// The server processes that were seen lately.
     pub cluster: Vec<NodeView>,
     /// Connections that are open now.
@@ -23,7 +24,7 @@ pub struct Stats {
     /// `sqlite` or `postgres`.
     pub database: String,
     /// Deliveries by verdict.
-    pub deliveries: BTreeMap<String, u64>,
+    pub deliveries: BTreeMap<OrUnknown<Verdict>, u64>,
     /// Events broadcast, each counted once in each process.
     pub events_broadcast: u64,
     /// The rates of all processes since each started, added up.
@@ -57,7 +58,10 @@ pub struct Stats {
 impl Stats {
     /// Calls that have not ended.
     pub fn live_calls(&self) -> u64 {
-        ["initiated", "in_progress"].iter().filter_map(|status| self.calls.get(*status)).sum()
+        [CallStatus::Initiated, CallStatus::InProgress]
+            .iter()
+            .filter_map(|status| self.calls.get(&(*status).into()))
+            .sum()
     }
 
     /// Returns the number of all calls.
@@ -72,7 +76,7 @@ impl Stats {
 
     /// Webhooks that were refused, for whichever reason.
     pub fn refused(&self) -> u64 {
-        self.unverified_deliveries + self.deliveries.get("rejected").copied().unwrap_or(0)
+        self.unverified_deliveries + self.deliveries.get(&Verdict::Rejected.into()).copied().unwrap_or(0)
     }
 }
 

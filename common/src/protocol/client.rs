@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -112,6 +112,14 @@ impl ClientMessage {
     }
 }
 
+impl ClientMessage {
+    /// Writes the text frame.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 impl ClientMessageError {
     fn format(message: impl Into<String>) -> Self {
         Self { code: ErrorCode::InvalidMessageFormat, message: message.into(), identifier: None }
@@ -126,30 +134,58 @@ fn identifier(text: Cow<'_, str>) -> Result<Identifier, ClientMessageError> {
     })
 }
 
-#[derive(Deserialize)]
+/// The fields of a request, in the order in which a client writes them.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
 struct RequestFields<'a> {
-    #[serde(borrow, default)]
-    subscribe: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    unsubscribe: Option<Cow<'a, str>>,
-    // A null ping is a ping too, so a field that is present is told from one that is absent.
-    #[serde(borrow, default, deserialize_with = "required")]
-    ping: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<After>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     call_id: Option<Uuid>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<bool>,
-    #[serde(default)]
-    wait: Option<bool>,
-    #[serde(default)]
+    // A null ping is a ping too, so a field that is present is told from one that is absent.
+    #[serde(borrow, deserialize_with = "required", skip_serializing_if = "Option::is_none")]
+    ping: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    subscribe: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     subscribe_deliveries: Option<FollowDeliveries>,
-    #[serde(default)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    unsubscribe: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unsubscribe_deliveries: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<bool>,
+}
+
+impl Serialize for ClientMessage {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = RequestFields::default();
+        match self {
+            Self::Subscribe(subscribe) => {
+                fields.subscribe = Some(subscribe.identifier.as_str().into());
+                fields.call_id = subscribe.call_id;
+                fields.wait = subscribe.wait.then_some(true);
+                match &subscribe.from {
+                    SubscribeFrom::Start => {}
+                    SubscribeFrom::After(seq) => fields.after = Some(After::Seq(*seq)),
+                    SubscribeFrom::Behind(cursor) => fields.after = Some(After::Cursor(cursor.clone())),
+                    SubscribeFrom::Live => fields.history = Some(false),
+                }
+            }
+            Self::Unsubscribe(identifier) => fields.unsubscribe = Some(identifier.as_str().into()),
+            Self::Ping(value) => fields.ping = Some(value),
+            Self::FollowDeliveries(follow) => fields.subscribe_deliveries = Some(follow.clone()),
+            Self::UnfollowDeliveries => fields.unsubscribe_deliveries = Some(true),
+        }
+        fields.serialize(serializer)
+    }
 }
 
 /// The field `after`: a cursor or a seq.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum After {
     Seq(Seq),
     Cursor(String),
@@ -211,6 +247,24 @@ mod tests {
         // A text that is too long to be a cursor is not kept whole.
         let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
         assert_eq!(long.from, SubscribeFrom::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
+    }
+
+    #[test]
+    fn requests_read_back_as_they_are_written() {
+        for text in [
+            r#"{"subscribe":"a"}"#,
+            r#"{"after":7,"call_id":"018f3a52-0000-7000-8000-000000000001","subscribe":"a","wait":true}"#,
+            r#"{"after":"7.x","subscribe":"a"}"#,
+            r#"{"history":false,"subscribe":"a"}"#,
+            r#"{"unsubscribe":"a"}"#,
+            r#"{"ping":null}"#,
+            r#"{"subscribe_deliveries":{}}"#,
+            r#"{"subscribe_deliveries":{"after":"c"}}"#,
+            r#"{"subscribe_deliveries":{"history":true}}"#,
+            r#"{"unsubscribe_deliveries":true}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&ClientMessage::parse(text).unwrap()).unwrap(), text);
+        }
     }
 
     #[test]

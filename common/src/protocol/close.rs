@@ -1,34 +1,35 @@
 //! The reasons for which a connection is closed.
 
-/// Why a connection is closed.
+/// Why a connection is closed, by its close code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
 pub enum CloseReason {
-    /// 1000: either side is done.
-    Normal,
-    /// 1001: the server goes away.
-    GoingAway,
-    /// 1002: the peer broke the WebSocket protocol.
-    ProtocolError,
-    /// 1007: a text frame was not UTF-8.
-    NotUtf8,
-    /// 1009: a frame was longer than [`MAX_CLIENT_MESSAGE`](super::MAX_CLIENT_MESSAGE).
-    TooBig,
-    /// 4001: the token's time ran out.
-    TokenExpired,
-    /// 4003: rights were withdrawn.
-    Forbidden,
-    /// 4011: the token was revoked.
-    TokenRevoked,
-    /// 4012: an admin ended the connection.
-    Kicked,
-    /// 4101: the client reads too slowly.
-    TooSlow,
-    /// 4102: the client sends too much.
-    RateExceeded,
-    /// 4104: the storage is down.
-    StorageDown,
-    /// 4201: no pong came in time.
-    PongTimeout,
+    /// Either side is done.
+    Normal = 1000,
+    /// The server goes away.
+    GoingAway = 1001,
+    /// The peer broke the WebSocket protocol.
+    ProtocolError = 1002,
+    /// A text frame was not UTF-8.
+    NotUtf8 = 1007,
+    /// A frame was longer than [`MAX_CLIENT_MESSAGE`](super::MAX_CLIENT_MESSAGE).
+    TooBig = 1009,
+    /// The token's time ran out.
+    TokenExpired = 4001,
+    /// Rights were withdrawn.
+    Forbidden = 4003,
+    /// The token was revoked.
+    TokenRevoked = 4011,
+    /// An admin ended the connection.
+    Kicked = 4012,
+    /// The client reads too slowly.
+    TooSlow = 4101,
+    /// The client sends too much.
+    RateExceeded = 4102,
+    /// The storage is down.
+    StorageDown = 4104,
+    /// No pong came in time.
+    PongTimeout = 4201,
 }
 
 impl CloseReason {
@@ -51,21 +52,7 @@ impl CloseReason {
     /// The close code.
     #[must_use]
     pub fn code(self) -> u16 {
-        match self {
-            Self::Normal => 1000,
-            Self::GoingAway => 1001,
-            Self::ProtocolError => 1002,
-            Self::NotUtf8 => 1007,
-            Self::TooBig => 1009,
-            Self::TokenExpired => 4001,
-            Self::Forbidden => 4003,
-            Self::TokenRevoked => 4011,
-            Self::Kicked => 4012,
-            Self::TooSlow => 4101,
-            Self::RateExceeded => 4102,
-            Self::StorageDown => 4104,
-            Self::PongTimeout => 4201,
-        }
+        self as u16
     }
 
     /// The reason of a close code; `None` for a code that is none of these.

@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::api::DeliveryView;
 
 /// A `subscribe_deliveries` message.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FollowDeliveries {
     /// The cursor of the last delivery received; the next one follows it.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Without a cursor: whether to begin with the oldest kept delivery instead of the next one to arrive.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub history: bool,
 }
 

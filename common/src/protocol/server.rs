@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    CallCompleted, CallStatusChanged, DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, ErrorCode, Transcription,
+    CallCompleted, CallStatusChanged, DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, Transcription,
     TranscriptionPartial,
 };
-use crate::{CallId, CallStatus, Seq};
+use crate::{CallId, CallStatus, ErrorCode, OrUnknown, Seq};
 
 /// A message of the server. It serialises with its `type`.
 #[derive(Debug, Clone, Serialize)]
@@ -102,7 +102,7 @@ pub struct ErrorMessage {
     /// The text for people.
     pub message: String,
     /// The code for programs.
-    pub code: ErrorCode,
+    pub code: OrUnknown<ErrorCode>,
     /// The identifier that the error is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,

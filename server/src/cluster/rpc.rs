@@ -176,7 +176,7 @@ fn view(connection: &Connection, node: &str) -> ConnectionView {
         connection_id: connection.connection_id,
         user_id: connection.identity.user_id().to_owned(),
         username: connection.identity.username.clone(),
-        role: connection.identity.role.as_str().to_owned(),
+        role: connection.identity.role.into(),
         connected_at: connection.connected_at,
         remote_addr: connection.remote_addr.map(|addr| addr.to_string()).unwrap_or_default(),
         subscribed_calls: call_sids,

@@ -1,11 +1,12 @@
 //! `/api/v1/admin`: connections, subscriptions and statistics of the whole cluster.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use callscope_common::CallId;
 use callscope_common::api::{
     ConnectionList, ConnectionView, NodeStats, NodeView, Stats, SubscriptionList, SubscriptionView,
 };
+use callscope_common::{CallId, ErrorCode, OrUnknown};
 use rocket::http::Status;
 use rocket::{Route, State, delete, get, routes};
 use uuid::Uuid;
@@ -39,7 +40,7 @@ async fn connections(admin: Admin, app: &State<AppState>) -> Result<Json, ApiErr
 #[delete("/connections/<connection_id>")]
 async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Result<Status, ApiError> {
     require_unscoped(&admin)?;
-    let missing = || ApiError::new(Status::NotFound, "CONNECTION_NOT_FOUND", "no such connection");
+    let missing = || ApiError::new(Status::NotFound, ErrorCode::ConnectionNotFound, "no such connection");
     let id = Uuid::parse_str(connection_id).map_err(|_| missing())?;
     if app.hub.kick(id) {
         return Ok(Status::NoContent);
@@ -81,9 +82,6 @@ async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiE
 #[get("/stats")]
 async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let counts = |rows: Vec<(String, i64)>| {
-        rows.into_iter().map(|(name, count)| (name, count.unsigned_abs())).collect::<BTreeMap<_, _>>()
-    };
     let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
     let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
@@ -124,4 +122,9 @@ async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
         writes_waiting: sum(|stats| stats.writes_waiting),
         write_queue: app.log_writer.load().1,
     })
+}
+
+/// Counts by the texts that the database holds.
+fn counts<T: FromStr + Copy + Eq + AsRef<str>>(rows: Vec<(String, i64)>) -> BTreeMap<OrUnknown<T>, u64> {
+    rows.into_iter().map(|(name, count)| (OrUnknown::read(name), count.unsigned_abs())).collect()
 }

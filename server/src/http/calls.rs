@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callscope_common::api::{CallList, CallPatch, CallView, NewCall};
-use callscope_common::{CallId, id};
+use callscope_common::{CallId, ErrorCode, id};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
 use rocket::http::uri::Origin;
@@ -70,7 +70,7 @@ async fn list(
         None => None,
     };
     let filter = CallFilter {
-        status: status.map(str::parse).transpose().map_err(|error: callscope_common::call::UnknownStatus| {
+        status: status.map(str::parse).transpose().map_err(|error: callscope_common::UnknownText| {
             ApiError::bad_request("`status` is unknown").details(error.to_string())
         })?,
         agent_id: text_without_nul("agent_id", agent_id)?,
@@ -128,17 +128,20 @@ fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
         Outcome::Done(call_id) => Ok(call_id),
         Outcome::Refused(Refusal::NotFound) => Err(ApiError::no_call()),
         Outcome::Refused(Refusal::IdentifierTaken(identifier)) => {
-            conflict("IDENTIFIER_TAKEN", format!("another call has the identifier {identifier}"))
+            conflict(ErrorCode::IdentifierTaken, format!("another call has the identifier {identifier}"))
                 .map_err(|error: ApiError| error.details("PATCH with \"merge\": true makes both calls one"))
         }
         Outcome::Refused(Refusal::Ended) => {
-            conflict("CALL_ENDED", "an ended call takes no status but completed or failed".into())
+            conflict(ErrorCode::CallEnded, "an ended call takes no status but completed or failed".into())
         }
-        Outcome::Refused(Refusal::Absorbed(survivor)) => {
-            conflict("CALL_MERGED", format!("this record was merged into the call {survivor}, which stays as it is"))
-                .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call")))
+        Outcome::Refused(Refusal::Absorbed(survivor)) => conflict(
+            ErrorCode::CallMerged,
+            format!("this record was merged into the call {survivor}, which stays as it is"),
+        )
+        .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call"))),
+        Outcome::Refused(Refusal::Changed) => {
+            conflict(ErrorCode::CallChanged, "the call has changed; nothing was done".into())
         }
-        Outcome::Refused(Refusal::Changed) => conflict("CALL_CHANGED", "the call has changed; nothing was done".into()),
         Outcome::Answered(_) => Err(ApiError::of_status(Status::InternalServerError)),
     }
 }
@@ -165,7 +168,7 @@ fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError>
 
 async fn read_json<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
     let read = timeout(BODY_DEADLINE, data.open(MAX_BODY.bytes()).into_bytes()).await;
-    let late = |_| ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time");
+    let late = |_| ApiError::new(Status::RequestTimeout, ErrorCode::BodyTimeout, "the body did not arrive in time");
     let bytes = read.map_err(late)?.map_err(|_| ApiError::bad_request("the body broke off"))?;
     if !bytes.is_complete() {
         return Err(ApiError::of_status(Status::PayloadTooLarge));

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use callscope_common::api::{Attempt, AttemptList, DeliveryList, Replayed, WholeDelivery};
+use callscope_common::ErrorCode;
+use callscope_common::api::{Attempt, AttemptList, DeliveryList, ReplayOptions, Replayed, Verdict, WholeDelivery};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::uri::Origin;
 use rocket::http::{ContentType, Status};
 use rocket::{FromForm, Route, State, get, post, routes};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ async fn list(
     require_unscoped(&admin)?;
     known_only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
     let filter = filter(&query, app).await?;
-    if filter.verdict.as_deref() == Some("unverified") {
+    if filter.verdict == Some(Verdict::Unverified) {
         return attempts(&filter, app).await;
     }
     let page = app.store.deliveries(&filter).await?;
@@ -64,16 +64,16 @@ async fn list(
 }
 
 async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
-    if !matches!(query.verdict, None | Some("accepted" | "duplicate" | "ignored" | "rejected" | "unverified")) {
-        return Err(ApiError::bad_request("`verdict` is unknown")
-            .details("one of accepted, duplicate, ignored, rejected, unverified"));
-    }
+    let verdict = query.verdict.map(str::parse).transpose().map_err(|_| {
+        ApiError::bad_request("`verdict` is unknown")
+            .details("one of accepted, duplicate, ignored, rejected, unverified")
+    })?;
     let call_id = match text_without_nul("call", query.call)? {
         Some(id) => Some(app.store.resolve(&parse_identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
         None => None,
     };
     Ok(DeliveryFilter {
-        verdict: query.verdict.map(str::to_owned),
+        verdict,
         kind: text_without_nul("type", query.r#type)?,
         call_id,
         text: text_without_nul("q", query.q)?.filter(|text| !text.is_empty()),
@@ -101,7 +101,7 @@ async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiEr
     unverified.retain(|attempt| {
         filter.since.is_none_or(|since| attempt.at >= since)
             && filter.until.is_none_or(|until| attempt.at < until)
-            && filter.kind.as_ref().is_none_or(|kind| *kind == attempt.route)
+            && filter.kind.as_ref().is_none_or(|kind| kind == attempt.route.as_str())
             && words.as_ref().is_none_or(|words| says(attempt, words))
     });
     unverified.sort_by_key(|attempt| std::cmp::Reverse(attempt.at));
@@ -132,16 +132,9 @@ async fn whole(id: &str, app: &AppState) -> Result<String, ApiError> {
 }
 
 async fn find(id: &str, app: &AppState) -> Result<StoredDelivery, ApiError> {
-    let missing = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "no such delivery");
+    let missing = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "no such delivery");
     let id = Uuid::parse_str(id).map_err(|_| missing())?;
     app.store.delivery(id).await?.ok_or_else(missing)
-}
-
-/// The body of a replay request.
-#[derive(Debug, Default, Deserialize)]
-struct ReplayOptions {
-    #[serde(default)]
-    as_new: bool,
 }
 
 #[post("/deliveries/<id>/replay?<as_new>", data = "<data>")]
@@ -161,7 +154,7 @@ async fn replay(
     let kept = find(id, app).await?;
     let replay_of = kept.view.delivery_id;
     let Some(body) = kept.body else {
-        return Err(ApiError::new(Status::Gone, "BODY_DROPPED", "the delivery's body is not kept any more")
+        return Err(ApiError::new(Status::Gone, ErrorCode::BodyDropped, "the delivery's body is not kept any more")
             .details("delivery_retention_days and delivery_max_mb say how long bodies are kept"));
     };
     let replay = Replay {
@@ -175,7 +168,7 @@ async fn replay(
         as_new,
     };
     let (delivery_id, answer) = app.ingest.replay(replay).await?;
-    let lost = || ApiError::new(Status::NotFound, "DELIVERY_NOT_FOUND", "the replay was deleted right after");
+    let lost = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "the replay was deleted right after");
     let delivery = app.store.delivery_facts(delivery_id).await?.ok_or_else(lost)?;
     Json::of(&Replayed { delivery, replay_of, as_new, response: answer.body.to_string() })
 }

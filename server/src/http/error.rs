@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
+use callscope_common::ErrorCode;
 use callscope_common::api::ErrorBody;
 use rocket::http::{ContentType, Header, Status};
 use rocket::request::Request;
@@ -18,7 +19,7 @@ pub struct ApiError {
     /// The HTTP status.
     pub status: Status,
     /// The code for programs.
-    pub code: &'static str,
+    pub code: ErrorCode,
     /// What is wrong.
     pub message: String,
     /// Where it is wrong, or what to do.
@@ -32,7 +33,7 @@ pub struct ApiError {
 impl ApiError {
     /// Makes an error with this status.
     #[must_use]
-    pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(status: Status, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), details: None, allow: None, cause: None }
     }
 
@@ -46,13 +47,13 @@ impl ApiError {
     /// Makes a 400.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(Status::BadRequest, "INVALID_REQUEST", message)
+        Self::new(Status::BadRequest, ErrorCode::InvalidRequest, message)
     }
 
     /// Makes a 404 for a call.
     #[must_use]
     pub fn no_call() -> Self {
-        Self::new(Status::NotFound, "CALL_NOT_FOUND", "no such call")
+        Self::new(Status::NotFound, ErrorCode::CallNotFound, "no such call")
     }
 
     /// Makes a 405 with the methods that are served.
@@ -64,35 +65,35 @@ impl ApiError {
     /// Makes a 429; the client may try again later.
     #[must_use]
     pub fn too_many(message: impl Into<String>) -> Self {
-        Self::new(Status::TooManyRequests, "RATE_LIMITED", message)
+        Self::new(Status::TooManyRequests, ErrorCode::RateLimited, message)
     }
 
     /// Makes a 403.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(Status::Forbidden, "FORBIDDEN", message)
+        Self::new(Status::Forbidden, ErrorCode::Forbidden, message)
     }
 
     /// Makes a 503; the client may try again.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Status::ServiceUnavailable, "UNAVAILABLE", message)
+        Self::new(Status::ServiceUnavailable, ErrorCode::Unavailable, message)
     }
 
     /// Makes an error of a status alone.
     #[must_use]
     pub fn of_status(status: Status) -> Self {
         let (code, message) = match status.code {
-            400 => ("INVALID_REQUEST", "the request cannot be read"),
-            401 => ("AUTHENTICATION_FAILED", "no token"),
-            403 => ("FORBIDDEN", "not allowed"),
-            404 => ("NOT_FOUND", "there is nothing here"),
-            405 => ("METHOD_NOT_ALLOWED", "this method is not served here"),
-            413 => ("PAYLOAD_TOO_LARGE", "the body is too large"),
-            422 => ("INVALID_REQUEST", "the request has a wrong shape"),
-            503 => ("UNAVAILABLE", "try again"),
-            500.. => ("INTERNAL", "the server failed"),
-            _ => ("ERROR", status.reason_lossy()),
+            400 => (ErrorCode::InvalidRequest, "the request cannot be read"),
+            401 => (ErrorCode::AuthenticationFailed, "no token"),
+            403 => (ErrorCode::Forbidden, "not allowed"),
+            404 => (ErrorCode::NotFound, "there is nothing here"),
+            405 => (ErrorCode::MethodNotAllowed, "this method is not served here"),
+            413 => (ErrorCode::PayloadTooLarge, "the body is too large"),
+            422 => (ErrorCode::InvalidRequest, "the request has a wrong shape"),
+            503 => (ErrorCode::Unavailable, "try again"),
+            500.. => (ErrorCode::Internal, "the server failed"),
+            _ => (ErrorCode::Error, status.reason_lossy()),
         };
         Self::new(status, code, message)
     }
@@ -104,7 +105,7 @@ impl ApiError {
             status: "error".into(),
             message: self.message.clone(),
             details: self.details.clone(),
-            code: self.code.into(),
+            code: Some(self.code.into()),
         };
         serde_json::to_string(&body).unwrap_or_default()
     }
@@ -132,7 +133,7 @@ impl From<LimitReached> for ApiError {
             LimitReached::Token => "max_connections_per_token",
             LimitReached::Address => "max_connections_per_address",
         };
-        Self::new(Status::TooManyRequests, "TOO_MANY_CONNECTIONS", limit.as_str())
+        Self::new(Status::TooManyRequests, ErrorCode::TooManyConnections, limit.as_str())
             .details(format!("the server's setting `{setting}`"))
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use callscope_common::protocol::SubscribeFrom;
-use callscope_common::{CallId, Seq};
+use callscope_common::{CallId, ErrorCode, Seq};
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::{Route, State, get, routes};
@@ -46,7 +46,8 @@ async fn events(
     let info = app.store.resolve(&parse_identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
     let info = info.ok_or_else(ApiError::no_call)?;
     let begin = app.store.start_seq(&info, &from, record).await?;
-    let begin = begin.map_err(|invalid| ApiError::new(Status::BadRequest, "CURSOR_INVALID", invalid.to_string()))?;
+    let begin =
+        begin.map_err(|invalid| ApiError::new(Status::BadRequest, ErrorCode::CursorInvalid, invalid.to_string()))?;
     // The events end at the head that is sent with them.
     let end = info.head.min(begin.saturating_add(limit));
     Ok(StreamedJson(event_list(app.store.clone(), info.call_id, (begin, end), info.head)))
@@ -104,6 +105,6 @@ async fn audio(
     let call = find_call(app, &viewer.0, id).await?;
     match app.store.recording(call.call_id).await? {
         Some(recording) => Ok(RecordingResponse { store: app.store.clone(), recording, range }),
-        None => Err(ApiError::new(Status::NotFound, "NO_AUDIO", "no recording of this call was received")),
+        None => Err(ApiError::new(Status::NotFound, ErrorCode::NoAudio, "no recording of this call was received")),
     }
 }

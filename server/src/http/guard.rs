@@ -1,12 +1,14 @@
 //! Request guards: who may use a route.
 
+use callscope_common::ErrorCode;
+use callscope_common::claims::Role;
 use parking_lot::Mutex;
 use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
 use super::AppState;
-use crate::auth::{Identity, Role, TokenError};
+use crate::auth::{Identity, TokenError};
 use crate::clock;
 use crate::http::error::ApiError;
 
@@ -39,7 +41,7 @@ pub(super) fn bearer<'r>(request: &'r Request<'_>) -> Option<&'r str> {
 }
 
 pub(super) fn unauthenticated(error: TokenError) -> ApiError {
-    ApiError::new(Status::Unauthorized, "AUTHENTICATION_FAILED", error.to_string())
+    ApiError::new(Status::Unauthorized, ErrorCode::AuthenticationFailed, error.to_string())
         .details("send `Authorization: Bearer <token>`; `callscope-server token` makes one")
 }
 

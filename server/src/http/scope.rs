@@ -1,7 +1,7 @@
 //! The scope of a token: the calls that its holder may access.
 
-use callscope_common::Identifier;
 use callscope_common::api::CallView;
+use callscope_common::{ErrorCode, Identifier};
 use rocket::http::Status;
 
 use super::AppState;
@@ -9,7 +9,8 @@ use crate::auth::Identity;
 use crate::http::error::ApiError;
 
 pub(super) fn parse_identifier(text: &str) -> Result<Identifier, ApiError> {
-    Identifier::parse(text).map_err(|error| ApiError::new(Status::BadRequest, "INVALID_IDENTIFIER", error.to_string()))
+    Identifier::parse(text)
+        .map_err(|error| ApiError::new(Status::BadRequest, ErrorCode::InvalidIdentifier, error.to_string()))
 }
 
 /// Finds the call that `id` names, if the token allows it. If the token does not allow it, the answer and the work are

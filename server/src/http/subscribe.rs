@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use callscope_common::ErrorCode;
 use callscope_common::protocol::{BEARER_PROTOCOL_PREFIX, SUBPROTOCOL};
 use rocket::data::{IoHandler, IoStream};
 use rocket::http::Status;
@@ -97,7 +98,7 @@ pub fn no_upgrade(asks: AsksForWebSocket, upgrade: UpgradeRequest<'_>) -> ApiErr
     if asks.0 && !upgrade.has_key {
         return no_key();
     }
-    ApiError::new(Status::UpgradeRequired, "UPGRADE_REQUIRED", "this is a WebSocket, version 13")
+    ApiError::new(Status::UpgradeRequired, ErrorCode::UpgradeRequired, "this is a WebSocket, version 13")
 }
 
 fn no_key() -> ApiError {

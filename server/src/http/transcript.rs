@@ -1,10 +1,10 @@
 //! `/api/v1/calls/{id}/transcript`: the turns of a call in several formats.
 
-use callscope_common::api::{CallView, TranscriptView, TurnView};
+use callscope_common::api::{CallView, TranscriptSource, TranscriptView, TurnView};
 use callscope_common::elevenlabs::{self, ProviderTurn};
 use callscope_common::protocol::ServerMessage;
 use callscope_common::transcript::Transcript;
-use callscope_common::{CallId, Timestamp, export};
+use callscope_common::{CallId, ErrorCode, Timestamp, export};
 use rocket::http::uri::Origin;
 use rocket::http::{ContentType, Status};
 use rocket::{Route, State, get, routes};
@@ -62,28 +62,29 @@ async fn transcript(
 }
 
 async fn transcript_view(app: &AppState, call: &CallView, source: &str) -> Result<TranscriptView, ApiError> {
+    let unknown = |_| ApiError::bad_request("`source` is unknown").details("one of auto, live, final");
+    let source = Some(source).filter(|source| *source != "auto").map(str::parse).transpose().map_err(unknown)?;
     let provider = match source {
-        "live" => None,
-        "auto" | "final" => app.store.provider_transcript(call.call_id).await?,
-        _ => return Err(ApiError::bad_request("`source` is unknown").details("one of auto, live, final")),
+        Some(TranscriptSource::Live) => None,
+        _ => app.store.provider_transcript(call.call_id).await?,
     };
     let (source, turns) = match provider {
-        Some(json) if source == "final" || call.turns == 0 => {
+        Some(json) if source == Some(TranscriptSource::Final) || call.turns == 0 => {
             let turns = RawValue::from_string(json).map(|raw| elevenlabs::turns(&raw)).unwrap_or_default();
-            ("final", provider_turns(call, turns))
+            (TranscriptSource::Final, provider_turns(call, turns))
         }
-        None if source == "final" => {
+        None if source == Some(TranscriptSource::Final) => {
             let message = "the provider sent no transcript of this call";
-            return Err(ApiError::new(Status::NotFound, "NO_TRANSCRIPT", message));
+            return Err(ApiError::new(Status::NotFound, ErrorCode::NoTranscript, message));
         }
-        _ => ("live", live_turns(&app.store, call.call_id).await?),
+        _ => (TranscriptSource::Live, live_turns(&app.store, call.call_id).await?),
     };
     Ok(TranscriptView {
         call_id: call.call_id,
         call_sid: call.call_sid.clone(),
         conversation_id: call.conversation_id.clone(),
         status: call.status,
-        source: source.to_owned(),
+        source: source.into(),
         turns,
     })
 }
@@ -106,7 +107,7 @@ async fn live_turns(store: &Store, call_id: CallId) -> Result<Vec<TurnView>, Api
         }
         if length > MAX_TRANSCRIPT {
             let message = "the transcript is longer than 64 MiB";
-            return Err(ApiError::new(Status::PayloadTooLarge, "TRANSCRIPT_TOO_LARGE", message)
+            return Err(ApiError::new(Status::PayloadTooLarge, ErrorCode::TranscriptTooLarge, message)
                 .details("GET …/events reads it page by page"));
         }
     }

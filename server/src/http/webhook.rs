@@ -5,6 +5,8 @@ mod body;
 use std::io::Cursor;
 use std::sync::Arc;
 
+use callscope_common::ErrorCode;
+use callscope_common::api::WebhookRoute;
 use rocket::data::Data;
 use rocket::http::{ContentType, Status};
 use rocket::request::{FromRequest, Outcome, Request};
@@ -15,7 +17,7 @@ use super::AppState;
 use crate::http::error::ApiError;
 use crate::ingest::signature::SignatureRefusal;
 use crate::ingest::{IngestError, WebhookRequest};
-use crate::log::{Answer, Route};
+use crate::log::Answer;
 
 /// Maximum length of a turn's body, in bytes.
 const MAX_TURN_BYTES: u64 = 1 << 20;
@@ -49,17 +51,17 @@ impl<'r> FromRequest<'r> for WebhookHead {
 /// Receives a live turn.
 #[post("/transcription", data = "<data>")]
 pub async fn transcription(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
-    receive(Route::Transcription, MAX_TURN_BYTES, head, data, app).await
+    receive(WebhookRoute::Transcription, MAX_TURN_BYTES, head, data, app).await
 }
 
 /// Receives a post-call webhook.
 #[post("/post-call", data = "<data>")]
 pub async fn post_call(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
-    receive(Route::PostCall, app.max_post_call, head, data, app).await
+    receive(WebhookRoute::PostCall, app.max_post_call, head, data, app).await
 }
 
 async fn receive(
-    route: Route,
+    route: WebhookRoute,
     limit: u64,
     head: WebhookHead,
     data: Data<'_>,
@@ -88,7 +90,7 @@ async fn receive(
 /// Makes a 401 that says whether the signature is missing, wrong or too old. It says nothing more, because its reader
 /// may be an attacker.
 fn signature_error(refusal: SignatureRefusal) -> ApiError {
-    ApiError::new(Status::Unauthorized, "SIGNATURE_INVALID", refusal.reason())
+    ApiError::new(Status::Unauthorized, ErrorCode::SignatureInvalid, refusal.reason())
         .details("ElevenLabs-Signature: t=<unix secs>,v0=<hex of HMAC-SHA256 over \"<t>.<raw body>\">")
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::protocol::{CallCompleted, ServerMessage};
 use callscope_common::{CallData, Timestamp};
 use proptest::collection::vec;
@@ -12,7 +13,7 @@ use proptest::sample::{Index, select};
 
 use super::naming::{CallLinks, Naming};
 use super::{WebhookRequest, read_delivery};
-use crate::log::{Change, Delivery, Route};
+use crate::log::{Change, Delivery};
 
 /// A JSON value that keeps the order of keys, repeated keys, and numbers as they were written.
 #[derive(Debug, Clone)]
@@ -238,7 +239,7 @@ fn naming() -> Naming {
     Naming::by_links(CallLinks::new(&[]))
 }
 
-fn read_at_route(route: Route, body: &str) -> Delivery {
+fn read_at_route(route: WebhookRoute, body: &str) -> Delivery {
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
     read_delivery(
         WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.as_bytes().to_vec() },
@@ -279,7 +280,7 @@ proptest! {
     #[test]
     fn any_json_is_accepted_or_rejected_for_a_reason(value in json(), is_post_call in any::<bool>()) {
         let body = value.text();
-        let delivery = read_at_route(if is_post_call { Route::PostCall } else { Route::Transcription }, &body);
+        let delivery = read_at_route(if is_post_call { WebhookRoute::PostCall } else { WebhookRoute::Transcription }, &body);
         check_storable(&delivery, &body);
         if let Change::Rejected { status, message, .. } = &delivery.change {
             prop_assert!(*status == 400 || *status == 413);
@@ -290,7 +291,7 @@ proptest! {
     #[test]
     fn any_bytes_become_a_delivery(body in vec(any::<u8>(), 0..200), is_post_call in any::<bool>()) {
         let at = Timestamp::from_unix_secs(0).expect("a time");
-        let route = if is_post_call { Route::PostCall } else { Route::Transcription };
+        let route = if is_post_call { WebhookRoute::PostCall } else { WebhookRoute::Transcription };
         let delivery = read_delivery(WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.clone() }, at, None, &naming());
         prop_assert_eq!(delivery.body, body);
     }
@@ -301,7 +302,7 @@ proptest! {
         let mut value = fixtures()[at.index(fixtures().len())].clone();
         mutations.into_iter().for_each(|mutation| mutate(&mut value, mutation));
         let body = value.text();
-        let delivery = read_at_route(Route::PostCall, &body);
+        let delivery = read_at_route(WebhookRoute::PostCall, &body);
         check_storable(&delivery, &body);
         if let Change::Rejected { message, .. } = &delivery.change {
             prop_assert!(message.contains("`type`") || message.contains("`data") || message == "the body is not a JSON object", "{message}: {body}");
@@ -334,7 +335,7 @@ proptest! {
             ("type".into(), JsonTree::Raw("\"post_call_transcription\"".into())),
         ]);
         let body = envelope.text();
-        let Change::Result(result) = read_at_route(Route::PostCall, &body).change else { panic!("refused: {body}") };
+        let Change::Result(result) = read_at_route(WebhookRoute::PostCall, &body).change else { panic!("refused: {body}") };
         let turn_texts: Vec<&String> = result.turns.iter().map(|turn| &turn.text).collect();
         prop_assert_eq!(turn_texts, texts.iter().collect::<Vec<_>>());
         prop_assert_eq!(result.data.transcript_summary, Some(summary));
@@ -359,7 +360,7 @@ proptest! {
             ("message".to_owned(), JsonTree::Raw(serde_json::json!(text).to_string())),
         ];
         fields.extend(odd);
-        match read_at_route(Route::Transcription, &JsonTree::Object(fields).text()).change {
+        match read_at_route(WebhookRoute::Transcription, &JsonTree::Object(fields).text()).change {
             Change::Turn(turn) => prop_assert_eq!(turn.text, text),
             Change::Rejected { .. } => prop_assert!(text.is_empty()),
             other => prop_assert!(false, "{other:?}"),
@@ -372,7 +373,7 @@ proptest! {
 fn nan_and_infinity_count_as_null() {
     let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_nan","metadata":{"cost":NaN,"call_duration_secs":7,
         "x":[Infinity,-Infinity]},"analysis":NaN,"transcript":[{"role":"user","message":"NaN, Infinity","time_in_call_secs":NaN}]}}"#;
-    let delivery = read_at_route(Route::PostCall, body);
+    let delivery = read_at_route(WebhookRoute::PostCall, body);
     assert_eq!(delivery.body, body.as_bytes());
     check_storable(&delivery, body);
     let Change::Result(result) = delivery.change else { panic!("refused") };
@@ -380,7 +381,10 @@ fn nan_and_infinity_count_as_null() {
     assert!(result.data.analysis_data.is_none());
     assert_eq!(result.turns[0].text, "NaN, Infinity");
     assert!(result.data.metadata.expect("metadata").get().contains("[null,null]"));
-    assert!(matches!(read_at_route(Route::Transcription, r#"{"call_sid":NaN}"#).change, Change::Rejected { .. }));
+    assert!(matches!(
+        read_at_route(WebhookRoute::Transcription, r#"{"call_sid":NaN}"#).change,
+        Change::Rejected { .. }
+    ));
 }
 
 #[test]
@@ -390,7 +394,7 @@ fn a_body_with_a_content_encoding_is_rejected() {
         let body = br#"{"call_sid":"a","speaker":"user","message":"m"}"#.to_vec();
         let at = Timestamp::from_unix_secs(0).expect("a time");
         read_delivery(
-            WebhookRequest { route: Route::Transcription, remote_addr: None, headers, body },
+            WebhookRequest { route: WebhookRoute::Transcription, remote_addr: None, headers, body },
             at,
             None,
             &naming(),

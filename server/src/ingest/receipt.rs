@@ -3,8 +3,8 @@
 //! An answer is rendered once, stored with its delivery, and sent again to each repeat. So a change in this file
 //! affects new deliveries only.
 
-use callscope_common::CallStatus;
 use callscope_common::api::ErrorBody;
+use callscope_common::{CallStatus, ErrorCode};
 use serde::Serialize;
 
 use crate::log::{Answer, CallState, Receipt};
@@ -27,13 +27,13 @@ pub fn render(receipt: &Receipt<'_>) -> Answer {
         Receipt::Processed(call) => post_call_answer("webhook processed", call),
         Receipt::Ignored { call, .. } => post_call_answer("kept as received", call),
         Receipt::Unreadable { status, message, details } => {
-            let code = if status == 413 { "PAYLOAD_TOO_LARGE" } else { "INVALID_PAYLOAD" };
+            let code = if status == 413 { ErrorCode::PayloadTooLarge } else { ErrorCode::InvalidPayload };
             error_answer(status, message, details, code)
         }
         Receipt::UnknownCall => {
-            error_answer(404, reason, Some("register it with POST /api/v1/calls"), "CALL_NOT_FOUND")
+            error_answer(404, reason, Some("register it with POST /api/v1/calls"), ErrorCode::CallNotFound)
         }
-        Receipt::IdempotencyKeyReused => error_answer(409, reason, None, "IDEMPOTENCY_CONFLICT"),
+        Receipt::IdempotencyKeyReused => error_answer(409, reason, None, ErrorCode::IdempotencyConflict),
     }
 }
 
@@ -72,7 +72,7 @@ fn json_answer(status: u16, body: &impl Serialize) -> Answer {
     Answer { status, body: serde_json::to_string(body).expect("an answer is JSON").into() }
 }
 
-fn error_answer(status: u16, message: &str, details: Option<&str>, code: &str) -> Answer {
-    let (message, details, code) = (message.to_owned(), details.map(ToOwned::to_owned), code.to_owned());
-    json_answer(status, &ErrorBody { status: "error".into(), message, details, code })
+fn error_answer(status: u16, message: &str, details: Option<&str>, code: ErrorCode) -> Answer {
+    let (message, details) = (message.to_owned(), details.map(ToOwned::to_owned));
+    json_answer(status, &ErrorBody { status: "error".into(), message, details, code: Some(code.into()) })
 }

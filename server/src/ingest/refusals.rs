@@ -132,7 +132,7 @@ impl RecentAttempts {
         }
         self.attempts.push_back(Attempt {
             at,
-            route: webhook.route.as_str().into(),
+            route: webhook.route.into(),
             remote_addr: webhook.remote_addr.clone(),
             reason: refusal.reason().into(),
             diagnosis,
@@ -228,11 +228,12 @@ impl LineLimit {
 
 #[cfg(test)]
 mod tests {
+    use callscope_common::api::WebhookRoute;
+
     use super::*;
-    use crate::log::Route;
 
     fn webhook() -> WebhookRequest {
-        WebhookRequest { route: Route::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }
+        WebhookRequest { route: WebhookRoute::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }
     }
 
     #[test]

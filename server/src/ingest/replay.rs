@@ -1,11 +1,12 @@
 //! Replays a stored delivery.
 
-use callscope_common::Timestamp;
+use callscope_common::api::WebhookRoute;
+use callscope_common::{OrUnknown, Timestamp};
 use uuid::Uuid;
 
 use super::{Ingest, WebhookRequest, dedup_key, read_delivery};
 use crate::clock;
-use crate::log::{Answer, DedupKey, Operation, Outcome, Route};
+use crate::log::{Answer, DedupKey, Operation, Outcome};
 use crate::store::StoreError;
 
 /// Headers that are added to a replay: the id of the replayed delivery, and the name of the admin.
@@ -18,7 +19,7 @@ pub struct Replay {
     /// The id of the delivery.
     pub replay_of: Uuid,
     /// The route that received it.
-    pub route: String,
+    pub route: OrUnknown<WebhookRoute>,
     /// When it was received.
     pub received_at: Timestamp,
     /// The headers as JSON: `[[name, value], …]`.
@@ -41,7 +42,7 @@ impl Ingest {
     /// Returns an error if the stored delivery is damaged, or if the storage cannot commit the new one.
     pub async fn replay(&self, replay: Replay) -> Result<(Uuid, Answer), StoreError> {
         let damaged = || StoreError::Damaged("delivery");
-        let route = Route::parse(&replay.route).ok_or_else(damaged)?;
+        let route = replay.route.known().ok_or_else(damaged)?;
         let mut headers: Vec<(String, String)> = serde_json::from_str(&replay.headers).map_err(|_| damaged())?;
         // The original may be a replay itself.
         headers.retain(|(name, _)| ![REPLAY_OF, REPLAY_BY].iter().any(|added| name.eq_ignore_ascii_case(added)));

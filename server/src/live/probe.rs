@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::Arc;
 
+use callscope_common::claims::Role;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::Hub;
 use super::connection::{Connection, Subscription};
 use super::log_tail::LogTail;
-use crate::auth::{Identity, Role};
+use crate::auth::Identity;
 use crate::clock;
 
 pub use super::followed_calls::PROBE_CALL;

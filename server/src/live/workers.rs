@@ -106,6 +106,7 @@ impl Worker {
 mod tests {
     use std::time::Duration;
 
+    use callscope_common::claims::Role;
     use callscope_common::event::EventKind;
     use callscope_common::{CallId, Seq};
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
@@ -113,7 +114,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::auth::{Identity, Role};
+    use crate::auth::Identity;
     use crate::live::Hub;
     use crate::live::connection::{Connection, Subscription};
     use crate::live::feed::FeedLimits;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use callscope_common::api::Verdict;
 use callscope_common::protocol::{ServerMessage, TranscriptionPartial};
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
 use super::{
     Answer, ApplyError, CallFailure, CallResult, CallState, Change, DedupHash, DedupKey, Delivery, EarlierDelivery,
     Ending, Ledger, Names, NewAudio, NewDelivery, Notification, Receipt, RowChange, Transcript, Turn, UnknownCalls,
-    Verdict, new_id, turn_hash, turn_hash_without_speaker,
+    new_id, turn_hash, turn_hash_without_speaker,
 };
 
 /// Why a failure that follows a completion has no effect.

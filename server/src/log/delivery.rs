@@ -1,5 +1,6 @@
 //! A verified webhook, and the change that its body asks for.
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::elevenlabs::ProviderTurn;
 use callscope_common::{CallData, CallId, Speaker, Timestamp};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ pub struct Delivery {
     /// Generated at the receipt.
     pub delivery_id: Uuid,
     /// The webhook's route.
-    pub route: Route,
+    pub route: WebhookRoute,
     /// The envelope's `type`; `turn` or `partial` for turns. It is safe to print.
     pub kind: Option<String>,
     /// When the request arrived.
@@ -40,32 +41,6 @@ impl Delivery {
             DedupKey::Turn(hash) => Some(hash),
             _ => None,
         }
-    }
-}
-
-/// The webhook routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Route {
-    /// `POST /webhooks/elevenlabs/transcription`
-    Transcription,
-    /// `POST /webhooks/elevenlabs/post-call`
-    PostCall,
-}
-
-impl Route {
-    /// The text that is stored for the route.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Transcription => "transcription",
-            Self::PostCall => "post-call",
-        }
-    }
-
-    /// Parses the text of [`as_str`](Self::as_str).
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Transcription, Self::PostCall].into_iter().find(|route| route.as_str() == text)
     }
 }
 
@@ -171,32 +146,6 @@ pub struct CallFailure {
     pub agent_id: Option<String>,
     /// The reason, the time and the provider's metadata.
     pub data: CallData,
-}
-
-/// The outcome of a delivery, as it is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The delivery took effect.
-    Accepted,
-    /// The delivery repeats an earlier one.
-    Duplicate,
-    /// The delivery was stored and had no effect.
-    Ignored,
-    /// The delivery was stored and refused.
-    Rejected,
-}
-
-impl Verdict {
-    /// The text that is stored.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Ignored => "ignored",
-            Self::Rejected => "rejected",
-        }
-    }
 }
 
 /// A stored delivery whose repeats get the same answer.

@@ -1,8 +1,9 @@
 //! The outcome of a delivery, from which `ingest::receipt` makes the sender's [`Answer`].
 
 use callscope_common::CallStatus;
+use callscope_common::api::Verdict;
 
-use super::{Answer, Verdict};
+use super::Answer;
 
 /// The outcome of a delivery that is not a repeat.
 #[derive(Debug, Clone, Copy)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use callscope_common::api::Verdict;
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Identifier, Seq};
 use uuid::Uuid;
 
-use super::{Answer, DedupHash, NameKind, Notification, Verdict};
+use super::{Answer, DedupHash, NameKind, Notification};
 
 /// The rows that a batch writes beside those of its calls, and its notifications.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ mod strip;
 pub use cursor::{DeliveryCursor, DeliveryHead};
 pub use strip::{DeliveryRange, least_uncommitted_id};
 
-use callscope_common::api::DeliveryView;
-use callscope_common::{CallId, Cursor, Seq, Timestamp};
+use callscope_common::api::{DeliveryView, Verdict};
+use callscope_common::{CallId, Cursor, OrUnknown, Seq, Timestamp};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const SET_BACK: i64 = 86_400;
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
     /// Only deliveries with this verdict.
-    pub verdict: Option<String>,
+    pub verdict: Option<Verdict>,
     /// Only deliveries of this kind.
     pub kind: Option<String>,
     /// Only deliveries of this call.
@@ -153,7 +153,7 @@ impl Store {
                     .bind(filter.since.map_or(Uuid::nil(), first_id_at))
                     .bind(filter.since.map_or(i64::MIN, Timestamp::as_micros))
                     .bind(filter.until.map_or(i64::MAX, Timestamp::as_micros))
-                    .bind(filter.verdict.as_deref())
+                    .bind(filter.verdict.map(Verdict::as_str))
                     .bind(filter.kind.as_deref())
                     .bind(limit)
             };
@@ -284,9 +284,9 @@ impl TryFrom<DeliveryRow> for DeliveryView {
     fn try_from(row: DeliveryRow) -> Result<Self, StoreError> {
         Ok(Self {
             delivery_id: row.delivery_id,
-            route: row.route,
+            route: OrUnknown::read(row.route),
             kind: row.kind,
-            verdict: row.verdict,
+            verdict: OrUnknown::read(row.verdict),
             reason: row.reason,
             received_at: Timestamp::from_micros(row.received_at).ok_or(StoreError::Damaged("time"))?,
             remote_addr: row.remote_addr,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::{CallId, Seq, Timestamp};
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::sqlite::inline_reads::InlineReads;
 use super::sqlite::write::WriteConnection;
 use super::{Engine, Store};
-use crate::log::{Answer, Change, DedupKey, Delivery, Operation, Receipt, Route, new_id};
+use crate::log::{Answer, Change, DedupKey, Delivery, Operation, Receipt, new_id};
 
 /// A new SQLite database, gone with the value.
 pub(crate) struct Scratch {
@@ -65,7 +66,7 @@ impl Store {
 
 /// A webhook that says `change`, received `at` then.
 pub(crate) fn deliver(change: Change, dedup_key: DedupKey, at: Timestamp) -> Operation {
-    let route = if matches!(change, Change::Turn(_)) { Route::Transcription } else { Route::PostCall };
+    let route = if matches!(change, Change::Turn(_)) { WebhookRoute::Transcription } else { WebhookRoute::PostCall };
     Operation::Deliver(Box::new(Delivery {
         delivery_id: new_id(at),
         route,

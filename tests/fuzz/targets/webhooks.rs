@@ -4,16 +4,17 @@
 
 #![no_main]
 
+use callscope_common::api::WebhookRoute;
 use callscope_common::protocol::{CallCompleted, ServerMessage, Transcription};
 use callscope_common::{CallData, Timestamp};
 use callscope_server::ingest::naming::{CallLinks, Naming};
 use callscope_server::ingest::{WebhookRequest, read_delivery};
-use callscope_server::log::{Change, Names, Route, DedupKey};
+use callscope_server::log::{Change, Names, DedupKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some((route, body)) = input.split_first() else { return };
-    let route = if route % 2 == 0 { Route::Transcription } else { Route::PostCall };
+    let route = if route % 2 == 0 { WebhookRoute::Transcription } else { WebhookRoute::PostCall };
     let at = Timestamp::from_unix_secs(1_790_855_035).expect("a time");
     let webhook = || WebhookRequest { route, remote_addr: None, headers: Vec::new(), body: body.to_vec() };
     let delivery = read_delivery(webhook(), at, Some(1_790_855_035), &Naming::by_links(CallLinks::new(&[])));

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::Timestamp;
-use callscope_common::api::WholeDelivery;
+use callscope_common::api::{Verdict, WholeDelivery};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -15,7 +15,7 @@ use super::chosen;
 use super::show::{self, fetch};
 use crate::api::{Client, Raw};
 use crate::command::calls::check_length;
-use crate::command::deliveries::{Export, Verdict};
+use crate::command::deliveries::Export;
 use crate::exit::{Exit, Failure, Result};
 use crate::redact::Redactor;
 use crate::render::{Format, Safe, behind};
@@ -122,7 +122,7 @@ fn fixture(
 ) -> Result<std::result::Result<Fixture, String>> {
     let view = &whole.delivery;
     let Some(body) = show::body(&whole)? else { return Ok(Err("its body is not kept any more".into())) };
-    let (kind, id) = (view.kind.clone().unwrap_or_else(|| view.route.clone()), view.delivery_id.to_string());
+    let (kind, id) = (view.kind.clone().unwrap_or_else(|| view.route.to_string()), view.delivery_id.to_string());
     if redactor.is_idle() {
         return Ok(Ok(Fixture { kind, id, body, line: json }));
     }
@@ -141,9 +141,9 @@ fn fixture(
     let headers: Vec<_> = headers.iter().filter(|(name, _)| keeps(name) && !is_signature(name)).collect();
     let line = Redacted {
         delivery_id: &id,
-        route: &view.route,
+        route: view.route.as_str(),
         kind: view.kind.as_deref(),
-        verdict: &view.verdict,
+        verdict: view.verdict.as_str(),
         received_at: view.received_at,
         response_status: view.response_status,
         redacted: true,

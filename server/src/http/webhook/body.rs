@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use callscope_common::ErrorCode;
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
 use tokio::io::{AsyncReadExt, copy, sink};
@@ -121,7 +122,7 @@ async fn evicted(arriving: Option<&ArrivingBody>) {
 }
 
 fn body_timeout() -> ApiError {
-    ApiError::new(Status::RequestTimeout, "BODY_TIMEOUT", "the body did not arrive in time").details(format!(
+    ApiError::new(Status::RequestTimeout, ErrorCode::BodyTimeout, "the body did not arrive in time").details(format!(
         "{MIN_SPEED} bytes a second are needed; a body may lag {} seconds behind, or {} after a fast stretch",
         INITIAL_LAG.as_secs(),
         MAX_LAG.as_secs()

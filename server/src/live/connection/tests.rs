@@ -1,10 +1,10 @@
 //! Tests of a feed's write into sockets that take all, some or none of the bytes.
 
 use callscope_common::CallId;
+use callscope_common::claims::Role;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
-use crate::auth::Role;
 use crate::clock;
 
 const FRAME: &[u8] = b"a frame";

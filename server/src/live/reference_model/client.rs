@@ -364,13 +364,13 @@ impl Client {
             _ => self.take_subscribe(&name),
         };
         let has_lost_records = log.ended_records > self.ended_records_at_start;
-        let is_justified = match error.code {
-            ErrorCode::CallNotFound => !log.was_known(&name, step),
-            ErrorCode::CursorInvalid => {
+        let is_justified = match error.code.known() {
+            Some(ErrorCode::CallNotFound) => !log.was_known(&name, step),
+            Some(ErrorCode::CursorInvalid) => {
                 self.refused_names.push(name);
                 has_lost_records || !log.may_fit(&request)
             }
-            ErrorCode::SubscriptionFailed => has_lost_records,
+            Some(ErrorCode::SubscriptionFailed) => has_lost_records,
             _ => false,
         };
         assert!(is_justified, "{error:?} to {request:?}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callscope_common::api::{CallPatch, NewCall};
+use callscope_common::claims::Role;
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq, Speaker, Timestamp};
 use tokio::io::duplex;
 use tokio::task::yield_now;
@@ -13,7 +14,7 @@ use super::client::{Client, ClientSubscription};
 use super::log::Log;
 use super::schedule::{AnnounceMode, Announcing, CALLS, Name, Schedule, StartFrom, Step};
 use super::world::{Commit, World};
-use crate::auth::{Identity, Role};
+use crate::auth::Identity;
 use crate::live::Hub;
 use crate::live::hub::HubSizes;
 use crate::live::reconcile::reconcile;

@@ -7,13 +7,13 @@
 
 use std::time::{Duration, Instant};
 
+use callscope_common::claims::Role;
 use callscope_common::protocol::{
     CloseReason, DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, ErrorCode, FollowDeliveries, ServerMessage,
 };
 use tracing::debug;
 
 use super::{Session, in_time};
-use crate::auth::Role;
 use crate::store::StoreError;
 use crate::store::deliveries::DeliveryCursor;
 

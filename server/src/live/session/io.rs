@@ -46,7 +46,12 @@ impl Session {
     }
 
     pub(super) fn send_error(&self, code: ErrorCode, message: impl Into<String>, identifier: Option<String>) {
-        self.send(&ServerMessage::Error(ErrorMessage { message: message.into(), code, identifier, call_id: None }));
+        self.send(&ServerMessage::Error(ErrorMessage {
+            message: message.into(),
+            code: code.into(),
+            identifier,
+            call_id: None,
+        }));
     }
 
     pub(super) fn ping(&mut self) {

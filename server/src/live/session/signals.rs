@@ -101,7 +101,7 @@ impl Session {
                 }),
                 None => ServerMessage::Error(ErrorMessage {
                     message: "the call was deleted".into(),
-                    code: ErrorCode::CallNotFound,
+                    code: ErrorCode::CallNotFound.into(),
                     identifier: Some(identifier),
                     call_id: Some(ended.log_tail.call_id),
                 }),
