@@ -3,7 +3,7 @@
 use callscope_common::claims::Role;
 use callscope_server::auth::Tokens;
 use callscope_server::secret::Secret;
-use callscope_tests::server::JWT_SECRET;
+use callscope_tests::server::{JWT_SECRET, admin_token};
 use callscope_tests::{Database, Engine, PATIENCE, Server};
 use reqwest::Method;
 use serde_json::json;
@@ -192,4 +192,20 @@ async fn tokens_of_every_configured_key_are_valid() {
         status(&head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await)
     };
     assert_eq!((ask(JWT_SECRET).await, ask(&old).await, ask(&"x".repeat(32)).await), (200, 200, 401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_is_given_twice_is_refused() {
+    let (_database, server) = server(&[]).await;
+    for (path, twice) in [
+        ("calls?status=failed&status=completed", "status"),
+        ("calls?limit=1&q=a&limit=1", "limit"),
+        ("admin/deliveries?verdict=rejected&verdict=unverified", "verdict"),
+        ("calls/x/events?after=1&after=2", "after"),
+        ("calls/x/transcript?format=txt&format=md", "format"),
+    ] {
+        let (status, error) = server.api_with(&admin_token("a"), Method::GET, &format!("/api/v1/{path}")).await;
+        let message = format!("the parameter `{twice}` is given more than once");
+        assert_eq!((status, &error["message"]), (400, &json!(message)), "{path}");
+    }
 }

@@ -177,9 +177,7 @@ async fn list(settings: &Settings, client: &Client, which: &Which, limit: u32) -
 
 /// The attempts that did not verify.
 async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u32) -> Result {
-    let mut query = query(which)?;
-    // The route names the verdict itself.
-    query.retain(|(name, _)| *name != "verdict");
+    let mut query = query(&Which { verdict: None, ..which.clone() })?;
     query.push(("limit", limit.min(PAGE).to_string()));
     let list = client.attempts(&query).await?;
     super::connections::say_what_is_missing(settings, "attempts", &list.silent_nodes);

@@ -9,22 +9,27 @@ use crate::http::error::ApiError;
 /// Maximum number of characters of a parameter's name in an error.
 const MAX_SHOWN: usize = 64;
 
-/// Refuses parameters that the route does not know. Otherwise a misspelt filter would list everything.
+/// Refuses parameters that the route does not know, and those that are given twice. Otherwise a filter that is misspelt
+/// or repeated would be dropped, and everything listed.
 ///
 /// # Errors
-/// Names the first unknown parameter.
+/// Names the first parameter that is unknown or repeated.
 pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
-    let Some(query) = uri.query() else { return Ok(()) };
-    let unknown = query.segments().map(|(key, _)| key).find(|key| !key.is_empty() && !known.contains(key));
-    match unknown {
-        Some(key) => {
+    let mut given = Vec::with_capacity(known.len());
+    let keys = uri.query().into_iter().flat_map(|query| query.segments()).map(|(key, _)| key);
+    for key in keys.filter(|key| !key.is_empty()) {
+        if !known.contains(&key) {
             let shown: String = text::one_line(key).chars().take(MAX_SHOWN).collect();
             let takes =
                 if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-            Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(takes))
+            return Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(takes));
         }
-        None => Ok(()),
+        if given.contains(&key) {
+            return Err(ApiError::bad_request(format!("the parameter `{key}` is given more than once")));
+        }
+        given.push(key);
     }
+    Ok(())
 }
 
 /// Reads the cursor of a page, which is the id of the last row of the page before.
