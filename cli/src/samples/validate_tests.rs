@@ -15,28 +15,28 @@ const CALL: &str = r#"{"type":"post_call_transcription","event_timestamp":1,"dat
     {"role":"agent","message":null,"time_in_call_secs":0}]}}"#;
 
 #[test]
-fn what_is_right_is_passed_over() {
+fn a_valid_payload_has_no_remarks() {
     check(CALL, &[]);
     check(r#"{"call_sid":"EL_a_1","speaker":"user","message":"m","timestamp":"2026-10-01T14:00:31Z"}"#, &[]);
 }
 
 #[test]
-fn what_is_refused_comes_with_its_place() {
+fn a_refused_payload_has_a_remark_with_a_path() {
     check("[", &[(Level::Refused, "", "not JSON: EOF while parsing a list at line 1 column 1")]);
-    check("7", &[(Level::Refused, "", "the body is no JSON object")]);
-    check("{}", &[(Level::Refused, "type", "is missing or no text; it says which webhook this is")]);
+    check("7", &[(Level::Refused, "", "the body is not a JSON object")]);
+    check("{}", &[(Level::Refused, "type", "is missing or not a text; it is the type of the webhook")]);
     check(
         &CALL.replace(r#""c""#, "7"),
-        &[(Level::Refused, "data.conversation_id", "is a whole number, and names the call as a text")],
+        &[(Level::Refused, "data.conversation_id", "is a whole number; it has to be a text that identifies the call")],
     );
     check(
         &CALL.replace(r#""conversation_id":"c","#, ""),
-        &[(Level::Refused, "data.conversation_id", "is missing; it names the call")],
+        &[(Level::Refused, "data.conversation_id", "is missing; it identifies the call")],
     );
     check(
         r#"{"speaker":"boss","message":"","is_final":1,"timestamp":"soon"}"#,
         &[
-            (Level::Refused, "", "neither call_sid nor conversation_id is there: a turn names its call"),
+            (Level::Refused, "", "call_sid and conversation_id are both missing; a turn needs one of them"),
             (Level::Refused, "speaker", "is none of agent, user, tool"),
             (Level::Refused, "message", "is empty"),
             (Level::Refused, "timestamp", "is neither RFC 3339 nor Unix seconds"),
@@ -46,7 +46,7 @@ fn what_is_refused_comes_with_its_place() {
 }
 
 #[test]
-fn what_the_vendor_would_not_send_is_wrong_and_what_it_may_send_tomorrow_is_unknown() {
+fn a_difference_from_the_model_is_wrong_and_an_addition_is_unknown() {
     check(
         &CALL.replace("\"time_in_call_secs\":0", "\"time_in_call_secs\":\"0\",\"mood\":1"),
         &[
@@ -64,6 +64,6 @@ fn what_the_vendor_would_not_send_is_wrong_and_what_it_may_send_tomorrow_is_unkn
     );
     check(
         r#"{"type":"new","event_timestamp":1,"data":{}}"#,
-        &[(Level::Unknown, "type", "new is a type that Callscope keeps and ignores")],
+        &[(Level::Unknown, "type", "Callscope stores the type new and otherwise ignores it")],
     );
 }
