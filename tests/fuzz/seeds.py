@@ -1,4 +1,4 @@
-"""Writes the seeds of a fuzz target: fixtures, samples and the protocol's examples. Usage: seeds.py TARGET FOLDER"""
+"""Writes the first inputs of a fuzz target: fixtures, samples and requests. Usage: seeds.py TARGET FOLDER"""
 
 import gzip
 import json
@@ -7,10 +7,10 @@ import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ID = "01a0c4d0-8110-77ce-88ba-553b36cde28d"
+CALL_ID = "01a0c4d0-8110-77ce-88ba-553b36cde28d"
 REQUESTS = [
     {"subscribe": "EL_dispatch_1790855035"},
-    {"subscribe": "conv_1", "after": 7, "call_id": ID},
+    {"subscribe": "conv_1", "after": 7, "call_id": CALL_ID},
     {"subscribe": "conv_1", "history": False, "wait": True},
     {"unsubscribe": "CA0123"},
     {"ping": [None, 1e300, {"a": "\u0000"}]},
@@ -20,10 +20,11 @@ TURN = {"call_sid": "EL_x_1", "conversation_id": "conv_1", "speaker": "user", "m
 
 
 def frame(opcode, payload, fin=True, mask=b"\1\2\3\4"):
+    """Returns a client's frame (RFC 6455 section 5.2)."""
     head = bytes([opcode | (0x80 if fin else 0)])
     size = len(payload)
     head += bytes([0x80 | size]) if size < 126 else bytes([0xfe]) + size.to_bytes(2, "big")
-    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
 
 
 def client_frames():
@@ -64,13 +65,13 @@ def signatures():
 
 
 def cursors():
-    yield from (ID.encode(), ID.replace("-", "").encode(), b"0", b"9223372036854775807", b"-1", b"1790855035",
+    yield from (CALL_ID.encode(), CALL_ID.replace("-", "").encode(), b"0", b"9223372036854775807", b"-1", b"1790855035",
                 b"2026-10-01T14:00:31.25+02:00", b"0000-01-01T00:00:00Z", b"q\0", b"1e3")
 
 
 if __name__ == "__main__":
     target, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    for at, seed in enumerate({"client-frames": client_frames, "webhooks": webhooks, "signatures": signatures,
+    for number, seed in enumerate({"client-frames": client_frames, "webhooks": webhooks, "signatures": signatures,
                                "cursors": cursors}[target]()):
-        (folder / f"seed-{at:03}").write_bytes(seed)
+        (folder / f"seed-{number:03}").write_bytes(seed)

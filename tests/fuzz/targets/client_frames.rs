@@ -1,6 +1,6 @@
-//! What a client may send on the WebSocket: bytes become frames of the session, and text frames become requests.
+//! Bytes that a client sends on the WebSocket: they are decoded into frames, and text frames are parsed as requests.
 //!
-//! The first byte says in which pieces the network brings the rest.
+//! The first byte of the input is the size of the pieces in which the rest arrives.
 
 #![no_main]
 
@@ -9,19 +9,19 @@ use callscope_server::testing::frames::decode;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((piece, bytes)) = input.split_first() else { return };
+    let Some((piece_size, bytes)) = input.split_first() else { return };
     let whole = decode(bytes, usize::MAX);
-    assert_eq!(whole, decode(bytes, usize::from(*piece) % 32 + 1), "pieces make a difference");
+    assert_eq!(whole, decode(bytes, usize::from(*piece_size) % 32 + 1), "the result depends on the pieces");
     for text in &whole.texts {
-        read(text);
+        parse_request(text);
     }
-    // Masks hide JSON from the fuzzer, so it also tries the text alone.
+    // The fuzzer cannot see JSON through the mask of a frame, so the bytes are parsed as a request too.
     if let Ok(text) = std::str::from_utf8(bytes) {
-        read(text);
+        parse_request(text);
     }
 });
 
-fn read(text: &str) {
+fn parse_request(text: &str) {
     match ClientMessage::parse(text) {
         Ok(ClientMessage::Ping(ping)) => {
             let value = ping.get().to_owned();

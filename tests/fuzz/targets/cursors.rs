@@ -1,4 +1,4 @@
-//! What clients use to resume and to page: cursors, numbers and times of query strings, `after` and `Last-Event-ID`.
+//! Values by which clients resume and page: cursors, numbers and times in query strings, and `after` in requests.
 
 #![no_main]
 
@@ -14,8 +14,8 @@ fuzz_target!(|text: &str| {
     if let Ok(number) = number("after", Some(text), 0, i64::MAX) {
         let number = number.expect("a number");
         assert!(number >= 0);
-        let asked = format!(r#"{{"subscribe":"a","after":{number}}}"#);
-        let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&asked) else { panic!("{asked}") };
+        let request = format!(r#"{{"subscribe":"a","after":{number}}}"#);
+        let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&request) else { panic!("{request}") };
         assert_eq!(subscribe.from, SubscribeFrom::After(number));
     }
     if let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&format!(r#"{{"subscribe":"a","after":{text}}}"#))

@@ -1,8 +1,8 @@
-//! `ElevenLabs-Signature` headers and their bodies: only the right digest at the right time verifies, and finding out
-//! why a signature is wrong takes bounded memory and time, whatever the body is.
+//! `ElevenLabs-Signature` headers and their bodies: only the right digest at the right time verifies, and the search
+//! for the cause of a wrong signature takes bounded memory and time.
 //!
-//! The input is the header, a line feed, and the body. In the header, `%` stands for the digest of the body under the
-//! secret, so that the fuzzer gets past the comparison, and `|` separates its lines. `tests/fuzz/run` limits the
+//! The input is the header, a line feed, and the body. In the header, `%` is replaced by the digest of the body, so
+//! that the fuzzer gets past the comparison, and `|` separates several header lines. `tests/fuzz/run` limits the
 //! memory.
 
 #![no_main]
@@ -15,40 +15,43 @@ use callscope_server::policy::WebhookAuth;
 use callscope_server::secret::Secret;
 use libfuzzer_sys::fuzz_target;
 
+/// Time of every verification, in Unix seconds.
 const NOW: i64 = 1_790_855_035;
+/// Age at which a signature expires.
+const TOLERANCE_SECS: i64 = 1800;
 
 fuzz_target!(|input: &[u8]| {
-    let at = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
-    let (header, body) = (&input[..at], input.get(at + 1..).unwrap_or_default());
+    let header_end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (header, body) = (&input[..header_end], input.get(header_end + 1..).unwrap_or_default());
     let Ok(header) = std::str::from_utf8(header) else { return };
     let now = Timestamp::from_unix_secs(NOW).expect("a time");
-    let verifier = SignatureVerifier::new(WebhookAuth::Required, vec![Secret::new("old".into()), Secret::new("new".into())], 1800);
+    let verifier = SignatureVerifier::new(WebhookAuth::Required, vec![Secret::new("old".into()), Secret::new("new".into())], TOLERANCE_SECS);
     let signed = sign(b"new", NOW, body);
     let digest = signed.rsplit('=').next().expect("a digest");
     let value = header.replace('%', digest);
     let headers: Vec<(String, String)> = value.split('|').map(|line| (HEADER.to_owned(), line.to_owned())).collect();
-    let off = SignatureVerifier::new(WebhookAuth::Off, Vec::new(), 1800);
+    let off = SignatureVerifier::new(WebhookAuth::Off, Vec::new(), TOLERANCE_SECS);
     assert!(off.check_headers(&headers, now).is_ok_and(|claim| off.verify(&claim, body, now).is_ok()));
-    let Ok(claim) = verifier.check_headers(&headers, now) else { return explains(&verifier, &headers, body, now) };
+    let Ok(claim) = verifier.check_headers(&headers, now) else { return check_causes(&verifier, &headers, body, now) };
     match verifier.verify(&claim, body, now) {
-        Ok(at) => {
+        Ok(signed_at) => {
             assert!(value.to_lowercase().contains(digest), "{value} verified");
-            assert_eq!(at, Some(NOW), "{value} verified for another time");
+            assert_eq!(signed_at, Some(NOW), "{value} verified for another time");
             assert!(verifier.verify(&claim, &[body, b" "].concat(), now).is_err(), "{value} verifies another body");
-            let late = now.plus_secs(1801);
+            let late = now.plus_secs(TOLERANCE_SECS + 1);
             assert!(verifier.verify(&claim, body, late).is_err(), "{value} verifies too late");
         }
-        Err(_) => explains(&verifier, &headers, body, now),
+        Err(_) => check_causes(&verifier, &headers, body, now),
     }
 });
 
-/// The cause is one of our names, and holds nothing that the sender wrote.
-fn explains(verifier: &SignatureVerifier, headers: &[(String, String)], body: &[u8], now: Timestamp) {
+/// Checks that the cause of a refusal is one of the server's names, without any text of the sender.
+fn check_causes(verifier: &SignatureVerifier, headers: &[(String, String)], body: &[u8], now: Timestamp) {
     let causes = [verifier.explain(headers, body, now), verifier.explain_headers(headers, now)];
     for cause in causes.into_iter().flatten() {
         assert!(!cause.is_empty() && cause.bytes().all(|byte| byte.is_ascii_lowercase() || b"_ +0123456789".contains(&byte)));
     }
-    // The same writer shows deliveries to people.
+    // Callscope also rewrites deliveries with `write` to show them, so its output must not be much longer.
     if let Ok(text) = std::str::from_utf8(body)
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
     {

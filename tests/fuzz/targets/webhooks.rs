@@ -1,6 +1,7 @@
-//! Bodies of both webhooks. The first byte says which one.
+//! Bodies of both webhooks. The first byte of the input chooses the webhook.
 //!
-//! Nothing panics, and what is accepted makes messages that read back, because the log stores them as text.
+//! No body may panic. The messages of an accepted body must be equal after they are written as JSON and parsed again,
+//! because the log stores them as JSON.
 
 #![no_main]
 
@@ -24,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
     match &delivery.change {
         Change::Turn(turn) => {
             assert!((1..=65_536).contains(&turn.text.len()) && turn.names != Names::default());
-            reads_back(&ServerMessage::Transcription(Transcription {
+            check_round_trip(&ServerMessage::Transcription(Transcription {
                 conversation_id: None,
                 call_sid: "EL_x_1".into(),
                 transcription_id: 1,
@@ -39,25 +40,25 @@ fuzz_target!(|input: &[u8]| {
         }
         Change::Result(result) => {
             assert!(result.turns.iter().all(|turn| !turn.text.is_empty() && turn.offset_secs.is_finite()));
-            completes(&result.data);
+            check_call_data(&result.data);
         }
-        Change::Failure(failure) => completes(&failure.data),
+        Change::Failure(failure) => check_call_data(&failure.data),
         Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413 | 415)),
         Change::Audio { bytes, .. } => assert!(!bytes.is_empty()),
         Change::Ignored { .. } => {}
     }
 });
 
-fn completes(data: &CallData) {
+fn check_call_data(data: &CallData) {
     let stored = serde_json::to_string(data).expect("call data is JSON");
-    let again: CallData = serde_json::from_str(&stored).expect("stored call data reads back");
-    assert_eq!(serde_json::to_string(&again).expect("call data is JSON"), stored);
+    let parsed: CallData = serde_json::from_str(&stored).expect("stored call data reads back");
+    assert_eq!(serde_json::to_string(&parsed).expect("call data is JSON"), stored);
     let (conversation_id, call_sid) = (Some("conv_x".into()), "EL_x_1".into());
-    reads_back(&ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data: data.clone(), seq: 2, call_id: None, cursor: None }));
+    check_round_trip(&ServerMessage::CallCompleted(CallCompleted { conversation_id, call_sid, call_data: data.clone(), seq: 2, call_id: None, cursor: None }));
 }
 
-fn reads_back(message: &ServerMessage) {
+fn check_round_trip(message: &ServerMessage) {
     let frame = serde_json::to_string(message).expect("a message is JSON");
-    let again = ServerMessage::parse(&frame).expect("a stored event reads back");
-    assert_eq!(serde_json::to_string(&again).expect("a message is JSON"), frame);
+    let parsed = ServerMessage::parse(&frame).expect("a stored event reads back");
+    assert_eq!(serde_json::to_string(&parsed).expect("a message is JSON"), frame);
 }

@@ -1,4 +1,4 @@
-"""A fan-out as many teams start with: FastAPI, a dict of sets, a loop of send_json. Usage: python fanout.py PORT"""
+"""A simple fan-out as many teams start with: FastAPI and a send_json to each socket. Usage: python fanout.py PORT"""
 
 import sys
 

@@ -1,6 +1,7 @@
-"""A webhook stored durably, as a good FastAPI and SQLAlchemy service does. Usage: python ingest.py PORT DATABASE-URL
+"""Stores webhooks durably, as a good FastAPI and SQLAlchemy service does. Usage: python ingest.py PORT DATABASE-URL
 
-DATABASE-URL is sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST:PORT/NAME; WEBHOOK_SECRET is a variable.
+DATABASE-URL is sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER@HOST:PORT/NAME. The environment variable
+WEBHOOK_SECRET holds the secret that signs webhooks.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SECRET = os.environ["WEBHOOK_SECRET"].encode()
-TOLERANCE = 30 * 60
+TOLERANCE_SECS = 30 * 60
 URL = sys.argv[2]
 IS_SQLITE = URL.startswith("sqlite")
 
@@ -50,13 +51,13 @@ class Transcription(Base):
 
 engine = create_async_engine(URL, **({} if IS_SQLITE else {"pool_size": 20, "max_overflow": 0, "pool_timeout": 60}))
 sessions = async_sessionmaker(engine, expire_on_commit=False)
-# SQLite has one writer, and waiting here is cheaper than waiting for its lock.
-turn_to_write = asyncio.Lock() if IS_SQLITE else contextlib.nullcontext()
+# SQLite has one writer at a time, and waiting for this lock is cheaper than polling SQLite's own.
+write_lock = asyncio.Lock() if IS_SQLITE else contextlib.nullcontext()
 
 if IS_SQLITE:
 
     @event.listens_for(engine.sync_engine, "connect")
-    def durable(connection, _):
+    def make_durable(connection, _):
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -77,7 +78,7 @@ app = FastAPI(lifespan=lifespan)
 def verify(header: str | None, body: bytes) -> None:
     parts = dict(part.split("=", 1) for part in (header or "").split(",") if "=" in part)
     signed_at, digest = parts.get("t", ""), parts.get("v0", "")
-    if not signed_at.isdigit() or abs(time.time() - int(signed_at)) > TOLERANCE:
+    if not signed_at.isdigit() or abs(time.time() - int(signed_at)) > TOLERANCE_SECS:
         raise HTTPException(401, "signature too old or malformed")
     expected = hmac.new(SECRET, f"{signed_at}.".encode() + body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, digest):
@@ -86,8 +87,8 @@ def verify(header: str | None, body: bytes) -> None:
 
 async def store(turn: dict) -> dict:
     async with sessions() as session:
-        found = select(Call).where(Call.call_sid == turn["call_sid"]).with_for_update()
-        call = (await session.execute(found)).scalar_one_or_none()
+        query = select(Call).where(Call.call_sid == turn["call_sid"]).with_for_update()
+        call = (await session.execute(query)).scalar_one_or_none()
         if call is None:
             call = Call(call_sid=turn["call_sid"], turns=0)
             session.add(call)
@@ -110,7 +111,7 @@ async def transcription(request: Request) -> dict:
     body = await request.body()
     verify(request.headers.get("ElevenLabs-Signature"), body)
     turn = json.loads(body)
-    async with turn_to_write:
+    async with write_lock:
         try:
             return await store(turn)
         except IntegrityError:

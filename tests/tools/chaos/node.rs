@@ -16,7 +16,7 @@ use crate::violations::{Violation, Violations};
 
 /// Time for a process to end, after SIGTERM or by itself. It is twice the longest drain.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Number of times, 5 ms apart, that a drain checks whether the server is serving before it is skipped.
+/// Number of times, 5 ms apart, that a drain checks whether the server is serving. After them the drain is skipped.
 const MAX_SERVING_CHECKS: usize = 4_000;
 /// Time after a fault in which a server may still end by itself because of it.
 const EXIT_EXCUSED_AFTER_FAULT: Duration = Duration::from_secs(15);
@@ -213,7 +213,7 @@ impl Node {
 
     /// Restarts the server each time it ends by itself, and reports a violation if it may not. Never returns.
     pub async fn supervise(&self, violations: &Violations) {
-        // A server that has just been started may end too, as if a fault had preceded.
+        // The start counts as a fault: soon after it, the server may end by itself.
         let mut last_excused_at = Instant::now();
         loop {
             sleep(Duration::from_millis(50)).await;

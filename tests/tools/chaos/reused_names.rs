@@ -152,6 +152,7 @@ impl<'c> NameFollower<'c> {
         }
     }
 
+    /// Reads a random number of messages, or until the connection ends or the head of the last call is reached.
     async fn run_connection(&mut self, socket: &mut Socket, final_head: &FinalHead) {
         send(socket, &self.request()).await;
         for _ in 0..self.rng.u32(20..400) {
@@ -166,7 +167,7 @@ impl<'c> NameFollower<'c> {
                         send(socket, &request).await;
                     }
                 }
-                // Without a cursor, the log is requested from its start, between two calls or during one.
+                // This request has no cursor. It may arrive between two calls, or while the name's call is followed.
                 Err(_) if self.rng.u8(..3) == 0 => send(socket, &json!({"subscribe": self.name, "wait": true})).await,
                 Err(_) => {}
             }
@@ -227,6 +228,7 @@ impl<'c> NameFollower<'c> {
                     .report(Violation::Lost, || format!("{}: a new record starts at {seq}: {text:.300}", self.name));
             }
         } else if self.cursor.is_none() && seq == 0 {
+            // The last request had no cursor, so the log starts over at its first event.
             self.last_seq = 0;
         } else if seq != self.last_seq {
             self.cluster

@@ -91,6 +91,7 @@ async fn check_logs(cluster: &Arc<Cluster>) -> HashMap<usize, Log> {
     let logs: HashMap<usize, Log> =
         checked.buffer_unordered(CONCURRENT_FETCHES).filter_map(std::future::ready).collect().await;
     let heads = logs.iter().map(|(index, log)| (*index, i64::try_from(log.frames.len()).unwrap_or(i64::MAX))).collect();
+    // The heads are set only here, so this cannot fail.
     let _ = cluster.heads.set(heads);
     logs
 }
