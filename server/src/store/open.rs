@@ -1,4 +1,4 @@
-//! Why a database could not be opened, and what both engines have in common when they open one.
+//! [`OpenError`], and the settings that both engines share when they open a database.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use sqlx::migrate::Migrator;
 
 use super::sqlite_path::PathError;
 
-/// How long a caller waits for a connection of a pool before it gets an error.
+/// Timeout of waiting for a connection of a pool.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Lets an older server start on a newer database, which a rolling upgrade needs. Migrations only add to the schema.
@@ -21,13 +21,13 @@ pub enum OpenError {
     /// Neither `sqlite://…` nor `postgres://…`.
     #[error("the database URL begins neither with sqlite:// nor with postgres://")]
     UnknownScheme,
-    /// The URL cannot be read. The parser's words may hold a password, so they are left out.
+    /// The URL is invalid. The parser's message is left out, because it may contain a password.
     #[error("the database URL cannot be read")]
     BadUrl,
     /// The path of the SQLite file is wrong, or another process uses the file.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// A pooler that gives each transaction another connection.
+    /// A pooler stands between, which gives each transaction another connection.
     #[error(
         "a connection pooler such as PgBouncer in transaction mode stands before the database ({0}); name PostgreSQL itself, \
          or a pool in session mode with `ignore_startup_parameters = extra_float_digits,options`"
@@ -39,16 +39,16 @@ pub enum OpenError {
     /// A migration failed.
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// Anything the driver says.
+    /// Another error of sqlx.
     #[error("the database could not be opened: {0}")]
     Sqlx(#[from] sqlx::Error),
-    /// Anything the write path's driver says.
+    /// Another error of rusqlite, the driver of the write path.
     #[error("the database could not be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),
 }
 
 impl OpenError {
-    /// Whether the setting is wrong, rather than the database not well.
+    /// Whether the setting is wrong, so that trying again does not help.
     #[must_use]
     pub fn is_setting(&self) -> bool {
         matches!(self, Self::UnknownScheme | Self::BadUrl | Self::Path(_) | Self::Pooler(_))

@@ -1,5 +1,5 @@
-//! The rules of the log against a model: whatever webhooks and API calls name, in whatever groups they are committed,
-//! no event is lost, doubled or out of order, and a repeat is answered like the first.
+//! The rules of the log compared with a model. Random webhooks and API calls name calls in all ways and are committed in
+//! groups of all sizes. No event is lost, doubled or out of order, and a repeat is answered like the first delivery.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -45,44 +45,44 @@ fn now() -> Timestamp {
     Timestamp::from_unix_secs(CLOCK.fetch_add(1, Ordering::Relaxed)).expect("a time")
 }
 
-/// Names out of a few, so that operations meet: a sid, a conversation, a provider's sid.
-type Called = (Option<usize>, Option<usize>, Option<usize>);
+/// The indexes of a sid, a conversation id and a provider's sid. There are few of each, so that operations meet.
+type NameIndexes = (Option<usize>, Option<usize>, Option<usize>);
 
 #[derive(Debug, Clone)]
-enum Asked {
-    /// Names, and one of a few turn ids.
-    Turn(Called, Option<usize>),
-    /// Names, how it ended, how many turns the provider has.
-    Result(Called, bool, usize),
-    Failure(Called),
-    Register(Called),
-    /// Finds the second name to be one of the first's.
+enum Step {
+    /// A turn with these names, and one of a few turn ids.
+    Turn(NameIndexes, Option<usize>),
+    /// A result with these names, whether it is a success, and its number of turns.
+    Result(NameIndexes, bool, usize),
+    Failure(NameIndexes),
+    Register(NameIndexes),
+    /// Merges the call of a sid and the call of a conversation id.
     Merge(usize, usize),
     /// Sends an earlier delivery again.
-    Again(Index),
+    Repeat(Index),
 }
 
-fn called() -> impl Strategy<Value = Called> {
+fn name_indexes() -> impl Strategy<Value = NameIndexes> {
     (
         prop::option::weighted(0.6, 0..3_usize),
         prop::option::weighted(0.6, 0..3_usize),
         prop::option::weighted(0.2, 0..2_usize),
     )
-        .prop_filter("a name", |called| called.0.is_some() || called.1.is_some())
+        .prop_filter("a name", |names| names.0.is_some() || names.1.is_some())
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (called(), prop::option::weighted(0.3, 0..4_usize)).prop_map(|(called, id)| Asked::Turn(called, id)),
-        2 => (called(), any::<bool>(), 0..3_usize).prop_map(|(called, well, turns)| Asked::Result(called, well, turns)),
-        1 => called().prop_map(Asked::Failure),
-        1 => called().prop_map(Asked::Register),
-        1 => (0..3_usize, 0..3_usize).prop_map(|(one, other)| Asked::Merge(one, other)),
-        4 => any::<Index>().prop_map(Asked::Again),
+        8 => (name_indexes(), prop::option::weighted(0.3, 0..4_usize)).prop_map(|(names, id)| Step::Turn(names, id)),
+        2 => (name_indexes(), any::<bool>(), 0..3_usize).prop_map(|(names, is_success, turns)| Step::Result(names, is_success, turns)),
+        1 => name_indexes().prop_map(Step::Failure),
+        1 => name_indexes().prop_map(Step::Register),
+        1 => (0..3_usize, 0..3_usize).prop_map(|(one, other)| Step::Merge(one, other)),
+        4 => any::<Index>().prop_map(Step::Repeat),
     ]
 }
 
-/// A delivery that can be sent again: what it says, and what it was answered.
+/// A delivery that can be sent again, with its text and its answers.
 struct Sent {
     make: Box<dyn Fn() -> Operation>,
     text: Option<String>,
@@ -93,9 +93,9 @@ struct Sent {
 struct Case {
     name: String,
     sent: Vec<Sent>,
-    /// Texts of turns by the sid of the record that took them, and the seq it took them at.
-    taken: BTreeMap<String, BTreeMap<i64, String>>,
-    /// The delivery that each turn's id belongs to.
+    /// The texts of appended turns, by the sid of their record and by seq.
+    appended: BTreeMap<String, BTreeMap<i64, String>>,
+    /// The index in `sent` of the delivery of each turn, by `transcription_id`.
     owners: HashMap<i64, usize>,
 }
 
@@ -104,7 +104,7 @@ impl Case {
         Identifier::parse(&format!("{kind}{}-{at}", self.name)).expect("an identifier")
     }
 
-    fn names(&self, (sid, conversation, provider): Called) -> Names {
+    fn names(&self, (sid, conversation, provider): NameIndexes) -> Names {
         Names {
             call_sid: sid.map(|at| self.identifier("sid", at)),
             conversation_id: conversation.map(|at| self.identifier("conv", at)),
@@ -113,21 +113,21 @@ impl Case {
         }
     }
 
-    /// Keeps a delivery, and says at which place.
+    /// Keeps a delivery; returns its index in `sent`.
     fn keep(&mut self, text: Option<String>, turn_id: Option<usize>, make: impl Fn() -> Operation + 'static) -> usize {
         self.sent.push(Sent { make: Box::new(make), text, turn_id, answers: Vec::new() });
         self.sent.len() - 1
     }
 
-    fn turn(&mut self, called: Called, turn_id: Option<usize>) -> usize {
-        // A turn's id counts within its call, so these turns name it by one name, which always leads there. With two,
-        // the call could become another: the second name of a repeat is not kept, and may later belong to another
-        // conversation.
-        let conversation = called.1.filter(|_| turn_id.is_none() || called.0.is_none());
-        let names = self.names((called.0, conversation, None));
+    fn turn(&mut self, indexes: NameIndexes, turn_id: Option<usize>) -> usize {
+        // A `turn_id` belongs to its call, so a turn with one has a single name, which always leads to the same call.
+        // With two names, a repeat could lead to another call: its second name is not stored, and may later be assigned
+        // to another conversation.
+        let conversation = indexes.1.filter(|_| turn_id.is_none() || indexes.0.is_none());
+        let names = self.names((indexes.0, conversation, None));
         let (text, at) = (format!("turn {}", self.sent.len()), now());
         let id = turn_id.map(|id| format!("t{id}"));
-        let same = match &id {
+        let dedup_key = match &id {
             Some(id) => DedupKey::Turn(turn_hash(Speaker::User, id)),
             None => DedupKey::Content(dedup_hash(&[self.name.as_bytes(), text.as_bytes()])),
         };
@@ -141,52 +141,52 @@ impl Case {
                 turn_id: id.clone(),
                 is_final: true,
             };
-            deliver(Change::Turn(turn), same.clone(), at)
+            deliver(Change::Turn(turn), dedup_key.clone(), at)
         })
     }
 
-    fn result(&mut self, called: Called, well: bool, turns: usize) -> usize {
-        let (names, at, place) = (self.names(called), now(), self.sent.len());
-        let same = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &place.to_le_bytes()]));
+    fn result(&mut self, indexes: NameIndexes, is_success: bool, turns: usize) -> usize {
+        let (names, at, place) = (self.names(indexes), now(), self.sent.len());
+        let dedup_key = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &place.to_le_bytes()]));
         let said = move |turn| ProviderTurn {
             speaker: Speaker::Agent,
             text: format!("provider {place} {turn}"),
             offset_secs: 0.0,
         };
         self.keep(None, None, move || {
-            let ending = if well { Ending::Done } else { Ending::Failed };
+            let ending = if is_success { Ending::Done } else { Ending::Failed };
             let (data, turns) = (CallData::new(CallStatus::Completed), (0..turns).map(said).collect());
             let names = names.clone();
             let result = CallResult { names, agent_id: None, ending, data, turns, transcript: None };
-            deliver(Change::Result(Box::new(result)), same.clone(), at)
+            deliver(Change::Result(Box::new(result)), dedup_key.clone(), at)
         })
     }
 
-    fn failure(&mut self, called: Called) -> usize {
-        let (names, at) = (self.names(called), now());
-        let same = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &self.sent.len().to_le_bytes()]));
+    fn failure(&mut self, indexes: NameIndexes) -> usize {
+        let (names, at) = (self.names(indexes), now());
+        let dedup_key = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &self.sent.len().to_le_bytes()]));
         self.keep(None, None, move || {
             let data = CallData::new(CallStatus::Failed);
             let failure = CallFailure { names: names.clone(), agent_id: None, data };
-            deliver(Change::Failure(Box::new(failure)), same.clone(), at)
+            deliver(Change::Failure(Box::new(failure)), dedup_key.clone(), at)
         })
     }
 
     /// Commits a group, in one transaction if possible, and checks the answers in their order.
-    async fn commit(&mut self, group: Vec<Asked>) {
+    async fn commit(&mut self, group: Vec<Step>) {
         let mut submitted = Vec::new();
-        for asked in group {
-            let (place, op) = match asked {
-                Asked::Turn(called, turn_id) => self.delivery(|case| case.turn(called, turn_id)),
-                Asked::Result(called, well, turns) => self.delivery(|case| case.result(called, well, turns)),
-                Asked::Failure(called) => self.delivery(|case| case.failure(called)),
-                Asked::Again(_) if self.sent.is_empty() => continue,
-                Asked::Again(at) => {
+        for step in group {
+            let (place, op) = match step {
+                Step::Turn(names, turn_id) => self.delivery(|case| case.turn(names, turn_id)),
+                Step::Result(names, is_success, turns) => self.delivery(|case| case.result(names, is_success, turns)),
+                Step::Failure(names) => self.delivery(|case| case.failure(names)),
+                Step::Repeat(_) if self.sent.is_empty() => continue,
+                Step::Repeat(at) => {
                     let at = at.index(self.sent.len());
                     self.delivery(|_| at)
                 }
-                Asked::Register(called) => (None, self.register(called)),
-                Asked::Merge(one, other) => (None, self.merge(one, other)),
+                Step::Register(names) => (None, self.register(names)),
+                Step::Merge(one, other) => (None, self.merge(one, other)),
             };
             submitted.push((place, WORLD.runtime.spawn(async move { WORLD.log_writer.submit(op).await })));
         }
@@ -207,8 +207,8 @@ impl Case {
         (Some(place), (self.sent[place].make)())
     }
 
-    fn register(&self, called: Called) -> Operation {
-        let (at, names) = (now(), self.names(called));
+    fn register(&self, indexes: NameIndexes) -> Operation {
+        let (at, names) = (now(), self.names(indexes));
         let new = NewCall { call_sid: names.call_sid, conversation_id: names.conversation_id, ..NewCall::default() };
         Operation::Register(Box::new(Register { call_id: new_id(at), at, call: new }))
     }
@@ -222,10 +222,10 @@ impl Case {
     fn answered(&mut self, place: usize, answer: (u16, String)) {
         let json: serde_json::Value = serde_json::from_str(&answer.1).expect("JSON");
         let turn_id = self.sent[place].turn_id;
-        // A turn's id may meet its like in another record that is merged: then either answer is the first one's.
-        let alike = |other: &&Sent| turn_id.is_some() && other.turn_id == turn_id;
+        // Two merged records may both have a turn with this id. Then a repeat may get the answer of either.
+        let has_same_id = |other: &&Sent| turn_id.is_some() && other.turn_id == turn_id;
         let mut earlier =
-            self.sent[place].answers.iter().chain(self.sent.iter().filter(alike).flat_map(|s| &s.answers));
+            self.sent[place].answers.iter().chain(self.sent.iter().filter(has_same_id).flat_map(|s| &s.answers));
         assert!(
             self.sent[place].answers.is_empty() || earlier.any(|earlier| *earlier == answer),
             "{:?} was answered {:?} before and {answer:?} now",
@@ -240,14 +240,14 @@ impl Case {
                 let sid = json["call_sid"].as_str().expect("a sid");
                 let text = self.sent[place].text.clone().expect("a text");
                 let seq = json["seq"].as_i64().expect("a seq");
-                let before = self.taken.entry(sid.to_owned()).or_default().insert(seq, text);
+                let before = self.appended.entry(sid.to_owned()).or_default().insert(seq, text);
                 assert_eq!(before, None, "one seq for two turns");
             }
         }
         self.sent[place].answers.push(answer);
     }
 
-    /// Nothing lost, nothing twice, no holes, and every name means one call.
+    /// Checks that no turn is lost or doubled, that no log has a hole, and that every name leads to one call.
     async fn check(&self) {
         let mut calls: HashMap<CallId, CallInfo> = HashMap::new();
         let kinds = [("sid", 3), ("conv", 3), ("CA", 2)];
@@ -258,25 +258,25 @@ impl Case {
             assert!(view.identifiers.iter().any(|known| known == name.as_str()), "{name} is not among {view:?}");
             calls.insert(call.call_id, call);
         }
-        let mut said: HashMap<String, (CallId, usize)> = HashMap::new();
+        let mut found: HashMap<String, (CallId, usize)> = HashMap::new();
         let mut ids = HashSet::new();
         for call in calls.values() {
             for (at, (text, id)) in turns(call).await.into_iter().enumerate() {
                 assert!(ids.insert(id), "two turns have the id {id}");
-                assert_eq!(said.insert(text.clone(), (call.call_id, at)), None, "{text} was taken twice");
+                assert_eq!(found.insert(text.clone(), (call.call_id, at)), None, "{text} was appended twice");
             }
         }
-        for (record, texts) in &self.taken {
-            // Wherever the record's turns went, they went together and in their order.
-            let places: Vec<_> = texts.values().map(|text| said.get(text).copied()).collect();
-            assert!(places.iter().all(Option::is_some), "{record} took {texts:?}, found {places:?}");
-            assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{record} took {texts:?}, found {places:?}");
-            let whole = info(record).await.map(|call| call.call_id);
-            assert_eq!(places[0].map(|(call_id, _)| call_id), whole, "the record's sid leads elsewhere");
+        for (record, texts) in &self.appended {
+            // After merges, the turns of a record are in one log and in their order.
+            let places: Vec<_> = texts.values().map(|text| found.get(text).copied()).collect();
+            assert!(places.iter().all(Option::is_some), "{record} had {texts:?}, found {places:?}");
+            assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{record} had {texts:?}, found {places:?}");
+            let survivor = info(record).await.map(|call| call.call_id);
+            assert_eq!(places[0].map(|(call_id, _)| call_id), survivor, "the record's sid leads elsewhere");
         }
-        let taken: HashSet<&String> = self.taken.values().flat_map(BTreeMap::values).collect();
-        let made_up = said.keys().find(|text| !text.starts_with("provider") && !taken.contains(text));
-        assert_eq!(made_up, None, "a repeat took effect");
+        let appended: HashSet<&String> = self.appended.values().flat_map(BTreeMap::values).collect();
+        let unexpected = found.keys().find(|text| !text.starts_with("provider") && !appended.contains(text));
+        assert_eq!(unexpected, None, "a repeat took effect");
     }
 }
 
@@ -288,7 +288,7 @@ async fn info(name: &str) -> Option<CallInfo> {
     store().resolve(&Identifier::parse(name).expect("an identifier")).await.expect("a read")
 }
 
-/// A log's turns and their ids; checks what every log must hold to.
+/// Returns the turns of a log with their ids, and checks the invariants of the log.
 async fn turns(call: &CallInfo) -> Vec<(String, i64)> {
     let events = store().events(call.call_id, 0, Page::ALL).await.expect("a read");
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=call.head).collect::<Vec<_>>());
@@ -307,20 +307,20 @@ async fn turns(call: &CallInfo) -> Vec<(String, i64)> {
             other => panic!("not an event: {other:?}"),
         }
     }
-    assert_eq!(last, Some(call.status).filter(|status| status.is_ended()), "the log ends on another status");
+    assert_eq!(last, Some(call.status).filter(|status| status.is_ended()), "the log ends with another status");
     found
 }
 
 proptest! {
     #[test]
-    fn no_event_is_lost_doubled_or_out_of_order(groups in vec(vec(asked(), 1..6), 1..12)) {
+    fn no_event_is_lost_doubled_or_out_of_order(groups in vec(vec(step(), 1..6), 1..12)) {
         let name = now().as_unix_secs().to_string();
-        let mut case = Case { name, sent: Vec::new(), taken: BTreeMap::new(), owners: HashMap::new() };
+        let mut case = Case { name, sent: Vec::new(), appended: BTreeMap::new(), owners: HashMap::new() };
         WORLD.runtime.block_on(async {
             for group in groups {
                 case.commit(group).await;
             }
-            // Everything once more: nothing changes.
+            // A repeat of every delivery changes nothing.
             for place in 0..case.sent.len() {
                 let again = (case.sent[place].make)();
                 let Ok(Outcome::Answered(answer)) = WORLD.log_writer.submit(again).await else { panic!("no answer") };

@@ -1,10 +1,9 @@
 //! Short SQLite reads that run on the calling thread (docs/adr/0007).
 //!
-//! A subscription needs a few rows, which SQLite reads in some ten microseconds from pages that the operating system
-//! keeps. Handing such a read to another thread and back costs several times that. Reads that may take long go through
-//! the pool.
+//! A subscription needs a few rows. SQLite reads them from cached pages in some ten microseconds, and handing the read
+//! to another thread and back would take several times as long. Reads that may take long go through the pool.
 //!
-//! At most half of the threads read at a time, so that a webhook waits for none of them when thousands of clients
+//! At most half of the runtime's threads read at a time, so that webhooks still have threads when thousands of clients
 //! reconnect at once.
 
 use std::path::PathBuf;
@@ -19,23 +18,24 @@ use tokio::task::yield_now;
 use super::connection::{self, Setup};
 use crate::store::StoreError;
 
-/// The most connections, and the most reads at a time.
+/// The most connections that are kept, and the most concurrent reads.
 const MAX_CONNECTIONS: usize = 8;
 
 const READER: Setup = Setup {
     is_read_only: true,
-    // A reader waits only while the file is being recovered, and the thread has other tasks to serve.
+    // A reader waits for a lock only during a recovery of the file. It must not wait long, because other tasks of its
+    // thread wait too.
     busy_timeout: Duration::from_millis(50),
     cache_kib: 256,
     statements: 8,
 };
 
-/// How inline reads share the threads with other tasks.
+/// How inline reads share the runtime's threads with other tasks.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct InlineReads {
-    /// The most reads at a time.
+    /// The most concurrent reads.
     pub concurrency: usize,
-    /// Whether a read lets all other tasks of its thread run before and after it, as if it had taken long.
+    /// Whether a read yields before and after, so that other tasks run meanwhile. For tests.
     pub yields: bool,
 }
 
@@ -46,7 +46,7 @@ impl Default for InlineReads {
     }
 }
 
-/// Read-only connections, opened as they are needed. It is one pointer, since each session has it.
+/// Read-only connections, opened as they are needed. Each session has a clone, so it is as small as a pointer.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct InlineReaders(Arc<Shared>);
 
@@ -55,7 +55,7 @@ struct Shared {
     file: PathBuf,
     permits: Semaphore,
     yields: bool,
-    /// None once the store is closed.
+    /// The connections that are not in use; `None` once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
@@ -65,7 +65,7 @@ impl InlineReaders {
         Self(Arc::new(Shared { file, permits, yields, idle }))
     }
 
-    /// Reads on this thread, as soon as there is a permit. A connection on which a read failed is not used again.
+    /// Reads on the calling thread, as soon as there is a permit. A connection on which a read failed is not reused.
     pub async fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         if self.0.yields {
             yield_now().await;
@@ -81,8 +81,8 @@ impl InlineReaders {
     }
 
     fn read_now<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let kept = self.0.idle.lock().as_mut().ok_or(StoreError::Closing)?.pop();
-        let connection = match kept {
+        let idle = self.0.idle.lock().as_mut().ok_or(StoreError::Closing)?.pop();
+        let connection = match idle {
             Some(connection) => connection,
             None => connection::open(&self.0.file, &READER)?,
         };
@@ -93,7 +93,7 @@ impl InlineReaders {
         Ok(found)
     }
 
-    /// Closes the connections that are idle, and the others when their reads end.
+    /// Closes the idle connections now, and each other one when its read ends.
     pub fn close(&self) {
         drop(self.0.idle.lock().take());
     }

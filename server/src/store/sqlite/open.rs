@@ -18,20 +18,20 @@ use crate::store::sqlite_path::{self, PathError};
 
 /// How long SQLite waits for the lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const READERS: u32 = 4;
-/// The most that each reading connection of the pool keeps of the file, in KiB.
+const READER_CONNECTIONS: u32 = 4;
+/// The size of the page cache of each reading connection of the pool.
 const READER_CACHE_KIB: u32 = 256;
-/// Pages of 4 KiB in the write-ahead log after which it is moved into the file. A page that many commits changed is
-/// moved once.
-const LOG_PAGES: i32 = 16_000;
+/// Pages of 4 KiB in the write-ahead log after which a checkpoint moves them into the file. A page that many commits
+/// changed is moved once, so a large number saves writes.
+const CHECKPOINT_PAGES: i32 = 16_000;
 
 const WRITER: Setup = Setup {
     is_read_only: false,
     busy_timeout: BUSY_TIMEOUT,
-    // With less, SQLite reads pages again and again. With more, commits that split a page take longer, because SQLite
-    // then walks over all pages that it keeps (`pcache1TruncateUnsafe`).
+    // With less, SQLite reads the same pages again and again. With more, commits that split a page take longer, because
+    // SQLite then walks over all cached pages (`pcache1TruncateUnsafe`).
     cache_kib: 16 << 10,
-    // The write path has fewer statements than this.
+    // More than the write path has.
     statements: 64,
 };
 
@@ -47,17 +47,17 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT);
         migrate(&options, &path).await?;
         let writer = open_writer(&path)?;
-        // From here on nothing but SQLite opens these files, and they stay the same ones.
+        // From here on, only SQLite opens the files, and `guard` checks that they are not replaced.
         let guard = FileGuard::of(&path, lock)?;
         let read_only = options.pragma("query_only", "1").pragma("cache_size", format!("-{READER_CACHE_KIB}"));
-        let readers = pool_options(READERS).connect_with(read_only).await?;
+        let readers = pool_options(READER_CONNECTIONS).connect_with(read_only).await?;
         let inline = InlineReaders::new(path, inline_reads);
         Ok(Self { writer: WriteConnection::new(writer).shared(), readers, inline, guard })
     }
 }
 
-fn pool_options(size: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT)
+fn pool_options(max_connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT)
 }
 
 async fn migrate(options: &SqliteConnectOptions, path: &Path) -> Result<(), OpenError> {
@@ -71,23 +71,23 @@ async fn migrate(options: &SqliteConnectOptions, path: &Path) -> Result<(), Open
 /// Opens the connection that writes, after the migrations.
 fn open_writer(file: &Path) -> rusqlite::Result<Connection> {
     let writer = connection::open(file, &WRITER)?;
-    writer.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-    // The first transaction creates the write-ahead log and its index.
+    writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // The first transaction creates the write-ahead log and its index, whose identities `FileGuard` records.
     writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     Ok(writer)
 }
 
-/// Adds the path to what the driver reports.
+/// Adds the path to errors of the file.
 fn with_path(path: &Path, error: sqlx::Error) -> OpenError {
     // SQLITE_NOTADB; SQLITE_CANTOPEN and the read-only codes.
     match error.as_database_error().and_then(|error| error.code()).as_deref() {
-        Some("26") => PathError::new(format!("{} is a file, but no SQLite database", path.display())).into(),
+        Some("26") => PathError::new(format!("{} is a file, but not an SQLite database", path.display())).into(),
         Some("14" | "8" | "1032" | "1544") => PathError::new(format!("{} cannot be written", path.display())).into(),
         _ => error.into(),
     }
 }
 
-/// Refuses a database that belongs to another program, before anything is added to it.
+/// Returns an error if the database belongs to another program, before a migration changes it.
 async fn refuse_foreign(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
@@ -96,6 +96,6 @@ async fn refuse_foreign(pool: &SqlitePool, path: &Path) -> Result<(), OpenError>
             .map_err(|error| with_path(path, error))?;
     match tables.is_empty() || tables.iter().any(|name| name == "_sqlx_migrations") {
         true => Ok(()),
-        false => Err(PathError::new(format!("{} holds the tables of another program", path.display())).into()),
+        false => Err(PathError::new(format!("{} contains the tables of another program", path.display())).into()),
     }
 }

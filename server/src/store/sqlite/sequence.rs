@@ -1,22 +1,23 @@
 //! The numbers of turns and of transactions on SQLite.
 //!
-//! They are reserved in the table `counters` in blocks, so that its page is written once for many transactions. The
-//! rest of a block is lost when the process ends: like a sequence of PostgreSQL, the numbers ascend and have gaps.
+//! The numbers are reserved in blocks in the table `counters`, so that its page is written once for many transactions.
+//! The rest of a block is lost when the process ends. So the numbers ascend and have gaps, like those of a sequence of
+//! PostgreSQL.
 
 use rusqlite::{CachedStatement, Connection};
 
-/// How many numbers are reserved at a time.
-const BLOCK: i64 = 256;
+/// Numbers that are reserved at a time.
+const BLOCK_SIZE: i64 = 256;
 
-/// Sequence of one kind.
+/// A sequence of ascending numbers, of which a block is reserved.
 #[derive(Debug)]
 pub(in crate::store) struct Sequence {
     update: &'static str,
     select: &'static str,
-    /// The next number, and the last one that is reserved.
+    /// The next number of the reserved block, and its last one. The block is empty if `next` is greater.
     next: i64,
     last: i64,
-    /// Whether the current transaction reserved the block. A rollback undoes that.
+    /// Whether the current transaction reserved the block. A rollback undoes the reservation.
     is_new: bool,
 }
 
@@ -41,12 +42,12 @@ impl Sequence {
         Self { update, select, next: 1, last: 0, is_new: false }
     }
 
-    /// Gives out `count` consecutive numbers and returns the first. A transaction must be open.
+    /// Takes `count` consecutive numbers and returns the first. A transaction must be open.
     pub fn take(&mut self, connection: &Connection, count: i64) -> rusqlite::Result<i64> {
         if self.last - self.next + 1 < count {
-            let block = count.max(BLOCK);
+            let block = count.max(BLOCK_SIZE);
             let prepare = |sql| -> rusqlite::Result<CachedStatement<'_>> { connection.prepare_cached(sql) };
-            // These are two statements because SQLite creates and drops a table of its own for each RETURNING.
+            // Two statements, because SQLite creates and drops a temporary table for each RETURNING.
             prepare(self.update)?.execute([block])?;
             let last: i64 = prepare(self.select)?.query_row([], |row| row.get(0))?;
             (self.next, self.last, self.is_new) = (last - block + 1, last, true);
@@ -56,12 +57,12 @@ impl Sequence {
         Ok(first)
     }
 
-    /// Keeps the block: the transaction was committed.
+    /// Keeps the block, because its transaction was committed.
     pub fn keep(&mut self) {
         self.is_new = false;
     }
 
-    /// Begins a transaction. Drops the block of the one before if that was not committed, or not acknowledged.
+    /// Prepares for a transaction: drops the block if the last transaction reserved it and was not known to commit.
     pub fn begin(&mut self) {
         if std::mem::take(&mut self.is_new) {
             (self.next, self.last) = (1, 0);
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_ascend_whatever_is_rolled_back_and_none_is_given_twice() {
+    fn numbers_ascend_after_rollbacks_and_none_is_taken_twice() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch("CREATE TABLE counters (name TEXT, value INTEGER); INSERT INTO counters VALUES ('tx', 40)")
@@ -98,7 +99,7 @@ mod tests {
         }
         assert!(committed.is_sorted_by(|one, next| one < next), "{committed:?}");
         assert_eq!(committed[..4], [41, 42, 43, 44]);
-        // Another process goes on behind all of them.
+        // The next process starts after all of them.
         run("BEGIN");
         assert!(Sequence::of_transactions().take(&connection, 1).unwrap() > *committed.last().unwrap());
     }
