@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The engines that every contract of the store holds for.
+/// The engines on which a test of the store runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Sqlite,
@@ -21,7 +21,7 @@ impl Engine {
 #[derive(Debug)]
 pub struct Database {
     pub url: String,
-    /// The folder, which is deleted with this handle.
+    /// The folder of the SQLite file, which is deleted with this handle.
     pub dir: TempDir,
 }
 
@@ -35,7 +35,7 @@ impl Database {
         Self { url, dir }
     }
 
-    /// Runs SQL statements, and creates an SQLite file that does not exist yet.
+    /// Runs SQL statements. An SQLite file is created if it does not exist.
     pub async fn execute(&self, sql: String) {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql));
         if self.url.starts_with("sqlite:") {

@@ -1,5 +1,5 @@
-//! The harness: servers with databases of their own, processes, terminals, a signing provider and subscribers. Only
-//! this crate knows the API, and the tests use its vocabulary.
+//! The harness: servers with databases of their own, processes, terminals, a signing provider and subscribers. Tests
+//! use the server's API through its types.
 //!
 //! `CALLSCOPE_TEST_POSTGRES` names the PostgreSQL that `tests/run` starts. Tests that need a PostgreSQL fail without
 //! it.
@@ -26,20 +26,19 @@ pub use subscriber::Subscriber;
 
 use std::time::Duration;
 
-/// Limit of everything that a test waits for. It is long, because machines are slow and shared, and nothing is measured
-/// by it.
+/// Limit of each wait in a test. It is long, because machines are slow and shared. No test measures time with it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Returns the value below which the share `of` the sorted values lies.
-pub fn quantile<T: Copy + Default>(sorted: &[T], of: f64) -> T {
-    let at = (sorted.len() as f64 * of).ceil().max(1.0) as usize - 1;
-    sorted.get(at).copied().unwrap_or_default()
+/// Returns a quantile of the sorted values (0.5 is the median), or the default value if there are none.
+pub fn quantile<T: Copy + Default>(sorted: &[T], quantile: f64) -> T {
+    let index = (sorted.len() as f64 * quantile).ceil().max(1.0) as usize - 1;
+    sorted.get(index).copied().unwrap_or_default()
 }
 
-/// Waits until `is_so` returns true.
-pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+/// Waits until `condition` returns true.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
+    while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "waited too long: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -25,8 +25,7 @@ pub struct Process {
 /// Lines of a server's log that are kept for assertions.
 const LOG_LINES: usize = 1_000;
 
-/// Returns the path of one of the workspace's programs: cargo puts them beside this program, or beside the tests'
-/// folder.
+/// Returns the path of one of the workspace's programs. Cargo puts them into one folder, and tests into its `deps`.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.parent().unwrap();
@@ -36,8 +35,7 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Returns a free port below those that the kernel gives to connections, so that a server finds it free again after a
-/// kill.
+/// Returns a free port below the kernel's ephemeral ports, so that no connection takes it while a server restarts.
 #[must_use]
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
@@ -54,7 +52,7 @@ pub fn memory(pid: u32) -> u64 {
 /// Sends a signal to a child.
 pub fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-        // The child may have ended already, which its owner notices.
+        // The child may have ended already. Its owner finds that out by waiting for it.
         let _ = kill_process(pid, signal);
     }
 }
@@ -97,7 +95,7 @@ impl Process {
         })
         .await
         .expect("the server listens in time");
-        // The pipe is read further, so that it never fills up and stops the server.
+        // The rest of the log is read too, because a full pipe would block the server.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 keep(&line);
@@ -114,12 +112,12 @@ impl Process {
         self.child.id().unwrap()
     }
 
-    /// Returns the first lines of its log so far.
+    /// Returns the lines of the server's log so far, up to [`LOG_LINES`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
 
-    /// Returns its resident memory, in KiB.
+    /// Returns the server's resident memory, in KiB.
     pub fn memory(&self) -> u64 {
         memory(self.child.id().unwrap())
     }
@@ -134,13 +132,13 @@ impl Process {
         timeout(PATIENCE, self.child.wait()).await.expect("the server ends in time").unwrap().success()
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the server with SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
-/// A `callscope-server` that a command of the test starts, on an SQLite database of its own; killed when dropped.
+/// A `callscope-server` started by a command of the test, on an SQLite database of its own; killed when dropped.
 #[derive(Debug)]
 pub struct CustomServer {
     pub child: std::process::Child,
@@ -151,7 +149,7 @@ pub struct CustomServer {
 }
 
 impl CustomServer {
-    /// Starts the server with `command`, which gets its environment, and waits until it answers.
+    /// Starts the server with `command`, to which the environment is added, and waits until the server answers.
     pub async fn start(mut command: std::process::Command, given: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let port = free_port();

@@ -39,37 +39,40 @@ struct Seen {
 }
 
 struct State {
-    emulator: vt100::Parser<Heard>,
+    emulator: vt100::Parser<ControlSequences>,
+    /// Everything that the program wrote.
     bytes: Vec<u8>,
+    /// Whether the program and all its children have closed the terminal.
     closed: bool,
 }
 
-/// What a program told the terminal besides text.
+/// Control sequences of the program that change more than the screen.
 #[derive(Default)]
-struct Heard {
+struct ControlSequences {
+    /// The last text that was copied to the clipboard.
     clipboard: Option<Vec<u8>>,
     /// Sequences that our programs must not send: titles, resizes, requests for the clipboard.
-    odd: Vec<String>,
+    forbidden: Vec<String>,
 }
 
-impl vt100::Callbacks for Heard {
+impl vt100::Callbacks for ControlSequences {
     fn copy_to_clipboard(&mut self, _: &mut vt100::Screen, _: &[u8], data: &[u8]) {
         self.clipboard = Some(data.to_vec());
     }
     fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
-        self.odd.push(format!("title {}", String::from_utf8_lossy(title)));
+        self.forbidden.push(format!("title {}", String::from_utf8_lossy(title)));
     }
     fn set_window_icon_name(&mut self, _: &mut vt100::Screen, name: &[u8]) {
-        self.odd.push(format!("icon {}", String::from_utf8_lossy(name)));
+        self.forbidden.push(format!("icon {}", String::from_utf8_lossy(name)));
     }
     fn resize(&mut self, _: &mut vt100::Screen, to: (u16, u16)) {
-        self.odd.push(format!("resize {to:?}"));
+        self.forbidden.push(format!("resize {to:?}"));
     }
     fn paste_from_clipboard(&mut self, _: &mut vt100::Screen, _: &[u8]) {
-        self.odd.push("asks for the clipboard".into());
+        self.forbidden.push("asks for the clipboard".into());
     }
     fn audible_bell(&mut self, _: &mut vt100::Screen) {
-        self.odd.push("bell".into());
+        self.forbidden.push("bell".into());
     }
 }
 
@@ -80,12 +83,12 @@ pub struct Modes {
     pub hidden_cursor: bool,
     pub bracketed_paste: bool,
     pub mouse: bool,
-    /// The line discipline, as `stty` prints it.
+    /// The settings of the line discipline, as `tcgetattr` returns them.
     pub line: String,
 }
 
 impl Pty {
-    /// Starts `program` in a terminal of `columns` and `rows`. Its environment is what is given, a home and a language.
+    /// Starts `program` in a terminal of `columns` and `rows`, with the home `folder` and `environment`.
     pub fn start(
         (columns, rows): (u16, u16),
         program: &Path,
@@ -103,10 +106,14 @@ impl Pty {
             command.env(name, value);
         }
         let child = pair.slave.spawn_command(command).unwrap();
-        // The terminal is closed when the program and everything that it started are gone.
+        // Without a handle of ours, the terminal is closed when the program and all its children have ended.
         drop(pair.slave);
-        let emulator =
-            vt100::Parser::new_with_callbacks(at_least_one(rows), at_least_one(columns), 0, Heard::default());
+        let emulator = vt100::Parser::new_with_callbacks(
+            at_least_one(rows),
+            at_least_one(columns),
+            0,
+            ControlSequences::default(),
+        );
         let state = State { emulator, bytes: Vec::new(), closed: false };
         let seen = Arc::new(Seen { state: Mutex::new(state), changed: Condvar::new() });
         let reader = pair.master.try_clone_reader().unwrap();
@@ -160,9 +167,9 @@ impl Pty {
         self.seen.lock().emulator.callbacks().clipboard.clone()
     }
 
-    /// Returns titles, bells and the like, which our programs must not send.
+    /// Returns descriptions of the sequences that our programs must not send.
     pub fn oddities(&self) -> Vec<String> {
-        self.seen.lock().emulator.callbacks().odd.clone()
+        self.seen.lock().emulator.callbacks().forbidden.clone()
     }
 
     pub fn modes(&self) -> Modes {
@@ -207,8 +214,7 @@ impl Pty {
             assert!(Instant::now() < deadline, "the program does not end:\n{}", self.screen());
             thread::sleep(std::time::Duration::from_millis(5));
         };
-        // The line discipline ends with the last handle of the terminal, and the screen is final when nothing more can
-        // come.
+        // The line discipline is read while the terminal is open, and the other modes after the end of the output.
         let line = self.modes().line;
         self.wait("the end of the output", |state| state.closed);
         let modes = Modes { line, ..self.modes() };
@@ -250,7 +256,7 @@ impl Seen {
     }
 }
 
-/// Reads until the other end is closed, which on Linux is an error.
+/// Reads until the program's side of the terminal is closed, which Linux reports as an error.
 fn read(mut from: Box<dyn Read + Send>, seen: &Seen) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

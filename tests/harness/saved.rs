@@ -1,6 +1,6 @@
 //! Saved streams, as `tail --record` and a full-screen `tail` write them.
 
-/// Returns the line of a turn that was spoken this many seconds after 14:00, which ends with a line feed.
+/// Returns the line of a turn at `secs` seconds after 14:00, with a line feed.
 #[must_use]
 pub fn turn_line(call_sid: &str, seq: usize, speaker: &str, text: &str, secs: usize) -> String {
     let (text, minutes, secs) = (serde_json::Value::from(text), secs / 60 % 60, secs % 60);

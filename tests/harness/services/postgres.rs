@@ -23,7 +23,7 @@ pub struct Postgres {
     program: PathBuf,
     data: PathBuf,
     log: PathBuf,
-    /// The user of its processes, since PostgreSQL refuses to run as root.
+    /// The user and group of its processes, since PostgreSQL refuses to run as root.
     user: Option<(u32, u32)>,
     environment: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
@@ -46,7 +46,7 @@ impl Postgres {
         let program = bin.join("postgres");
         let postgres = Self { address, program, data, log, user, environment, child: Mutex::default() };
         postgres.launch().await;
-        assert!(postgres.is_up().await, "PostgreSQL comes up");
+        assert!(postgres.wait_until_up().await, "PostgreSQL comes up");
         postgres
     }
 
@@ -56,12 +56,12 @@ impl Postgres {
         format!("postgres://postgres@{address}/callscope")
     }
 
-    /// Returns the main process if it runs; the others are its children.
+    /// Returns the id of the main process if it runs. The other processes are its children.
     pub async fn pid(&self) -> Option<u32> {
         self.child.lock().await.as_ref()?.id()
     }
 
-    /// Starts it after [`Self::stop`].
+    /// Starts the processes, again after [`Self::stop`].
     pub async fn launch(&self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(&self.program);
@@ -93,8 +93,8 @@ impl Postgres {
         *self.child.lock().await = Some(child);
     }
 
-    /// Waits until it answers, restarts it if it ends by itself, and returns whether it answers.
-    pub async fn is_up(&self) -> bool {
+    /// Waits until PostgreSQL answers, and returns whether it does in time. Starts it again if it has ended by itself.
+    pub async fn wait_until_up(&self) -> bool {
         let url = format!("postgres://postgres@{}/postgres", self.address);
         let answers = async {
             loop {
@@ -103,20 +103,20 @@ impl Postgres {
                 {
                     return;
                 }
-                self.revive().await;
+                self.restart_if_ended().await;
                 sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(PATIENCE, answers).await.is_ok()
     }
 
-    /// Ends it with a signal (SIGINT: fast, SIGQUIT: immediate, SIGKILL: crash) and starts it again.
-    pub async fn restart(&self, how: Signal) {
-        self.stop(how).await;
+    /// Stops it with a signal (SIGINT: fast, SIGQUIT: immediate, SIGKILL: crash) and starts it again.
+    pub async fn restart(&self, stop_signal: Signal) {
+        self.stop(stop_signal).await;
         self.launch().await;
     }
 
-    async fn revive(&self) {
+    async fn restart_if_ended(&self) {
         let is_gone = match &mut *self.child.lock().await {
             Some(child) => matches!(child.try_wait(), Ok(Some(_))),
             None => false,
@@ -126,11 +126,11 @@ impl Postgres {
         }
     }
 
-    /// Ends it with a signal; [`Self::launch`] starts it again.
-    pub async fn stop(&self, how: Signal) {
+    /// Stops it with a signal; [`Self::launch`] starts it again.
+    pub async fn stop(&self, stop_signal: Signal) {
         let child = self.child.lock().await.take();
         if let Some(mut child) = child {
-            signal(&child, how);
+            signal(&child, stop_signal);
             if timeout(PATIENCE, child.wait()).await.is_err() {
                 let _ = child.kill().await;
             }

@@ -16,16 +16,18 @@ use tokio::time::timeout;
 use crate::process::{free_port, signal};
 use crate::until;
 
-const ANSWER: Duration = Duration::from_secs(2);
+/// Limit of one command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A `redis-server`, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Redis {
     pub address: SocketAddr,
     dir: PathBuf,
-    /// The port of the cluster bus, if it is a cluster of one server.
+    /// The port of the cluster bus, if this server is a Redis Cluster.
     cluster_port: Option<u16>,
     child: Mutex<Option<Child>>,
+    /// A temporary `dir`, which is deleted with this handle.
     own_dir: Option<TempDir>,
 }
 
@@ -33,18 +35,18 @@ impl Redis {
     /// Starts a Redis in a folder of its own.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), None) }.started().await
+        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), None) }.start_and_wait().await
     }
 
     /// Starts a Redis Cluster of one server, which holds every slot.
     pub async fn sharded() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), Some(free_port())) }.started().await
+        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), Some(free_port())) }.start_and_wait().await
     }
 
     /// Starts a Redis in `dir`.
     pub async fn start_in(dir: PathBuf) -> Self {
-        Self::with(dir, None).started().await
+        Self::with(dir, None).start_and_wait().await
     }
 
     fn with(dir: PathBuf, cluster_port: Option<u16>) -> Self {
@@ -52,16 +54,16 @@ impl Redis {
         Self { address, dir, cluster_port, child: Mutex::default(), own_dir: None }
     }
 
-    async fn started(mut self) -> Self {
+    async fn start_and_wait(mut self) -> Self {
         if let Some(own) = &self.own_dir {
             self.dir = own.path().to_owned();
         }
         self.launch().await;
-        until("Redis answers", async || self.say("PING").await.as_deref() == Some("+PONG")).await;
+        until("Redis answers", async || self.command("PING").await.as_deref() == Some("+PONG")).await;
         if self.cluster_port.is_some() {
-            self.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
+            self.command("CLUSTER ADDSLOTSRANGE 0 16383").await;
             let state = "cluster_state:ok";
-            until("the cluster is whole", async || self.say("CLUSTER INFO").await.as_deref() == Some(state)).await;
+            until("the cluster is ready", async || self.command("CLUSTER INFO").await.as_deref() == Some(state)).await;
         }
         self
     }
@@ -71,13 +73,13 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
-    /// Starts it again. It is empty, and may take a moment to answer.
+    /// Starts the process, again after [`Self::end`]. Redis is empty then, and may not answer at once.
     pub async fn launch(&self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--port", &self.address.port().to_string()]);
         if let Some(port) = self.cluster_port {
-            // It stores its slots in a file.
+            // A Redis Cluster stores its slots in a file in its working directory.
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         command.current_dir(&self.dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -85,7 +87,7 @@ impl Redis {
         *self.child.lock().await = Some(child);
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the process with SIGKILL; [`Self::launch`] starts it again.
     pub async fn end(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
@@ -99,8 +101,8 @@ impl Redis {
         }
     }
 
-    /// Sends a command and returns the first line of the answer; for a longer text, the first line of that text.
-    pub async fn say(&self, command: &str) -> Option<String> {
+    /// Sends a command and returns the first line of the answer. For a bulk string, it is the first line of its text.
+    pub async fn command(&self, command: &str) -> Option<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.address).await.ok()?;
             stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
@@ -110,6 +112,6 @@ impl Redis {
             let mut lines = text.lines();
             lines.next().filter(|line| !line.starts_with('$')).or_else(|| lines.next()).map(str::to_owned)
         };
-        timeout(ANSWER, answer).await.ok()?
+        timeout(COMMAND_TIMEOUT, answer).await.ok()?
     }
 }

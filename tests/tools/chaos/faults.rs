@@ -189,9 +189,9 @@ impl Fault {
             fsync.set_failing(false);
         }
         if let Some(postgres) = &cluster.postgres {
-            // PostgreSQL ends by itself on EIO or a full disk, a moment later. `is_up` starts it again.
+            // PostgreSQL ends by itself on EIO or a full disk, a moment later. `wait_until_up` starts it again.
             sleep(Duration::from_millis(200)).await;
-            postgres.is_up().await;
+            postgres.wait_until_up().await;
         }
         set_may_exit(cluster, false);
     }
@@ -209,7 +209,7 @@ impl Fault {
                 postgres.signal(Signal::CONT).await;
             }
         }
-        postgres.is_up().await;
+        postgres.wait_until_up().await;
         set_may_exit(cluster, false);
     }
 
@@ -229,8 +229,8 @@ impl Fault {
                 sleep(duration * 2).await;
                 redis.signal(Signal::CONT).await;
             }
-            Self::RedisFlush => drop(redis.say("FLUSHALL").await),
-            Self::RedisDrop => drop(redis.say("CLIENT KILL TYPE pubsub").await),
+            Self::RedisFlush => drop(redis.command("FLUSHALL").await),
+            Self::RedisDrop => drop(redis.command("CLIENT KILL TYPE pubsub").await),
             Self::RedisCut => cluster.redis_proxies[node].cut(0),
             _ => {
                 cluster.redis_proxies[node].set_flow(Flow::Stalled);

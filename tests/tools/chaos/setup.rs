@@ -126,7 +126,7 @@ fn program(flags: &Flags) -> PathBuf {
 }
 
 fn http() -> reqwest::Client {
-    // The error means that a provider is installed already, which is fine.
+    // The error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().unwrap()
 }
