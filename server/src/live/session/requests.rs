@@ -18,7 +18,7 @@ use crate::live::rate_limit::RateDecision;
 use crate::store::StoreError;
 use crate::store::calls::CallInfo;
 
-/// Attempts to subscribe, of which each but the last fails because the call is merged or deleted meanwhile.
+/// The most attempts to subscribe. An attempt fails if the call is merged or deleted meanwhile.
 const MAX_ATTEMPTS: usize = 4;
 
 /// Subtracted from the time of a request, because another server may have stamped the events that came after it.
@@ -269,7 +269,7 @@ impl Session {
         let request = &attempt.request;
         self.check_limit_for(request)?;
         let id = self.next_subscription_id;
-        // The call SID and the cursor are set below, when the head was read. Until then `Seq::MAX` counts as no lag.
+        // The call SID and the cursor are set after the head was read. Until then, `Seq::MAX` counts as no lag.
         let names = vec![request.identifier.clone()];
         let log_tail = self.add_subscription(call_id, names, String::new(), Seq::MAX);
         let started = self.read_head_and_start(attempt, call_id).await;
