@@ -131,7 +131,8 @@ impl Feed {
         self.members.lock().iter().map(|(_, member)| member.connection.connection_id).collect()
     }
 
-    /// Queues messages and never blocks. Returns true if the feed is not scheduled yet, so that the caller has to do it.
+    /// Queues messages and never blocks. Returns true if the feed is not scheduled yet, so that the caller has to do
+    /// it.
     #[must_use]
     pub fn enqueue(&self, messages: impl IntoIterator<Item = FeedMessage>) -> bool {
         let mut inbox = self.inbox.lock();

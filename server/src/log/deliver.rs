@@ -103,8 +103,8 @@ impl Ledger {
         body_hash.is_none_or(|hash| earlier.body_hash == *hash).then(|| earlier.clone())
     }
 
-    /// Answers a repeat like the earlier delivery, and stores no hash for it. If the sender's `Idempotency-Key` makes it
-    /// a repeat (`is_keyed_by_sender`), it is refused unless its body is equal.
+    /// Answers a repeat like the earlier delivery, and stores no hash for it. If the sender's `Idempotency-Key` makes
+    /// it a repeat (`is_keyed_by_sender`), it is refused unless its body is equal.
     fn record_repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, is_keyed_by_sender: bool) -> Answer {
         let is_same_body = earlier.body_hash == delivery.body_hash;
         let Decision { verdict, reason, answer, .. } = if is_keyed_by_sender && !is_same_body {
@@ -300,8 +300,8 @@ impl Ledger {
     }
 }
 
-/// The time of offset 0 of the provider's turns: the stated start of the call. If there is none, the last turn is placed
-/// at the stated end of the call, or at the receipt of the webhook.
+/// The time of offset 0 of the provider's turns: the stated start of the call. If there is none, the last turn is
+/// placed at the stated end of the call, or at the receipt of the webhook.
 fn start_time(result: &CallResult, received_at: Timestamp) -> Timestamp {
     result.data.call_start_time.unwrap_or_else(|| {
         let length = result.turns.last().map_or(0.0, |turn| turn.offset_secs);

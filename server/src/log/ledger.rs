@@ -200,8 +200,8 @@ impl Ledger {
 fn draw_cursor(call_id: CallId, seq: Seq) -> String {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     let mut text = String::with_capacity(Cursor::MAX_LEN);
-    // A UUID has fixed bits, for its version and variant. They are at different places in the two halves, so each bit of
-    // the tag is random.
+    // A UUID has fixed bits, for its version and variant. They are at different places in the two halves, so each bit
+    // of the tag is random.
     let _ = write!(text, "{}", Cursor::behind(call_id, seq, Some(EventTag(high ^ low))));
     text
 }

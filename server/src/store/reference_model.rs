@@ -1,5 +1,5 @@
-//! The rules of the log compared with a model. Random webhooks and API calls name calls in all ways and are committed in
-//! groups of all sizes. No event is lost, doubled or out of order, and a repeat is answered like the first delivery.
+//! The rules of the log compared with a model. Random webhooks and API calls name calls in all ways and are committed
+//! in groups of all sizes. No event is lost, doubled or out of order, and a repeat is answered like the first delivery.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;

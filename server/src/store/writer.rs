@@ -32,8 +32,8 @@ use task::WriterTask;
 /// Capacity of the queue. When it is full, further operations are refused with [`StoreError::Overloaded`].
 const QUEUE_CAPACITY: usize = 4096;
 
-/// Timeout of an operation, from its submission to its outcome. It frees callers even if a call into SQLite hangs, which
-/// nothing can interrupt while the disk does not answer.
+/// Timeout of an operation, from its submission to its outcome. It frees callers even if a call into SQLite hangs,
+/// which nothing can interrupt while the disk does not answer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Called after each commit, in the order of the log; it must not block.

@@ -210,8 +210,8 @@ impl<'w> Run<'w> {
         assert_eq!(self.call_id(call), self.call_id(other), "two names of one call");
     }
 
-    /// Restores the database to a state in which the call's log was shorter, while the server is down. Then every client
-    /// resumes with its last cursor.
+    /// Restores the database to a state in which the call's log was shorter, while the server is down. Then every
+    /// client resumes with its last cursor.
     async fn restore(&mut self, call: usize, back: usize) {
         self.settle_commits();
         let Some(call_id) = self.call_id(call) else { return };

@@ -40,8 +40,8 @@ pub(super) enum Step {
     /// Merges the two calls into one.
     Merge(usize, usize),
     Delete(usize),
-    /// Stops the server, restores the database to a state in which the call's log has this many events fewer, and starts
-    /// the server.
+    /// Stops the server, restores the database to a state in which the call's log has this many events fewer, and
+    /// starts the server.
     Restore(usize, usize),
     /// Announces one of the unannounced commits.
     Announce(usize, AnnounceMode),

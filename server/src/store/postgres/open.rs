@@ -24,8 +24,8 @@ const READER_CONNECTIONS: u32 = 12;
 const WRITER_CONNECTIONS: u32 = 2;
 
 impl Postgres {
-    /// Opens the database. If the connection breaks, tries again until [`STARTUP_TIMEOUT`], so that the server can start
-    /// while PostgreSQL restarts.
+    /// Opens the database. If the connection breaks, tries again until [`STARTUP_TIMEOUT`], so that the server can
+    /// start while PostgreSQL restarts.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let began = Instant::now();
         loop {
@@ -42,8 +42,8 @@ impl Postgres {
     async fn try_open(url: &str) -> Result<Self, OpenError> {
         let options = connect_options(url)?.options([
             ("synchronous_commit", "on"),
-            // After this time an operation whose row is locked elsewhere is parked (writer/parked.rs), and all others go
-            // on.
+            // After this time an operation whose row is locked elsewhere is parked (writer/parked.rs), and all others
+            // go on.
             ("lock_timeout", "250ms"),
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "10s"),
@@ -92,8 +92,8 @@ async fn migrate(url: &str) -> Result<(), OpenError> {
 }
 
 /// Resets the order of deliveries after a dump was restored into another PostgreSQL, where the transaction numbers of
-/// the dump may not have been reached yet. The database then gets a new cluster id, so that cursors of the old order are
-/// refused.
+/// the dump may not have been reached yet. The database then gets a new cluster id, so that cursors of the old order
+/// are refused.
 async fn reset_tx_order_after_restore(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     // One server at a time does this.

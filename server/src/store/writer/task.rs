@@ -127,8 +127,8 @@ impl WriterTask {
         }
     }
 
-    /// Handles a failed batch: puts it back into `batches` without its blocked operations, or operation by operation, or
-    /// sends the error to its callers.
+    /// Handles a failed batch: puts it back into `batches` without its blocked operations, or operation by operation,
+    /// or sends the error to its callers.
     async fn recover(
         &self,
         batch: Vec<Pending>,
