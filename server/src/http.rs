@@ -1,4 +1,4 @@
-//! The HTTP routes: each takes a request apart, makes one call and answers.
+//! The HTTP routes. Each parses a request, calls another module and renders the answer.
 
 pub mod admin;
 mod audio;
@@ -48,17 +48,17 @@ pub use guard::{Admin, Viewer};
 pub struct AppState {
     /// The database, for reads.
     pub store: Store,
-    /// The way to write.
+    /// The log writer, for all writes.
     pub log_writer: LogWriter,
     /// Verifies and accepts webhooks.
     pub ingest: Arc<Ingest>,
-    /// Makes the links of calls that are registered.
+    /// Makes the link that the registration of a call returns.
     pub links: CallLinks,
     /// Every followed call and every connection of this process.
     pub hub: Hub,
-    /// The key that verifies tokens.
+    /// Verifies tokens.
     pub tokens: Tokens,
-    /// The limits of live connections, and the connections in use.
+    /// Limits live connections, and registers the connections in use.
     pub connections: ConnectionRegistry,
     /// The browser origins that may use the server.
     pub origins: AllowedOrigins,
@@ -67,19 +67,19 @@ pub struct AppState {
     /// Bounds the memory that large responses take.
     pub response_memory: ResponseMemory,
     /// Bounds the memory that arriving bodies take.
-    pub budget: BodyBudget,
-    /// Maximum length of a post-call webhook's body, in bytes.
-    pub max_post_call: u64,
+    pub body_budget: BodyBudget,
+    /// Maximum length of a post-call webhook's body.
+    pub max_post_call_bytes: u64,
     /// This process among its peers.
     pub cluster: Cluster,
-    /// The counters of this process.
+    /// What this process answers questions of the cluster from, such as its counters.
     pub answer_sources: AnswerSources,
     /// Checks whether this process can do its work.
     pub readiness: Readiness,
 }
 
 impl AppState {
-    /// Builds what the settings describe around the parts of a server.
+    /// Builds the state from the settings and the parts of a server.
     #[must_use]
     pub fn new(
         settings: &Settings,
@@ -90,7 +90,7 @@ impl AppState {
         ingest: Arc<Ingest>,
         answer_sources: AnswerSources,
     ) -> Self {
-        let max_post_call = settings.max_post_call_mib << 20;
+        let max_post_call_bytes = settings.max_post_call_mib << 20;
         let limits = ConnectionLimits {
             all: settings.max_connections.unwrap_or_else(descriptors_for_live_connections),
             per_token: settings.max_connections_per_token,
@@ -103,8 +103,8 @@ impl AppState {
             origins: AllowedOrigins::new(settings.allowed_origins.clone(), settings.public_url.as_ref()),
             timing: Arc::new(settings.timing),
             response_memory: ResponseMemory::default(),
-            budget: BodyBudget::new(settings.body_memory, max_post_call),
-            max_post_call,
+            body_budget: BodyBudget::new(settings.body_memory, max_post_call_bytes),
+            max_post_call_bytes,
             readiness: Readiness::new(cluster.clone(), store.clone(), log_writer.clone(), hub.clone()),
             store,
             log_writer,
@@ -116,7 +116,7 @@ impl AppState {
     }
 }
 
-/// A body of JSON that is serialised already.
+/// A response body that is serialised JSON.
 #[derive(rocket::Responder)]
 #[response(content_type = "json")]
 pub(crate) struct Json(pub String);
@@ -131,7 +131,10 @@ impl Json {
 #[must_use]
 pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
     rocket
-        .mount("/", routes![health::healthz, health::readyz, subscribe::websocket, subscribe::no_upgrade, preflight])
+        .mount(
+            "/",
+            routes![health::healthz, health::readyz, subscribe::websocket, subscribe::upgrade_required, preflight],
+        )
         .mount("/webhooks/elevenlabs", routes![webhook::transcription, webhook::post_call])
         .mount("/api/v1/calls", calls::routes())
         .mount("/api/v1/calls", events::routes())
@@ -146,7 +149,7 @@ fn catchers() -> Vec<Catcher> {
     catchers![any_error]
 }
 
-/// Answers what no route answered, in the form of the API.
+/// Answers requests that no route accepted, with the error of a guard or of the status.
 #[catch(default)]
 fn any_error(status: Status, request: &Request<'_>) -> ApiError {
     if let Some(error) = guard::take_guard_error(request) {
@@ -158,7 +161,7 @@ fn any_error(status: Status, request: &Request<'_>) -> ApiError {
     }
 }
 
-/// Answers a preflight on any path. The CORS fairing adds what is allowed.
+/// Answers a preflight on any path. The fairing [`cors::Cors`] adds the headers.
 #[options("/<_path..>")]
 fn preflight(_path: PathBuf, _app: &State<AppState>) -> (Status, (ContentType, &'static str)) {
     (Status::NoContent, (ContentType::Plain, ""))

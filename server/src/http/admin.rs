@@ -1,4 +1,4 @@
-//! `/api/v1/admin`: connections, subscriptions and statistics of the whole cluster.
+//! `/api/v1/admin`: connections, subscriptions and statistics of all servers of the cluster.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes![connections, kick, subscriptions, stats]
 }
 
-/// Refuses a token that is limited to some calls: what concerns all calls is not for its holder.
+/// Refuses a token that is limited to some calls, because these routes concern all calls.
 pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
     match &admin.0.calls {
         Some(_) => Err(ApiError::forbidden("the token is limited to some calls")),
@@ -78,15 +78,15 @@ async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiE
     Json::of(&SubscriptionList { subscriptions, nodes, silent_nodes })
 }
 
-/// Counts over all server processes; under `cluster` each by itself.
+/// Returns the sums over all servers, and under `cluster` the counts of each server.
 #[get("/stats")]
 async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
     let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
     let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
-    let sum = |of: fn(&NodeStats) -> u64| all.values().map(of).sum::<u64>();
-    // Each process's own rate: they have not counted for equally long.
+    let sum = |count: fn(&NodeStats) -> u64| all.values().map(count).sum::<u64>();
+    // Rates are added, not divided sums, because the servers have not run for equally long.
     let rate = |stats: &NodeStats| stats.events_broadcast as f64 / stats.uptime_seconds.max(1) as f64;
     let cluster: Vec<NodeView> = replies
         .nodes

@@ -1,4 +1,4 @@
-//! Recordings as responses, whole or in part (RFC 9110 section 14).
+//! Responses with a recording, whole or in part (RFC 9110, section 14).
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 
-use super::large_responses::{PIECE, StreamedBody};
+use super::large_responses::{PIECE_BYTES, StreamedBody};
 use crate::store::Store;
 use crate::store::recordings::Recording;
 
@@ -28,11 +28,11 @@ impl<'r> FromRequest<'r> for RangeHeaders {
 }
 
 impl RangeHeaders {
-    /// Returns the range that applies to a body with this entity tag. A range of another body is ignored (RFC 9110
-    /// section 13.1.5).
-    fn of(&self, etag: &str) -> Option<&str> {
-        let is_same = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
-        self.range.as_deref().filter(|_| is_same)
+    /// Returns the requested range of a body with this entity tag. If `If-Range` names another body, the range is
+    /// ignored (RFC 9110, section 13.1.5).
+    fn range_of(&self, etag: &str) -> Option<&str> {
+        let is_same_body = self.if_range.as_deref().is_none_or(|condition| condition.trim() == etag);
+        self.range.as_deref().filter(|_| is_same_body)
     }
 }
 
@@ -47,13 +47,13 @@ pub(super) struct RecordingResponse {
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
-    /// From the first to the last of these bytes.
-    Some(usize, usize),
+    /// From the first to the last of these bytes, both included.
+    Part(usize, usize),
     Unsatisfiable,
 }
 
-/// Reads a range. Several ranges, other units and malformed headers mean the whole body, as the RFC allows.
-fn requested_range(range: Option<&str>, len: usize) -> RequestedRange {
+/// Parses a `Range` header. Several ranges, other units and malformed headers mean the whole body, as the RFC allows.
+fn parse_range(range: Option<&str>, len: usize) -> RequestedRange {
     let Some((first, last)) =
         range.and_then(|range| range.trim().strip_prefix("bytes=")).and_then(|set| set.split_once('-'))
     else {
@@ -61,11 +61,11 @@ fn requested_range(range: Option<&str>, len: usize) -> RequestedRange {
     };
     match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
         (Ok(first), _) if first >= len => RequestedRange::Unsatisfiable,
-        (Ok(first), Ok(last)) if last >= first => RequestedRange::Some(first, last.min(len - 1)),
-        (Ok(first), Err(_)) if last.trim().is_empty() => RequestedRange::Some(first, len - 1),
+        (Ok(first), Ok(last)) if last >= first => RequestedRange::Part(first, last.min(len - 1)),
+        (Ok(first), Err(_)) if last.trim().is_empty() => RequestedRange::Part(first, len - 1),
         (Err(_), Ok(0)) if first.trim().is_empty() => RequestedRange::Unsatisfiable,
         (Err(_), Ok(count)) if first.trim().is_empty() && len > 0 => {
-            RequestedRange::Some(len.saturating_sub(count), len - 1)
+            RequestedRange::Part(len.saturating_sub(count), len - 1)
         }
         _ => RequestedRange::Whole,
     }
@@ -78,13 +78,13 @@ impl<'r> Responder<'r, 'static> for RecordingResponse {
         let etag = format!("\"{:x}-{len:x}\"", recording.created_at.as_micros());
         let mut response = Response::build();
         response.raw_header("Accept-Ranges", "bytes").raw_header("Content-Type", recording.content_type.clone());
-        response.raw_header("ETag", etag.clone()).max_chunk_size(PIECE);
-        match requested_range(range.of(&etag), len) {
-            RequestedRange::Whole => response.sized_body(len, bytes(store, recording, 0, len)),
-            RequestedRange::Some(first, last) => response
+        response.raw_header("ETag", etag.clone()).max_chunk_size(PIECE_BYTES);
+        match parse_range(range.range_of(&etag), len) {
+            RequestedRange::Whole => response.sized_body(len, stream_bytes(store, recording, 0, len)),
+            RequestedRange::Part(first, last) => response
                 .status(Status::PartialContent)
                 .raw_header("Content-Range", format!("bytes {first}-{last}/{len}"))
-                .sized_body(last + 1 - first, bytes(store, recording, first, last + 1)),
+                .sized_body(last + 1 - first, stream_bytes(store, recording, first, last + 1)),
             RequestedRange::Unsatisfiable => {
                 response.status(Status::RangeNotSatisfiable).raw_header("Content-Range", format!("bytes */{len}"))
             }
@@ -93,8 +93,8 @@ impl<'r> Responder<'r, 'static> for RecordingResponse {
     }
 }
 
-/// Streams the bytes of a recording from `from` up to but without `end`.
-fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> StreamedBody {
+/// Streams the bytes `from..end` of a recording.
+fn stream_bytes(store: Store, recording: Recording, from: usize, end: usize) -> StreamedBody {
     StreamedBody::new(futures_util::stream::try_unfold(from, move |at| {
         let (store, recording) = (store.clone(), recording.clone());
         async move {
@@ -103,7 +103,7 @@ fn bytes(store: Store, recording: Recording, from: usize, end: usize) -> Streame
             }
             let (number, skip) = recording.chunk_of(at as u64);
             let chunk = store.recording_chunk(&recording, number).await.map_err(io::Error::other)?;
-            // The recording was replaced or deleted meanwhile, so the response ends before it mixes two.
+            // If the recording was replaced or deleted meanwhile, the response breaks off instead of mixing two.
             let chunk = chunk.filter(|chunk| chunk.len() > skip).ok_or(io::ErrorKind::NotFound)?;
             let piece = Bytes::from(chunk).slice(skip..);
             let piece = piece.slice(..piece.len().min(end - at));
@@ -121,19 +121,19 @@ mod tests {
     fn ranges_are_read_as_the_rfc_says() {
         for (range, expected) in [
             (None, RequestedRange::Whole),
-            (Some("bytes=0-3"), RequestedRange::Some(0, 3)),
-            (Some("bytes=4-"), RequestedRange::Some(4, 9)),
-            (Some("bytes=-3"), RequestedRange::Some(7, 9)),
-            (Some("bytes=-30"), RequestedRange::Some(0, 9)),
-            (Some("bytes=2-99"), RequestedRange::Some(2, 9)),
+            (Some("bytes=0-3"), RequestedRange::Part(0, 3)),
+            (Some("bytes=4-"), RequestedRange::Part(4, 9)),
+            (Some("bytes=-3"), RequestedRange::Part(7, 9)),
+            (Some("bytes=-30"), RequestedRange::Part(0, 9)),
+            (Some("bytes=2-99"), RequestedRange::Part(2, 9)),
             (Some("bytes=10-"), RequestedRange::Unsatisfiable),
             (Some("bytes=-0"), RequestedRange::Unsatisfiable),
             (Some("bytes=3-1"), RequestedRange::Whole),
             (Some("bytes=0-1,3-4"), RequestedRange::Whole),
             (Some("lines=1-2"), RequestedRange::Whole),
         ] {
-            assert_eq!(requested_range(range, 10), expected, "{range:?}");
+            assert_eq!(parse_range(range, 10), expected, "{range:?}");
         }
-        assert_eq!(requested_range(Some("bytes=0-"), 0), RequestedRange::Unsatisfiable);
+        assert_eq!(parse_range(Some("bytes=0-"), 0), RequestedRange::Unsatisfiable);
     }
 }

@@ -11,7 +11,7 @@ use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::query::{instant, known_only, number, text_without_nul};
+use super::query::{check_parameters, instant, number, text_without_nul};
 use super::scope::{check_scope, find_call, parse_identifier};
 use super::{Admin, AppState, Json, Viewer};
 use crate::clock;
@@ -19,16 +19,16 @@ use crate::http::error::ApiError;
 use crate::log::{Delete, Operation, Outcome, Patch, Refusal, Register, new_id};
 use crate::store::calls::{CallFilter, CallPage};
 
-/// Maximum length of a JSON body, in bytes.
-const MAX_BODY: u64 = 1 << 20;
+/// Maximum length of a JSON body.
+const MAX_BODY_BYTES: u64 = 1 << 20;
 /// Time for a body to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// Maximum length of a subject, in characters.
-const MAX_SUBJECT: usize = 200;
-/// Maximum number of characters of a parser's message, which may quote the body.
-const MAX_QUOTED: usize = 300;
-const PAGE: i64 = 50;
-const MAX_PAGE: i64 = 500;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum length of a subject.
+const MAX_SUBJECT_CHARS: usize = 200;
+/// Length to which a parser's message is cut, because it may quote the body.
+const MAX_PARSER_MESSAGE_CHARS: usize = 300;
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
 
 pub(super) fn routes() -> Vec<Route> {
     routes![register, list, show, change, remove]
@@ -62,10 +62,10 @@ async fn list(
     uri: &Origin<'_>,
     app: &State<AppState>,
 ) -> Result<Json, ApiError> {
-    known_only(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
+    check_parameters(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
     let among = match &viewer.0.calls {
-        // This is a part of the query, not a filter on its page, so that calls which are not allowed have no effect on
-        // any page.
+        // The allowed calls are part of the query, so that each page is full. Filtering a page would show that there
+        // are other calls.
         Some(allowed) => Some(app.store.calls_named(allowed).await?),
         None => None,
     };
@@ -78,7 +78,7 @@ async fn list(
         since: since.map(|text| instant("since", text)).transpose()?,
         before: super::query::cursor(cursor)?,
         among,
-        limit: number("limit", limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
+        limit: number("limit", limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
     };
     let CallPage { calls, has_more } = app.store.calls(&filter).await?;
     let next_cursor = calls.last().filter(|_| has_more).map(|call| call.call_id.to_string());
@@ -87,7 +87,7 @@ async fn list(
 
 #[get("/<id>")]
 async fn show(id: &str, viewer: Viewer, uri: &Origin<'_>, app: &State<AppState>) -> Result<Json, ApiError> {
-    known_only(uri, &[])?;
+    check_parameters(uri, &[])?;
     Json::of(&find_call(app, &viewer.0, id).await?)
 }
 
@@ -97,10 +97,10 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<AppState>) -
     let patch: CallPatch = read_json(data).await?;
     check_subject(patch.subject.as_deref(), false)?;
     text_without_nul("agent_id", patch.agent_id.as_deref())?;
-    for given in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
-        // A merge would give access to the other call, so the token must allow that one too.
+    for identifier in patch.call_sid.iter().chain(&patch.conversation_id).chain(&patch.identifiers) {
+        // The identifier may belong to another call. A merge would give access to it, so the token must allow it, too.
         if admin.0.calls.is_some() {
-            check_scope(&admin.0, given, app.store.call(given).await?.as_ref())?;
+            check_scope(&admin.0, identifier, app.store.call(identifier).await?.as_ref())?;
         }
     }
     let id = parse_identifier(&call.call_id.to_string())?;
@@ -112,16 +112,17 @@ async fn change(id: &str, data: Data<'_>, admin: Admin, app: &State<AppState>) -
 #[delete("/<id>")]
 async fn remove(id: &str, admin: Admin, app: &State<AppState>) -> Result<Status, ApiError> {
     let call = find_call(app, &admin.0, id).await?;
-    // A call id names this very record, even if another record has absorbed it.
-    let named = parse_identifier(id)?.as_call_id();
-    let call_id = match named {
-        Some(own) if !call.identifiers.iter().any(|known| known == id) => own,
+    // A `call_id` means this record, even if another record has absorbed it.
+    let record = parse_identifier(id)?.as_call_id();
+    let call_id = match record {
+        Some(record) if !call.identifiers.iter().any(|known| known == id) => record,
         _ => call.call_id,
     };
     changed_call(app.log_writer.submit(Operation::Delete(Delete { call_id, ended_before: None })).await?)?;
     Ok(Status::NoContent)
 }
 
+/// Returns the id of the changed call, or the error for a refused change.
 fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
     let conflict = |code, message: String| Err(ApiError::new(Status::Conflict, code, message));
     match outcome {
@@ -136,7 +137,7 @@ fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
         }
         Outcome::Refused(Refusal::Absorbed(survivor)) => conflict(
             ErrorCode::CallMerged,
-            format!("this record was merged into the call {survivor}, which stays as it is"),
+            format!("this record was merged into the call {survivor}, which was not changed"),
         )
         .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call"))),
         Outcome::Refused(Refusal::Changed) => {
@@ -155,32 +156,34 @@ fn check_subject(subject: Option<&str>, is_in_sid: bool) -> Result<(), ApiError>
     let Some(subject) = subject else { return Ok(()) };
     text_without_nul("subject", Some(subject))?;
     let length = subject.chars().count();
-    if length == 0 || length > MAX_SUBJECT {
+    if length == 0 || length > MAX_SUBJECT_CHARS {
         return Err(ApiError::bad_request("`subject` is not of the right length").details("1 to 200 characters"));
     }
     if is_in_sid && !id::is_subject(subject) {
         return Err(ApiError::bad_request("`subject` cannot be a part of a call_sid").details(
-            "without a `call_sid` the subject becomes a part of the one that is made up: 1 to 64 of A-Z a-z 0-9 . _ -",
+            "without a `call_sid` the subject becomes a part of the generated one: 1 to 64 of A-Z a-z 0-9 . _ -",
         ));
     }
     Ok(())
 }
 
 async fn read_json<T: DeserializeOwned>(data: Data<'_>) -> Result<T, ApiError> {
-    let read = timeout(BODY_DEADLINE, data.open(MAX_BODY.bytes()).into_bytes()).await;
-    let late = |_| ApiError::new(Status::RequestTimeout, ErrorCode::BodyTimeout, "the body did not arrive in time");
-    let bytes = read.map_err(late)?.map_err(|_| ApiError::bad_request("the body broke off"))?;
+    let read = timeout(BODY_TIMEOUT, data.open(MAX_BODY_BYTES.bytes()).into_bytes()).await;
+    let timed_out =
+        |_| ApiError::new(Status::RequestTimeout, ErrorCode::BodyTimeout, "the body did not arrive in time");
+    let bytes = read.map_err(timed_out)?.map_err(|_| ApiError::bad_request("the body broke off"))?;
     if !bytes.is_complete() {
         return Err(ApiError::of_status(Status::PayloadTooLarge));
     }
-    let empty = bytes.iter().all(u8::is_ascii_whitespace);
-    let bytes: &[u8] = if empty { b"{}" } else { &bytes };
-    // serde would read an array as the fields in their order.
+    // Every field is optional, so an empty body counts as an empty object.
+    let is_empty = bytes.iter().all(u8::is_ascii_whitespace);
+    let bytes: &[u8] = if is_empty { b"{}" } else { &bytes };
+    // Without this check, serde would accept an array of the fields' values.
     if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(ApiError::bad_request("the body is no JSON object").details("expected {…}"));
+        return Err(ApiError::bad_request("the body is not a JSON object").details("expected {…}"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let quoted: String = error.to_string().chars().take(MAX_QUOTED).collect();
-        ApiError::bad_request("the body is not of the right form").details(quoted)
+        let message: String = error.to_string().chars().take(MAX_PARSER_MESSAGE_CHARS).collect();
+        ApiError::bad_request("the body has wrong fields").details(message)
     })
 }

@@ -1,4 +1,4 @@
-//! CORS: the headers by which a browser lets pages of other origins read answers.
+//! CORS: the headers that let pages of other origins read responses.
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Method, Status};

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::admin::require_unscoped;
 use super::large_responses::BufferedResponse;
-use super::query::{cursor, instant, known_only, number, text_without_nul};
+use super::query::{check_parameters, cursor, instant, number, text_without_nul};
 use super::scope::parse_identifier;
 use super::{Admin, AppState, Json};
 use crate::cluster::Question;
@@ -23,10 +23,10 @@ use crate::http::error::ApiError;
 use crate::ingest::Replay;
 use crate::store::deliveries::{DeliveryFilter, WholeDelivery as StoredDelivery};
 
-const PAGE: i64 = 50;
-const MAX_PAGE: i64 = 500;
-/// Maximum length of the body of a replay request, in bytes.
-const MAX_REQUEST: u64 = 1 << 10;
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
+/// Maximum length of the body of a replay request.
+const MAX_REPLAY_BODY_BYTES: u64 = 1 << 10;
 
 pub(super) fn routes() -> Vec<Route> {
     routes![list, show, replay]
@@ -53,17 +53,17 @@ async fn list(
     app: &State<AppState>,
 ) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    known_only(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
-    let filter = filter(&query, app).await?;
+    check_parameters(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
+    let filter = parse_filter(&query, app).await?;
     if filter.verdict == Some(Verdict::Unverified) {
-        return attempts(&filter, app).await;
+        return list_attempts(&filter, app).await;
     }
     let page = app.store.deliveries(&filter).await?;
     let next_cursor = page.next.map(|id| id.to_string());
     Json::of(&DeliveryList { deliveries: page.deliveries, next_cursor })
 }
 
-async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
+async fn parse_filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
     let verdict = query.verdict.map(str::parse).transpose().map_err(|_| {
         ApiError::bad_request("`verdict` is unknown")
             .details("one of accepted, duplicate, ignored, rejected, unverified")
@@ -80,12 +80,12 @@ async fn filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFil
         since: query.since.map(|text| instant("since", text)).transpose()?,
         until: query.until.map(|text| instant("until", text)).transpose()?,
         before: cursor(query.cursor)?,
-        limit: number("limit", query.limit, 1, MAX_PAGE)?.unwrap_or(PAGE),
+        limit: number("limit", query.limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
     })
 }
 
-/// Lists the attempts that did not verify, of all servers.
-async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
+/// Lists the webhooks that did not verify, of all servers. They are not in the database.
+async fn list_attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
     let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.answer_sources).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let total = replies.entries.iter().map(|(_, (count, _))| count).sum();
@@ -93,16 +93,16 @@ async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiEr
         attempts.into_iter().map(move |attempt| Attempt { node: node.clone(), ..attempt })
     };
     let mut unverified: Vec<Attempt> = replies.entries.into_iter().flat_map(of_node).collect();
-    let words = filter.text.as_ref().map(|text| text.to_lowercase());
-    let says = |attempt: &Attempt, words: &str| {
+    let text = filter.text.as_ref().map(|text| text.to_lowercase());
+    let contains = |attempt: &Attempt, text: &str| {
         let parts = [Some(&attempt.reason), attempt.remote_addr.as_ref(), attempt.diagnosis.as_ref()];
-        parts.into_iter().flatten().any(|part| part.to_lowercase().contains(words))
+        parts.into_iter().flatten().any(|part| part.to_lowercase().contains(text))
     };
     unverified.retain(|attempt| {
         filter.since.is_none_or(|since| attempt.at >= since)
             && filter.until.is_none_or(|until| attempt.at < until)
             && filter.kind.as_ref().is_none_or(|kind| kind == attempt.route.as_str())
-            && words.as_ref().is_none_or(|words| says(attempt, words))
+            && text.as_ref().is_none_or(|text| contains(attempt, text))
     });
     unverified.sort_by_key(|attempt| std::cmp::Reverse(attempt.at));
     unverified.truncate(usize::try_from(filter.limit).unwrap_or(0));
@@ -112,26 +112,26 @@ async fn attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiEr
 #[get("/deliveries/<id>")]
 async fn show(id: &str, admin: Admin, app: &State<AppState>) -> Result<BufferedResponse, ApiError> {
     require_unscoped(&admin)?;
-    app.response_memory.buffered(ContentType::JSON, whole(id, app)).await
+    app.response_memory.buffered(ContentType::JSON, whole_delivery(id, app)).await
 }
 
-async fn whole(id: &str, app: &AppState) -> Result<String, ApiError> {
-    let whole = find(id, app).await?;
+async fn whole_delivery(id: &str, app: &AppState) -> Result<String, ApiError> {
+    let stored = stored_delivery(id, app).await?;
     let damaged = |_| ApiError::of_status(Status::InternalServerError);
     let json = Json::of(&WholeDelivery {
-        delivery: whole.view,
-        duplicate_of: whole.duplicate_of,
-        headers: RawValue::from_string(whole.headers).map_err(damaged)?,
-        body: whole.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).map(str::to_owned),
-        body_base64: whole.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
-        body_dropped: whole.body.is_none(),
-        response: whole.response,
-        events: whole.events,
+        delivery: stored.view,
+        duplicate_of: stored.duplicate_of,
+        headers: RawValue::from_string(stored.headers).map_err(damaged)?,
+        body: stored.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).map(str::to_owned),
+        body_base64: stored.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
+        body_dropped: stored.body.is_none(),
+        response: stored.response,
+        events: stored.events,
     })?;
     Ok(json.0)
 }
 
-async fn find(id: &str, app: &AppState) -> Result<StoredDelivery, ApiError> {
+async fn stored_delivery(id: &str, app: &AppState) -> Result<StoredDelivery, ApiError> {
     let missing = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "no such delivery");
     let id = Uuid::parse_str(id).map_err(|_| missing())?;
     app.store.delivery(id).await?.ok_or_else(missing)
@@ -151,35 +151,34 @@ async fn replay(
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     let as_new = as_new.unwrap_or(false) || replay_options(data).await?.as_new;
-    let kept = find(id, app).await?;
-    let replay_of = kept.view.delivery_id;
-    let Some(body) = kept.body else {
-        return Err(ApiError::new(Status::Gone, ErrorCode::BodyDropped, "the delivery's body is not kept any more")
+    let stored = stored_delivery(id, app).await?;
+    let replay_of = stored.view.delivery_id;
+    let Some(body) = stored.body else {
+        return Err(ApiError::new(Status::Gone, ErrorCode::BodyDropped, "the delivery's body was dropped")
             .details("delivery_retention_days and delivery_max_mb say how long bodies are kept"));
     };
     let replay = Replay {
         replay_of,
-        route: kept.view.route,
-        received_at: kept.view.received_at,
-        headers: kept.headers,
+        route: stored.view.route,
+        received_at: stored.view.received_at,
+        headers: stored.headers,
         body,
         remote_addr: remote.map(|remote| remote.to_string()),
         by: admin.0.username,
         as_new,
     };
     let (delivery_id, answer) = app.ingest.replay(replay).await?;
-    let lost = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "the replay was deleted right after");
-    let delivery = app.store.delivery_facts(delivery_id).await?.ok_or_else(lost)?;
+    let deleted = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "the replay was deleted right after");
+    let delivery = app.store.delivery_facts(delivery_id).await?.ok_or_else(deleted)?;
     Json::of(&Replayed { delivery, replay_of, as_new, response: answer.body.to_string() })
 }
 
 async fn replay_options(data: Data<'_>) -> Result<ReplayOptions, ApiError> {
-    let text = data.open(MAX_REQUEST.bytes()).into_string().await;
+    let text = data.open(MAX_REPLAY_BODY_BYTES.bytes()).into_string().await;
     let text = text.map_err(|_| ApiError::bad_request("the body cannot be read"))?;
     if text.trim().is_empty() {
         return Ok(ReplayOptions::default());
     }
-    serde_json::from_str(&text).map_err(|error| {
-        ApiError::bad_request("the body takes {\"as_new\": true}, or nothing").details(error.to_string())
-    })
+    serde_json::from_str(&text)
+        .map_err(|error| ApiError::bad_request("the body is {\"as_new\": true} or empty").details(error.to_string()))
 }

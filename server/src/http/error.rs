@@ -20,13 +20,13 @@ pub struct ApiError {
     pub status: Status,
     /// The code for programs.
     pub code: ErrorCode,
-    /// What is wrong.
+    /// What is wrong, in one sentence.
     pub message: String,
     /// Where it is wrong, or what to do.
     pub details: Option<String>,
-    /// The methods that are served, for status 405.
+    /// The methods of the header `Allow`, for status 405.
     pub allow: Option<String>,
-    /// What the storage said. It is logged with the response and not shown to the client.
+    /// The error of the storage. It is logged with the response and not shown to the client.
     cause: Option<Arc<StoreError>>,
 }
 
@@ -62,7 +62,7 @@ impl ApiError {
         Self { allow: Some(allow), ..Self::of_status(Status::MethodNotAllowed) }
     }
 
-    /// Makes a 429; the client may try again later.
+    /// Makes a 429, which asks the client to retry later.
     #[must_use]
     pub fn too_many(message: impl Into<String>) -> Self {
         Self::new(Status::TooManyRequests, ErrorCode::RateLimited, message)
@@ -74,20 +74,20 @@ impl ApiError {
         Self::new(Status::Forbidden, ErrorCode::Forbidden, message)
     }
 
-    /// Makes a 503; the client may try again.
+    /// Makes a 503, which asks the client to retry.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Status::ServiceUnavailable, ErrorCode::Unavailable, message)
     }
 
-    /// Makes an error of a status alone.
+    /// Makes an error with the general code and message of a status.
     #[must_use]
     pub fn of_status(status: Status) -> Self {
         let (code, message) = match status.code {
             400 => (ErrorCode::InvalidRequest, "the request cannot be read"),
             401 => (ErrorCode::AuthenticationFailed, "no token"),
             403 => (ErrorCode::Forbidden, "not allowed"),
-            404 => (ErrorCode::NotFound, "there is nothing here"),
+            404 => (ErrorCode::NotFound, "no such path"),
             405 => (ErrorCode::MethodNotAllowed, "this method is not served here"),
             413 => (ErrorCode::PayloadTooLarge, "the body is too large"),
             422 => (ErrorCode::InvalidRequest, "the request has a wrong shape"),
@@ -114,10 +114,10 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let answer = match &error {
-            StoreError::Overloaded => return Self::unavailable("too much to do at once"),
+            StoreError::Overloaded => return Self::unavailable("the server is overloaded"),
             StoreError::Closing => return Self::unavailable("the server is shutting down"),
             error if error.is_unstorable_text() => {
-                return Self::bad_request("a text holds a NUL, which the database cannot keep");
+                return Self::bad_request("a text contains a NUL, which the database cannot store");
             }
             error if error.is_fault() => Self::of_status(Status::InternalServerError),
             _ => Self::unavailable("the storage does not answer"),
@@ -149,7 +149,7 @@ impl<'r> Responder<'r, 'static> for ApiError {
         let mut response = Response::build();
         response.status(self.status).header(ContentType::JSON).sized_body(body.len(), Cursor::new(body));
         match self.status.code {
-            // Webhooks are authenticated by their signature, so a token would not help there.
+            // Webhooks are authenticated by their signature, so no token is asked for.
             401 if !request.uri().path().starts_with("/webhooks") => {
                 response.header(Header::new("WWW-Authenticate", "Bearer"));
             }

@@ -11,16 +11,16 @@ use rocket::{Route, State, get, routes};
 use uuid::Uuid;
 
 use super::audio::{RangeHeaders, RecordingResponse};
-use super::large_responses::{PIECE, StreamedBody, StreamedJson};
-use super::query::{known_only, number};
+use super::large_responses::{PIECE_BYTES, StreamedBody, StreamedJson};
+use super::query::{check_parameters, number};
 use super::scope::{find_call, parse_identifier};
 use super::{AppState, Viewer};
 use crate::http::error::ApiError;
 use crate::store::Store;
 use crate::store::events::Page;
 
-const EVENTS: i64 = 500;
-const MAX_EVENTS: i64 = 5_000;
+const DEFAULT_LIMIT: i64 = 500;
+const MAX_LIMIT: i64 = 5_000;
 
 pub(super) fn routes() -> Vec<Route> {
     routes![events, audio]
@@ -36,24 +36,24 @@ async fn events(
     uri: &Origin<'_>,
     app: &State<AppState>,
 ) -> Result<StreamedJson, ApiError> {
-    known_only(uri, &["after", "limit", "call_id"])?;
-    let limit = number("limit", limit, 1, MAX_EVENTS)?.unwrap_or(EVENTS);
+    check_parameters(uri, &["after", "limit", "call_id"])?;
+    let limit = number("limit", limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let record = call_id.map(Uuid::parse_str).transpose();
-    let record = record.map_err(|_| ApiError::bad_request("`call_id` is no call_id"))?;
+    let record = record.map_err(|_| ApiError::bad_request("`call_id` is not a UUID"))?;
     let from = parse_after(after)?;
     let call = find_call(app, &viewer.0, id).await?;
-    // The call is resolved by its identifier again, because this tells whether a merge moved the identifier.
+    // The identifier is resolved again, because the result also tells whether a merge moved it to this call.
     let info = app.store.resolve(&parse_identifier(id)?).await?.filter(|info| info.call_id == call.call_id);
     let info = info.ok_or_else(ApiError::no_call)?;
     let begin = app.store.start_seq(&info, &from, record).await?;
     let begin =
         begin.map_err(|invalid| ApiError::new(Status::BadRequest, ErrorCode::CursorInvalid, invalid.to_string()))?;
-    // The events end at the head that is sent with them.
+    // `head` is sent with the events, so no event beyond it is sent.
     let end = info.head.min(begin.saturating_add(limit));
     Ok(StreamedJson(event_list(app.store.clone(), info.call_id, (begin, end), info.head)))
 }
 
-/// Reads `after` of a query: a cursor or a seq.
+/// Parses the parameter `after`: a cursor, which contains a dot, or a seq.
 fn parse_after(after: Option<&str>) -> Result<SubscribeFrom, ApiError> {
     match after {
         Some(text) if text.contains('.') => Ok(SubscribeFrom::Behind(text.to_owned())),
@@ -61,25 +61,25 @@ fn parse_after(after: Option<&str>) -> Result<SubscribeFrom, ApiError> {
     }
 }
 
-/// Streams `{"events":[…],"head":…}` with the events behind `from` up to `end`, which are read while they are sent.
+/// Streams `{"events":[…],"head":…}` with the events after `from` up to `end`. They are read while they are sent.
 fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq) -> StreamedBody {
     let opening = Some("{\"events\":[");
-    StreamedBody::new(futures_util::stream::try_unfold((from, opening, false), move |(at, opening, is_over)| {
+    StreamedBody::new(futures_util::stream::try_unfold((from, opening, false), move |(after, opening, is_complete)| {
         let store = store.clone();
         async move {
-            if is_over {
+            if is_complete {
                 return Ok::<_, io::Error>(None);
             }
             let mut piece = opening.unwrap_or_default().to_owned();
-            let page = Page { rows: end - at, bytes: PIECE };
-            let events = if at < end {
-                store.events_in_pool(call_id, at, page).await.map_err(io::Error::other)?
+            let page = Page { rows: end - after, bytes: PIECE_BYTES };
+            let events = if after < end {
+                store.events_in_pool(call_id, after, page).await.map_err(io::Error::other)?
             } else {
                 Vec::new()
             };
-            // If the log was deleted or merged meanwhile, it ends here.
-            let is_over = events.is_empty();
-            let mut last = at;
+            // This is also so if the log was deleted or merged meanwhile.
+            let is_complete = events.is_empty();
+            let mut last = after;
             for event in events {
                 if last != from {
                     piece.push(',');
@@ -87,10 +87,10 @@ fn event_list(store: Store, call_id: CallId, (from, end): (Seq, Seq), head: Seq)
                 piece.push_str(&event.frame);
                 last = event.seq;
             }
-            if is_over {
+            if is_complete {
                 piece.push_str(&format!("],\"head\":{head}}}"));
             }
-            Ok(Some((Bytes::from(piece), (last, None, is_over))))
+            Ok(Some((Bytes::from(piece), (last, None, is_complete))))
         }
     }))
 }

@@ -1,4 +1,4 @@
-//! Request guards: who may use a route.
+//! Request guards: which tokens may use a route.
 
 use callscope_common::ErrorCode;
 use callscope_common::claims::Role;
@@ -20,10 +20,10 @@ pub struct Viewer(pub Identity);
 #[derive(Debug)]
 pub struct Admin(pub Identity);
 
-/// The error of a guard, for the catcher that answers for it.
+/// The error of a guard. It is kept with the request until the catcher renders it.
 struct GuardError(Mutex<Option<ApiError>>);
 
-/// Takes the error that a guard left for the catcher.
+/// Takes the error that a guard kept for the catcher.
 pub(super) fn take_guard_error(request: &Request<'_>) -> Option<ApiError> {
     request.local_cache(|| GuardError(Mutex::new(None))).0.lock().take()
 }

@@ -18,23 +18,23 @@ pub(super) fn healthz() -> Result<Json, ApiError> {
 #[get("/readyz")]
 pub(super) async fn readyz(app: &State<AppState>) -> Result<(Status, Json), ApiError> {
     let report = app.readiness.check().await;
-    let (status, word) = match report.is_ready() {
+    let (status, text) = match report.is_ready() {
         true => (Status::Ok, "ready"),
         false => (Status::ServiceUnavailable, "not ready"),
     };
-    let view = ReadinessView { checks: checks(&report), node: app.cluster.node().into(), status: word.into() };
+    let view = ReadinessView { checks: checks(&report), node: app.cluster.node().into(), status: text.into() };
     Ok((status, Json::of(&view)?))
 }
 
 fn checks(report: &ReadinessReport) -> ReadinessChecks {
-    let word = |check: Result<(), CheckFailure>| check.map_or_else(failure_text, |()| "ok").to_owned();
+    let text = |check: Result<(), CheckFailure>| check.map_or_else(failure_text, |()| "ok").to_owned();
     ReadinessChecks {
-        append: word(report.append),
-        database: word(report.database),
-        deliver: word(report.deliver),
-        draining: word(report.serving),
-        redis: report.is_linked.map(|is_up| if is_up { "ok" } else { "down; the sweep delivers" }.to_owned()),
-        write_queue: word(report.write_queue),
+        append: text(report.append),
+        database: text(report.database),
+        deliver: text(report.deliver),
+        draining: text(report.serving),
+        redis: report.is_linked.map(|is_up| if is_up { "ok" } else { "down; reconciliation delivers" }.to_owned()),
+        write_queue: text(report.write_queue),
     }
 }
 

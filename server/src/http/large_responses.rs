@@ -1,6 +1,6 @@
-//! Large responses: streamed in pieces, or built in memory within a bound for all of them together.
+//! Large responses. They are streamed in pieces, or built in memory within a limit for all of them together.
 //!
-//! The TCP user timeout of the listener bounds how long a client may leave a response unread.
+//! A client that does not read its response is disconnected by the TCP user timeout of the listener.
 
 use std::io::{self, Cursor, SeekFrom};
 use std::pin::Pin;
@@ -20,29 +20,31 @@ use tokio::time::timeout;
 use crate::http::error::ApiError;
 
 /// Bytes that are read from the database, and passed to the connection, at a time.
-pub(super) const PIECE: usize = 64 << 10;
-/// Memory for buffered responses together, in KiB. A larger response takes all of it.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+/// Memory for all buffered responses together, in KiB. A response that is larger than this takes all of it.
 const MEMORY_KIB: u32 = 96 << 10;
-/// Maximum number of responses that are being built at one time, because their size is not known before.
-const BUILDERS: usize = 2;
-/// Time to wait for a turn to build, and for memory.
+/// Maximum number of responses that are built at a time. Their memory is not counted yet, because their size is
+/// unknown.
+const MAX_BUILDERS: usize = 2;
+/// Time that a response waits to be built, and then for memory.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds the memory that buffered responses take; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ResponseMemory {
     builders: Arc<Semaphore>,
+    /// One permit is one KiB.
     memory: Arc<Semaphore>,
 }
 
 impl Default for ResponseMemory {
     fn default() -> Self {
-        Self { builders: Arc::new(Semaphore::new(BUILDERS)), memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)) }
+        Self { builders: Arc::new(Semaphore::new(MAX_BUILDERS)), memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)) }
     }
 }
 
 impl ResponseMemory {
-    /// Builds a response in turn, and holds its memory until it was sent or its client is gone.
+    /// Builds a response, and counts its memory until it was sent or its client is gone.
     ///
     /// # Errors
     /// Returns a 503 if clients leave too many large responses unread, or the error of `build`.
@@ -51,13 +53,13 @@ impl ResponseMemory {
         content_type: ContentType,
         build: impl Future<Output = Result<String, ApiError>>,
     ) -> Result<BufferedResponse, ApiError> {
-        let full = || ApiError::unavailable("too many large answers at once");
+        let overloaded = || ApiError::unavailable("too many large answers at once");
         let builder = timeout(MEMORY_TIMEOUT, Arc::clone(&self.builders).acquire_owned()).await;
-        let builder = builder.map_err(|_| full())?.map_err(|_| full())?;
+        let builder = builder.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         let body = build.await?;
         let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(MEMORY_KIB);
         let memory = timeout(MEMORY_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
-        let memory = memory.map_err(|_| full())?.map_err(|_| full())?;
+        let memory = memory.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         drop(builder);
         Ok(BufferedResponse { content_type, body, memory })
     }
@@ -74,11 +76,11 @@ impl<'r> Responder<'r, 'static> for BufferedResponse {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let len = self.body.len();
         let body = BodyWithMemory { bytes: Cursor::new(self.body), _memory: self.memory };
-        Response::build().header(self.content_type).sized_body(len, body).max_chunk_size(PIECE).ok()
+        Response::build().header(self.content_type).sized_body(len, body).max_chunk_size(PIECE_BYTES).ok()
     }
 }
 
-/// Bytes with the memory that they take.
+/// A body that returns its memory when it is dropped.
 struct BodyWithMemory {
     bytes: Cursor<String>,
     _memory: OwnedSemaphorePermit,
@@ -102,7 +104,7 @@ impl AsyncSeek for BodyWithMemory {
 
 type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// A body that is read piece by piece while it is sent. An error in the middle closes the connection.
+/// A body that is read piece by piece while it is sent. An error closes the connection, so that the client notices it.
 pub struct StreamedBody {
     pieces: Pieces,
     current: Bytes,
@@ -131,7 +133,7 @@ impl AsyncRead for StreamedBody {
     }
 }
 
-/// Rocket requires this trait for a body of known length, but does not use it.
+/// Rocket requires this trait for a body of known length, but never seeks if the length is given.
 impl AsyncSeek for StreamedBody {
     fn start_seek(self: Pin<&mut Self>, _: SeekFrom) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -148,6 +150,6 @@ pub struct StreamedJson(pub StreamedBody);
 impl<'r> Responder<'r, 'static> for StreamedJson {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let mut response = Response::build();
-        response.status(Status::Ok).header(ContentType::JSON).streamed_body(self.0).max_chunk_size(PIECE).ok()
+        response.status(Status::Ok).header(ContentType::JSON).streamed_body(self.0).max_chunk_size(PIECE_BYTES).ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Launching Rocket: its configuration, its fairings, and the end of its requests.
+//! Launches Rocket with its configuration and fairings, and waits for its last requests.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Resolves to the address once the server listens.
 pub type Listening = oneshot::Receiver<SocketAddr>;
 
-/// The HTTP server, wired and not yet listening.
+/// The HTTP server before it listens.
 pub struct HttpServer {
     rocket: Rocket<Build>,
     /// The address to bind, as the settings name it.
@@ -74,24 +74,25 @@ pub fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
 }
 
 impl HttpServer {
-    /// Mounts every route and attaches what holds for every request.
+    /// Mounts every route and attaches the fairings. The second value resolves once the server listens.
     #[must_use]
     pub fn new(settings: &Settings, app: AppState) -> (Self, Listening) {
-        let (bound, listening) = oneshot::channel();
+        let (address_sender, listening) = oneshot::channel();
         let liftoff = Liftoff {
             cluster: app.cluster.clone(),
             connections: app.connections.clone(),
-            bodies: app.budget.clone(),
+            bodies: app.body_budget.clone(),
             idle_timeouts: settings.idle_timeouts,
             write_deadline: settings.timing.write_deadline,
             reaper: Arc::default(),
-            bound: Mutex::new(Some(bound)),
+            address_sender: Mutex::new(Some(address_sender)),
         };
         let reaper = Arc::clone(&liftoff.reaper);
         let (origins, connections) = (app.origins.clone(), app.connections.clone());
         let rocket = mount(rocket::custom(rocket_config(settings)))
             .manage(app)
-            // Without policies: `rules::set_security_headers` sets those that mean something for the path.
+            // A `Shield` without policies replaces Rocket's default one; `rules::set_security_headers` sets the
+            // headers.
             .attach(Shield::new())
             .attach(RequestLog)
             .attach(RequestRules { origins: origins.clone(), connections })
@@ -103,7 +104,7 @@ impl HttpServer {
         (Self { rocket, address: settings.listen(), reaper }, listening)
     }
 
-    /// Serves until `stop` resolves, then ends in order.
+    /// Serves until `stop` resolves, then waits for requests in progress.
     ///
     /// # Errors
     /// Returns an error if the address cannot be bound.
@@ -126,7 +127,7 @@ impl HttpServer {
     }
 }
 
-/// What happens once the server listens.
+/// The steps that follow once the server listens.
 struct Liftoff {
     cluster: Cluster,
     connections: ConnectionRegistry,
@@ -134,7 +135,7 @@ struct Liftoff {
     idle_timeouts: IdleTimeouts,
     write_deadline: Duration,
     reaper: Arc<Mutex<Option<Reaper>>>,
-    bound: Mutex<Option<oneshot::Sender<SocketAddr>>>,
+    address_sender: Mutex<Option<oneshot::Sender<SocketAddr>>>,
 }
 
 impl Liftoff {
@@ -146,36 +147,36 @@ impl Liftoff {
         match reaper::start(address, self.connections.clone(), self.bodies.clone(), self.idle_timeouts) {
             Ok(reaper) => *self.reaper.lock() = Some(reaper),
             Err(error) => {
-                warn!(%error, "idle and half-open connections are not closed: put a proxy in front that does")
+                warn!(%error, "idle and half-open connections are not closed; put a proxy that closes them in front of the server")
             }
         }
-        if let Some(bound) = self.bound.lock().take() {
-            // A caller that does not wait for the address finds it in the log.
-            let _ = bound.send(address);
+        if let Some(address_sender) = self.address_sender.lock().take() {
+            // A caller that does not want the address has dropped the receiver.
+            let _ = address_sender.send(address);
         }
     }
 }
 
-/// Waits for requests that still run after Rocket has ended.
+/// Waits for requests that are still in progress after Rocket has ended, each of which holds a reference to it.
 ///
-/// Rocket waits for them itself, but not if its listener notices the shutdown before its main loop does.
+/// Rocket waits for them itself, except if its listener notices the shutdown before its main loop does.
 async fn wait_for_requests(rocket: &Arc<Rocket<Orbit>>) {
     let deadline = Instant::now() + REQUESTS_TIMEOUT;
     while Arc::strong_count(rocket) > 1 {
         if Instant::now() > deadline {
-            warn!("requests were still in progress and are cut off");
+            warn!("requests are still in progress and are aborted");
             return;
         }
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Rocket's configuration comes from the server's settings alone, never from Rocket's own files and environment.
+/// Makes Rocket's configuration from the server's settings alone, without Rocket's own files and environment.
 fn rocket_config(settings: &Settings) -> Config {
     Config {
         address: settings.address,
         port: settings.port,
-        // Rocket's log prints query strings, and tokens with them.
+        // Rocket would log query strings, which may contain tokens.
         log_level: LogLevel::Off,
         cli_colors: false,
         shutdown: Shutdown {

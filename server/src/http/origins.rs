@@ -1,14 +1,14 @@
-//! The browser origins that may use the server, for the WebSocket and for CORS.
+//! Decides which browser origins may use the server, for the WebSocket, for CORS and for webhooks.
 
 use std::net::IpAddr;
 
 use url::Url;
 
-/// The origins that may use the server.
+/// The browser origins that may use the server.
 ///
-/// The server's own origins are that of the public URL and the one that the `Host` header names, but the latter only if
-/// it is a loopback address or the host of the public URL. Otherwise a page whose name resolves to this machine (DNS
-/// rebinding) would count as the server's own.
+/// The server's own origins are that of the public URL, and the one that the `Host` header names. The latter counts
+/// only if it is a loopback address or the host of the public URL. Otherwise a foreign page whose name resolves to this
+/// machine (DNS rebinding) would count as the server's own.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedOrigins {
     /// Origins that are allowed besides the server's own; `*` allows any.
@@ -30,25 +30,26 @@ impl ParsedOrigin {
     fn parse(origin: &str) -> Option<Self> {
         let (scheme, authority) = origin.trim().split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        let (host, port) = authority_of(authority, &scheme)?;
+        let (host, port) = parse_authority(authority, &scheme)?;
         Some(Self { scheme, host, port })
     }
 }
 
-/// Splits an authority into host and port. Without a port, it is the port of the scheme.
-fn authority_of(authority: &str, scheme: &str) -> Option<(String, u16)> {
-    let default = match scheme {
+/// Splits an authority into host and port. The default is the port of the scheme.
+fn parse_authority(authority: &str, scheme: &str) -> Option<(String, u16)> {
+    let default_port = match scheme {
         "http" => 80,
         "https" => 443,
         _ => return None,
     };
     let authority = authority.trim();
     let (host, port) = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address without a port are followed by a bracket.
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, default),
+        _ => (authority, default_port),
     };
-    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-    (!host.is_empty() && host.chars().all(is_host)).then(|| (host.to_ascii_lowercase(), port))
+    let is_host_char = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    (!host.is_empty() && host.chars().all(is_host_char)).then(|| (host.to_ascii_lowercase(), port))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -75,13 +76,14 @@ impl AllowedOrigins {
     /// Whether this `Origin` is the server's own for a request to `host`.
     #[must_use]
     pub fn is_own(&self, origin: &str, host: Option<&str>) -> bool {
-        let Some(site) = ParsedOrigin::parse(origin) else { return false };
-        if self.public.as_ref() == Some(&site) {
+        let Some(origin) = ParsedOrigin::parse(origin) else { return false };
+        if self.public.as_ref() == Some(&origin) {
             return true;
         }
-        let Some((host, port)) = host.and_then(|host| authority_of(host, &site.scheme)) else { return false };
-        let is_public = self.public.as_ref().is_some_and(|public| public.host == host && public.scheme == site.scheme);
-        (is_loopback(&host) || is_public) && (site.host, site.port) == (host, port)
+        let Some((host, port)) = host.and_then(|host| parse_authority(host, &origin.scheme)) else { return false };
+        let is_public =
+            self.public.as_ref().is_some_and(|public| public.host == host && public.scheme == origin.scheme);
+        (is_loopback(&host) || is_public) && (origin.host, origin.port) == (host, port)
     }
 }
 
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_own_and_the_listed_origins_pass() {
+    fn only_own_and_listed_origins_are_allowed() {
         let own = AllowedOrigins::default();
         assert!(own.allows(None, Some("h:1")));
         for host in ["localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
@@ -104,11 +106,11 @@ mod tests {
             ("null", "localhost:1"),
             ("http://localhost:2", "localhost:1"),
             ("http://localhost", "localhost:443"),
-            // DNS rebinding: the page's own name leads here.
+            // DNS rebinding: the foreign page's name resolves to this machine.
             ("http://evil.test:1", "evil.test:1"),
             ("http://127.0.0.1.evil.test:1", "127.0.0.1.evil.test:1"),
             ("http://localhost.evil.test:1", "localhost.evil.test:1"),
-            // No page has such an origin.
+            // A browser sends no such origin for a page.
             ("javascript://localhost:1", "localhost:1"),
             ("://localhost:1", "localhost:1"),
             ("file://localhost:1", "localhost:1"),
@@ -129,7 +131,7 @@ mod tests {
     fn the_public_url_is_an_own_origin_with_its_scheme() {
         let url = Url::parse("https://calls.example:8443/base").unwrap();
         let public = AllowedOrigins::new(None, Some(&url));
-        // A proxy may pass on any host.
+        // A proxy may send any `Host`.
         for host in ["calls.example:8443", "calls.example", "10.0.0.1:8000"] {
             assert!(public.allows(Some("https://calls.example:8443"), Some(host)), "{host}");
             assert!(!public.allows(Some("http://calls.example:8443"), Some(host)), "{host}");

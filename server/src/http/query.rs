@@ -1,4 +1,4 @@
-//! Query parameters, with errors that say what is wrong.
+//! Parses query parameters, with errors that name the parameter.
 
 use callscope_common::{Timestamp, text};
 use rocket::http::uri::Origin;
@@ -7,22 +7,22 @@ use uuid::Uuid;
 use crate::http::error::ApiError;
 
 /// Maximum number of characters of a parameter's name in an error.
-const MAX_SHOWN: usize = 64;
+const MAX_SHOWN_NAME: usize = 64;
 
-/// Refuses parameters that the route does not know, and those that are given twice. Otherwise a filter that is misspelt
-/// or repeated would be dropped, and everything listed.
+/// Refuses parameters that the route does not have, and parameters that are given twice. If they were ignored, a misspelt
+/// or repeated filter would list everything.
 ///
 /// # Errors
-/// Names the first parameter that is unknown or repeated.
-pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
+/// Returns an error that names the first unknown or repeated parameter.
+pub fn check_parameters(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
     let mut given = Vec::with_capacity(known.len());
     let keys = uri.query().into_iter().flat_map(|query| query.segments()).map(|(key, _)| key);
     for key in keys.filter(|key| !key.is_empty()) {
         if !known.contains(&key) {
-            let shown: String = text::one_line(key).chars().take(MAX_SHOWN).collect();
-            let takes =
+            let shown: String = text::one_line(key).chars().take(MAX_SHOWN_NAME).collect();
+            let parameters =
                 if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-            return Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(takes));
+            return Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(parameters));
         }
         if given.contains(&key) {
             return Err(ApiError::bad_request(format!("the parameter `{key}` is given more than once")));
@@ -32,16 +32,16 @@ pub fn known_only(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Reads the cursor of a page, which is the id of the last row of the page before.
+/// Parses the cursor of a page: the id of the last row of the page before.
 ///
 /// # Errors
 /// Returns an error if the text is not an id.
 pub fn cursor(text: Option<&str>) -> Result<Option<Uuid>, ApiError> {
     let id = text.map(Uuid::parse_str).transpose();
-    id.map_err(|_| ApiError::bad_request("`cursor` is not one that a page before gave as next_cursor"))
+    id.map_err(|_| ApiError::bad_request("`cursor` is not the `next_cursor` of a page"))
 }
 
-/// Reads a number between two bounds.
+/// Parses a number from `min` to `max`.
 ///
 /// # Errors
 /// Returns an error if the text is not such a number.
@@ -51,25 +51,25 @@ pub fn number(key: &str, text: Option<&str>, min: i64, max: i64) -> Result<Optio
     number.map(Some).ok_or_else(|| ApiError::bad_request(format!("`{key}` takes a number from {min} to {max}")))
 }
 
-/// Reads a text that the database can store: PostgreSQL knows no NUL.
+/// Checks that a text can be stored: PostgreSQL has no NUL in texts.
 ///
 /// # Errors
-/// Returns an error if the text holds a NUL.
+/// Returns an error if the text contains a NUL.
 pub fn text_without_nul(key: &str, text: Option<&str>) -> Result<Option<String>, ApiError> {
     match text {
-        Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` holds a NUL"))),
+        Some(text) if text.contains('\0') => Err(ApiError::bad_request(format!("`{key}` contains a NUL"))),
         text => Ok(text.map(str::to_owned)),
     }
 }
 
-/// Reads an instant in RFC 3339 or Unix seconds.
+/// Parses a time in RFC 3339 or in Unix seconds.
 ///
 /// # Errors
 /// Returns an error if the text is neither.
 pub fn instant(key: &str, text: &str) -> Result<Timestamp, ApiError> {
     let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
     Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {
-        ApiError::bad_request(format!("`{key}` is no time"))
+        ApiError::bad_request(format!("`{key}` is not a time"))
             .details("RFC 3339 such as 2026-10-01T14:00:31Z, or Unix seconds")
     })
 }

@@ -1,4 +1,5 @@
-//! The request log: one line for each request.
+//! The request log: one line for each request that failed or deleted something, and for each other request if `debug`
+//! is enabled.
 
 use std::time::Instant;
 
@@ -31,16 +32,15 @@ impl Fairing for RequestLog {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(began) = request.local_cache(|| None::<RequestStart>) else { return };
-        response.set_header(Header::new("X-Request-Id", began.id.to_string()));
+        let Some(start) = request.local_cache(|| None::<RequestStart>) else { return };
+        response.set_header(Header::new("X-Request-Id", start.id.to_string()));
         let status = response.status().code;
         let is_routine = status < 400 && request.method() != rocket::http::Method::Delete;
         if is_routine && !enabled!(Level::DEBUG) {
             return;
         }
-        // Paths hold identifiers that strangers chose, so they are escaped by Debug. Queries may hold tokens and are
-        // left out.
-        let ((method, path), micros) = (rules::original_target(request), began.at.elapsed().as_micros());
+        // Strangers choose paths, so `Debug` escapes them. Queries may contain tokens and are left out.
+        let ((method, path), micros) = (rules::original_target(request), start.at.elapsed().as_micros());
         let path = line::shorten_path(path);
         if status >= 400
             && !refusals::may_log(|| format!("{status} {method} {:?}", path.chars().take(64).collect::<String>()))
@@ -49,9 +49,9 @@ impl Fairing for RequestLog {
         }
         let remote = request.remote().map(field::display);
         match status {
-            500.. => warn!(id = %began.id, %method, ?path, status, micros, remote, "request"),
-            _ if is_routine => debug!(id = %began.id, %method, ?path, status, micros, remote, "request"),
-            _ => info!(id = %began.id, %method, ?path, status, micros, remote, "request"),
+            500.. => warn!(id = %start.id, %method, ?path, status, micros, remote, "request"),
+            _ if is_routine => debug!(id = %start.id, %method, ?path, status, micros, remote, "request"),
+            _ => info!(id = %start.id, %method, ?path, status, micros, remote, "request"),
         }
     }
 }

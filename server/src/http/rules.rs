@@ -1,11 +1,11 @@
-//! The rules for every request, whichever route it takes.
+//! The rules for every request on any route.
 //!
-//! - A request names its host once (RFC 9112, 3.2).
-//! - Its method is the one that it was sent with. Rocket lets a form name another one in its field `_method`, which
-//!   would let a page, or a request that a proxy allows as a POST, use other methods.
-//! - No browser page of another origin posts webhooks, signed or not.
-//! - No cache keeps data of calls.
-//! - A path that exists for other methods says so: 405 with `Allow`, not 404.
+//! - A request has exactly one `Host` header (RFC 9112, section 3.2).
+//! - Its method is the one that it was sent with. Rocket lets a form override the method by a field `_method`. Then a
+//!   browser page could use other methods, and so could a request that a proxy lets pass as a POST.
+//! - A browser page of another origin cannot post webhooks, signed or not.
+//! - No cache stores data of calls.
+//! - If a path exists for other methods, the answer is 405 with `Allow`, not 404.
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::uri::Origin;
@@ -18,18 +18,18 @@ use crate::transport::connections::ConnectionRegistry;
 
 /// The path to which refused requests are redirected inside the server.
 const REFUSED_PATH: &str = "/-/refused";
-/// Bytes of a form in which Rocket looks for `_method`.
-const PEEKED: usize = 14;
+/// Bytes at the beginning of a form in which Rocket looks for `_method`.
+const METHOD_FIELD_BYTES: usize = 14;
 
 /// Applies the rules to each request.
 pub struct RequestRules {
-    /// The origins whose pages may post webhooks.
+    /// The server's own origins, whose pages may post webhooks.
     pub origins: AllowedOrigins,
     /// Registers requests in progress.
     pub connections: ConnectionRegistry,
 }
 
-/// A request that was refused before it was routed: the error, and what was requested.
+/// A request that was refused before it was routed, with its original path and method.
 struct RefusedRequest {
     error: ApiError,
     path: String,
@@ -44,11 +44,11 @@ impl Fairing for RequestRules {
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         if let Some(peer) = request.remote() {
-            // This is dropped with the request, when the last byte of its response was passed on or the peer is gone.
+            // The registration is dropped with the request: when its response was sent, or when the peer is gone.
             request.local_cache(|| Some(self.connections.request_started(peer)));
         }
         let is_form = request.content_type().is_some_and(|kind| kind.is_form());
-        if is_form && data.peek(PEEKED).await.windows(7).any(|bytes| bytes == b"_method") {
+        if is_form && data.peek(METHOD_FIELD_BYTES).await.windows(7).any(|bytes| bytes == b"_method") {
             request.set_method(Method::Post);
         }
         if let Some(error) = self.refusal(request) {
@@ -60,7 +60,7 @@ impl Fairing for RequestRules {
     }
 }
 
-/// Keeps caches from storing data of calls, and browsers from guessing content types and showing responses in frames.
+/// Forbids caches to store data of calls, and browsers to guess content types or to show responses in frames.
 pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Response<'_>) {
     let (_, path) = original_target(request);
     let is_webhook = is_below(path, "/webhooks");
@@ -69,7 +69,7 @@ pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Respons
     }
     response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
     if !is_webhook {
-        // Rocket's `Shield` sets these on all responses. A provider never shows a response in a frame.
+        // Rocket's default `Shield` sets these on all responses. Providers never show a response in a frame.
         response.set_header(Header::new("X-Frame-Options", "SAMEORIGIN"));
         response.set_header(Header::new("Permissions-Policy", "interest-cohort=()"));
     }
@@ -77,17 +77,17 @@ pub(crate) fn set_security_headers(request: &Request<'_>, response: &mut Respons
 
 impl RequestRules {
     fn refusal(&self, request: &Request<'_>) -> Option<ApiError> {
-        let (mut host, mut hosts, mut is_from_page) = (None, 0, false);
-        // One walk over the few that there are is cheaper than a lookup, which hashes byte by byte.
+        let (mut host, mut host_count, mut is_from_page) = (None, 0, false);
+        // Most requests have few headers, so one pass is cheaper than three lookups, each of which hashes a name.
         for header in request.headers().iter() {
             let is = |name: &str| header.name().as_str().eq_ignore_ascii_case(name);
             if is("Host") {
-                (host, hosts) = (Some(header.value), hosts + 1);
+                (host, host_count) = (Some(header.value), host_count + 1);
             } else if is("Origin") || is("Sec-Fetch-Site") {
                 is_from_page = true;
             }
         }
-        if hosts != 1 {
+        if host_count != 1 {
             return Some(ApiError::bad_request("a request has exactly one Host header"));
         }
         if !is_from_page || !is_below(request.uri().path().as_str(), "/webhooks") {
@@ -96,19 +96,19 @@ impl RequestRules {
         let headers = request.headers();
         let is_foreign = headers.get("Origin").any(|origin| !self.origins.is_own(origin, host.as_deref()));
         let is_cross_site = headers.get("Sec-Fetch-Site").any(|site| site.trim().eq_ignore_ascii_case("cross-site"));
-        (is_foreign || is_cross_site).then(|| ApiError::forbidden("pages of other origins post no webhooks"))
+        (is_foreign || is_cross_site).then(|| ApiError::forbidden("pages of other origins may not post webhooks"))
     }
 }
 
-/// Returns the method and path that were requested, also if the request was refused before it was routed.
+/// Returns the method and path of the request as it was received. A refused request has others meanwhile.
 pub(crate) fn original_target<'r>(request: &'r Request<'_>) -> (Method, &'r str) {
-    match refused(request) {
+    match refused_request(request) {
         Some(refused) => (refused.method, &refused.path),
         None => (request.method(), request.uri().path().as_str()),
     }
 }
 
-fn refused<'r>(request: &'r Request<'_>) -> Option<&'r RefusedRequest> {
+fn refused_request<'r>(request: &'r Request<'_>) -> Option<&'r RefusedRequest> {
     if request.uri().path().as_str() != REFUSED_PATH {
         return None;
     }
@@ -117,7 +117,7 @@ fn refused<'r>(request: &'r Request<'_>) -> Option<&'r RefusedRequest> {
 
 /// Whether a path is `folder` or lies below it.
 fn is_below(path: &str, folder: &str) -> bool {
-    // Rocket takes several slashes for one and does not decode percent-encoding before it compares.
+    // Like Rocket's router, this treats several slashes as one and does not decode percent-encoding.
     let path = path.trim_start_matches('/');
     path.strip_prefix(folder.trim_start_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -133,17 +133,17 @@ struct RefusedRoute;
 #[rocket::async_trait]
 impl route::Handler for RefusedRoute {
     async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
-        let error =
-            refused(request).map_or_else(|| ApiError::of_status(Status::NotFound), |refused| refused.error.clone());
+        let error = refused_request(request)
+            .map_or_else(|| ApiError::of_status(Status::NotFound), |refused| refused.error.clone());
         route::Outcome::from(request, error)
     }
 }
 
-/// Returns the methods under which a path is served, for `Allow`, if the requested method is not among them.
+/// Returns the methods of a path for `Allow`, if the path exists and the requested method is not among them.
 pub(crate) fn methods_served(request: &Request<'_>) -> Option<String> {
-    let asked: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
-    let is_here = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &asked);
-    let mut methods: Vec<Method> = request.rocket().routes().filter(is_here).map(|route| route.method).collect();
+    let segments: Vec<&str> = request.uri().path().as_str().split('/').filter(|segment| !segment.is_empty()).collect();
+    let serves_path = |route: &&Route| route.method != Method::Options && matches(route.uri.path(), &segments);
+    let mut methods: Vec<Method> = request.rocket().routes().filter(serves_path).map(|route| route.method).collect();
     if methods.contains(&Method::Get) {
         methods.push(Method::Head);
     }
@@ -158,8 +158,8 @@ pub(crate) fn methods_served(request: &Request<'_>) -> Option<String> {
 }
 
 /// Whether the path of a route, such as `/calls/<id>`, matches these segments.
-fn matches(path: &str, asked: &[&str]) -> bool {
-    let mut rest = asked.iter();
+fn matches(path: &str, segments: &[&str]) -> bool {
+    let mut rest = segments.iter();
     for part in path.split('/').filter(|part| !part.is_empty()) {
         if part.starts_with('<') && part.ends_with("..>") {
             return true;

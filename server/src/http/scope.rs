@@ -13,8 +13,8 @@ pub(super) fn parse_identifier(text: &str) -> Result<Identifier, ApiError> {
         .map_err(|error| ApiError::new(Status::BadRequest, ErrorCode::InvalidIdentifier, error.to_string()))
 }
 
-/// Finds the call that `id` names, if the token allows it. If the token does not allow it, the answer and the work are
-/// the same whether the call exists or not.
+/// Finds the call that `id` names, if the token allows it. If not, neither the answer nor its duration shows whether
+/// the call exists.
 pub(super) async fn find_call(app: &AppState, identity: &Identity, id: &str) -> Result<CallView, ApiError> {
     let id = parse_identifier(id)?;
     match &identity.calls {
@@ -26,16 +26,16 @@ pub(super) async fn find_call(app: &AppState, identity: &Identity, id: &str) -> 
     }
 }
 
-/// Checks that the token allows this identifier, or allows the call by another one.
+/// Checks that the token allows this identifier, or the call under another identifier.
 pub(super) fn check_scope(identity: &Identity, id: &Identifier, call: Option<&CallView>) -> Result<(), ApiError> {
-    let by_another_name = |allowed: &Vec<Identifier>| {
+    let is_allowed_otherwise = |allowed: &Vec<Identifier>| {
         let is_allowed = |call: &CallView, name: &Identifier| {
             name.as_call_id() == Some(call.call_id) || call.identifiers.iter().any(|known| known == name.as_str())
         };
         call.is_some_and(|call| allowed.iter().any(|name| is_allowed(call, name)))
     };
     match &identity.calls {
-        Some(allowed) if !identity.may_name(id) && !by_another_name(allowed) => Err(not_allowed()),
+        Some(allowed) if !identity.may_name(id) && !is_allowed_otherwise(allowed) => Err(not_allowed()),
         _ => Ok(()),
     }
 }

@@ -26,9 +26,9 @@ use crate::policy::Timing;
 use crate::store::Store;
 use crate::transport::connections::LivePermit;
 
-/// The headers of an upgrade request.
+/// The parts of an upgrade request that decide on it.
 pub struct UpgradeRequest<'r> {
-    /// Whether the request has exactly one key of 16 bytes (RFC 6455, 4.2.1).
+    /// Whether the request has exactly one `Sec-WebSocket-Key`, of 16 bytes (RFC 6455, section 4.2.1).
     has_key: bool,
     token: Option<&'r str>,
     is_protocol_offered: bool,
@@ -44,13 +44,13 @@ impl<'r> FromRequest<'r> for UpgradeRequest<'r> {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
         let headers = request.headers();
         let protocols = || headers.get("Sec-WebSocket-Protocol").flat_map(|value| value.split(',')).map(str::trim);
-        let offered = protocols().find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL_PREFIX));
-        let query = || request.query_value::<&str>("token").and_then(Result::ok);
+        let offered_token = protocols().find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL_PREFIX));
+        let query_token = || request.query_value::<&str>("token").and_then(Result::ok);
         let mut keys = headers.get("Sec-WebSocket-Key");
         let is_key = |key: &str| BASE64_STANDARD.decode(key.trim()).is_ok_and(|bytes| bytes.len() == 16);
         Outcome::Success(Self {
             has_key: keys.next().is_some_and(is_key) && keys.next().is_none(),
-            token: bearer(request).or(offered).or_else(query),
+            token: bearer(request).or(offered_token).or_else(query_token),
             is_protocol_offered: protocols().any(|protocol| protocol == SUBPROTOCOL),
             origin: headers.get_one("Origin"),
             host: headers.get_one("Host"),
@@ -71,7 +71,7 @@ pub fn websocket(
     }
     if !app.origins.allows(upgrade.origin, upgrade.host) {
         return Err(ApiError::forbidden("this origin may not connect")
-            .details("CALLSCOPE_PUBLIC_URL names the server's own, CALLSCOPE_ALLOWED_ORIGINS lists others that may"));
+            .details("CALLSCOPE_PUBLIC_URL sets the server's own origin, CALLSCOPE_ALLOWED_ORIGINS lists others"));
     }
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
@@ -92,36 +92,40 @@ pub fn websocket(
     })
 }
 
-/// Answers anything but a WebSocket upgrade.
+/// Answers requests that are no valid WebSocket upgrade.
 #[get("/ws/calls/transcriptions", rank = 2)]
-pub fn no_upgrade(asks: AsksForWebSocket, upgrade: UpgradeRequest<'_>) -> ApiError {
-    if asks.0 && !upgrade.has_key {
+pub fn upgrade_required(requested: WebSocketRequested, upgrade: UpgradeRequest<'_>) -> ApiError {
+    if requested.0 && !upgrade.has_key {
         return no_key();
     }
-    ApiError::new(Status::UpgradeRequired, ErrorCode::UpgradeRequired, "this is a WebSocket, version 13")
+    ApiError::new(
+        Status::UpgradeRequired,
+        ErrorCode::UpgradeRequired,
+        "this path takes only upgrades to a WebSocket of version 13",
+    )
 }
 
 fn no_key() -> ApiError {
-    ApiError::bad_request("an upgrade to a WebSocket has one Sec-WebSocket-Key: 16 bytes in base64")
+    ApiError::bad_request("an upgrade to a WebSocket needs one Sec-WebSocket-Key of 16 bytes in Base64")
 }
 
 /// Whether the request asks for an upgrade to a WebSocket of version 13.
-pub struct AsksForWebSocket(bool);
+pub struct WebSocketRequested(bool);
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for AsksForWebSocket {
+impl<'r> FromRequest<'r> for WebSocketRequested {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let names = |header: &str, wanted: &str| {
+        let has_value = |header: &str, wanted: &str| {
             let mut values = request.headers().get(header).flat_map(|value| value.split(','));
             values.any(|value| value.trim().eq_ignore_ascii_case(wanted))
         };
-        Outcome::Success(Self(names("Upgrade", "websocket") && names("Sec-WebSocket-Version", "13")))
+        Outcome::Success(Self(has_value("Upgrade", "websocket") && has_value("Sec-WebSocket-Version", "13")))
     }
 }
 
-/// A granted upgrade. Its session runs in a task of its own, so that Rocket can end the request.
+/// A granted upgrade. Its session runs in its own task, so that Rocket can end the request.
 pub struct Upgrade {
     permit: Box<LivePermit>,
     accept_key: String,

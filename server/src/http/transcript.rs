@@ -11,17 +11,17 @@ use rocket::{Route, State, get, routes};
 use serde_json::value::RawValue;
 
 use super::large_responses::BufferedResponse;
-use super::query::known_only;
+use super::query::check_parameters;
 use super::scope::find_call;
 use super::{AppState, Json, Viewer};
 use crate::http::error::ApiError;
 use crate::store::Store;
 use crate::store::events::Page;
 
-/// Events that are read at once.
-const READ: Page = Page { rows: 512, bytes: 1 << 20 };
-/// Maximum length of a transcript, in bytes of the text of its turns.
-const MAX_TRANSCRIPT: usize = 64 << 20;
+/// How many events are read from the store at a time.
+const PAGE: Page = Page { rows: 512, bytes: 1 << 20 };
+/// Maximum number of bytes of all turns' texts together.
+const MAX_TEXT_BYTES: usize = 64 << 20;
 
 pub(super) fn routes() -> Vec<Route> {
     routes![transcript]
@@ -36,7 +36,7 @@ async fn transcript(
     uri: &Origin<'_>,
     app: &State<AppState>,
 ) -> Result<BufferedResponse, ApiError> {
-    known_only(uri, &["format", "source"])?;
+    check_parameters(uri, &["format", "source"])?;
     let utf8 = |top, sub| ContentType::new(top, sub).with_params(("charset", "utf-8"));
     let format = format.unwrap_or("json");
     let content_type = match format {
@@ -91,9 +91,9 @@ async fn transcript_view(app: &AppState, call: &CallView, source: &str) -> Resul
 
 async fn live_turns(store: &Store, call_id: CallId) -> Result<Vec<TurnView>, ApiError> {
     let mut transcript = Transcript::default();
-    let mut length = 0;
+    let mut text_bytes = 0;
     loop {
-        let page = store.events_in_pool(call_id, transcript.seq, READ).await?;
+        let page = store.events_in_pool(call_id, transcript.seq, PAGE).await?;
         if page.is_empty() {
             break;
         }
@@ -101,11 +101,11 @@ async fn live_turns(store: &Store, call_id: CallId) -> Result<Vec<TurnView>, Api
             let message =
                 ServerMessage::parse(&event.frame).map_err(|_| ApiError::of_status(Status::InternalServerError))?;
             if let ServerMessage::Transcription(turn) = &message {
-                length += turn.message_text.len();
+                text_bytes += turn.message_text.len();
             }
             transcript.apply(&message);
         }
-        if length > MAX_TRANSCRIPT {
+        if text_bytes > MAX_TEXT_BYTES {
             let message = "the transcript is longer than 64 MiB";
             return Err(ApiError::new(Status::PayloadTooLarge, ErrorCode::TranscriptTooLarge, message)
                 .details("GET …/events reads it page by page"));

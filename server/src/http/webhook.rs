@@ -57,7 +57,7 @@ pub async fn transcription(head: WebhookHead, data: Data<'_>, app: &State<AppSta
 /// Receives a post-call webhook.
 #[post("/post-call", data = "<data>")]
 pub async fn post_call(head: WebhookHead, data: Data<'_>, app: &State<AppState>) -> Result<Answer, ApiError> {
-    receive(WebhookRoute::PostCall, app.max_post_call, head, data, app).await
+    receive(WebhookRoute::PostCall, app.max_post_call_bytes, head, data, app).await
 }
 
 async fn receive(
@@ -79,7 +79,7 @@ async fn receive(
             return Err(signature_error(refusal));
         }
     };
-    let (body, memory) = body::read(data, limit, content_length, &app.budget).await?;
+    let (body, memory) = body::read(data, limit, content_length, &app.body_budget).await?;
     webhook.body = body;
     app.ingest.accept(webhook, claim, memory).await.map_err(|refused| match refused {
         IngestError::Signature(refusal) => signature_error(refusal),
