@@ -1,4 +1,4 @@
-//! The HTTP API's JSON bodies.
+//! The JSON bodies of the HTTP API.
 
 mod admin;
 mod calls;
@@ -24,7 +24,7 @@ pub struct ErrorBody {
     pub status: String,
     /// What was wrong.
     pub message: String,
-    /// Where, or what to do.
+    /// Where it was wrong, or what to do.
     pub details: Option<String>,
     /// The stable name of the error, for programs. Absent from servers of earlier versions.
     #[serde(default)]

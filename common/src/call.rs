@@ -7,7 +7,7 @@ use crate::Timestamp;
 use crate::text_enum::text_enum;
 
 text_enum! {
-    /// The status of a call. An ended call (`completed`, `failed`) never goes back to the first two.
+    /// The status of a call. An ended call (`completed`, `failed`) never returns to one of the first two.
     CallStatus, "call status" {
         /// The call was registered, and no turn has arrived yet.
         Initiated = "initiated",
@@ -56,7 +56,7 @@ pub struct CallData {
     /// The cost in US dollars.
     #[serde(default)]
     pub cost_fiat: Option<serde_json::Number>,
-    /// Whether the provider calls it a success; `None` if the provider does not know.
+    /// Whether the provider rates the call as successful; `None` if the provider does not say.
     #[serde(default)]
     pub call_successful: Option<bool>,
     /// Why the call failed, in the provider's words.
@@ -71,7 +71,7 @@ pub struct CallData {
 }
 
 impl CallData {
-    /// Returns a result of which nothing but the status is known.
+    /// Makes a result with a status and nothing else.
     #[must_use]
     pub fn new(status: CallStatus) -> Self {
         Self {

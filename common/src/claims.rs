@@ -42,14 +42,14 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Returns when the token expires, unless `exp` is no time.
+    /// Returns when the token expires, or `None` if `exp` is not a time.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         self.exp.as_f64().and_then(Timestamp::from_unix_secs_f64)
     }
 
-    /// Returns the seconds for which the token is still valid at `now`, unless `exp` is no time. They are negative once
-    /// it has expired.
+    /// Returns for how many seconds the token is still valid at `now`, or `None` if `exp` is not a time. The number is
+    /// negative once the token has expired.
     #[must_use]
     pub fn secs_left(&self, now: Timestamp) -> Option<f64> {
         self.expires().map(|expires| expires.secs_since(now))

@@ -1,10 +1,10 @@
 //! A place in the log of a call, as clients hold it.
 //!
-//! A client keeps the last cursor that it saw and sends it back to resume behind it. A cursor names the call, the `seq`
-//! of an event and the tag that was drawn at random when that event was appended. A log only grows, so a log that holds
-//! the tagged event also holds all that the client saw before it. Another record, a database that was restored to an
-//! older state, and a replica that was promoted although it lagged have another tag at that `seq`, or none, and the
-//! cursor is refused (docs/adr/0011).
+//! A client keeps the last cursor that it saw, and sends it back to resume after that event. A cursor names the call,
+//! the `seq` of an event, and the tag that was drawn at random when that event was appended. A log only grows. So a log
+//! that has the tagged event also has all events that the client saw before. The tag at that `seq` is another one, or
+//! missing, in another record, in a database that was restored to an older state, and in a replica that was promoted
+//! although it lagged. Then the cursor is refused (docs/adr/0011).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,14 +13,14 @@ use crate::{CallId, Seq};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// The text before the cursor at the end of an event's message.
-const FIELD: &str = ",\"cursor\":\"";
+/// The text that precedes the cursor at the end of an event's message.
+const CURSOR_FIELD: &str = ",\"cursor\":\"";
 
 /// A place in a log: behind the event `seq`, or before the first event if `seq` is 0.
 ///
 /// The text is `{seq}.{call}{event}`: decimal digits, 8 characters for the call and 11 for the event, in URL-safe
-/// base64. The last part is missing at the start of a log and behind events that were stored by versions without
-/// cursors. The text is opaque to clients.
+/// base64. The last part is missing at the start of a log, and behind events that versions without cursors stored. The
+/// text is opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     seq: Seq,
@@ -33,7 +33,7 @@ pub struct Cursor {
 pub struct EventTag(pub u64);
 
 impl Cursor {
-    /// Longest text of a cursor, in characters.
+    /// Maximum length of a cursor's text, in characters.
     pub const MAX_LEN: usize = 40;
 
     /// Returns the place before the first event of a log.
@@ -64,25 +64,26 @@ impl Cursor {
     #[must_use]
     pub fn of_message(message: &str) -> Option<&str> {
         let head = message.strip_suffix("\"}")?;
-        let at = head.len().saturating_sub(Self::MAX_LEN + FIELD.len());
-        // A fixed offset may lie in the middle of a character.
+        let at = head.len().saturating_sub(Self::MAX_LEN + CURSOR_FIELD.len());
+        // The offset is moved to the next character boundary.
         let at = (at..head.len()).find(|at| head.is_char_boundary(*at))?;
-        let (_, cursor) = head[at..].rsplit_once(FIELD)?;
+        let (_, cursor) = head[at..].rsplit_once(CURSOR_FIELD)?;
         Some(cursor).filter(|cursor| !cursor.contains('"'))
     }
 
-    /// Returns a stored message as it is sent: one without a cursor gets `call_id` and `cursor` at its end.
+    /// Returns a stored message as it is sent: `call_id` and `cursor` are added at its end if it was stored without
+    /// them.
     #[must_use]
     pub fn complete(message: String, call_id: CallId, seq: Seq) -> String {
         if Self::of_message(&message).is_some() {
             return message;
         }
         let Some(head) = message.strip_suffix('}') else { return message };
-        format!("{head},\"call_id\":\"{call_id}\"{FIELD}{}\"}}", Self::behind(call_id, seq, None))
+        format!("{head},\"call_id\":\"{call_id}\"{CURSOR_FIELD}{}\"}}", Self::behind(call_id, seq, None))
     }
 }
 
-/// Returns the last 6 bytes of a call id, which are random in every version of UUID that is generated.
+/// Returns the last 6 bytes of a call id, which are random in every version of UUID that the server generates.
 fn call_part(call_id: CallId) -> [u8; 6] {
     let bytes: &[u8; 16] = call_id.as_bytes();
     let mut part = [0; 6];
@@ -111,11 +112,11 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let (digits, marks) = text.split_once('.').ok_or(InvalidCursor)?;
-        // Signs and leading zeros are refused, so that a place has one text.
+        let (digits, encoded) = text.split_once('.').ok_or(InvalidCursor)?;
+        // Signs and leading zeros are refused, so that each place has exactly one text.
         let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
         let seq: Seq = digits.parse().ok().filter(|_| is_plain).ok_or(InvalidCursor)?;
-        let (call, tag) = marks.split_at_checked(8).ok_or(InvalidCursor)?;
+        let (call, tag) = encoded.split_at_checked(8).ok_or(InvalidCursor)?;
         let call: [u8; 6] = decode(call)?;
         let tag = if tag.is_empty() { None } else { Some(EventTag(u64::from_be_bytes(decode(tag)?))) };
         if seq == 0 && tag.is_some() {
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_read_back_and_are_short() {
+    fn cursors_are_parsed_back_and_are_short() {
         let call_id = Uuid::from_u128(u128::MAX - 7);
         for (seq, tag) in [(0, None), (1, Some(EventTag(0))), (Seq::MAX, Some(EventTag(u64::MAX))), (7, None)] {
             let cursor = Cursor::behind(call_id, seq, tag);
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_cursor() {
+    fn any_other_text_is_refused() {
         let good = Cursor::behind(Uuid::from_u128(9), 12, Some(EventTag(3))).to_string();
         let marks = good.split_once('.').unwrap().1;
         for wrong in [
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_tells_its_cursor_whatever_was_said_in_it() {
+    fn the_cursor_of_a_message_is_found_beside_any_text() {
         let call_id = Uuid::from_u128(5);
         let cursor = Cursor::behind(call_id, 3, Some(EventTag(77))).to_string();
         for text in ["", "x", "ü".repeat(50).as_str(), r#"\",\"cursor\":\"3.AAAAAAAA\"}"#] {

@@ -1,8 +1,8 @@
 //! The transcript inside ElevenLabs' post-call webhooks, as turns.
 //!
 //! Follows the vendor's `ConversationHistoryTranscriptResponseModel` (Python SDK 2.78.0), whose enums are open and
-//! whose fields may be null. The server takes a call's turns from it if none came in live, and `callscope replay`
-//! speaks it.
+//! whose fields may be null. The server takes the turns of a call from it if none came in live, and `callscope replay`
+//! plays it.
 
 use serde_json::value::RawValue;
 
@@ -15,29 +15,33 @@ use crate::monotonic::make_monotonic;
 pub struct ProviderTurn {
     /// The speaker of the turn.
     pub speaker: Speaker,
-    /// What was said, or what a tool was asked or answered; never empty.
+    /// What was said, or the call or the result of a tool. Never empty.
     pub text: String,
-    /// Seconds since the call began, not less than those of the turn before.
+    /// Seconds since the call began. They never decrease from turn to turn.
     pub offset_secs: f64,
 }
 
 /// Reads the turns of a `transcript` array, in its order. Anything that is not an array has no turns.
 ///
 /// The message of an item becomes a turn of its role, and each tool call and tool result becomes a [`Speaker::Tool`]
-/// turn. Items without any of these (null and empty messages) have no turns. A role other than `user`, `agent` and
-/// `assistant` counts as [`Speaker::Tool`], because it is neither of the two people talking.
+/// turn. An item without any of these, such as one with an empty message, makes no turn. A role other than `user`,
+/// `agent` and `assistant` counts as [`Speaker::Tool`], because it is neither of the two who talk.
 #[must_use]
 pub fn turns(transcript: &RawValue) -> Vec<ProviderTurn> {
     let mut turns = Vec::new();
     let items: Vec<Object<'_>> = json::array(transcript).into_iter().filter_map(json::object).collect();
-    // Times are rounded to seconds and sometimes out of order; the order of the array is the order of the call.
-    let told: Vec<f64> = items.iter().map(|item| item.float("time_in_call_secs").unwrap_or(f64::NAN)).collect();
-    for (item, offset_secs) in items.iter().zip(make_monotonic(&told)) {
-        let said = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(item), text));
+    // Times are rounded to seconds and sometimes out of order. The array has the right order.
+    let times: Vec<f64> = items.iter().map(|item| item.float("time_in_call_secs").unwrap_or(f64::NAN)).collect();
+    for (item, offset_secs) in items.iter().zip(make_monotonic(&times)) {
+        let message = item.text("message").filter(|text| !text.is_empty()).map(|text| (speaker(item), text));
         let calls = item.array("tool_calls").into_iter().filter_map(|call| tool_call(&json::object(call)?));
         let results = item.array("tool_results").into_iter().filter_map(|result| tool_result(&json::object(result)?));
         let tools = calls.chain(results).map(|text| (Speaker::Tool, text));
-        turns.extend(said.into_iter().chain(tools).map(|(speaker, text)| ProviderTurn { speaker, text, offset_secs }));
+        turns.extend(message.into_iter().chain(tools).map(|(speaker, text)| ProviderTurn {
+            speaker,
+            text,
+            offset_secs,
+        }));
     }
     turns
 }
@@ -60,9 +64,9 @@ fn tool_call(call: &Object<'_>) -> Option<String> {
 /// Returns `name -> result`, or `name failed: result`.
 fn tool_result(result: &Object<'_>) -> Option<String> {
     let name = result.text("tool_name")?;
-    let failed = result.get("is_error").is_some_and(|is_error| is_error.get() == "true");
+    let is_failed = result.get("is_error").is_some_and(|is_error| is_error.get() == "true");
     let value = result.text("result_value").unwrap_or_default();
-    Some(if failed { format!("{name} failed: {value}") } else { format!("{name} -> {value}") })
+    Some(if is_failed { format!("{name} failed: {value}") } else { format!("{name} -> {value}") })
 }
 
 #[cfg(test)]
@@ -99,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_time_moves_no_other_turn() {
+    fn an_odd_time_does_not_move_other_turns() {
         check(
             r#"[{"role":"agent","message":"a","time_in_call_secs":1},{"role":"agent","message":"b","time_in_call_secs":1e12},
                 {"role":"agent","message":"c","time_in_call_secs":3},{"role":"agent","message":"d"}]"#,
@@ -113,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_shapes_are_kept_as_far_as_they_say_anything() {
+    fn turns_of_odd_shapes_are_read_as_far_as_possible() {
         check("null", &[]);
         check(r#"{"role":"agent"}"#, &[]);
         check(

@@ -7,13 +7,13 @@ text_enum! {
     ErrorCode, "code of an error" {
         /// The token is missing or not valid.
         AuthenticationFailed = "AUTHENTICATION_FAILED",
-        /// The body of the delivery is not kept any more.
+        /// The body of the delivery was dropped.
         BodyDropped = "BODY_DROPPED",
         /// The body did not arrive in time.
         BodyTimeout = "BODY_TIMEOUT",
-        /// The call changed while it was asked for.
+        /// The call changed during the request, so nothing was done.
         CallChanged = "CALL_CHANGED",
-        /// An ended call does not go back.
+        /// An ended call accepts only `completed` or `failed`.
         CallEnded = "CALL_ENDED",
         /// The record was merged into another call.
         CallMerged = "CALL_MERGED",

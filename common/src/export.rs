@@ -9,13 +9,14 @@ use crate::monotonic::make_monotonic;
 use crate::transcript::clock;
 use crate::{CallData, Timestamp, text};
 
-/// The shortest time that a subtitle is shown, and the longest one if no other follows, in milliseconds.
-const SHORTEST_MS: i64 = 1_000;
-const LONGEST_MS: i64 = 10_000;
-/// The time that reading a character takes.
-const MS_A_CHARACTER: i64 = 65;
+/// How long a subtitle is shown at least.
+const MIN_CUE_MS: i64 = 1_000;
+/// How long a subtitle is shown at most.
+const MAX_CUE_MS: i64 = 10_000;
+/// How long reading a character takes.
+const READING_MS_PER_CHAR: i64 = 65;
 
-/// Writes plain text: the call, then a line for each turn: `[MM:SS] speaker: text`.
+/// Writes plain text: a line for the call, and a line `[MM:SS] speaker: text` for each turn.
 #[must_use]
 pub fn txt(view: &TranscriptView) -> String {
     let mut txt = format!("{} {}\n", text::one_line(&view.call_sid), view.status);
@@ -53,9 +54,9 @@ pub fn md(view: &TranscriptView, call: &CallView) -> String {
 pub fn srt(view: &TranscriptView) -> String {
     let mut srt = String::new();
     for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
-        // A text on one line and behind its speaker is not taken for a cue of its own.
+        // The text is on one line, behind the speaker, so that no part of it is read as another cue.
         let said = plain_srt(&turn.message_text);
-        let (from, to) = (stamp(cue.0, ','), stamp(cue.1, ','));
+        let (from, to) = (timestamp(cue.0, ','), timestamp(cue.1, ','));
         let _ = write!(srt, "{number}\n{from} --> {to}\n{}: {said}\n\n", turn.speaker_type);
     }
     srt
@@ -68,7 +69,7 @@ pub fn vtt(view: &TranscriptView) -> String {
     for (number, (cue, turn)) in (1..).zip(cues(view).into_iter().zip(&view.turns)) {
         let said = text::one_line(&turn.message_text);
         let said = said.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let (from, to) = (stamp(cue.0, '.'), stamp(cue.1, '.'));
+        let (from, to) = (timestamp(cue.0, '.'), timestamp(cue.1, '.'));
         let _ = write!(vtt, "{number}\n{from} --> {to}\n<v {}>{said}\n\n", turn.speaker_type);
     }
     vtt
@@ -117,13 +118,13 @@ fn plain_md(text: &str) -> String {
     let mut chars = safe.chars().enumerate().peekable();
     let mut before = ' ';
     while let Some((place, c)) = chars.next() {
-        // An underscore inside a word means nothing, and in ids it is one of the commonest characters.
-        let is_inside = before.is_alphanumeric() && chars.peek().is_some_and(|(_, next)| next.is_alphanumeric());
-        // Lists and headings begin only at the start of a line; the others have a meaning anywhere.
-        let special = matches!(c, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$')
-            || (c == '_' && !is_inside)
+        // An underscore inside a word has no meaning, and ids often contain it, so it is not escaped.
+        let is_inside_word = before.is_alphanumeric() && chars.peek().is_some_and(|(_, next)| next.is_alphanumeric());
+        // `#`, `+`, `-` and `=` have a meaning only at the start of a line.
+        let is_special = matches!(c, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$')
+            || (c == '_' && !is_inside_word)
             || (place == 0 && matches!(c, '#' | '+' | '-' | '='));
-        if special {
+        if is_special {
             md.push('\\');
         }
         md.push(c);
@@ -152,24 +153,24 @@ fn plain_srt(text: &str) -> String {
 /// Returns when each turn is shown, in milliseconds: from when it was spoken until it has been read or the next one is
 /// shown.
 fn cues(view: &TranscriptView) -> Vec<(i64, i64)> {
-    let told: Vec<f64> = view.turns.iter().map(|turn| turn.offset_seconds).collect();
+    let offsets: Vec<f64> = view.turns.iter().map(|turn| turn.offset_seconds).collect();
     #[allow(clippy::cast_possible_truncation)]
-    let starts: Vec<i64> = make_monotonic(&told).into_iter().map(|secs| (secs * 1e3).round() as i64).collect();
+    let starts: Vec<i64> = make_monotonic(&offsets).into_iter().map(|secs| (secs * 1e3).round() as i64).collect();
     let cue = |(place, turn): (usize, &crate::api::TurnView)| {
         let length = i64::try_from(text::one_line(&turn.message_text).chars().count()).unwrap_or(i64::MAX);
-        let read = length.saturating_mul(MS_A_CHARACTER).clamp(SHORTEST_MS, LONGEST_MS);
+        let read = length.saturating_mul(READING_MS_PER_CHAR).clamp(MIN_CUE_MS, MAX_CUE_MS);
         let start = starts[place];
         let next = starts.get(place + 1).copied().unwrap_or(i64::MAX);
-        // Two turns with the same time are both shown long enough to be seen.
-        (start, start.saturating_add(read).min(next.max(start.saturating_add(SHORTEST_MS))))
+        // If the next turn starts too soon, the two overlap.
+        (start, start.saturating_add(read).min(next.max(start.saturating_add(MIN_CUE_MS))))
     };
     view.turns.iter().enumerate().map(cue).collect()
 }
 
-/// Formats `HH:MM:SS,mmm`, with the given character before the milliseconds.
-fn stamp(ms: i64, point: char) -> String {
+/// Formats `HH:MM:SS,mmm` with this separator before the milliseconds.
+fn timestamp(ms: i64, separator: char) -> String {
     let (secs, ms) = (ms / 1000, ms % 1000);
-    format!("{:02}:{:02}:{:02}{point}{ms:03}", secs / 3600, secs / 60 % 60, secs % 60)
+    format!("{:02}:{:02}:{:02}{separator}{ms:03}", secs / 3600, secs / 60 % 60, secs % 60)
 }
 
 #[cfg(test)]

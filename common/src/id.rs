@@ -1,4 +1,4 @@
-//! Names of a call.
+//! The identifiers of a call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,23 +6,23 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a call. The server makes it and never reuses it.
+/// The id of a call. The server generates it and never reuses it.
 pub type CallId = Uuid;
 
-/// Any name of a call: `call_sid`, `conversation_id`, a provider's sid or the call id itself.
+/// Any identifier of a call: its `call_sid`, its `conversation_id`, a provider's sid or its call id.
 ///
-/// 1 to 128 visible ASCII characters (`!` to `~`); compared byte for byte.
+/// It has 1 to 128 visible ASCII characters (`!` to `~`) and is compared byte by byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Identifier(Box<str>);
 
 impl Identifier {
-    /// Longest identifier, in bytes.
+    /// Maximum length in bytes.
     pub const MAX_LEN: usize = 128;
     /// The prefix of the call sids that Callscope generates.
-    pub const OWN_PREFIX: &'static str = "EL_";
+    pub const GENERATED_PREFIX: &'static str = "EL_";
 
-    /// Reads an identifier.
+    /// Parses an identifier.
     ///
     /// # Errors
     /// Returns what is wrong with `text`, without repeating it.
@@ -45,16 +45,16 @@ impl Identifier {
         &self.0
     }
 
-    /// Whether a lookup tries it as a `call_sid` first.
+    /// Whether this looks like a generated `call_sid`. Then a lookup tries it as a `call_sid` first.
     #[must_use]
     pub fn is_own_sid(&self) -> bool {
-        self.0.starts_with(Self::OWN_PREFIX)
+        self.0.starts_with(Self::GENERATED_PREFIX)
     }
 
     /// Returns the call id that the identifier spells, if it spells one.
     #[must_use]
     pub fn as_call_id(&self) -> Option<CallId> {
-        // Only the hyphenated form counts, so that a conversation id of 32 hex digits is never taken for a call id.
+        // Only the hyphenated form counts: 32 hex digits may be a conversation id.
         (self.0.len() == 36).then(|| Uuid::parse_str(&self.0).ok()).flatten()
     }
 }
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Identifier {
     }
 }
 
-/// Why a text is no identifier.
+/// Why a text is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
     /// The text is empty.
@@ -101,7 +101,7 @@ pub enum IdentifierError {
     /// The text is too long; its length is in bytes.
     #[error("an identifier is {0} bytes long; it takes 1 to 128 visible ASCII characters")]
     TooLong(usize),
-    /// The text holds a character outside visible ASCII, at this byte offset.
+    /// The text contains a character outside visible ASCII, at this byte offset.
     #[error(
         "an identifier has a blank, a control or a non-ASCII character at byte {0}; it takes 1 to 128 visible ASCII \
          characters"
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_checked() {
+    fn subjects_are_limited_to_some_characters_and_a_length() {
         assert!(is_subject("tow-truck_7.a"));
         assert!(!is_subject(""));
         assert!(!is_subject("a b"));

@@ -1,7 +1,7 @@
-//! Reading JSON whose shape is not to be trusted: any field may be missing, null or of another type.
+//! Reads JSON of unknown shape: any field may be missing, null or of another type.
 //!
-//! Values stay raw text until they are asked for, so that numbers of any size, key order and nesting of any depth pass
-//! through unharmed.
+//! A value stays raw text until it is read. So numbers of any size, the order of keys and nesting of any depth are
+//! preserved.
 
 mod not_numbers;
 
@@ -15,69 +15,69 @@ use serde_json::value::RawValue;
 
 pub use not_numbers::replace_not_numbers;
 
-/// A JSON object, its values unread. Of a repeated key the last counts.
+/// A JSON object whose values are not parsed yet. If a key is repeated, its last value counts.
 #[derive(Debug, Default, Clone)]
 pub struct Object<'a> {
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
 impl<'a> Object<'a> {
-    /// Reads a text as one JSON object.
+    /// Parses a text as one JSON object.
     ///
     /// # Errors
-    /// Not JSON, or not an object; says where.
+    /// Returns an error, with its place, if the text is not a JSON object.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// Every field, in the order of the text, repeated keys as often as they come.
+    /// Returns all fields in the order of the text, with repeated keys and null values.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.fields.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
-    /// Whether there is such a field, be it null.
+    /// Whether the object has this key, also with the value null.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.fields.iter().any(|(name, _)| name == key)
     }
 
-    /// The value of `key`, unless it is missing or null.
+    /// Returns the value of `key`, or `None` if it is missing or null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         let value = self.fields.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)?;
         (value.get() != "null").then_some(value)
     }
 
-    /// Keys and values in their order, those that are null left out.
+    /// Returns the fields that are not null, in the order of the text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.fields.iter().filter(|(_, value)| value.get() != "null").map(|(key, value)| (key.as_ref(), *value))
     }
 
-    /// The value of `key`, where it is an object.
+    /// Returns the value of `key` if it is an object.
     #[must_use]
     pub fn object(&self, key: &str) -> Option<Object<'a>> {
         self.get(key).and_then(object)
     }
 
-    /// The value of `key`, where it is a string.
+    /// Returns the value of `key` if it is a string.
     #[must_use]
     pub fn string(&self, key: &str) -> Option<String> {
         self.get(key).and_then(string)
     }
 
-    /// The value of `key` as text: a string's content, else the JSON itself.
+    /// Returns the value of `key` as text: the content of a string, or else the JSON itself.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         self.get(key).map(text)
     }
 
-    /// The value of `key`, where it is a number or a string that spells one.
+    /// Returns the value of `key` if it is a number, or a string that contains a number.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<Number> {
         self.get(key).and_then(number)
     }
 
-    /// The value of `key` as a whole number, fractions cut off.
+    /// Returns the value of `key` as a whole number, without its fraction.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<i64> {
         let number = self.number(key)?;
@@ -85,13 +85,13 @@ impl<'a> Object<'a> {
         number.as_i64().or_else(|| number.as_f64().map(|float| float as i64))
     }
 
-    /// The value of `key` as a number with a fraction.
+    /// Returns the value of `key` as a float.
     #[must_use]
     pub fn float(&self, key: &str) -> Option<f64> {
         self.number(key)?.as_f64()
     }
 
-    /// The values of `key`, where it is an array; none otherwise.
+    /// Returns the items of `key` if it is an array, or else an empty list.
     #[must_use]
     pub fn array(&self, key: &str) -> Vec<&'a RawValue> {
         self.get(key).map(array).unwrap_or_default()
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// Borrows the key where it holds no escapes; serde's own `Cow` never does.
+/// A key. It is borrowed if it contains no escapes, which serde's `Cow` never does.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -145,42 +145,42 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// `value` as an object.
+/// Parses `value` as an object.
 #[must_use]
 pub fn object(value: &RawValue) -> Option<Object<'_>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// `value`'s items, where it is an array; none otherwise.
+/// Returns the items of `value` if it is an array, or else an empty list.
 #[must_use]
 pub fn array(value: &RawValue) -> Vec<&RawValue> {
     serde_json::from_str(value.get()).unwrap_or_default()
 }
 
-/// `value`'s content, where it is a string.
+/// Returns the content of `value` if it is a string.
 #[must_use]
 pub fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// `value` as text: a string's content, else the JSON itself.
+/// Returns `value` as text: the content of a string, or else the JSON itself.
 #[must_use]
 pub fn text(value: &RawValue) -> String {
     string(value).unwrap_or_else(|| value.get().to_owned())
 }
 
 fn number(value: &RawValue) -> Option<Number> {
-    let spelled = string(value);
-    serde_json::from_str(spelled.as_deref().unwrap_or_else(|| value.get()).trim()).ok()
+    let quoted = string(value);
+    serde_json::from_str(quoted.as_deref().unwrap_or_else(|| value.get()).trim()).ok()
 }
 
-/// `text` with every lone surrogate escape (`\ud800` without its partner) turned into `\ufffd`.
+/// Replaces every escape of a lone surrogate (`\ud800` without its partner) in a JSON text by `\ufffd`.
 ///
-/// Such escapes are allowed by JSON's grammar and sent by some encoders, but name no character.
+/// JSON's grammar allows such escapes and some encoders send them, but they are not characters.
 #[must_use]
 pub fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
-    let mut fixed: Option<Vec<u8>> = None;
+    let mut repaired: Option<Vec<u8>> = None;
     let mut at = 0;
     while at < bytes.len() {
         if bytes[at] != b'\\' {
@@ -194,16 +194,16 @@ pub fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
                 at += 12;
             }
             Some(_) => {
-                fixed.get_or_insert_with(|| bytes.to_vec())[at + 2..at + 6].copy_from_slice(b"fffd");
+                repaired.get_or_insert_with(|| bytes.to_vec())[at + 2..at + 6].copy_from_slice(b"fffd");
                 at += 6;
             }
-            // Past the backslash and what it escapes, so that `\\ud800` is left alone.
+            // This skips the escaped character, too, so that `\\ud800` is not changed.
             None => at += 2,
         }
     }
-    // Only ASCII was exchanged for ASCII, so the copy is still UTF-8.
-    match fixed.map(String::from_utf8) {
-        Some(Ok(fixed)) => Cow::Owned(fixed),
+    // ASCII was replaced by ASCII, so the copy is still UTF-8.
+    match repaired.map(String::from_utf8) {
+        Some(Ok(repaired)) => Cow::Owned(repaired),
         _ => Cow::Borrowed(text),
     }
 }
@@ -213,7 +213,7 @@ enum Surrogate {
     Low,
 }
 
-/// What kind of surrogate the escape at the beginning of `bytes` names, if it is one.
+/// Returns the kind of the surrogate whose escape is at the beginning of `bytes`.
 fn surrogate(bytes: &[u8]) -> Option<Surrogate> {
     let [b'\\', b'u', b'd' | b'D', second, third, fourth, ..] = bytes else { return None };
     if !third.is_ascii_hexdigit() || !fourth.is_ascii_hexdigit() {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_carried_not_followed() {
+    fn deep_nesting_is_kept_as_raw_text() {
         let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(50_000), "]".repeat(50_000));
         assert!(Object::parse(&deep).unwrap().get("a").is_some());
     }

@@ -1,47 +1,47 @@
-//! The same JSON as other programs write it: Python's `json.dumps`, which the vendor uses, JavaScript's, and indented.
+//! Writes JSON in the styles of other programs: Python's `json.dumps`, which the vendor uses, JavaScript, and indented.
 
 mod tokens;
 
 use tokens::{Tokens, inner};
 pub use tokens::{string_length, whole_number_fields};
 
-/// As ElevenLabs writes its webhooks: `json.dumps` of Python.
+/// The style of ElevenLabs' webhooks: Python's `json.dumps`.
 pub const WIRE: Style = Style { separators: Separators::Spaced, writing: Writing::Python };
 
 /// How a program writes JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// What stands between the values.
+    /// The white space between values.
     pub separators: Separators,
-    /// How texts and numbers are spelled.
+    /// How strings and numbers are written.
     pub writing: Writing,
 }
 
-/// What stands between values.
+/// The white space between values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Separators {
     /// A blank behind each comma and colon: Python's `json.dumps`.
     Spaced,
     /// Nothing: JavaScript's `JSON.stringify` and most others.
     Compact,
-    /// A line for each value, indented by so many blanks.
+    /// A line for each value, indented by this many blanks for each level.
     Indented(usize),
 }
 
-/// How texts and numbers are spelled.
+/// How strings and numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writing {
-    /// As they are.
+    /// Unchanged.
     Kept,
     /// `\u` escapes for all but ASCII, and `1.0`, `5e-05`: Python's `json.dumps`.
     Python,
-    /// Texts as they are said, and `1`, `0.00005`: JavaScript.
+    /// No escapes except those that JSON requires, and `1`, `0.00005`: JavaScript.
     JavaScript,
-    /// Texts as they are said, and `1.0`, `5e-05`: Python with `ensure_ascii=False`.
+    /// No escapes except those that JSON requires, and `1.0`, `5e-05`: Python with `ensure_ascii=False`.
     PythonUnescaped,
 }
 
-/// Every style worth trying, the likeliest first.
+/// Returns every style that some program uses, the most common first.
 pub fn all() -> impl Iterator<Item = Style> {
     let separators = [Separators::Spaced, Separators::Compact, Separators::Indented(2), Separators::Indented(4)];
     let writings = [Writing::Kept, Writing::Python, Writing::JavaScript, Writing::PythonUnescaped];
@@ -50,21 +50,21 @@ pub fn all() -> impl Iterator<Item = Style> {
         .flat_map(move |separators| writings.into_iter().map(move |writing| Style { separators, writing }))
 }
 
-/// Takes what is written, piece by piece, and says when it takes no more.
+/// Receives the written JSON piece by piece, and may stop the writing.
 pub trait Sink {
-    /// Takes a piece.
+    /// Receives a piece.
     ///
     /// # Errors
-    /// [`Full`], after which nothing more is written.
+    /// Returns [`Full`] to stop the writing.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full>;
 }
 
-/// A [`Sink`] takes no more.
+/// A [`Sink`] stopped the writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no more is taken")]
+#[error("the written JSON is too long")]
 pub struct Full;
 
-/// Memory for what is written, up to a limit.
+/// A buffer with a maximum length.
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -80,15 +80,15 @@ impl Sink for Bounded {
     }
 }
 
-/// How many times as long as the JSON itself [`write()`]'s result may be,
+/// Maximum length of the result of [`write()`], as a multiple of its input.
 const MAX_GROWTH: usize = 8;
-/// and what it may have at least, in bytes.
+/// Bytes that the result may have in any case.
 const MIN_LIMIT: usize = 64 << 10;
 
-/// `json`, known to be JSON, in another style. Needs no stack, however deep it is nested.
+/// Writes `json` in another style. `json` must be valid JSON. Nesting of any depth takes no stack.
 ///
-/// Indenting each value by its depth is quadratic in the depth. What would become more than eight times as long as
-/// `json` (and longer than 64 KiB) is written on one line instead.
+/// The length of indented JSON grows with the square of its depth. If the result would be more than eight times as long
+/// as `json` and longer than 64 KiB, it is written on one line instead.
 #[must_use]
 pub fn write(json: &str, style: Style) -> String {
     let limit = json.len().saturating_mul(MAX_GROWTH).max(MIN_LIMIT);
@@ -96,25 +96,26 @@ pub fn write(json: &str, style: Style) -> String {
     for style in [style, one_line] {
         let mut out = Bounded { bytes: Vec::with_capacity(json.len().saturating_mul(2).min(limit)), limit };
         if write_to(json, style, &mut out).is_ok() {
-            // The pieces are ASCII and parts of a text, so this is a text too.
+            // Each piece is UTF-8, so the result is, too.
             return String::from_utf8(out.bytes).unwrap_or_default();
         }
     }
     json.to_owned()
 }
 
-/// Like [`write()`], into a sink, which alone limits the length.
+/// Writes `json` in another style into a sink, without a limit of its own.
 ///
 /// # Errors
-/// [`Full`], where the sink says so.
+/// Returns [`Full`] if the sink does.
 pub fn write_to(json: &str, style: Style, out: &mut impl Sink) -> Result<(), Full> {
     write_with_floats(json, style, &|_| false, out)
 }
 
-/// Like [`write_to`]. Whole numbers in fields whose name is a float's are written with the `.0` that JavaScript drops.
+/// Does the same as [`write_to`], and writes whole numbers as floats (`1.0`) in the fields for which `is_float` returns
+/// true. JavaScript drops the `.0`.
 ///
 /// # Errors
-/// [`Full`], where the sink says so.
+/// Returns [`Full`] if the sink does.
 pub fn write_with_floats(
     json: &str,
     style: Style,
@@ -133,20 +134,20 @@ pub fn write_with_floats(
                 is_empty = tokens.rest.starts_with(['}', ']']);
                 if !is_empty {
                     depth += 1;
-                    line(out, depth, style.separators)?;
+                    new_line(out, depth, style.separators)?;
                 }
             }
             Some(b'}' | b']') => {
                 if !was_empty {
                     depth = depth.saturating_sub(1);
-                    line(out, depth, style.separators)?;
+                    new_line(out, depth, style.separators)?;
                 }
                 out.put(token.as_bytes())?;
             }
             Some(b',') if style.separators == Separators::Spaced => out.put(b", ")?,
             Some(b',') => {
                 out.put(b",")?;
-                line(out, depth, style.separators)?;
+                new_line(out, depth, style.separators)?;
             }
             Some(b':') if style.separators == Separators::Compact => out.put(b":")?,
             Some(b':') => out.put(b": ")?,
@@ -160,11 +161,12 @@ pub fn write_with_floats(
     Ok(())
 }
 
-fn line(out: &mut impl Sink, depth: usize, separators: Separators) -> Result<(), Full> {
+/// Starts a new line if the style is indented.
+fn new_line(out: &mut impl Sink, depth: usize, separators: Separators) -> Result<(), Full> {
     const BLANKS: [u8; 64] = [b' '; 64];
-    let Separators::Indented(by) = separators else { return Ok(()) };
+    let Separators::Indented(blanks) = separators else { return Ok(()) };
     out.put(b"\n")?;
-    let mut left = depth * by;
+    let mut left = depth * blanks;
     while left > 0 {
         let piece = left.min(BLANKS.len());
         out.put(&BLANKS[..piece])?;
@@ -177,10 +179,10 @@ fn string(out: &mut impl Sink, token: &str, writing: Writing) -> Result<(), Full
     if writing == Writing::Kept {
         return out.put(token.as_bytes());
     }
-    let ascii = writing == Writing::Python;
-    // Neither changes the other's spelling nor needs one.
+    let is_ascii_only = writing == Writing::Python;
+    // Bytes that every style writes unchanged.
     let is_plain =
-        |byte: &u8| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\')) || (*byte >= 0x7f && !ascii);
+        |byte: &u8| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\')) || (*byte >= 0x7f && !is_ascii_only);
     out.put(b"\"")?;
     let mut rest = inner(token);
     while !rest.is_empty() {
@@ -191,18 +193,18 @@ fn string(out: &mut impl Sink, token: &str, writing: Writing) -> Result<(), Full
             rest = after;
             continue;
         }
-        let Some((said, length)) = unescape(rest) else { break };
+        let Some((unescaped, length)) = unescape(rest) else { break };
         rest = rest.get(length..).unwrap_or_default();
-        character(out, &said, ascii)?;
+        character(out, &unescaped, is_ascii_only)?;
     }
     out.put(b"\"")
 }
 
-/// Spells a character that is not plain.
-fn character(out: &mut impl Sink, said: &Said, ascii: bool) -> Result<(), Full> {
-    let c = match said {
-        Said::Lone(unit) => return escape(out, *unit),
-        Said::Char(c) => *c,
+/// Writes a character that may need an escape.
+fn character(out: &mut impl Sink, unescaped: &Unescaped, is_ascii_only: bool) -> Result<(), Full> {
+    let c = match unescaped {
+        Unescaped::LoneSurrogate(unit) => return escape(out, *unit),
+        Unescaped::Char(c) => *c,
     };
     match c {
         '"' => out.put(b"\\\""),
@@ -212,30 +214,30 @@ fn character(out: &mut impl Sink, said: &Said, ascii: bool) -> Result<(), Full> 
         '\t' => out.put(b"\\t"),
         '\u{8}' => out.put(b"\\b"),
         '\u{c}' => out.put(b"\\f"),
-        c if c < ' ' || (ascii && c > '~') => {
+        c if c < ' ' || (is_ascii_only && c > '~') => {
             c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| escape(out, *unit))
         }
         c => out.put(c.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
-/// `\u` and four hex digits.
+/// Writes `\u` and four hex digits.
 fn escape(out: &mut impl Sink, unit: u16) -> Result<(), Full> {
     let digit = |shift: u32| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
     out.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)])
 }
 
-enum Said {
+enum Unescaped {
     Char(char),
-    /// Half of a pair, which names no character.
-    Lone(u16),
+    /// A lone surrogate, which is not a character.
+    LoneSurrogate(u16),
 }
 
-/// The character at the beginning of a string's content, and how long its spelling is.
-fn unescape(text: &str) -> Option<(Said, usize)> {
+/// Returns the character at the beginning of a string's content, and the length of its text in bytes.
+fn unescape(text: &str) -> Option<(Unescaped, usize)> {
     let first = text.chars().next()?;
     if first != '\\' {
-        return Some((Said::Char(first), first.len_utf8()));
+        return Some((Unescaped::Char(first), first.len_utf8()));
     }
     let unit = |at: usize| u16::from_str_radix(text.get(at..at + 4)?, 16).ok();
     Some(match text.as_bytes().get(1)? {
@@ -244,39 +246,39 @@ fn unescape(text: &str) -> Option<(Said, usize)> {
             let low = if text.get(6..8) == Some("\\u") { unit(8) } else { None };
             let units = [high, low.unwrap_or(0)];
             match char::decode_utf16(units[..].iter().copied()).next()? {
-                Ok(c) => (Said::Char(c), if c.len_utf16() == 2 { 12 } else { 6 }),
-                Err(_) => (Said::Lone(high), 6),
+                Ok(c) => (Unescaped::Char(c), if c.len_utf16() == 2 { 12 } else { 6 }),
+                Err(_) => (Unescaped::LoneSurrogate(high), 6),
             }
         }
-        b'n' => (Said::Char('\n'), 2),
-        b'r' => (Said::Char('\r'), 2),
-        b't' => (Said::Char('\t'), 2),
-        b'b' => (Said::Char('\u{8}'), 2),
-        b'f' => (Said::Char('\u{c}'), 2),
-        other => (Said::Char(char::from(*other)), 2),
+        b'n' => (Unescaped::Char('\n'), 2),
+        b'r' => (Unescaped::Char('\r'), 2),
+        b't' => (Unescaped::Char('\t'), 2),
+        b'b' => (Unescaped::Char('\u{8}'), 2),
+        b'f' => (Unescaped::Char('\u{c}'), 2),
+        other => (Unescaped::Char(char::from(*other)), 2),
     })
 }
 
-/// Spells a number as Python's `repr` or JavaScript does. A whole number stays as it is in both, unless it is a float.
+/// Writes a number as Python's `repr` or JavaScript does. Both write a whole number unchanged, unless it is a float.
 fn number(out: &mut impl Sink, token: &str, writing: Writing, as_float: bool) -> Result<(), Full> {
     let has_fraction = as_float || token.contains(['.', 'e', 'E']);
     let value = if has_fraction && writing != Writing::Kept { token.parse::<f64>().ok() } else { None };
     let Some(value) = value.filter(|value| value.is_finite()) else { return out.put(token.as_bytes()) };
-    let python = writing != Writing::JavaScript;
-    // The shortest digits that read back as the same number, which both languages print too.
-    let spelled = format!("{value:e}");
-    let (digits, exponent) = spelled.split_once('e').unwrap_or((&spelled, "0"));
+    let is_python = writing != Writing::JavaScript;
+    // Like both languages, Rust prints the shortest digits that are parsed back as the same number.
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let plain = if python { (-4..16).contains(&exponent) } else { (-6..21).contains(&exponent) };
-    let spelled = if plain {
-        let spelled = format!("{value}");
-        if python && !spelled.contains('.') { spelled + ".0" } else { spelled }
+    let is_decimal = if is_python { (-4..16).contains(&exponent) } else { (-6..21).contains(&exponent) };
+    let text = if is_decimal {
+        let decimal = format!("{value}");
+        if is_python && !decimal.contains('.') { decimal + ".0" } else { decimal }
     } else {
         let sign = if exponent < 0 { '-' } else { '+' };
-        let width = if python { 2 } else { 1 };
+        let width = if is_python { 2 } else { 1 };
         format!("{digits}e{sign}{:0width$}", exponent.abs())
     };
-    out.put(spelled.as_bytes())
+    out.put(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn as_python_and_javascript_write_it() {
+    fn json_is_written_like_python_and_javascript() {
         check(
             Separators::Spaced,
             Writing::Python,
@@ -310,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn indented_like_both() {
+    fn json_is_indented_like_python_and_javascript() {
         let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
         assert_eq!(write(r#"{"a":[1,{}],"b":[]}"#, style), "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}");
     }
 
     #[test]
-    fn what_is_nested_deep_is_not_indented_beyond_measure() {
+    fn deeply_nested_json_is_not_indented() {
         let indented = Style { separators: Separators::Indented(4), writing: Writing::Kept };
         for deep in [
             format!("{}{}", "[".repeat(20_000), "]".repeat(20_000)),
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_whole_numbers_get_their_fraction_back() {
+    fn whole_numbers_of_float_fields_are_written_as_floats() {
         let json = r#"{"price":0,"tokens":7,"usage":{"price":-2,"big":12345678901234567890},"list":[1,2.5]}"#;
         assert_eq!(whole_number_fields(json, 9), ["price", "tokens", "big", "list"]);
         assert_eq!(whole_number_fields(json, 2), ["price", "tokens"]);

@@ -16,13 +16,13 @@ pub use deliveries::{DeliveriesConfirmed, DeliveriesEnded, DeliveryMessage, Foll
 pub use events::{CallCompleted, CallStatusChanged, Transcription, TranscriptionPartial};
 pub use server::{CallMerged, ErrorMessage, IdentifierMessage, Pong, Reconnect, ServerMessage, SubscriptionConfirmed};
 
-/// The subprotocol that a client offers beside `bearer.<jwt>`, and that the server answers.
+/// The subprotocol that a client offers beside `bearer.<jwt>`, and that the server selects.
 pub const SUBPROTOCOL: &str = "callscope.v1";
 /// The prefix of the token in `Sec-WebSocket-Protocol`.
 pub const BEARER_PROTOCOL_PREFIX: &str = "bearer.";
 /// The path of the WebSocket.
 pub const PATH: &str = "/ws/calls/transcriptions";
-/// Longest frame and message a client may send, in bytes.
+/// Maximum length of a frame and of a message of a client, in bytes.
 pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
-/// Most subscriptions of one connection, pending ones included.
+/// Maximum number of subscriptions of a connection, with pending ones.
 pub const MAX_SUBSCRIPTIONS: usize = 256;

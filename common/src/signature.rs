@@ -53,15 +53,15 @@ pub enum SignatureError {
 }
 
 impl SignatureHeader {
-    /// Maximum number of digests that are read from one header. Further ones are ignored, which bounds the work a
-    /// header can cause.
+    /// Maximum number of digests that are read from one header. Further digests are ignored, which bounds the work that
+    /// a header can cause.
     pub const MAX_DIGESTS: usize = 8;
     /// Seconds by which the signed time may lie ahead of the receiver's clock.
     pub const FUTURE_SECS: i64 = 60;
     /// Maximum number of signed times that are read from one header.
     pub const MAX_TIMES: usize = 4;
 
-    /// Parses the value of a header. Blanks around parts and unknown parts are ignored; hex is read in either case.
+    /// Parses the value of a header. Blanks around parts and unknown parts are ignored, and hex digits may be capitals.
     ///
     /// # Errors
     /// Returns [`SignatureError::Malformed`].
@@ -69,17 +69,17 @@ impl SignatureHeader {
         Self::parse_lines([value])
     }
 
-    /// Parses the signature among the headers of a request, which may have several lines of it.
+    /// Parses the signature of a request from its headers. The request may have several signature headers.
     ///
     /// # Errors
     /// Returns [`SignatureError::Malformed`], also if there is no such header.
     pub fn of(headers: &[(String, String)]) -> Result<Self, SignatureError> {
-        let ours = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
-        Self::parse_lines(ours.map(|(_, value)| value.as_str()))
+        let signature_lines = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+        Self::parse_lines(signature_lines.map(|(_, value)| value.as_str()))
     }
 
-    /// Parses a header of several lines. They are one list (RFC 9110, 5.3), and proxies join and split such lists, so
-    /// any digest may belong to any time.
+    /// Parses several header lines as one list (RFC 9110, section 5.3). Proxies join and split such lists, so any
+    /// digest may belong to any time.
     ///
     /// # Errors
     /// Returns [`SignatureError::Malformed`].
@@ -88,8 +88,8 @@ impl SignatureHeader {
         for part in lines.into_iter().flat_map(|line| line.split(',')) {
             let Some((key, value)) = part.split_once('=') else { continue };
             match key.trim() {
-                "t" if header.times.len() < Self::MAX_TIMES => header.times.extend(time(value.trim())),
-                "v0" if header.digests.len() < Self::MAX_DIGESTS => header.digests.extend(digest(value.trim())),
+                "t" if header.times.len() < Self::MAX_TIMES => header.times.extend(parse_time(value.trim())),
+                "v0" if header.digests.len() < Self::MAX_DIGESTS => header.digests.extend(parse_digest(value.trim())),
                 _ => {}
             }
         }
@@ -105,7 +105,7 @@ impl SignatureHeader {
         self.times.first().map_or(0, |(_, secs)| *secs)
     }
 
-    /// Checks the signed time alone, which needs no body. If there are several, one has to fit.
+    /// Checks the signed time, which needs no body. If there are several, one has to be valid.
     ///
     /// # Errors
     /// Returns [`SignatureError::TooOld`] or [`SignatureError::FromTheFuture`].
@@ -141,8 +141,8 @@ impl SignatureHeader {
         tolerance_secs: i64,
     ) -> Result<i64, SignatureError> {
         self.check_time(now, tolerance_secs)?;
-        let timely = self.times.iter().filter(|(_, secs)| check_one_time(*secs, now, tolerance_secs).is_ok());
-        for (timestamp, unix_secs) in timely {
+        let valid_times = self.times.iter().filter(|(_, secs)| check_one_time(*secs, now, tolerance_secs).is_ok());
+        for (timestamp, unix_secs) in valid_times {
             let mut fits = Choice::from(0);
             for secret in secrets {
                 let expected = mac(secret.as_ref(), timestamp, body);
@@ -168,8 +168,8 @@ fn check_one_time(unix_secs: i64, now: i64, tolerance_secs: i64) -> Result<(), S
     }
 }
 
-/// Reads a time that consists of digits alone.
-fn time(text: &str) -> Option<(SmallVec<[u8; 16]>, i64)> {
+/// Parses a time that consists of digits only.
+fn parse_time(text: &str) -> Option<(SmallVec<[u8; 16]>, i64)> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let secs = text.parse().ok().filter(|_| is_number)?;
     Some((SmallVec::from_slice(text.as_bytes()), secs))
@@ -184,7 +184,7 @@ fn mac(secret: &[u8], timestamp: &[u8], body: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn digest(hex: &str) -> Option<[u8; 32]> {
+fn parse_digest(hex: &str) -> Option<[u8; 32]> {
     let hex = hex.as_bytes();
     if hex.len() != 64 {
         return None;
@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn a_known_signature() {
+    fn the_signature_is_that_of_openssl() {
         // echo -n '1790855035.{"type": "post_call_audio"}' | openssl dgst -sha256 -hmac wsec_test
         assert_eq!(sign(SECRET, 1_790_855_035, BODY), KNOWN);
     }
     const KNOWN: &str = "t=1790855035,v0=92b880806810661254c3d0a2bd425b8ce41d1f6d261def06adf6a8d333e21a54";
 
     #[test]
-    fn what_is_signed_verifies_in_any_spelling() {
+    fn a_signature_verifies_in_any_spelling() {
         let header = sign(SECRET, 1000, BODY);
         assert_eq!(check(&header, BODY, 1000), Ok(()));
         let loud = header.replace("v0=", " v0 = ").to_uppercase().replace("V0", "v0").replace("T=", " t= ");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_wrong_old_or_malformed_signature_is_refused() {
         let header = sign(SECRET, 1000, BODY);
         assert_eq!(check(&header, b"{}", 1000), Err(SignatureError::Mismatch));
         assert_eq!(check(&header, BODY, 1000 + 1800), Ok(()));
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(check(&[&bad, &late], 2000), Err(SignatureError::Mismatch));
         assert_eq!(check(&[time, time], 2000), Err(SignatureError::Malformed));
         assert_eq!(check(&[], 2000), Err(SignatureError::Malformed));
-        // A signed time fits only a digest of its own, whatever else the header holds.
+        // A digest of another signed time does not fit.
         assert_eq!(check(&[time, late.split_once(',').unwrap().1], 1000), Err(SignatureError::Mismatch));
     }
 }

@@ -1,4 +1,4 @@
-//! Making untrusted text safe to show in a terminal, a log line or a title.
+//! Makes untrusted text safe to print in a terminal, a log line or a title.
 
 use std::borrow::Cow;
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn escape_sequences_go_whole() {
+    fn an_escape_sequence_is_replaced_as_a_whole() {
         for (raw, safe) in [
             ("a\x1b[31mred\x1b[0m", "a\u{fffd}red\u{fffd}"),
             ("\x1b]0;title\x07b", "\u{fffd}b"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn invisible_tricks_are_dropped_and_writing_is_kept() {
+    fn invisible_characters_are_dropped_and_joiners_of_writing_are_kept() {
         assert_eq!(one_line("a\u{202e}b\u{2066}c\u{200b}\u{feff}d\u{e0041}"), "abcd");
         assert_eq!(one_line("👩\u{200d}🚒 नमस्\u{200d}ते می\u{200c}خواهم"), "👩\u{200d}🚒 नमस्\u{200d}ते می\u{200c}خواهم");
         assert_eq!(one_line("\u{200d}\u{200d}a\u{200d}\u{200d}"), "a\u{200d}");

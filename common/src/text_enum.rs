@@ -1,4 +1,4 @@
-//! Enums that are texts on the wire and in the database.
+//! Enums whose variants are texts on the wire and in the database.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +15,10 @@ macro_rules! text_enum {
         }
 
         impl $name {
-            /// Every variant, in the order of their declaration.
+            /// Every variant, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Returns the text.
+            /// Returns the text of the variant.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -52,11 +52,11 @@ macro_rules! text_enum {
 
 pub(crate) use text_enum;
 
-/// A text is not one of those that an enum has.
+/// A text that is not a variant of an enum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a {what}; one of {}", known.join(", "))]
 pub struct UnknownText {
-    /// What the enum lists.
+    /// What a variant is, for the error: `verdict`.
     pub(crate) what: &'static str,
     /// The texts of its variants.
     pub(crate) known: &'static [&'static str],
@@ -98,7 +98,7 @@ impl<T> From<T> for OrUnknown<T> {
 }
 
 impl<T: FromStr> OrUnknown<T> {
-    /// Reads a text.
+    /// Parses a text. An unknown text is kept as it is.
     #[must_use]
     pub fn read(text: String) -> Self {
         text.parse().map_or_else(|_| Self::Unknown(text.into()), Self::Known)
@@ -117,7 +117,7 @@ impl<T: PartialEq> PartialEq<T> for OrUnknown<T> {
     }
 }
 
-/// The order of the texts.
+/// Values are ordered by their texts.
 impl<T: Copy + Eq + AsRef<str>> Ord for OrUnknown<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.as_str().cmp(other.as_str())

@@ -1,4 +1,4 @@
-//! Instants, in UTC microseconds.
+//! Timestamps in UTC microseconds.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// An instant: microseconds since 1970-01-01T00:00:00Z. It is shown in RFC 3339 with microseconds and `Z`.
+/// Microseconds since 1970-01-01T00:00:00Z. The text is RFC 3339 with microseconds and `Z`.
 ///
-/// It lies within the years 0 to 9999, so that it can be written in RFC 3339.
+/// A timestamp lies within the years 0 to 9999, which RFC 3339 can express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -19,19 +19,19 @@ impl Timestamp {
     /// The Unix epoch, 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// Makes an instant of microseconds since the Unix epoch; `None` outside the years 0 to 9999.
+    /// Makes a timestamp from microseconds since the Unix epoch; `None` outside the years 0 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         RANGE.contains(&micros).then_some(Self(micros))
     }
 
-    /// Makes an instant of seconds since the Unix epoch; `None` outside the years 0 to 9999.
+    /// Makes a timestamp from seconds since the Unix epoch; `None` outside the years 0 to 9999.
     #[must_use]
     pub fn from_unix_secs(secs: i64) -> Option<Self> {
         secs.checked_mul(1_000_000).and_then(Self::from_micros)
     }
 
-    /// Makes an instant of seconds since the Unix epoch with a fraction; `None` if they are not a number or out of
+    /// Makes a timestamp from seconds since the Unix epoch with a fraction; `None` if they are not a number or out of
     /// range.
     #[must_use]
     pub fn from_unix_secs_f64(secs: f64) -> Option<Self> {
@@ -41,7 +41,7 @@ impl Timestamp {
         if micros.is_finite() { Self::from_micros(micros as i64) } else { None }
     }
 
-    /// Makes an instant of a clock reading, clamped to the years 0 to 9999.
+    /// Makes a timestamp from a clock reading, clamped to the years 0 to 9999.
     #[must_use]
     pub fn from_system_time(now: std::time::SystemTime) -> Self {
         let micros = match now.duration_since(std::time::UNIX_EPOCH) {
@@ -51,7 +51,7 @@ impl Timestamp {
         Self(micros.clamp(*RANGE.start(), *RANGE.end()))
     }
 
-    /// Reads RFC 3339 with any offset.
+    /// Parses RFC 3339 with any offset.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let when = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -70,7 +70,7 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// Returns the instant `secs` later, or earlier if they are negative, clamped to the years 0 to 9999.
+    /// Returns the timestamp `secs` later, or earlier if they are negative, clamped to the years 0 to 9999.
     #[must_use]
     pub fn plus_secs(self, secs: i64) -> Self {
         let micros = self.0.saturating_add(secs.saturating_mul(1_000_000));
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shown_with_microseconds_and_z() {
+    fn the_text_has_microseconds_and_z() {
         let when = Timestamp::parse_rfc3339("2026-10-01T16:00:31.25+02:00").unwrap();
         assert_eq!(when.to_string(), "2026-10-01T14:00:31.250000Z");
         assert_eq!(Timestamp::from_unix_secs(0).unwrap().to_string(), "1970-01-01T00:00:00.000000Z");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_refused_not_wrapped() {
+    fn values_out_of_range_are_refused_or_clamped() {
         assert_eq!(Timestamp::from_unix_secs(i64::MAX), None);
         assert_eq!(Timestamp::from_unix_secs_f64(f64::NAN), None);
         assert_eq!(Timestamp::from_unix_secs_f64(1e300), None);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn the_text_is_parsed_back() {
         for micros in [0, 1, -1, 1_790_855_035_123_456, *RANGE.start(), *RANGE.end()] {
             let when = Timestamp::from_micros(micros).unwrap();
             assert_eq!(Timestamp::parse_rfc3339(&when.to_string()), Some(when));

@@ -105,8 +105,8 @@ impl Transcript {
         });
     }
 
-    /// Returns when the first turn was spoken; the times of the others are shown relative to it. The provider's times
-    /// in the result may follow another clock.
+    /// Returns when the first turn was spoken. Other times are shown relative to it, and not to the provider's start in
+    /// the result, which may come from another clock.
     #[must_use]
     pub fn start(&self) -> Option<Timestamp> {
         self.turns.first().map(|turn| turn.at)

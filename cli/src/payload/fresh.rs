@@ -120,10 +120,10 @@ fn names_a_call(key: &str) -> bool {
 fn another(old: &str, seed: &str, now: i64) -> String {
     let mut chance = fastrand::Rng::with_seed(hash(&[seed, old]));
     let mut random = || format!("{:032x}", chance.u128(..));
-    if let Some(own) = old.strip_prefix(Identifier::OWN_PREFIX) {
+    if let Some(own) = old.strip_prefix(Identifier::GENERATED_PREFIX) {
         let subject = own.rsplit_once('_').map_or("call", |(subject, _)| subject);
         let kept: String = subject.chars().take(64).collect();
-        return format!("{}{kept}_{now}_{}", Identifier::OWN_PREFIX, &random()[..6]);
+        return format!("{}{kept}_{now}_{}", Identifier::GENERATED_PREFIX, &random()[..6]);
     }
     let kept = match old.rfind('_') {
         Some(at) => &old[..=at],

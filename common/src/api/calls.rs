@@ -9,51 +9,51 @@ use crate::{CallData, CallId, CallStatus, Identifier, OrUnknown, Seq, Speaker, T
 /// A call, as `/api/v1/calls` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallView {
-    /// The call's own id.
+    /// The id of the call.
     pub call_id: CallId,
     /// The `call_sid` of the call.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
-    /// Every identifier it can be asked for by, but the call id.
+    /// Every identifier that leads to the call, except its id.
     pub identifiers: Vec<String>,
-    /// Where it stands.
+    /// The status of the call.
     pub status: CallStatus,
-    /// What it is about.
+    /// What the call is about.
     pub subject: Option<String>,
-    /// The provider's agent.
+    /// The id of the provider's agent.
     pub agent_id: Option<String>,
-    /// What was registered with it.
+    /// Any JSON that was registered with the call.
     pub metadata: Option<Box<RawValue>>,
-    /// When the server first heard of it.
+    /// When the call was registered, or its first webhook was received.
     pub created_at: Timestamp,
     /// When its record last changed.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// When the call ended.
     pub call_end_time: Option<Timestamp>,
-    /// Seq of its newest event.
+    /// The seq of its newest event.
     pub seq: Seq,
-    /// How many turns it has.
+    /// How many turns the call has.
     pub turns: i64,
-    /// Whether a recording is kept.
+    /// Whether a recording is stored.
     pub has_audio: bool,
-    /// Its result, once it ended.
+    /// The result of the call, once it has ended.
     pub call_data: Option<CallData>,
-    /// Seq of its newest event; the same as `seq`.
+    /// The same as `seq`.
     #[serde(default)]
     pub head: Seq,
-    /// When its newest event was appended; `None` while it has none. It shows a call without an end that has been
+    /// When its newest event was appended; `None` while it has none. It shows which calls without an end have been
     /// silent for long.
     #[serde(default)]
     pub last_event_at: Option<Timestamp>,
-    /// When it began, where its result tells.
+    /// When the call began, if its result says so.
     #[serde(default)]
     pub call_start_time: Option<Timestamp>,
-    /// Its length in whole seconds, where its result tells.
+    /// The length of the call in whole seconds, if its result says so.
     #[serde(default)]
     pub duration_seconds: Option<i64>,
-    /// The value that the call's own backend passes on as the dynamic variable `callscope_link`, so that the
-    /// conversation is linked to the call. Only the answer to its registration has it.
+    /// The value for the dynamic variable `callscope_link`, with which a backend links the provider's conversation to
+    /// the call. Only the answer to the call's registration contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
@@ -63,7 +63,7 @@ pub struct CallView {
 pub struct CallList {
     /// The calls of this page, newest first.
     pub calls: Vec<CallView>,
-    /// Asks for the next page; `None` on the last.
+    /// The value of `cursor` for the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -71,44 +71,45 @@ pub struct CallList {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewCall {
-    /// 1 to 200 characters. Without a `call_sid` it goes into the one that is made up: then 1 to 64 of `A-Za-z0-9._-`.
+    /// What the call is about: 1 to 200 characters. Without a `call_sid` it becomes a part of the generated one; then
+    /// it is 1 to 64 of `A-Za-z0-9._-`.
     pub subject: Option<String>,
-    /// The sid; made up where there is none.
+    /// The sid; generated if it is absent.
     pub call_sid: Option<Identifier>,
     /// The provider's conversation id.
     pub conversation_id: Option<Identifier>,
-    /// The provider's agent.
+    /// The id of the provider's agent.
     pub agent_id: Option<String>,
-    /// Any JSON, kept with the call.
+    /// Any JSON, which is stored with the call.
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// `PATCH /api/v1/calls/{id}`: what is absent stays.
+/// `PATCH /api/v1/calls/{id}`. Absent fields stay as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallPatch {
-    /// Another sid; the old one goes on naming the call.
+    /// A new sid. The old one still leads to the call.
     pub call_sid: Option<Identifier>,
     /// The provider's conversation id.
     pub conversation_id: Option<Identifier>,
     /// Further identifiers, such as a provider's sid.
     pub identifiers: Vec<Identifier>,
-    /// The status; an ended call takes no status but an end.
+    /// The new status. An ended call accepts only `completed` or `failed`.
     pub status: Option<CallStatus>,
-    /// What it is about: 1 to 200 characters.
+    /// What the call is about: 1 to 200 characters.
     pub subject: Option<String>,
-    /// The provider's agent.
+    /// The id of the provider's agent.
     pub agent_id: Option<String>,
-    /// Any JSON, replacing what was there.
+    /// Any JSON. It replaces the old value.
     pub metadata: Option<Box<RawValue>>,
-    /// Whether an identifier of another call means that both are one.
+    /// Whether to merge with another call that already has one of the identifiers, instead of refusing it.
     pub merge: bool,
 }
 
 text_enum! {
-    /// Where the turns of a transcript are from.
+    /// The source of the turns of a transcript.
     TranscriptSource, "source of a transcript" {
-        /// The turns as they came.
+        /// The turns that came in live.
         Live = "live",
         /// The provider's transcript.
         Final = "final",
@@ -118,17 +119,17 @@ text_enum! {
 /// `GET /api/v1/calls/{id}/transcript?format=json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TranscriptView {
-    /// The call's own id.
+    /// The id of the call.
     pub call_id: CallId,
     /// The `call_sid` of the call.
     pub call_sid: String,
     /// The provider's conversation id, once known.
     pub conversation_id: Option<String>,
-    /// Where the call stands.
+    /// The status of the call.
     pub status: CallStatus,
-    /// Where the turns are from.
+    /// The source of the turns.
     pub source: OrUnknown<TranscriptSource>,
-    /// What was said.
+    /// The turns in their order.
     pub turns: Vec<TurnView>,
 }
 
@@ -139,11 +140,11 @@ pub struct TurnView {
     pub sequence_number: i64,
     /// The speaker of the turn.
     pub speaker_type: Speaker,
-    /// What was said, as it came: untrusted.
+    /// What was said. The text is untrusted.
     pub message_text: String,
-    /// When; `None` where the provider does not say when the call began.
+    /// When it was said; `None` if the provider does not say when the call began.
     pub timestamp: Option<Timestamp>,
-    /// Seconds since the call's first turn, for the provider's turns since the call's start.
+    /// Seconds since the first turn of the call; for the provider's turns, since the start of the call.
     pub offset_seconds: f64,
     /// The event's place in the log; `None` for the provider's turns.
     pub seq: Option<Seq>,
@@ -152,8 +153,8 @@ pub struct TurnView {
 /// `GET /api/v1/calls/{id}/events`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventList {
-    /// The messages as the WebSocket sends them.
+    /// The events as the messages that the WebSocket sends.
     pub events: Vec<Box<RawValue>>,
-    /// The log's head.
+    /// The head of the log.
     pub head: Seq,
 }

@@ -1,4 +1,4 @@
-//! Deliveries, and attempts that did not verify.
+//! Deliveries, and webhooks that did not verify.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,7 +18,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What became of a delivery.
+    /// The verdict on a delivery.
     Verdict, "verdict" {
         /// It took effect.
         Accepted = "accepted",
@@ -28,37 +28,37 @@ text_enum! {
         Ignored = "ignored",
         /// It was refused.
         Rejected = "rejected",
-        /// Its signature did not fit. Nothing of it is stored but an [`Attempt`].
+        /// Its signature did not verify. Only an [`Attempt`] is kept of it, in memory.
         Unverified = "unverified",
     }
 }
 
-/// What came in, as `/api/v1/admin/deliveries` lists it.
+/// A delivery, as `/api/v1/admin/deliveries` lists it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryView {
-    /// Made on receipt.
+    /// The id of the delivery, which the server generated on receipt.
     pub delivery_id: Uuid,
     /// The route that received it.
     pub route: OrUnknown<WebhookRoute>,
     /// The envelope's `type`; `turn` or `partial` for turns.
     pub kind: Option<String>,
-    /// What became of it.
+    /// The verdict on the delivery.
     pub verdict: OrUnknown<Verdict>,
-    /// Why, where it was not accepted.
+    /// Why the delivery was not accepted.
     pub reason: Option<String>,
-    /// When it came in.
+    /// When the delivery was received.
     pub received_at: Timestamp,
     /// The address of the sender.
     pub remote_addr: Option<String>,
-    /// The call it belongs to.
+    /// The call that the delivery belongs to.
     pub call_id: Option<CallId>,
-    /// That call's sid.
+    /// The sid of that call.
     #[serde(default)]
     pub call_sid: Option<String>,
-    /// That call's conversation id, once known.
+    /// The conversation id of that call, once known.
     #[serde(default)]
     pub conversation_id: Option<String>,
-    /// The HTTP status it was answered with.
+    /// The HTTP status of the answer.
     pub response_status: i64,
     /// The body's length in bytes.
     pub body_bytes: i64,
@@ -69,7 +69,7 @@ pub struct DeliveryView {
 pub struct DeliveryList {
     /// The deliveries of this page, newest first.
     pub deliveries: Vec<DeliveryView>,
-    /// Asks for the next page; `None` on the last.
+    /// The value of `cursor` for the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -82,30 +82,30 @@ pub struct WholeDelivery {
     /// The delivery that it repeats.
     #[serde(default)]
     pub duplicate_of: Option<Uuid>,
-    /// `[[name, value], …]`, in their order.
+    /// The headers in their order: `[[name, value], …]`.
     pub headers: Box<RawValue>,
-    /// As received; `None` where it is not UTF-8, or not kept any more.
+    /// The body as it was received; `None` if it is not UTF-8 or was dropped.
     #[serde(default)]
     pub body: Option<String>,
-    /// As received, byte for byte; `None` where it is not kept any more.
+    /// The bytes of the body in Base64; `None` if they were dropped.
     #[serde(default)]
     pub body_base64: Option<String>,
-    /// Whether headers and body were dropped, by age or by size.
+    /// Whether retention has dropped the headers and the body.
     #[serde(default)]
     pub body_dropped: bool,
-    /// The body of its answer.
+    /// The body of the answer.
     #[serde(default)]
     pub response: String,
-    /// The events it caused, as the WebSocket sends them.
+    /// The events that the delivery caused, as the messages that the WebSocket sends.
     #[serde(default)]
     pub events: Vec<Box<RawValue>>,
 }
 
 impl WholeDelivery {
-    /// Names and values of the headers, in their order.
+    /// Returns the names and values of the headers, in their order.
     ///
     /// # Errors
-    /// Returns an error if `headers` is no list of pairs.
+    /// Returns an error if `headers` is not a list of pairs.
     pub fn headers(&self) -> Result<Vec<(String, String)>, serde_json::Error> {
         serde_json::from_str(self.headers.get())
     }
@@ -115,36 +115,36 @@ impl WholeDelivery {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplayOptions {
-    /// Whether it takes effect again.
+    /// Whether the replay takes effect even if the original did.
     pub as_new: bool,
 }
 
 /// The answer of `POST /api/v1/admin/deliveries/{id}/replay`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replayed {
-    /// The delivery that came of it.
+    /// The new delivery.
     #[serde(flatten)]
     pub delivery: DeliveryView,
-    /// The delivery that was taken up once more.
+    /// The delivery that was replayed.
     pub replay_of: Uuid,
-    /// Whether it was to take effect again.
+    /// Whether the replay took effect even if the original did.
     pub as_new: bool,
     /// The body of the answer.
     pub response: String,
 }
 
-/// An attempt at a webhook that did not verify: the facts only.
+/// A webhook that did not verify, without its headers and body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When it came in.
+    /// When it was received.
     pub at: Timestamp,
     /// The route that refused it.
     pub route: OrUnknown<WebhookRoute>,
     /// The address of the sender.
     pub remote_addr: Option<String>,
-    /// What was wrong, as the sender heard it.
+    /// Why it was refused, as the answer said.
     pub reason: String,
-    /// The likely cause, by name; `None` where it was not looked for.
+    /// The code of the likely cause; `None` if it was not looked for.
     #[serde(default)]
     pub diagnosis: Option<String>,
     /// The server process that refused it.
@@ -155,18 +155,18 @@ pub struct Attempt {
 /// `GET /api/v1/admin/deliveries?verdict=unverified`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttemptList {
-    /// Always empty: nothing of what did not verify is kept but the facts.
+    /// Always empty, because webhooks that did not verify are not stored.
     pub deliveries: Vec<DeliveryView>,
     /// Webhooks that did not verify, newest first.
     pub unverified: Vec<Attempt>,
-    /// How many there were since each server started; older ones are counted and not kept.
+    /// How many there were since the servers started. The oldest are counted, but not listed any more.
     pub total: u64,
-    /// The server processes that were seen lately.
+    /// The server processes with a recent heartbeat.
     #[serde(default)]
     pub nodes: Vec<String>,
-    /// Those of them that did not answer in time: their attempts are missing here.
+    /// The processes among `nodes` that did not answer in time. Their attempts are missing in the list.
     #[serde(default)]
     pub silent_nodes: Vec<String>,
-    /// There is but one page.
+    /// Always `None`, because there is only one page.
     pub next_cursor: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Whether a server process is alive, and ready.
+//! The bodies of the health checks.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,11 @@ pub struct ReadinessChecks {
     pub append: String,
     /// The database answers a query.
     pub database: String,
-    /// What is committed arrives at a follower.
+    /// A committed event arrives at a follower.
     pub deliver: String,
     /// The server is not shutting down.
     pub draining: String,
-    /// The link to the other servers works; absent where none is set. It does not decide whether the process is ready.
+    /// The link to the other servers works; absent without Redis. It does not affect readiness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<String>,
     /// The log writer's queue is not nearly full.

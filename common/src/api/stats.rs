@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use crate::{CallStatus, OrUnknown, Timestamp};
 
-/// `GET /api/v1/admin/stats`: counts over all server processes, and under `cluster` those of each.
+/// `GET /api/v1/admin/stats`: the sums over all server processes, and under `cluster` the counts of each.
 ///
-/// Keys are sorted, here and in the types below, as every version has sent them.
+/// The fields are declared in alphabetical order, here and in the types below, because every version has sent them so.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stats {
     /// Calls by status.
     pub calls: BTreeMap<OrUnknown<CallStatus>, u64>,
-    /// The server processes that were seen lately.
+    /// The server processes with a recent heartbeat.
     pub cluster: Vec<NodeView>,
     /// Connections that are open now.
     pub connections: u64,
@@ -25,23 +25,23 @@ pub struct Stats {
     pub database: String,
     /// Deliveries by verdict.
     pub deliveries: BTreeMap<OrUnknown<Verdict>, u64>,
-    /// Events broadcast, each counted once in each process.
+    /// Events that were broadcast to followers. Each counts once in each process.
     pub events_broadcast: u64,
-    /// The rates of all processes since each started, added up.
+    /// The sum of all processes' average rates since they started.
     pub events_per_second: f64,
-    /// Calls followed now.
+    /// Calls that are followed now.
     pub followed_calls: u64,
-    /// Identifiers waited for now.
+    /// Identifiers without a call that connections wait for now.
     pub identifiers_waited_for: u64,
     /// The process that answered.
     pub node: String,
-    /// The names of the server processes that were seen lately.
+    /// The names of the server processes with a recent heartbeat.
     pub nodes: Vec<String>,
-    /// Broadcasts written straight into a socket.
+    /// Broadcasts that a feed wrote directly to a socket.
     pub passes_direct: u64,
-    /// Broadcasts left to a connection's own task.
+    /// Broadcasts that a feed left to the session of a connection.
     pub passes_left_to_sessions: u64,
-    /// Those of `nodes` that did not answer in time.
+    /// The processes among `nodes` that did not answer in time.
     pub silent_nodes: Vec<String>,
     /// Webhooks that did not verify.
     pub unverified_deliveries: u64,
@@ -51,12 +51,12 @@ pub struct Stats {
     pub version: String,
     /// How many writes may wait in the process that answered.
     pub write_queue: usize,
-    /// Writes that wait.
+    /// Writes that wait for the log writer.
     pub writes_waiting: u64,
 }
 
 impl Stats {
-    /// Calls that have not ended.
+    /// Returns the number of calls that have not ended.
     pub fn live_calls(&self) -> u64 {
         [CallStatus::Initiated, CallStatus::InProgress]
             .iter()
@@ -69,12 +69,12 @@ impl Stats {
         self.calls.values().sum()
     }
 
-    /// All deliveries that verified.
+    /// Returns the number of all stored deliveries, which verified.
     pub fn all_deliveries(&self) -> u64 {
         self.deliveries.values().sum()
     }
 
-    /// Webhooks that were refused, for whichever reason.
+    /// Returns the number of webhooks that were refused for any reason.
     pub fn refused(&self) -> u64 {
         self.unverified_deliveries + self.deliveries.get(&Verdict::Rejected.into()).copied().unwrap_or(0)
     }
@@ -83,53 +83,53 @@ impl Stats {
 /// A server process, as `/api/v1/admin/stats` shows it under `cluster`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeView {
-    /// Where it listens.
+    /// The address that the process listens on.
     pub address: String,
     /// The name of the process.
     pub node: String,
-    /// Milliseconds since its last sign of life.
+    /// Milliseconds since its last heartbeat.
     pub seen_ms_ago: i64,
-    /// When it started.
+    /// When the process started.
     pub started_at: Option<Timestamp>,
-    /// What it counts; `None` where it did not answer in time.
+    /// Its counts; `None` if it did not answer in time.
     pub stats: Option<NodeStats>,
     /// The version of its program.
     pub version: String,
 }
 
-/// What one server process counts.
+/// The counts of one server process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeStats {
     /// Connections that are open now.
     pub connections: u64,
-    /// Connections upgraded since it started.
+    /// Connections upgraded since the process started.
     pub connections_total: u64,
-    /// Announcements it could not send; the sweep of the others finds what they said.
+    /// Announcements that the process could not send. The other processes find the events by reconciliation.
     pub dropped: u64,
-    /// Events broadcast, each counted once however many follow.
+    /// Events that were broadcast. Each counts once, for any number of followers.
     pub events_broadcast: u64,
-    /// Calls followed now.
+    /// Calls that are followed now.
     pub followed_calls: u64,
-    /// Identifiers waited for now.
+    /// Identifiers without a call that connections wait for now.
     pub identifiers_waited_for: u64,
-    /// Whether its link to the other processes works; `None` where there is none.
+    /// Whether its link to the other processes works; `None` without Redis.
     pub linked: Option<bool>,
-    /// Broadcasts written straight into a socket.
+    /// Broadcasts that a feed wrote directly to a socket.
     pub passes_direct: u64,
-    /// Broadcasts left to a connection's own task.
+    /// Broadcasts that a feed left to the session of a connection.
     pub passes_left_to_sessions: u64,
-    /// Messages it sent to the other processes.
+    /// Messages that it sent to the other processes.
     pub published: u64,
-    /// Messages of theirs it took in.
+    /// Messages that it received from the other processes.
     pub received: u64,
-    /// Messages over the link that it did not believe: forged, altered, late or repeated.
+    /// Messages over the link that it refused: forged, altered, late or repeated.
     #[serde(default)]
     pub refused: u64,
     /// Webhooks that did not verify.
     pub unverified_deliveries: u64,
-    /// Seconds since it started.
+    /// Seconds since the process started.
     pub uptime_seconds: u64,
-    /// Writes that wait.
+    /// Writes that wait for the log writer.
     pub writes_waiting: u64,
 }

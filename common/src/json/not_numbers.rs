@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-const WORDS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+const NOT_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
-/// `text` with every value `NaN`, `Infinity` and `-Infinity` turned into `null`; what strings say is left alone.
+/// Replaces every value `NaN`, `Infinity` and `-Infinity` by `null`. Strings are not changed.
 #[must_use]
 pub fn replace_not_numbers(text: &str) -> Cow<'_, str> {
-    // The search for a word is much faster than the walk over strings, and nearly no body has one.
+    // Nearly no body has such a word, and searching for one is much faster than parsing.
     if !text.contains("NaN") && !text.contains("Infinity") {
         return Cow::Borrowed(text);
     }
@@ -41,13 +41,13 @@ pub fn replace_not_numbers(text: &str) -> Cow<'_, str> {
     Cow::Owned(fixed)
 }
 
-/// The word that `bytes` begin with, where it is a whole value.
+/// Returns the word at the beginning of `bytes`, if it is a whole value.
 fn word(bytes: &[u8]) -> Option<&'static str> {
-    let word = WORDS.into_iter().find(|word| bytes.starts_with(word.as_bytes()))?;
+    let word = NOT_NUMBERS.into_iter().find(|word| bytes.starts_with(word.as_bytes()))?;
     bytes.get(word.len()).is_none_or(|next| is_between(*next)).then_some(word)
 }
 
-/// What may stand before and behind a value.
+/// Whether a byte may stand directly before or after a value.
 fn is_between(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b'[' | b']' | b'{' | b'}')
 }

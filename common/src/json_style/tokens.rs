@@ -1,8 +1,9 @@
-//! JSON, token by token.
+//! Splits JSON into tokens.
 
-/// The names of fields that hold whole numbers, alone or in a list; each once, the first `most`.
+/// Returns the names of the first `max` fields that have whole numbers as values, alone or in a list. Each name is
+/// listed once.
 #[must_use]
-pub fn whole_number_fields(json: &str, most: usize) -> Vec<&str> {
+pub fn whole_number_fields(json: &str, max: usize) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let mut tokens = Tokens::of(json);
     while let Some(token) = tokens.next() {
@@ -11,7 +12,7 @@ pub fn whole_number_fields(json: &str, most: usize) -> Vec<&str> {
             && !names.contains(&key)
         {
             names.push(key);
-            if names.len() >= most {
+            if names.len() >= max {
                 break;
             }
         }
@@ -23,11 +24,11 @@ fn is_whole(token: &str) -> bool {
     token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !token.contains(['.', 'e', 'E'])
 }
 
-/// The tokens of a JSON text, without the blanks between them.
+/// The tokens of a JSON text, without the white space between them.
 pub(super) struct Tokens<'a> {
-    /// What is not read yet; begins with a token.
+    /// The text that is not read yet. It begins with a token.
     pub rest: &'a str,
-    /// The name, as it is spelled, of the field that is being read, as far as no object lies between.
+    /// The name of the current field, with its escapes; `None` after the beginning or the end of an object.
     pub key: Option<&'a str>,
 }
 
@@ -54,19 +55,19 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What stands between a string's quotes.
+/// Returns the text between the quotes of a string.
 pub(super) fn inner(token: &str) -> &str {
     token.get(1..token.len().saturating_sub(1)).unwrap_or_default()
 }
 
-/// Length in bytes of the JSON string at the beginning of `text`, with its quotes.
+/// Returns the length in bytes of the JSON string at the beginning of `text`, with its quotes.
 #[must_use]
 pub fn string_length(text: &str) -> usize {
-    let mut escaped = false;
+    let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
             b'"' => return at + 1,
             _ => {}
         }

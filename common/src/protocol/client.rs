@@ -18,9 +18,9 @@ pub enum ClientMessage {
     Subscribe(Subscribe),
     /// Stops following a call.
     Unsubscribe(Identifier),
-    /// Asks for a pong with the same value.
+    /// Requests a pong with the same value.
     Ping(Box<RawValue>),
-    /// Follows deliveries as they come in.
+    /// Follows all deliveries.
     FollowDeliveries(FollowDeliveries),
     /// Stops following deliveries.
     UnfollowDeliveries,
@@ -33,9 +33,9 @@ pub struct Subscribe {
     pub identifier: Identifier,
     /// Where the subscription begins.
     pub from: SubscribeFrom,
-    /// The record that `after` belongs to, if it is a seq.
+    /// The record that `after` belongs to, if `after` is a seq.
     pub call_id: Option<CallId>,
-    /// Whether to wait for a call that is not known yet, instead of an error.
+    /// Whether to wait for a call that does not exist yet. Otherwise such a call is an error.
     pub wait: bool,
 }
 
@@ -46,9 +46,9 @@ pub enum SubscribeFrom {
     Start,
     /// With the event after this one.
     After(Seq),
-    /// With the event behind this cursor, which a message carried.
+    /// With the event behind the cursor of a message.
     Behind(String),
-    /// With the first event to come.
+    /// With the next event that is appended.
     Live,
 }
 
@@ -64,18 +64,18 @@ pub struct ClientMessageError {
 }
 
 impl ClientMessage {
-    /// Reads a text frame.
+    /// Parses a text frame.
     ///
     /// # Errors
-    /// Returns [`ClientMessageError`] for anything but one well-formed request.
+    /// Returns an error for anything but one well-formed request.
     pub fn parse(text: &str) -> Result<Self, ClientMessageError> {
         let fields: RequestFields = serde_json::from_str(text)
             .map_err(|error| ClientMessageError::format(format!("not a JSON object of the expected shape: {error}")))?;
-        let of_calls = fields.subscribe.is_some() || fields.unsubscribe.is_some() || fields.ping.is_some();
+        let is_about_calls = fields.subscribe.is_some() || fields.unsubscribe.is_some() || fields.ping.is_some();
         match (fields.subscribe_deliveries, fields.unsubscribe_deliveries) {
             (None, None) => {}
-            (Some(follow), None) if !of_calls => return Ok(Self::FollowDeliveries(follow)),
-            (None, Some(_)) if !of_calls => return Ok(Self::UnfollowDeliveries),
+            (Some(follow), None) if !is_about_calls => return Ok(Self::FollowDeliveries(follow)),
+            (None, Some(_)) if !is_about_calls => return Ok(Self::UnfollowDeliveries),
             _ => return Err(ClientMessageError::format("more than one request is there")),
         }
         match (fields.subscribe, fields.unsubscribe, fields.ping) {
@@ -113,7 +113,7 @@ impl ClientMessage {
 }
 
 impl ClientMessage {
-    /// Writes the text frame.
+    /// Returns the text frame.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
@@ -144,8 +144,8 @@ struct RequestFields<'a> {
     call_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<bool>,
-    // A null ping is a ping too, so a field that is present is told from one that is absent.
-    #[serde(borrow, deserialize_with = "required", skip_serializing_if = "Option::is_none")]
+    // `null` is a valid value of a ping, so it differs from an absent field.
+    #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     ping: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     subscribe: Option<Cow<'a, str>>,
@@ -207,12 +207,12 @@ impl<'de> Deserialize<'de> for After {
             }
 
             fn visit_u64<E: serde::de::Error>(self, seq: u64) -> Result<After, E> {
-                // No log is that long, so this seq lies beyond every head.
+                // No log is that long, so this seq is refused like any other beyond the head.
                 Ok(After::Seq(Seq::try_from(seq).unwrap_or(Seq::MAX)))
             }
 
             fn visit_str<E: serde::de::Error>(self, cursor: &str) -> Result<After, E> {
-                // A longer text is no cursor; it is cut before it is kept, because one character too many shows that.
+                // A longer text is not a cursor. One character too many is kept, so that it is refused later.
                 Ok(After::Cursor(cursor.chars().take(crate::Cursor::MAX_LEN + 1).collect()))
             }
         }
@@ -221,7 +221,7 @@ impl<'de> Deserialize<'de> for After {
     }
 }
 
-fn required<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(subscribe(r#"{"subscribe":"a","history":false}"#).from, SubscribeFrom::Live);
         assert!(subscribe(r#"{"subscribe":"a","wait":true,"new_field":[1]}"#).wait);
         assert_eq!(subscribe(r#"{"subscribe":"a","after":"7.x"}"#).from, SubscribeFrom::Behind("7.x".into()));
-        // A text that is too long to be a cursor is not kept whole.
+        // A text that is too long for a cursor is cut.
         let long = subscribe(&format!(r#"{{"subscribe":"a","after":"{}"}}"#, "7".repeat(60_000)));
         assert_eq!(long.from, SubscribeFrom::Behind("7".repeat(crate::Cursor::MAX_LEN + 1)));
     }
@@ -296,7 +296,7 @@ mod tests {
     fn a_ping_may_hold_anything() {
         for value in ["null", "0", r#"{"a":[1e400]}"#] {
             let Ok(ClientMessage::Ping(raw)) = ClientMessage::parse(&format!(r#"{{"ping":{value}}}"#)) else {
-                panic!("{value} is no ping");
+                panic!("{value} is not read as a ping");
             };
             let pong = serde_json::to_string(&ServerMessage::Pong(Pong { ping: raw })).unwrap();
             assert_eq!(pong, format!(r#"{{"type":"pong","ping":{value}}}"#));

@@ -4,9 +4,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseReason {
-    /// Either side is done.
+    /// One side closed the connection in order.
     Normal = 1000,
-    /// The server goes away.
+    /// The server shuts down.
     GoingAway = 1001,
     /// The peer broke the WebSocket protocol.
     ProtocolError = 1002,
@@ -14,9 +14,9 @@ pub enum CloseReason {
     NotUtf8 = 1007,
     /// A frame was longer than [`MAX_CLIENT_MESSAGE`](super::MAX_CLIENT_MESSAGE).
     TooBig = 1009,
-    /// The token's time ran out.
+    /// The token has expired.
     TokenExpired = 4001,
-    /// Rights were withdrawn.
+    /// The client's permission was withdrawn.
     Forbidden = 4003,
     /// The token was revoked.
     TokenRevoked = 4011,
@@ -24,9 +24,9 @@ pub enum CloseReason {
     Kicked = 4012,
     /// The client reads too slowly.
     TooSlow = 4101,
-    /// The client sends too much.
+    /// The client sends too many messages.
     RateExceeded = 4102,
-    /// The storage is down.
+    /// The storage does not answer.
     StorageDown = 4104,
     /// No pong came in time.
     PongTimeout = 4201,
@@ -49,19 +49,19 @@ impl CloseReason {
         Self::PongTimeout,
     ];
 
-    /// The close code.
+    /// Returns the close code.
     #[must_use]
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// The reason of a close code; `None` for a code that is none of these.
+    /// Returns the reason with this close code.
     #[must_use]
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
-    /// The close frame's text.
+    /// Returns the text of the close frame.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {

@@ -8,10 +8,10 @@ use crate::api::DeliveryView;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FollowDeliveries {
-    /// The cursor of the last delivery received; the next one follows it.
+    /// The cursor of the last delivery that the client received. The stream continues after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Without a cursor: whether to begin with the oldest kept delivery instead of the next one to arrive.
+    /// Whether to begin with the oldest stored delivery instead of the next one. It has no effect with a cursor.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub history: bool,
 }
@@ -19,7 +19,7 @@ pub struct FollowDeliveries {
 /// See [`ServerMessage::DeliveriesConfirmed`](super::ServerMessage::DeliveriesConfirmed).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveriesConfirmed {
-    /// Where following begins. A client whose connection breaks before the first delivery sends it as `after`.
+    /// Where the stream begins. A client whose connection breaks before the first delivery sends this as `after`.
     pub cursor: String,
     /// The text for people.
     pub message: String,
@@ -35,9 +35,9 @@ pub struct DeliveriesEnded {
 /// See [`ServerMessage::Delivery`](super::ServerMessage::Delivery).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryMessage {
-    /// The place behind this delivery, in commit order.
+    /// The place behind this delivery, in the order of commits.
     pub cursor: String,
-    /// The facts that lists show.
+    /// The delivery as lists show it.
     #[serde(flatten)]
     pub delivery: DeliveryView,
 }

@@ -23,7 +23,7 @@ pub enum ServerMessage {
     UnsubscribeConfirmed(IdentifierMessage),
     /// A turn that is complete.
     Transcription(Transcription),
-    /// The text of a turn so far. It is not kept, and the latest one counts.
+    /// The text of a turn so far. It is not stored, and a later one replaces it.
     TranscriptionPartial(TranscriptionPartial),
     /// The call's status changed.
     CallStatus(CallStatusChanged),
@@ -35,7 +35,7 @@ pub enum ServerMessage {
     Error(ErrorMessage),
     /// The answer to a ping.
     Pong(Pong),
-    /// The server is about to close the connection; the client connects again after the given time.
+    /// The server is about to close the connection. The client reconnects after the given time.
     Reconnect(Reconnect),
     /// Following deliveries has begun.
     DeliveriesConfirmed(DeliveriesConfirmed),
@@ -128,7 +128,7 @@ pub struct Reconnect {
 }
 
 impl ServerMessage {
-    /// Reads a text frame. An unknown type is not an error: it becomes [`ServerMessage::Unknown`].
+    /// Parses a text frame. An unknown type is not an error: it becomes [`ServerMessage::Unknown`].
     ///
     /// # Errors
     /// Returns an error if the text is not JSON, has no `type`, or has a known type without its fields.
@@ -139,7 +139,7 @@ impl ServerMessage {
             kind: Cow<'a, str>,
         }
         let head: Head<'_> = serde_json::from_str(text)?;
-        // The text is parsed twice, because raw values do not pass through serde's internally tagged enums.
+        // The text is parsed twice, because serde's internally tagged enums cannot contain raw values.
         Ok(match head.kind.as_ref() {
             "subscription_confirmed" => Self::SubscriptionConfirmed(serde_json::from_str(text)?),
             "subscription_pending" => Self::SubscriptionPending(serde_json::from_str(text)?),
@@ -176,7 +176,7 @@ impl ServerMessage {
     pub fn call_id(&self) -> Option<CallId> {
         match self {
             Self::SubscriptionConfirmed(confirmed) => Some(confirmed.call_id),
-            Self::SubscriptionPending(named) | Self::UnsubscribeConfirmed(named) => named.call_id,
+            Self::SubscriptionPending(message) | Self::UnsubscribeConfirmed(message) => message.call_id,
             Self::Transcription(event) => event.call_id,
             Self::TranscriptionPartial(event) => event.call_id,
             Self::CallStatus(event) => event.call_id,
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn server_messages_read_back() {
+    fn server_messages_are_parsed_back() {
         let text = r#"{"type":"call_completed","conversation_id":null,"call_sid":"EL_x_1","call_data":{"status":"completed","cost":74,"metadata":{"b":1,"a":1e400}},"seq":3}"#;
         let message = ServerMessage::parse(text).unwrap();
         assert_eq!(message.seq(), Some(3));

@@ -1,10 +1,10 @@
-//! Explains why a signature does not fit: the likely causes are tried one by one, and the one that makes it fit is
-//! named.
+//! Explains why a signature does not verify. It tries the likely causes one by one, and names the one that makes the
+//! signature fit.
 //!
-//! This is for the owner of the secrets: `callscope webhook verify --explain` and the admin's view of deliveries.
-//! Senders do not see it. Their mistakes are of few kinds: the body was parsed and serialised again, a line end was
-//! added, the secret is another one or ends in a blank, the clock is wrong, or the scheme is that of another service.
-//! Each mistake is undone here and the digest computed again, so a cause that is named is proven.
+//! The owner of the secrets sees the result, in `callscope webhook verify --explain` and in the admin's list of
+//! deliveries, and senders do not. Senders make few kinds of mistakes: the body was parsed and serialised again, a line
+//! end was added, the secret is another one or ends in a blank, the clock is wrong, or the scheme is that of another
+//! service. Each mistake is undone here, and the digest is computed again. So a cause that is named is proven.
 
 mod bodies;
 mod headers;
@@ -32,11 +32,11 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// When the request was received, in Unix seconds.
     pub received_at: i64,
-    /// Seconds by which the signed time may lie in the past.
+    /// Maximum age of the signed time, in seconds.
     pub tolerance_secs: i64,
     /// The secrets that are tried.
     pub secrets: &'a [KnownSecret<'a>],
-    /// Bytes that may be written and hashed in search of the cause.
+    /// Bytes that the search for the cause may write and hash.
     pub budget: u64,
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Debug for KnownSecret<'_> {
 /// The result of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Diagnosis {
-    /// The signature is accepted. Stricter receivers would refuse it for the remarks.
+    /// The signature is accepted. Stricter receivers would refuse it for these remarks.
     Accepted {
         /// [`Cause::UppercaseHex`], [`Cause::Blanks`].
         remarks: Vec<Cause>,
@@ -85,7 +85,7 @@ pub enum Diagnosis {
 pub enum Cause {
     /// No header holds a signature.
     NoSignature,
-    /// The header holds no time or no digest.
+    /// The header has no time or no digest.
     Malformed {
         /// The missing part.
         what: &'static str,
@@ -97,7 +97,7 @@ pub enum Cause {
     },
     /// The signature follows the scheme of another service.
     OtherScheme(Scheme),
-    /// The digest has another key than `v0`.
+    /// The key of the digest is not `v0`.
     OtherTag {
         /// The key of the digest.
         tag: String,
@@ -158,15 +158,15 @@ pub enum Message {
     MillisDotBody,
 }
 
-/// Finds out whether the signature of `request` is accepted, and why it is not.
+/// Returns whether the signature of `request` is accepted, or why not.
 #[must_use]
 pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let found = headers::find(request.headers);
-    if accepted(request) {
+    if is_accepted(request) {
         return Diagnosis::Accepted { remarks: found.first().map(FoundSignature::remarks).unwrap_or_default() };
     }
     if found.is_empty() {
-        return Diagnosis::Explained { causes: vec![missing(request.headers)] };
+        return Diagnosis::Explained { causes: vec![missing_cause(request.headers)] };
     }
     let bodies = Bodies::of(request.body);
     let keys = search::keys(request.secrets);
@@ -183,13 +183,13 @@ pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     }
 }
 
-/// Finds out why a request is refused by its headers alone, before its body is read: for its time, or for a signature
-/// that is missing or misplaced. The causes are not proven. Returns `None` if the headers are in order.
+/// Returns why the headers of a request are refused before its body is read: for the time, or for a signature that is
+/// missing or misplaced. The causes are not proven. Returns `None` if the headers are valid.
 #[must_use]
 pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, tolerance_secs: i64) -> Option<Diagnosis> {
     let found = headers::find(headers);
     let causes = match found.first() {
-        None => vec![missing(headers)],
+        None => vec![missing_cause(headers)],
         Some(first) => {
             let mut causes = first.causes();
             causes.extend(first.time_causes(received_at, tolerance_secs));
@@ -200,13 +200,13 @@ pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, toleranc
 }
 
 /// Returns the cause of a request in which no signature was found.
-fn missing(headers: &[(String, String)]) -> Cause {
-    let ours = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
-    ours.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) })
+fn missing_cause(headers: &[(String, String)]) -> Cause {
+    let header = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+    header.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) })
 }
 
 /// Whether the receiver accepts the request, by all lines of its header together.
-fn accepted(request: &Request<'_>) -> bool {
+fn is_accepted(request: &Request<'_>) -> bool {
     let secrets: Vec<&[u8]> =
         request.secrets.iter().filter(|secret| secret.in_use).map(|secret| secret.secret).collect();
     SignatureHeader::of(request.headers)
@@ -230,7 +230,7 @@ fn causes(attempt: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
     }
     causes.extend(found.time_causes(request.received_at, request.tolerance_secs));
     if causes.is_empty() {
-        // Everything fits, but the digest was refused because it came after those that are read.
+        // Everything fits, but the digest comes after those that are read.
         causes.push(Cause::Malformed { what: "a digest among the first eight" });
     }
     causes
@@ -241,7 +241,7 @@ impl FoundSignature<'_> {
         let Some(timestamp) = self.timestamp else { return Vec::new() };
         let mut causes = Vec::new();
         let secs = match timestamp.parse::<i64>() {
-            // The year 5138 in seconds, 1973 in milliseconds.
+            // This is the year 5138 in seconds and 1973 in milliseconds, so it is meant in milliseconds.
             Ok(millis) if millis >= 100_000_000_000 => {
                 causes.push(Cause::Milliseconds);
                 millis / 1000

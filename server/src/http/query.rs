@@ -9,8 +9,8 @@ use crate::http::error::ApiError;
 /// Maximum number of characters of a parameter's name in an error.
 const MAX_SHOWN_NAME: usize = 64;
 
-/// Refuses parameters that the route does not have, and parameters that are given twice. If they were ignored, a misspelt
-/// or repeated filter would list everything.
+/// Refuses parameters that the route does not have, and parameters that are given twice. If they were ignored, a
+/// misspelt or repeated filter would list everything.
 ///
 /// # Errors
 /// Returns an error that names the first unknown or repeated parameter.

@@ -7,7 +7,7 @@ use uuid::{ContextV7, Timestamp as UuidTime, Uuid};
 
 /// The prefix of a generated sid: `EL_{subject}_{unix secs}`. If that is taken as a sid, `_2`, `_3`… is appended.
 pub(crate) fn sid_prefix(subject: Option<&str>, at: Timestamp) -> String {
-    format!("{}{}_{}", Identifier::OWN_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
+    format!("{}{}_{}", Identifier::GENERATED_PREFIX, subject.unwrap_or("call"), at.as_unix_secs())
 }
 
 /// Counts the ids of one millisecond, so that they sort in the order in which they were generated.

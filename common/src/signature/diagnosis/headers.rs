@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::keys::KeyChange;
 use super::{Cause, Message};
-use crate::signature::{HEADER, digest};
+use crate::signature::{HEADER, parse_digest};
 
 /// Maximum number of digests that are tried; a header can hold any number.
 const MAX_DIGESTS: usize = 16;
@@ -118,9 +118,9 @@ impl<'r> FoundSignature<'r> {
         if self.digests.len() >= MAX_DIGESTS {
             return;
         }
-        if let Some(digest) = digest(text) {
+        if let Some(digest) = parse_digest(text) {
             self.digests.push(digest);
-        } else if let Some(digest) = base64_digest(text) {
+        } else if let Some(digest) = parse_base64_digest(text) {
             self.digests.push(digest);
             self.base64 = true;
         } else {
@@ -225,7 +225,7 @@ pub(super) fn lacks(value: &str) -> &'static str {
     }
 }
 
-fn base64_digest(text: &str) -> Option<[u8; 32]> {
+fn parse_base64_digest(text: &str) -> Option<[u8; 32]> {
     if !(43..=44).contains(&text.len()) {
         return None;
     }
