@@ -31,7 +31,7 @@ pub enum Separators {
 /// How strings and numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writing {
-    /// Unchanged.
+    /// Strings and numbers stay as they are.
     Kept,
     /// `\u` escapes for all but ASCII, and `1.0`, `5e-05`: Python's `json.dumps`.
     Python,

@@ -56,7 +56,7 @@ pub struct AppState {
     pub links: CallLinks,
     /// Every followed call and every connection of this process.
     pub hub: Hub,
-    /// Verifies tokens.
+    /// Verifies the tokens of requests.
     pub tokens: Tokens,
     /// Limits live connections, and registers the connections in use.
     pub connections: ConnectionRegistry,
