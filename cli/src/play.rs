@@ -5,5 +5,5 @@ mod player;
 mod saved_tail;
 pub(crate) mod tui;
 
-pub(crate) use player::{Played, Player};
+pub(crate) use player::Player;
 pub(crate) use saved_tail::{LineContent, SavedLine, SavedTail};

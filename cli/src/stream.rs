@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{CallId, CallStatus, Identifier, Seq};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::exit::Failure;
@@ -27,7 +27,7 @@ use crate::settings::Settings;
 pub(crate) use calls::follow;
 use handshake::{Break, Socket};
 pub(crate) use outlets::{Inlet, Outlets, queue};
-pub(crate) use place::{CursorText, Place};
+pub(crate) use place::{CursorText, Place, Progress};
 pub(crate) use position::Start;
 pub(crate) use reconnect::Silence;
 
@@ -111,6 +111,16 @@ pub(crate) enum Update {
     Ended(Ending),
 }
 
+/// Updates of one of several followed calls, as a view receives them.
+#[derive(Debug)]
+pub(crate) struct CallUpdates {
+    /// The number of the call.
+    pub(crate) call: usize,
+    /// May be empty, where all updates are held back or left out.
+    pub(crate) updates: Vec<Update>,
+    pub(crate) progress: Progress,
+}
+
 /// A message and the text it was read from.
 #[derive(Debug, Clone)]
 pub(crate) struct Incoming {
@@ -154,7 +164,8 @@ impl Incoming {
 }
 
 /// Why the stream does not simply go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
 pub(crate) enum Gap {
     /// The place does not exist in the call's log as the server has it now: the log is replayed from its start.
     CursorInvalid {
@@ -162,6 +173,7 @@ pub(crate) enum Gap {
         after: Seq,
     },
     /// An event came that is not the next one. It is left out, and the missing ones are asked for.
+    #[serde(rename = "missing")]
     Hole {
         /// The event that should have come.
         expected: Seq,

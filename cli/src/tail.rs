@@ -1,6 +1,7 @@
 //! Follows the streams of calls: selects updates, prints or saves them, and remembers how far each call was read.
 
 mod choose;
+mod client_line;
 mod cursor_file;
 mod ndjson;
 mod options;
@@ -22,13 +23,14 @@ use crate::signals::Signals;
 use crate::stream::Update;
 
 pub(crate) use choose::choose_live_call;
+pub(crate) use client_line::ClientLine;
 pub(crate) use cursor_file::CursorFile;
-pub(crate) use ndjson::{NdjsonWriter, VERSION};
+pub(crate) use ndjson::NdjsonWriter;
 pub(crate) use options::Options;
 pub(crate) use plain::{PlainWriter, describe_gap, describe_resume};
 pub(crate) use save_file::SaveFile;
 pub(crate) use select::{Selection, Selector};
-pub(crate) use streams::{Shown, StreamEvent, Streams};
+pub(crate) use streams::{StreamEvent, Streams};
 
 /// An output that updates are written to.
 pub(crate) trait Sink {
@@ -78,11 +80,11 @@ async fn write_until_end(streams: &mut Streams, sink: &mut dyn Sink, settings: &
                 let identifier = &streams.requests[call].identifier;
                 sink.opened(identifier).map_err(|error| Failure::output(&error))?;
             }
-            StreamEvent::Updates(Shown { call, updates, start, .. }) => {
-                for update in &updates {
-                    sink.update(call, update, start).map_err(|error| Failure::output(&error))?;
+            StreamEvent::Updates(shown) => {
+                for update in &shown.updates {
+                    sink.update(shown.call, update, shown.progress.start).map_err(|error| Failure::output(&error))?;
                 }
-                streams.persist(call, &updates, start)?;
+                streams.persist(&shown)?;
             }
         }
     }

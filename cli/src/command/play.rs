@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::tail::{View, view};
 use crate::exit::{Exit, Failure, Result};
-use crate::play::{Played, Player, SavedTail, tui};
+use crate::play::{Player, SavedTail, tui};
 use crate::render::Reader;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -60,7 +60,7 @@ async fn drain(mut player: Player, sink: &mut dyn Sink) -> Result {
     let mut signals = Signals::listen()?;
     let mut reader = Reader::watch();
     loop {
-        let Played { call, update, start, .. } = tokio::select! {
+        let played = tokio::select! {
             played = player.next() => match played {
                 Some(played) => played,
                 None => return Ok(Exit::Ok),
@@ -68,6 +68,8 @@ async fn drain(mut player: Player, sink: &mut dyn Sink) -> Result {
             () = reader.gone() => return Err(Failure::output(&io::ErrorKind::BrokenPipe.into())),
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
-        sink.update(call, &update, start).map_err(|error| Failure::output(&error))?;
+        for update in &played.updates {
+            sink.update(played.call, update, played.progress.start).map_err(|error| Failure::output(&error))?;
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! Plays a saved tail: each line at its time, by a clock that may run faster and may be paused.
 
 use callscope_common::Timestamp;
-use callscope_common::protocol::ServerMessage;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{LineContent, SavedLine, SavedTail};
 use crate::clock;
 use crate::speed::Speed;
-use crate::stream::{Gap, Incoming, Place, Update};
+use crate::stream::{CallUpdates, Progress, Update};
 
 /// Longest silence, in seconds of the recording. The rest of a longer silence is skipped.
 const MAX_WAIT_SECS: f64 = 60.0;
@@ -21,13 +20,6 @@ pub(crate) struct Player {
     calls: Vec<Progress>,
 }
 
-/// How far a call has come.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    start: Option<Timestamp>,
-    place: Place,
-}
-
 /// The clock of the recording.
 #[derive(Debug, Clone, Copy)]
 struct PlaybackClock {
@@ -35,17 +27,6 @@ struct PlaybackClock {
     shows: Timestamp,
     /// `None` while it is paused.
     since: Option<Instant>,
-}
-
-/// An update that was played.
-pub(crate) struct Played {
-    /// The number of the call.
-    pub(crate) call: usize,
-    pub(crate) update: Update,
-    /// When the call began.
-    pub(crate) start: Option<Timestamp>,
-    /// How far the call has come.
-    pub(crate) place: Place,
 }
 
 impl Player {
@@ -85,7 +66,7 @@ impl Player {
     }
 
     /// Waits until the next line is due and returns its update; `None` at the end. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> Option<Played> {
+    pub(crate) async fn next(&mut self) -> Option<CallUpdates> {
         self.due()?;
         match self.wait(Instant::now()) {
             // Even the shortest sleep would take a millisecond.
@@ -97,7 +78,7 @@ impl Player {
     }
 
     /// Returns the next update if it is due.
-    pub(crate) fn try_next(&mut self) -> Option<Played> {
+    pub(crate) fn try_next(&mut self) -> Option<CallUpdates> {
         let at = Instant::now();
         if self.wait(at)?.is_zero() { self.advance(at) } else { None }
     }
@@ -116,7 +97,7 @@ impl Player {
     }
 
     /// Takes the next line and sets the clock to its time.
-    fn advance(&mut self, at: Instant) -> Option<Played> {
+    fn advance(&mut self, at: Instant) -> Option<CallUpdates> {
         let due = self.due()?;
         let SavedLine { call, content, at: written } = self.lines.next()?;
         let update = content.into_update();
@@ -128,20 +109,7 @@ impl Player {
         }
         let progress = &mut self.calls[call];
         progress.note(&update);
-        Some(Played { call, update, start: progress.start, place: progress.place })
-    }
-}
-
-impl Progress {
-    fn note(&mut self, update: &Update) {
-        self.place.note(update);
-        match update {
-            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => {
-                self.start = self.start.or(Some(turn.timestamp));
-            }
-            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => self.start = None,
-            _ => {}
-        }
+        Some(CallUpdates { call, updates: vec![update], progress: *progress })
     }
 }
 

@@ -3,7 +3,7 @@
 use callscope_common::Identifier;
 
 use super::*;
-use crate::stream::{EndReason, Ending};
+use crate::stream::{EndReason, Ending, Place};
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_unix_secs(1_790_855_000 + secs).unwrap()
@@ -88,6 +88,6 @@ fn a_held_recording_goes_on_where_it_was() {
 async fn the_end_is_the_end() {
     let ending = Ending { reason: EndReason::CaughtUp, status: None, place: Place::default() };
     let mut player = player(vec![step(Update::Ended(ending), None)], "1x", Instant::now());
-    assert!(matches!(player.next().await.unwrap().update, Update::Ended(_)));
+    assert!(matches!(player.next().await.unwrap().updates[0], Update::Ended(_)));
     assert!(player.next().await.is_none() && player.try_next().is_none());
 }

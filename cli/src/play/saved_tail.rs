@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
-use std::time::Duration;
 
 use callscope_common::protocol::ServerMessage;
-use callscope_common::{CallId, CallStatus, Identifier, Seq, Timestamp};
+use callscope_common::{Identifier, Seq, Timestamp};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::stream::{CursorText, EndReason, Ending, Gap, Incoming, Place, Update};
-use crate::tail::VERSION;
+use crate::stream::{EndReason, Ending, Incoming, Place, Update};
+use crate::tail::ClientLine;
 
 /// Longest line, in bytes. The result of a call can contain all of the provider's analysis.
 const MAX_LINE_BYTES: u64 = 64 << 20;
@@ -131,53 +130,6 @@ struct LineHead {
     seq: Option<Seq>,
 }
 
-/// A line of this program's own, as `tail/ndjson.rs` writes it.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ClientLine {
-    Ready {
-        #[serde(default)]
-        version: Option<u32>,
-        after: Seq,
-        call_id: Option<CallId>,
-        #[serde(default)]
-        cursor: Option<CursorText>,
-    },
-    Resumed {
-        after: Seq,
-        call_id: Option<CallId>,
-        #[serde(default)]
-        cursor: Option<CursorText>,
-        // Earlier versions claimed without proof that nothing was missed, so their lines have no such field.
-        #[serde(default)]
-        proven: bool,
-    },
-    Reconnecting {
-        attempt: u32,
-        after_ms: u64,
-        reason: String,
-    },
-    Gap(GapFields),
-    End {
-        reason: String,
-        #[serde(default)]
-        message: Option<String>,
-        status: Option<CallStatus>,
-        seq: Seq,
-        call_id: Option<CallId>,
-        #[serde(default)]
-        cursor: Option<CursorText>,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-enum GapFields {
-    CursorInvalid { after: Seq },
-    Missing { expected: Seq, found: Seq },
-    Merged { call_id: CallId },
-}
-
 impl Parser {
     fn line(&mut self, text: &str) -> std::result::Result<(), String> {
         if text.is_empty() {
@@ -188,11 +140,11 @@ impl Parser {
         let call = self.call(&head);
         let content = match head.kind.as_str() {
             "ready" | "resumed" | "reconnecting" | "gap" | "end" => {
-                let own = serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
-                match self.own(call, own)? {
-                    Some(update) => LineContent::Client(Box::new(update)),
-                    None => return Ok(()),
-                }
+                let line: ClientLine =
+                    serde_json::from_str(text).map_err(|error| format!("a {} line: {error}", head.kind))?;
+                let Some(update) = line.into_update()? else { return Ok(()) };
+                self.ended[call] |= matches!(update, Update::Ended(_));
+                LineContent::Client(Box::new(update))
             }
             _ => {
                 if head.kind != "subscription_confirmed" {
@@ -228,38 +180,6 @@ impl Parser {
             self.names.entry(name.clone()).or_insert(call);
         }
         call
-    }
-
-    fn own(&mut self, call: usize, own: ClientLine) -> std::result::Result<Option<Update>, String> {
-        Ok(Some(match own {
-            ClientLine::Ready { version, .. } if version.is_some_and(|version| version > VERSION) => {
-                let version = version.unwrap_or_default();
-                return Err(format!(
-                    "it was saved by a newer callscope: its format is version {version}, and this one reads up to {VERSION}"
-                ));
-            }
-            ClientLine::Ready { after, call_id, cursor, .. } => Update::Ready(Place { seq: after, call_id, cursor }),
-            ClientLine::Resumed { after, call_id, cursor, proven } => {
-                Update::Resumed { place: Place { seq: after, call_id, cursor }, proven }
-            }
-            ClientLine::Reconnecting { attempt, after_ms, reason } => {
-                Update::Reconnecting { attempt, delay: Duration::from_millis(after_ms), reason, broke: true }
-            }
-            ClientLine::Gap(GapFields::CursorInvalid { after }) => Update::Gap(Gap::CursorInvalid { after }),
-            ClientLine::Gap(GapFields::Missing { expected, found }) => Update::Gap(Gap::Hole { expected, found }),
-            ClientLine::Gap(GapFields::Merged { call_id }) => Update::Gap(Gap::Merged { call_id }),
-            // The user left the tail, but the call went on.
-            ClientLine::End { reason, .. } if reason == "interrupted" => return Ok(None),
-            ClientLine::End { reason, message, status, seq, call_id, cursor } => {
-                self.ended[call] = true;
-                let reason = match reason.as_str() {
-                    "call_ended" => EndReason::CallEnded,
-                    "caught_up" => EndReason::CaughtUp,
-                    _ => EndReason::Failed(Failure::error(message.unwrap_or(reason))),
-                };
-                Update::Ended(Ending { reason, status, place: Place { seq, call_id, cursor } })
-            }
-        }))
     }
 
     /// Adds an end for each call that has none in the file.

@@ -1,6 +1,11 @@
 //! Tests of [`super::SavedTail`].
 
+use std::time::Duration;
+
+use callscope_common::CallStatus;
+
 use super::*;
+use crate::stream::Gap;
 
 const CALL: &str = "00000000-0000-0000-0000-000000000007";
 

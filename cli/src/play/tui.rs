@@ -6,11 +6,11 @@ use callscope_common::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Played, Player, SavedTail};
+use super::{Player, SavedTail};
 use crate::exit::{Exit, Result};
 use crate::settings::Settings;
 use crate::speed::Speed;
-use crate::tail::tui::{Live, Message, Origin, Request, TailApp};
+use crate::tail::tui::{Message, Origin, Request, TailApp};
 use crate::term::event_loop::{self, ExitReason, Source};
 use crate::term::screen::Screen;
 
@@ -60,8 +60,7 @@ impl Source for PlaybackSource {
             } => next,
         };
         let rest = std::iter::from_fn(|| self.player.try_next());
-        let live = |Played { call, update, start, place }| Live { call, shown: vec![update], start, place };
-        Ok(Message::Live(std::iter::once(first).chain(rest).take(MAX_BATCH).map(live).collect()))
+        Ok(Message::Updates(std::iter::once(first).chain(rest).take(MAX_BATCH).collect()))
     }
 
     fn handle(&mut self, request: Request) -> Result<()> {

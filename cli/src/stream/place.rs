@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use callscope_common::protocol::ServerMessage;
-use callscope_common::{CallId, Cursor, Seq};
+use callscope_common::{CallId, Cursor, Seq, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Gap, Update};
+use super::{Gap, Incoming, Update};
 
 /// A cursor as a server sent it. Only the server reads it: this client keeps the text and sends it back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,14 +73,17 @@ impl<'de> Deserialize<'de> for CursorText {
     }
 }
 
-/// A place in a call's log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A place in a call's log. Files of other versions may hold no cursor, or null for the record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Place {
     /// The last event that came; 0 for none.
     pub(crate) seq: Seq,
     /// The record that `seq` counts in.
+    #[serde(default)]
     pub(crate) call_id: Option<CallId>,
     /// The last cursor that came, which says all of that and proves it. Servers of earlier versions send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<CursorText>,
 }
 
@@ -115,6 +118,28 @@ impl Place {
             Update::Ready(place) | Update::Resumed { place, .. } => *self = *place,
             Update::Gap(Gap::CursorInvalid { .. }) => *self = Self::default(),
             Update::Gap(Gap::Merged { call_id }) => *self = Self::start_of(*call_id),
+            _ => {}
+        }
+    }
+}
+
+/// How far the stream of a call has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// When the first turn of the call was spoken, or the first turn of the stream where that is not known.
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) place: Place,
+}
+
+impl Progress {
+    /// Goes along with a stream.
+    pub(crate) fn note(&mut self, update: &Update) {
+        self.place.note(update);
+        match update {
+            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => {
+                self.start = self.start.or(Some(turn.timestamp));
+            }
+            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => self.start = None,
             _ => {}
         }
     }

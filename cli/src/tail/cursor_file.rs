@@ -3,30 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use callscope_common::{CallId, Identifier, Seq};
-use serde::{Deserialize, Serialize};
+use callscope_common::Identifier;
 
 use crate::exit::Result;
 use crate::state_file;
-use crate::stream::{CursorText, Place};
+use crate::stream::Place;
 
 /// Places by identifier, in one JSON file that is always replaced as a whole.
 #[derive(Debug)]
 pub(crate) struct CursorFile {
     path: PathBuf,
-    places: BTreeMap<String, SavedPlace>,
+    places: BTreeMap<String, Place>,
     changed: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedPlace {
-    seq: Seq,
-    /// `null` where an old version or an old server gave no cursor, and absent in the oldest files.
-    #[serde(default)]
-    call_id: Option<CallId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cursor: Option<CursorText>,
 }
 
 impl CursorFile {
@@ -38,16 +26,14 @@ impl CursorFile {
 
     /// Returns how far the call was read.
     pub(crate) fn place(&self, identifier: &Identifier) -> Option<Place> {
-        let SavedPlace { seq, call_id, cursor } = *self.places.get(identifier.as_str())?;
-        Some(Place { seq: seq.max(0), call_id, cursor })
+        let place = *self.places.get(identifier.as_str())?;
+        Some(Place { seq: place.seq.max(0), ..place })
     }
 
     /// Records how far the call was read. A place without a call id is not recorded.
     pub(crate) fn record(&mut self, identifier: &Identifier, place: Place) {
-        let Place { seq, call_id, cursor } = place;
-        let kept = SavedPlace { seq, call_id, cursor };
-        if call_id.is_some() && self.places.get(identifier.as_str()) != Some(&kept) {
-            self.places.insert(identifier.to_string(), kept);
+        if place.call_id.is_some() && self.places.get(identifier.as_str()) != Some(&place) {
+            self.places.insert(identifier.to_string(), place);
             self.changed = true;
         }
     }
@@ -64,6 +50,8 @@ impl CursorFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use callscope_common::CallId;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use callscope_common::protocol::ServerMessage;
 use callscope_common::{Seq, Timestamp};
 
-use crate::stream::{Gap, Incoming, Place, Update};
+use crate::stream::{Incoming, Progress, Update};
 use crate::tail::pattern::Pattern;
 
 #[derive(Debug, Clone, Default)]
@@ -36,8 +36,7 @@ pub(crate) struct Selector {
     selection: Selection,
     /// The updates held back until the head of the log is reached; only where the last turns alone are wanted.
     backlog: Option<Backlog>,
-    start: Option<Timestamp>,
-    place: Place,
+    pub(crate) progress: Progress,
 }
 
 #[derive(Debug, Default)]
@@ -51,22 +50,12 @@ impl Selector {
     /// Starts with the time at which the call began, if known.
     pub(crate) fn new(selection: Selection, start: Option<Timestamp>) -> Self {
         let backlog = selection.last.filter(|last| *last > 0).map(|_| Backlog::default());
-        Self { selection, backlog, start, place: Place::default() }
-    }
-
-    /// Returns when the first turn of the call was spoken, or the first turn of the stream where that is not known.
-    pub(crate) fn start(&self) -> Option<Timestamp> {
-        self.start
-    }
-
-    /// Returns how far the stream has come.
-    pub(crate) fn place(&self) -> Place {
-        self.place
+        Self { selection, backlog, progress: Progress { start, ..Progress::default() } }
     }
 
     /// Takes an update in and returns the updates to show now.
     pub(crate) fn take(&mut self, update: Update) -> Vec<Update> {
-        self.note(&update);
+        self.progress.note(&update);
         if !self.selection.matches(&update) {
             return self.release_if_reached().unwrap_or_default();
         }
@@ -87,20 +76,9 @@ impl Selector {
         shown
     }
 
-    fn note(&mut self, update: &Update) {
-        self.place.note(update);
-        match update {
-            Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) if self.start.is_none() => {
-                self.start = Some(turn.timestamp);
-            }
-            Update::Gap(Gap::CursorInvalid { .. } | Gap::Merged { .. }) => self.start = None,
-            _ => {}
-        }
-    }
-
     fn release_if_reached(&mut self) -> Option<Vec<Update>> {
         let head = self.backlog.as_ref()?.head?;
-        (self.place.seq >= head).then(|| self.release())
+        (self.progress.place.seq >= head).then(|| self.release())
     }
 
     fn release(&mut self) -> Vec<Update> {
@@ -164,7 +142,7 @@ mod tests {
         }
         assert_eq!(seqs(&selector.take(turn(4))), [3, 4]);
         assert_eq!(seqs(&selector.take(turn(5))), [5]);
-        assert_eq!(selector.start(), Timestamp::parse_rfc3339("2026-10-01T14:00:01Z"));
+        assert_eq!(selector.progress.start, Timestamp::parse_rfc3339("2026-10-01T14:00:01Z"));
     }
 
     #[test]
@@ -182,7 +160,7 @@ mod tests {
         assert_eq!(seqs(&selector.take(turn(1))), [1]);
         assert!(selector.take(turn(2)).is_empty());
         assert!(selector.take(turn(3)).is_empty());
-        assert_eq!(selector.place().seq, 3);
+        assert_eq!(selector.progress.place.seq, 3);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::api::Client;
 use crate::exit::{Exit, Result};
 use crate::render::behind;
 use crate::settings::Settings;
-use crate::stream::{self, EndReason, Ending, Endpoint, Inlet, Outlets, Place, Request, Start, Update};
+use crate::stream::{self, CallUpdates, EndReason, Ending, Endpoint, Inlet, Outlets, Request, Start, Update};
 
 /// How many discovered calls may wait to be followed.
 const DISCOVER_QUEUE: usize = 256;
@@ -52,18 +52,7 @@ pub(crate) struct Streams {
 pub(crate) enum StreamEvent {
     /// Another call is followed, by its number.
     Opened(usize),
-    Updates(Shown),
-}
-
-/// The updates of one call.
-pub(crate) struct Shown {
-    /// The number of the call.
-    pub(crate) call: usize,
-    /// The updates to show; empty where the selection leaves all of them out.
-    pub(crate) updates: Vec<Update>,
-    /// When the call began, if known.
-    pub(crate) start: Option<Timestamp>,
-    pub(crate) place: Place,
+    Updates(CallUpdates),
 }
 
 impl Streams {
@@ -133,7 +122,7 @@ impl Streams {
             self.tasks[call].abort();
             self.running -= 1;
             // An end that is already in the queue must not be counted again.
-            let place = self.selectors[call].place();
+            let place = self.selectors[call].progress.place;
             self.endings[call] = Some(Ending { reason: EndReason::CaughtUp, status: None, place });
         }
     }
@@ -171,7 +160,7 @@ impl Streams {
         }
         let selector = &mut self.selectors[call];
         let updates = selector.take(update);
-        StreamEvent::Updates(Shown { call, updates, start: selector.start(), place: selector.place() })
+        StreamEvent::Updates(CallUpdates { call, updates, progress: selector.progress })
     }
 
     fn found(&mut self, view: &CallView) -> Option<StreamEvent> {
@@ -187,14 +176,15 @@ impl Streams {
     }
 
     /// Saves the updates that were shown, and their place in the cursor file.
-    pub(crate) fn persist(&mut self, call: usize, shown: &[Update], start: Option<Timestamp>) -> Result<()> {
+    pub(crate) fn persist(&mut self, shown: &CallUpdates) -> Result<()> {
+        let CallUpdates { call, updates, progress } = shown;
         if let Some(save) = &mut self.save {
-            for update in shown {
-                save.update(call, update, start)?;
+            for update in updates {
+                save.update(*call, update, progress.start)?;
             }
         }
         if let Some(cursors) = &mut self.cursors {
-            cursors.record(&self.requests[call].identifier, self.selectors[call].place());
+            cursors.record(&self.requests[*call].identifier, self.selectors[*call].progress.place);
             // While more updates wait, the file is written after one of them.
             if self.receiver.is_empty() || self.written.elapsed() >= WRITE_INTERVAL {
                 self.written = Instant::now();
@@ -233,7 +223,7 @@ impl Streams {
             if matches!(&self.endings[call], Some(Ending { reason: EndReason::CallEnded, .. })) {
                 return format!("keep it: callscope calls export{flags} {}", behind(id.as_str()));
             }
-            format!("go on with: {}", stream::resume_command(id, self.selectors[call].place(), flags))
+            format!("go on with: {}", stream::resume_command(id, self.selectors[call].progress.place, flags))
         };
         self.requests.iter().enumerate().rev().take(MOST).rev().map(command).collect()
     }

@@ -27,7 +27,7 @@ use crate::term::screen::Screen;
 use app::Effect;
 use source::LiveSource;
 
-pub(crate) use app::{Live, Message, Origin, Request, TailApp};
+pub(crate) use app::{Message, Origin, Request, TailApp};
 pub(crate) use keys::HELP;
 
 /// Shows the streams until the user leaves.

@@ -14,11 +14,12 @@ use super::keys::{self, Action};
 use super::picker::{CallPicker, PickerOutcome};
 use super::raw_view::RawView;
 use crate::render::Tint;
+use crate::stream::CallUpdates;
 use crate::term::event_loop::{self, Input};
 use crate::term::palette::Palette;
 use crate::term::text_input::TextInput;
 
-pub(crate) use message::{Live, Message, ReloadTarget, Request, ScanQuery};
+pub(crate) use message::{Message, ReloadTarget, Request, ScanQuery};
 
 /// Most tabs. Beyond it, the next call replaces the oldest one that has ended.
 pub(crate) const MAX_TABS: usize = 100;
@@ -181,7 +182,7 @@ impl TailApp {
 
     fn message(&mut self, message: Message) -> Vec<Effect> {
         match message {
-            Message::Live(news) => return self.live(news),
+            Message::Updates(news) => return self.updated(news),
             Message::Opened { call, identifier, wanted } => return self.opened(call, identifier, wanted),
             Message::Described(call, view) => {
                 if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) {
@@ -202,14 +203,13 @@ impl TailApp {
         Vec::new()
     }
 
-    fn live(&mut self, news: Vec<Live>) -> Vec<Effect> {
+    fn updated(&mut self, news: Vec<CallUpdates>) -> Vec<Effect> {
         let mut requests = Vec::new();
-        for Live { call, shown, start, place } in news {
+        for CallUpdates { call, updates, progress } in news {
             // Updates of a closed tab may still come.
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
-            tab.start = start;
-            tab.place = place;
-            for update in &shown {
+            tab.progress = progress;
+            for update in &updates {
                 if tab.live(update, self.now) && matches!(self.origin, Origin::Server(_)) {
                     requests.push(Effect::Request(Request::Describe(call, tab.identifier.clone())));
                 }
@@ -268,7 +268,7 @@ impl TailApp {
         let (width, body, times, wrap) = (self.size.0.into(), self.body(), self.times, self.wrap);
         self.current = self.current.min(self.tabs.len().saturating_sub(1));
         if let Some(tab) = self.tabs.get_mut(self.current) {
-            tab.transcript.resize(Layout { width, times, wrap, start: tab.start }, body);
+            tab.transcript.resize(Layout { width, times, wrap, start: tab.progress.start }, body);
         }
         self.share();
         self.load()

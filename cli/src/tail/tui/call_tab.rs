@@ -8,7 +8,7 @@ use super::entry::{Entry, EntryKind};
 use super::event_entries;
 use super::transcript::Transcript;
 use crate::render::Tint;
-use crate::stream::{EndReason, Ending, Gap, Place, Update};
+use crate::stream::{EndReason, Ending, Gap, Place, Progress, Update};
 use crate::tail::{describe_gap, describe_resume};
 
 #[derive(Debug)]
@@ -21,15 +21,13 @@ pub(crate) struct CallTab {
     names: Vec<String>,
     pub(crate) connection: ConnectionState,
     /// How far its stream has come.
-    pub(crate) place: Place,
+    pub(crate) progress: Progress,
     /// The last known status.
     pub(crate) status: Option<CallStatus>,
     /// Whether the provider judged the call successful.
     pub(crate) successful: Option<bool>,
     /// The agent of the provider.
     pub(crate) agent: Option<String>,
-    /// When the call began.
-    pub(crate) start: Option<Timestamp>,
     /// How many seconds it took, once it has ended.
     pub(crate) duration: Option<f64>,
     pub(crate) transcript: Transcript,
@@ -83,11 +81,10 @@ impl CallTab {
             identifier,
             names: Vec::new(),
             connection: ConnectionState::Connecting,
-            place: Place::default(),
+            progress: Progress::default(),
             status: None,
             successful: None,
             agent: None,
-            start: None,
             duration: None,
             transcript: Transcript::new(),
             reload: ReloadState::default(),
@@ -141,7 +138,7 @@ impl CallTab {
             return self.duration;
         }
         let end = if self.is_over() { self.last_turn? } else { now };
-        Some(end.secs_since(self.start?).max(0.0))
+        Some(end.secs_since(self.progress.start?).max(0.0))
     }
 
     /// Takes in what the server says about the call.

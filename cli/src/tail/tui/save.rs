@@ -41,7 +41,7 @@ impl SaveRequest {
     /// is written.
     pub(crate) fn new(tab: &CallTab, path: &str) -> Self {
         let layout = path.ends_with(".txt").then_some(*tab.transcript.layout());
-        let id = tab.place.call_id.map(|id| id.to_string()).unwrap_or_default();
+        let id = tab.progress.place.call_id.map(|id| id.to_string()).unwrap_or_default();
         let mut parts = Vec::new();
         for entry in tab.transcript.entries() {
             if entry.is_evicted() {

@@ -6,13 +6,13 @@ use std::future::Future;
 use callscope_common::{Identifier, Seq};
 use tokio::sync::mpsc;
 
-use super::app::{Live, Message, ReloadTarget, Request};
+use super::app::{Message, ReloadTarget, Request};
 use super::event_pages::{self, EventPages};
 use crate::api::Client;
 use crate::exit::Result;
 use crate::stream::Update;
 use crate::tail::pattern::Pattern;
-use crate::tail::{Shown, StreamEvent, Streams};
+use crate::tail::{StreamEvent, Streams};
 use crate::term::event_loop::Source;
 
 /// How many answers may wait for the view.
@@ -56,18 +56,14 @@ impl<'s> LiveSource<'s> {
         let mut next = Some(first);
         while let Some(StreamEvent::Updates(shown)) = next {
             bytes += shown.updates.iter().map(size).sum::<usize>();
-            news.push(self.keep(shown)?);
+            self.streams.persist(&shown)?;
+            news.push(shown);
             next = if news.len() < BATCH && bytes < BATCH_BYTES { self.streams.try_next() } else { None };
         }
         match next {
             Some(StreamEvent::Opened(call)) if news.is_empty() => Ok(self.opened(call, false)),
-            _ => Ok(Message::Live(news)),
+            _ => Ok(Message::Updates(news)),
         }
-    }
-
-    fn keep(&mut self, Shown { call, updates, start, place }: Shown) -> Result<Live> {
-        self.streams.persist(call, &updates, start)?;
-        Ok(Live { call, shown: updates, start, place })
     }
 
     /// Reads events again and sends a message for each page. An empty page comes last.

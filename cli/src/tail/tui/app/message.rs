@@ -1,29 +1,17 @@
 //! The messages of a source to the full-screen `tail`, and its requests to the source.
 
+use callscope_common::Seq;
 use callscope_common::api::CallView;
-use callscope_common::{Seq, Timestamp};
 
-use crate::stream::{Place, Update};
+use crate::stream::CallUpdates;
 use crate::tail::tui::save::SaveRequest;
 use crate::tail::tui::transcript::EventMatch;
-
-/// Updates of one call.
-#[derive(Debug)]
-pub(crate) struct Live {
-    /// The number of the call.
-    pub(crate) call: usize,
-    pub(crate) shown: Vec<Update>,
-    /// When the call began.
-    pub(crate) start: Option<Timestamp>,
-    /// How far its stream has come.
-    pub(crate) place: Place,
-}
 
 /// A message of the source.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Updates of the streams.
-    Live(Vec<Live>),
+    Updates(Vec<CallUpdates>),
     /// Another call is followed.
     Opened {
         call: usize,

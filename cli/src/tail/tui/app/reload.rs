@@ -88,6 +88,6 @@ impl TailApp {
 }
 
 fn reload_target(tab: &CallTab) -> Option<ReloadTarget> {
-    let id = tab.place.call_id?.to_string();
+    let id = tab.progress.place.call_id?.to_string();
     Some(ReloadTarget { call: tab.call, id, generation: tab.reload.generation })
 }

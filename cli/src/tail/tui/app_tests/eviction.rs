@@ -24,7 +24,7 @@ impl Long {
         let mut test = Test::new(80, 24);
         test.app.text_limit = TEXT_LIMIT;
         test.confirmed();
-        test.app.tabs[0].place.call_id = CALL.parse().ok();
+        test.app.tabs[0].progress.place.call_id = CALL.parse().ok();
         let mut long = Self { test, log: Vec::new(), reloads: 0 };
         for turn in 0..turns {
             long.turn(turn);

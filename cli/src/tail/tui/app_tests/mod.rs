@@ -20,7 +20,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::*;
 use crate::exit::{Exit, Failure};
-use crate::stream::{EndReason, Ending, Gap, Incoming, Place, Update};
+use crate::stream::{CallUpdates, EndReason, Ending, Gap, Incoming, Place, Progress, Update};
 use crate::tail::tui::save::SaveRequest;
 use crate::term::event_loop::Model as _;
 
@@ -67,8 +67,9 @@ impl Test {
 
     fn live(&mut self, update: Update) -> &mut Self {
         let place = Place { call_id: CALL.parse().ok(), ..Place::after(self.seqs[self.call]) };
-        let live = Live { call: self.call, shown: vec![update], start: Some(at(0)), place };
-        self.put(Input::Message(Message::Live(vec![live])));
+        let progress = Progress { start: Some(at(0)), place };
+        let live = CallUpdates { call: self.call, updates: vec![update], progress };
+        self.put(Input::Message(Message::Updates(vec![live])));
         self
     }
 

@@ -48,7 +48,7 @@ fn origin(app: &TailApp) -> String {
 fn progress(app: &TailApp) -> String {
     let Some(tab) = app.tab() else { return String::new() };
     let lasted = tab.lasted(app.now).map_or(String::new(), |secs| format!("  {}", clock(secs)));
-    format!("seq {}{lasted}", tab.place.seq)
+    format!("seq {}{lasted}", tab.progress.place.seq)
 }
 
 /// Draws as many tabs as fit around the one that is shown.
