@@ -12,7 +12,7 @@ use callscope_common::json::{Object, replace_lone_surrogates};
 use callscope_common::{Identifier, Timestamp};
 use serde_json::value::RawValue;
 
-pub(crate) use edit::{Edit, Remove, Set};
+pub(crate) use edit::Edit;
 pub(crate) use fresh::{Fresh, began, hash, names};
 
 /// A body and where it goes.

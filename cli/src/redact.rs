@@ -9,11 +9,8 @@ mod find;
 mod path;
 
 use std::collections::HashMap;
-use std::fmt;
 
-use callscope_common::json::{replace_lone_surrogates, replace_not_numbers};
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use callscope_common::json::{self, replace_lone_surrogates, replace_not_numbers};
 use serde_json::value::RawValue;
 
 use find::{People, Place, looks_like_name, names_person, phone_key};
@@ -105,9 +102,8 @@ impl Redactor {
     }
 
     fn array(&mut self, value: &RawValue, at: &mut Vec<Step>, out: &mut String) {
-        let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
         out.push('[');
-        for (place, item) in items.into_iter().enumerate() {
+        for (place, item) in json::array(value).into_iter().enumerate() {
             if place > 0 {
                 out.push(',');
             }
@@ -175,14 +171,11 @@ fn is_id(key: &str) -> bool {
 /// An object's fields; `value`s of collected data come with the name of what was collected, where that stands
 /// beside them.
 fn steps(value: &RawValue) -> Vec<(String, &RawValue, Option<String>)> {
-    let fields = fields(value);
-    let collected = fields.iter().find(|(key, _)| key == "data_collection_id");
-    let name = collected.and_then(|(_, id)| serde_json::from_str::<String>(id.get()).ok());
-    let of = |(key, value): (String, _)| {
-        let name = name.clone().filter(|_| key == "value");
-        (key, value, name)
-    };
-    fields.into_iter().map(of).collect()
+    let object = json::object(value).unwrap_or_default();
+    let collected = object.fields().find(|(key, _)| *key == "data_collection_id");
+    let name = collected.and_then(|(_, id)| json::string(id));
+    let named = |key| name.clone().filter(|_| key == "value");
+    object.fields().map(|(key, value)| (key.to_owned(), value, named(key))).collect()
 }
 
 fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) {
@@ -200,8 +193,7 @@ fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) 
             }
         }
         Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
-            for (place, item) in items.into_iter().enumerate() {
+            for (place, item) in json::array(value).into_iter().enumerate() {
                 at.push(Step::Item(place));
                 collect_names(item, at, names);
                 at.pop();
@@ -217,33 +209,6 @@ fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) 
         }
         _ => {}
     }
-}
-
-/// An object's fields, in their order.
-fn fields(value: &RawValue) -> Vec<(String, &RawValue)> {
-    struct Fields<'a>(Vec<(String, &'a RawValue)>);
-    impl<'de> Deserialize<'de> for Fields<'de> {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct All;
-            impl<'de> Visitor<'de> for All {
-                type Value = Fields<'de>;
-
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("a JSON object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                    let mut fields = Vec::new();
-                    while let Some(field) = map.next_entry()? {
-                        fields.push(field);
-                    }
-                    Ok(Fields(fields))
-                }
-            }
-            deserializer.deserialize_map(All)
-        }
-    }
-    serde_json::from_str::<Fields<'_>>(value.get()).map(|fields| fields.0).unwrap_or_default()
 }
 
 fn write_string(text: &str, out: &mut String) {

@@ -2,11 +2,14 @@
 
 mod tokens;
 
-use tokens::{Tokens, inner};
-pub use tokens::{string_length, whole_number_fields};
+pub(crate) use tokens::string_length;
+pub use tokens::{Tokens, inner, whole_number_fields};
 
 /// The style of ElevenLabs' webhooks: Python's `json.dumps`.
 pub const WIRE: Style = Style { separators: Separators::Spaced, writing: Writing::Python };
+
+/// The style for people: a line for each value, indented by two blanks.
+pub const INDENTED: Style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
 
 /// How a program writes JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,8 +316,13 @@ mod tests {
 
     #[test]
     fn json_is_indented_like_python_and_javascript() {
-        let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
-        assert_eq!(write(r#"{"a":[1,{}],"b":[]}"#, style), "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}");
+        assert_eq!(write(r#"{"a":[1,{}],"b":[]}"#, INDENTED), "{
+  \"a\": [
+    1,
+    {}
+  ],
+  \"b\": []
+}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use url::Url;
 use super::tail::{self, View};
 use super::{Args, Command};
 use crate::exit::{Exit, Failure, Result};
-use crate::payload::{Payload, Remove, Set};
+use crate::payload::{Edit, Payload};
 use crate::render::{Format, Safe, shell_word};
 use crate::replay::{self, Asked, Journal, Mischief, Options, Report, Share, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
@@ -65,11 +65,11 @@ pub(crate) struct Replay {
     #[arg(long, conflicts_with_all = ["fresh", "set", "remove", "tamper"], help_heading = "Contents")]
     pub(crate) as_is: bool,
     /// Put JSON at a place: `data.metadata.cost=7`, `data.transcript[*].message=null`; what is no JSON is a text
-    #[arg(long, value_name = "PATH=JSON", help_heading = "Contents")]
-    pub(crate) set: Vec<Set>,
+    #[arg(long, value_name = "PATH=JSON", value_parser = Edit::set, help_heading = "Contents")]
+    pub(crate) set: Vec<Edit>,
     /// Take away what is at a place
-    #[arg(long, value_name = "PATH", help_heading = "Contents")]
-    pub(crate) remove: Vec<Remove>,
+    #[arg(long, value_name = "PATH", value_parser = Edit::remove, help_heading = "Contents")]
+    pub(crate) remove: Vec<Edit>,
     /// Only the post-call webhooks; don't speak their transcripts live first
     #[arg(long, help_heading = "Contents")]
     pub(crate) no_turns: bool,
@@ -194,8 +194,7 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
     if let Some(asked) = goes_on {
         work = work.named(&asked.id, asked.began);
     }
-    work.edits.extend(args.set.iter().map(|set| set.0.clone()));
-    work.edits.extend(args.remove.iter().map(|remove| remove.0.clone()));
+    work.edits.extend(args.set.iter().chain(&args.remove).cloned());
     work.as_is = args.as_is;
     work.takes_turns = args.to.is_none() || args.turns_to.is_some();
     work.mischief = Mischief {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use callscope_common::json_style::{self, Separators, Style, Writing};
+use callscope_common::json_style;
 use clap::Subcommand;
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -91,10 +91,9 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
                 .hint(format!("see the samples: callscope samples ls; the types are {}", samples::type_names())));
         }
     };
-    let style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
     let bodies: Vec<&str> = payloads.iter().map(|payload| payload.body.as_str()).collect();
     let whole = if let [one] = bodies[..] { one.to_owned() } else { format!("[{}]", bodies.join(",")) };
-    let pretty = format!("{}\n", json_style::write(&whole, style));
+    let pretty = format!("{}\n", json_style::write(&whole, json_style::INDENTED));
     let Some(path) = file else {
         settings.output(Format::Json).write(&Safe::json(&pretty))?;
         return Ok(Exit::Ok);

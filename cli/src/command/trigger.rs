@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use url::Url;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::payload::{Payload, Remove, Set};
+use crate::payload::{Edit, Payload};
 use crate::render::{Format, Safe, Tint, behind, shell_word};
 use crate::replay::{Report, Source, send_one};
 use crate::samples;
@@ -37,11 +37,11 @@ pub(crate) struct Trigger {
     #[arg(long)]
     pub(crate) force: bool,
     /// Put JSON at a place: `data.metadata.cost=7`; what is no JSON is a text
-    #[arg(long, value_name = "PATH=JSON")]
-    pub(crate) set: Vec<Set>,
+    #[arg(long, value_name = "PATH=JSON", value_parser = Edit::set)]
+    pub(crate) set: Vec<Edit>,
     /// Take away what is at a place
-    #[arg(long, value_name = "PATH")]
-    pub(crate) remove: Vec<Remove>,
+    #[arg(long, value_name = "PATH", value_parser = Edit::remove)]
+    pub(crate) remove: Vec<Edit>,
     /// Change it in $VISUAL or $EDITOR before it is sent
     #[arg(long)]
     pub(crate) edit: bool,
@@ -117,21 +117,17 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
 /// The template with the fields asked for, written as ElevenLabs writes its webhooks.
 fn payload(args: &Trigger) -> Result<Payload> {
     let mut body = samples::template(&args.event)?.body;
-    for edit in args.set.iter().map(|set| &set.0).chain(args.remove.iter().map(|remove| &remove.0)) {
+    for edit in args.set.iter().chain(&args.remove) {
         body = edit.apply(&body).ok_or_else(|| {
             Failure::usage(format!("a {} has no place for {}", args.event, edit.spelled))
                 .hint(format!("see what is there: callscope trigger {} --print", shell_word(&args.event)))
         })?;
     }
     if args.edit {
-        body = edited(&json_style::write(&body, INDENTED))?;
+        body = edited(&json_style::write(&body, json_style::INDENTED))?;
     }
     Payload::of(&json_style::write(&body, json_style::WIRE)).map_err(Failure::usage)
 }
-
-/// As people read it.
-const INDENTED: json_style::Style =
-    json_style::Style { separators: json_style::Separators::Indented(2), writing: json_style::Writing::Kept };
 
 /// `body` as it comes back from the user's editor.
 fn edited(body: &str) -> Result<String> {

@@ -3,7 +3,6 @@
 mod members;
 
 use std::ops::Range;
-use std::str::FromStr;
 
 use members::Members;
 
@@ -72,7 +71,7 @@ impl Edit {
         let Some(members) = Members::of(json, &range) else { return };
         let hits: Vec<usize> = match place {
             Place::Key(key) if !members.is_array => {
-                members.all.iter().rposition(|member| member.key.as_deref() == Some(key)).into_iter().collect()
+                members.all.iter().rposition(|(name, _)| name.as_ref() == Some(key)).into_iter().collect()
             }
             Place::Index(index) if members.is_array => {
                 Some(*index).filter(|at| *at < members.all.len()).into_iter().collect()
@@ -82,18 +81,18 @@ impl Edit {
             _ => return,
         };
         for &hit in &hits {
-            let member = &members.all[hit];
+            let place = members.all[hit].1.clone();
             match (&self.value, rest.is_empty()) {
-                (Some(value), true) => splices.push((member.value.clone(), value.clone())),
-                (None, true) => splices.push((members.with_comma(hit, hits.len() == 1), String::new())),
-                (_, false) => self.find(json, member.value.clone(), rest, splices),
+                (Some(value), true) => splices.push((place, value.clone())),
+                (None, true) => splices.push((members.with_comma(json, hit, hits.len() == 1), String::new())),
+                (_, false) => self.find(json, place, rest, splices),
             }
         }
         if let (true, Some(value)) = (hits.is_empty(), &self.value)
             && let Some(new) = nest(place, rest, value, members.is_array, members.all.len())
         {
             let comma = if members.all.is_empty() { "" } else { ", " };
-            splices.push((members.end..members.end, format!("{comma}{new}")));
+            splices.push((members.end()..members.end(), format!("{comma}{new}")));
         }
     }
 }
@@ -145,30 +144,6 @@ fn path_of(text: &str) -> Result<Vec<Place>, String> {
         }
     }
     if path.is_empty() { Err(wrong()) } else { Ok(path) }
-}
-
-/// Lets clap read `--set`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Set(pub(crate) Edit);
-
-impl FromStr for Set {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Edit::set(text).map(Self)
-    }
-}
-
-/// Lets clap read `--remove`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remove(pub(crate) Edit);
-
-impl FromStr for Remove {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Edit::remove(text).map(Self)
-    }
 }
 
 #[cfg(test)]

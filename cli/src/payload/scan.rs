@@ -1,6 +1,6 @@
 //! A JSON text as a row of tokens: enough to exchange texts and numbers in it and leave every other byte as it is.
 
-use callscope_common::json_style::string_length;
+use callscope_common::json_style::{Tokens, inner};
 
 /// A piece of a JSON text. Put together again, the pieces are the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,37 +27,22 @@ pub(crate) enum Token<'a> {
 
 /// The tokens of a text that is known to be JSON. Needs no stack, however deep the text is nested.
 pub(crate) fn tokens(json: &str) -> impl Iterator<Item = Token<'_>> {
-    let mut rest = json;
-    let mut key = "";
+    let (mut tokens, mut rest, mut key) = (Tokens::of(json), json, "");
     std::iter::from_fn(move || {
-        let first = *rest.as_bytes().first()?;
-        let length = match first {
-            b'"' => string_length(rest),
-            b'-' | b'0'..=b'9' => {
-                length_while(rest, |byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+        // Blanks lie between what is read so far and the next token.
+        let blanks = rest.len() - tokens.rest.len();
+        let piece = if blanks > 0 { rest.get(..blanks) } else { tokens.next() }?;
+        rest = rest.get(piece.len()..)?;
+        Some(match piece.as_bytes().first() {
+            Some(b'"') if tokens.rest.starts_with(':') => {
+                key = inner(piece);
+                Token::Key(key)
             }
-            _ => length_while(rest, |byte| !matches!(byte, b'"' | b'-' | b'0'..=b'9')),
-        };
-        let (token, after) = rest.split_at_checked(length)?;
-        rest = after;
-        Some(match first {
-            b'"' => {
-                let inner = token.get(1..token.len() - 1).unwrap_or_default();
-                if after.trim_start().starts_with(':') {
-                    key = inner;
-                    Token::Key(inner)
-                } else {
-                    Token::Text { key, inner }
-                }
-            }
-            b'-' | b'0'..=b'9' => Token::Number { key, digits: token },
-            _ => Token::Other(token),
+            Some(b'"') => Token::Text { key, inner: inner(piece) },
+            Some(b'-' | b'0'..=b'9') => Token::Number { key, digits: piece },
+            _ => Token::Other(piece),
         })
     })
-}
-
-fn length_while(text: &str, belongs: impl Fn(u8) -> bool) -> usize {
-    text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ mod call_tab;
 mod entry;
 mod event_entries;
 mod event_pages;
-mod json;
 mod keys;
 mod picker;
 mod raw_view;

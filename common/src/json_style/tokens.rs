@@ -24,8 +24,10 @@ fn is_whole(token: &str) -> bool {
     token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !token.contains(['.', 'e', 'E'])
 }
 
-/// The tokens of a JSON text, without the white space between them.
-pub(super) struct Tokens<'a> {
+/// The tokens of a text that is known to be JSON, without the white space between them. They need no stack, however deep
+/// the text is nested.
+#[derive(Debug)]
+pub struct Tokens<'a> {
     /// The text that is not read yet. It begins with a token.
     pub rest: &'a str,
     /// The name of the current field, with its escapes; `None` after the beginning or the end of an object.
@@ -33,11 +35,17 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    /// Reads `json` from its start.
+    #[must_use]
     pub fn of(json: &'a str) -> Self {
         Self { rest: json.trim_start(), key: None }
     }
+}
 
-    pub fn next(&mut self) -> Option<&'a str> {
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
         let first = self.rest.chars().next()?;
         let length = match first {
             '"' => string_length(self.rest),
@@ -56,13 +64,13 @@ impl<'a> Tokens<'a> {
 }
 
 /// Returns the text between the quotes of a string.
-pub(super) fn inner(token: &str) -> &str {
+#[must_use]
+pub fn inner(token: &str) -> &str {
     token.get(1..token.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// Returns the length in bytes of the JSON string at the beginning of `text`, with its quotes.
-#[must_use]
-pub fn string_length(text: &str) -> usize {
+pub(crate) fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use callscope_common::api::WholeDelivery;
-use callscope_common::json_style::{self, Separators, Style, Writing};
+use callscope_common::json_style;
 use callscope_common::protocol::ServerMessage;
 use serde_json::value::RawValue;
 
@@ -15,7 +15,6 @@ use crate::settings::Settings;
 
 /// Longest body shown to people, in bytes.
 const MAX_SHOWN: usize = 64 << 10;
-const INDENTED: Style = Style { separators: Separators::Indented(2), writing: Writing::Kept };
 
 /// As received; `None` where it is not kept any more.
 pub(crate) fn body(delivery: &WholeDelivery) -> Result<Option<Vec<u8>>> {
@@ -88,7 +87,7 @@ fn people(whole: &WholeDelivery, body: Option<&[u8]>) -> Result<String> {
         return Ok(shown + "  (not UTF-8; --body prints the bytes)\n");
     };
     let is_json = serde_json::from_str::<&RawValue>(whole_text).is_ok();
-    let indented = if is_json { json_style::write(whole_text, INDENTED) } else { whole_text.to_owned() };
+    let indented = if is_json { json_style::write(whole_text, json_style::INDENTED) } else { whole_text.to_owned() };
     let end = indented.floor_char_boundary(MAX_SHOWN);
     for line in Safe::lines(&indented[..end]).as_str().lines() {
         shown.push_str(&format!("  {line}\n"));

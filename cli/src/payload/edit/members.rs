@@ -2,95 +2,57 @@
 
 use std::ops::Range;
 
+use callscope_common::json::{self, replace_lone_surrogates};
+use serde_json::value::RawValue;
+
 /// What an object or array holds, by place in the text.
 pub(crate) struct Members {
-    /// Whether it is an array.
     pub(crate) is_array: bool,
-    /// Each member, in the order of the text.
-    pub(crate) all: Vec<Member>,
-    /// Behind the last member.
-    pub(crate) end: usize,
-}
-
-/// One of them.
-pub(crate) struct Member {
-    /// Its key, in an object.
-    pub(crate) key: Option<String>,
-    /// Where it begins: its key, or its value.
-    start: usize,
-    pub(crate) value: Range<usize>,
+    /// The place behind the opening bracket.
+    begin: usize,
+    /// Keys of an object, and where the values stand, in the order of the text.
+    pub(crate) all: Vec<(Option<String>, Range<usize>)>,
 }
 
 impl Members {
     /// Of the JSON text's value at `range`; `None` where that is neither an object nor an array.
     pub(crate) fn of(json: &str, range: &Range<usize>) -> Option<Self> {
-        let bytes = json.as_bytes();
-        let skip = |mut at: usize| {
-            while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
-                at += 1;
-            }
-            at
+        // This has the length of the text, so places in it are places in the text.
+        let readable = replace_lone_surrogates(json.get(range.clone())?);
+        let value: &RawValue = serde_json::from_str(&readable).ok()?;
+        let place = |value: &RawValue| {
+            let start = range.start + value.get().as_ptr().addr() - readable.as_ptr().addr();
+            start..start + value.get().len()
         };
-        let mut at = skip(range.start);
-        let is_array = match bytes.get(at)? {
-            b'[' => true,
-            b'{' => false,
-            _ => return None,
+        let is_array = value.get().starts_with('[');
+        let all = if is_array {
+            json::array(value).into_iter().map(|item| (None, place(item))).collect()
+        } else {
+            json::object(value)?.fields().map(|(key, value)| (Some(key.to_owned()), place(value))).collect()
         };
-        let (mut all, mut end) = (Vec::new(), at + 1);
-        at = skip(at + 1);
-        while !matches!(bytes.get(at)?, b']' | b'}') {
-            let start = at;
-            let key = if is_array {
-                None
-            } else {
-                let after = value_end(bytes, at)?;
-                let key = serde_json::from_str(json.get(at..after)?).ok();
-                at = skip(skip(after) + 1);
-                key
-            };
-            end = value_end(bytes, at)?;
-            all.push(Member { key, start, value: at..end });
-            at = skip(end);
-            if bytes.get(at) == Some(&b',') {
-                at = skip(at + 1);
-            }
-        }
-        Some(Self { is_array, all, end })
+        Some(Self { is_array, begin: place(value).start + 1, all })
+    }
+
+    /// The place behind the last member.
+    pub(crate) fn end(&self) -> usize {
+        self.all.last().map_or(self.begin, |(_, value)| value.end)
     }
 
     /// A member and the comma that goes with it; where several go, each takes the comma before it or, as the first,
     /// behind it.
-    pub(crate) fn with_comma(&self, member: usize, alone: bool) -> Range<usize> {
-        let (start, end) = (self.all[member].start, self.all[member].value.end);
-        match (member.checked_sub(1), self.all.get(member + 1)) {
-            (Some(before), _) if alone => self.all[before].value.end..end,
-            (_, Some(next)) => start..next.start,
-            _ => start..end,
+    pub(crate) fn with_comma(&self, json: &str, member: usize, alone: bool) -> Range<usize> {
+        let end = self.all[member].1.end;
+        match member.checked_sub(1) {
+            Some(before) if alone => self.all[before].1.end..end,
+            _ if member + 1 < self.all.len() => self.start(json, member)..self.start(json, member + 1),
+            _ => self.start(json, member)..end,
         }
     }
-}
 
-/// Where the value that begins at `at` ends. Needs no stack, however deep it is nested.
-fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    loop {
-        match bytes.get(at)? {
-            b'"' => {
-                at += 1;
-                while *bytes.get(at)? != b'"' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-        at += 1;
-        let ends = |byte: &u8| matches!(byte, b',' | b':' | b'}' | b']') || byte.is_ascii_whitespace();
-        let closed = matches!(bytes[at - 1], b'"' | b'}' | b']');
-        if depth == 0 && (closed || bytes.get(at).is_none_or(ends)) {
-            return Some(at);
-        }
+    /// Where a member begins: with its key, or its value.
+    fn start(&self, json: &str, member: usize) -> usize {
+        let before = member.checked_sub(1).map_or(self.begin, |before| self.all[before].1.end);
+        let rest = json.get(before..).unwrap_or_default();
+        before + rest.find(|c: char| c != ',' && !c.is_ascii_whitespace()).unwrap_or(0)
     }
 }

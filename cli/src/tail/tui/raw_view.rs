@@ -1,6 +1,8 @@
 //! A message of the server as it came, for scrolling through.
 
-use super::json;
+use callscope_common::json_style::{self, INDENTED};
+
+use crate::render::json_for_terminal;
 
 /// The lines of the message, wrapped at the width of the screen.
 #[derive(Debug)]
@@ -14,7 +16,9 @@ pub(crate) struct RawView {
 impl RawView {
     /// Reads a JSON text.
     pub(crate) fn new(text: &str, width: usize) -> Self {
-        let mut raw = Self { lines: json::lines(text), rows: Vec::new(), top: 0 };
+        let indented = json_style::write(&json_for_terminal(text), INDENTED);
+        let lines = indented.lines().map(str::to_owned).collect();
+        let mut raw = Self { lines, rows: Vec::new(), top: 0 };
         raw.wrap(width);
         raw
     }
@@ -42,5 +46,38 @@ impl RawView {
         };
         self.rows = self.lines.iter().flat_map(wrapped).collect();
         self.top = self.top.min(self.rows.len().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RawView;
+
+    fn lines(json: &str) -> Vec<String> {
+        RawView::new(json, 80).lines
+    }
+
+    #[test]
+    fn the_same_document_with_a_line_a_field() {
+        let json = r#"{"a":"x\"{,}","b":[1, 2e400],"c":{},"d":[ ]}"#;
+        assert_eq!(
+            lines(json),
+            [
+                r#"{"#,
+                r#"  "a": "x\"{,}","#,
+                r#"  "b": ["#,
+                "    1,",
+                "    2e400",
+                "  ],",
+                r#"  "c": {},"#,
+                r#"  "d": []"#,
+                "}"
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_raw_is_left() {
+        assert_eq!(lines("{\"a\":\"\u{202e}\"}")[1], "  \"a\": \"\\u202e\"");
     }
 }
