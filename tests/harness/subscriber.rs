@@ -1,4 +1,4 @@
-//! A subscriber, with the expectations that tests have of what it receives.
+//! A subscriber, with assertions about the messages that it receives.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ pub struct Subscriber {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Received {
     Json(Value),
-    /// The connection ended with this code; 1005 and 1006 mean the same as in [`Socket::next`].
+    /// The connection ended with this code, as [`Socket::next`] returns it.
     Closed(u16),
 }
 
@@ -49,11 +49,11 @@ impl Subscriber {
 
     /// Returns the next message or the end. Pings do not count.
     pub async fn next(&mut self) -> Received {
-        timeout(PATIENCE, self.next_whenever()).await.expect("a message comes in time")
+        timeout(PATIENCE, self.next_without_timeout()).await.expect("a message comes in time")
     }
 
-    /// Returns the next message or the end, however long it takes.
-    pub async fn next_whenever(&mut self) -> Received {
+    /// Returns the next message or the end, without a time limit.
+    pub async fn next_without_timeout(&mut self) -> Received {
         match self.socket.next().await {
             Ok(text) => Received::Json(serde_json::from_str(&text).unwrap()),
             Err(code) => Received::Closed(code),
@@ -65,9 +65,9 @@ impl Subscriber {
         let _ = self.socket.stream().close(None).await;
     }
 
-    /// Returns what has come already, if there is something.
+    /// Returns the next message or the end, if it has arrived already.
     pub async fn at_hand(&mut self) -> Option<Received> {
-        futures_util::FutureExt::now_or_never(self.next_whenever())
+        futures_util::FutureExt::now_or_never(self.next_without_timeout())
     }
 
     /// Returns the next message.
@@ -85,7 +85,7 @@ impl Subscriber {
         message
     }
 
-    /// Returns the next `count` events, whose numbers must follow each other from `first` on.
+    /// Returns the next `count` events. Their seqs must be `first`, `first + 1` and so on.
     pub async fn events(&mut self, first: i64, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -99,14 +99,14 @@ impl Subscriber {
         events
     }
 
-    /// Asserts that nothing but the answer to a ping comes, so everything that was sent earlier has been received.
+    /// Asserts that the next message is the answer to a ping, so the server has sent nothing else.
     pub async fn expect_silence(&mut self) {
         self.send(json!({"ping": "silence"})).await;
         let message = self.message().await;
         assert_eq!(message, json!({"type": "pong", "ping": "silence"}));
     }
 
-    /// Returns the library's connection, for tests that misbehave.
+    /// Returns the client library's connection, for tests that send invalid frames.
     pub fn socket(&mut self) -> &mut WebSocketStream<TcpStream> {
         self.socket.stream()
     }

@@ -111,13 +111,13 @@ async fn move_to(mut subscriber: Subscriber, url: &str, token: &str, is_stubborn
     let close_code = loop {
         let received = match leave_at.filter(|_| !is_stubborn) {
             Some(leave_at) => tokio::select! {
-                received = subscriber.next_whenever() => received,
+                received = subscriber.next_without_timeout() => received,
                 () = sleep_until(leave_at) => {
                     subscriber.close().await;
                     break CloseReason::Normal.code();
                 }
             },
-            None => subscriber.next_whenever().await,
+            None => subscriber.next_without_timeout().await,
         };
         match received {
             Received::Json(message) if message["type"] == "reconnect" => {
@@ -141,7 +141,8 @@ async fn move_to(mut subscriber: Subscriber, url: &str, token: &str, is_stubborn
     resumed.send(json!({"subscribe": CALL, "after": last_seq})).await;
     let head = resumed.expect("subscription_confirmed").await["seq"].as_i64().unwrap();
     while last_seq < head {
-        let Ok(Received::Json(message)) = timeout(callscope_tests::PATIENCE, resumed.next_whenever()).await else {
+        let Ok(Received::Json(message)) = timeout(callscope_tests::PATIENCE, resumed.next_without_timeout()).await
+        else {
             break;
         };
         has_gap |= message["seq"] != last_seq + 1;

@@ -31,7 +31,7 @@ pub async fn follow(url: &str, token: &str, call_sid: &str, after: i64) -> (Arc<
     let recorded = Arc::clone(&recording);
     let task = tokio::spawn(async move {
         loop {
-            match subscriber.next_whenever().await {
+            match subscriber.next_without_timeout().await {
                 Received::Json(message) => {
                     if let Some(seq) = message["seq"].as_i64() {
                         if recorded.last_seq.swap(seq, Ordering::SeqCst) + 1 != seq {
