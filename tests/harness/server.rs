@@ -25,12 +25,15 @@ const TOKEN_SECS: i64 = 7 * 24 * 3_600;
 pub struct Server {
     pub embedded: Embedded,
     http: reqwest::Client,
+    /// The database, if it lives as long as the server.
+    _database: Option<Database>,
 }
 
 /// An answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
+    pub retry_after: Option<String>,
     /// The body; null if it is empty.
     pub json: Value,
 }
@@ -38,6 +41,11 @@ pub struct Reply {
 /// Returns the time in Unix seconds.
 pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// Returns what the turns among `events` say.
+pub fn texts(events: &[Value]) -> Vec<&str> {
+    events.iter().filter_map(|event| event["message_text"].as_str()).collect()
 }
 
 /// Returns a current signature header that fits no body.
@@ -88,11 +96,20 @@ impl Server {
         // The last value of a name counts, as in a shell.
         environment.reverse();
         let settings = Settings::from(&Flags::new(), &environment).unwrap();
-        Self::of(Embedded::with(&settings).await.unwrap())
+        Self { embedded: Embedded::with(&settings).await.unwrap(), http: http(), _database: None }
     }
 
-    fn of(embedded: Embedded) -> Self {
-        Self { embedded, http: http() }
+    /// Starts a server with further settings, on an SQLite database of its own.
+    pub async fn alone(given: &[(&str, &str)]) -> Self {
+        let database = Database::new(Engine::Sqlite).await;
+        let server = Self::with(&database, given).await;
+        Self { _database: Some(database), ..server }
+    }
+
+    /// Starts two servers on one PostgreSQL, without Redis.
+    pub async fn pair() -> (Self, Self) {
+        let database = Database::new(Engine::Postgres).await;
+        (Self::start(&database).await, Self::start(&database).await)
     }
 
     /// Drains the server and waits until it is gone.
@@ -108,6 +125,11 @@ impl Server {
     /// Posts bytes with a signature of the time `at` and further headers.
     pub async fn signed(&self, route: &str, body: &[u8], at: i64, headers: &[(&str, &str)]) -> Reply {
         post_signed(&self.http, &self.embedded.url, route, body, at, headers).await.expect("the server answers")
+    }
+
+    /// Posts bytes with these headers, which may sign them or not.
+    pub async fn post(&self, route: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        post(&self.http, &self.embedded.url, route, headers, body).await.expect("the server answers")
     }
 
     /// Posts one turn with a current signature.
@@ -127,6 +149,21 @@ impl Server {
             request = request.json(body);
         }
         reply(request).await.expect("the server answers")
+    }
+
+    /// Registers a call.
+    pub async fn register(&self, call: &Value) -> Reply {
+        self.api(Method::POST, "/api/v1/calls", Some(call)).await
+    }
+
+    /// Changes a call.
+    pub async fn patch(&self, id: &str, change: &Value) -> Reply {
+        self.api(Method::PATCH, &format!("/api/v1/calls/{id}"), Some(change)).await
+    }
+
+    /// Deletes a call.
+    pub async fn delete(&self, id: &str) -> Reply {
+        self.api(Method::DELETE, &format!("/api/v1/calls/{id}"), None).await
     }
 
     /// Sends a request to the API with this token.
@@ -155,9 +192,21 @@ impl Server {
         self.get(&format!("/api/v1/calls/{id}/events?limit=5000")).await["events"].as_array().unwrap().clone()
     }
 
+    pub async fn call_id(&self, id: &str) -> String {
+        self.get(&format!("/api/v1/calls/{id}")).await["call_id"].as_str().unwrap().to_owned()
+    }
+
     /// Connects a subscriber with an admin's token.
     pub async fn subscriber(&self) -> Subscriber {
         Subscriber::connect(&self.embedded.url, &self.embedded.token).await
+    }
+
+    /// Connects a subscriber that follows `id` and has received its first `count` events.
+    pub async fn follower(&self, id: &str, count: usize) -> Subscriber {
+        let mut follower = self.subscriber().await;
+        follower.subscribe(id).await;
+        follower.events(1, count).await;
+        follower
     }
 }
 
@@ -195,22 +244,28 @@ pub async fn post_signed(
     at: i64,
     headers: &[(&str, &str)],
 ) -> Result<Reply, reqwest::Error> {
-    let mut request = http
-        .post(format!("{url}/webhooks/elevenlabs/{route}"))
-        .header(signature::HEADER, signature::sign(SECRET.as_bytes(), at, body))
-        .body(body.to_vec());
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    reply(request).await
+    let signature = signature::sign(SECRET.as_bytes(), at, body);
+    post(http, url, route, &[&[(signature::HEADER, &*signature)], headers].concat(), body).await
+}
+
+async fn post(
+    http: &reqwest::Client,
+    url: &str,
+    route: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Reply, reqwest::Error> {
+    let request = http.post(format!("{url}/webhooks/elevenlabs/{route}")).body(body.to_vec());
+    reply(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
 
 async fn reply(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
     let response = request.send().await?;
     let status = response.status().as_u16();
+    let retry_after = response.headers().get("retry-after").map(|after| after.to_str().unwrap().to_owned());
     let text = response.text().await?;
     let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
-    Ok(Reply { status, json })
+    Ok(Reply { status, retry_after, json })
 }
 
 /// Runs a test for each engine, with a server on a new database.

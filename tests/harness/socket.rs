@@ -4,10 +4,14 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::PATIENCE;
 
 /// The path at which a server accepts subscribers.
 pub const PATH: &str = "/ws/calls/transcriptions";
@@ -66,6 +70,35 @@ impl Socket {
     pub fn stream(&mut self) -> &mut WebSocketStream<TcpStream> {
         &mut self.stream
     }
+}
+
+/// Opens a connection to `address` and writes `bytes` to it.
+pub async fn send(address: &str, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+/// Returns the first HTTP answer on a connection, whole or as far as it came before the close.
+pub async fn answer(stream: &mut TcpStream) -> String {
+    let mut seen = Vec::new();
+    loop {
+        let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await.expect("the answer comes in time").unwrap_or(0);
+        let text = String::from_utf8_lossy(&seen);
+        let is_whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            head.starts_with("HTTP/1.1 101 ")
+                || length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap())
+        });
+        if read == 0 || (is_whole && !text.starts_with("HTTP/1.1 100 ")) {
+            return text.into_owned();
+        }
+    }
+}
+
+/// Returns the status of an HTTP answer.
+pub fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
 /// Returns the address in `url`, in the form of a `Host` header.

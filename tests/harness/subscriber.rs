@@ -41,10 +41,15 @@ impl Subscriber {
         self.socket.send(&message).await.unwrap();
     }
 
+    /// Sends `request` and returns the next message, which must be of the type `answer`.
+    pub async fn ask(&mut self, request: Value, answer: &str) -> Value {
+        self.send(request).await;
+        self.expect(answer).await
+    }
+
     /// Subscribes and returns the confirmation.
     pub async fn subscribe(&mut self, id: &str) -> Value {
-        self.send(json!({ "subscribe": id })).await;
-        self.expect("subscription_confirmed").await
+        self.ask(json!({ "subscribe": id }), "subscription_confirmed").await
     }
 
     /// Returns the next message or the end. Pings do not count.

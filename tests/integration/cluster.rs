@@ -8,8 +8,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_receives_turns_that_another_server_took() {
-    let database = Database::new(Engine::Postgres).await;
-    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    let (here, there) = Server::pair().await;
     let mut subscriber = here.subscriber().await;
     there.turn("EL_far_1", "agent", "first").await;
     subscriber.subscribe("EL_far_1").await;
@@ -28,11 +27,9 @@ async fn a_subscriber_receives_turns_that_another_server_took() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_ends_when_another_server_creates_the_call() {
-    let database = Database::new(Engine::Postgres).await;
-    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    let (here, there) = Server::pair().await;
     let mut subscriber = here.subscriber().await;
-    subscriber.send(json!({"subscribe": "EL_soon_1", "wait": true})).await;
-    subscriber.expect("subscription_pending").await;
+    subscriber.ask(json!({"subscribe": "EL_soon_1", "wait": true}), "subscription_pending").await;
     there.turn("EL_soon_1", "agent", "here I am").await;
     subscriber.expect("subscription_confirmed").await;
     subscriber.events(1, 1).await;
@@ -40,20 +37,17 @@ async fn a_wait_ends_when_another_server_creates_the_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
-    let database = Database::new(Engine::Postgres).await;
-    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    let (here, there) = Server::pair().await;
     there.turn("EL_big_1", "agent", "one").await;
     there.turn("EL_big_1", "agent", "two").await;
     there.turn("EL_small_1", "user", "three").await;
-    let mut subscriber = here.subscriber().await;
-    subscriber.subscribe("EL_small_1").await;
-    subscriber.events(1, 1).await;
+    let mut subscriber = here.follower("EL_small_1", 1).await;
     let link = json!({"call_sid": "EL_big_1", "merge": true});
-    assert_eq!(there.api(reqwest::Method::PATCH, "/api/v1/calls/EL_small_1", Some(&link)).await.status, 200);
+    assert_eq!(there.patch("EL_small_1", &link).await.status, 200);
     let merged = subscriber.expect("call_merged").await;
     assert_eq!(merged["identifier"], "EL_small_1");
     subscriber.events(1, 3).await;
-    assert_eq!(there.api(reqwest::Method::DELETE, "/api/v1/calls/EL_big_1", None).await.status, 204);
+    assert_eq!(there.delete("EL_big_1").await.status, 204);
     let gone = subscriber.expect("error").await;
     assert_eq!((&gone["code"], &gone["identifier"]), (&json!("CALL_NOT_FOUND"), &json!("EL_small_1")));
 }
@@ -86,9 +80,7 @@ async fn nothing_is_missed_whatever_redis_does() {
     let redis = Redis::start().await;
     let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
     turns(&there, "EL_link_1", 0..1).await;
-    let mut subscriber = here.subscriber().await;
-    subscriber.subscribe("EL_link_1").await;
-    subscriber.events(1, 1).await;
+    let mut subscriber = here.follower("EL_link_1", 1).await;
     turns(&there, "EL_link_1", 1..20).await;
     subscriber.events(2, 19).await;
     redis.end().await;
@@ -181,8 +173,7 @@ async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_
     let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
     for (server, count) in [(&here, 1), (&there, 300)] {
         for _ in 0..count {
-            let url = format!("{}/webhooks/elevenlabs/post-call", server.embedded.url);
-            callscope_tests::server::http().post(url).body("{}").send().await.unwrap();
+            server.post("post-call", &[], b"{}").await;
         }
     }
     let listed = here.get("/api/v1/admin/deliveries?verdict=unverified&limit=500").await;
@@ -191,8 +182,7 @@ async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_
     let nodes: std::collections::HashSet<&str> = attempts.iter().map(|one| one["node"].as_str().unwrap()).collect();
     assert_eq!(nodes.len(), 2);
     let mut follower = here.subscriber().await;
-    follower.send(json!({"subscribe_deliveries": {}})).await;
-    follower.expect("deliveries_confirmed").await;
+    follower.ask(json!({"subscribe_deliveries": {}}), "deliveries_confirmed").await;
     turns(&there, "EL_all_1", 0..3).await;
     for _ in 0..3 {
         assert_eq!(follower.expect("delivery").await["call_sid"], "EL_all_1");

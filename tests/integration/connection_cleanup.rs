@@ -1,22 +1,18 @@
 //! A connection that ends leaves nothing behind, however it ends.
 
 use callscope_server::live::hub::HubSizes;
-use callscope_tests::{Database, Engine, Server, until};
+use callscope_tests::{Server, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_reset_and_kicked_connections_leave_every_structure() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     server.turn("EL_here_1", "agent", "hello").await;
     let hub = server.embedded.hub.clone();
     let mut kicked = None;
     for way in 0..3 {
-        let mut subscriber = server.subscriber().await;
-        subscriber.subscribe("EL_here_1").await;
-        subscriber.events(1, 1).await;
-        subscriber.send(json!({"subscribe": "EL_absent_1", "wait": true})).await;
-        subscriber.expect("subscription_pending").await;
+        let mut subscriber = server.follower("EL_here_1", 1).await;
+        subscriber.ask(json!({"subscribe": "EL_absent_1", "wait": true}), "subscription_pending").await;
         assert_eq!(hub.sizes().followed_calls, 1, "the call is followed");
         match way {
             0 => subscriber.socket().close(None).await.unwrap(),
@@ -40,17 +36,13 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_call_has_no_followers() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     server.turn("EL_over_1", "agent", "hello").await;
     let mut subscribers = Vec::new();
     for _ in 0..5 {
-        let mut subscriber = server.subscriber().await;
-        subscriber.subscribe("EL_over_1").await;
-        subscriber.events(1, 1).await;
-        subscribers.push(subscriber);
+        subscribers.push(server.follower("EL_over_1", 1).await);
     }
-    server.api(reqwest::Method::PATCH, "/api/v1/calls/EL_over_1", Some(&json!({"status": "completed"}))).await;
+    server.patch("EL_over_1", &json!({"status": "completed"})).await;
     for subscriber in &mut subscribers {
         subscriber.events(2, 2).await;
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use callscope_tests::process::{CustomServer, program};
 use callscope_tests::server::{SECRET, admin_token, forged, http, now, post_webhook};
-use callscope_tests::socket::{PATH, upgrade_request};
+use callscope_tests::socket::{PATH, answer, send, status, upgrade_request};
 use callscope_tests::{PATIENCE, Subscriber, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,9 +28,7 @@ impl Server {
     }
 
     async fn sends(&self, bytes: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.0.address).await.unwrap();
-        stream.write_all(bytes.as_bytes()).await.unwrap();
-        stream
+        send(&self.0.address, bytes.as_bytes()).await
     }
 
     /// Sends a turn on a connection of its own, as a provider does.
@@ -42,13 +40,8 @@ impl Server {
     }
 
     async fn healthz(&self) -> u16 {
-        let answer = http().get(format!("{}/healthz", self.0.url)).send();
-        timeout(PATIENCE, answer)
-            .await
-            .expect("the answer comes in time")
-            .expect("the server answers")
-            .status()
-            .as_u16()
+        let answer = timeout(PATIENCE, http().get(format!("{}/healthz", self.0.url)).send()).await;
+        answer.expect("the answer comes in time").expect("the server answers").status().as_u16()
     }
 
     /// Requests an upgrade and returns the status and whether there is a `Retry-After`.
@@ -56,11 +49,8 @@ impl Server {
         let authorization = format!("Authorization: Bearer {token}\r\n");
         let request = upgrade_request(PATH, &self.0.address, &authorization);
         let mut stream = self.sends(&request).await;
-        let mut answer = vec![0; 2_048];
-        let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("the answer comes in time").unwrap();
-        let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
-        (status, answer.contains("retry-after: "), stream)
+        let answer = answer(&mut stream).await.to_lowercase();
+        (status(&answer), answer.contains("retry-after: "), stream)
     }
 }
 
@@ -81,8 +71,7 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["256", "256"]);
     let mut watcher = Subscriber::connect(&server.0.url, &admin_token("watcher")).await;
-    watcher.send(json!({"subscribe": "EL_conn_1", "wait": true})).await;
-    watcher.expect("subscription_pending").await;
+    watcher.ask(json!({"subscribe": "EL_conn_1", "wait": true}), "subscription_pending").await;
     let greedy = admin_token("greedy");
     let mut held = Vec::new();
     for n in 0..30 {
@@ -104,8 +93,7 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     watcher.expect("subscription_confirmed").await;
     watcher.events(1, usize::try_from(turns).unwrap()).await;
     // The followers were never closed.
-    watcher.send(json!({"ping": 1})).await;
-    watcher.expect("pong").await;
+    watcher.ask(json!({"ping": 1}), "pong").await;
 }
 
 /// There are more senders than descriptors, each with a body that never ends and a signature that could be valid until
@@ -168,8 +156,7 @@ async fn idle_connections_end_and_requests_in_progress_do_not() {
     let mut in_progress = server.sends(&head).await;
     let mut idle = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut second = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut answer = [0; 512];
-    assert!(second.read(&mut answer).await.unwrap() > 0);
+    assert_eq!(status(&answer(&mut second).await), 200);
     second.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
     let mut half = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
     let mut form = server.sends(FORM).await;
@@ -192,11 +179,8 @@ async fn idle_connections_end_and_requests_in_progress_do_not() {
         closed(stream).await;
     }
     in_progress.write_all(rest.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(PATIENCE, in_progress.read_to_string(&mut answer)).await.expect("the answer comes in time").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    watcher.send(json!({"ping": 1})).await;
-    watcher.expect("pong").await;
+    assert_eq!(status(&answer(&mut in_progress).await), 201);
+    watcher.ask(json!({"ping": 1}), "pong").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

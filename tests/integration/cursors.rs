@@ -41,16 +41,12 @@ async fn every_message_about_a_call_carries_what_resuming_needs() {
         let confirmed = subscriber.subscribe("EL_c_1").await;
         let call_id = &confirmed["call_id"];
         let mut events = subscriber.events(1, 1).await;
-        server
-            .webhook(
-                "transcription",
-                &json!({"call_sid": "EL_c_1", "speaker": "user", "message": "tw", "is_final": false}),
-            )
-            .await;
+        let partial = json!({"call_sid": "EL_c_1", "speaker": "user", "message": "tw", "is_final": false});
+        server.webhook("transcription", &partial).await;
         assert_eq!(&subscriber.expect("transcription_partial").await["call_id"], call_id);
         server.turn("EL_c_1", "user", "two").await;
         events.extend(subscriber.events(2, 1).await);
-        server.api(Method::PATCH, "/api/v1/calls/EL_c_1", Some(&json!({"status": "completed"}))).await;
+        server.patch("EL_c_1", &json!({"status": "completed"})).await;
         events.extend(subscriber.events(3, 2).await);
         assert!(events.iter().all(|event| &event["call_id"] == call_id), "{events:?}");
         let places: Vec<&str> = [confirmed["cursor"].as_str().unwrap()].into_iter().chain(cursors(&events)).collect();
@@ -58,8 +54,7 @@ async fn every_message_about_a_call_carries_what_resuming_needs() {
         // Each cursor, including the one before the first event, is followed by the rest and by nothing else.
         for (at, place) in places.iter().enumerate() {
             let mut again = server.subscriber().await;
-            again.send(json!({"subscribe": "EL_c_1", "after": place})).await;
-            let confirmed = again.expect("subscription_confirmed").await;
+            let confirmed = again.ask(json!({"subscribe": "EL_c_1", "after": place}), "subscription_confirmed").await;
             assert_eq!(&confirmed["cursor"], place, "where this subscription starts");
             assert_eq!(again.events(i64::try_from(at).unwrap() + 1, 4 - at).await, events[at..]);
             again.expect_silence().await;
@@ -104,13 +99,13 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
         for at in 0..8 {
             server.turn("EL_b_1", "user", &format!("b{at}")).await;
         }
-        let absorbed = server.get("/api/v1/calls/EL_a_1").await["call_id"].as_str().unwrap().to_owned();
+        let absorbed = server.call_id("EL_a_1").await;
         let old = server.log("EL_a_1").await;
         let mut subscriber = server.subscriber().await;
         let start = subscriber.subscribe("EL_a_1").await["cursor"].clone();
         subscriber.events(1, 5).await;
         let merge = json!({"identifiers": ["EL_a_1"], "merge": true});
-        server.api(Method::PATCH, "/api/v1/calls/EL_b_1", Some(&merge)).await;
+        server.patch("EL_b_1", &merge).await;
         for id in ["EL_a_1", "EL_b_1", &absorbed] {
             for place in cursors(&old).into_iter().map(|cursor| json!(cursor)).chain([start.clone()]) {
                 is_refused_everywhere(&server, id, &place).await;
@@ -123,7 +118,7 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
             assert_eq!(reply.json["code"], "CURSOR_INVALID");
         }
         // A number is clear with the record that it belongs to, or under a name that always was this call's.
-        let survivor = server.get("/api/v1/calls/EL_b_1").await["call_id"].as_str().unwrap().to_owned();
+        let survivor = server.call_id("EL_b_1").await;
         let rest = server.get("/api/v1/calls/EL_b_1/events?after=5").await;
         assert_eq!(rest["events"][0]["seq"], 6);
         assert_eq!(server.get(&format!("/api/v1/calls/EL_a_1/events?after=5&call_id={survivor}")).await, rest);
@@ -131,8 +126,7 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
         assert_eq!(subscriber.expect("call_merged").await["call_id"], survivor.as_str());
         let confirmed = subscriber.expect("subscription_confirmed").await;
         let mut again = server.subscriber().await;
-        again.send(json!({"subscribe": "EL_a_1", "after": confirmed["cursor"]})).await;
-        again.expect("subscription_confirmed").await;
+        again.ask(json!({"subscribe": "EL_a_1", "after": confirmed["cursor"]}), "subscription_confirmed").await;
         again.events(1, 13).await;
     })
     .await;
@@ -154,8 +148,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
         server.webhook("transcription", &turn(text)).await;
     }
     let mut deliveries = server.subscriber().await;
-    deliveries.send(json!({"subscribe_deliveries": {"history": true}})).await;
-    deliveries.expect("deliveries_confirmed").await;
+    deliveries.ask(json!({"subscribe_deliveries": {"history": true}}), "deliveries_confirmed").await;
     let mut places = vec![
         deliveries.expect("delivery").await["cursor"].clone(),
         deliveries.expect("delivery").await["cursor"].clone(),
@@ -164,8 +157,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     std::fs::copy(&file, &copy).unwrap();
     let server = Server::start(&database).await;
     let mut deliveries = server.subscriber().await;
-    deliveries.send(json!({"subscribe_deliveries": {"after": places[1]}})).await;
-    deliveries.expect("deliveries_confirmed").await;
+    deliveries.ask(json!({"subscribe_deliveries": {"after": places[1]}}), "deliveries_confirmed").await;
     for text in ["three", "four"] {
         server.webhook("transcription", &turn(text)).await;
         places.push(deliveries.expect("delivery").await["cursor"].clone());
@@ -187,8 +179,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
         is_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
     }
     let mut subscriber = server.subscriber().await;
-    subscriber.send(json!({"subscribe": "EL_r_1", "after": cursors(&before)[1]})).await;
-    subscriber.expect("subscription_confirmed").await;
+    subscriber.ask(json!({"subscribe": "EL_r_1", "after": cursors(&before)[1]}), "subscription_confirmed").await;
     subscriber.events(3, 3).await;
     for (at, place) in places.iter().enumerate() {
         let mut deliveries = server.subscriber().await;
@@ -207,15 +198,13 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
 async fn a_follower_of_deliveries_resumes_after_a_deleted_one() {
     on_each_engine(async |_, server| {
         let mut deliveries = server.subscriber().await;
-        deliveries.send(json!({"subscribe_deliveries": {"history": true}})).await;
-        deliveries.expect("deliveries_confirmed").await;
+        deliveries.ask(json!({"subscribe_deliveries": {"history": true}}), "deliveries_confirmed").await;
         server.turn("EL_d_1", "user", "gone soon").await;
         let place = deliveries.expect("delivery").await["cursor"].clone();
-        server.api(Method::DELETE, "/api/v1/calls/EL_d_1", None).await;
+        server.delete("EL_d_1").await;
         server.turn("EL_d_2", "user", "next").await;
         let mut again = server.subscriber().await;
-        again.send(json!({"subscribe_deliveries": {"after": place}})).await;
-        again.expect("deliveries_confirmed").await;
+        again.ask(json!({"subscribe_deliveries": {"after": place}}), "deliveries_confirmed").await;
         assert_eq!(again.expect("delivery").await["call_sid"], "EL_d_2");
     })
     .await;
@@ -255,8 +244,10 @@ async fn events_without_cursors_are_served_with_one() {
         assert!(events.iter().all(|event| event["call_id"] == call_id));
         for (at, place) in cursors(&events).into_iter().enumerate() {
             let mut again = server.subscriber().await;
-            again.send(json!({"subscribe": "EL_o_1", "after": place})).await;
-            assert_eq!(again.expect("subscription_confirmed").await["cursor"], place);
+            assert_eq!(
+                again.ask(json!({"subscribe": "EL_o_1", "after": place}), "subscription_confirmed").await["cursor"],
+                place
+            );
             again.events(i64::try_from(at).unwrap() + 2, 3 - at).await;
         }
         // The cursors that these events had before the restore do not fit them.
@@ -296,8 +287,7 @@ async fn a_malformed_cursor_is_refused() {
 async fn waiting_without_history_gets_the_event_that_creates_the_call() {
     on_each_engine(async |_, server| {
         let mut subscriber = server.subscriber().await;
-        subscriber.send(json!({"subscribe": "EL_w_1", "wait": true, "history": false})).await;
-        subscriber.expect("subscription_pending").await;
+        subscriber.ask(json!({"subscribe": "EL_w_1", "wait": true, "history": false}), "subscription_pending").await;
         server.turn("EL_w_1", "user", "first").await;
         subscriber.expect("subscription_confirmed").await;
         assert_eq!(subscriber.events(1, 1).await[0]["message_text"], "first");
@@ -309,8 +299,7 @@ async fn waiting_without_history_gets_the_event_that_creates_the_call() {
 async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
     on_each_engine(async |_, server| {
         let mut subscriber = server.subscriber().await;
-        subscriber.send(json!({"subscribe": "EL_w_2", "wait": true})).await;
-        subscriber.expect("subscription_pending").await;
+        subscriber.ask(json!({"subscribe": "EL_w_2", "wait": true}), "subscription_pending").await;
         assert_eq!(refused(&mut subscriber, json!({"subscribe": "EL_w_2"})).await, "CALL_NOT_FOUND");
         server.turn("EL_w_2", "user", "here").await;
         subscriber.expect("subscription_confirmed").await;
@@ -323,16 +312,13 @@ async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
 /// becomes known.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_belongs_to_one_subscription_of_a_connection() {
-    let database = Database::new(Engine::Postgres).await;
     // The servers have no Redis, so `here` learns of events at `there` only by reconciliation.
-    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    let (here, there) = Server::pair().await;
     for round in 0..12 {
         let sid = format!("EL_n_{round}");
         there.turn(&sid, "user", "old").await;
-        let mut subscriber = here.subscriber().await;
-        subscriber.subscribe(&sid).await;
-        subscriber.events(1, 1).await;
-        assert_eq!(there.api(Method::DELETE, &format!("/api/v1/calls/{sid}"), None).await.status, 204);
+        let mut subscriber = here.follower(&sid, 1).await;
+        assert_eq!(there.delete(&sid).await.status, 204);
         there.turn(&sid, "user", "new 1").await;
         // Reconciliation may or may not have seen the deletion already.
         subscriber.send(json!({"subscribe": sid})).await;
@@ -347,8 +333,10 @@ async fn a_name_belongs_to_one_subscription_of_a_connection() {
             "told of a deletion that is not its own: {seen:?}"
         );
         assert!(deleted <= 1);
-        subscriber.send(json!({"unsubscribe": sid})).await;
-        assert_eq!(subscriber.expect("unsubscribe_confirmed").await["message"], "unsubscribed");
+        assert_eq!(
+            subscriber.ask(json!({"unsubscribe": sid}), "unsubscribe_confirmed").await["message"],
+            "unsubscribed"
+        );
         here.turn(&sid, "user", "new 2").await;
         there.turn(&sid, "user", "new 3").await;
         tokio::time::sleep(std::time::Duration::from_millis(if round == 0 { 1_500 } else { 0 })).await;

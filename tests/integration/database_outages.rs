@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use callscope_tests::server::{http, now, post_webhook};
+use callscope_tests::server::{http, post_webhook, texts};
 use callscope_tests::{Database, Engine, Postgres, Server, until};
 use reqwest::Method;
 use rustix::process::Signal;
@@ -39,28 +39,15 @@ impl Stage {
     /// Posts a turn and returns the status and the `Retry-After`.
     async fn turn(&self, message: &str) -> (u16, Option<String>) {
         let body = json!({"call_sid": "EL_store_1", "speaker": "user", "message": message, "turn_id": message});
-        let (body, at) = (body.to_string(), now());
-        let signature =
-            callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), at, body.as_bytes());
-        let url = format!("{}/webhooks/elevenlabs/transcription", self.server.embedded.url);
-        let answer = http()
-            .post(url)
-            .header(callscope_common::signature::HEADER, signature)
-            .body(body)
-            .send()
-            .await
-            .expect("the server answers");
-        let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
-        (answer.status().as_u16(), wait)
+        let reply = self.server.webhook("transcription", &body).await;
+        (reply.status, reply.retry_after)
     }
 }
 
 /// Breaks PostgreSQL, checks the server, mends PostgreSQL, and checks the server again.
 async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
     assert_eq!(stage.turn("before").await.0, 201);
-    let mut subscriber = stage.server.subscriber().await;
-    subscriber.subscribe("EL_store_1").await;
-    subscriber.events(1, 1).await;
+    let mut subscriber = stage.server.follower("EL_store_1", 1).await;
     break_it().await;
     let (status, checks) = stage.checks().await;
     assert_eq!(status, 503, "{checks}");
@@ -75,8 +62,7 @@ async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnO
     assert_eq!(stage.turn("in between").await.0, 201);
     assert_eq!(stage.turn("after").await.0, 201);
     let events = subscriber.events(2, 2).await;
-    let texts: Vec<_> = events.iter().map(|event| event["message_text"].as_str().unwrap()).collect();
-    assert_eq!(texts, ["in between", "after"]);
+    assert_eq!(texts(&events), ["in between", "after"]);
     subscriber.expect_silence().await;
 }
 
@@ -154,8 +140,7 @@ async fn a_subscriber_that_cannot_be_served_is_told_to_reconnect() {
     stage.postgres.launch().await;
     stage.until_ready().await;
     let mut again = stage.server.subscriber().await;
-    again.send(json!({"subscribe": "EL_store_1", "after": last})).await;
-    again.expect("subscription_confirmed").await;
+    again.ask(json!({"subscribe": "EL_store_1", "after": last}), "subscription_confirmed").await;
     again.events(last + 1, usize::try_from(200 - last).unwrap()).await;
     assert!(last == 200 || code == 4104, "closed with {code} after {last}");
     stage.postgres.end().await;
@@ -201,9 +186,7 @@ async fn connections_that_lead_nowhere_are_replaced() {
     let database = Database { url: postgres.url(detour.address), dir: tempfile::tempdir().unwrap() };
     let stage = Stage { postgres, server: Server::start(&database).await, _dir: dir };
     assert_eq!(stage.turn("before").await.0, 201);
-    let mut subscriber = stage.server.subscriber().await;
-    subscriber.subscribe("EL_store_1").await;
-    subscriber.events(1, 1).await;
+    let mut subscriber = stage.server.follower("EL_store_1", 1).await;
     detour.is_gone.send_modify(|lives| *lives += 1);
     assert_eq!(stage.turn("in between").await.0, 503);
     // Each connection has to time out once before new ones are made.
@@ -275,9 +258,7 @@ async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
         }
     }
     let log = server.log("EL_order_1").await;
-    let texts: Vec<&str> = log.iter().filter_map(|event| event["message_text"].as_str()).collect();
-    let expected: Vec<String> = (0..=said).map(|at| at.to_string()).collect();
-    assert_eq!(texts, expected);
+    assert_eq!(texts(&log), (0..=said).map(|at| at.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

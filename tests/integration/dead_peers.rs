@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use callscope_tests::socket::{PATH, host, upgrade_request};
+use callscope_tests::socket::{PATH, host, send, upgrade_request};
 use callscope_tests::subscriber::Received;
-use callscope_tests::{Database, Engine, Server, Subscriber};
+use callscope_tests::{Server, Subscriber};
 use futures_util::SinkExt;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::interval;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,17 +26,14 @@ async fn closed(subscriber: &mut Subscriber) -> u16 {
 /// Opens a connection without a WebSocket library, which would answer pings.
 async fn raw(server: &Server) -> TcpStream {
     let host = host(&server.embedded.url);
-    let mut stream = TcpStream::connect(host).await.unwrap();
     let request = upgrade_request(&format!("{PATH}?token={}", server.embedded.token), host, "");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
+    send(host, request.as_bytes()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_answers_no_ping_is_closed() {
-    let database = Database::new(Engine::Sqlite).await;
     let given = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
-    let server = Server::with(&database, &given).await;
+    let server = Server::alone(&given).await;
     let mut silent = raw(&server).await;
     let mut answering = server.subscriber().await;
     let hub = server.embedded.hub.clone();
@@ -81,8 +78,7 @@ async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flooding_client_is_warned_and_then_closed() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     server.turn("EL_flood_1", "agent", "first").await;
     let subscribe = || Message::text(json!({"subscribe": "EL_flood_1"}).to_string());
     let ping = || Message::Ping("are you there".into());
@@ -108,8 +104,7 @@ async fn a_flooding_client_is_warned_and_then_closed() {
 /// The length of empty pieces never reaches a limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_endless_empty_pieces_is_closed() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let mut subscriber = server.subscriber().await;
     let first = Frame::message("x", OpCode::Data(Data::Text), false);
     subscriber.socket().send(Message::Frame(first)).await.unwrap();

@@ -31,8 +31,7 @@ async fn a_hundred_equal_deliveries_make_one_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_deliveries_at_two_servers_make_one_event() {
-    let database = Database::new(Engine::Postgres).await;
-    let (first, second) = (Server::start(&database).await, Server::start(&database).await);
+    let (first, second) = Server::pair().await;
     let at = now();
     for round in 0..20 {
         let body = json!({"call_sid": "EL_two_1", "speaker": "user", "message": format!("{round}")}).to_string();
@@ -49,8 +48,7 @@ async fn equal_deliveries_at_two_servers_make_one_event() {
 /// There is no row of a call yet that could serialize these, so the unique index alone decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
-    let database = Database::new(Engine::Postgres).await;
-    let (first, second) = (Server::start(&database).await, Server::start(&database).await);
+    let (first, second) = Server::pair().await;
     for round in 0..20 {
         let key = format!("key-{round}");
         let replies =
@@ -89,8 +87,7 @@ async fn concurrent_turns_get_seqs_without_holes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_write_one_log_without_holes() {
-    let database = Database::new(Engine::Postgres).await;
-    let (first, second) = (Server::start(&database).await, Server::start(&database).await);
+    let (first, second) = Server::pair().await;
     let (first, second) = (&first, &second);
     let replies = join_all((0..200).map(|i| async move {
         let server = if i % 2 == 0 { first } else { second };
@@ -134,13 +131,12 @@ async fn what_makes_two_deliveries_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_delivery_is_accepted_later() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
+    let server = Server::alone(&[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
     let body = json!({"call_sid": "EL_later_1", "speaker": "user", "message": "hello"}).to_string();
     let at = now();
     assert_eq!(server.signed("transcription", body.as_bytes(), at, &[]).await.status, 404);
     let call = json!({"call_sid": "EL_later_1"});
-    assert_eq!(server.api(reqwest::Method::POST, "/api/v1/calls", Some(&call)).await.status, 201);
+    assert_eq!(server.register(&call).await.status, 201);
     assert_eq!(server.signed("transcription", body.as_bytes(), at, &[]).await.status, 201);
     let verdicts: Vec<Value> = server.get("/api/v1/admin/deliveries").await["deliveries"]
         .as_array()

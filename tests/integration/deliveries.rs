@@ -118,11 +118,8 @@ async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
         let first = server.get(&format!("{PATH}/{first}")).await;
         assert_eq!(first["body"].as_str(), Some(body.as_str()));
         assert_eq!(BASE64_STANDARD.decode(first["body_base64"].as_str().unwrap()).unwrap(), body.as_bytes());
-        assert!(
-            first["headers"].as_array().unwrap().iter().any(|pair| pair[0] == "x-request-id"),
-            "{}",
-            first["headers"]
-        );
+        let headers = first["headers"].as_array().unwrap();
+        assert!(headers.iter().any(|pair| pair[0] == "x-request-id"), "{headers:?}");
         assert_eq!(first["body_dropped"], false);
         assert_eq!(first["call_sid"], server.get("/api/v1/calls/conv_show").await["call_sid"]);
         assert_eq!(first["events"].as_array().unwrap().as_slice(), server.log("conv_show").await);
@@ -140,16 +137,13 @@ async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
 async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
     on_each_engine(async |engine, server| {
         let turn = server.turn("EL_again_1", "user", "once").await;
-        server
-            .webhook(
-                "transcription",
-                &json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "twice", "turn_id": "t"}),
-            )
-            .await;
+        let twice = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "twice", "turn_id": "t"});
+        server.webhook("transcription", &twice).await;
         let keyed = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "keyed"}).to_string();
         server.signed("transcription", keyed.as_bytes(), now(), &[("Idempotency-Key", "k")]).await;
         server.webhook("post-call", &completed("conv_again", "first")).await;
-        let before = (server.log("EL_again_1").await, server.log("conv_again").await);
+        let logs = async || (server.log("EL_again_1").await, server.log("conv_again").await);
+        let before = logs().await;
         for delivery in list(&server, "").await {
             let id = delivery["delivery_id"].as_str().unwrap();
             let replayed = replay(&server, id, false).await;
@@ -157,16 +151,12 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
             assert_eq!(replayed["response_status"], delivery["response_status"]);
             assert_eq!((&replayed["replay_of"], &replayed["as_new"]), (&json!(id), &json!(false)));
         }
-        assert_eq!(
-            (server.log("EL_again_1").await, server.log("conv_again").await),
-            before,
-            "a repeat changes nothing"
-        );
-        let first = list(&server, "q=once&verdict=accepted").await;
-        let replayed = replay(&server, first[0]["delivery_id"].as_str().unwrap(), false).await;
+        assert_eq!(logs().await, before, "a repeat changes nothing");
+        let first = ids(&list(&server, "q=once&verdict=accepted").await).remove(0);
+        let replayed = replay(&server, &first, false).await;
         assert_eq!(serde_json::from_str::<Value>(replayed["response"].as_str().unwrap()).unwrap(), turn.json);
 
-        let renewed = replay(&server, first[0]["delivery_id"].as_str().unwrap(), true).await;
+        let renewed = replay(&server, &first, true).await;
         assert_eq!((&renewed["verdict"], &renewed["response_status"]), (&json!("accepted"), &json!(201)));
         let log = server.log("EL_again_1").await;
         assert_eq!((log.len(), &log[3]["message_text"]), (4, &json!("once")));
@@ -175,15 +165,13 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         let says = |name: &str, value: &Value| {
             shown["headers"].as_array().unwrap().iter().any(|pair| pair[0] == name && pair[1] == *value)
         };
-        assert!(
-            says("Callscope-Replay-Of", &first[0]["delivery_id"]) && says("Callscope-Replay-By", &json!("embedded"))
-        );
+        assert!(says("Callscope-Replay-Of", &json!(first)) && says("Callscope-Replay-By", &json!("embedded")));
         // The replay that was accepted has no dedup key, so repeats of the original still count as repeats of the
         // original.
         let again = replay(&server, renewed["delivery_id"].as_str().unwrap(), false).await;
         assert_eq!(again["verdict"], "duplicate");
         let body = json!({"as_new": true});
-        let path = format!("{PATH}/{}/replay", first[0]["delivery_id"].as_str().unwrap());
+        let path = format!("{PATH}/{first}/replay");
         assert_eq!(server.api(Method::POST, &path, Some(&body)).await.json["verdict"], "accepted");
         assert_eq!(server.api(Method::POST, &path, Some(&json!({"as_new": "yes"}))).await.status, 400);
         let nowhere = format!("{PATH}/00000000-0000-7000-8000-000000000000/replay");
@@ -199,7 +187,7 @@ async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
         let database = Database::new(engine).await;
         let server = Server::with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
         assert_eq!(server.turn("EL_late_1", "user", "too early").await.status, 404);
-        server.api(Method::POST, "/api/v1/calls", Some(&json!({"call_sid": "EL_late_1"}))).await;
+        server.register(&json!({"call_sid": "EL_late_1"})).await;
         let refused = ids(&list(&server, "verdict=rejected").await);
         assert_eq!(replay(&server, &refused[0], false).await["verdict"], "accepted");
         assert_eq!(replay(&server, &refused[0], false).await["verdict"], "duplicate");
@@ -209,25 +197,24 @@ async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_unlimited_admins_see_deliveries() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     server.turn("EL_mine_1", "user", "private").await;
     let id = ids(&list(&server, "").await).remove(0);
     let viewer = mint("v", Role::Viewer, None);
     let limited = mint("a", Role::Admin, Some(&["EL_mine_1"]));
-    let http = callscope_tests::server::http();
     for token in [&viewer, &limited] {
         for (method, path) in [
             (Method::GET, PATH.to_owned()),
             (Method::GET, format!("{PATH}/{id}")),
             (Method::POST, format!("{PATH}/{id}/replay")),
         ] {
-            let request = http.request(method, format!("{}{path}", server.embedded.url)).bearer_auth(token);
-            assert_eq!(request.send().await.unwrap().status().as_u16(), 403, "{path}");
+            assert_eq!(server.api_with(token, method, &path).await.0, 403, "{path}");
         }
         let mut subscriber = Subscriber::connect(&server.embedded.url, token).await;
-        subscriber.send(json!({"subscribe_deliveries": {"history": true}})).await;
-        assert_eq!(subscriber.expect("error").await["code"], "FORBIDDEN");
+        assert_eq!(
+            subscriber.ask(json!({"subscribe_deliveries": {"history": true}}), "error").await["code"],
+            "FORBIDDEN"
+        );
         server.turn("EL_mine_1", "user", "still private").await;
         subscriber.expect_silence().await;
     }
@@ -266,25 +253,22 @@ async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
         let server = Server::with(&database, &[("CALLSCOPE_DELIVERY_RETENTION_DAYS", "1")]).await;
         server.turn("EL_old_1", "agent", "today").await;
         let mut left = Vec::new();
-        until("the old ones are light", async || {
+        until("the old ones are stripped", async || {
             left = list(&server, "").await;
             left.len() == 3
         })
         .await;
-        assert_eq!(
-            left.iter().map(|delivery| delivery["verdict"].as_str().unwrap()).collect::<Vec<_>>(),
-            ["accepted"; 3]
-        );
+        assert!(left.iter().all(|delivery| delivery["verdict"] == "accepted"), "{left:?}");
         let mut shown = Vec::new();
         for id in ids(&left) {
             shown.push(server.get(&format!("{PATH}/{id}")).await);
         }
         assert_eq!(shown[0]["body_dropped"], false, "{engine:?}");
-        for light in &shown[1..] {
-            assert_eq!((&light["body_dropped"], &light["headers"]), (&json!(true), &json!([])), "{engine:?}");
-            assert_eq!((&light["body"], &light["body_base64"]), (&Value::Null, &Value::Null));
-            assert!(light["body_bytes"].as_i64().unwrap() > 0 && !light["events"].as_array().unwrap().is_empty());
-            let path = format!("{PATH}/{}/replay", light["delivery_id"].as_str().unwrap());
+        for stripped in &shown[1..] {
+            assert_eq!((&stripped["body_dropped"], &stripped["headers"]), (&json!(true), &json!([])), "{engine:?}");
+            assert_eq!((&stripped["body"], &stripped["body_base64"]), (&Value::Null, &Value::Null));
+            assert!(stripped["body_bytes"].as_i64().unwrap() > 0 && !stripped["events"].as_array().unwrap().is_empty());
+            let path = format!("{PATH}/{}/replay", stripped["delivery_id"].as_str().unwrap());
             let refused = server.api(Method::POST, &path, None).await;
             assert_eq!((refused.status, &refused.json["code"]), (410, &json!("BODY_DROPPED")));
         }
@@ -330,8 +314,10 @@ struct DeliveryFollower {
 impl DeliveryFollower {
     async fn start(server: &Server, from: Value) -> Self {
         let mut subscriber = server.subscriber().await;
-        subscriber.send(json!({"subscribe_deliveries": from})).await;
-        let cursor = subscriber.expect("deliveries_confirmed").await["cursor"].as_str().unwrap().to_owned();
+        let cursor = subscriber.ask(json!({"subscribe_deliveries": from}), "deliveries_confirmed").await["cursor"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         Self { subscriber, cursor }
     }
 
@@ -377,13 +363,15 @@ async fn deliveries_are_followed_live_and_resumed_by_cursor() {
         let mut known = ids(&list(&server, "").await);
         known.reverse();
         assert_eq!(ids(&all.next(5).await), known);
-        all.subscriber.send(json!({"unsubscribe_deliveries": true})).await;
-        all.subscriber.expect("deliveries_unsubscribed").await;
+        all.subscriber.ask(json!({"unsubscribe_deliveries": true}), "deliveries_unsubscribed").await;
         server.turn("EL_live_1", "user", "unheard").await;
         all.subscriber.expect_silence().await;
         for wrong in ["", "x", "00000000.1.00000000000070008000000000000000"] {
-            all.subscriber.send(json!({"subscribe_deliveries": {"after": wrong}})).await;
-            assert_eq!(all.subscriber.expect("error").await["code"], "CURSOR_INVALID", "{wrong:?}");
+            assert_eq!(
+                all.subscriber.ask(json!({"subscribe_deliveries": {"after": wrong}}), "error").await["code"],
+                "CURSOR_INVALID",
+                "{wrong:?}"
+            );
         }
     })
     .await;
@@ -462,8 +450,10 @@ async fn a_dump_restored_elsewhere_begins_a_new_order() {
     sqlx::query("UPDATE deliveries SET tx = tx + 1000000000").execute(&mut connection).await.unwrap();
     let server = Server::start(&database).await;
     let mut subscriber = server.subscriber().await;
-    subscriber.send(json!({"subscribe_deliveries": {"after": cursor}})).await;
-    assert_eq!(subscriber.expect("error").await["code"], "CURSOR_INVALID");
+    assert_eq!(
+        subscriber.ask(json!({"subscribe_deliveries": {"after": cursor}}), "error").await["code"],
+        "CURSOR_INVALID"
+    );
     let mut follower = DeliveryFollower::start(&server, json!({"history": true})).await;
     server.turn("EL_dump_1", "user", "two").await;
     let mut known = ids(&list(&server, "").await);
@@ -473,17 +463,10 @@ async fn a_dump_restored_elsewhere_begins_a_new_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_attempts_are_listed_counted_and_bounded() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
-    let http = callscope_tests::server::http();
+    let server = Server::alone(&[]).await;
     for i in 0..1_010 {
-        let url = format!(
-            "{}/webhooks/elevenlabs/{}",
-            server.embedded.url,
-            if i % 2 == 0 { "post-call" } else { "transcription" }
-        );
-        let response = http.post(url).header("ElevenLabs-Signature", forged()).body("{}").send().await.unwrap();
-        assert_eq!(response.status().as_u16(), 401);
+        let route = if i % 2 == 0 { "post-call" } else { "transcription" };
+        assert_eq!(server.post(route, &[("ElevenLabs-Signature", &forged())], b"{}").await.status, 401);
     }
     let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;
     assert_eq!((listed["total"].as_i64(), listed["unverified"].as_array().unwrap().len()), (Some(1_010), 500));
@@ -501,16 +484,14 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
 /// The sender learns how the signature is wrong, and the admin learns why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let signed = r#"{"call_sid": "EL_cause_1", "speaker": "user", "message": "hello"}"#;
     let header =
         callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), now(), signed.as_bytes());
-    let url = format!("{}/webhooks/elevenlabs/transcription", server.embedded.url);
-    let post = callscope_tests::server::http().post(url).header("ElevenLabs-Signature", header);
-    let response = post.body(signed.replace(": ", ":")).send().await.unwrap();
-    assert_eq!(response.status().as_u16(), 401);
-    let said = response.text().await.unwrap();
+    let body = signed.replace(": ", ":");
+    let refused = server.post("transcription", &[("ElevenLabs-Signature", &header)], body.as_bytes()).await;
+    assert_eq!(refused.status, 401);
+    let said = refused.json.to_string();
     assert!(said.contains("signature wrong") && !said.contains("reserialised"), "{said}");
     // The sender did not wait for the cause to be found.
     until("the cause is found", async || {

@@ -9,10 +9,7 @@ use tokio::net::TcpStream;
 async fn followers(server: &Server, sid: &str, count: usize) -> Vec<Subscriber> {
     let mut followers = Vec::new();
     for _ in 0..count {
-        let mut follower = server.subscriber().await;
-        follower.subscribe(sid).await;
-        follower.events(1, 1).await;
-        followers.push(follower);
+        followers.push(server.follower(sid, 1).await);
     }
     followers
 }
@@ -42,17 +39,15 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
     last.events(2, 1).await;
     assert_eq!(last.next().await, Received::Closed(1001));
     let mut again = there.subscriber().await;
-    again.send(json!({"subscribe": "EL_drain_1", "after": 2})).await;
-    again.expect("subscription_confirmed").await;
+    again.ask(json!({"subscribe": "EL_drain_1", "after": 2}), "subscription_confirmed").await;
     again.expect_silence().await;
     stopping.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
-    let database = Database::new(Engine::Sqlite).await;
     let given = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
-    let server = Server::with(&database, &given).await;
+    let server = Server::alone(&given).await;
     server.turn("EL_drain_2", "agent", "first").await;
     let mut followers = followers(&server, "EL_drain_2", 3).await;
     let stopping = tokio::spawn(server.stop());
@@ -65,8 +60,7 @@ async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_server_refuses_new_work_and_says_so() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::with(&database, &[("CALLSCOPE_DRAIN_RATE", "0.5")]).await;
+    let server = Server::alone(&[("CALLSCOPE_DRAIN_RATE", "0.5")]).await;
     server.turn("EL_drain_3", "agent", "first").await;
     let mut followers = followers(&server, "EL_drain_3", 2).await;
     let (url, token) = (server.embedded.url.clone(), server.embedded.token.clone());

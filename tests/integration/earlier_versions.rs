@@ -49,8 +49,8 @@ async fn a_database_from_before_cursors_is_served_and_appended_to() {
             for (at, event) in log.iter().enumerate() {
                 for after in [&event["seq"], &event["cursor"]] {
                     let mut again = server.subscriber().await;
-                    again.send(json!({"subscribe": call_id, "after": after})).await;
-                    let confirmed = again.expect("subscription_confirmed").await;
+                    let confirmed =
+                        again.ask(json!({"subscribe": call_id, "after": after}), "subscription_confirmed").await;
                     assert_eq!(confirmed["cursor"], event["cursor"], "{engine:?}: {after}");
                     let rest = again.events(i64::try_from(at).unwrap() + 2, log.len() - at - 1).await;
                     assert_eq!(rest, log[at + 1..], "{engine:?}: {after}");

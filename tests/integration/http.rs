@@ -3,32 +3,17 @@
 use callscope_common::claims::Role;
 use callscope_server::auth::Tokens;
 use callscope_server::secret::Secret;
+use callscope_tests::Server;
 use callscope_tests::server::{JWT_SECRET, admin_token};
-use callscope_tests::{Database, Engine, PATIENCE, Server};
+use callscope_tests::socket::{answer, host, send, status};
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-async fn server(given: &[(&str, &str)]) -> (Database, Server) {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::with(&database, given).await;
-    (database, server)
-}
-
-/// Sends bytes and reads until the other side closes. `HOST` stands for the server's own.
+/// Sends a request and returns the answer in lower case. `HOST` stands for the server's own.
 async fn raw(server: &Server, request: &str) -> String {
-    let host = callscope_tests::socket::host(&server.embedded.url);
-    let mut stream = TcpStream::connect(host).await.unwrap();
-    stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the answer comes in time").unwrap();
-    String::from_utf8_lossy(&answer).to_lowercase()
-}
-
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
+    let host = host(&server.embedded.url);
+    let mut stream = send(host, request.replace("HOST", host).as_bytes()).await;
+    answer(&mut stream).await.to_lowercase()
 }
 
 /// Sends a request without a body, with these lines in its head.
@@ -39,7 +24,7 @@ async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_name_its_host_once() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     for (headers, expected) in [
         (&["Host: HOST"][..], 200),
         (&[], 400),
@@ -53,7 +38,7 @@ async fn a_request_must_name_its_host_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_path_lists_its_methods() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     for (line, expected, allow) in [
         ("GET /webhooks/elevenlabs/post-call", 405, "allow: options, post"),
         ("GET /webhooks/elevenlabs/transcription", 405, "allow: options, post"),
@@ -73,7 +58,7 @@ async fn a_known_path_lists_its_methods() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_name_the_missing_header_and_are_not_cached() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     let webhook = head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
     assert_eq!(status(&webhook), 401);
     assert!(!webhook.contains("www-authenticate"), "{webhook}");
@@ -92,7 +77,7 @@ async fn answers_name_the_missing_header_and_are_not_cached() {
 async fn no_page_of_another_origin_posts_webhooks() {
     for auth in ["required", "off"] {
         let given = [("CALLSCOPE_WEBHOOK_AUTH", auth), ("CALLSCOPE_ALLOWED_ORIGINS", "*")];
-        let (_database, server) = server(&given).await;
+        let server = Server::alone(&given).await;
         let body = json!({"call_sid": "EL_http_1", "speaker": "user", "message": "x"}).to_string();
         let post = async |path: &str, headers: &str, host: &str| {
             let length = body.len();
@@ -123,7 +108,7 @@ async fn no_page_of_another_origin_posts_webhooks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_cannot_name_another_method() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     assert_eq!(server.turn("EL_http_2", "user", "hello").await.status, 201);
     let token = &server.embedded.token;
     for form in ["_method=delete", "_method=DELETE&x=1", "&_method=delete", "_method=patch", "_method=get"] {
@@ -139,26 +124,21 @@ async fn a_form_cannot_name_another_method() {
         assert_eq!(status(&answer), 405, "{form}: {answer}");
     }
     assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_http_2", None).await.status, 200);
-    assert_eq!(server.api(Method::DELETE, "/api/v1/calls/EL_http_2", None).await.status, 204);
+    assert_eq!(server.delete("EL_http_2").await.status, 204);
 }
 
 async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
-    let host = callscope_tests::socket::host(&server.embedded.url);
-    let mut stream = TcpStream::connect(host).await.unwrap();
     let token = &server.embedded.token;
     let request = format!(
         "GET /ws/calls/transcriptions HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Authorization: Bearer {token}\r\n{key}{headers}\r\n"
     );
-    stream.write_all(request.replace("HOST", host).as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4_096];
-    let count = timeout(PATIENCE, stream.read(&mut answer)).await.expect("the answer comes in time").unwrap();
-    String::from_utf8_lossy(&answer[..count]).to_lowercase()
+    raw(server, &request).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_needs_a_valid_key_and_its_own_origin() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     let good = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (key, expected) in [
         (good, 101),
@@ -186,7 +166,7 @@ async fn a_websocket_needs_a_valid_key_and_its_own_origin() {
 async fn tokens_of_every_configured_key_are_valid() {
     let old = "o".repeat(32);
     let keys = format!("{JWT_SECRET},{old}");
-    let (_database, server) = server(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
+    let server = Server::alone(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
     let ask = async |secret: &str| {
         let token = Tokens::new(&Secret::new(secret.into())).mint_for("t", Role::Viewer, 60, None).unwrap();
         status(&head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await)
@@ -196,7 +176,7 @@ async fn tokens_of_every_configured_key_are_valid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parameter_that_is_given_twice_is_refused() {
-    let (_database, server) = server(&[]).await;
+    let server = Server::alone(&[]).await;
     for (path, twice) in [
         ("calls?status=failed&status=completed", "status"),
         ("calls?limit=1&q=a&limit=1", "limit"),

@@ -10,7 +10,7 @@ async fn a_limited_token_learns_nothing_about_other_calls() {
         for at in 0..5 {
             let call =
                 json!({"call_sid": format!("EL_secret_{at}"), "subject": "topsecret", "agent_id": "agent_hidden"});
-            server.api(Method::POST, "/api/v1/calls", Some(&call)).await;
+            server.register(&call).await;
             server.turn(&format!("EL_mine_{at}"), "user", "mine").await;
         }
         let scoped = limited_token(&["EL_mine_0", "EL_mine_3", "EL_never"]);
@@ -27,7 +27,7 @@ async fn a_limited_token_learns_nothing_about_other_calls() {
         let second = list(&format!("?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await;
         assert_eq!((&second["calls"][0]["call_sid"], &second["next_cursor"]), (&json!("EL_mine_0"), &json!(null)));
         // The answer is the same for what is not allowed and for what does not exist.
-        let foreign = server.get("/api/v1/calls/EL_secret_1").await["call_id"].as_str().unwrap().to_owned();
+        let foreign = server.call_id("EL_secret_1").await;
         let absent = uuid::Uuid::new_v4().to_string();
         for path in ["", "/events", "/transcript", "/audio"] {
             let mut answers = Vec::new();
@@ -72,12 +72,9 @@ async fn misspelt_and_unstorable_values_are_refused_with_a_reason() {
         }
         // A subject is any text. Only a subject that becomes a part of a sid must fit into one.
         let free = json!({"subject": "Mr. Müller, towing 🚚", "call_sid": "EL_free_1"});
-        assert_eq!(server.api(Method::POST, "/api/v1/calls", Some(&free)).await.status, 201);
-        assert_eq!(
-            server.api(Method::POST, "/api/v1/calls", Some(&json!({"subject": "Mr. Müller"}))).await.status,
-            400
-        );
-        let patched = server.api(Method::PATCH, "/api/v1/calls/EL_t_1", Some(&json!({"subject": "Mr. Müller"}))).await;
+        assert_eq!(server.register(&free).await.status, 201);
+        assert_eq!(server.register(&json!({"subject": "Mr. Müller"})).await.status, 400);
+        let patched = server.patch("EL_t_1", &json!({"subject": "Mr. Müller"})).await;
         assert_eq!((patched.status, &patched.json["subject"]), (200, &json!("Mr. Müller")));
         assert!(patched.json["last_event_at"].is_string() && patched.json["head"] == 1, "{patched:?}");
     })

@@ -166,6 +166,36 @@ impl Listener {
     }
 }
 
+/// A server, a target, and a client that forwards to it.
+struct Scene {
+    http: reqwest::Client,
+    server: Process,
+    target: Target,
+    listener: Listener,
+    _database: Database,
+}
+
+impl Scene {
+    async fn start(flags: &[&str]) -> Self {
+        let database = Database::new(Engine::Sqlite).await;
+        let server = Process::start(&database, 0).await;
+        let target = Target::start(0, Log::default()).await;
+        let listener = Listener::start(&server.url, target.port, &database.dir.path().join("place.json"), flags);
+        listener.says("forwarding deliveries").await;
+        Self { http: http(), server, target, listener, _database: database }
+    }
+
+    async fn speak(&self, call: usize, number: usize) {
+        speak(&self.http, &self.server.url, call, number).await;
+    }
+
+    /// Waits until the client has reported `count` outcomes, and returns them.
+    async fn outcomes(&self, count: usize) -> Vec<Value> {
+        until("the client reports", async || self.listener.lines.lock().len() == count).await;
+        self.listener.lines.lock().clone()
+    }
+}
+
 /// Posts a turn until it is acknowledged, as providers do.
 async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
     let turn_id = format!("{call}-{number}");
@@ -276,26 +306,20 @@ fn check(engine: Engine, log: &[Arrived]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chosen_deliveries_are_forwarded_and_signed_again() {
-    let database = Database::new(Engine::Sqlite).await;
-    let (server, http) = (Process::start(&database, 0).await, http());
-    let secret = database.dir.path().join("secret");
+    let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&secret, "own\n").unwrap();
-    let target = Target::start(0, Log::default()).await;
-    let place = database.dir.path().join("place.json");
-    let flags =
-        ["--type", "turn", "--type", "unheard_of", "--call", "EL_lane_1", "--sign-with-file", secret.to_str().unwrap()];
-    let listener = Listener::start(&server.url, target.port, &place, &flags);
-    listener.says("forwarding deliveries").await;
-    speak(&http, &server.url, 0, 0).await;
-    speak(&http, &server.url, 1, 0).await;
+    let path = secret.path().to_str().unwrap();
+    let flags = ["--type", "turn", "--type", "unheard_of", "--call", "EL_lane_1", "--sign-with-file", path];
+    let scene = Scene::start(&flags).await;
+    scene.speak(0, 0).await;
+    scene.speak(1, 0).await;
     // The sender repeats the delivery because its answer was lost.
-    speak(&http, &server.url, 1, 0).await;
+    scene.speak(1, 0).await;
     let other = json!({"type": "unheard_of", "data": {"conversation_id": "EL_lane_1"}}).to_string();
-    post_signed(&http, &server.url, "post-call", other.as_bytes(), now(), &[("Authorization", "Basic c2VjcmV0")])
-        .await
-        .unwrap();
-    until("three arrive", async || target.ids().len() == 3).await;
-    let log = target.log.lock().clone();
+    let (url, headers) = (&scene.server.url, [("Authorization", "Basic c2VjcmV0")]);
+    post_signed(&scene.http, url, "post-call", other.as_bytes(), now(), &headers).await.unwrap();
+    until("three arrive", async || scene.target.ids().len() == 3).await;
+    let log = scene.target.log.lock().clone();
     for arrived in &log {
         let signature = SignatureHeader::parse(arrived.header(HEADER).unwrap()).unwrap();
         assert_eq!(signature.verify(&["own"], &arrived.body, now(), 60), Ok(()));
@@ -309,20 +333,15 @@ async fn chosen_deliveries_are_forwarded_and_signed_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_refuses_is_retried_and_finally_given_up() {
-    let database = Database::new(Engine::Sqlite).await;
-    let (server, http) = (Process::start(&database, 0).await, http());
-    let target = Target::start(0, Log::default()).await;
-    let place = database.dir.path().join("place.json");
-    let listener = Listener::start(&server.url, target.port, &place, &["--attempts", "3"]);
-    listener.says("forwarding deliveries").await;
+    let scene = Scene::start(&["--attempts", "3"]).await;
+    let target = &scene.target;
     target.status.store(503, Ordering::SeqCst);
-    speak(&http, &server.url, 0, 0).await;
-    until("it is given up", async || listener.lines.lock().len() == 1).await;
+    scene.speak(0, 0).await;
+    scene.outcomes(1).await;
     // A permanent refusal is an answer too.
     target.status.store(404, Ordering::SeqCst);
-    speak(&http, &server.url, 0, 1).await;
-    until("the next one is answered", async || listener.lines.lock().len() == 2).await;
-    let lines = listener.lines.lock().clone();
+    scene.speak(0, 1).await;
+    let lines = scene.outcomes(2).await;
     assert_eq!((&lines[0]["status"], &lines[0]["attempt"], &lines[0]["ok"]), (&json!(503), &json!(3), &json!(false)));
     assert_eq!((&lines[1]["status"], &lines[1]["attempt"], &lines[1]["ok"]), (&json!(404), &json!(1), &json!(false)));
     let attempts: Vec<_> =
@@ -333,19 +352,15 @@ async fn a_target_that_refuses_is_retried_and_finally_given_up() {
 /// The target may have processed the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_delivery_is_marked_when_it_is_sent_again() {
-    let database = Database::new(Engine::Sqlite).await;
-    let (server, http) = (Process::start(&database, 0).await, http());
-    let target = Target::start(0, Log::default()).await;
-    let place = database.dir.path().join("place.json");
-    let listener = Listener::start(&server.url, target.port, &place, &[]);
-    listener.says("forwarding deliveries").await;
+    let scene = Scene::start(&[]).await;
+    let target = &scene.target;
     target.status.store(HANG_UP, Ordering::SeqCst);
-    speak(&http, &server.url, 0, 0).await;
+    scene.speak(0, 0).await;
     until("it is sent again", async || target.ids().len() >= 2).await;
     target.status.store(200, Ordering::SeqCst);
-    until("it is answered", async || listener.lines.lock().len() == 1).await;
+    let outcomes = scene.outcomes(1).await;
     let log = target.log.lock().clone();
     assert_eq!(log[0].header("Callscope-Duplicate"), None);
     assert!(log[1..].iter().all(|arrived| arrived.header("Callscope-Duplicate") == Some("sent-again")), "{log:?}");
-    assert_eq!(listener.lines.lock()[0]["duplicate"], "sent-again");
+    assert_eq!(outcomes[0]["duplicate"], "sent-again");
 }

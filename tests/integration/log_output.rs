@@ -29,8 +29,7 @@ impl Server {
     /// A thousand requests are refused and answered while a follower receives its events. Then SIGTERM ends the server.
     async fn serves_and_ends(mut self) {
         let mut watcher = Subscriber::connect(&self.0.url, &admin_token("t")).await;
-        watcher.send(json!({"subscribe": "EL_log_1", "wait": true})).await;
-        watcher.expect("subscription_pending").await;
+        watcher.ask(json!({"subscribe": "EL_log_1", "wait": true}), "subscription_pending").await;
         let http = http();
         for n in 0..1_000 {
             let url = format!("{}/webhooks/elevenlabs/transcription", self.0.url);
@@ -187,8 +186,7 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     let text = reader(pipe);
     let mut server = Server::start(writer, &[]).await;
     let mut watcher = Subscriber::connect(&server.0.url, &admin_token("t")).await;
-    watcher.send(json!({"ping": 1})).await;
-    watcher.expect("pong").await;
+    watcher.ask(json!({"ping": 1}), "pong").await;
     server.signal(Signal::HUP);
     watcher.expect("reconnect").await;
     drop(watcher);

@@ -1,11 +1,7 @@
 //! Two records that turn out to be one call.
 
-use callscope_tests::server::on_each_engine;
-use serde_json::{Value, json};
-
-fn texts(log: &[Value]) -> Vec<&str> {
-    log.iter().filter_map(|event| event["message_text"].as_str()).collect()
-}
+use callscope_tests::server::{on_each_engine, texts};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longer_record_survives_and_nothing_is_lost() {
@@ -36,8 +32,10 @@ async fn the_longer_record_survives_and_nothing_is_lost() {
         let numbers: Vec<_> = log.iter().filter_map(|event| event["sequence_number"].as_i64()).collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
         // A cursor of the absorbed record is invalid, and a repeat of its turn is still a repeat.
-        short.send(json!({"subscribe": "conv_short", "after": 1, "call_id": other})).await;
-        assert_eq!(short.expect("error").await["code"], "CURSOR_INVALID");
+        assert_eq!(
+            short.ask(json!({"subscribe": "conv_short", "after": 1, "call_id": other}), "error").await["code"],
+            "CURSOR_INVALID"
+        );
         assert_eq!(server.webhook("transcription", &turn).await, first);
         assert_eq!(server.log("conv_short").await.len(), 6);
     })
@@ -53,9 +51,7 @@ async fn an_ended_record_ends_the_whole() {
         for text in ["a", "b", "c"] {
             server.turn("EL_f_1", "agent", text).await;
         }
-        let mut subscriber = server.subscriber().await;
-        subscriber.subscribe("EL_f_1").await;
-        subscriber.events(1, 3).await;
+        let mut subscriber = server.follower("EL_f_1", 3).await;
         let both = json!({"call_sid": "EL_f_1", "conversation_id": "conv_f", "speaker": "user", "message": "d"});
         assert_eq!(server.webhook("transcription", &both).await.json["seq"], 6);
         let rest = subscriber.events(4, 2).await;

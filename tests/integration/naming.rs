@@ -1,13 +1,9 @@
 //! What names a call: what a platform states does, and what a caller's client can set does not.
 
-use callscope_tests::server::{limited_token, on_each_engine};
+use callscope_tests::server::{limited_token, now, on_each_engine, texts};
 use callscope_tests::{Server, Subscriber};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-fn texts(log: &[Value]) -> Vec<&str> {
-    log.iter().filter_map(|event| event["message_text"].as_str()).collect()
-}
 
 /// Returns the result of a web conversation whose client set these dynamic variables, as ElevenLabs signs it.
 fn web_result(conversation: &str, variables: &Value) -> Value {
@@ -18,7 +14,7 @@ fn web_result(conversation: &str, variables: &Value) -> Value {
 }
 
 async fn register(server: &Server, call: Value) -> Value {
-    let reply = server.api(Method::POST, "/api/v1/calls", Some(&call)).await;
+    let reply = server.register(&call).await;
     assert_eq!(reply.status, 201, "{reply:?}");
     reply.json
 }
@@ -35,21 +31,10 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
         let link = victim["link"].as_str().unwrap();
         let (rest, last) = link.split_at(link.len() - 1);
         let broken_link = format!("{rest}{}", if last == "A" { "E" } else { "A" });
-        let names = [
-            "call_sid",
-            "conversation_id",
-            "call_id",
-            "callscope_link",
-            "callscope_call_id",
-            "sip_call_id",
-            "CallSid",
-            "phone_call",
-            "linked",
-            "x-call-sid",
-            "trusted_variable",
-        ];
+        let names = "call_sid conversation_id call_id callscope_link callscope_call_id sip_call_id CallSid phone_call \
+                     linked x-call-sid trusted_variable";
         let values = [json!(sid), json!(id), json!(broken_link), json!({"call_sid": sid}), json!([sid])];
-        for (at, name) in names.into_iter().enumerate() {
+        for (at, name) in names.split(' ').enumerate() {
             for (nth, value) in values.iter().enumerate() {
                 let attacker = format!("conv_attacker_{at}_{nth}");
                 let reply = server.webhook("post-call", &web_result(&attacker, &json!({name: value}))).await;
@@ -66,7 +51,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
         assert_eq!(after, before, "the call changed");
         assert_eq!(texts(&server.log(&sid).await), ["my card number is 4111"]);
         // It cannot occupy a sid that the next registration would make, either.
-        let at = callscope_tests::server::now();
+        let at = now();
         for later in 0..4 {
             let value = json!({"call_sid": format!("EL_bank_{}", at + later)});
             server.webhook("post-call", &web_result(&format!("conv_early_{later}"), &value)).await;
@@ -110,7 +95,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         for text in ["v1", "v2"] {
             server.turn("EL_v_1", "user", text).await;
         }
-        let v = server.get("/api/v1/calls/EL_v_1").await["call_id"].as_str().unwrap().to_owned();
+        let v = server.call_id("EL_v_1").await;
         // As a sid of a webhook it makes the turn that call's turn.
         assert_eq!(server.turn(&v, "agent", "v3").await.json["call_sid"], "EL_v_1");
         let turn = json!({"conversation_id": v, "speaker": "agent", "message": "v4"});
@@ -118,22 +103,19 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         // By PATCH and by registration it is refused as taken.
         server.turn("EL_p_1", "user", "p1").await;
         for body in [json!({"identifiers": [v]}), json!({"call_sid": v}), json!({"conversation_id": v})] {
-            let reply = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&body)).await;
+            let reply = server.patch("EL_p_1", &body).await;
             assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
         }
         for body in [json!({"call_sid": v}), json!({"conversation_id": v})] {
-            let reply = server.api(Method::POST, "/api/v1/calls", Some(&body)).await;
+            let reply = server.register(&body).await;
             assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
         }
         let itself = json!({"identifiers": [v], "call_sid": v});
-        assert_eq!(
-            server.api(Method::PATCH, &format!("/api/v1/calls/{v}"), Some(&itself)).await.json["call_sid"],
-            "EL_v_1"
-        );
+        assert_eq!(server.patch(&v, &itself).await.json["call_sid"], "EL_v_1");
         // With `merge` it merges with that call.
-        let absorbed = server.get("/api/v1/calls/EL_p_1").await["call_id"].as_str().unwrap().to_owned();
+        let absorbed = server.call_id("EL_p_1").await;
         let merge = json!({"identifiers": [v], "merge": true});
-        let whole = server.api(Method::PATCH, "/api/v1/calls/EL_p_1", Some(&merge)).await;
+        let whole = server.patch("EL_p_1", &merge).await;
         assert_eq!((whole.status, &whole.json["call_id"]), (200, &json!(v)), "{whole:?}");
         assert_eq!(texts(&server.log(&v).await), ["v1", "v2", "v3", "v4", "p1"]);
         let names = server.get(&format!("/api/v1/calls/{v}")).await["identifiers"].clone();
@@ -142,7 +124,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         let capitals = absorbed.to_uppercase();
         assert_eq!(server.turn(&capitals, "user", "v5").await.json["call_sid"], "EL_v_1");
         let names_it = json!({"call_sid": capitals});
-        let reply = server.api(Method::POST, "/api/v1/calls", Some(&names_it)).await;
+        let reply = server.register(&names_it).await;
         assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{reply:?}");
         assert_eq!(texts(&server.log(&absorbed).await), ["v1", "v2", "v3", "v4", "p1", "v5"]);
         // Other UUIDs are ordinary identifiers.
@@ -156,7 +138,7 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
         assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
         // Deleting by the id deletes that very call.
-        assert_eq!(server.api(Method::DELETE, &format!("/api/v1/calls/{v}"), None).await.status, 204);
+        assert_eq!(server.delete(&v).await.status, 204);
         assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_v_1", None).await.status, 404);
         assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
     })
@@ -168,22 +150,18 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
 async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
     on_each_engine(async |_, server| {
         server.turn("EL_gone_1", "user", "g").await;
-        let gone = server.get("/api/v1/calls/EL_gone_1").await["call_id"].as_str().unwrap().to_owned();
+        let gone = server.call_id("EL_gone_1").await;
         for text in ["a", "b"] {
             server.turn("EL_stays_1", "user", text).await;
         }
         let merge = json!({"identifiers": ["EL_gone_1"], "merge": true});
-        let whole = server.api(Method::PATCH, "/api/v1/calls/EL_stays_1", Some(&merge)).await.json;
-        let reply = server.api(Method::DELETE, &format!("/api/v1/calls/{gone}"), None).await;
+        let whole = server.patch("EL_stays_1", &merge).await.json;
+        let reply = server.delete(&gone).await;
         assert_eq!((reply.status, &reply.json["code"]), (409, &json!("CALL_MERGED")), "{reply:?}");
         assert!(reply.json.to_string().contains(whole["call_id"].as_str().unwrap()), "{reply:?}");
         assert_eq!(texts(&server.log("EL_gone_1").await), ["a", "b", "g"]);
-        assert_eq!(
-            server.api(Method::DELETE, "/api/v1/calls/EL_gone_1", None).await.status,
-            204,
-            "by its name it is the call"
-        );
-        assert_eq!(server.api(Method::DELETE, &format!("/api/v1/calls/{gone}"), None).await.status, 404);
+        assert_eq!(server.delete("EL_gone_1").await.status, 204, "by its name it is the call");
+        assert_eq!(server.delete(&gone).await.status, 404);
     })
     .await;
 }
@@ -192,7 +170,7 @@ async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_not_signed_cannot_double_an_effect() {
     on_each_engine(async |_, server| {
-        let at = callscope_tests::server::now();
+        let at = now();
         let keyed = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "once", "turn_id": "t1"}).to_string();
         let plain = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "also once"}).to_string();
         let end = web_result("conv_k", &json!({})).to_string();
@@ -239,7 +217,7 @@ async fn empty_ids_and_keys_count_as_absent() {
         for call in ["EL_e_2", "EL_e_3"] {
             let turn = json!({"call_sid": call, "speaker": "user", "message": call}).to_string();
             let headers = [("Idempotency-Key", "")];
-            let at = callscope_tests::server::now();
+            let at = now();
             assert_eq!(server.signed("transcription", turn.as_bytes(), at, &headers).await.status, 201);
         }
         assert_eq!(texts(&server.log("EL_e_1").await), ["turn 0", "turn 1", "turn 2", "turn 3", "null"]);
@@ -315,9 +293,9 @@ async fn a_limited_token_reads_a_merged_call_by_every_route() {
                 server.turn(call, "user", &format!("{call} {at}")).await;
             }
         }
-        let absorbed = server.get("/api/v1/calls/EL_gone_1").await["call_id"].as_str().unwrap().to_owned();
+        let absorbed = server.call_id("EL_gone_1").await;
         let merge = json!({"identifiers": ["EL_gone_1"], "merge": true});
-        let merged = server.api(Method::PATCH, "/api/v1/calls/EL_kept_1", Some(&merge)).await;
+        let merged = server.patch("EL_kept_1", &merge).await;
         let kept = merged.json["call_id"].as_str().unwrap().to_owned();
         assert!(merged.status == 200 && kept != absorbed, "{merged:?}");
         for names in [[&absorbed], [&kept], [&"EL_kept_1".to_owned()], [&"EL_gone_1".to_owned()]] {

@@ -6,14 +6,11 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::with(&database, &[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
+    let server = Server::alone(&[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
     server.turn("EL_slow_1", "agent", "first").await;
     let mut stalled = server.subscriber().await;
     stalled.subscribe("EL_slow_1").await;
-    let mut reader = server.subscriber().await;
-    reader.subscribe("EL_slow_1").await;
-    reader.events(1, 1).await;
+    let mut reader = server.follower("EL_slow_1", 1).await;
     // This is more than the kernel's buffers on both sides take. Each text is different, because equal ones would be
     // repeats.
     let count = 300;
@@ -37,8 +34,7 @@ async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
     assert!(matches!(code, 4101 | 1006), "{code}");
     assert!(last > 0 && last < 300, "the kernel took it all: {last}");
     let mut again = server.subscriber().await;
-    again.send(json!({"subscribe": "EL_slow_1", "after": last})).await;
-    again.expect("subscription_confirmed").await;
+    again.ask(json!({"subscribe": "EL_slow_1", "after": last}), "subscription_confirmed").await;
     again.events(last + 1, usize::try_from(301 - last).unwrap()).await;
 }
 
@@ -50,14 +46,10 @@ async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
     for i in 0..20 {
         let sid = format!("EL_end_{i}");
         there.turn(&sid, "agent", "first").await;
-        let mut early = here.subscriber().await;
-        early.subscribe(&sid).await;
-        early.events(1, 1).await;
-        there.api(reqwest::Method::PATCH, &format!("/api/v1/calls/{sid}"), Some(&json!({"status": "completed"}))).await;
+        let mut early = here.follower(&sid, 1).await;
+        there.patch(&sid, &json!({"status": "completed"})).await;
         // Until it reconciles, `here` knows of the end only from its database.
-        let mut late = here.subscriber().await;
-        late.subscribe(&sid).await;
-        late.events(1, 3).await;
+        let _late = here.follower(&sid, 3).await;
         early.events(2, 2).await;
     }
     let hub = here.embedded.hub.clone();

@@ -1,19 +1,17 @@
 //! What the store guarantees on both engines.
 
-use callscope_tests::server::{now, on_each_engine};
+use callscope_tests::server::{now, on_each_engine, texts};
 use callscope_tests::{Database, Engine, Server};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_is_kept_to_the_byte() {
     on_each_engine(async |_, server| {
-        let texts = ["emoji 👩‍🚒🇩🇪", "NUL \0 and \u{7f}\u{1b}[2J", "\"quotes\" \\ / \u{2028}", &"long ".repeat(13_000)];
-        for text in texts {
+        let said = ["emoji 👩‍🚒🇩🇪", "NUL \0 and \u{7f}\u{1b}[2J", "\"quotes\" \\ / \u{2028}", &"long ".repeat(13_000)];
+        for text in said {
             assert_eq!(server.turn("EL_bytes_1", "user", text).await.status, 201);
         }
-        let log = server.log("EL_bytes_1").await;
-        let found: Vec<_> = log.iter().map(|event| event["message_text"].as_str().unwrap()).collect();
-        assert_eq!(found, texts);
+        assert_eq!(texts(&server.log("EL_bytes_1").await), said);
         // No parser would write these again in the same way: blanks, escapes and a lone surrogate.
         let body = br#"{ "call_sid" :"EL_bytes_1","speaker":"user", "message":"\ud800 \u00e9" }"#;
         assert_eq!(server.signed("transcription", body, now(), &[]).await.status, 201);
@@ -83,7 +81,7 @@ async fn a_call_that_ended_stays_ended() {
         let kinds: Vec<Value> = server.log("conv_e").await.iter().map(|event| event["type"].clone()).collect();
         assert_eq!(kinds, ["call_status", "call_completed", "call_status", "call_completed", "call_completed"]);
         let patch = json!({"status": "in_progress"});
-        let back = server.api(reqwest::Method::PATCH, "/api/v1/calls/conv_e", Some(&patch)).await;
+        let back = server.patch("conv_e", &patch).await;
         assert_eq!(back.status, 409);
         let ignored = server.get("/api/v1/admin/deliveries?verdict=ignored").await;
         assert_eq!(ignored["deliveries"].as_array().unwrap().len(), 1);
@@ -97,7 +95,7 @@ async fn calls_are_listed_page_by_page() {
         for i in 0..7 {
             let agent = if i < 3 { "agent_%" } else { "b" };
             let call = json!({"subject": "paging", "call_sid": format!("EL_page_{i}"), "agent_id": agent});
-            assert_eq!(server.api(reqwest::Method::POST, "/api/v1/calls", Some(&call)).await.status, 201);
+            assert_eq!(server.register(&call).await.status, 201);
         }
         let mut found = Vec::new();
         let mut path = "/api/v1/calls?limit=3".to_owned();

@@ -6,54 +6,35 @@ use callscope_common::signature::sign;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
 use callscope_tests::server::{SECRET, environment, forged, http, now, post_webhook};
+use callscope_tests::socket::{answer, host, send};
 use callscope_tests::{Database, Engine, Server, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const UNVERIFIED: &str = "/api/v1/admin/deliveries?verdict=unverified";
-
-fn address(server: &Server) -> String {
-    callscope_tests::socket::host(&server.embedded.url).to_owned()
-}
 
 fn head(route: &str, headers: &[(&str, &str)]) -> String {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("POST /webhooks/elevenlabs/{route} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// Writes `request` as it is and reads until the other side closes.
-async fn raw(address: &str, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request).await.unwrap();
-    answer(&mut stream).await
+/// Writes `request` as it is and returns the answer.
+async fn raw(server: &Server, request: &str) -> String {
+    answer(&mut send(host(&server.embedded.url), request.as_bytes()).await).await
 }
 
-/// Returns the first answer on a connection, with the part of its body that came in the same piece.
-async fn answer(stream: &mut TcpStream) -> String {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = stream.read(&mut buffer).await.unwrap_or(0);
-        seen.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&seen).into_owned();
-        let is_whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap())
-        });
-        if read == 0 || (is_whole && !text.starts_with("HTTP/1.1 100")) {
-            return text;
-        }
-    }
+async fn newest_delivery(server: &Server) -> Value {
+    let list = server.get("/api/v1/admin/deliveries").await;
+    server.get(&format!("/api/v1/admin/deliveries/{}", list["deliveries"][0]["delivery_id"].as_str().unwrap())).await
 }
 
 /// Rocket reads the first bytes of every body before any route (for `_method`). Nothing is sent beyond these, so an
 /// answer shows that the server waited for no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let late = sign(SECRET.as_bytes(), now() - 7200, b"{}");
     let ahead = sign(SECRET.as_bytes(), now() + 7200, b"{}");
     for (header, reason, cause) in [
@@ -71,7 +52,7 @@ async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
                 headers.extend(header.map(|value| ("ElevenLabs-Signature", value)));
                 let begun = head(route, &headers)
                     + if length.1 == "chunked" { "f\r\n{\"type\": \"post_c\r\n" } else { "{\"type\": \"post_c" };
-                let said = raw(&address(&server), begun.as_bytes()).await;
+                let said = raw(&server, &begun).await;
                 assert!(said.starts_with("HTTP/1.1 401 ") && said.contains(reason), "{header:?}: {said}");
                 assert!(!said.contains(cause), "the sender hears why: {said}");
                 let listed = server.get(UNVERIFIED).await;
@@ -81,17 +62,14 @@ async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
     }
     // A body that was sent anyway does not hide the answer.
     for length in [0, 100, 500_000] {
-        let answer = http().post(format!("{}/webhooks/elevenlabs/post-call", server.embedded.url));
-        let answer = answer.body(vec![b'x'; length]).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 401, "{length}");
+        assert_eq!(server.post("post-call", &[], &vec![b'x'; length]).await.status, 401, "{length}");
     }
     assert_eq!(server.get("/api/v1/admin/deliveries").await["deliveries"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_in_several_lines_counts_as_one() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     for (number, parted) in [false, true].into_iter().enumerate() {
         let body = json!({"call_sid": "EL_lines_1", "speaker": "user", "message": format!("m{number}")}).to_string();
         let signed = sign(SECRET.as_bytes(), now(), body.as_bytes());
@@ -101,7 +79,7 @@ async fn a_signature_in_several_lines_counts_as_one() {
         let length = body.len().to_string();
         let mut headers = vec![("Content-Length", &*length)];
         headers.extend(lines.iter().map(|line| ("ElevenLabs-Signature", *line)));
-        let said = raw(&address(&server), (head("transcription", &headers) + &body).as_bytes()).await;
+        let said = raw(&server, &(head("transcription", &headers) + &body)).await;
         assert!(said.starts_with("HTTP/1.1 201 "), "{lines:?}: {said}");
     }
     assert_eq!(server.log("EL_lines_1").await.len(), 2);
@@ -124,8 +102,7 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
 
     let request = head("post-call", &[("ElevenLabs-Signature", &forged()), ("Content-Length", "1000000")]);
     let strangers: Vec<TcpStream> = join_all((0..300).map(|_| async {
-        let mut stream = TcpStream::connect(&address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut stream = send(&address, request.as_bytes()).await;
         stream.write_all(&[b' '; 20_000]).await.unwrap();
         stream
     }))
@@ -153,8 +130,7 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_body_is_kept_and_refused_with_a_reason() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let body = b"\x1f\x8b\x08 as it came";
     let answer = server.signed("post-call", body, now(), &[("Content-Encoding", "gzip")]).await;
     assert_eq!((answer.status, &answer.json["message"]), (415, &json!("the body has a Content-Encoding")));
@@ -165,14 +141,12 @@ async fn a_compressed_body_is_kept_and_refused_with_a_reason() {
 /// `NaN` is what Python writes for a missing number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_with_nan_is_accepted_and_kept_unchanged() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let body = br#"{"type": "post_call_transcription", "data": {"conversation_id": "conv_nan", "metadata": {"cost": NaN, "x": -Infinity}}}"#;
     assert_eq!(server.signed("post-call", body, now(), &[]).await.status, 200);
     let call = server.get("/api/v1/calls/conv_nan").await;
     assert_eq!(call["call_data"]["metadata"], json!({"cost": null, "x": null}), "{call}");
-    let id = server.get("/api/v1/admin/deliveries").await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
-    let kept = server.get(&format!("/api/v1/admin/deliveries/{id}")).await;
+    let kept = newest_delivery(&server).await;
     assert_eq!(kept["body"].as_str().unwrap().as_bytes(), body);
 }
 
@@ -193,8 +167,7 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
     ];
     let turn = json!({"call_sid": "EL_kept_1", "speaker": "user", "message": "hello"}).to_string();
     assert_eq!(server.signed("transcription", turn.as_bytes(), now(), &given).await.status, 201);
-    let id = server.get("/api/v1/admin/deliveries").await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
-    let kept = server.get(&format!("/api/v1/admin/deliveries/{id}")).await;
+    let kept = newest_delivery(&server).await;
     let headers: Vec<(String, String)> = serde_json::from_value(kept["headers"].clone()).unwrap();
     let has = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
     for name in ["Content-Type", "X-Request-Id", "traceparent", "ElevenLabs-Signature", "Host", "Content-Length"] {
@@ -212,13 +185,11 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
 /// The refused request is answered first. Its attempt is listed at once, and explained when the cause is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_are_refused_and_explained_in_bounds() {
-    let database = Database::new(Engine::Sqlite).await;
-    let server = Server::start(&database).await;
+    let server = Server::alone(&[]).await;
     let bodies = ["[".repeat(100_000), r#"{"a":"#.repeat(40_000), "[".repeat(16_000) + &"]".repeat(16_000)];
     for body in bodies {
-        let url = format!("{}/webhooks/elevenlabs/transcription", server.embedded.url);
-        let answer = http().post(url).header("ElevenLabs-Signature", forged()).body(body).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 401);
+        let headers = [("ElevenLabs-Signature", &*forged())];
+        assert_eq!(server.post("transcription", &headers, body.as_bytes()).await.status, 401);
         until("the attempt is explained", async || {
             let listed: Value = server.get(UNVERIFIED).await;
             listed["unverified"][0]["diagnosis"] == "unexplained"
