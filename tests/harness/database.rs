@@ -30,7 +30,11 @@ impl Database {
         let dir = tempfile::tempdir().unwrap();
         let url = match engine {
             Engine::Sqlite => format!("sqlite://{}", dir.path().join("callscope.db").display()),
-            Engine::Postgres => postgres().await,
+            Engine::Postgres => {
+                let server = std::env::var("CALLSCOPE_TEST_POSTGRES")
+                    .expect("CALLSCOPE_TEST_POSTGRES names no PostgreSQL; tests/run starts one and sets it");
+                create_on(&server).await
+            }
         };
         Self { url, dir }
     }
@@ -54,12 +58,10 @@ impl Database {
     }
 }
 
-async fn postgres() -> String {
-    let server = std::env::var("CALLSCOPE_TEST_POSTGRES")
-        .expect("CALLSCOPE_TEST_POSTGRES names no PostgreSQL; tests/run starts one and sets it");
+/// Creates a database on the PostgreSQL at this URL, and returns the URL of the new one.
+pub async fn create_on(server: &str) -> String {
     let name = format!("test_{}", Uuid::new_v4().simple());
-    let mut connection =
-        PgConnection::connect(&server).await.expect("the PostgreSQL of CALLSCOPE_TEST_POSTGRES answers");
+    let mut connection = PgConnection::connect(server).await.expect("PostgreSQL answers");
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     connection.close().await.unwrap();
     let (base, _) = server.rsplit_once('/').unwrap();

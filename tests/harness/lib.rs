@@ -15,6 +15,7 @@ pub mod server;
 pub mod services;
 pub mod socket;
 pub mod subscriber;
+pub mod usage;
 
 pub use database::{Database, Engine};
 pub use process::Process;

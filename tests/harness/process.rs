@@ -68,7 +68,7 @@ impl Process {
         let port = port.to_string();
         let mut child = Command::new(program("callscope-server"))
             .env_clear()
-            .envs(environment(database, given))
+            .envs(environment(&database.url, given))
             .env("CALLSCOPE_PORT", &port)
             .current_dir(database.dir.path())
             .stderr(Stdio::piped())
@@ -153,7 +153,7 @@ impl CustomServer {
     pub async fn start(mut command: std::process::Command, given: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let port = free_port();
-        command.env_clear().envs(environment(&database, given)).env("CALLSCOPE_PORT", port.to_string());
+        command.env_clear().envs(environment(&database.url, given)).env("CALLSCOPE_PORT", port.to_string());
         let child = command.current_dir(database.dir.path()).spawn().unwrap();
         let address = format!("127.0.0.1:{port}");
         let server = Self { child, url: format!("http://{address}"), address, _database: database };

@@ -1,8 +1,10 @@
 //! A program in a pseudo-terminal: what a person would see and type. Tests wait for what is on its screen.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -123,6 +125,18 @@ impl Pty {
         Self { child, master: pair.master, keyboard, seen }
     }
 
+    /// Starts a command with its environment and folder in a terminal of this size.
+    pub fn run(command: &Command, size: (u16, u16)) -> Self {
+        let text = |text: &OsStr| text.to_str().unwrap().to_owned();
+        let arguments: Vec<String> = command.get_args().map(text).collect();
+        let environment: Vec<(String, String)> =
+            command.get_envs().filter_map(|(name, value)| Some((text(name), text(value?)))).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let program = command.get_program().as_ref();
+        Self::start(size, program, &arguments, &environment, command.get_current_dir().unwrap())
+    }
+
     /// Types this text.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
@@ -189,14 +203,16 @@ impl Pty {
         self.wait(what, |state| is_so(state.emulator.screen()));
     }
 
-    /// Waits until `text` is on the screen.
-    pub fn until_text(&self, text: &str) {
+    /// Waits until `text` is on the screen, and returns the screen.
+    pub fn until_text(&self, text: &str) -> String {
         self.until(text, |screen| screen.contents().contains(text));
+        self.screen()
     }
 
-    /// Waits until `text` is no longer on the screen.
-    pub fn until_no_text(&self, text: &str) {
+    /// Waits until `text` is no longer on the screen, and returns the screen.
+    pub fn until_no_text(&self, text: &str) -> String {
         self.until(&format!("no {text}"), |screen| !screen.contents().contains(text));
+        self.screen()
     }
 
     /// Waits until the program has written more than `before` bytes.
@@ -241,6 +257,7 @@ impl Drop for Pty {
 }
 
 /// What a program left behind.
+#[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
     pub modes: Modes,
@@ -248,6 +265,18 @@ pub struct Ended {
     pub screen: String,
     /// Everything that it wrote.
     pub bytes: Vec<u8>,
+}
+
+impl Ended {
+    pub fn code(&self) -> u32 {
+        self.status.exit_code()
+    }
+
+    /// Returns whether the terminal shows its main screen and its cursor, and treats pastes and the mouse as before.
+    pub fn is_restored(&self) -> bool {
+        let modes = &self.modes;
+        !modes.alternate && !modes.hidden_cursor && !modes.bracketed_paste && !modes.mouse
+    }
 }
 
 impl Seen {

@@ -72,9 +72,9 @@ pub fn mint(subject: &str, role: Role, calls: Option<&[&str]>) -> String {
 }
 
 /// Returns the settings that all tests share, followed by those of `given`.
-pub fn environment(database: &Database, given: &[(&str, &str)]) -> Vec<(String, String)> {
+pub fn environment(database_url: &str, given: &[(&str, &str)]) -> Vec<(String, String)> {
     let shared = [
-        ("CALLSCOPE_DATABASE_URL", database.url.as_str()),
+        ("CALLSCOPE_DATABASE_URL", database_url),
         ("CALLSCOPE_PORT", "0"),
         ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
         ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
@@ -92,7 +92,7 @@ impl Server {
 
     /// Starts a server with further settings.
     pub async fn with(database: &Database, given: &[(&str, &str)]) -> Self {
-        let mut environment = environment(database, given);
+        let mut environment = environment(&database.url, given);
         // The last value of a name counts, as in a shell.
         environment.reverse();
         let settings = Settings::from(&Flags::new(), &environment).unwrap();

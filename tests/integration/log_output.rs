@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use callscope_tests::process::{CustomServer, free_port, program};
-use callscope_tests::server::{admin_token, environment, http, post_webhook};
-use callscope_tests::{Database, Engine, PATIENCE, Subscriber, until};
+use callscope_tests::process::{CustomServer, program};
+use callscope_tests::server::{admin_token, http, post_webhook};
+use callscope_tests::{PATIENCE, Subscriber, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -132,14 +132,8 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
         let mut server = Server::start(writer, &[("CALLSCOPE_LOG", "debug"), ("CALLSCOPE_LOG_FORMAT", format)]).await;
         let http = http();
         for _ in 0..6_000 {
-            assert!(
-                http.get(format!("{}/healthz", server.0.url))
-                    .send()
-                    .await
-                    .expect("the server answers")
-                    .status()
-                    .is_success()
-            );
+            let answer = http.get(format!("{}/healthz", server.0.url)).send().await.expect("the server answers");
+            assert!(answer.status().is_success());
         }
         let text = reader(pipe);
         // Lines that are read make room, and then the number of missing lines is logged.
@@ -193,23 +187,12 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     assert!(server.ended().await.success());
     assert!(text.join().unwrap().contains("SIGHUP"));
 
-    let database = Database::new(Engine::Sqlite).await;
-    let port = free_port();
-    let mut child = Command::new("sh")
-        .args(["-c", "trap '' HUP; exec \"$0\""])
-        .arg(program("callscope-server"))
-        .env_clear()
-        .envs(environment(&database, &[]))
-        .env("CALLSCOPE_PORT", port.to_string())
-        .current_dir(database.dir.path())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (http, url) = (http(), format!("http://127.0.0.1:{port}/healthz"));
-    until("the server answers", async || http.get(&url).send().await.is_ok()).await;
-    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
-    assert!(http.get(&url).timeout(Duration::from_secs(10)).send().await.is_ok());
-    kill_process(pid, Signal::TERM).unwrap();
-    until("it ends", async || child.try_wait().unwrap().is_some()).await;
+    let mut immune = Command::new("sh");
+    immune.args(["-c", "trap '' HUP; exec \"$0\""]).arg(program("callscope-server")).stderr(Stdio::null());
+    let mut server = Server(CustomServer::start(immune, &[]).await);
+    server.signal(Signal::HUP);
+    let answer = http().get(format!("{}/healthz", server.0.url)).timeout(Duration::from_secs(10)).send().await;
+    assert!(answer.is_ok());
+    server.signal(Signal::TERM);
+    server.ended().await;
 }

@@ -28,7 +28,7 @@ async fn ready(url: &str) -> (u16, Value) {
 /// Runs the server's program on the same database until it ends.
 fn run(database: &Database, arguments: &[&str]) -> Output {
     let mut command = Command::new(program("callscope-server"));
-    command.env_clear().envs(environment(database, &[])).args(arguments).current_dir(database.dir.path());
+    command.env_clear().envs(environment(&database.url, &[])).args(arguments).current_dir(database.dir.path());
     command.output().expect("the server program")
 }
 

@@ -90,7 +90,7 @@ async fn a_signature_in_several_lines_counts_as_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_unsigned_senders_delay_no_signed_turn() {
     let database = Database::new(Engine::Sqlite).await;
-    let mut environment = environment(&database, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
+    let mut environment = environment(&database.url, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
     environment.reverse();
     // Less than the half GiB of a server, so that the test need not fill it.
     let settings = Settings { body_memory: 4 << 20, ..Settings::from(&Flags::new(), &environment).unwrap() };

@@ -16,7 +16,6 @@ mod route;
 mod services;
 mod shapes;
 mod table;
-mod usage;
 mod watchers;
 
 use std::time::Duration;

@@ -8,12 +8,10 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::admin_token;
-use callscope_tests::server::{JWT_SECRET, SECRET};
+use callscope_tests::server::{SECRET, admin_token, environment};
+use callscope_tests::usage::process_tree;
 use clap::ValueEnum;
 use tempfile::TempDir;
-
-use crate::usage;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -157,7 +155,7 @@ impl PeerServer {
     /// Returns the ids of the server's processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        usage::process_tree(self.child.id())
+        process_tree(self.child.id())
     }
 }
 
@@ -212,14 +210,8 @@ fn command(peer: Peer, dir: &Path, (port, ws_port): (u16, u16), database: Option
                 _ => Command::new(program("callscope-server")),
             };
             let file = format!("sqlite://{}/callscope.db", dir.display());
-            command.env_clear().envs([
-                ("CALLSCOPE_DATABASE_URL", database.unwrap_or(&file)),
-                ("CALLSCOPE_PORT", &port.to_string()),
-                ("CALLSCOPE_WEBHOOK_SECRETS", SECRET),
-                ("CALLSCOPE_JWT_SECRET", JWT_SECRET),
-                ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "1000000"),
-                ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", "1000000"),
-            ]);
+            let given = [("CALLSCOPE_PORT", &*port.to_string())];
+            command.env_clear().envs(environment(database.unwrap_or(&file), &given));
             command
         }
         Peer::BareBatched => serve(&["bare-batched"]),

@@ -16,6 +16,8 @@ use crate::message::{Mark, call_sid, now, relayed_message, webhook};
 use crate::peer::{Peer, PeerServer};
 use crate::watchers::Tally;
 
+/// Limit of the turns that are published and not yet delivered to all subscribers, if there is no rate.
+const MAX_UNDELIVERED_TURNS: u64 = 512;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The turns to publish, and how fast.
@@ -33,8 +35,13 @@ pub struct Load {
     pub clients: usize,
     /// Subscribers of each topic.
     pub deliveries_per_turn: u64,
-    /// Limit of the turns that are published and not yet delivered to all subscribers, if there is no rate.
-    pub max_undelivered: u64,
+}
+
+impl Load {
+    /// Returns turns without deliveries, as fast as they are acknowledged.
+    pub fn of(topics: u32, duration: Duration) -> Self {
+        Self { first_topic: 0, topics, rate: None, max_turns: None, duration, clients: 64, deliveries_per_turn: 0 }
+    }
 }
 
 /// The result of [`publish`].
@@ -127,10 +134,10 @@ impl Pace {
                 _ => Ok(now() - u64::try_from((elapsed - due_after).as_nanos()).unwrap_or(0)),
             };
         }
-        // Without a rate, a turn is due as soon as fewer than `max_undelivered` turns wait for their deliveries.
+        // Without a rate, a turn is due as soon as fewer than `MAX_UNDELIVERED_TURNS` wait for their deliveries.
         let delivered =
             (tally.received.load(Ordering::Acquire) - self.received_before) / self.load.deliveries_per_turn.max(1);
-        if self.load.deliveries_per_turn > 0 && self.sent >= delivered + self.load.max_undelivered {
+        if self.load.deliveries_per_turn > 0 && self.sent >= delivered + MAX_UNDELIVERED_TURNS {
             return Err(Duration::from_micros(200));
         }
         Ok(now())

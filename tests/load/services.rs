@@ -1,9 +1,9 @@
 //! A PostgreSQL and a Redis for the shapes that need them, started at the first use.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 
+use callscope_tests::database::create_on;
 use callscope_tests::{Postgres, Redis};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -12,8 +12,6 @@ pub struct Services {
     dir: TempDir,
     postgres: OnceCell<Postgres>,
     redis: OnceCell<Redis>,
-    /// Number of databases created so far.
-    database_count: Cell<u32>,
 }
 
 impl Services {
@@ -22,7 +20,7 @@ impl Services {
         // PostgreSQL runs as another user, who has to enter the folder.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (postgres, redis) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { runtime: Runtime::new()?, dir, postgres, redis, database_count: Cell::new(0) })
+        Ok(Self { runtime: Runtime::new()?, dir, postgres, redis })
     }
 
     fn postgres(&self) -> &Postgres {
@@ -35,14 +33,7 @@ impl Services {
     /// Creates a database and returns its URL.
     pub fn create_database(&self) -> String {
         let postgres = self.postgres();
-        let name = format!("load_{}", self.database_count.replace(self.database_count.get() + 1));
-        self.runtime.block_on(async {
-            let url = format!("postgres://postgres@{}/postgres", postgres.address);
-            let mut connection = PgConnection::connect(&url).await.expect("PostgreSQL answers");
-            let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-            connection.execute(create).await.expect("the database is created");
-        });
-        format!("postgres://postgres@{}/{name}", postgres.address)
+        self.runtime.block_on(create_on(&format!("postgres://postgres@{}/postgres", postgres.address)))
     }
 
     /// Returns the process id of PostgreSQL's main process.

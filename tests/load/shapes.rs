@@ -14,9 +14,6 @@ use std::time::Duration;
 use crate::publisher::Published;
 use crate::watchers::WatchStats;
 
-/// Limit of the turns that are published and not yet delivered, if a shape has no rate.
-pub const MAX_UNDELIVERED_TURNS: u64 = 512;
-
 /// Returns a quantile of the sorted microseconds, in milliseconds.
 pub fn quantile_ms(sorted_micros: &[u32], quantile: f64) -> f64 {
     f64::from(callscope_tests::quantile(sorted_micros, quantile)) / 1000.0

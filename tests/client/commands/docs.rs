@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::screen::Terminal;
 use crate::server::Server;
+use callscope_tests::Pty;
 use regex::Regex;
 
 #[test]
@@ -67,9 +67,9 @@ fn run(command: &str, server: &Server) -> String {
 /// Returns what a full-screen view shows once it has received something from the server.
 fn screen(command: &str, server: &Server) -> String {
     let words: Vec<&str> = command.split(' ').collect();
-    let mut terminal = Terminal::run(&server.callscope(&words[1..]), 80, 16);
-    terminal.shows("LIVE");
-    let shown = terminal.shows("completed");
+    let mut terminal = Pty::run(&server.callscope(&words[1..]), (80, 16));
+    terminal.until_text("LIVE");
+    let shown = terminal.until_text("completed");
     terminal.press("q");
     terminal.ended();
     let ages = Regex::new(r"(?m)^\d+s( +)").unwrap().replace_all(&shown, "12s      ").into_owned();

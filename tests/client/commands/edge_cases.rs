@@ -6,7 +6,7 @@ use std::process::Stdio;
 use callscope_tests::Pty;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::server::{Server, TOW, callscope};
+use crate::server::{Server, TOW};
 
 #[test]
 fn a_malformed_identifier_is_a_usage_error() {
@@ -142,15 +142,7 @@ fn a_replay_in_the_background_draws_no_progress() {
         let script = script.replace("  wait", "; wait");
         let mut bash = std::process::Command::new("bash");
         bash.args(["-c", &script]);
-        server.environment(&mut bash);
-        let variables: Vec<(String, String)> = bash
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
-            .collect();
-        let variables: Vec<(&str, &str)> =
-            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let terminal = Pty::start((80, 24), "bash".as_ref(), &["-c", &script], &variables, server.home().as_ref());
-        let ended = terminal.ended();
+        let ended = Pty::run(server.environment(&mut bash), (80, 24)).ended();
         let text = String::from_utf8_lossy(&ended.bytes).into_owned();
         assert!(text.contains("all-done") && text.contains("11 deliveries"), "{text}");
         assert_eq!(text.contains("\x1b[K"), draws, "{script}: {text:?}");
@@ -161,10 +153,7 @@ fn a_replay_in_the_background_draws_no_progress() {
 fn a_terminal_without_a_width_still_shows_a_table() {
     let server = Server::start();
     server.replay("tow-truck");
-    let command = server.callscope(&["calls", "ls"]);
-    let variables: Vec<(&str, &str)> =
-        command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?))).collect();
-    let ended = Pty::start((0, 0), &callscope(), &["calls", "ls"], &variables, server.home().as_ref()).ended();
+    let ended = Pty::run(&server.callscope(&["calls", "ls"]), (0, 0)).ended();
     let text = String::from_utf8_lossy(&ended.bytes).into_owned();
     assert!(text.contains("completed") && text.contains(TOW), "{text:?}");
 }

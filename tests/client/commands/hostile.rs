@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::hostile_server::{Hostile, Mode};
-use crate::screen::Terminal;
 use crate::server::{Server, TOW};
+use callscope_tests::Pty;
 
 /// Limit of the program's address space, in KiB. Several 64 MiB answers fit, and an answer without end does not.
 const ADDRESS_SPACE: u64 = 1_500_000;
@@ -187,7 +187,7 @@ fn no_command_lets_a_hostile_server_control_a_terminal() {
                 let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
                 let mut program = server.callscope(&args);
                 program.env("CALLSCOPE_SERVER", &hostile.url);
-                let bytes = Terminal::run(&program, 80, 24).ended().bytes;
+                let bytes = Pty::run(&program, (80, 24)).ended().bytes;
                 let text = String::from_utf8(bytes).unwrap();
                 let rest = own.replace_all(&text, "");
                 let raw = rest.chars().find(|c| is_raw(*c));

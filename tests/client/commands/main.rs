@@ -12,7 +12,6 @@ mod hostile;
 mod hostile_server;
 mod network;
 mod proxies;
-mod screen;
 mod server;
 mod shells;
 mod top;

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::screen::Terminal;
 use crate::server::{Server, TOW};
+use callscope_tests::Pty;
 
 #[test]
 fn call_ids_are_completed_live_in_bash() {
@@ -42,13 +42,13 @@ fn tab_completes_a_calls_id_in_bash_zsh_and_fish() {
         let mut command = Command::new(shell);
         command.args(args);
         server.environment(&mut command);
-        let mut terminal = Terminal::run(&command, 120, 24);
+        let mut terminal = Pty::run(&command, (120, 24));
         terminal.press(&format!("{before}; echo rea''dy\r"));
-        terminal.shows("ready");
+        terminal.until_text("ready");
         terminal.press("callscope calls show conv_\t");
-        terminal.shows(&format!("calls show {TOW}"));
+        terminal.until_text(&format!("calls show {TOW}"));
         terminal.press("\r");
-        terminal.shows("call completed, successful");
+        terminal.until_text("call completed, successful");
         terminal.press("exit\r");
         terminal.ended();
     }

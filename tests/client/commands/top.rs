@@ -4,8 +4,8 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 
-use crate::screen::Terminal;
 use crate::server::Server;
+use callscope_tests::Pty;
 
 /// Follows a call as a program does, and returns the close code.
 fn follower(server: &Server, call: &str) -> Child {
@@ -23,45 +23,45 @@ fn calls_are_listed_opened_and_filtered() {
     for sample in ["tow-truck", "line-busy"] {
         server.replay(sample);
     }
-    let mut top = Terminal::run(&server.callscope(&["top", "--interval", "1"]), 80, 24);
-    top.shows("LIVE");
-    let screen = top.shows("0 live of 2 calls");
+    let mut top = Pty::run(&server.callscope(&["top", "--interval", "1"]), (80, 24));
+    top.until_text("LIVE");
+    let screen = top.until_text("0 live of 2 calls");
     assert!(screen.contains("completed") && screen.contains("failed"), "{screen}");
     top.press("/failed\r");
-    let screen = top.hides("completed");
+    let screen = top.until_no_text("completed");
     assert!(screen.contains("filter: failed"), "{screen}");
     top.press("\x1b");
-    top.shows("completed");
+    top.until_text("completed");
     top.press("/completed\r\r");
-    let screen = top.shows("said last");
+    let screen = top.until_text("said last");
     assert!(screen.contains("Road assistance, this is Nova") || screen.contains("summary"), "{screen}");
     top.press("q");
-    top.hides("said last");
+    top.until_no_text("said last");
     top.press("q");
     let ended = top.ended();
-    assert_eq!((ended.code, ended.is_restored), (0, true), "{ended:?}");
+    assert_eq!((ended.code(), ended.is_restored()), (0, true), "{ended:?}");
 }
 
 #[test]
 fn a_connection_is_kicked_only_after_a_yes() {
     let server = Server::start();
     let mut child = follower(&server, "EL_kick_1");
-    let mut top = Terminal::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1"]), 80, 24);
-    top.shows("embedded");
+    let mut top = Pty::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1"]), (80, 24));
+    top.until_text("embedded");
     top.press("K");
-    top.shows("Kick embedded (127.0.0.1:");
+    top.until_text("Kick embedded (127.0.0.1:");
     top.press("\r");
     top.press("n");
-    top.hides("Kick embedded");
+    top.until_no_text("Kick embedded");
     assert!(child.try_wait().unwrap().is_none(), "a question that was answered with no does nothing");
     top.press("K");
-    top.shows("Kick embedded");
+    top.until_text("Kick embedded");
     top.press("y");
-    top.shows("kicked embedded");
-    top.shows("no one is connected");
+    top.until_text("kicked embedded");
+    top.until_text("no one is connected");
     assert_eq!(child.wait().unwrap().code(), Some(6), "4012 ends a stream for good");
     top.press("q");
-    assert!(top.ended().is_restored);
+    assert!(top.ended().is_restored());
 }
 
 #[test]
@@ -69,47 +69,47 @@ fn read_only_mode_kicks_no_connection() {
     let server = Server::start();
     let mut child = follower(&server, "EL_look_1");
     let mut top =
-        Terminal::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1", "--read-only"]), 80, 24);
-    let screen = top.shows("embedded");
+        Pty::run(&server.callscope(&["top", "--tab", "connections", "--interval", "1", "--read-only"]), (80, 24));
+    let screen = top.until_text("embedded");
     assert!(screen.contains("read-only") && !screen.contains("K kick"), "{screen}");
     top.press("Ky");
     // The result of a later key is shown, so the client has read the keys before it.
     top.press("?");
-    let help = top.shows("another tab");
+    let help = top.until_text("another tab");
     assert!(!help.contains("kick"), "{help}");
     assert!(child.try_wait().unwrap().is_none());
     child.kill().unwrap();
     child.wait().unwrap();
     top.press("qq");
-    assert_eq!(top.ended().code, 0);
+    assert_eq!(top.ended().code(), 0);
 }
 
 #[test]
 fn a_lost_server_is_shown_and_the_last_answer_stays() {
     let mut server = Server::start();
     server.replay("tow-truck");
-    let mut top = Terminal::run(&server.callscope(&["top", "--interval", "1"]), 40, 12);
-    top.shows("completed");
+    let mut top = Pty::run(&server.callscope(&["top", "--interval", "1"]), (40, 12));
+    top.until_text("completed");
     server.stop();
-    let screen = top.shows("NO ANSWER");
+    let screen = top.until_text("NO ANSWER");
     assert!(screen.contains("completed"), "{screen}");
     top.press("q");
     let ended = top.ended();
-    assert_eq!((ended.code, ended.is_restored), (0, true));
+    assert_eq!((ended.code(), ended.is_restored()), (0, true));
 }
 
 #[test]
 fn the_terminal_is_restored_after_a_signal_and_an_interrupt() {
     let server = Server::start();
     for how in [Some(Signal::TERM), Some(Signal::HUP), None] {
-        let mut top = Terminal::run(&server.callscope(&["top"]), 80, 24);
-        top.shows("no calls yet");
+        let mut top = Pty::run(&server.callscope(&["top"]), (80, 24));
+        top.until_text("no calls yet");
         match how {
             Some(signal) => top.signal(signal),
             None => top.press("\x03"),
         }
         let ended = top.ended();
-        assert_eq!((ended.code, ended.is_restored), (130, true), "{how:?}: {ended:?}");
+        assert_eq!((ended.code(), ended.is_restored()), (130, true), "{how:?}: {ended:?}");
     }
 }
 
@@ -118,8 +118,8 @@ fn a_viewers_token_is_an_error_and_opens_no_screen() {
     let server = Server::start();
     let mut command = server.callscope(&["top"]);
     command.env("CALLSCOPE_TOKEN", "a.b.c");
-    let ended = Terminal::run(&command, 80, 24).ended();
-    assert_eq!(ended.code, 4);
+    let ended = Pty::run(&command, (80, 24)).ended();
+    assert_eq!(ended.code(), 4);
     assert!(
         ended.screen.contains("not logged in") && ended.screen.contains("callscope-server token"),
         "{}",

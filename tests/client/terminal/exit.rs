@@ -1,6 +1,7 @@
 //! However the program ends, and while it is stopped, the terminal is as it was before.
 
 use callscope_tests::pty::{Modes, key};
+use callscope_tests::usage::process_tree;
 use rustix::process::Signal;
 
 use super::*;
@@ -55,13 +56,8 @@ async fn the_terminal_is_restored_while_the_program_is_stopped() {
         ("PATH", "/usr/bin:/bin"),
     ];
     for way in ["key", "signal"] {
-        let mut shell = Pty::start(
-            (80, 24),
-            Path::new("/bin/bash"),
-            &["--norc", "--noediting", "-i"],
-            &environment,
-            scene.folder.path(),
-        );
+        let (bash, arguments) = (Path::new("/bin/bash"), ["--norc", "--noediting", "-i"]);
+        let mut shell = Pty::start((80, 24), bash, &arguments, &environment, scene.folder.path());
         shell.until_text("shell> ");
         let before = shell.modes();
         shell.press(&format!("{} tail EL_stop_1\r", binary.display()));
@@ -78,7 +74,7 @@ async fn the_terminal_is_restored_while_the_program_is_stopped() {
         shell.until_text("it is 42");
         scene.turn("EL_stop_1", "user", &format!("said while it was stopped by a {way}")).await;
         shell.press("fg\r");
-        shell.until("the view again", vt100_alternate);
+        shell.until("the view again", vt100::Screen::alternate_screen);
         shell.until_text(&format!("said while it was stopped by a {way}"));
         shell.until_text("LIVE");
         shell.press("q");
@@ -89,15 +85,9 @@ async fn the_terminal_is_restored_while_the_program_is_stopped() {
     }
 }
 
-fn vt100_alternate(screen: &vt100::Screen) -> bool {
-    screen.alternate_screen()
-}
-
 /// Signals the only child of a shell.
 fn signal_child(shell: &Pty, signal: Signal) {
-    let pid = shell.pid();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let child: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    let child = process_tree(shell.pid())[1].cast_signed();
     rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), signal).unwrap();
 }
 

@@ -72,18 +72,10 @@ async fn a_hostile_call_is_safe_in_full_screen_and_in_its_json() {
     terminal.press("q");
     let ended = terminal.ended();
     assert!(!ended.modes.alternate);
-    let played = Pty::start(
-        (60, 30),
-        &program("callscope"),
-        &["play", "worst.ndjson", "--speed", "max"],
-        &[],
-        scene.folder.path(),
-    );
+    let played = scene.terminal((60, 30), &["play", "worst.ndjson", "--speed", "max"], &[]);
     played.until_text("the last word");
     assert_harmless(&played.bytes(), &played.oddities(), "play");
-    let plain =
-        Pty::start((60, 30), &program("callscope"), &["play", "worst.ndjson", "--plain"], &[], scene.folder.path());
-    let plain = plain.ended();
+    let plain = scene.terminal((60, 30), &["play", "worst.ndjson", "--plain"], &[]).ended();
     assert_harmless(&plain.bytes, &[], "play --plain");
     assert!(plain.status.success() && String::from_utf8_lossy(&plain.bytes).contains("the last word"));
 }

@@ -12,31 +12,18 @@ async fn a_call_is_followed_from_its_first_turn_to_its_result() {
     terminal.until_text("LIVE");
     terminal.until_text("agent Road assistance, hello.");
     assert!(terminal.modes().alternate && terminal.modes().hidden_cursor);
-    scene
-        .post(
-            "transcription",
-            &json!({"conversation_id": "conv_road", "speaker": "user", "message": "My car is",
-        "turn_id": "7", "is_final": false}),
-        )
-        .await;
+    let turn = |message: &str, is_final: bool| json!({"conversation_id": "conv_road", "speaker": "user", "message": message, "turn_id": "7", "is_final": is_final});
+    scene.post("transcription", &turn("My car is", false)).await;
     terminal.until_text("user  My car is");
-    scene
-        .post(
-            "transcription",
-            &json!({"conversation_id": "conv_road", "speaker": "user", "message": "My car's dead.",
-        "turn_id": "7"}),
-        )
-        .await;
+    scene.post("transcription", &turn("My car's dead.", true)).await;
     terminal.until_text("user  My car's dead.");
     assert!(!terminal.screen().contains("My car is"), "it was replaced in place");
     scene.end("conv_road").await;
     terminal.until_text("ENDED success");
-    for text in
-        ["call completed, successful; 00:41; 74 credits", "A truck was sent.", "safety_first: success", "place = A10"]
-    {
+    let result = "call completed, successful; 00:41; 74 credits";
+    for text in [result, "A truck was sent.", "safety_first: success", "place = A10", "agent_road"] {
         terminal.until_text(text);
     }
-    terminal.until_text("agent_road");
     terminal.press("q");
     let ended = terminal.ended();
     assert!(ended.status.success());

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::process::{free_port, signal};
+use crate::usage::process_tree;
 
 /// Limit of a start and of a stop. It is long, because machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -140,12 +141,10 @@ impl Postgres {
     /// Sends SIGSTOP or SIGCONT to all its processes.
     pub async fn signal(&self, which: Signal) {
         if let Some(child) = &*self.child.lock().await {
-            if let Some(pid) = child.id() {
-                for pid in children(pid).filter_map(rustix::process::Pid::from_raw) {
-                    let _ = rustix::process::kill_process(pid, which);
-                }
+            let all = child.id().map(process_tree).unwrap_or_default();
+            for pid in all.into_iter().filter_map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+                let _ = rustix::process::kill_process(pid, which);
             }
-            signal(child, which);
         }
     }
 
@@ -154,13 +153,6 @@ impl Postgres {
         self.signal(Signal::CONT).await;
         self.stop(Signal::QUIT).await;
     }
-}
-
-/// Returns the processes that `parent` started.
-fn children(parent: u32) -> impl Iterator<Item = i32> {
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>().into_iter()
 }
 
 async fn programs() -> PathBuf {

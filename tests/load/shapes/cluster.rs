@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{MAX_UNDELIVERED_TURNS, micros_each, quantile_ms};
+use callscope_tests::usage::cpu_time;
+
+use super::{micros_each, quantile_ms};
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::cpu_time;
 use crate::watchers::{Tally, WatchStats, Watchers};
 
 /// Subscribers at each server.
@@ -19,16 +20,8 @@ pub fn sample(peer: Peer, duration: std::time::Duration, database: &str, redis: 
     create_calls(&servers[0], 1);
     let mut watchers = servers.each_ref().map(|server| Watchers::connect(server, (0..SUBSCRIBERS).map(|_| 0)));
     let cpu_times = || servers.each_ref().map(|server| cpu_time(&server.pids()));
-    let load = Load {
-        first_topic: 0,
-        topics: 1,
-        rate: Some(50.0),
-        max_turns: None,
-        duration,
-        clients: 4,
-        deliveries_per_turn: u64::from(SUBSCRIBERS),
-        max_undelivered: MAX_UNDELIVERED_TURNS,
-    };
+    let deliveries_per_turn = u64::from(SUBSCRIBERS);
+    let load = Load { rate: Some(50.0), clients: 4, deliveries_per_turn, ..Load::of(1, duration) };
     let before = cpu_times();
     let tallies: [Tally; 2] = Default::default();
     let published = std::thread::scope(|scope| {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{MAX_UNDELIVERED_TURNS, figures, micros_each};
+use callscope_tests::usage::cpu_time;
+
+use super::{figures, micros_each};
 use crate::message::now;
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::cpu_time;
 use crate::watchers::{Tally, WatchStats, Watchers};
 
 #[derive(Debug, Clone, Copy)]
@@ -23,17 +24,10 @@ pub struct Fanout {
 
 impl Fanout {
     fn load(&self) -> Load {
-        Load {
-            first_topic: 0,
-            max_turns: None,
-            topics: self.topics,
-            rate: self.rate,
-            duration: self.duration,
-            // A slow rate needs few connections.
-            clients: if self.rate.is_some_and(|rate| rate < 100.0) { 4 } else { 64 },
-            deliveries_per_turn: u64::from(self.subscribers),
-            max_undelivered: MAX_UNDELIVERED_TURNS,
-        }
+        // A slow rate needs few connections.
+        let clients = if self.rate.is_some_and(|rate| rate < 100.0) { 4 } else { 64 };
+        let deliveries_per_turn = u64::from(self.subscribers);
+        Load { rate: self.rate, clients, deliveries_per_turn, ..Load::of(self.topics, self.duration) }
     }
 
     /// Runs the shape. If `subtract_ingest`, it is also run without subscribers, and a column shows the cost of a

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use callscope_tests::usage::pss_bytes;
+
 use super::fanout::publish_and_read;
 use super::quantile_ms;
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, create_calls};
 use crate::table::Sample;
-use crate::usage::pss_bytes;
 use crate::watchers::Watchers;
 
 /// Number of calls that the connections follow.
@@ -25,16 +26,8 @@ pub fn sample(peer: Peer, count: u32, database: Option<&str>) -> Sample {
     let began = Instant::now();
     let mut watchers = Watchers::connect(&server, (0..count).map(|index| index % TOPICS));
     let connect_time = began.elapsed();
-    let load = Load {
-        first_topic: 0,
-        topics: TOPICS,
-        max_turns: None,
-        rate: Some(200.0),
-        duration: Duration::from_secs(5),
-        clients: 4,
-        deliveries_per_turn: u64::from(count / TOPICS),
-        max_undelivered: super::MAX_UNDELIVERED_TURNS,
-    };
+    let (deliveries_per_turn, duration) = (u64::from(count / TOPICS), Duration::from_secs(5));
+    let load = Load { rate: Some(200.0), clients: 4, deliveries_per_turn, ..Load::of(TOPICS, duration) };
     let published = publish_and_read(&mut watchers, &server, &load, &mut Vec::new());
     let after = pss_bytes(&server.pids());
     let stats = watchers.finish(&published.turns);

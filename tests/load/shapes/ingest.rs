@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use callscope_tests::usage::{cpu_time, process_tree};
+
 use super::{micros_each, quantile_ms};
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::{cpu_time, process_tree};
 use crate::watchers::Tally;
 
 /// Number of calls that the webhooks belong to.
@@ -24,16 +25,7 @@ pub fn sample(peer: Peer, clients: usize, duration: Duration, database: Option<(
 /// Does the same with a running server whose first `calls` topics exist. `database` is the process id of PostgreSQL.
 #[must_use]
 pub fn sample_on(server: &PeerServer, clients: usize, calls: u32, duration: Duration, database: Option<u32>) -> Sample {
-    let load = Load {
-        first_topic: 0,
-        topics: calls,
-        max_turns: None,
-        rate: None,
-        duration,
-        clients,
-        deliveries_per_turn: 0,
-        max_undelivered: 0,
-    };
+    let load = Load { clients, ..Load::of(calls, duration) };
     let (tally, mut next_turns) = (Tally::default(), Vec::new());
     // The first turns cost more, so they are not measured.
     let _ = publish(server, &Load { duration: Duration::from_millis(500), ..load }, &tally, &mut next_turns);

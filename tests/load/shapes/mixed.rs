@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use callscope_tests::usage::cpu_time;
+
 use super::fanout::publish_and_read;
-use super::{MAX_UNDELIVERED_TURNS, figures};
+use super::figures;
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::cpu_time;
 use crate::watchers::{StartAt, Tally, WatchStats, Watchers, client_requests};
 
 /// Followers of the call with many followers.
@@ -41,13 +42,10 @@ pub fn sample(peer: Peer, duration: Duration, database: Option<&str>) -> Sample 
     create_calls(&server, FIRST_UNFOLLOWED + UNFOLLOWED_CALLS);
     let load = |first_topic, topics, rate, deliveries_per_turn| Load {
         first_topic,
-        topics,
         rate,
-        max_turns: None,
-        duration,
         clients: 16,
         deliveries_per_turn,
-        max_undelivered: MAX_UNDELIVERED_TURNS,
+        ..Load::of(topics, duration)
     };
     let (max_turns, time_limit) = (Some(u64::from(MISSED_EVENTS)), Duration::from_secs(600));
     let history = Load { max_turns, duration: time_limit, ..load(RESUMED, 1, None, 0) };

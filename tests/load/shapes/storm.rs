@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::fanout::publish_and_read;
-use super::{MAX_UNDELIVERED_TURNS, quantile_ms};
+use super::quantile_ms;
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
@@ -25,27 +25,11 @@ pub fn sample(peer: Peer, clients: u32, duration: Duration, database: Option<&st
     let server = PeerServer::start(peer, database);
     create_calls(&server, 1 + RESUMED_CALLS);
     // The live call gets no history, because `follow_live` numbers its turns from 0.
-    let history = Load {
-        first_topic: 1,
-        topics: RESUMED_CALLS,
-        rate: None,
-        max_turns: Some(u64::from(RESUMED_CALLS * MISSED_EVENTS)),
-        duration: Duration::from_secs(600),
-        clients: 64,
-        deliveries_per_turn: 0,
-        max_undelivered: MAX_UNDELIVERED_TURNS,
-    };
+    let max_turns = Some(u64::from(RESUMED_CALLS * MISSED_EVENTS));
+    let history = Load { first_topic: 1, max_turns, ..Load::of(RESUMED_CALLS, Duration::from_secs(600)) };
     let published = publish(&server, &history, &Tally::default(), &mut Vec::new());
-    let live = Load {
-        first_topic: LIVE,
-        topics: 1,
-        rate: Some(50.0),
-        max_turns: None,
-        duration,
-        clients: 4,
-        deliveries_per_turn: u64::from(LIVE_SUBSCRIBERS),
-        max_undelivered: MAX_UNDELIVERED_TURNS,
-    };
+    let deliveries_per_turn = u64::from(LIVE_SUBSCRIBERS);
+    let live = Load { first_topic: LIVE, rate: Some(50.0), clients: 4, deliveries_per_turn, ..Load::of(1, duration) };
 
     let calm = follow_live(&server, &live, || true);
     let is_over = AtomicBool::new(false);

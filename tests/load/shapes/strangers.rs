@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use callscope_tests::usage::pss_bytes;
+
 use super::quantile_ms;
 use crate::message::call_sid;
 use crate::peer::{Peer, PeerServer};
 use crate::publisher::{Load, Published, create_calls, publish};
 use crate::table::Sample;
-use crate::usage::pss_bytes;
 use crate::watchers::{Tally, Watchers};
 
 /// Number of calls that receive webhooks.
@@ -31,25 +32,9 @@ pub fn sample(peer: Peer, duration: Duration) -> Sample {
     let server = PeerServer::start(peer, None);
     create_calls(&server, CALLS + 2);
     let (long, watched) = (CALLS, CALLS + 1);
-    let load = Load {
-        first_topic: 0,
-        topics: CALLS,
-        max_turns: None,
-        rate: Some(WEBHOOKS_PER_SEC),
-        duration,
-        clients: 16,
-        deliveries_per_turn: 0,
-        max_undelivered: 0,
-    };
-    let history = Load {
-        first_topic: long,
-        topics: 1,
-        max_turns: Some(LONG_LOG_TURNS),
-        rate: None,
-        duration: Duration::from_secs(600),
-        clients: 64,
-        ..load
-    };
+    let load = Load { rate: Some(WEBHOOKS_PER_SEC), clients: 16, ..Load::of(CALLS, duration) };
+    let max_turns = Some(LONG_LOG_TURNS);
+    let history = Load { first_topic: long, max_turns, ..Load::of(1, Duration::from_secs(600)) };
     let mut next_turns = Vec::new();
     let mut run = |load: &Load| publish(&server, load, &Tally::default(), &mut next_turns);
     let _ = run(&history);

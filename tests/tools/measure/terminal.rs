@@ -11,6 +11,7 @@ use callscope_tests::Pty;
 use callscope_tests::process::{memory, program};
 use callscope_tests::pty::key;
 use callscope_tests::saved::turn_line;
+use callscope_tests::usage::cpu_time;
 
 #[derive(Debug, Args)]
 pub struct Flags {
@@ -86,10 +87,7 @@ fn plain_lines_per_sec(folder: &Path, turns: usize) -> f64 {
     turns as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Returns the CPU time of a process in ms. The kernel counts it in ticks of 10 ms.
+/// Returns the CPU time of a process in ms.
 fn cpu_ms(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11..=12].iter().map(|field| field.parse::<u64>().unwrap()).sum();
-    ticks as f64 * 10.0
+    cpu_time(&[pid]).as_secs_f64() * 1e3
 }
