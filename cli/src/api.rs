@@ -1,5 +1,5 @@
-//! The server's HTTP API. [`Client`] has a method for each route, and only `routes` knows their paths. An answer is parsed
-//! into a type of `callscope_common::api`; as [`Raw`], it keeps the JSON text that is printed.
+//! The server's HTTP API. [`Client`] has a method for each route, and only `routes` knows their paths. An answer is
+//! parsed into a type of `callscope_common::api`; as [`Raw`], it keeps the JSON text that is printed.
 
 mod answer;
 mod client;

@@ -316,13 +316,16 @@ mod tests {
 
     #[test]
     fn json_is_indented_like_python_and_javascript() {
-        assert_eq!(write(r#"{"a":[1,{}],"b":[]}"#, INDENTED), "{
+        assert_eq!(
+            write(r#"{"a":[1,{}],"b":[]}"#, INDENTED),
+            "{
   \"a\": [
     1,
     {}
   ],
   \"b\": []
-}");
+}"
+        );
     }
 
     #[test]

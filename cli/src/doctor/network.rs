@@ -32,8 +32,8 @@ pub(crate) struct HttpAnswer {
     pub(crate) took: Duration,
 }
 
-/// Checks name resolution, TCP and TLS, and returns the answer of `/healthz` if there is one. With a proxy, the name and
-/// the port are the proxy's, since the proxy resolves and connects to the server.
+/// Checks name resolution, TCP and TLS, and returns the answer of `/healthz` if there is one. With a proxy, the name
+/// and the port are the proxy's, since the proxy resolves and connects to the server.
 pub(crate) async fn check(
     settings: &Settings,
     time_limit: Duration,

@@ -99,8 +99,8 @@ fn clock(answer: &HttpAnswer) -> Check {
     let Some(date) = answer.date.as_deref().and_then(parse_http_date) else {
         return Check::skipped("clock", "the answer has no Date");
     };
-    // The server took its time about half a round trip before the answer arrived, and cut off the fraction of the second,
-    // which is half a second on average.
+    // The server took its time about half a round trip before the answer arrived, and cut off the fraction of the
+    // second, which is half a second on average.
     let skew = date.secs_since(answer.received_at) + answer.took.as_secs_f64() / 2.0 + 0.5;
     let direction = if skew > 0.0 { "ahead of" } else { "behind" };
     let detail = format!("the server is {} {direction} this machine", duration::in_words(skew.abs()));

@@ -54,8 +54,8 @@ impl ServerConnector {
         }
     }
 
-    /// Explains an answer whose body is not Callscope's. Many TLS servers answer 400 to plain http; `None` for any other
-    /// answer.
+    /// Explains an answer whose body is not Callscope's. Many TLS servers answer 400 to plain http; `None` for any
+    /// other answer.
     pub(crate) async fn diagnose_answer(&self, status: StatusCode) -> Option<Diagnosis> {
         let may_need_https = self.server().scheme() == "http" && status == StatusCode::BAD_REQUEST;
         (may_need_https && self.speaks_tls().await).then(|| self.needs_https())

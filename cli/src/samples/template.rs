@@ -15,8 +15,8 @@ const TEMPLATES: [(&str, &str, &str); 4] = [
     ("post_call_transcription_otel", "otel", "telemetry"),
 ];
 
-/// Makes a payload of the type or short name `event`. Each is of a new call that begins now. A type without a sample gives
-/// an envelope with nothing but ids.
+/// Makes a payload of the type or short name `event`. Each is of a new call that begins now. A type without a sample
+/// gives an envelope with nothing but ids.
 pub(crate) fn template(event: &str) -> Result<Payload> {
     if event == "turn" {
         return payload(&turn());

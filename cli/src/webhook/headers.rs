@@ -23,8 +23,8 @@ const HOP_BY_HOP: [&str; 12] = [
 ];
 /// What the server stores in place of a secret value.
 const HIDDEN: &str = "[hidden]";
-/// Headers that are forwarded to the user's own server, in lower case: those it needs to read the body and to verify the
-/// sender. All others are dropped, above all credentials and headers about the sender's connection.
+/// Headers that are forwarded to the user's own server, in lower case: those it needs to read the body and to verify
+/// the sender. All others are dropped, above all credentials and headers about the sender's connection.
 const FORWARDED: [&str; 14] = [
     "accept",
     "content-encoding",

@@ -43,7 +43,8 @@ impl Pace {
                     *next_slot = slot + self.interval;
                     Ok(slot)
                 } else {
-                    // Paused, without a rate: the slot is looked up again after the pause, which may have become longer.
+                    // Paused, without a rate: the slot is looked up again after the pause, which may have become
+                    // longer.
                     Err(slot)
                 }
             };

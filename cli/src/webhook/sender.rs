@@ -125,8 +125,8 @@ impl Sender {
         &self.expect
     }
 
-    /// Sends `delivery`, and retries while the target does not answer or asks to wait. Returns `None` if `pace` is stopped
-    /// meanwhile.
+    /// Sends `delivery`, and retries while the target does not answer or asks to wait. Returns `None` if `pace` is
+    /// stopped meanwhile.
     pub(crate) async fn deliver(&self, delivery: &Delivery, pace: &Pace) -> Option<Outcome> {
         let started = Instant::now();
         // Moves on by the waits that the target asks for, so that they do not count for `limit`.

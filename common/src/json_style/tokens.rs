@@ -24,8 +24,8 @@ fn is_whole(token: &str) -> bool {
     token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !token.contains(['.', 'e', 'E'])
 }
 
-/// The tokens of a text that is known to be JSON, without the white space between them. They need no stack, however deep
-/// the text is nested.
+/// The tokens of a text that is known to be JSON, without the white space between them. They need no stack, however
+/// deep the text is nested.
 #[derive(Debug)]
 pub struct Tokens<'a> {
     /// The text that is not read yet. It begins with a token.
