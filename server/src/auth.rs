@@ -134,14 +134,6 @@ impl Tokens {
         Err(TokenError::Invalid)
     }
 
-    /// Mints a token.
-    ///
-    /// # Errors
-    /// Returns an error if the claims cannot be encoded.
-    pub fn mint(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
-    }
-
     /// Mints a token for `sub` that expires in `ttl_secs`.
     ///
     /// # Errors
@@ -154,7 +146,7 @@ impl Tokens {
         calls: Option<Vec<Identifier>>,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         let now = clock::now();
-        self.mint(&Claims {
+        let claims = Claims {
             sub: sub.to_owned(),
             exp: now.plus_secs(ttl_secs).as_unix_secs().into(),
             role: role.into(),
@@ -162,7 +154,8 @@ impl Tokens {
             calls,
             uid: None,
             jti: Some(uuid::Uuid::new_v4().to_string()),
-        })
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
 }
 

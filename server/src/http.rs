@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocket::http::{ContentType, Status};
-use rocket::{Build, Catcher, Request, Rocket, State, catch, catchers, options, routes};
+use rocket::{Build, Request, Rocket, State, catch, catchers, options, routes};
 
 use crate::auth::Tokens;
 use crate::cluster::{AnswerSources, Cluster};
@@ -142,11 +142,7 @@ pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
         .mount("/api/v1/admin", admin::routes())
         .mount("/api/v1/admin", deliveries::routes())
         .mount("/", rules::routes())
-        .register("/", catchers())
-}
-
-fn catchers() -> Vec<Catcher> {
-    catchers![any_error]
+        .register("/", catchers![any_error])
 }
 
 /// Answers requests that no route accepted, with the error of a guard or of the status.

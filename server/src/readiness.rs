@@ -48,23 +48,31 @@ struct ProbeProgress {
 }
 
 /// Why a check failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckFailure {
     /// The storage did not answer in time.
+    #[error("no answer in time")]
     Timeout,
     /// The storage is down, for this reason.
+    #[error("{0}")]
     Outage(&'static str),
     /// The storage refused the check.
+    #[error("failed")]
     Failed,
     /// A committed probe did not arrive in time.
+    #[error("stuck")]
     Stuck,
     /// The follower of the probe was closed.
+    #[error("broken")]
     Broken,
     /// The check depends on another check that failed.
+    #[error("not tried")]
     NotTried,
     /// The log writer's queue is nine tenths full.
+    #[error("nearly full")]
     NearlyFull,
     /// The server is draining.
+    #[error("the server is shutting down")]
     ShuttingDown,
 }
 

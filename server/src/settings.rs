@@ -117,16 +117,11 @@ impl Settings {
             return Ok(());
         }
         if self.webhook_auth == WebhookAuth::Off {
-            return Err(SettingsError::new(
-                "webhook_auth",
-                self.origin("webhook_auth"),
-                "`off` is only allowed on a loopback address",
-            ));
+            return Err(self.error("webhook_auth", "`off` is only allowed on a loopback address"));
         }
         if self.secrets_file.is_some() {
-            return Err(SettingsError::new(
+            return Err(self.error(
                 "address",
-                self.origin("address"),
                 "with a generated secret the server listens only on loopback: set CALLSCOPE_WEBHOOK_SECRETS and CALLSCOPE_JWT_SECRET",
             ));
         }

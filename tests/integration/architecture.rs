@@ -279,7 +279,7 @@ const SERVER: &[(&str, &str)] = &[
     ("cluster", "clock ingest live log secret store telemetry"),
     ("embedded", "auth http live settings store"),
     ("http", "auth clock cluster ingest live log policy readiness settings store telemetry transport"),
-    ("ingest", "clock log policy secret store token_bucket"),
+    ("ingest", "clock log policy secret store telemetry token_bucket"),
     ("live", "auth clock log policy store token_bucket"),
     ("log", ""),
     ("policy", ""),

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use callscope_common::api::{CallList, CallPatch, CallView, NewCall};
-use callscope_common::{CallId, ErrorCode, id};
+use callscope_common::{CallId, ErrorCode, UnknownText, id};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
-use rocket::http::uri::Origin;
 use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::query::{check_parameters, instant, number, text_without_nul};
+use super::query::{Query, cursor, instant, number, text_without_nul};
 use super::scope::{check_scope, find_call, parse_identifier};
 use super::{Admin, AppState, Json, Viewer};
 use crate::clock;
@@ -49,45 +48,35 @@ async fn register(data: Data<'_>, admin: Admin, app: &State<AppState>) -> Result
     Ok((Status::Created, Json::of(&CallView { link: app.links.link_to(call_id), ..call })?))
 }
 
-#[get("/?<status>&<agent_id>&<q>&<since>&<limit>&<cursor>")]
-#[allow(clippy::too_many_arguments)]
-async fn list(
-    status: Option<&str>,
-    agent_id: Option<&str>,
-    q: Option<&str>,
-    since: Option<&str>,
-    limit: Option<&str>,
-    cursor: Option<&str>,
-    viewer: Viewer,
-    uri: &Origin<'_>,
-    app: &State<AppState>,
-) -> Result<Json, ApiError> {
-    check_parameters(uri, &["status", "agent_id", "q", "since", "limit", "cursor"])?;
+#[get("/")]
+async fn list(query: Query<'_>, viewer: Viewer, app: &State<AppState>) -> Result<Json, ApiError> {
+    query.check_parameters(&["status", "agent_id", "q", "since", "limit", "cursor"])?;
     let among = match &viewer.0.calls {
         // The allowed calls are part of the query, so that each page is full. Filtering a page would show that there
         // are other calls.
         Some(allowed) => Some(app.store.calls_named(allowed).await?),
         None => None,
     };
-    let filter = CallFilter {
-        status: status.map(str::parse).transpose().map_err(|error: callscope_common::UnknownText| {
-            ApiError::bad_request("`status` is unknown").details(error.to_string())
-        })?,
-        agent_id: text_without_nul("agent_id", agent_id)?,
-        q: text_without_nul("q", q)?.filter(|q| !q.is_empty()),
-        since: since.map(|text| instant("since", text)).transpose()?,
-        before: super::query::cursor(cursor)?,
-        among,
-        limit: number("limit", limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
-    };
+    let filter =
+        CallFilter {
+            status: query.get("status").map(str::parse).transpose().map_err(|error: UnknownText| {
+                ApiError::bad_request("`status` is unknown").details(error.to_string())
+            })?,
+            agent_id: text_without_nul("agent_id", query.get("agent_id"))?,
+            q: text_without_nul("q", query.get("q"))?.filter(|q| !q.is_empty()),
+            since: query.get("since").map(|text| instant("since", text)).transpose()?,
+            before: cursor(query.get("cursor"))?,
+            among,
+            limit: number("limit", query.get("limit"), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+        };
     let CallPage { calls, has_more } = app.store.calls(&filter).await?;
     let next_cursor = calls.last().filter(|_| has_more).map(|call| call.call_id.to_string());
     Json::of(&CallList { calls, next_cursor })
 }
 
 #[get("/<id>")]
-async fn show(id: &str, viewer: Viewer, uri: &Origin<'_>, app: &State<AppState>) -> Result<Json, ApiError> {
-    check_parameters(uri, &[])?;
+async fn show(id: &str, query: Query<'_>, viewer: Viewer, app: &State<AppState>) -> Result<Json, ApiError> {
+    query.check_parameters(&[])?;
     Json::of(&find_call(app, &viewer.0, id).await?)
 }
 

@@ -7,15 +7,14 @@ use base64::prelude::BASE64_STANDARD;
 use callscope_common::ErrorCode;
 use callscope_common::api::{Attempt, AttemptList, DeliveryList, ReplayOptions, Replayed, Verdict, WholeDelivery};
 use rocket::data::{Data, ToByteUnit};
-use rocket::http::uri::Origin;
 use rocket::http::{ContentType, Status};
-use rocket::{FromForm, Route, State, get, post, routes};
+use rocket::{Route, State, get, post, routes};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::admin::require_unscoped;
 use super::large_responses::BufferedResponse;
-use super::query::{check_parameters, cursor, instant, number, text_without_nul};
+use super::query::{Query, cursor, instant, number, text_without_nul};
 use super::scope::parse_identifier;
 use super::{Admin, AppState, Json};
 use crate::cluster::Question;
@@ -32,28 +31,10 @@ pub(super) fn routes() -> Vec<Route> {
     routes![list, show, replay]
 }
 
-/// The query of a list.
-#[derive(Debug, FromForm)]
-struct DeliveryQuery<'r> {
-    verdict: Option<&'r str>,
-    call: Option<&'r str>,
-    r#type: Option<&'r str>,
-    q: Option<&'r str>,
-    since: Option<&'r str>,
-    until: Option<&'r str>,
-    limit: Option<&'r str>,
-    cursor: Option<&'r str>,
-}
-
-#[get("/deliveries?<query..>")]
-async fn list(
-    query: DeliveryQuery<'_>,
-    admin: Admin,
-    uri: &Origin<'_>,
-    app: &State<AppState>,
-) -> Result<Json, ApiError> {
+#[get("/deliveries")]
+async fn list(query: Query<'_>, admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    check_parameters(uri, &["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
+    query.check_parameters(&["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
     let filter = parse_filter(&query, app).await?;
     if filter.verdict == Some(Verdict::Unverified) {
         return list_attempts(&filter, app).await;
@@ -63,24 +44,24 @@ async fn list(
     Json::of(&DeliveryList { deliveries: page.deliveries, next_cursor })
 }
 
-async fn parse_filter(query: &DeliveryQuery<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
-    let verdict = query.verdict.map(str::parse).transpose().map_err(|_| {
+async fn parse_filter(query: &Query<'_>, app: &AppState) -> Result<DeliveryFilter, ApiError> {
+    let verdict = query.get("verdict").map(str::parse).transpose().map_err(|_| {
         ApiError::bad_request("`verdict` is unknown")
             .details("one of accepted, duplicate, ignored, rejected, unverified")
     })?;
-    let call_id = match text_without_nul("call", query.call)? {
+    let call_id = match text_without_nul("call", query.get("call"))? {
         Some(id) => Some(app.store.resolve(&parse_identifier(&id)?).await?.ok_or_else(ApiError::no_call)?.call_id),
         None => None,
     };
     Ok(DeliveryFilter {
         verdict,
-        kind: text_without_nul("type", query.r#type)?,
+        kind: text_without_nul("type", query.get("type"))?,
         call_id,
-        text: text_without_nul("q", query.q)?.filter(|text| !text.is_empty()),
-        since: query.since.map(|text| instant("since", text)).transpose()?,
-        until: query.until.map(|text| instant("until", text)).transpose()?,
-        before: cursor(query.cursor)?,
-        limit: number("limit", query.limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+        text: text_without_nul("q", query.get("q"))?.filter(|text| !text.is_empty()),
+        since: query.get("since").map(|text| instant("since", text)).transpose()?,
+        until: query.get("until").map(|text| instant("until", text)).transpose()?,
+        before: cursor(query.get("cursor"))?,
+        limit: number("limit", query.get("limit"), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
     })
 }
 

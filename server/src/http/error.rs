@@ -62,12 +62,6 @@ impl ApiError {
         Self { allow: Some(allow), ..Self::of_status(Status::MethodNotAllowed) }
     }
 
-    /// Makes a 429, which asks the client to retry later.
-    #[must_use]
-    pub fn too_many(message: impl Into<String>) -> Self {
-        Self::new(Status::TooManyRequests, ErrorCode::RateLimited, message)
-    }
-
     /// Makes a 403.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {

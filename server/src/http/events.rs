@@ -6,13 +6,12 @@ use bytes::Bytes;
 use callscope_common::protocol::SubscribeFrom;
 use callscope_common::{CallId, ErrorCode, Seq};
 use rocket::http::Status;
-use rocket::http::uri::Origin;
 use rocket::{Route, State, get, routes};
 use uuid::Uuid;
 
 use super::audio::{RangeHeaders, RecordingResponse};
 use super::large_responses::{PIECE_BYTES, StreamedBody, StreamedJson};
-use super::query::{check_parameters, number};
+use super::query::{Query, number};
 use super::scope::{find_call, parse_identifier};
 use super::{AppState, Viewer};
 use crate::http::error::ApiError;
@@ -26,21 +25,13 @@ pub(super) fn routes() -> Vec<Route> {
     routes![events, audio]
 }
 
-#[get("/<id>/events?<after>&<limit>&<call_id>")]
-async fn events(
-    id: &str,
-    after: Option<&str>,
-    limit: Option<&str>,
-    call_id: Option<&str>,
-    viewer: Viewer,
-    uri: &Origin<'_>,
-    app: &State<AppState>,
-) -> Result<StreamedJson, ApiError> {
-    check_parameters(uri, &["after", "limit", "call_id"])?;
-    let limit = number("limit", limit, 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
-    let record = call_id.map(Uuid::parse_str).transpose();
+#[get("/<id>/events")]
+async fn events(id: &str, query: Query<'_>, viewer: Viewer, app: &State<AppState>) -> Result<StreamedJson, ApiError> {
+    query.check_parameters(&["after", "limit", "call_id"])?;
+    let limit = number("limit", query.get("limit"), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let record = query.get("call_id").map(Uuid::parse_str).transpose();
     let record = record.map_err(|_| ApiError::bad_request("`call_id` is not a UUID"))?;
-    let from = parse_after(after)?;
+    let from = parse_after(query.get("after"))?;
     let call = find_call(app, &viewer.0, id).await?;
     // The identifier is resolved again, because the result also tells whether a merge moved it to this call.
     let info = app.store.resolve(&parse_identifier(id)?).await?.filter(|info| info.call_id == call.call_id);

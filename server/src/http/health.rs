@@ -27,7 +27,7 @@ pub(super) async fn readyz(app: &State<AppState>) -> Result<(Status, Json), ApiE
 }
 
 fn checks(report: &ReadinessReport) -> ReadinessChecks {
-    let text = |check: Result<(), CheckFailure>| check.map_or_else(failure_text, |()| "ok").to_owned();
+    let text = |check: Result<(), CheckFailure>| check.map_or_else(|failure| failure.to_string(), |()| "ok".to_owned());
     ReadinessChecks {
         append: text(report.append),
         database: text(report.database),
@@ -35,18 +35,5 @@ fn checks(report: &ReadinessReport) -> ReadinessChecks {
         draining: text(report.serving),
         redis: report.is_linked.map(|is_up| if is_up { "ok" } else { "down; reconciliation delivers" }.to_owned()),
         write_queue: text(report.write_queue),
-    }
-}
-
-fn failure_text(failure: CheckFailure) -> &'static str {
-    match failure {
-        CheckFailure::Timeout => "no answer in time",
-        CheckFailure::Outage(reason) => reason,
-        CheckFailure::Failed => "failed",
-        CheckFailure::Stuck => "stuck",
-        CheckFailure::Broken => "broken",
-        CheckFailure::NotTried => "not tried",
-        CheckFailure::NearlyFull => "nearly full",
-        CheckFailure::ShuttingDown => "the server is shutting down",
     }
 }

@@ -1,7 +1,8 @@
 //! Parses query parameters, with errors that name the parameter.
 
 use callscope_common::{Timestamp, text};
-use rocket::http::uri::Origin;
+use rocket::Request;
+use rocket::request::{FromRequest, Outcome};
 use uuid::Uuid;
 
 use crate::http::error::ApiError;
@@ -9,27 +10,46 @@ use crate::http::error::ApiError;
 /// Maximum number of characters of a parameter's name in an error.
 const MAX_SHOWN_NAME: usize = 64;
 
-/// Refuses parameters that the route does not have, and parameters that are given twice. If they were ignored, a
-/// misspelt or repeated filter would list everything.
-///
-/// # Errors
-/// Returns an error that names the first unknown or repeated parameter.
-pub fn check_parameters(uri: &Origin<'_>, known: &[&str]) -> Result<(), ApiError> {
-    let mut given = Vec::with_capacity(known.len());
-    let keys = uri.query().into_iter().flat_map(|query| query.segments()).map(|(key, _)| key);
-    for key in keys.filter(|key| !key.is_empty()) {
-        if !known.contains(&key) {
-            let shown: String = text::one_line(key).chars().take(MAX_SHOWN_NAME).collect();
-            let parameters =
-                if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-            return Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(parameters));
-        }
-        if given.contains(&key) {
-            return Err(ApiError::bad_request(format!("the parameter `{key}` is given more than once")));
-        }
-        given.push(key);
+/// The query of a request: names and values, decoded.
+pub struct Query<'r>(Vec<(&'r str, &'r str)>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Query<'r> {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let parameters = request.uri().query().into_iter().flat_map(|query| query.segments());
+        Outcome::Success(Self(parameters.filter(|(name, _)| !name.is_empty()).collect()))
     }
-    Ok(())
+}
+
+impl<'r> Query<'r> {
+    /// Refuses parameters that the route does not have, and parameters that are given twice. If they were ignored, a
+    /// misspelt or repeated filter would list everything.
+    ///
+    /// # Errors
+    /// Returns an error that names the first unknown or repeated parameter.
+    pub fn check_parameters(&self, known: &[&str]) -> Result<(), ApiError> {
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !known.contains(name) {
+                let shown: String = text::one_line(name).chars().take(MAX_SHOWN_NAME).collect();
+                let parameters = match known {
+                    [] => "it takes none".to_owned(),
+                    known => format!("it takes {}", known.join(", ")),
+                };
+                return Err(ApiError::bad_request(format!("this route has no parameter `{shown}`")).details(parameters));
+            }
+            if self.0[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(ApiError::bad_request(format!("the parameter `{name}` is given more than once")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the value of a parameter.
+    pub fn get(&self, name: &str) -> Option<&'r str> {
+        self.0.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
+    }
 }
 
 /// Parses the cursor of a page: the id of the last row of the page before.

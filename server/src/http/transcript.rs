@@ -5,13 +5,12 @@ use callscope_common::elevenlabs::{self, ProviderTurn};
 use callscope_common::protocol::ServerMessage;
 use callscope_common::transcript::Transcript;
 use callscope_common::{CallId, ErrorCode, Timestamp, export};
-use rocket::http::uri::Origin;
 use rocket::http::{ContentType, Status};
 use rocket::{Route, State, get, routes};
 use serde_json::value::RawValue;
 
 use super::large_responses::BufferedResponse;
-use super::query::check_parameters;
+use super::query::Query;
 use super::scope::find_call;
 use super::{AppState, Json, Viewer};
 use crate::http::error::ApiError;
@@ -27,18 +26,16 @@ pub(super) fn routes() -> Vec<Route> {
     routes![transcript]
 }
 
-#[get("/<id>/transcript?<format>&<source>")]
+#[get("/<id>/transcript")]
 async fn transcript(
     id: &str,
-    format: Option<&str>,
-    source: Option<&str>,
+    query: Query<'_>,
     viewer: Viewer,
-    uri: &Origin<'_>,
     app: &State<AppState>,
 ) -> Result<BufferedResponse, ApiError> {
-    check_parameters(uri, &["format", "source"])?;
+    query.check_parameters(&["format", "source"])?;
     let utf8 = |top, sub| ContentType::new(top, sub).with_params(("charset", "utf-8"));
-    let format = format.unwrap_or("json");
+    let format = query.get("format").unwrap_or("json");
     let content_type = match format {
         "json" => ContentType::JSON,
         "txt" => ContentType::Plain,
@@ -49,7 +46,7 @@ async fn transcript(
     };
     let call = find_call(app, &viewer.0, id).await?;
     let build = async {
-        let view = transcript_view(app, &call, source.unwrap_or("auto")).await?;
+        let view = transcript_view(app, &call, query.get("source").unwrap_or("auto")).await?;
         Ok(match format {
             "txt" => export::txt(&view),
             "md" => export::md(&view, &call),

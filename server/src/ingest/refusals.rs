@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::WebhookRequest;
 use super::signature::{SignatureRefusal, SignatureVerifier};
+use crate::telemetry::refusals::{RefusalWindow, Summary};
 use crate::token_bucket::TokenBucket;
 
 /// Maximum number of refused attempts in the list. The oldest are dropped first.
@@ -25,9 +26,8 @@ const QUEUE_LEN: usize = 16;
 const EXPLANATIONS_PER_SECOND: u32 = 5;
 /// Maximum number of refusals that are explained in a burst.
 const EXPLANATION_BURST: u32 = 20;
-/// Maximum number of refusals that are logged a second. Further refusals are counted in one line.
-const LINES_PER_SECOND: u64 = 50;
-const SECOND: Duration = Duration::from_secs(1);
+/// Interval at which the count of refusals that were not logged one by one is logged.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Remembers refused webhooks.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Refusals {
 #[derive(Debug)]
 struct RefusalState {
     list: Mutex<RecentAttempts>,
-    lines: Mutex<LineLimit>,
+    window: Mutex<RefusalWindow>,
 }
 
 /// The newest attempts, with consecutive numbers.
@@ -64,8 +64,7 @@ struct UnexplainedRefusal {
 impl Refusals {
     /// Starts with an empty list, and starts the thread that explains refusals. The thread ends when this is dropped.
     pub fn new(verifier: Arc<SignatureVerifier>) -> Self {
-        let shared =
-            Arc::new(RefusalState { list: Mutex::default(), lines: Mutex::new(LineLimit::new(Instant::now())) });
+        let shared = Arc::new(RefusalState { list: Mutex::default(), window: Mutex::new(RefusalWindow::EMPTY) });
         let (queue, unexplained) = sync_channel(QUEUE_LEN);
         let state = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("diagnosis".into());
@@ -153,10 +152,11 @@ impl RefusalState {
     /// Explains and logs queued refusals until the queue is closed.
     fn explain_all(&self, verifier: &SignatureVerifier, unexplained: &Receiver<UnexplainedRefusal>) {
         loop {
-            let UnexplainedRefusal { number, webhook, at, refusal } = match unexplained.recv_timeout(SECOND) {
+            let UnexplainedRefusal { number, webhook, at, refusal } = match unexplained.recv_timeout(SUMMARY_INTERVAL) {
                 Ok(unexplained) => unexplained,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.log_suppressed();
+                    let summary = self.window.lock().end_if_over(Instant::now());
+                    log_summary(summary);
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -171,58 +171,19 @@ impl RefusalState {
 
     /// Logs a line, within the limit. It contains nothing that the sender chose.
     fn log(&self, webhook: &WebhookRequest, refusal: SignatureRefusal, cause: Option<&str>) {
-        let (may_log, suppressed) = self.lines.lock().admit(Instant::now());
-        log_suppressed_count(suppressed);
+        let (may_log, summary) = self.window.lock().admit(Instant::now(), String::new);
+        log_summary(summary);
         if may_log {
             let (route, reason) = (webhook.route.as_str(), refusal.reason());
             let remote_addr = webhook.remote_addr.as_deref().unwrap_or("unknown");
             warn!(route, remote_addr, reason, cause = cause.unwrap_or("not looked for"), "a webhook was refused");
         }
     }
-
-    fn log_suppressed(&self) {
-        let suppressed = self.lines.lock().next_second(Instant::now());
-        log_suppressed_count(suppressed);
-    }
 }
 
-fn log_suppressed_count(count: u64) {
-    if count > 0 {
+fn log_summary(summary: Option<Summary>) {
+    if let Some(Summary { refusals: count, .. }) = summary {
         warn!(count, "further webhooks were refused and not logged one by one");
-    }
-}
-
-/// Limits the number of lines a second.
-#[derive(Debug)]
-struct LineLimit {
-    second_began: Instant,
-    written: u64,
-    suppressed: u64,
-}
-
-impl LineLimit {
-    fn new(now: Instant) -> Self {
-        Self { second_began: now, written: 0, suppressed: 0 }
-    }
-
-    /// Returns whether a line may be written, and how many were suppressed in the second that ended.
-    fn admit(&mut self, now: Instant) -> (bool, u64) {
-        let suppressed = self.next_second(now);
-        let may_log = self.written < LINES_PER_SECOND;
-        if may_log {
-            self.written += 1;
-        } else {
-            self.suppressed += 1;
-        }
-        (may_log, suppressed)
-    }
-
-    /// Begins the next second if the last one is over, and returns how many lines were suppressed in it.
-    fn next_second(&mut self, now: Instant) -> u64 {
-        if now.saturating_duration_since(self.second_began) < SECOND {
-            return 0;
-        }
-        std::mem::replace(self, Self::new(now)).suppressed
     }
 }
 
@@ -234,17 +195,6 @@ mod tests {
 
     fn webhook() -> WebhookRequest {
         WebhookRequest { route: WebhookRoute::PostCall, remote_addr: None, headers: Vec::new(), body: Vec::new() }
-    }
-
-    #[test]
-    fn lines_beyond_the_limit_of_a_second_are_counted() {
-        let start = Instant::now();
-        let mut lines = LineLimit::new(start);
-        let written = (0..1_000).filter(|_| lines.admit(start).0).count();
-        assert_eq!(written, 50);
-        assert_eq!(lines.next_second(start), 0);
-        assert_eq!(lines.admit(start + SECOND), (true, 950));
-        assert_eq!(lines.next_second(start + SECOND * 2), 0);
     }
 
     #[test]

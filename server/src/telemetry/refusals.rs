@@ -11,7 +11,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Maximum number of kinds that are counted separately. Further kinds are counted together.
 const MAX_KINDS: usize = 8;
 
-struct RefusalWindow {
+/// The refusals of a second: those that are logged one by one, and those that are counted.
+#[derive(Debug)]
+pub struct RefusalWindow {
     /// When the window began: with its first refusal.
     began: Option<Instant>,
     logged: u32,
@@ -21,19 +23,22 @@ struct RefusalWindow {
     suppressed_others: u64,
 }
 
-static CURRENT: Mutex<RefusalWindow> =
-    Mutex::new(RefusalWindow { began: None, logged: 0, suppressed: Vec::new(), suppressed_others: 0 });
+static CURRENT: Mutex<RefusalWindow> = Mutex::new(RefusalWindow::EMPTY);
 
 /// The refusals of a window that were not logged.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
-    refusals: u64,
+pub struct Summary {
+    /// How many there were.
+    pub refusals: u64,
     kinds: String,
 }
 
 impl RefusalWindow {
+    /// A window that begins with its first refusal.
+    pub const EMPTY: Self = Self { began: None, logged: 0, suppressed: Vec::new(), suppressed_others: 0 };
+
     /// Returns whether a refusal may be logged now, and the summary of the window before if that is over.
-    fn admit(&mut self, now: Instant, kind: impl FnOnce() -> String) -> (bool, Option<Summary>) {
+    pub fn admit(&mut self, now: Instant, kind: impl FnOnce() -> String) -> (bool, Option<Summary>) {
         let summary = self.end_if_over(now);
         if self.began.is_none() {
             self.began = Some(now);
@@ -52,7 +57,7 @@ impl RefusalWindow {
     }
 
     /// Ends the window if its time is over, and returns its summary.
-    fn end_if_over(&mut self, now: Instant) -> Option<Summary> {
+    pub fn end_if_over(&mut self, now: Instant) -> Option<Summary> {
         if self.began.is_none_or(|began| now.saturating_duration_since(began) < WINDOW) {
             return None;
         }
@@ -61,8 +66,7 @@ impl RefusalWindow {
 
     /// Ends the window and returns its summary, unless all its refusals were logged.
     fn end(&mut self) -> Option<Summary> {
-        let ended =
-            std::mem::replace(self, Self { began: None, logged: 0, suppressed: Vec::new(), suppressed_others: 0 });
+        let ended = std::mem::replace(self, Self::EMPTY);
         let refusals = ended.suppressed.iter().map(|(_, count)| count).sum::<u64>() + ended.suppressed_others;
         let mut kinds: Vec<String> = ended.suppressed.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
         if ended.suppressed_others > 0 {
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn refusals_beyond_fifty_a_second_are_counted_by_kind() {
-        let mut window = RefusalWindow { began: None, logged: 0, suppressed: Vec::new(), suppressed_others: 0 };
+        let mut window = RefusalWindow::EMPTY;
         let began = Instant::now();
         let logged = (0..1_000).filter(|_| window.admit(began, || "401 POST /a".into()).0).count();
         assert_eq!(logged, 50);
