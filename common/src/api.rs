@@ -5,6 +5,7 @@ mod calls;
 mod deliveries;
 mod health;
 mod stats;
+mod webhooks;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub use deliveries::{
 };
 pub use health::{Health, ReadinessChecks, ReadinessView};
 pub use stats::{NodeStats, NodeView, Stats};
+pub use webhooks::{PostCallAnswer, TurnAnswer};
 
 /// The body of every error.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -113,27 +113,26 @@ async fn remove(id: &str, admin: Admin, app: &State<AppState>) -> Result<Status,
 
 /// Returns the id of the changed call, or the error for a refused change.
 fn changed_call(outcome: Outcome) -> Result<CallId, ApiError> {
-    let conflict = |code, message: String| Err(ApiError::new(Status::Conflict, code, message));
-    match outcome {
-        Outcome::Done(call_id) => Ok(call_id),
-        Outcome::Refused(Refusal::NotFound) => Err(ApiError::no_call()),
-        Outcome::Refused(Refusal::IdentifierTaken(identifier)) => {
-            conflict(ErrorCode::IdentifierTaken, format!("another call has the identifier {identifier}"))
-                .map_err(|error: ApiError| error.details("PATCH with \"merge\": true makes both calls one"))
+    let refusal = match outcome {
+        Outcome::Done(call_id) => return Ok(call_id),
+        Outcome::Answered(_) => return Err(ApiError::of_status(Status::InternalServerError)),
+        Outcome::Refused(refusal) => refusal,
+    };
+    let conflict = |code, message: &str| ApiError::new(Status::Conflict, code, message);
+    Err(match refusal {
+        Refusal::NotFound => ApiError::no_call(),
+        Refusal::IdentifierTaken(identifier) => {
+            conflict(ErrorCode::IdentifierTaken, &format!("another call has the identifier {identifier}"))
+                .details("PATCH with \"merge\": true makes both calls one")
         }
-        Outcome::Refused(Refusal::Ended) => {
-            conflict(ErrorCode::CallEnded, "an ended call takes no status but completed or failed".into())
+        Refusal::Ended => conflict(ErrorCode::CallEnded, "an ended call takes no status but completed or failed"),
+        Refusal::Absorbed(survivor) => {
+            let message = format!("this record was merged into the call {survivor}, which was not changed");
+            conflict(ErrorCode::CallMerged, &message)
+                .details(format!("DELETE /api/v1/calls/{survivor} deletes that call"))
         }
-        Outcome::Refused(Refusal::Absorbed(survivor)) => conflict(
-            ErrorCode::CallMerged,
-            format!("this record was merged into the call {survivor}, which was not changed"),
-        )
-        .map_err(|error: ApiError| error.details(format!("DELETE /api/v1/calls/{survivor} deletes that call"))),
-        Outcome::Refused(Refusal::Changed) => {
-            conflict(ErrorCode::CallChanged, "the call has changed; nothing was done".into())
-        }
-        Outcome::Answered(_) => Err(ApiError::of_status(Status::InternalServerError)),
-    }
+        Refusal::Changed => conflict(ErrorCode::CallChanged, "the call has changed; nothing was done"),
+    })
 }
 
 async fn call_view(app: &AppState, call_id: CallId) -> Result<CallView, ApiError> {

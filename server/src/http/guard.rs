@@ -28,10 +28,16 @@ pub(super) fn take_guard_error(request: &Request<'_>) -> Option<ApiError> {
     request.local_cache(|| GuardError(Mutex::new(None))).0.lock().take()
 }
 
-fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
-    let status = error.status;
-    *request.local_cache(|| GuardError(Mutex::new(None))).0.lock() = Some(error);
-    Outcome::Error((status, ()))
+/// Returns the outcome of a guard, and leaves its error for the catcher.
+fn outcome<T>(request: &Request<'_>, result: Result<T, ApiError>) -> Outcome<T, ()> {
+    match result {
+        Ok(value) => Outcome::Success(value),
+        Err(error) => {
+            let status = error.status;
+            *request.local_cache(|| GuardError(Mutex::new(None))).0.lock() = Some(error);
+            Outcome::Error((status, ()))
+        }
+    }
 }
 
 /// Returns the token of an `Authorization: Bearer` header.
@@ -56,10 +62,7 @@ impl<'r> FromRequest<'r> for Viewer {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match identify(request) {
-            Ok(identity) => Outcome::Success(Self(identity)),
-            Err(error) => refuse(request, error),
-        }
+        outcome(request, identify(request).map(Self))
     }
 }
 
@@ -68,12 +71,10 @@ impl<'r> FromRequest<'r> for Admin {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match identify(request) {
-            Ok(identity) if identity.role != Role::Admin => {
-                refuse(request, ApiError::forbidden("this takes an admin's token"))
-            }
-            Ok(identity) => Outcome::Success(Self(identity)),
-            Err(error) => refuse(request, error),
-        }
+        let admin = identify(request).and_then(|identity| match identity.role {
+            Role::Admin => Ok(Self(identity)),
+            Role::Viewer => Err(ApiError::forbidden("this takes an admin's token")),
+        });
+        outcome(request, admin)
     }
 }

@@ -3,11 +3,14 @@
 //! An answer is rendered once, stored with its delivery, and sent again to each repeat. So a change in this file
 //! affects new deliveries only.
 
-use callscope_common::api::ErrorBody;
-use callscope_common::{CallStatus, ErrorCode};
+use callscope_common::ErrorCode;
+use callscope_common::api::{ErrorBody, PostCallAnswer, TurnAnswer};
 use serde::Serialize;
 
 use crate::log::{Answer, CallState, Receipt};
+
+/// The `status` of an answer that is no error.
+const SUCCESS: &str = "success";
 
 /// Renders a receipt.
 #[must_use]
@@ -15,15 +18,15 @@ pub fn render(receipt: &Receipt<'_>) -> Answer {
     let reason = receipt.reason().unwrap_or_default();
     match *receipt {
         Receipt::TurnAppended { transcription_id, sequence_number, seq, call_sid } => {
-            let message = "transcription stored";
-            json_answer(
-                201,
-                &TurnAnswer { status: "success", message, transcription_id, sequence_number, seq, call_sid },
-            )
+            let answer = TurnAnswer {
+                transcription_id: Some(transcription_id),
+                sequence_number: Some(sequence_number),
+                seq: Some(seq),
+                ..turn_answer("transcription stored", call_sid)
+            };
+            json_answer(201, &answer)
         }
-        Receipt::PartialTurn { call_sid, .. } => {
-            json_answer(200, &PartialAnswer { status: "success", message: "partial broadcast", call_sid })
-        }
+        Receipt::PartialTurn { call_sid, .. } => json_answer(200, &turn_answer("partial broadcast", call_sid)),
         Receipt::Processed(call) => post_call_answer("webhook processed", call),
         Receipt::Ignored { call, .. } => post_call_answer("kept as received", call),
         Receipt::Unreadable { status, message, details } => {
@@ -37,35 +40,26 @@ pub fn render(receipt: &Receipt<'_>) -> Answer {
     }
 }
 
-#[derive(Serialize)]
-struct TurnAnswer<'a> {
-    status: &'a str,
-    message: &'a str,
-    transcription_id: i64,
-    sequence_number: i64,
-    seq: i64,
-    call_sid: &'a str,
-}
-
-#[derive(Serialize)]
-struct PartialAnswer<'a> {
-    status: &'a str,
-    message: &'a str,
-    call_sid: &'a str,
-}
-
-#[derive(Serialize)]
-struct PostCallAnswer<'a> {
-    status: &'a str,
-    message: &'a str,
-    conversation_id: Option<&'a str>,
-    call_sid: Option<&'a str>,
-    call_status: Option<&'a str>,
+fn turn_answer<'a>(message: &'a str, call_sid: &'a str) -> TurnAnswer<'a> {
+    TurnAnswer {
+        status: SUCCESS.into(),
+        message: message.into(),
+        transcription_id: None,
+        sequence_number: None,
+        seq: None,
+        call_sid: call_sid.into(),
+    }
 }
 
 fn post_call_answer(message: &str, CallState { conversation_id, call_sid, status }: CallState<'_>) -> Answer {
-    let call_status = status.map(CallStatus::as_str);
-    json_answer(200, &PostCallAnswer { status: "success", message, conversation_id, call_sid, call_status })
+    let answer = PostCallAnswer {
+        status: SUCCESS.into(),
+        message: message.into(),
+        conversation_id: conversation_id.map(Into::into),
+        call_sid: call_sid.map(Into::into),
+        call_status: status.map(Into::into),
+    };
+    json_answer(200, &answer)
 }
 
 fn json_answer(status: u16, body: &impl Serialize) -> Answer {
