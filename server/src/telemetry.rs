@@ -1,6 +1,6 @@
 //! Logs to stderr, in structured lines without secrets and query strings.
 //!
-//! Logging never blocks the service ([`writer`]), a line is at most 2 KiB long ([`line`]), and refusals, which
+//! Logging never blocks the service ([`writer`]), a line is at most 2 KiB long (`line`), and refusals, which
 //! strangers can cause, are logged at a limited rate ([`refusals`]).
 
 pub mod line;

@@ -22,7 +22,7 @@ pub enum DedupKey {
         /// The hash for the second after: two deliveries that arrive together may be processed in the other order.
         after: DedupHash,
     },
-    /// An equal `turn_id` of the same speaker in the same call; holds the [`turn_hash`].
+    /// An equal `turn_id` of the same speaker in the same call; holds the `turn_hash`.
     Turn(DedupHash),
 }
 

@@ -25,7 +25,7 @@ struct LogQueue {
     /// `None` if the thread could not be started; then all lines are dropped.
     queue: Option<SyncSender<Vec<u8>>>,
     is_json: AtomicBool,
-    /// Lines that were passed to [`write`].
+    /// Lines that were passed to [`write()`].
     submitted: AtomicU64,
     /// Lines that were written or dropped.
     done: AtomicU64,
