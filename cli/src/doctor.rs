@@ -8,9 +8,8 @@ mod surroundings;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Exit, Result};
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
@@ -82,8 +81,7 @@ impl Report {
             // One document is printed at the end.
             Format::Json => {}
             Format::Ndjson => {
-                let json = serde_json::to_string(&check).map_err(|error| Failure::error(error.to_string()))?;
-                self.output.write(&Safe::json_line(&json))?;
+                self.output.write(&Safe::json_line(&serde_json::to_string(&check)?))?;
             }
             Format::Text => {
                 let cells =
@@ -119,9 +117,7 @@ impl Report {
 
     fn finish(mut self, settings: &Settings) -> Result {
         if self.output.format == Format::Json {
-            let json = serde_json::to_string(&serde_json::json!({"checks": self.checks}));
-            let raw = json.and_then(RawValue::from_string).map_err(|error| Failure::error(error.to_string()))?;
-            self.output.record(&raw, &[])?;
+            self.output.record(&serde_json::json!({"checks": self.checks}), &[])?;
         }
         let count = |state| self.checks.iter().filter(|check| check.state == state).count();
         let (failed, warnings) = (count(State::Failed), count(State::Warning));

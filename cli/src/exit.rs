@@ -53,6 +53,13 @@ pub(crate) struct Failure {
     pub(crate) is_passing: bool,
 }
 
+/// What was made cannot be spelled as JSON.
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::error(error.to_string())
+    }
+}
+
 impl Failure {
     /// A failure that exits with `exit`.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {

@@ -25,7 +25,7 @@ use crate::speed::Speed;
 use crate::webhook::{Delivery, Outcome, Pace, Sender};
 use script::Script;
 
-pub(crate) use chance::{Mischief, Share};
+pub(crate) use chance::{Mischief, share};
 pub(crate) use curl::commands;
 pub(crate) use journal::{Asked, Journal, fingerprint};
 pub(crate) use report::Report;

@@ -30,7 +30,7 @@ pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Re
 /// Writes it, readable for its owner alone. It is written beside, synced and renamed into place, so that a reader
 /// finds a whole file at any time, also after a power cut.
 pub(crate) fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string(kept).map_err(|error| Failure::error(error.to_string()))?;
+    let text = serde_json::to_string(kept)?;
     let write = || -> io::Result<()> {
         // The file that a link leads to is replaced, not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use callscope_common::Timestamp;
 use clap::Subcommand;
 use serde_json::json;
-use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
 
 use super::complete;
 use crate::clock;
@@ -115,7 +115,7 @@ fn list(settings: &Settings, config: &Config) -> Result {
         // Never the token itself, in no format.
         let server = without_logins(&context.server);
         let item = json!({"name": name, "server": server, "current": is_current, "login": login});
-        items.push(RawValue::from_string(item.to_string()).map_err(|error| Failure::error(error.to_string()))?);
+        items.push(to_raw_value(&item)?);
         let mark = if is_current { "*" } else { "" };
         rows.push(vec![mark.to_owned(), name.clone(), server.into_owned(), login]);
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use callscope_common::api::{Attempt, DeliveryView, Verdict};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
+use serde_json::value::to_raw_value;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::calls::{check_length, moment_ago};
@@ -193,8 +194,7 @@ async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u3
         ]
     };
     let rows: Vec<_> = list.unverified.iter().map(row).collect();
-    let to_raw = |attempt| serde_json::value::to_raw_value(attempt).map_err(|error| Failure::error(error.to_string()));
-    let items = list.unverified.iter().map(to_raw).collect::<Result<Vec<_>>>()?;
+    let items = list.unverified.iter().map(to_raw_value).collect::<serde_json::Result<Vec<_>>>()?;
     let header = ["RECEIVED", "ROUTE", "FROM", "ANSWER", "LIKELY CAUSE", "NODE"];
     settings.output(Format::Table).list("unverified", &items, &header, &rows)?;
     settings.console.say(format!(

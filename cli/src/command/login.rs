@@ -2,7 +2,6 @@
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::context::checked_name;
 use crate::api::{Client, TOKEN_HINT};
@@ -114,9 +113,8 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
         "uid": claims.uid, "calls": claims.calls, "jti": claims.jti, "expires_at": claims.expires(),
         "token_from": settings.origin.token,
     });
-    let raw = RawValue::from_string(item.to_string()).map_err(|error| Failure::error(error.to_string()))?;
     settings.output(Format::Table).record(
-        &raw,
+        &item,
         &[
             ("user", claims.sub.clone()),
             ("user id", claims.uid.clone().unwrap_or_default()),

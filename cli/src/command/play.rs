@@ -39,21 +39,14 @@ pub(crate) async fn run(settings: &Settings, args: Play) -> Result {
         args.speed.map_or_else(|| default.parse().map_err(|error: InvalidSpeed| Failure::usage(error.to_string())), Ok)
     };
     let identifiers = recording.identifiers.clone();
-    match view {
-        View::Screen => tui::run(settings, recording, &args.file, speed("1x")?).await,
+    let mut sink: Box<dyn Sink> = match view {
+        View::Screen => return tui::run(settings, recording, &args.file, speed("1x")?).await,
         View::Lines => {
-            let mut plain =
-                PlainWriter::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps);
-            drain(Player::new(recording, speed("max")?, Instant::now()), &mut plain).await
+            Box::new(PlainWriter::new(io::stdout(), settings.console, identifiers, settings.color, args.timestamps))
         }
-        View::Ndjson => {
-            drain(
-                Player::new(recording, speed("max")?, Instant::now()),
-                &mut NdjsonWriter::new(io::stdout(), identifiers),
-            )
-            .await
-        }
-    }
+        View::Ndjson => Box::new(NdjsonWriter::new(io::stdout(), identifiers)),
+    };
+    drain(Player::new(recording, speed("max")?, Instant::now()), sink.as_mut()).await
 }
 
 async fn drain(mut player: Player, sink: &mut dyn Sink) -> Result {

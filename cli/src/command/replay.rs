@@ -16,7 +16,7 @@ use super::{Args, Command};
 use crate::exit::{Exit, Failure, Result};
 use crate::payload::{Edit, Payload};
 use crate::render::{Format, Safe, shell_word};
-use crate::replay::{self, Asked, Journal, Mischief, Options, Report, Share, Source, Work, lock};
+use crate::replay::{self, Asked, Journal, Mischief, Options, Report, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -81,8 +81,8 @@ pub(crate) struct Replay {
     #[arg(long, help_heading = "Mischief")]
     pub(crate) duplicate: bool,
     /// Lose this share of the deliveries, or of their answers, and send them again until all have arrived: 2%, 0.02
-    #[arg(long, value_name = "P", help_heading = "Mischief")]
-    pub(crate) drop: Option<Share>,
+    #[arg(long, value_name = "P", value_parser = replay::share, help_heading = "Mischief")]
+    pub(crate) drop: Option<f64>,
     /// Repeat the decisions of --shuffle and --drop
     #[arg(long, value_name = "N", help_heading = "Mischief")]
     pub(crate) seed: Option<u64>,
@@ -200,7 +200,7 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
     work.mischief = Mischief {
         shuffle: args.shuffle,
         duplicate: args.duplicate,
-        drop: args.drop.map_or(0.0, |share| share.0),
+        drop: args.drop.unwrap_or(0.0),
         seed: args.seed.unwrap_or_else(|| work.seed()),
     };
     if let Some(edit) = work.idle_edit() {

@@ -67,8 +67,7 @@ fn ls(settings: &Settings) -> Result {
     let items = all
         .iter()
         .map(|sample| to_raw_value(&json!({"name": sample.name, "kind": sample.kind, "title": sample.title})))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|error| Failure::error(error.to_string()))?;
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     settings.output(Format::Table).list("samples", &items, &["NAME", "KIND", "TITLE"], &rows)?;
     Ok(Exit::Ok)
 }
@@ -149,6 +148,6 @@ fn word(level: Level) -> &'static str {
 
 fn json_line(name: &str, Remark { level, path, what }: &Remark) -> Result<Safe> {
     let line = json!({"source": name, "level": word(*level), "path": path, "message": what});
-    let line = serde_json::to_string(&line).map_err(|error| Failure::error(error.to_string()))?;
+    let line = serde_json::to_string(&line)?;
     Ok(Safe::json_line(&line))
 }

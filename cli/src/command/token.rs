@@ -4,7 +4,6 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::value::RawValue;
 
 use crate::api::TOKEN_HINT;
 use crate::clock;
@@ -51,10 +50,8 @@ fn inspect(settings: &Settings, file: Option<&str>) -> Result {
     };
     let claims = read_claims(&token)?;
     let now = clock::now();
-    let raw = serde_json::to_string(&claims).and_then(RawValue::from_string);
-    let raw = raw.map_err(|error| Failure::error(error.to_string()))?;
     settings.output(Format::Table).record(
-        &raw,
+        &claims,
         &[
             ("user", claims.sub.clone()),
             ("user id", claims.uid.clone().unwrap_or_default()),

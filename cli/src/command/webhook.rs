@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use callscope_common::signature::diagnosis::{Diagnosis, Explanation, KnownSecret, Request, diagnose};
 use callscope_common::signature::{self, SignatureHeader};
 use clap::Subcommand;
-use serde_json::value::to_raw_value;
 
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
@@ -154,8 +153,7 @@ fn explained(
     let explanation = Explanation::from(&diagnosis);
     let mut output = settings.output(Format::Text);
     if output.is_json() {
-        let item = to_raw_value(&explanation).map_err(|error| Failure::error(error.to_string()))?;
-        output.record(&item, &[])?;
+        output.record(&explanation, &[])?;
     } else {
         output.write(&words(&explanation, known))?;
     }

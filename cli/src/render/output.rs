@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use callscope_common::{Timestamp, text};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -101,9 +102,9 @@ impl Output {
     }
 
     /// Writes one thing: `fields` for people, or `item` as JSON.
-    pub(crate) fn record(&mut self, item: &RawValue, fields: &[(&str, String)]) -> Result<()> {
+    pub(crate) fn record(&mut self, item: &impl Serialize, fields: &[(&str, String)]) -> Result<()> {
         if self.is_json() {
-            return self.write(&Safe::json_line(item.get()));
+            return self.write(&Safe::json_line(&serde_json::to_string(item)?));
         }
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let fields = fields.iter().filter(|(_, value)| !value.is_empty());

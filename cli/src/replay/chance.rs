@@ -1,7 +1,5 @@
 //! What goes wrong on purpose: order, copies, losses. A seed repeats it.
 
-use std::str::FromStr;
-
 use super::script::Script;
 use crate::payload::hash;
 
@@ -76,25 +74,18 @@ impl Losses {
     }
 }
 
-/// A share: `2%` or `0.02`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Share(pub(crate) f64);
-
 /// A text that is no share, or too large a one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a share is from 0 to 0.9, or 0% to 90%: what is lost is sent again, so something has to arrive")]
 pub(crate) struct InvalidShare;
 
-impl FromStr for Share {
-    type Err = InvalidShare;
-
-    fn from_str(text: &str) -> Result<Self, InvalidShare> {
-        let share = match text.strip_suffix('%') {
-            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-            None => text.parse(),
-        };
-        share.ok().filter(|share| (0.0..=0.9).contains(share)).map(Self).ok_or(InvalidShare)
-    }
+/// Reads a share: `2%` or `0.02`.
+pub(crate) fn share(text: &str) -> Result<f64, InvalidShare> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    share.ok().filter(|share| (0.0..=0.9).contains(share)).ok_or(InvalidShare)
 }
 
 #[cfg(test)]
@@ -127,10 +118,10 @@ mod tests {
 
     #[test]
     fn shares_are_read() {
-        assert_eq!("2%".parse(), Ok(Share(0.02)));
-        assert_eq!("0.5".parse(), Ok(Share(0.5)));
+        assert_eq!(share("2%"), Ok(0.02));
+        assert_eq!(share("0.5"), Ok(0.5));
         for wrong in ["100%", "1", "-1%", "x", ""] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+            assert!(share(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use callscope_common::Timestamp;
-use crossterm::event::{Event, EventStream, KeyEvent, KeyEventKind};
+use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt as _;
 use ratatui::Frame;
 use tokio::time::{Instant, sleep_until};
@@ -52,6 +52,19 @@ pub(crate) enum Effect<W> {
     Copy(String),
     /// Pass a request to the [`Source`].
     Request(W),
+}
+
+impl<W> Effect<W> {
+    /// Returns what Ctrl and a letter ask for in every view.
+    pub(crate) fn of_control(key: KeyEvent) -> Option<Self> {
+        match key.code {
+            _ if !key.modifiers.contains(KeyModifiers::CONTROL) => None,
+            KeyCode::Char('c') => Some(Self::Interrupt),
+            KeyCode::Char('z') => Some(Self::Suspend),
+            KeyCode::Char('l') => Some(Self::Redraw),
+            _ => None,
+        }
+    }
 }
 
 /// The state of a full-screen view.

@@ -6,10 +6,6 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Quit,
-    /// Leave as after Ctrl-C.
-    Interrupt,
-    /// Stop the process until `fg`.
-    Suspend,
     /// Move the selection down by this many rows, or up.
     Move(isize),
     /// Move the selection down by this many pages, or up.
@@ -32,8 +28,6 @@ pub(crate) enum Action {
     Kick,
     /// Process the delivery again.
     Replay,
-    /// Draw every cell again.
-    Redraw,
     /// Show the keys, or hide them.
     Help,
     /// Close the overlay, or remove the filter.
@@ -62,17 +56,11 @@ pub(crate) fn help(read_only: bool) -> impl Iterator<Item = &'static (&'static s
 }
 
 pub(crate) fn action(key: KeyEvent) -> Option<Action> {
-    if key.modifiers.contains(KeyModifiers::CONTROL) {
-        return match key.code {
-            KeyCode::Char('c') => Some(Action::Interrupt),
-            KeyCode::Char('z') => Some(Action::Suspend),
-            KeyCode::Char('l') => Some(Action::Redraw),
-            KeyCode::Char('b' | 'u') => Some(Action::Pages(-1)),
-            KeyCode::Char('f' | 'd') => Some(Action::Pages(1)),
-            _ => None,
-        };
-    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
     Some(match key.code {
+        KeyCode::Char('b' | 'u') if control => Action::Pages(-1),
+        KeyCode::Char('f' | 'd') if control => Action::Pages(1),
+        _ if control => return None,
         KeyCode::Char('q') => Action::Quit,
         KeyCode::Up | KeyCode::Char('k') => Action::Move(-1),
         KeyCode::Down | KeyCode::Char('j') => Action::Move(1),

@@ -96,20 +96,24 @@ impl TopApp {
 
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
         match &self.overlay {
-            Overlay::Filter { .. } => self.filter_key(key),
+            Overlay::Filter { .. } => return self.filter_key(key),
             Overlay::Confirm(action) => {
                 let action = action.clone();
-                self.confirm_key(key, action)
+                return self.confirm_key(key, action);
             }
-            Overlay::Detail(_) | Overlay::Help(_) => match keys::action(key) {
-                Some(Action::Quit | Action::Close | Action::Open | Action::Help) => {
-                    self.overlay = Overlay::None;
-                    vec![Effect::Draw]
-                }
-                Some(action) => self.scroll(action),
-                None => Vec::new(),
-            },
-            Overlay::None => keys::action(key).map_or_else(Vec::new, |action| self.act(action)),
+            Overlay::Detail(_) | Overlay::Help(_) | Overlay::None => {}
+        }
+        if let Some(effect) = Effect::of_control(key) {
+            return vec![effect];
+        }
+        match (keys::action(key), &self.overlay) {
+            (None, _) => Vec::new(),
+            (Some(action), Overlay::None) => self.act(action),
+            (Some(Action::Quit | Action::Close | Action::Open | Action::Help), _) => {
+                self.overlay = Overlay::None;
+                vec![Effect::Draw]
+            }
+            (Some(action), _) => self.scroll(action),
         }
     }
 
@@ -164,9 +168,6 @@ impl TopApp {
     fn act(&mut self, action: Action) -> Vec<Effect> {
         match action {
             Action::Quit => return vec![Effect::Quit],
-            Action::Interrupt => return vec![Effect::Interrupt],
-            Action::Suspend => return vec![Effect::Suspend],
-            Action::Redraw => return vec![Effect::Redraw],
             Action::Move(rows) => self.step(rows),
             Action::Pages(pages) => self.step(pages * self.body().max(1).cast_signed()),
             Action::First => {
@@ -236,9 +237,6 @@ impl TopApp {
     fn scroll(&mut self, action: Action) -> Vec<Effect> {
         let (width, page) = (self.size.0, self.body().max(1));
         let by = match action {
-            Action::Interrupt => return vec![Effect::Interrupt],
-            Action::Suspend => return vec![Effect::Suspend],
-            Action::Redraw => return vec![Effect::Redraw],
             Action::Move(rows) => rows,
             Action::Pages(pages) => pages * page.cast_signed(),
             Action::First => isize::MIN,

@@ -151,7 +151,7 @@ fn fixture(
         body: &body,
         body_base64: BASE64_STANDARD.encode(&body),
     };
-    let line = serde_json::value::to_raw_value(&line).map_err(|error| Failure::error(error.to_string()))?;
+    let line = serde_json::value::to_raw_value(&line)?;
     Ok(Ok(Fixture { kind, id, body: body.into_bytes(), line }))
 }
 

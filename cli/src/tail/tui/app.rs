@@ -10,7 +10,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::call_tab::{CallTab, ConnectionState};
 use super::entry::{Layout, TimeDisplay};
-use super::keys::{self, Action};
+use super::keys;
 use super::picker::{CallPicker, PickerOutcome};
 use super::raw_view::RawView;
 use crate::render::Tint;
@@ -143,10 +143,8 @@ impl TailApp {
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
         self.notice = None;
         self.tabs.iter_mut().for_each(|tab| tab.reload.failed = false);
-        let everywhere =
-            keys::action(key).filter(|action| matches!(action, Action::Interrupt | Action::Suspend | Action::Redraw));
-        if let Some(action) = everywhere {
-            return self.act(action);
+        if let Some(effect) = Effect::of_control(key) {
+            return vec![effect];
         }
         if self.prompt.is_some() {
             return self.prompt_key(key);

@@ -8,12 +8,6 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 pub(crate) enum Action {
     /// Leave, or close the overlay.
     Quit,
-    /// Leave as after Ctrl-C.
-    Interrupt,
-    /// Stop the process until `fg`.
-    Suspend,
-    /// Draw every cell again.
-    Redraw,
     /// Go up or down by one entry.
     Step {
         down: bool,
@@ -88,17 +82,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
 ];
 
 pub(crate) fn action(key: KeyEvent) -> Option<Action> {
-    if key.modifiers.contains(KeyModifiers::CONTROL) {
-        return match key.code {
-            KeyCode::Char('c') => Some(Action::Interrupt),
-            KeyCode::Char('z') => Some(Action::Suspend),
-            KeyCode::Char('l') => Some(Action::Redraw),
-            KeyCode::Char('b' | 'u') => Some(Action::Page { down: false }),
-            KeyCode::Char('f' | 'd') => Some(Action::Page { down: true }),
-            _ => None,
-        };
-    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
     Some(match key.code {
+        KeyCode::Char('b' | 'u') if control => Action::Page { down: false },
+        KeyCode::Char('f' | 'd') if control => Action::Page { down: true },
+        _ if control => return None,
         KeyCode::Char('q') => Action::Quit,
         KeyCode::Up | KeyCode::Char('k') => Action::Step { down: false },
         KeyCode::Down | KeyCode::Char('j') => Action::Step { down: true },

@@ -15,9 +15,6 @@ use crate::term::text_input::TextInput;
 impl TailApp {
     pub(super) fn act(&mut self, action: Action) -> Vec<Effect> {
         match action {
-            Action::Interrupt => return vec![Effect::Interrupt],
-            Action::Suspend => return vec![Effect::Suspend],
-            Action::Redraw => return vec![Effect::Redraw],
             Action::Quit if matches!(self.overlay, Overlay::None) => return vec![Effect::Quit],
             Action::Quit | Action::Close => self.overlay = Overlay::None,
             Action::Help => self.overlay = Overlay::Help(0),
