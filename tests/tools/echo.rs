@@ -1,4 +1,5 @@
-//! An echo server that reads and writes frames with the code of the server's sessions, for WebSocket conformance suites.
+//! An echo server that reads and writes frames with the code of the server's sessions, for WebSocket
+//! conformance suites.
 //!
 //! `callscope-echo [PORT]` listens on loopback, by default on any free port, and prints the address as its first line.
 
