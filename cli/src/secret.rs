@@ -53,7 +53,7 @@ pub(crate) fn warn_if_open(path: &Path) {
     if path.is_file() && is_open_to_others(path) {
         let path = path.to_string_lossy();
         let close = shell_word(&path);
-        console::caution(&format!(
+        console::warn_once(&format!(
             "other users of this machine can read {path}, and it holds a secret; close it: chmod 600 {close}"
         ));
     }

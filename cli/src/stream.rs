@@ -1,8 +1,8 @@
-//! Streams that are unbroken across reconnects: of one call ([`follow`]), and of [`deliveries`].
+//! Streams that are resumed after a reconnect: the events of one call ([`follow`]), and [`deliveries`].
 //!
-//! Both are subscriptions of one engine ([`reconnect`]), which keeps a WebSocket. A call's stream holds a
-//! [`position`], what has come so far, and after any break asks only for what comes after it. What it hands out is
-//! in order, each event once; where that was not possible it says so with [`Update::Gap`] before it goes on.
+//! Both are subscriptions of one engine ([`reconnect`]), which keeps a WebSocket open. A call's stream has a
+//! [`position`] and resumes there after a break. It returns the events in order, each once. If that is impossible,
+//! [`Update::Gap`] says so before the next event.
 
 mod calls;
 pub(crate) mod deliveries;
@@ -31,21 +31,17 @@ pub(crate) use place::{CursorText, Place, Progress};
 pub(crate) use position::Start;
 pub(crate) use reconnect::Silence;
 
-/// Where to connect.
+/// A server to follow.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    /// The flags that name it, for commands shown to the user.
+    /// The flags that name the server, for commands that are printed.
     pub(crate) flags: String,
-    /// The server as the user named it.
     pub(crate) server: Url,
-    /// The access token.
     pub(crate) token: Option<Secret>,
-    /// How long the server may be silent.
     pub(crate) silence: Silence,
 }
 
 impl Endpoint {
-    /// The server and token of `settings`.
     pub(crate) fn new(settings: &Settings) -> Self {
         if settings.token.is_some() {
             net::warn_if_unencrypted(&settings.server, "the token", settings.console);
@@ -64,50 +60,47 @@ impl Endpoint {
 pub(crate) struct Request {
     /// Any identifier of the call.
     pub(crate) identifier: Identifier,
-    /// Where to begin.
     pub(crate) start: Start,
     /// Whether to wait for a call that is not known yet.
     pub(crate) wait: bool,
-    /// Whether to go on behind what is there now.
+    /// Whether to wait for new events after the existing ones.
     pub(crate) follow: bool,
-    /// Whether to connect again after a break.
+    /// Whether to reconnect after a break.
     pub(crate) reconnect: bool,
 }
 
 /// What happened to a followed call.
 #[derive(Debug, Clone)]
-// Nearly all that there ever are of these are messages.
+// Nearly all updates are messages, so boxing them would cost more than it saves.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Update {
-    /// The server said something. Repeats are left out already.
+    /// A message of the server, without repeats.
     Message(Incoming),
-    /// The first subscription stands, or waits for its call.
+    /// The first subscription was confirmed, or waits for its call.
     Ready(Place),
-    /// Nothing was heard for so long, though the server gives a sign of life more often than that.
+    /// The server has been silent for longer than its ping interval.
     Quiet { secs: u32 },
-    /// Something was heard again.
+    /// The server sends again.
     Heard,
-    /// The connection broke, or could not be made.
+    /// The connection broke or could not be opened.
     Reconnecting {
-        /// 1 for the first try after a break.
+        /// 1 for the first attempt after a break.
         attempt: u32,
-        /// How long until the next try.
+        /// Time until the next attempt.
         delay: Duration,
-        /// What broke it.
         reason: String,
-        /// Whether there was a connection before.
+        /// Whether any connection was ever established.
         broke: bool,
     },
-    /// The subscription stands again.
+    /// The subscription was confirmed after a reconnect.
     Resumed {
-        /// Where it goes on.
         place: Place,
-        /// Whether the server's answer proves that nothing was missed.
+        /// Whether the confirmation proves that no event was missed.
         proven: bool,
     },
-    /// What follows does not follow what came before.
+    /// The next event does not follow the last one.
     Gap(Gap),
-    /// Nothing more will come.
+    /// The stream has ended.
     Ended(Ending),
 }
 
@@ -121,26 +114,24 @@ pub(crate) struct CallUpdates {
     pub(crate) progress: Progress,
 }
 
-/// A message and the text it was read from.
+/// A message with the text it was parsed from.
 #[derive(Debug, Clone)]
 pub(crate) struct Incoming {
-    /// The frame as it came.
     pub(crate) raw: String,
-    /// What it says; [`ServerMessage::Unknown`] also where a known type had unknown contents.
+    /// [`ServerMessage::Unknown`] also stands for a known type whose fields cannot be parsed.
     pub(crate) message: ServerMessage,
-    /// The event's place in its log, for messages that are events.
+    /// The seq of an event; `None` for other messages.
     pub(crate) seq: Option<Seq>,
-    /// The cursor that came with it.
+    /// The cursor in the message.
     pub(crate) cursor: Option<CursorText>,
 }
 
 impl Incoming {
-    /// Reads a frame; `None` for what is no message at all. An event whose contents this version cannot read still
-    /// moves the place on: one of a known type by its seq, one of an unknown type where it has a cursor as well,
-    /// which every event has.
+    /// Parses a frame; `None` if it is not a message. An event that this version cannot parse still advances the place:
+    /// by its seq if the type is known, and otherwise only with a cursor, which tells events from other messages.
     pub(crate) fn read(raw: String) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Least {
+        struct CommonFields {
             #[serde(rename = "type")]
             kind: String,
             #[serde(default)]
@@ -156,20 +147,20 @@ impl Incoming {
             }
             Err(_) => true,
         };
-        let least: Least = serde_json::from_str(&raw).ok()?;
-        let cursor: Option<CursorText> = least.cursor.and_then(|cursor| cursor.parse().ok());
-        let is_event = least.kind != "subscription_confirmed" && (is_known || cursor.is_some());
-        Some(Self { raw, message: ServerMessage::Unknown(least.kind), seq: least.seq.filter(|_| is_event), cursor })
+        let fields: CommonFields = serde_json::from_str(&raw).ok()?;
+        let cursor: Option<CursorText> = fields.cursor.and_then(|cursor| cursor.parse().ok());
+        let is_event = fields.kind != "subscription_confirmed" && (is_known || cursor.is_some());
+        Some(Self { raw, message: ServerMessage::Unknown(fields.kind), seq: fields.seq.filter(|_| is_event), cursor })
     }
 }
 
-/// Why the stream does not simply go on.
+/// Why the next event does not follow the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub(crate) enum Gap {
-    /// The place does not exist in the call's log as the server has it now: the log is replayed from its start.
+    /// The server's log does not have the place, so the log is sent from its start.
     CursorInvalid {
-        /// The last event that had come.
+        /// The last event that arrived.
         after: Seq,
     },
     /// An event came that is not the next one. It is left out, and the missing ones are asked for.
@@ -187,37 +178,34 @@ pub(crate) enum Gap {
     },
 }
 
-/// How a stream ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
     pub(crate) reason: EndReason,
-    /// The call's status as last heard.
+    /// The last status of the call that the server sent.
     pub(crate) status: Option<CallStatus>,
-    /// Where it ended.
     pub(crate) place: Place,
 }
 
 /// Why a stream ended.
 #[derive(Debug, Clone)]
 pub(crate) enum EndReason {
-    /// The call is over and all of it has come.
+    /// The call has ended and its whole log has arrived.
     CallEnded,
-    /// All that there was has come, and no more was asked for.
+    /// All existing events have arrived, and the request does not follow.
     CaughtUp,
-    /// It broke off for good.
     Failed(Failure),
 }
 
-/// Upgrades a connection and does nothing with it: for `doctor`.
+/// Opens a WebSocket without subscribing, for `doctor`.
 pub(crate) async fn probe(endpoint: &Endpoint) -> Result<Socket, Failure> {
     handshake::connect(endpoint).await.map_err(|broken| match broken {
         Break::Lost { reason, .. } => Failure::error(reason),
         Break::Done(EndReason::Failed(failure)) => failure,
-        Break::Done(_) | Break::Unheard => Failure::error("it ended at once"),
+        Break::Done(_) | Break::ReceiverGone => Failure::error("the connection ended at once"),
     })
 }
 
-/// The command that goes on at `place`, with the `flags` that name the server.
+/// Returns the command that resumes at `place`. `flags` name the server.
 pub(crate) fn resume_command(identifier: &Identifier, place: Place, flags: &str) -> String {
     let after = match place.cursor {
         Some(cursor) => format!(" --after {}", crate::render::shell_word(cursor.as_str())),

@@ -1,4 +1,4 @@
-//! `demo`: a server, a call and its tail in one command.
+//! `demo`: starts a server, sends the webhooks of a call, and follows it.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -32,15 +32,17 @@ pub(crate) struct Demo {
     pub(crate) plain: bool,
 }
 
-/// How long the tail of a call may take after all of it was sent.
-const GRACE: Duration = Duration::from_secs(10);
-/// The webhooks that make a call.
-const CALLS: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
+/// How long to wait for the end of the call after the last webhook was sent.
+const CALL_END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Post-call webhooks that make a call and end it.
+const POST_CALL_KINDS_OF_A_CALL: [&str; 2] = ["post_call_transcription", "call_initiation_failure"];
 
 pub(crate) async fn run(mut settings: Settings, args: Demo) -> Result {
     let sources = replay::load(std::slice::from_ref(&args.sample), None)?;
     let mut payloads = sources.iter().flat_map(|source| &source.payloads);
-    if !payloads.any(|payload| matches!(&payload.kind, Kind::PostCall(kind) if CALLS.contains(&kind.as_str()))) {
+    if !payloads.any(
+        |payload| matches!(&payload.kind, Kind::PostCall(kind) if POST_CALL_KINDS_OF_A_CALL.contains(&kind.as_str())),
+    ) {
         return Err(Failure::usage(format!("{} is no call, so there is nothing to follow", args.sample))
             .hint("see which samples are: callscope samples ls"));
     }
@@ -50,16 +52,16 @@ pub(crate) async fn run(mut settings: Settings, args: Demo) -> Result {
         Embedded::start(folder.path()).await.map_err(|why| Failure::error(format!("cannot start a server: {why}")))?;
     settings.console.say(format!("demo server at {}", server.url));
     settings.server = server.url.parse().map_err(|error| Failure::error(format!("{}: {error}", server.url)))?;
-    // Nothing of it is left when the demo is over.
+    // The server is gone after the demo, so no printed command may name it.
     settings.flags = None;
     settings.context = None;
     settings.token = Some(Secret::new(&server.token));
-    let shown = play(&settings, &args, sources, Secret::new(&server.webhook_secret)).await;
+    let outcome = play(&settings, &args, sources, Secret::new(&server.webhook_secret)).await;
     server.stop().await;
-    shown
+    outcome
 }
 
-/// Speaks the sample and shows its tail, until the view is left or the call is over.
+/// Sends the sample at its own pace and follows the call, until the user leaves the view or the call ends.
 async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret: Secret) -> Result {
     let fresh = Fresh::of(sources.iter().flat_map(|source| &source.payloads));
     let named = sources.iter().flat_map(|source| &source.payloads).find_map(Payload::conversation_id);
@@ -73,31 +75,32 @@ async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret
     }
     let tail_args = crate::command::tail::Tail { plain: args.plain, ..Default::default() };
     let view = tail::view(settings, &tail_args)?;
-    // Behind a full-screen view there is no place for lines.
+    // Lines on stderr would damage a full-screen view.
     let console = if view == View::Screen { Console::silent() } else { settings.console };
     let sender = Sender::new(&settings.server, Some(secret), None, console)?;
+    // The payloads have fresh identifiers already, which `identifier` above is taken from.
     let options = Options { speed: args.speed, repeat: 1, concurrency: 1, fresh: false, turns: true };
     let request = Request { identifier, start: Start::First, wait: true, follow: true, reconnect: true };
-    let report = Mutex::new(Report::new(console.lasting(), None));
-    let speaking = async {
+    let report = Mutex::new(Report::new(console.without_redraw(), None));
+    let sending = async {
         if let Err(failure) = replay::run(&sources, &options, &sender, &report, console).await {
             return failure;
         }
-        // The view shows what has come until it is left; lines end with the call, which by now has ended if it ever
-        // does.
+        // The full-screen view stays until the user leaves it. Plain lines end with the call, which ends shortly after
+        // its last webhook, or never.
         if view == View::Screen {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(GRACE).await;
-        Failure::error(format!("{} was sent, and its call goes on", args.sample))
-            .hint("the samples that end are transcriptions and failures: callscope samples ls")
+        tokio::time::sleep(CALL_END_TIMEOUT).await;
+        Failure::error(format!("{} was sent, but the call did not end", args.sample))
+            .hint("a sample ends its call if it is a transcription or a failure: callscope samples ls")
     };
     tokio::select! {
-        shown = tail::show(settings, vec![request], &tail_args, view) => match shown {
+        outcome = tail::show(settings, vec![request], &tail_args, view) => match outcome {
             // Leaving the demo is its natural end.
             Ok(Exit::Interrupted) if view == View::Screen => Ok(Exit::Ok),
-            shown => shown,
+            outcome => outcome,
         },
-        failure = speaking => Err(failure),
+        failure = sending => Err(failure),
     }
 }

@@ -1,4 +1,4 @@
-//! Messages to the person: everything that is not data goes to stderr.
+//! Messages to the user on stderr; stdout is for data.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,29 +9,29 @@ use callscope_common::text;
 
 use crate::exit::brief;
 
-/// Whether nothing is said by [`caution`] any more.
-static MUTE: AtomicBool = AtomicBool::new(false);
+/// Whether [`warn_once`] prints nothing.
+static IS_MUTED: AtomicBool = AtomicBool::new(false);
 
-/// Warns of something about this machine, once in the life of the process.
-pub(crate) fn caution(message: &str) {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let is_new = SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(message.to_owned());
-    if is_new && !MUTE.load(Ordering::Relaxed) {
+/// Prints a warning about this machine, each text once per process.
+pub(crate) fn warn_once(message: &str) {
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(message.to_owned());
+    if is_new && !IS_MUTED.load(Ordering::Relaxed) {
         let _ = writeln!(io::stderr().lock(), "warning: {}", text::one_line(message));
     }
 }
 
-/// Ends all warnings of [`caution`]: for a shell's completion, whose prompt they would break.
+/// Suppresses [`warn_once`] during a shell's completion, whose prompt it would break.
 pub(crate) fn mute() {
-    MUTE.store(true, Ordering::Relaxed);
+    IS_MUTED.store(true, Ordering::Relaxed);
 }
 
-/// Speaks on stderr, as loud as `-q` and `-v` ask for. A stderr that cannot be written to is no reason to stop.
+/// Prints messages on stderr as `-q` and `-v` say. Errors of stderr are ignored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Console {
     level: Level,
-    /// Whether stderr is a terminal on which a line may be drawn over.
-    live: bool,
+    /// Whether stderr is a terminal whose current line may be overwritten.
+    may_redraw: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,51 +43,50 @@ enum Level {
 }
 
 impl Console {
-    /// As the flags ask for.
     pub(crate) fn new(quiet: bool, verbose: bool, accessible: bool) -> Self {
         let level = match (quiet, verbose) {
             (true, _) => Level::Quiet,
             (false, true) => Level::Verbose,
             (false, false) => Level::Normal,
         };
-        Self { level, live: !accessible && !quiet && io::stderr().is_terminal() }
+        Self { level, may_redraw: !accessible && !quiet && io::stderr().is_terminal() }
     }
 
-    /// Says nothing at all: for work behind a full-screen view.
+    /// Prints nothing: for work behind a full-screen view.
     pub(crate) fn silent() -> Self {
-        Self { level: Level::Silent, live: false }
+        Self { level: Level::Silent, may_redraw: false }
     }
 
-    /// The same, but nothing is drawn over.
+    /// Never overwrites a line: the lines of the view must stay.
     #[cfg(feature = "demo")]
-    pub(crate) fn lasting(self) -> Self {
-        Self { live: false, ..self }
+    pub(crate) fn without_redraw(self) -> Self {
+        Self { may_redraw: false, ..self }
     }
 
-    /// What a person wants to know; not under `-q`.
+    /// Prints information, except with `-q`.
     pub(crate) fn say(self, message: impl AsRef<str>) {
         self.write(Level::Normal, "", message.as_ref());
     }
 
-    /// Something is not as it should be.
+    /// Prints a warning, also with `-q`.
     pub(crate) fn warn(self, message: impl AsRef<str>) {
         self.write(Level::Quiet, "warning: ", message.as_ref());
     }
 
-    /// What belongs to the warning before it.
+    /// Prints a further line of the warning before it.
     pub(crate) fn bare(self, message: impl AsRef<str>) {
         self.write(Level::Quiet, "", message.as_ref());
     }
 
-    /// Only under `-v`.
+    /// Prints details, only with `-v`.
     pub(crate) fn debug(self, message: impl AsRef<str>) {
         self.write(Level::Verbose, "", message.as_ref());
     }
 
-    /// Draws over the current line; only where [`Console::live`], and not from the background: there the terminal's
-    /// line is another program's. An empty message clears it.
+    /// Overwrites the current line; an empty message clears it. It does nothing unless [`Console::may_redraw`], and
+    /// nothing in the background, where the line belongs to another program.
     pub(crate) fn progress(self, message: &str) {
-        if self.live && is_in_foreground() {
+        if self.may_redraw && is_in_foreground() {
             let mut stderr = io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[K{}", text::one_line(brief(message)));
             let _ = stderr.flush();
@@ -96,13 +95,13 @@ impl Console {
 
     fn write(self, needs: Level, prefix: &str, message: &str) {
         if self.level >= needs {
-            let clear = if self.live && is_in_foreground() { "\r\x1b[K" } else { "" };
+            let clear = if self.may_redraw && is_in_foreground() { "\r\x1b[K" } else { "" };
             let _ = writeln!(io::stderr().lock(), "{clear}{prefix}{}", text::one_line(brief(message)));
         }
     }
 }
 
-/// Whether stderr's terminal is in the hands of this process's group, as far as that can be told.
+/// Returns whether this process is in the foreground of stderr's terminal; true if that is unknown.
 fn is_in_foreground() -> bool {
     // A terminal that does not control this process has no foreground group to ask for.
     rustix::termios::tcgetpgrp(io::stderr()).map_or(true, |group| group == rustix::process::getpgrp())

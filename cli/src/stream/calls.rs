@@ -1,4 +1,4 @@
-//! The stream of one call, unbroken across reconnects.
+//! The stream of one call, which is resumed after a reconnect.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::reconnect::{self, Lost, Next, Subscription};
 use super::{EndReason, Ending, Endpoint, Incoming, Outlets, Place, Request, Update, resume_command};
 use crate::exit::{Exit, Failure};
 
-/// Follows one call and sends what happens, marked with `call`, until it ends or no one listens any more.
+/// Follows one call and sends updates, marked with the index `call`, until the stream ends or the receiver is gone.
 ///
-/// `out` is bounded: while it is full the socket is not read, and the server waits.
+/// `out` is bounded. While it is full, the socket is not read and the server has to wait.
 pub(crate) async fn follow(endpoint: Endpoint, request: Request, call: usize, out: Outlets) {
     let mut follower = Follower {
         position: Position::new(&request),
@@ -20,9 +20,9 @@ pub(crate) async fn follow(endpoint: Endpoint, request: Request, call: usize, ou
         request,
         out,
         call,
-        stood: false,
-        ready: false,
-        resuming: false,
+        is_confirmed: false,
+        was_confirmed: false,
+        is_resuming: false,
     };
     let Some(reason) = reconnect::follow(&endpoint, &mut follower).await else { return };
     let ending = Ending { reason, status: follower.position.status(), place: follower.position.place() };
@@ -32,16 +32,16 @@ pub(crate) async fn follow(endpoint: Endpoint, request: Request, call: usize, ou
 struct Follower {
     position: Position,
     request: Request,
-    /// The flags that name the server, for the command that goes on.
+    /// The flags that name the server, for the command that resumes.
     flags: String,
     out: Outlets,
     call: usize,
-    /// The subscription was confirmed on this connection.
-    stood: bool,
-    /// It was confirmed on any connection.
-    ready: bool,
-    /// The next confirmation continues what came before.
-    resuming: bool,
+    /// Whether the subscription was confirmed on this connection.
+    is_confirmed: bool,
+    /// Whether it was confirmed on any connection.
+    was_confirmed: bool,
+    /// Whether the next confirmation resumes the stream.
+    is_resuming: bool,
 }
 
 impl Subscription for Follower {
@@ -52,13 +52,13 @@ impl Subscription for Follower {
     }
 
     fn request(&mut self) -> String {
-        self.stood = false;
-        self.resuming = self.ready;
+        self.is_confirmed = false;
+        self.is_resuming = self.was_confirmed;
         self.position.subscribe()
     }
 
     fn is_confirmed(&self) -> bool {
-        self.stood
+        self.is_confirmed
     }
 
     async fn receive(&mut self, text: &str) -> Result<Next, Break> {
@@ -95,50 +95,50 @@ impl Subscription for Follower {
             .hint(format!("take it up again: {resume}"))
     }
 
-    async fn unheard(&self) {
+    async fn receiver_gone(&self) {
         self.out.sender.closed().await;
     }
 }
 
 impl Follower {
-    /// Passes a message on, and says what it asks for.
+    /// Passes a message to the receiver if it is new, and returns what to do next.
     async fn take(&mut self, incoming: Incoming) -> Result<Next, Break> {
         let verdict = self.position.take(&incoming);
-        // A call that was followed and is not there any more is awaited, and not resumed.
-        let awaits = matches!(incoming.message, ServerMessage::SubscriptionPending(_));
-        let stands = matches!(incoming.message, ServerMessage::SubscriptionConfirmed(_))
-            || (awaits && self.position.place().call_id.is_none());
-        let pong = matches!(incoming.message, ServerMessage::Pong(_));
-        if !pong && !matches!(verdict, Verdict::Repeat | Verdict::Hole(_) | Verdict::Again) {
+        // A call that existed before and now does not is waited for, not resumed.
+        let is_pending = matches!(incoming.message, ServerMessage::SubscriptionPending(_));
+        let is_confirmed = matches!(incoming.message, ServerMessage::SubscriptionConfirmed(_))
+            || (is_pending && self.position.place().call_id.is_none());
+        let is_pong = matches!(incoming.message, ServerMessage::Pong(_));
+        if !is_pong && !matches!(verdict, Verdict::Repeat | Verdict::Hole(_) | Verdict::ResubscribeWithSeq) {
             self.pass(Update::Message(incoming)).await?;
         }
         match verdict {
-            Verdict::Pass if stands => self.stands().await?,
+            Verdict::Pass if is_confirmed => self.confirmed().await?,
             Verdict::Pass | Verdict::Repeat => {}
             Verdict::Merged(gap) => self.pass(Update::Gap(gap)).await?,
             Verdict::Hole(gap) => {
                 self.pass(Update::Gap(gap)).await?;
-                return Err(Break::lost("what came does not follow what came before"));
+                return Err(Break::lost("an event is missing"));
             }
-            Verdict::Restart(gap) => {
-                self.resuming = false;
+            Verdict::ResubscribeFromStart(gap) => {
+                self.is_resuming = false;
                 self.pass(Update::Gap(gap)).await?;
                 return Ok(Next::Send(self.position.subscribe()));
             }
-            Verdict::Again => return Ok(Next::Send(self.position.subscribe())),
-            Verdict::Later(reason) => return Err(Break::lost(reason)),
+            Verdict::ResubscribeWithSeq => return Ok(Next::Send(self.position.subscribe())),
+            Verdict::RetryLater(reason) => return Err(Break::lost(reason)),
             Verdict::Refused(failure) => return Err(Break::failed(failure)),
         }
         Ok(Next::Read)
     }
 
-    /// The subscription stands: for the first time, or again.
-    async fn stands(&mut self) -> Result<(), Break> {
+    /// Reports that the subscription was confirmed, for the first time or again.
+    async fn confirmed(&mut self) -> Result<(), Break> {
         let place = self.position.place();
-        self.stood = true;
-        if !std::mem::replace(&mut self.ready, true) {
+        self.is_confirmed = true;
+        if !std::mem::replace(&mut self.was_confirmed, true) {
             self.pass(Update::Ready(place)).await
-        } else if std::mem::take(&mut self.resuming) {
+        } else if std::mem::take(&mut self.is_resuming) {
             self.pass(Update::Resumed { place, proven: self.position.is_proven() }).await
         } else {
             Ok(())
@@ -146,6 +146,6 @@ impl Follower {
     }
 
     async fn pass(&self, update: Update) -> Result<(), Break> {
-        if self.out.send(self.call, update).await { Ok(()) } else { Err(Break::Unheard) }
+        if self.out.send(self.call, update).await { Ok(()) } else { Err(Break::ReceiverGone) }
     }
 }

@@ -1,4 +1,4 @@
-//! The stream of deliveries, unbroken across reconnects.
+//! The stream of deliveries, which is resumed after a reconnect.
 
 use std::time::Duration;
 
@@ -12,52 +12,53 @@ use super::{EndReason, Endpoint};
 use crate::api::too_long;
 use crate::exit::{Exit, Failure};
 
-/// A connection whose messages find no room for so long is closed, before the server has to.
-const FULL: Duration = Duration::from_secs(2);
+/// How long a delivery waits for room in the queue before this side closes the connection. The server would close it as
+/// a slow consumer a little later.
+const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest message taken, in bytes: it tells of a delivery and does not hold it, and many may wait to be fetched.
-const LONGEST: usize = 1 << 20;
+/// Longest message. A message describes a delivery without its body, and many of them may wait in the queue.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Where to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// With the next delivery to come.
+    /// At the next delivery to come.
     Now,
-    /// With the oldest that is kept.
+    /// At the oldest delivery that the server keeps.
     Start,
-    /// Behind that cursor.
+    /// After this cursor.
     After(String),
 }
 
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// The stream stands, for the first time or again.
+    /// The subscription was confirmed, for the first time or after a reconnect.
     Began { cursor: String, resumed: bool },
     /// A delivery was committed.
     Delivery(Box<DeliveryMessage>),
-    /// The connection broke, or could not be made.
+    /// The connection broke or could not be opened. The next attempt follows after `delay`.
     Lost { reason: String, delay: Duration },
     /// Nothing more will come.
     Failed(Failure),
 }
 
-/// Follows deliveries until there is an end or no one listens any more.
+/// Follows deliveries until the stream ends or the receiver is gone.
 pub(crate) async fn follow(endpoint: Endpoint, begin: Begin, out: mpsc::Sender<Update>) {
-    let mut stream = Stream { begin, out, stood: false, began: false, is_hidden: false };
+    let mut stream = Stream { begin, out, is_confirmed: false, was_confirmed: false, is_hidden: false };
     if let Some(EndReason::Failed(failure)) = reconnect::follow(&endpoint, &mut stream).await {
         let _ = stream.out.send(Update::Failed(failure)).await;
     }
 }
 
 struct Stream {
-    /// Where the next connection begins.
+    /// Where the next connection resumes.
     begin: Begin,
     out: mpsc::Sender<Update>,
-    /// The stream was confirmed on this connection.
-    stood: bool,
-    /// It was confirmed on any connection.
-    began: bool,
-    /// The connection was closed from this side, for want of room: no one needs to hear of the break.
+    /// Whether the subscription was confirmed on this connection.
+    is_confirmed: bool,
+    /// Whether it was confirmed on any connection.
+    was_confirmed: bool,
+    /// This side closed the connection because the queue was full, so the break is not reported.
     is_hidden: bool,
 }
 
@@ -69,7 +70,7 @@ impl Subscription for Stream {
     }
 
     fn request(&mut self) -> String {
-        self.stood = false;
+        self.is_confirmed = false;
         ClientMessage::FollowDeliveries(match &self.begin {
             Begin::Now => FollowDeliveries::default(),
             Begin::Start => FollowDeliveries { history: true, after: None },
@@ -79,12 +80,12 @@ impl Subscription for Stream {
     }
 
     fn is_confirmed(&self) -> bool {
-        self.stood
+        self.is_confirmed
     }
 
     async fn receive(&mut self, text: &str) -> Result<Next, Break> {
-        if text.len() > LONGEST {
-            return Err(Break::failed(too_long("a message of the server", LONGEST)));
+        if text.len() > MAX_MESSAGE_BYTES {
+            return Err(Break::failed(too_long("a message of the server", MAX_MESSAGE_BYTES)));
         }
         match ServerMessage::parse(text) {
             Ok(ServerMessage::Reconnect(reconnect)) => {
@@ -93,7 +94,7 @@ impl Subscription for Stream {
             Ok(ServerMessage::DeliveriesConfirmed(confirmed)) => self.confirmed(confirmed.cursor).await?,
             Ok(ServerMessage::Delivery(message)) => self.pass(message).await?,
             Ok(ServerMessage::Error(error)) => refused(error.code.known(), &error.message)?,
-            // Something newer than this program, or nothing it asked for.
+            // A message of a newer server, or one that this stream does not need.
             _ => {}
         }
         Ok(Next::Read)
@@ -103,36 +104,36 @@ impl Subscription for Stream {
         if self.is_hidden { Ok(()) } else { self.tell(Update::Lost { reason, delay }).await }
     }
 
-    async fn unheard(&self) {
+    async fn receiver_gone(&self) {
         self.out.closed().await;
     }
 }
 
 impl Stream {
     async fn confirmed(&mut self, cursor: String) -> Result<(), Break> {
-        self.stood = true;
+        self.is_confirmed = true;
         self.begin = Begin::After(cursor.clone());
-        let resumed = std::mem::replace(&mut self.began, true);
+        let resumed = std::mem::replace(&mut self.was_confirmed, true);
         if std::mem::take(&mut self.is_hidden) { Ok(()) } else { self.tell(Update::Began { cursor, resumed }).await }
     }
 
     async fn tell(&self, update: Update) -> Result<(), Break> {
-        self.out.send(update).await.map_err(|_| Break::Unheard)
+        self.out.send(update).await.map_err(|_| Break::ReceiverGone)
     }
 
-    /// Passes a delivery on. Where there is no room for it, the connection is let go meanwhile.
+    /// Sends a delivery to the receiver. If the queue stays full, the connection is closed and resumed later.
     async fn pass(&mut self, message: Box<DeliveryMessage>) -> Result<(), Break> {
         let cursor = message.cursor.clone();
-        let at_once = timeout(FULL, self.out.reserve()).await;
-        let was_full = at_once.is_err();
-        let room = match at_once {
+        let reserved = timeout(QUEUE_FULL_TIMEOUT, self.out.reserve()).await;
+        let was_full = reserved.is_err();
+        let room = match reserved {
             Ok(room) => room,
             Err(_) => {
-                // The socket is not read meanwhile; what the server has sent is asked for again.
+                // The socket is not read while this waits. The server sends everything after this delivery again.
                 self.out.reserve().await
             }
         };
-        room.map_err(|_| Break::Unheard)?.send(Update::Delivery(message));
+        room.map_err(|_| Break::ReceiverGone)?.send(Update::Delivery(message));
         self.begin = Begin::After(cursor);
         if was_full {
             self.is_hidden = true;
@@ -142,7 +143,7 @@ impl Stream {
     }
 }
 
-/// What an error of the server means for the stream.
+/// Decides whether an error of the server ends the stream.
 fn refused(code: Option<ErrorCode>, message: &str) -> Result<(), Break> {
     let failed = |failure| Err(Break::failed(failure));
     match code {
@@ -150,7 +151,7 @@ fn refused(code: Option<ErrorCode>, message: &str) -> Result<(), Break> {
             "mint an admin's token on the server's machine: callscope-server token --sub NAME --role admin --ttl 8h",
         )),
         Some(ErrorCode::CursorInvalid) => failed(
-            Failure::error(format!("the place in the cursor file is not one of this server: {message}"))
+            Failure::error(format!("the cursor in the file is not of this server: {message}"))
                 .hint("is it the right --server? remove the cursor file to begin with the next delivery"),
         ),
         Some(ErrorCode::InvalidMessageFormat) => failed(

@@ -1,4 +1,4 @@
-//! The way to a WebSocket: the upgrade request, and what answers to it mean.
+//! Opens a WebSocket, and explains the answers to the upgrade request.
 
 use std::time::Duration;
 
@@ -14,38 +14,37 @@ use crate::api::{self, TOKEN_HINT};
 use crate::exit::{Exit, Failure};
 use crate::net::{self, BoxedIo, ServerConnector};
 
-/// Longest message taken: a call's result with all the provider's analysis.
-const LONGEST_MESSAGE: usize = 64 << 20;
+/// Longest message: a call's result with the whole analysis of the provider.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// Longest wait that a server may ask for.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Longest wait that a server can ask for.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 pub(crate) type Socket = WebSocketStream<BoxedIo>;
 
-/// Why a connection is over.
+/// Why a connection or the whole stream ended.
 #[derive(Debug)]
 pub(crate) enum Break {
-    /// The stream ends here.
+    /// The stream has ended.
     Done(EndReason),
-    /// No one listens any more.
-    Unheard,
-    /// It broke; another may be made.
+    /// The receiver of the updates is gone.
+    ReceiverGone,
+    /// The connection broke or could not be opened. A new one may succeed.
     Lost {
         reason: String,
-        /// How long the server asked to wait.
+        /// The wait that the server asked for.
         wait: Option<Duration>,
     },
 }
 
 impl Break {
-    /// Broken, for this `reason`.
     pub(crate) fn lost(reason: impl Into<String>) -> Self {
         Self::Lost { reason: reason.into(), wait: None }
     }
 
-    /// The same for a server that has answered before: not to reach it now may pass, and so may what a proxy
-    /// answers while the server behind it is replaced. That the token is refused does not.
-    pub(crate) fn passing(self) -> Self {
+    /// Makes most failures retryable, for a server that has answered before: the server or its proxy may be restarting.
+    /// A refused token stays final.
+    pub(crate) fn retryable(self) -> Self {
         match self {
             Self::Done(EndReason::Failed(failure)) if matches!(failure.exit, Exit::Unreachable | Exit::Error) => {
                 Self::lost(failure.message)
@@ -54,13 +53,12 @@ impl Break {
         }
     }
 
-    /// Over for good.
     pub(crate) fn failed(failure: Failure) -> Self {
         Self::Done(EndReason::Failed(failure))
     }
 }
 
-/// Upgrades a connection to `endpoint`.
+/// Opens a WebSocket to `endpoint`.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     let unusable = |why: String| Break::failed(Failure::usage(why));
     let mut url = api::stream_url(&endpoint.server);
@@ -69,18 +67,17 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     let mut request = url.as_str().into_client_request().map_err(|error| unusable(error.to_string()))?;
     if let Some(token) = &endpoint.token {
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
-            .map_err(|_| unusable("the token holds characters that no token has; is it the right file?".into()))?;
+            .map_err(|_| unusable("the token has characters that no token has; is it the right file?".into()))?;
         value.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, value);
     }
     let config = WebSocketConfig::default()
         .read_buffer_size(32 << 10)
-        .max_message_size(Some(LONGEST_MESSAGE))
-        .max_frame_size(Some(LONGEST_MESSAGE));
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let connector = ServerConnector::to(&endpoint.server).map_err(Break::failed)?;
     let lost = async |error: &(dyn std::error::Error + Send + Sync + 'static)| {
         let diagnosis = connector.diagnose(error).await;
-        // What is wrong with a certificate or a scheme does not pass by waiting.
         if diagnosis.is_permanent {
             Break::failed(diagnosis.to_failure(&connector))
         } else {
@@ -98,18 +95,18 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, Break> {
     }
 }
 
-/// What an answer that is no upgrade means.
+/// Explains an answer that refuses the upgrade. `path` is the path of the request.
 async fn refused(
     endpoint: &Endpoint,
     connector: &ServerConnector,
-    asked: &str,
+    path: &str,
     response: &Response<Option<Vec<u8>>>,
 ) -> Break {
     let status = response.status();
     let server = crate::net::display_url(&endpoint.server);
     let body = response.body().as_deref().unwrap_or_default();
     let body = serde_json::from_slice::<callscope_common::api::ErrorBody>(body);
-    if let Some(failure) = net::redirect_failure(&endpoint.server, asked, status, response.headers()) {
+    if let Some(failure) = net::redirect_failure(&endpoint.server, path, status, response.headers()) {
         return Break::failed(failure);
     }
     if body.is_err()
@@ -117,23 +114,24 @@ async fn refused(
     {
         return Break::failed(diagnosis.to_failure(connector));
     }
-    let said = body.map_or_else(|_| format!("it answered {status}"), |body| body.message);
+    let message = body.map_or_else(|_| format!("it answered {status}"), |body| body.message);
     match status {
         StatusCode::UNAUTHORIZED => {
             let token = if endpoint.token.is_some() { "the token was refused" } else { "there is no token" };
             Break::failed(
-                Failure::new(Exit::NotAllowed, format!("not logged in at {server}: {token} ({said})")).hint(TOKEN_HINT),
+                Failure::new(Exit::NotAllowed, format!("not logged in at {server}: {token} ({message})"))
+                    .hint(TOKEN_HINT),
             )
         }
         StatusCode::FORBIDDEN => {
-            Break::failed(Failure::new(Exit::NotAllowed, format!("not allowed at {server}: {said}")))
+            Break::failed(Failure::new(Exit::NotAllowed, format!("not allowed at {server}: {message}")))
         }
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            let wait = net::retry_after(response.headers()).map(|wait| wait.min(LONGEST_WAIT));
-            Break::Lost { reason: said, wait }
+            let wait = net::retry_after(response.headers()).map(|wait| wait.min(MAX_RETRY_AFTER));
+            Break::Lost { reason: message, wait }
         }
         _ => Break::failed(
-            Failure::error(format!("{server} does not take WebSockets at {}: it answered {status}", protocol::PATH))
+            Failure::error(format!("{server} does not accept WebSockets at {}: it answered {status}", protocol::PATH))
                 .hint("is that a Callscope server? name another with --server URL"),
         ),
     }

@@ -1,4 +1,4 @@
-//! The queue between the streams and who shows them: bounded in updates and in bytes.
+//! The queue between the streams and the view. Its length and its bytes are bounded.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Update;
 
-/// How many updates may wait. While it is full the sockets are not read, so that a reader that stopped slows the
-/// server's sending and costs no memory.
-const UPDATES: usize = 256;
-/// How much they may take together, in KiB; one alone may be larger.
-const ROOM: u32 = 16 << 10;
+/// Most updates in the queue. While it is full, the sockets are not read, so a slow view slows the server down instead
+/// of using memory.
+const MAX_UPDATES: usize = 256;
+/// Most memory of the updates in the queue. A larger update waits until the queue is empty.
+const MAX_KIB: u32 = 16 << 10;
 
 pub(crate) fn queue() -> (Outlets, Inlet) {
-    let (sender, receiver) = mpsc::channel(UPDATES);
-    (Outlets { sender, room: Arc::new(Semaphore::new(ROOM as usize)) }, Inlet(receiver))
+    let (sender, receiver) = mpsc::channel(MAX_UPDATES);
+    (Outlets { sender, room: Arc::new(Semaphore::new(MAX_KIB as usize)) }, Inlet(receiver))
 }
 
-/// Where streams put their updates.
+/// The sending half, shared by all streams.
 #[derive(Debug, Clone)]
 pub(crate) struct Outlets {
     pub(super) sender: mpsc::Sender<(usize, Update, Option<OwnedSemaphorePermit>)>,
@@ -25,7 +25,7 @@ pub(crate) struct Outlets {
 }
 
 impl Outlets {
-    /// Puts an update of a call in once there is room. Returns whether anyone still listens.
+    /// Sends an update of the stream `call` once there is room. Returns `false` if the receiver is gone.
     pub(crate) async fn send(&self, call: usize, update: Update) -> bool {
         let room = tokio::select! {
             room = Arc::clone(&self.room).acquire_many_owned(kib(&update)) => room.ok(),
@@ -35,31 +35,30 @@ impl Outlets {
     }
 }
 
-/// Where they are taken out.
+/// The receiving half.
 #[derive(Debug)]
 pub(crate) struct Inlet(mpsc::Receiver<(usize, Update, Option<OwnedSemaphorePermit>)>);
 
 impl Inlet {
-    /// The next update; `None` where there are no streams. Loses nothing where it is dropped.
+    /// Returns the next update, or `None` if all streams have ended. It is cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<(usize, Update)> {
         self.0.recv().await.map(|(call, update, _)| (call, update))
     }
 
-    /// One that waits.
+    /// Returns an update if one is in the queue.
     pub(crate) fn ready(&mut self) -> Option<(usize, Update)> {
         self.0.try_recv().ok().map(|(call, update, _)| (call, update))
     }
 
-    /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// What an update takes, with what was read of it.
+/// Estimates the memory of an update: twice its text, for the text and the parsed message.
 fn kib(update: &Update) -> u32 {
     let Update::Message(incoming) = update else { return 1 };
-    u32::try_from(incoming.raw.len() / 512 + 1).unwrap_or(ROOM).min(ROOM)
+    u32::try_from(incoming.raw.len() / 512 + 1).unwrap_or(MAX_KIB).min(MAX_KIB)
 }
 
 #[cfg(test)]
@@ -69,7 +68,7 @@ mod tests {
     use crate::stream::Incoming;
 
     #[tokio::test]
-    async fn large_messages_fill_it_before_their_number_does() {
+    async fn the_queue_is_bounded_in_bytes_too() {
         let (outlets, mut inlet) = queue();
         let text = "x".repeat(1 << 20);
         let large = Incoming::read(format!(r#"{{"type":"new","text":"{text}"}}"#)).unwrap();

@@ -1,4 +1,4 @@
-//! Places in a call's log, as this client holds them.
+//! Places in a call's log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Gap, Incoming, Update};
 
-/// A cursor as a server sent it. Only the server reads it: this client keeps the text and sends it back.
+/// The text of a cursor. Only the server interprets it; the client stores it and sends it back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CursorText {
     len: u8,
@@ -21,13 +21,12 @@ impl CursorText {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 
-    /// The event that it stands behind, where it is a cursor of a version that this client knows.
+    /// Returns the seq of the event before the place; `None` for a cursor in a newer format.
     pub(crate) fn seq(&self) -> Option<Seq> {
         self.as_str().parse().ok().map(Cursor::seq)
     }
 }
 
-/// A text that is no cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor has 1 to {} visible ASCII characters", Cursor::MAX_LEN)]
 pub(crate) struct InvalidCursor;
@@ -77,7 +76,7 @@ impl<'de> Deserialize<'de> for CursorText {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
-    /// The last event that came; 0 for none.
+    /// The seq of the last event that arrived; 0 before the first.
     pub(crate) seq: Seq,
     /// The record that `seq` counts in.
     #[serde(default)]
@@ -88,23 +87,22 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Behind an event of a record that is not named.
+    /// The place after an event of a call that is not known yet.
     pub(crate) fn after(seq: Seq) -> Self {
         Self { seq, ..Self::default() }
     }
 
-    /// Behind a cursor.
     pub(crate) fn behind(cursor: CursorText) -> Self {
         Self { seq: cursor.seq().unwrap_or(0), call_id: None, cursor: Some(cursor) }
     }
 
-    /// Before the first event of a record whose cursor is not known yet.
+    /// The place before the first event of a call.
     pub(crate) fn start_of(call_id: CallId) -> Self {
         Self { call_id: Some(call_id), ..Self::default() }
     }
 
-    /// Goes along with a stream.
-    pub(crate) fn note(&mut self, update: &Update) {
+    /// Moves the place as `update` says.
+    pub(crate) fn advance(&mut self, update: &Update) {
         match update {
             Update::Message(incoming) => {
                 if let Some(seq) = incoming.seq {
@@ -134,7 +132,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Goes along with a stream.
     pub(crate) fn note(&mut self, update: &Update) {
-        self.place.note(update);
+        self.place.advance(update);
         match update {
             Update::Message(Incoming { message: ServerMessage::Transcription(turn), .. }) => {
                 self.start = self.start.or(Some(turn.timestamp));
@@ -156,7 +154,7 @@ pub(crate) enum InvalidPlace {
     Option,
 }
 
-/// Where `--after` begins: a cursor, or the number of an event.
+/// Parses the value of `--after`: a cursor or a seq.
 impl FromStr for Place {
     type Err = InvalidPlace;
 
@@ -183,7 +181,7 @@ mod tests {
         let place: Place = cursor.parse().unwrap();
         assert_eq!((place.seq, place.cursor.unwrap().as_str()), (12, cursor.as_str()));
         assert_eq!("12".parse(), Ok(Place::after(12)));
-        // A cursor of a version to come is kept as it is.
+        // A cursor in a newer format is kept as it is.
         assert_eq!("v2:whatever".parse::<Place>().unwrap().cursor.unwrap().as_str(), "v2:whatever");
         for wrong in ["", "-1", "a b", "1.\u{e9}", "99999999999999999999", &"x".repeat(41), "\u{1b}[2J"] {
             assert!(wrong.parse::<Place>().is_err(), "{wrong:?}");

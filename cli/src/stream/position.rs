@@ -1,4 +1,4 @@
-//! How far a stream has come: a pure state machine over the server's messages.
+//! The position of a stream in a call's log: a state machine over the server's messages, without input and output.
 
 use callscope_common::protocol::{
     CallMerged, ClientMessage, ErrorCode, ErrorMessage, ServerMessage, Subscribe, SubscribeFrom, SubscriptionConfirmed,
@@ -12,15 +12,15 @@ use crate::exit::{Exit, Failure};
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// With the log's first event.
+    /// At the first event of the log.
     First,
-    /// With the next event to come.
+    /// At the next event to come.
     Live,
-    /// Behind a place reached before.
+    /// After a place that an earlier stream reached.
     After(Place),
 }
 
-/// How far a stream has come.
+/// How far a stream has come, and what the server has to be asked next.
 #[derive(Debug)]
 pub(crate) struct Position {
     identifier: Identifier,
@@ -28,19 +28,18 @@ pub(crate) struct Position {
     follow: bool,
     start: Start,
     place: Place,
-    /// Whether `place.seq` is known. It is not behind a cursor that only the server can read, until the first event
-    /// comes.
+    /// Whether `place.seq` is known. After a cursor that only the server can read, it is unknown until the first event.
     is_seq_known: bool,
     /// The newest event known to exist.
     head: Seq,
     status: Option<CallStatus>,
-    /// The subscription is confirmed: `place` and `head` count, and are resumed from.
+    /// The subscription was confirmed, so `place` and `head` are valid and the stream can be resumed.
     confirmed: bool,
-    /// What was asked for last.
+    /// What the last subscription asked for.
     asked: Asked,
-    /// Whether the server takes cursors; one of an earlier version refuses them.
+    /// Whether the server accepts cursors; servers of earlier versions refuse them.
     takes_cursors: bool,
-    /// Whether the last confirmation proves that all events between the place and it are still to come.
+    /// Whether the last confirmation proves that no event is missing; see [`Position::is_proven`].
     proven: bool,
     /// The call's result came, or its end was confirmed.
     over: bool,
@@ -51,37 +50,35 @@ pub(crate) struct Position {
 enum Asked {
     /// The log from its start.
     Start,
-    /// What comes from now on.
+    /// New events only.
     Live,
-    /// What comes behind the number of an event.
+    /// The events after a seq.
     Seq,
-    /// What comes behind a cursor.
+    /// The events after a cursor.
     Cursor,
 }
 
-/// What to do with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Pass it on.
     Pass,
-    /// It was seen before.
+    /// Drop it: it was passed on before.
     Repeat,
-    /// It does not follow what came before: connect again from here.
+    /// An event is missing before it: connect again from the current place.
     Hole(Gap),
-    /// The place is no good: subscribe again, from the start.
-    Restart(Gap),
-    /// The server is of an earlier version: subscribe again, in its way.
-    Again,
-    /// Pass it on; what follows starts over.
+    /// The server refused the place: subscribe again from the start.
+    ResubscribeFromStart(Gap),
+    /// The server is of an earlier version that refuses cursors: subscribe again with the seq.
+    ResubscribeWithSeq,
+    /// Pass it on. The log of another call follows from its start.
     Merged(Gap),
-    /// The server cannot now.
-    Later(String),
-    /// It will not get better.
+    /// The server cannot subscribe now, for this reason: connect again later.
+    RetryLater(String),
+    /// The server refuses the subscription for good.
     Refused(Failure),
 }
 
 impl Position {
-    /// At the start that was asked for.
     pub(crate) fn new(request: &Request) -> Self {
         let place = if let Start::After(place) = request.start { place } else { Place::default() };
         Self {
@@ -101,18 +98,17 @@ impl Position {
         }
     }
 
-    /// Where the stream stands.
     pub(crate) fn place(&self) -> Place {
         self.place
     }
 
-    /// The call's status as last heard.
+    /// Returns the last status of the call that the server sent.
     pub(crate) fn status(&self) -> Option<CallStatus> {
         self.status
     }
 
-    /// The message that takes the stream up from here: a cursor where there is one, which is all that a server
-    /// needs. Servers of earlier versions get the number of the event and the record that it counts in.
+    /// Returns the message that subscribes from the current place: with the cursor if there is one. Servers of earlier
+    /// versions get the seq and the `call_id` of its log.
     pub(crate) fn subscribe(&mut self) -> String {
         let cursor = self.place.cursor.filter(|_| self.takes_cursors);
         self.asked = match (self.start, self.confirmed) {
@@ -132,13 +128,13 @@ impl Position {
             .to_json()
     }
 
-    /// Whether the last confirmation proves that nothing is missing: the server found the place of a cursor in its
-    /// log, or sends the log from its start.
+    /// Returns whether the last confirmation proves that no event is missing: the server found the cursor in its log,
+    /// or sends the log from its start.
     pub(crate) fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// Takes in a message.
+    /// Updates the position by a message, and says what to do with the message.
     pub(crate) fn take(&mut self, incoming: &Incoming) -> Verdict {
         if let Some(seq) = incoming.seq {
             return self.event(seq, incoming);
@@ -152,12 +148,12 @@ impl Position {
         }
     }
 
-    /// Whether all that was asked for has come.
+    /// Returns whether everything that was asked for has arrived.
     pub(crate) fn is_done(&self) -> bool {
         self.confirmed && self.place.seq >= self.head && (self.over || !self.follow)
     }
 
-    /// Whether the call is over.
+    /// Returns whether the call has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
@@ -187,7 +183,7 @@ impl Position {
     fn confirm(&mut self, confirmed: &SubscriptionConfirmed, cursor: Option<CursorText>) -> Verdict {
         let is_another = self.place.call_id.is_some_and(|call_id| call_id != confirmed.call_id);
         if is_another && self.place.seq > 0 {
-            // The name leads to another record than the one that was followed, and no merge was told.
+            // The identifier leads to another record than before, and no `call_merged` said so.
             let gap = Gap::CursorInvalid { after: self.place.seq };
             self.forget(Place::default());
             return Verdict::Hole(gap);
@@ -211,7 +207,7 @@ impl Position {
         Verdict::Pass
     }
 
-    /// No such call yet: whatever its log will hold is new, also where it appears while there is no connection.
+    /// The call does not exist yet. Its whole log will be new, even if it begins while there is no connection.
     fn wait_for_call(&mut self) -> Verdict {
         self.proven = false;
         if self.start == Start::Live && !self.confirmed {
@@ -220,7 +216,7 @@ impl Position {
         Verdict::Pass
     }
 
-    /// The surviving log follows from its start. Nothing of it is known before its confirmation has come.
+    /// The log of the other record follows from its start. Its head is unknown until the confirmation.
     fn merge(&mut self, merged: &CallMerged) -> Verdict {
         self.forget(Place::start_of(merged.call_id));
         Verdict::Merged(Gap::Merged { call_id: merged.call_id })
@@ -229,7 +225,7 @@ impl Position {
     fn start_over(&mut self) -> Verdict {
         let gap = Gap::CursorInvalid { after: self.place.seq };
         self.forget(Place::default());
-        Verdict::Restart(gap)
+        Verdict::ResubscribeFromStart(gap)
     }
 
     fn forget(&mut self, place: Place) {
@@ -239,33 +235,33 @@ impl Position {
         self.head = 0;
         self.confirmed = false;
         self.over = false;
-        // The next confirmation is of a subscription from the start.
+        // The server sends the log from its start without being asked, so the next confirmation is for that.
         self.asked = Asked::Start;
     }
 
     fn refuse(&mut self, error: &ErrorMessage) -> Verdict {
-        let said = &error.message;
+        let message = &error.message;
         let refused = |exit, why: String| Verdict::Refused(Failure::new(exit, why));
         match error.code.known() {
             Some(ErrorCode::CursorInvalid) => self.start_over(),
             Some(ErrorCode::InvalidMessageFormat) if self.asked == Asked::Cursor => {
                 self.takes_cursors = false;
-                Verdict::Again
+                Verdict::ResubscribeWithSeq
             }
-            Some(ErrorCode::SubscriptionFailed | ErrorCode::RateLimited) => Verdict::Later(said.clone()),
+            Some(ErrorCode::SubscriptionFailed | ErrorCode::RateLimited) => Verdict::RetryLater(message.clone()),
             Some(ErrorCode::CallNotFound) => Verdict::Refused(
                 Failure::not_found(format!("no call is known as {}", self.identifier))
                     .hint("see which there are: callscope calls ls; or wait for it: add --wait"),
             ),
-            Some(ErrorCode::InvalidIdentifier) => refused(Exit::Usage, said.clone()),
+            Some(ErrorCode::InvalidIdentifier) => refused(Exit::Usage, message.clone()),
             Some(ErrorCode::Forbidden) => {
-                refused(Exit::NotAllowed, format!("not allowed to follow {}: {said}", self.identifier))
+                refused(Exit::NotAllowed, format!("not allowed to follow {}: {message}", self.identifier))
             }
             Some(ErrorCode::AuthenticationFailed) => {
-                Verdict::Refused(Failure::new(Exit::NotAllowed, format!("not logged in: {said}")).hint(TOKEN_HINT))
+                Verdict::Refused(Failure::new(Exit::NotAllowed, format!("not logged in: {message}")).hint(TOKEN_HINT))
             }
             Some(ErrorCode::InvalidMessageFormat | ErrorCode::SubscriptionLimit) => {
-                refused(Exit::Error, format!("the server refused to subscribe: {said}"))
+                refused(Exit::Error, format!("the server refused to subscribe: {message}"))
             }
             _ => Verdict::Pass,
         }

@@ -111,7 +111,7 @@ fn a_live_call_goes_on_behind_its_head_unless_not_followed() {
 #[test]
 fn a_bad_cursor_starts_over_and_says_where_it_stood() {
     let mut position = position(Start::After(Place { seq: 9, call_id: CALL.parse().ok(), cursor: None }));
-    assert_eq!(position.take(&error("CURSOR_INVALID")), Verdict::Restart(Gap::CursorInvalid { after: 9 }));
+    assert_eq!(position.take(&error("CURSOR_INVALID")), Verdict::ResubscribeFromStart(Gap::CursorInvalid { after: 9 }));
     assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1"}));
     position.take(&confirmed(OTHER, "in_progress", 1));
     assert_eq!(position.take(&turn(1)), Verdict::Pass);
@@ -148,7 +148,7 @@ fn errors_stop_or_wait() {
         let Verdict::Refused(failure) = position(Start::First).take(&error(code)) else { panic!("{code}") };
         assert_eq!(failure.exit, exit, "{code}");
     }
-    assert_eq!(position(Start::First).take(&error("SUBSCRIPTION_FAILED")), Verdict::Later("no".into()));
+    assert_eq!(position(Start::First).take(&error("SUBSCRIPTION_FAILED")), Verdict::RetryLater("no".into()));
     assert_eq!(position(Start::First).take(&error("SOMETHING_NEW")), Verdict::Pass);
 }
 
@@ -235,7 +235,7 @@ fn a_server_that_refuses_cursors_gets_a_seq() {
     let place = Place { seq: 4, call_id: CALL.parse().ok(), cursor: cursor(4).parse().ok() };
     let mut position = position(Start::After(place));
     assert_eq!(asked(&mut position)["after"], cursor(4));
-    assert_eq!(position.take(&error("INVALID_MESSAGE_FORMAT")), Verdict::Again);
+    assert_eq!(position.take(&error("INVALID_MESSAGE_FORMAT")), Verdict::ResubscribeWithSeq);
     assert_eq!(asked(&mut position), json!({"subscribe": "EL_a_1", "after": 4, "call_id": CALL}));
     assert!(matches!(position.take(&error("INVALID_MESSAGE_FORMAT")), Verdict::Refused(_)), "and not for ever");
 }

@@ -1,6 +1,6 @@
-//! The engine of every stream: connects, subscribes, watches for silence, and connects again after a break.
+//! The engine of every stream: connects, subscribes, detects a silent server, and reconnects after a break.
 //!
-//! What is subscribed to is a [`Subscription`], which takes the messages in and knows from where to go on.
+//! A [`Subscription`] handles the messages and knows where to resume.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use super::handshake::{Break, LONGEST_WAIT, Socket, connect};
+use super::handshake::{Break, MAX_RETRY_AFTER, Socket, connect};
 use super::{EndReason, Endpoint};
 use crate::api::TOKEN_HINT;
 use crate::exit::{Exit, Failure};
 use crate::net::{self, Backoff};
 
-/// A handshake or a write that takes longer has failed.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// How long a server that never answered is tried.
-const FIRST_CONNECT: Duration = Duration::from_secs(5);
-/// After a connection that stood for so long, or brought something, the backoff starts again.
-const SETTLED: Duration = Duration::from_secs(5);
+/// Timeout of a handshake and of a write.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to retry a server that has never answered.
+const FIRST_CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// After a connection that lasted longer, or that brought an event, the backoff starts from its shortest delay.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// How long nothing may be heard of a server, which pings every 25 s.
+/// When a silent server counts as dead. A live server pings every 25 s.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Silence {
-    /// After so long the server is asked whether it is still there.
+    /// Silence after which the client sends a ping.
     pub(crate) ask_after: Duration,
-    /// After so long the connection is given up.
+    /// Silence after which the connection is closed.
     pub(crate) dead_after: Duration,
 }
 
@@ -39,98 +39,96 @@ impl Default for Silence {
     }
 }
 
-/// What a stream follows.
 pub(super) trait Subscription {
-    /// How far it has come: a connection that moved it was a good one.
+    /// How far the stream has come. A connection that changes it resets the backoff.
     type Place: PartialEq;
 
-    /// How far it has come.
     fn place(&self) -> Self::Place;
 
-    /// The message that subscribes from there; a new connection begins with it.
+    /// Returns the message that subscribes from the current place. It is the first message of each connection.
     fn request(&mut self) -> String;
 
     /// Whether the subscription was confirmed on this connection.
     fn is_confirmed(&self) -> bool;
 
-    /// Takes a message in.
+    /// Handles a message.
     async fn receive(&mut self, text: &str) -> Result<Next, Break>;
 
-    /// Nothing was heard for `silence`; `None`: something was heard again.
+    /// Reports that the server has been silent for `silence`, or with `None`, that it sends again.
     async fn silent(&mut self, _silence: Option<Duration>) -> Result<(), Break> {
         Ok(())
     }
 
-    /// There is no connection, and another is made after a delay.
+    /// Reports that the connection was lost and that the next attempt follows after a delay.
     async fn lost(&mut self, lost: Lost) -> Result<(), Break>;
 
-    /// Whether a connection that broke is replaced by another.
+    /// Returns whether to reconnect after a break.
     fn reconnects(&self) -> bool {
         true
     }
 
-    /// The failure of a stream that broke for `reason` and does not reconnect.
+    /// Returns the failure of a stream that does not reconnect.
     fn broken(&self, reason: &str) -> Failure {
         Failure::new(Exit::StreamLost, format!("the stream broke: {reason}"))
     }
 
-    /// Completes once no one listens any more.
-    async fn unheard(&self);
+    /// Completes once the receiver of the updates is gone.
+    async fn receiver_gone(&self);
 }
 
-/// What a message asks for.
+/// What to do after a message.
 pub(super) enum Next {
     Read,
-    /// This is to be sent.
+    /// Send this text.
     Send(String),
-    /// Another connection is to be made after so long: the server is shutting down.
+    /// Open another connection after this time: the server is shutting down.
     Leave(Duration),
 }
 
-/// A connection that broke, or could not be made.
+/// A connection that broke or could not be opened.
 pub(super) struct Lost {
     pub(super) reason: String,
-    /// How long until the next try.
+    /// Time until the next attempt.
     pub(super) delay: Duration,
-    /// 1 for the first try after a break.
+    /// 1 for the first attempt after a break.
     pub(super) attempt: u32,
-    /// Whether there was a connection before.
+    /// Whether any connection was ever established.
     pub(super) was_connected: bool,
 }
 
-/// Follows `subscription` until there is an end; `None` where no one listens any more.
+/// Follows `subscription` until the stream ends. Returns `None` if the receiver is gone.
 pub(super) async fn follow(endpoint: &Endpoint, subscription: &mut impl Subscription) -> Option<EndReason> {
     let started = Instant::now();
-    let mut engine = Engine { endpoint, subscription, connected: false };
+    let mut engine = Engine { endpoint, subscription, was_connected: false };
     let (mut backoff, mut attempt) = (Backoff::default(), 0);
     loop {
-        let (since, before) = (Instant::now(), engine.subscription.place());
+        let (connected_at, place_before) = (Instant::now(), engine.subscription.place());
         let (reason, wait) = match engine.session().await {
             Break::Done(reason) => return Some(reason),
-            Break::Unheard => return None,
+            Break::ReceiverGone => return None,
             Break::Lost { reason, wait } => (reason, wait),
         };
-        let has_stood = engine.subscription.is_confirmed();
-        if (has_stood && since.elapsed() > SETTLED) || engine.subscription.place() != before {
+        let was_confirmed = engine.subscription.is_confirmed();
+        if (was_confirmed && connected_at.elapsed() > STABLE_AFTER) || engine.subscription.place() != place_before {
             backoff = Backoff::default();
         }
-        attempt = if has_stood { 1 } else { attempt + 1 };
+        attempt = if was_confirmed { 1 } else { attempt + 1 };
         let reconnects = engine.subscription.reconnects();
-        if !engine.connected && (!reconnects || started.elapsed() >= FIRST_CONNECT) {
+        if !engine.was_connected && (!reconnects || started.elapsed() >= FIRST_CONNECT_LIMIT) {
             return Some(EndReason::Failed(net::unreachable(&endpoint.server, &reason)));
         }
         if !reconnects {
             return Some(EndReason::Failed(engine.subscription.broken(&reason)));
         }
         let mut delay = backoff.next(wait);
-        if !engine.connected {
-            delay = delay.min(FIRST_CONNECT.saturating_sub(started.elapsed()));
+        if !engine.was_connected {
+            delay = delay.min(FIRST_CONNECT_LIMIT.saturating_sub(started.elapsed()));
         }
-        let lost = Lost { reason, delay, attempt, was_connected: engine.connected };
+        let lost = Lost { reason, delay, attempt, was_connected: engine.was_connected };
         engine.subscription.lost(lost).await.ok()?;
         tokio::select! {
             () = sleep(delay) => {}
-            () = engine.subscription.unheard() => return None,
+            () = engine.subscription.receiver_gone() => return None,
         }
     }
 }
@@ -138,22 +136,22 @@ pub(super) async fn follow(endpoint: &Endpoint, subscription: &mut impl Subscrip
 struct Engine<'e, S> {
     endpoint: &'e Endpoint,
     subscription: &'e mut S,
-    /// Whether there was a connection, ever.
-    connected: bool,
+    /// Whether any connection was ever established.
+    was_connected: bool,
 }
 
 impl<S: Subscription> Engine<'_, S> {
-    /// Connects, subscribes and passes on what comes, until it breaks.
+    /// Connects, subscribes and handles messages until the connection ends.
     async fn session(&mut self) -> Break {
         let request = self.subscription.request();
-        let mut socket = match timeout(DEADLINE, connect(self.endpoint)).await {
+        let mut socket = match timeout(IO_TIMEOUT, connect(self.endpoint)).await {
             Ok(Ok(socket)) => socket,
-            Ok(Err(broken)) => return if self.connected { broken.passing() } else { broken },
-            Err(_) => return Break::lost(format!("no answer within {} s", DEADLINE.as_secs())),
+            Ok(Err(broken)) => return if self.was_connected { broken.retryable() } else { broken },
+            Err(_) => return Break::lost(format!("no answer within {} s", IO_TIMEOUT.as_secs())),
         };
-        self.connected = true;
+        self.was_connected = true;
         let Err(broken) = self.exchange(&mut socket, request).await;
-        if matches!(broken, Break::Done(_) | Break::Unheard | Break::Lost { wait: Some(Duration::ZERO), .. }) {
+        if matches!(broken, Break::Done(_) | Break::ReceiverGone | Break::Lost { wait: Some(Duration::ZERO), .. }) {
             let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
         }
         broken
@@ -161,16 +159,17 @@ impl<S: Subscription> Engine<'_, S> {
 
     async fn exchange(&mut self, socket: &mut Socket, request: String) -> Result<Infallible, Break> {
         send(socket, request).await?;
-        let mut line = Line { socket, silence: self.endpoint.silence, heard: Instant::now(), asked: false };
-        let (mut is_silent, mut leave) = (false, None);
-        let left = |leave: Option<Instant>| leave.map(|at| at.saturating_duration_since(Instant::now()));
+        let mut watched =
+            WatchedSocket { socket, silence: self.endpoint.silence, heard_at: Instant::now(), is_ping_sent: false };
+        let (mut is_silent, mut leave_at) = (false, None);
+        let time_left = |leave_at: Option<Instant>| leave_at.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
             let frame = tokio::select! {
-                frame = line.next() => frame,
-                () = until(leave), if self.subscription.reconnects() => {
+                frame = watched.next() => frame,
+                () = sleep_until_some(leave_at), if self.subscription.reconnects() => {
                     return Err(Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) });
                 }
-                () = self.subscription.unheard() => return Err(Break::Unheard),
+                () = self.subscription.receiver_gone() => return Err(Break::ReceiverGone),
             };
             let frame = match frame {
                 Ok(Some(frame)) => frame,
@@ -179,7 +178,7 @@ impl<S: Subscription> Engine<'_, S> {
                     self.subscription.silent(Some(self.endpoint.silence.ask_after)).await?;
                     continue;
                 }
-                Err(Break::Lost { reason, .. }) => return Err(Break::Lost { reason, wait: left(leave) }),
+                Err(Break::Lost { reason, .. }) => return Err(Break::Lost { reason, wait: time_left(leave_at) }),
                 Err(broken) => return Err(broken),
             };
             if std::mem::take(&mut is_silent) {
@@ -187,51 +186,55 @@ impl<S: Subscription> Engine<'_, S> {
             }
             let text = match frame {
                 Message::Text(text) => text,
-                Message::Close(frame) => return Err(closed(frame.as_ref(), left(leave))),
+                Message::Close(frame) => return Err(closed(frame.as_ref(), time_left(leave_at))),
                 _ => continue,
             };
             match self.subscription.receive(text.as_str()).await? {
                 Next::Read => {}
-                Next::Send(text) => send(line.socket, text).await?,
-                Next::Leave(after) => leave = Some(Instant::now() + after.min(LONGEST_WAIT)),
+                Next::Send(text) => send(watched.socket, text).await?,
+                Next::Leave(after) => leave_at = Some(Instant::now() + after.min(MAX_RETRY_AFTER)),
             }
         }
     }
 }
 
-/// Resolves at that time; never where there is none.
-async fn until(at: Option<Instant>) {
+/// Sleeps until `at`; forever if it is `None`.
+async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
 
-/// A socket, watched for silence.
-struct Line<'s> {
+/// A socket that is watched for silence.
+struct WatchedSocket<'s> {
     socket: &'s mut Socket,
     silence: Silence,
-    heard: Instant,
-    asked: bool,
+    /// When the last frame arrived.
+    heard_at: Instant,
+    /// Whether a ping was sent since then.
+    is_ping_sent: bool,
 }
 
-impl Line<'_> {
-    /// The next frame; `None` where a silent server was just asked whether it is there. Gives up on one that stays
-    /// silent.
+impl WatchedSocket<'_> {
+    /// Returns the next frame, or `None` after it sent a ping to a silent server. A server that stays silent is an
+    /// error.
     async fn next(&mut self) -> Result<Option<Message>, Break> {
         let Silence { ask_after, dead_after } = self.silence;
-        let patience = if self.asked { dead_after } else { ask_after };
-        match timeout_at(self.heard + patience, self.socket.next()).await {
+        let max_silence = if self.is_ping_sent { dead_after } else { ask_after };
+        match timeout_at(self.heard_at + max_silence, self.socket.next()).await {
             Ok(Some(Ok(frame))) => {
-                self.heard = Instant::now();
-                self.asked = false;
+                self.heard_at = Instant::now();
+                self.is_ping_sent = false;
                 Ok(Some(frame))
             }
             Ok(Some(Err(error))) => Err(Break::lost(net::root_cause(&error))),
             Ok(None) => Err(Break::lost("the connection was closed")),
-            Err(_) if self.asked => Err(Break::lost(format!("nothing was heard for {} s", dead_after.as_secs()))),
+            Err(_) if self.is_ping_sent => {
+                Err(Break::lost(format!("nothing was heard for {} s", dead_after.as_secs())))
+            }
             Err(_) => {
-                self.asked = true;
+                self.is_ping_sent = true;
                 send(self.socket, r#"{"ping":0}"#.to_owned()).await?;
                 Ok(None)
             }
@@ -240,20 +243,20 @@ impl Line<'_> {
 }
 
 async fn send(socket: &mut Socket, text: String) -> Result<(), Break> {
-    match timeout(DEADLINE, socket.send(Message::text(text))).await {
+    match timeout(IO_TIMEOUT, socket.send(Message::text(text))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Break::lost(net::root_cause(&error))),
-        Err(_) => Err(Break::lost("the server takes nothing in")),
+        Err(_) => Err(Break::lost("the server does not read")),
     }
 }
 
-/// What a close frame means.
+/// Decides by the close code whether the stream has ended or reconnects.
 pub(crate) fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Break {
     let Some(frame) = frame else { return Break::Lost { reason: "the connection was closed".into(), wait } };
     let code = u16::from(frame.code);
     let reason = match frame.reason.as_str() {
         "" => format!("closed with code {code}"),
-        said => format!("{said} ({code})"),
+        text => format!("{text} ({code})"),
     };
     let stop = |exit, why: &str| Failure::new(exit, format!("{why}: {reason}"));
     let failure = match CloseReason::from_code(code) {

@@ -66,7 +66,7 @@ impl<W: Write> Sink for NdjsonWriter<W> {
 
     fn update(&mut self, call: usize, update: &Update, _: Option<Timestamp>) -> io::Result<()> {
         let call = &mut self.calls[call];
-        call.place.note(update);
+        call.place.advance(update);
         call.is_over |= matches!(update, Update::Ended(_));
         if let Update::Message(incoming) = update {
             return self.line(&incoming.raw);

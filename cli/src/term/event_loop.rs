@@ -19,9 +19,9 @@ use crate::clock;
 use crate::exit::{Failure, Result};
 
 /// Shortest time between two frames.
-const FRAME: Duration = Duration::from_millis(33);
-/// How often a model that needs ticks gets one.
-const TICK: Duration = Duration::from_secs(1);
+const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(33);
+/// Time between two [`Input::Tick`]s.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An input to a [`Model`].
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(crate) trait Model {
     /// What the model asks of the source.
     type Request;
 
-    /// Takes an input in at the time `now` and returns what is to be done.
+    /// Changes the state by an input at the time `now`, and returns what to do.
     fn update(&mut self, input: Input<Self::Message>, now: Timestamp) -> Vec<Effect<Self::Request>>;
 
     fn draw(&self, frame: &mut Frame<'_>);
@@ -116,7 +116,7 @@ where
     W: Source<Message = M::Message, Request = M::Request>,
 {
     let (width, height) = screen.size();
-    let mut event_loop = EventLoop { screen: &mut screen, model, source, drawn: None, changed: true };
+    let mut event_loop = EventLoop { screen: &mut screen, model, source, drawn_at: None, needs_draw: true };
     let left = match event_loop.update(Input::Resize(width, height))? {
         Some(left) => Ok(left),
         None => event_loop.run().await,
@@ -129,8 +129,8 @@ struct EventLoop<'s, M, W> {
     screen: &'s mut Screen,
     model: &'s mut M,
     source: &'s mut W,
-    drawn: Option<Instant>,
-    changed: bool,
+    drawn_at: Option<Instant>,
+    needs_draw: bool,
 }
 
 impl<M, W> EventLoop<'_, M, W>
@@ -141,14 +141,14 @@ where
     async fn run(&mut self) -> Result<ExitReason> {
         let mut terminal = EventStream::new();
         let mut signals = ScreenSignals::listen()?;
-        let mut tick = Instant::now() + TICK;
+        let mut tick = Instant::now() + TICK_INTERVAL;
         loop {
-            let draw_at = self.drawn.map_or_else(Instant::now, |drawn| drawn + FRAME);
+            let draw_at = self.drawn_at.map_or_else(Instant::now, |drawn| drawn + MIN_FRAME_INTERVAL);
             let input = tokio::select! {
                 () = screen::panicked() => {
                     return Err(Failure::error("a part of the program failed; its message is above"));
                 }
-                () = sleep_until(draw_at), if self.changed => {
+                () = sleep_until(draw_at), if self.needs_draw => {
                     self.draw()?;
                     continue;
                 }
@@ -165,7 +165,7 @@ where
                 },
                 message = self.source.next() => Input::Message(message?),
                 () = sleep_until(tick), if self.model.needs_ticks() => {
-                    tick = Instant::now() + TICK;
+                    tick = Instant::now() + TICK_INTERVAL;
                     Input::Tick
                 }
                 signal = signals.next() => match signal {
@@ -191,10 +191,10 @@ where
     fn update(&mut self, input: Input<M::Message>) -> Result<Option<ExitReason>> {
         for effect in self.model.update(input, self.source.now()) {
             match effect {
-                Effect::Draw => self.changed = true,
+                Effect::Draw => self.needs_draw = true,
                 Effect::Redraw => {
                     self.screen.invalidate()?;
-                    self.changed = true;
+                    self.needs_draw = true;
                 }
                 Effect::Quit => return Ok(Some(ExitReason::Quit)),
                 Effect::Interrupt => return Ok(Some(ExitReason::Interrupted)),
@@ -208,8 +208,8 @@ where
 
     fn draw(&mut self) -> Result<()> {
         self.screen.draw(|frame| self.model.draw(frame))?;
-        self.drawn = Some(Instant::now());
-        self.changed = false;
+        self.drawn_at = Some(Instant::now());
+        self.needs_draw = false;
         Ok(())
     }
 

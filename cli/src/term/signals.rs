@@ -8,8 +8,8 @@ use tokio::signal::unix::{self, SignalKind};
 use crate::exit::{Exit, Failure, Result};
 use crate::signals::{is_hangup_ignored, next_of};
 
-/// Signals closer together than this are one request.
-const SAME_REQUEST: Duration = Duration::from_millis(300);
+/// Signals closer together than this count as one request: `timeout` signals its child and then the child's group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScreenSignal {
@@ -34,7 +34,7 @@ impl ScreenSignals {
         let mut repeated = EndSignals::open()?;
         tokio::spawn(async move {
             repeated.next().await;
-            while tokio::time::timeout(SAME_REQUEST, repeated.next()).await.is_ok() {}
+            while tokio::time::timeout(SIGNAL_DEBOUNCE, repeated.next()).await.is_ok() {}
             repeated.next().await;
             let _ = crossterm::terminal::disable_raw_mode();
             std::process::exit(i32::from(Exit::Interrupted as u8));
