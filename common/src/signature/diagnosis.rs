@@ -2,9 +2,9 @@
 //! signature fit.
 //!
 //! The owner of the secrets sees the result, in `callscope webhook verify --explain` and in the admin's list of
-//! deliveries, and senders do not. Senders make few kinds of mistakes: the body was parsed and serialised again, a line
-//! end was added, the secret is another one or ends in a blank, the clock is wrong, or the scheme is that of another
-//! service. Each mistake is undone here, and the digest is computed again. So a cause that is named is proven.
+//! deliveries; the sender does not see it. Senders make few kinds of mistakes: the body was parsed and serialised
+//! again, a line end was added, the secret is a different one or ends in a blank, the clock is wrong, or the scheme is
+//! that of another service. This module undoes each mistake and computes the digest again, so a named cause is proven.
 
 mod bodies;
 mod headers;
@@ -172,7 +172,7 @@ pub fn diagnose(request: &Request<'_>) -> Diagnosis {
     let keys = search::keys(request.secrets);
     let mut search = Search::new(request, &found, &keys, &bodies);
     match search.run() {
-        Some(attempt) => Diagnosis::Explained { causes: causes(&attempt, request) },
+        Some(matched) => Diagnosis::Explained { causes: causes(&matched, request) },
         None => {
             let mut hints = bodies::hints(&bodies, &found);
             if found.iter().all(|found| !found.time_causes(request.received_at, request.tolerance_secs).is_empty()) {
@@ -202,7 +202,7 @@ pub fn diagnose_headers(headers: &[(String, String)], received_at: i64, toleranc
 /// Returns the cause of a request in which no signature was found.
 fn missing_cause(headers: &[(String, String)]) -> Cause {
     let header = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(HEADER));
-    header.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::lacks(value) })
+    header.map_or(Cause::NoSignature, |(_, value)| Cause::Malformed { what: headers::missing_part(value) })
 }
 
 /// Whether the receiver accepts the request, by all lines of its header together.
@@ -215,22 +215,22 @@ fn is_accepted(request: &Request<'_>) -> bool {
 }
 
 /// Returns the causes that a match proves.
-fn causes(attempt: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
-    let found = attempt.found;
+fn causes(matched: &Match<'_>, request: &Request<'_>) -> Vec<Cause> {
+    let found = matched.found;
     let mut causes = found.causes();
-    if attempt.message == Message::MillisDotBody {
+    if matched.message == Message::MillisDotBody {
         causes.push(Cause::Milliseconds);
-    } else if attempt.message != found.scheme.message() {
-        causes.push(Cause::Signed(attempt.message));
+    } else if matched.message != found.scheme.message() {
+        causes.push(Cause::Signed(matched.message));
     }
-    causes.extend(attempt.body.map(Cause::Body));
-    if !attempt.known.in_use || attempt.key != found.scheme.key() {
-        let (label, in_use) = (attempt.known.label.to_owned(), attempt.known.in_use);
-        causes.push(Cause::Secret { label, in_use, change: attempt.key });
+    causes.extend(matched.body.map(Cause::Body));
+    if !matched.known.in_use || matched.key != found.scheme.key() {
+        let (label, in_use) = (matched.known.label.to_owned(), matched.known.in_use);
+        causes.push(Cause::Secret { label, in_use, change: matched.key });
     }
     causes.extend(found.time_causes(request.received_at, request.tolerance_secs));
     if causes.is_empty() {
-        // Everything fits, but the digest comes after those that are read.
+        // The digest fits, but it is not among the first `SignatureHeader::MAX_DIGESTS`, which are all that is read.
         causes.push(Cause::Malformed { what: "a digest among the first eight" });
     }
     causes
@@ -241,7 +241,7 @@ impl FoundSignature<'_> {
         let Some(timestamp) = self.timestamp else { return Vec::new() };
         let mut causes = Vec::new();
         let secs = match timestamp.parse::<i64>() {
-            // This is the year 5138 in seconds and 1973 in milliseconds, so it is meant in milliseconds.
+            // As seconds this is the year 5138 or later, as milliseconds 1973 or later: so these are milliseconds.
             Ok(millis) if millis >= 100_000_000_000 => {
                 causes.push(Cause::Milliseconds);
                 millis / 1000

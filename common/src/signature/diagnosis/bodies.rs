@@ -1,7 +1,7 @@
 //! The bodies that may have been signed before something on the way changed them.
 //!
-//! No body is kept: each is written piece by piece into the digests that are tried, which stop it when their budget is
-//! spent.
+//! No body is kept in memory. Each is written piece by piece into the digests, which return an error once the budget
+//! is spent.
 
 mod encodings;
 mod floats;
@@ -60,7 +60,7 @@ pub enum BodyChange {
     Empty,
 }
 
-/// The received body, and what is known of it.
+/// The received body, as the source of all bodies that may have been signed.
 #[derive(Debug)]
 pub(super) struct Bodies<'b> {
     body: &'b [u8],
@@ -103,7 +103,7 @@ impl<'b> Bodies<'b> {
                 changes.push(change);
             }
         };
-        let without_end = without_end(body);
+        let without_end = without_line_end(body);
         add(BodyChange::NewlineAdded, without_end.is_some());
         add(BodyChange::NewlineRemoved, true);
         add(BodyChange::CrLfRemoved, true);
@@ -127,7 +127,7 @@ impl<'b> Bodies<'b> {
             add(BodyChange::FormEncoded, encodings::is_form(body));
             add(BodyChange::FormField, encodings::form_field(body).is_some());
         }
-        add(BodyChange::Base64, encodings::base64_text(body).is_some());
+        add(BodyChange::Base64, encodings::decode_base64(body).is_some());
         add(BodyChange::BomRemoved, true);
         add(BodyChange::Mojibake, self.text.is_some_and(is_latin1));
         add(BodyChange::StringParsed, self.text.is_some());
@@ -135,7 +135,7 @@ impl<'b> Bodies<'b> {
         changes
     }
 
-    /// Writes the body that was signed, if `change` is what happened to it.
+    /// Writes the body that was signed if `change` is what happened on the way: undoes the change.
     pub fn write(&self, change: BodyChange, out: &mut impl Sink) -> Result<(), Full> {
         let body = self.body;
         let (text, json) = (self.text.unwrap_or_default(), self.json.unwrap_or_default());
@@ -143,20 +143,20 @@ impl<'b> Bodies<'b> {
             BodyChange::Reserialised(style) | BodyChange::ReserialisedLine(style) => {
                 json_style::write_to(json, style, out)
             }
-            BodyChange::FractionsLost(style) => self.floats.write(json, style, self.floats.likely(), out),
-            BodyChange::NewlineAdded => out.put(without_end(body).unwrap_or(body)),
+            BodyChange::FractionsLost(style) => self.floats.write(json, style, self.floats.likely_set(), out),
+            BodyChange::NewlineAdded => out.put(without_line_end(body).unwrap_or(body)),
             BodyChange::BlanksTrimmed => out.put(body.trim_ascii()),
             BodyChange::NewlineRemoved => out.put(body).and_then(|()| out.put(b"\n")),
             BodyChange::CrLfRemoved => out.put(body).and_then(|()| out.put(b"\r\n")),
-            BodyChange::CrLfToLf => lines(body, b"\r\n", out),
-            BodyChange::LfToCrLf => lines(body, b"\n", out),
+            BodyChange::CrLfToLf => write_lines(body, b"\r\n", out),
+            BodyChange::LfToCrLf => write_lines(body, b"\n", out),
             BodyChange::BomAdded => out.put(body.strip_prefix(BOM).unwrap_or(body)),
             BodyChange::BomRemoved => out.put(BOM).and_then(|()| out.put(body)),
-            BodyChange::Mojibake => latin1(text, out),
+            BodyChange::Mojibake => write_latin1(text, out),
             BodyChange::Stringified => out.put(serde_json::from_str::<String>(json).unwrap_or_default().as_bytes()),
-            BodyChange::StringParsed => quoted(text, out),
+            BodyChange::StringParsed => write_quoted(text, out),
             BodyChange::Compressed => encodings::decompress(body, out),
-            BodyChange::Base64 => out.put(&encodings::base64_text(body).unwrap_or_default()),
+            BodyChange::Base64 => out.put(&encodings::decode_base64(body).unwrap_or_default()),
             BodyChange::FormEncoded => encodings::decode_form(body.strip_suffix(b"=").unwrap_or(body), out),
             BodyChange::FormField => encodings::decode_form(encodings::form_field(body).unwrap_or_default(), out),
             BodyChange::Empty => Ok(()),
@@ -169,7 +169,7 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(&json::replace_not_numbers(text)).is_ok()
 }
 
-/// Returns the spellings of texts and numbers that make a difference to this JSON.
+/// Returns the spellings of texts and numbers in which this JSON differs.
 fn writings(json: &str) -> Vec<Writing> {
     let has_texts = json.bytes().any(|byte| byte == b'\\' || !matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r'));
     // Digits with a point or an exponent also count inside texts: this only tries more than is needed.
@@ -185,11 +185,11 @@ fn writings(json: &str) -> Vec<Writing> {
     }
 }
 
-fn without_end(body: &[u8]) -> Option<&[u8]> {
+fn without_line_end(body: &[u8]) -> Option<&[u8]> {
     body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"))
 }
 
-/// Whether there are lines that end in LF alone, and whether there are lines that end in CR LF.
+/// Returns whether a line ends in LF alone, and whether a line ends in CR LF.
 fn line_ends(body: &[u8]) -> (bool, bool) {
     let mut before = 0;
     let (mut has_lf, mut has_crlf) = (false, false);
@@ -204,9 +204,9 @@ fn line_ends(body: &[u8]) -> (bool, bool) {
 }
 
 /// Writes `body` with `end` at the end of each line.
-fn lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
+fn write_lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     for line in body.split_inclusive(|byte| *byte == b'\n') {
-        match without_end(line) {
+        match without_line_end(line) {
             Some(line) => out.put(line).and_then(|()| out.put(end))?,
             None => out.put(line)?,
         }
@@ -214,17 +214,17 @@ fn lines(body: &[u8], end: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     Ok(())
 }
 
-/// Whether the text may be bytes that were read as Latin-1, and is not pure ASCII.
+/// Whether every character is one of Latin-1, and at least one is not ASCII.
 fn is_latin1(text: &str) -> bool {
     !text.is_ascii() && text.chars().all(|c| u32::from(c) <= 0xff)
 }
 
-/// Writes the bytes that read as `text` in Latin-1.
-fn latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
-    let mut piece = Vec::with_capacity(PIECE);
+/// Writes `text` in Latin-1.
+fn write_latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
     for c in text.chars() {
         piece.extend(u8::try_from(u32::from(c)).ok());
-        if piece.len() >= PIECE {
+        if piece.len() >= PIECE_BYTES {
             out.put(&piece)?;
             piece.clear();
         }
@@ -232,13 +232,13 @@ fn latin1(text: &str, out: &mut impl Sink) -> Result<(), Full> {
     out.put(&piece)
 }
 
-/// Bytes that are collected before they are written.
-const PIECE: usize = 4 << 10;
+/// Number of bytes that are collected before they are written.
+const PIECE_BYTES: usize = 4 << 10;
 
 /// Writes `text` as a JSON string.
-fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
-    struct Through<'s, S>(&'s mut S);
-    impl<S: Sink> std::io::Write for Through<'_, S> {
+fn write_quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
+    struct SinkWriter<'s, S>(&'s mut S);
+    impl<S: Sink> std::io::Write for SinkWriter<'_, S> {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.put(bytes).map(|()| bytes.len()).map_err(std::io::Error::other)
         }
@@ -247,7 +247,7 @@ fn quoted(text: &str, out: &mut impl Sink) -> Result<(), Full> {
             Ok(())
         }
     }
-    serde_json::to_writer(Through(out), text).map_err(|_| Full)
+    serde_json::to_writer(SinkWriter(out), text).map_err(|_| Full)
 }
 
 /// A sink that stops at the first difference from an expected text.
@@ -274,7 +274,7 @@ pub(super) fn hints(bodies: &Bodies<'_>, found: &[FoundSignature<'_>]) -> Vec<&'
             );
         }
     } else {
-        hints.push("the body is no JSON: is it all of it, and is it decompressed?");
+        hints.push("the body is not JSON: is it complete, and is it decompressed?");
     }
     if !found.iter().any(|found| found.name.eq_ignore_ascii_case(HEADER)) {
         hints.push("there is no header ElevenLabs-Signature, and none of the other signatures fits");
@@ -282,8 +282,6 @@ pub(super) fn hints(bodies: &Bodies<'_>, found: &[FoundSignature<'_>]) -> Vec<&'
     if found.iter().all(|found| found.timestamp.is_none()) {
         hints.push("no signed time was found beside the digest");
     }
-    hints.push(
-        "the secret may be another one than all that were tried: ElevenLabs shows it once, when the webhook is made",
-    );
+    hints.push("the secret may be none of those that were tried: ElevenLabs shows it once, when the webhook is made");
     hints
 }

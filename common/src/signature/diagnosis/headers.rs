@@ -9,8 +9,8 @@ use crate::signature::{HEADER, parse_digest};
 
 /// Maximum number of digests that are tried; a header can hold any number.
 const MAX_DIGESTS: usize = 16;
-/// Maximum number of headers that are taken for a signature.
-const MAX_FOUND: usize = 8;
+/// Maximum number of headers that are tried as signatures.
+const MAX_SIGNATURES: usize = 8;
 
 /// The service whose scheme a signature follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +50,20 @@ impl Scheme {
 #[derive(Debug)]
 pub(super) struct FoundSignature<'r> {
     pub name: &'r str,
-    /// The value; of our own header, the lines that belong together.
+    /// The value of the header. Our own header may have several lines, which then are one list.
     values: Vec<&'r str>,
     pub scheme: Scheme,
     pub timestamp: Option<&'r str>,
     pub id: Option<&'r str>,
     pub digests: Vec<[u8; 32]>,
+    /// The key before a digest: `v0` for ElevenLabs.
     tag: Option<&'r str>,
-    base64: bool,
+    /// Whether a digest is written in Base64 instead of hex.
+    is_base64: bool,
 }
 
 impl<'r> FoundSignature<'r> {
-    /// Returns the messages that may have been signed.
+    /// Returns the messages that may have been signed, each once, with the scheme's own message first.
     pub fn messages(&self) -> Vec<Message> {
         let mut messages = vec![self.scheme.message()];
         if self.timestamp.is_some() {
@@ -69,8 +71,8 @@ impl<'r> FoundSignature<'r> {
         }
         messages.push(Message::BodyAlone);
         let first = messages[0];
-        let mut seen = false;
-        messages.retain(|message| *message != first || !std::mem::replace(&mut seen, true));
+        let mut was_kept = false;
+        messages.retain(|message| *message != first || !std::mem::replace(&mut was_kept, true));
         messages
     }
 
@@ -88,7 +90,7 @@ impl<'r> FoundSignature<'r> {
             Some(tag) => causes.push(Cause::OtherTag { tag: tag.to_owned() }),
             None => causes.push(Cause::Malformed { what: "`v0=` before the digest" }),
         }
-        if self.base64 {
+        if self.is_base64 {
             causes.push(Cause::Base64Digest);
         }
         if self.timestamp.is_none() {
@@ -97,7 +99,7 @@ impl<'r> FoundSignature<'r> {
         causes
     }
 
-    /// Returns what is accepted here and refused by receivers that compare texts.
+    /// Returns what Callscope accepts although receivers that compare texts refuse it.
     pub fn remarks(&self) -> Vec<Cause> {
         let mut remarks = Vec::new();
         let any = |is: fn(&u8) -> bool| self.values.iter().any(|value| value.as_bytes().iter().any(is));
@@ -111,10 +113,11 @@ impl<'r> FoundSignature<'r> {
     }
 
     fn new(name: &'r str, values: Vec<&'r str>, scheme: Scheme) -> Self {
-        Self { name, values, scheme, timestamp: None, id: None, digests: Vec::new(), tag: None, base64: false }
+        Self { name, values, scheme, timestamp: None, id: None, digests: Vec::new(), tag: None, is_base64: false }
     }
 
-    fn take(&mut self, tag: Option<&'r str>, text: &str) {
+    /// Adds `text` if it is a digest, in hex or in Base64.
+    fn add_digest(&mut self, tag: Option<&'r str>, text: &str) {
         if self.digests.len() >= MAX_DIGESTS {
             return;
         }
@@ -122,7 +125,7 @@ impl<'r> FoundSignature<'r> {
             self.digests.push(digest);
         } else if let Some(digest) = parse_base64_digest(text) {
             self.digests.push(digest);
-            self.base64 = true;
+            self.is_base64 = true;
         } else {
             return;
         }
@@ -136,27 +139,31 @@ impl<'r> FoundSignature<'r> {
 pub(super) fn find(headers: &[(String, String)]) -> Vec<FoundSignature<'_>> {
     let is_ours = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(HEADER);
     let ours: Vec<&str> = headers.iter().filter(is_ours).map(|(_, value)| value.as_str()).collect();
-    // Lines that each have a time are separate signatures; others are one list in several lines.
+    // If each line has a time, each line is a signature. Otherwise the lines together are one signature.
     let has_time = |value: &&str| value.split(',').any(|part| part.trim_start().starts_with("t="));
     let mut found: Vec<_> = if ours.iter().all(has_time) {
-        ours.iter().filter_map(|value| read(headers, HEADER, vec![*value])).collect()
+        ours.iter().filter_map(|value| read_signature(headers, HEADER, vec![*value])).collect()
     } else {
-        read(headers, HEADER, ours).into_iter().collect()
+        read_signature(headers, HEADER, ours).into_iter().collect()
     };
     let others = headers.iter().filter(|header| !is_ours(header));
-    found.extend(others.filter_map(|(name, value)| read(headers, name, vec![value])));
-    found.truncate(MAX_FOUND);
+    found.extend(others.filter_map(|(name, value)| read_signature(headers, name, vec![value])));
+    found.truncate(MAX_SIGNATURES);
     found
 }
 
-fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>) -> Option<FoundSignature<'r>> {
+fn read_signature<'r>(
+    headers: &'r [(String, String)],
+    name: &'r str,
+    values: Vec<&'r str>,
+) -> Option<FoundSignature<'r>> {
     let lower = name.to_ascii_lowercase();
     // Proxies and frameworks rename headers (X-…, HTTP_ELEVENLABS_SIGNATURE), so the value counts as much as the name.
     if !lower.contains("signature") && !lower.contains("hmac") && !values.iter().any(|value| value.contains("v0=")) {
         return None;
     }
     if let Some(prefix) = lower.strip_suffix("-signature").filter(|prefix| ["webhook", "svix"].contains(prefix)) {
-        return standard(headers, name, values.first()?, prefix);
+        return read_standard_webhook(headers, name, values.first()?, prefix);
     }
     let scheme = match lower.as_str() {
         "stripe-signature" => Scheme::Stripe,
@@ -167,52 +174,52 @@ fn read<'r>(headers: &'r [(String, String)], name: &'r str, values: Vec<&'r str>
     let mut found = FoundSignature::new(name, values, scheme);
     for part in found.values.clone().into_iter().flat_map(|value| value.split(',')) {
         let Some((key, text)) = part.split_once('=') else {
-            found.take(None, part.trim());
+            found.add_digest(None, part.trim());
             continue;
         };
         match (key.trim(), text.trim()) {
             ("t" | "ts" | "timestamp", text) if found.timestamp.is_none() => found.timestamp = Some(text),
             (key, text) => {
-                found.take(Some(key), text);
+                found.add_digest(Some(key), text);
                 // A Base64 digest without a key ends in `=` as well.
                 if text.is_empty() || text == "=" {
-                    found.take(None, part.trim());
+                    found.add_digest(None, part.trim());
                 }
             }
         }
     }
     if scheme == Scheme::Slack {
-        found.timestamp = get(headers, "x-slack-request-timestamp");
+        found.timestamp = header_value(headers, "x-slack-request-timestamp");
     }
-    // A header with our name may still have Stripe's form.
+    // A header with our name may still have Stripe's form: `v1` instead of `v0`.
     if scheme == Scheme::ElevenLabs && found.tag == Some("v1") && found.timestamp.is_some() {
         found.scheme = Scheme::Stripe;
     }
     (!found.digests.is_empty()).then_some(found)
 }
 
-fn standard<'r>(
+fn read_standard_webhook<'r>(
     headers: &'r [(String, String)],
     name: &'r str,
     value: &'r str,
     prefix: &str,
 ) -> Option<FoundSignature<'r>> {
     let mut found = FoundSignature::new(name, vec![value], Scheme::StandardWebhooks);
-    found.id = get(headers, &format!("{prefix}-id"));
-    found.timestamp = get(headers, &format!("{prefix}-timestamp"));
+    found.id = header_value(headers, &format!("{prefix}-id"));
+    found.timestamp = header_value(headers, &format!("{prefix}-timestamp"));
     for signature in value.split(' ') {
         let (version, text) = signature.split_once(',').unwrap_or(("v1", signature));
-        found.take(Some(version), text);
+        found.add_digest(Some(version), text);
     }
     (!found.digests.is_empty()).then_some(found)
 }
 
-fn get<'r>(headers: &'r [(String, String)], name: &str) -> Option<&'r str> {
+fn header_value<'r>(headers: &'r [(String, String)], name: &str) -> Option<&'r str> {
     headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-/// Names what a value of our header lacks.
-pub(super) fn lacks(value: &str) -> &'static str {
+/// Names the part that a value of our header lacks, as the rest of "the signature header lacks …".
+pub(super) fn missing_part(value: &str) -> &'static str {
     let parts = || value.split(',').filter_map(|part| part.split_once('='));
     if value.trim().is_empty() {
         "anything: it is empty"

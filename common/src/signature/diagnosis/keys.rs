@@ -15,17 +15,17 @@ pub enum KeyChange {
     CrLfAdded,
     /// A blank was added.
     BlankAdded,
-    /// Blanks and line ends around it were removed, which belong to our secret.
+    /// The blanks and line ends around our secret were removed.
     Trimmed,
-    /// Quotes were put around it, as in a settings file.
+    /// The secret was put into quotes, as in a settings file.
     Quoted,
     /// The quotes around our secret were removed.
     Unquoted,
-    /// Everything up to its first `_` was removed.
+    /// Everything up to the first `_` of the secret was removed.
     PrefixCut,
-    /// It was decoded as Base64 without `whsec_`, as Standard Webhooks does.
+    /// The secret was decoded as Base64 without `whsec_`, as Standard Webhooks does.
     Base64Decoded,
-    /// It was decoded as hex.
+    /// The secret was decoded as hex.
     HexDecoded,
     /// The sender's setting was empty.
     Empty,
@@ -35,7 +35,7 @@ pub enum KeyChange {
     NoneText,
 }
 
-/// Returns the secret in every form worth trying, equal forms once.
+/// Returns every form of the secret that is tried. Equal forms are listed once.
 pub(super) fn variants(secret: &[u8]) -> Vec<(KeyChange, Vec<u8>)> {
     let trimmed = secret.trim_ascii();
     let unquoted = |quote: u8| trimmed.strip_prefix(&[quote])?.strip_suffix(&[quote]);

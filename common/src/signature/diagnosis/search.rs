@@ -1,7 +1,7 @@
-//! The search for what was signed: bodies as they may have been, with secrets as they may have been used.
+//! The search for what was signed. It tries each body that may have been signed with each form of each secret.
 //!
-//! Each body is written once, directly into the digests of all candidates. The whole search has one budget of bytes
-//! that are written and hashed, so its time is bounded for any body; its memory is that of the candidates.
+//! Each body is written once, directly into the digests of all candidates. One budget limits the bytes that the whole
+//! search may write and hash. So its time is bounded for any body, and its memory by the number of candidates.
 
 use hmac::Mac;
 use subtle::ConstantTimeEq;
@@ -13,7 +13,7 @@ use super::{KnownSecret, Message, Request};
 use crate::json_style::{Full, Sink};
 use crate::signature::HmacSha256;
 
-/// A way of signing that fits the digest. The fewer changes it has, the likelier it is the sender's.
+/// A way of signing that yields the digest. The fewer changes it needs, the likelier the sender signed this way.
 pub(super) struct Match<'r> {
     pub found: &'r FoundSignature<'r>,
     pub message: Message,
@@ -22,27 +22,28 @@ pub(super) struct Match<'r> {
     pub key: KeyChange,
 }
 
-/// Maximum number of changes from the scheme, apart from those of the header.
+/// Maximum number of deviations from the scheme. Deviations of the header itself do not count.
 const MAX_CHANGES: usize = 2;
-/// Cost of a candidate apart from its bytes: a block of the hash and two for the keys.
+/// Fixed cost of a candidate, in bytes of the budget: three blocks of the hash, of which two are for the key.
 const CANDIDATE_COST: u64 = 192;
-/// Cost of a piece apart from its bytes, so that bodies of many small pieces cost the time that they take.
+/// Fixed cost of a piece, in bytes of the budget, because a body of many small pieces takes longer to write.
 const PIECE_COST: u64 = 16;
 /// Bytes that are collected before they are hashed.
-const BUFFER: usize = 4 << 10;
-/// Factor by which a changed body may be longer than the received one, and the length that any changed body may have.
-/// Indented JSON grows with the square of its depth.
-const MAX_GROWTH: u64 = 8;
-const MIN_EXPANDED: u64 = 4 << 10;
+const BUFFER_BYTES: usize = 4 << 10;
+/// Maximum length of a changed body, as a multiple of the received length. Indented JSON grows with the square of its
+/// depth.
+const MAX_GROWTH_FACTOR: u64 = 8;
+/// Length in bytes that a changed body may have even if the received one is short.
+const MIN_LENGTH_LIMIT: u64 = 4 << 10;
 
-/// A way of signing, without the body.
+/// A way of signing any body: header, message and key.
 struct Candidate<'r> {
     found: &'r FoundSignature<'r>,
     message: Message,
     known: &'r KnownSecret<'r>,
     key: KeyChange,
     secret: &'r [u8],
-    /// Number of changes from the scheme.
+    /// Number of deviations from the scheme.
     changes: usize,
 }
 
@@ -64,9 +65,9 @@ pub(super) fn keys<'r>(secrets: &'r [KnownSecret<'r>]) -> Vec<CandidateKey<'r>> 
 pub(super) struct Search<'r> {
     candidates: Vec<Candidate<'r>>,
     bodies: &'r Bodies<'r>,
-    length: u64,
-    left: u64,
-    /// Whether something was not tried.
+    body_length: u64,
+    budget_left: u64,
+    /// Whether a candidate was not tried because the budget was spent.
     pub unfinished: bool,
 }
 
@@ -91,8 +92,8 @@ impl<'r> Search<'r> {
                 }
             }
         }
-        let length = request.body.len() as u64;
-        Self { candidates, bodies, length, left: request.budget, unfinished: false }
+        let body_length = request.body.len() as u64;
+        Self { candidates, bodies, body_length, budget_left: request.budget, unfinished: false }
     }
 
     /// Returns the match with the fewest changes.
@@ -100,36 +101,36 @@ impl<'r> Search<'r> {
         let bodies = self.bodies;
         let changes = bodies.changes();
         for level in 0..=MAX_CHANGES {
-            if let Some(attempt) = self.stage(level, None, |out| out.put(bodies.body())) {
-                return Some(attempt);
+            if let Some(matched) = self.try_body(level, None, |out| out.put(bodies.body())) {
+                return Some(matched);
             }
             for change in changes.iter().filter(|_| level > 0) {
-                if let Some(attempt) = self.stage(level - 1, Some(*change), |out| bodies.write(*change, out)) {
-                    return Some(attempt);
+                if let Some(matched) = self.try_body(level - 1, Some(*change), |out| bodies.write(*change, out)) {
+                    return Some(matched);
                 }
             }
         }
         self.fractions()
     }
 
-    /// Tries further sets of fields that may have lost their fractions.
+    /// Tries the less likely sets of fields that may have lost their fractions.
     fn fractions(&mut self) -> Option<Match<'r>> {
         let floats = self.bodies.floats();
         let (json, style) = (self.bodies.json()?, floats.styles().next()?);
-        for set in floats.others() {
-            if self.left == 0 {
+        for set in floats.other_sets() {
+            if self.budget_left == 0 {
                 break;
             }
             let change = BodyChange::FractionsLost(style);
-            if let Some(attempt) = self.stage(0, Some(change), |out| floats.write(json, style, set, out)) {
-                return Some(attempt);
+            if let Some(matched) = self.try_body(0, Some(change), |out| floats.write(json, style, set, out)) {
+                return Some(matched);
             }
         }
         None
     }
 
     /// Tries one body with every candidate that has this number of changes.
-    fn stage(
+    fn try_body(
         &mut self,
         changes: usize,
         body: Option<BodyChange>,
@@ -140,22 +141,22 @@ impl<'r> Search<'r> {
         if count == 0 {
             return None;
         }
-        let Some(left) = self.left.checked_sub(count * CANDIDATE_COST).filter(|left| *left > 0) else {
-            self.left = 0;
+        let Some(left) = self.budget_left.checked_sub(count * CANDIDATE_COST).filter(|left| *left > 0) else {
+            self.budget_left = 0;
             self.unfinished = true;
             return None;
         };
-        let expandable = match body {
-            // Only decompressing a body shows its length.
+        let length_left = match body {
+            // The length of a decompressed body is not known in advance, so only the budget limits it.
             Some(BodyChange::Compressed) => u64::MAX,
-            _ => self.length.saturating_mul(MAX_GROWTH).max(MIN_EXPANDED),
+            _ => self.body_length.saturating_mul(MAX_GROWTH_FACTOR).max(MIN_LENGTH_LIMIT),
         };
         let candidates: Vec<&Candidate<'r>> = self.candidates.iter().filter(matching).collect();
-        let macs = candidates.iter().filter_map(|candidate| candidate.begin()).collect();
-        let mut digests = Digests { macs, buffer: Vec::with_capacity(BUFFER), left, expandable };
+        let macs = candidates.iter().filter_map(|candidate| candidate.start_digest()).collect();
+        let mut digests = Digests { macs, buffer: Vec::with_capacity(BUFFER_BYTES), budget_left: left, length_left };
         let written = write(&mut digests);
         digests.flush();
-        self.left = digests.left;
+        self.budget_left = digests.budget_left;
         if written.is_err() {
             self.unfinished = true;
             return None;
@@ -167,11 +168,11 @@ impl<'r> Search<'r> {
                 .map(|(candidate, _)| *candidate)
         };
         if let Some(candidate) = fits(b"") {
-            return Some(candidate.attempt(body));
+            return Some(candidate.with_body(body));
         }
         match body {
             Some(BodyChange::Reserialised(style)) => {
-                fits(b"\n").map(|candidate| candidate.attempt(Some(BodyChange::ReserialisedLine(style))))
+                fits(b"\n").map(|candidate| candidate.with_body(Some(BodyChange::ReserialisedLine(style))))
             }
             _ => None,
         }
@@ -179,8 +180,8 @@ impl<'r> Search<'r> {
 }
 
 impl<'r> Candidate<'r> {
-    /// Returns the digest of everything before the body.
-    fn begin(&self) -> Option<HmacSha256> {
+    /// Returns a digest that has taken everything before the body.
+    fn start_digest(&self) -> Option<HmacSha256> {
         let found = self.found;
         let (time, id) = (found.timestamp.unwrap_or_default().as_bytes(), found.id.unwrap_or_default().as_bytes());
         let parts: &[&[u8]] = match self.message {
@@ -202,7 +203,7 @@ impl<'r> Candidate<'r> {
         self.found.digests.iter().any(|digest| bool::from(expected.ct_eq(digest)))
     }
 
-    fn attempt(&self, body: Option<BodyChange>) -> Match<'r> {
+    fn with_body(&self, body: Option<BodyChange>) -> Match<'r> {
         Match { found: self.found, message: self.message, body, known: self.known, key: self.key }
     }
 }
@@ -211,29 +212,29 @@ impl<'r> Candidate<'r> {
 struct Digests {
     macs: Vec<HmacSha256>,
     buffer: Vec<u8>,
-    /// What is left of the budget of the search.
-    left: u64,
-    /// Bytes that this body may still have.
-    expandable: u64,
+    /// The rest of the search's budget, in bytes.
+    budget_left: u64,
+    /// Number of bytes by which this body may still grow.
+    length_left: u64,
 }
 
 impl Sink for Digests {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let length = bytes.len() as u64;
-        // Writing a byte costs about what hashing it does.
+        // Writing a byte takes about as long as hashing it once, and each digest hashes it.
         let cost = length.saturating_mul(1 + self.macs.len() as u64).saturating_add(PIECE_COST);
-        match (self.left.checked_sub(cost), self.expandable.checked_sub(length)) {
-            (Some(left), Some(expandable)) => (self.left, self.expandable) = (left, expandable),
+        match (self.budget_left.checked_sub(cost), self.length_left.checked_sub(length)) {
+            (Some(left), Some(length_left)) => (self.budget_left, self.length_left) = (left, length_left),
             (None, _) => {
-                self.left = 0;
+                self.budget_left = 0;
                 return Err(Full);
             }
             (_, None) => return Err(Full),
         }
-        if self.buffer.len() + bytes.len() > BUFFER {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.flush();
         }
-        if bytes.len() >= BUFFER {
+        if bytes.len() >= BUFFER_BYTES {
             self.macs.iter_mut().for_each(|mac| mac.update(bytes));
         } else {
             self.buffer.extend_from_slice(bytes);

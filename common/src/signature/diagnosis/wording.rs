@@ -105,9 +105,9 @@ impl Cause {
         match self {
             Self::NoSignature => "no header holds a signature".into(),
             Self::Malformed { what } => format!("the signature header lacks {what}"),
-            Self::OtherHeader { name } => format!("the signature stands in the header {name}"),
+            Self::OtherHeader { name } => format!("the signature is in the header {name}"),
             Self::OtherScheme(scheme) => scheme_words(*scheme).into(),
-            Self::OtherTag { tag } => format!("the digest stands under {tag}= instead of v0="),
+            Self::OtherTag { tag } => format!("the digest is under {tag}= instead of v0="),
             Self::Base64Digest => "the digest is written in Base64 instead of hex".into(),
             Self::Signed(message) => message_words(*message).into(),
             Self::Body(change) => body_words(*change),
@@ -119,12 +119,17 @@ impl Cause {
                 format!("it was signed with {other}{} ({label})", key_words(*change))
             }
             Self::Milliseconds => "the time is in milliseconds; t= is in seconds".into(),
-            Self::NoWholeSeconds => "the time is no whole number of seconds".into(),
+            Self::NoWholeSeconds => "the time is not a whole number of seconds".into(),
             Self::TooOld { secs, allowed } => {
-                format!("it was signed {} before it came; {} are allowed{}", span(*secs), span(*allowed), zone(*secs))
+                format!(
+                    "it was signed {} before it came; {} are allowed{}",
+                    span(*secs),
+                    span(*allowed),
+                    zone_hint(*secs)
+                )
             }
             Self::FromTheFuture { secs } => {
-                format!("its time lies {} in the future; a minute is allowed{}", span(*secs), zone(*secs))
+                format!("its time lies {} in the future; a minute is allowed{}", span(*secs), zone_hint(*secs))
             }
             Self::UppercaseHex => "the digest is in capitals, which receivers that compare texts refuse".into(),
             Self::Blanks => "there are blanks around the header's parts, which the vendor's SDKs refuse".into(),
@@ -281,7 +286,7 @@ fn key_words(change: KeyChange) -> &'static str {
     }
 }
 
-/// Formats a span of time for people.
+/// Formats a duration for people.
 fn span(secs: i64) -> String {
     match secs {
         ..120 => format!("{secs} s"),
@@ -291,8 +296,8 @@ fn span(secs: i64) -> String {
     }
 }
 
-/// Returns a hint if the offset is of whole hours, which suggests a local time taken for UTC.
-fn zone(secs: i64) -> &'static str {
+/// Returns a hint if `secs` is within two minutes of whole hours, which suggests a local time that was taken for UTC.
+fn zone_hint(secs: i64) -> &'static str {
     let off = (secs + 120) % 3600;
     if (3600 - 120..=14 * 3600 + 120).contains(&secs) && off <= 240 {
         " (whole hours: is a local time taken for UTC?)"

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::PIECE;
+use super::PIECE_BYTES;
 use crate::json_style::{Full, Sink};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -30,7 +30,7 @@ pub(super) fn decompress(body: &[u8], out: &mut impl Sink) -> Result<(), Full> {
         zlib = flate2::read::ZlibDecoder::new(body);
         &mut zlib
     };
-    let mut piece = [0; PIECE];
+    let mut piece = [0; PIECE_BYTES];
     while let Ok(length @ 1..) = reader.read(&mut piece) {
         out.put(piece.get(..length).unwrap_or_default())?;
     }
@@ -38,10 +38,10 @@ pub(super) fn decompress(body: &[u8], out: &mut impl Sink) -> Result<(), Full> {
 }
 
 /// Decodes Base64 in either alphabet, with or without lines and quotes.
-pub(super) fn base64_text(body: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode_base64(body: &[u8]) -> Option<Vec<u8>> {
     let body = body.trim_ascii();
     let body = body.strip_prefix(b"\"").and_then(|body| body.strip_suffix(b"\"")).unwrap_or(body);
-    // For nearly any JSON, a brace, blank or colon ends this check within the first bytes.
+    // Nearly any JSON has a brace, blank or colon in its first bytes, so this check rarely reads further.
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(byte);
     if body.len() < 8 || !body.iter().all(is_base64) {
         return None;
@@ -56,7 +56,7 @@ pub(super) fn base64_text(body: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-/// Whether the body may be a form: no JSON, with a name or something percent-encoded.
+/// Whether the body may be a form: ASCII without whitespace, with a `=` or a `%`.
 pub(super) fn is_form(body: &[u8]) -> bool {
     body.is_ascii() && !body.iter().any(u8::is_ascii_whitespace) && body.iter().any(|byte| matches!(byte, b'%' | b'='))
 }
@@ -80,14 +80,14 @@ pub(super) fn form_field(body: &[u8]) -> Option<&[u8]> {
 /// Writes `text` without its percent-encoding and with `+` as a blank.
 pub(super) fn decode_form(text: &[u8], out: &mut impl Sink) -> Result<(), Full> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let mut piece: Vec<u8> = Vec::with_capacity(PIECE);
+    let mut piece: Vec<u8> = Vec::with_capacity(PIECE_BYTES);
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         let encoded = if *byte == b'%' { digit(at + 1).zip(digit(at + 2)) } else { None };
         let decoded = encoded.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
         at += if decoded.is_some() { 3 } else { 1 };
         piece.push(decoded.unwrap_or(if *byte == b'+' { b' ' } else { *byte }));
-        if piece.len() >= PIECE {
+        if piece.len() >= PIECE_BYTES {
             out.put(&piece)?;
             piece.clear();
         }

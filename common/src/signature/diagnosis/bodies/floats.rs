@@ -1,12 +1,13 @@
 //! Whole numbers whose `.0` a program dropped: JavaScript reads `0.0` and writes `0`.
 //!
-//! The body does not say which numbers had one, so it is put back field by field: first into those that the vendor's
-//! models define as floats, then into a few more or fewer.
+//! The received body does not show which numbers had a `.0`. So the search puts it back by field: first into the
+//! fields that the vendor's models define as floats, then into sets that differ from these in a few fields. A set of
+//! fields is a `u64` with a bit for each entry of `fields`.
 
 use crate::json_style::{self, Full, Separators, Sink, Style, Writing};
 
 /// Fields that are floats in the vendor's models (Python SDK 2.78.0).
-const KNOWN: [&str; 19] = [
+const FLOAT_FIELDS: [&str; 19] = [
     "price",
     "llm_price",
     "platform_price",
@@ -27,10 +28,10 @@ const KNOWN: [&str; 19] = [
     "confidence",
     "score",
 ];
-/// Maximum number of fields that are told apart, because a set of fields is the bits of a number.
+/// Maximum number of fields that are distinguished. A set of fields has to fit into the bits of a `u64`.
 const MAX_FIELDS: usize = 48;
-/// Maximum number of fields in which a set differs from the likely one.
-const MAX_FLIPS: u32 = 3;
+/// Maximum number of fields in which a tried set differs from the likely one.
+const MAX_DIFFERENCES: u32 = 3;
 
 /// The fields of a body that hold whole numbers.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl<'b> Floats<'b> {
     }
 
     /// Returns the fields that the vendor's models define as floats, or all fields if none of them is.
-    pub fn likely(&self) -> u64 {
-        let known = (0_u32..).zip(&self.fields).filter(|(_, field)| KNOWN.contains(field));
+    pub fn likely_set(&self) -> u64 {
+        let known = (0_u32..).zip(&self.fields).filter(|(_, field)| FLOAT_FIELDS.contains(field));
         match known.fold(0, |set, (at, _)| set | 1 << at) {
             0 => self.all(),
             set => set,
@@ -70,8 +71,8 @@ impl<'b> Floats<'b> {
     }
 
     /// Returns the other sets of fields, the likeliest first. There are up to about ten thousand.
-    pub fn others(&self) -> impl Iterator<Item = u64> {
-        let (likely, all) = (self.likely(), self.all());
+    pub fn other_sets(&self) -> impl Iterator<Item = u64> {
+        let (likely, all) = (self.likely_set(), self.all());
         let bits = move || (0..u64::BITS).map(|at| 1_u64 << at).take_while(move |bit| *bit <= all);
         let one = bits();
         let two = bits()
@@ -80,7 +81,7 @@ impl<'b> Floats<'b> {
             let below = move |limit: u64| bits().filter(move |bit| *bit < limit);
             below(first).flat_map(move |second| below(second).map(move |third| first | second | third))
         });
-        let flips = one.chain(two).chain(three).filter(|flips| flips.count_ones() <= MAX_FLIPS);
+        let flips = one.chain(two).chain(three).filter(|flips| flips.count_ones() <= MAX_DIFFERENCES);
         std::iter::once(all)
             .chain(flips.map(move |flips| likely ^ flips))
             .filter(move |set| *set != 0 && *set != likely)
