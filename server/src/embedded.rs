@@ -65,14 +65,14 @@ impl Embedded {
     pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
         let database = sqlite_url(&dir.join("callscope.db"));
         let flags: Flags = vec![("port", "0".into()), ("address", "127.0.0.1".into()), ("database_url", database)];
-        Self::with(&Settings::isolated(&flags)?).await
+        Self::start_with(&Settings::isolated(&flags)?).await
     }
 
     /// Starts a server with these settings.
     ///
     /// # Errors
     /// Returns why it did not start.
-    pub async fn with(settings: &Settings) -> Result<Self, EmbeddedError> {
+    pub async fn start_with(settings: &Settings) -> Result<Self, EmbeddedError> {
         let store = Store::open(settings.database_url.expose()).await?;
         let token = Tokens::of(&settings.jwt_secrets).mint_for("embedded", Role::Admin, TOKEN_SECS, None)?;
         let (server, listening) = crate::build(settings, store).await?;

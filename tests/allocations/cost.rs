@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use callscope_tests::server::now;
+use callscope_tests::server::unix_secs;
 use callscope_tests::socket::{PATH, client_frame, host, upgrade_request};
 use callscope_tests::{Database, Engine, Server, until};
 use serde_json::json;
@@ -83,7 +83,7 @@ fn webhooks(call_sid: &str, text: &str) -> Vec<Vec<u8>> {
         let body =
             json!({"call_sid": call_sid, "speaker": "agent", "message": format!("{text} {number:08}")}).to_string();
         let signature =
-            callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), now(), body.as_bytes());
+            callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), unix_secs(), body.as_bytes());
         format!(
             "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              ElevenLabs-Signature: {signature}\r\nContent-Length: {}\r\n\r\n{body}",

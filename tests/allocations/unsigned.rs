@@ -17,7 +17,7 @@ use callscope_common::signature::HEADER;
 use callscope_server::ingest::signature::SignatureVerifier;
 use callscope_server::policy::WebhookAuth;
 use callscope_server::secret::Secret;
-use callscope_tests::server::{forged, now};
+use callscope_tests::server::{forged_signature, unix_secs};
 use callscope_tests::{Database, Engine, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -88,7 +88,7 @@ fn compressed_blanks(length: usize) -> Vec<u8> {
 /// Posts a body under a forged signature and reads the refusal.
 fn post(address: &str, body: &[u8]) {
     let mut stream = TcpStream::connect(address).unwrap();
-    let signature = forged();
+    let signature = forged_signature();
     let length = body.len();
     write!(
         stream,
@@ -115,8 +115,8 @@ fn one_unsigned_request_takes_little_memory() {
         vec![Secret::new("one".into()), Secret::new("other".into())],
         1800,
     );
-    let headers = [(HEADER.to_owned(), forged())];
-    let received_at = Timestamp::from_unix_secs(now()).unwrap();
+    let headers = [(HEADER.to_owned(), forged_signature())];
+    let received_at = Timestamp::from_unix_secs(unix_secs()).unwrap();
     for length in [MAX_EXPLAINED_BYTES, MAX_TURN_BYTES] {
         for (name, body) in hostile_bodies(length) {
             // The server may explain the refusal on another thread and later. Here it is explained in any case.

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The engines on which a test of the store runs.
+/// The database engines that tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Sqlite,
@@ -17,11 +17,11 @@ impl Engine {
     pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
 }
 
-/// A database of one test, and a folder for the files beside it.
+/// A new database, and a folder for the server's other files.
 #[derive(Debug)]
 pub struct Database {
     pub url: String,
-    /// The folder of the SQLite file, which is deleted with this handle.
+    /// A folder for the server's files, with the SQLite file if there is one. It is deleted with this handle.
     pub dir: TempDir,
 }
 
@@ -31,9 +31,9 @@ impl Database {
         let url = match engine {
             Engine::Sqlite => format!("sqlite://{}", dir.path().join("callscope.db").display()),
             Engine::Postgres => {
-                let server = std::env::var("CALLSCOPE_TEST_POSTGRES")
+                let server_url = std::env::var("CALLSCOPE_TEST_POSTGRES")
                     .expect("CALLSCOPE_TEST_POSTGRES names no PostgreSQL; tests/run starts one and sets it");
-                create_on(&server).await
+                create_on(&server_url).await
             }
         };
         Self { url, dir }
@@ -58,12 +58,12 @@ impl Database {
     }
 }
 
-/// Creates a database on the PostgreSQL at this URL, and returns the URL of the new one.
-pub async fn create_on(server: &str) -> String {
+/// Creates a database on the PostgreSQL of `server_url`, and returns the URL of the new database.
+pub async fn create_on(server_url: &str) -> String {
     let name = format!("test_{}", Uuid::new_v4().simple());
-    let mut connection = PgConnection::connect(server).await.expect("PostgreSQL answers");
+    let mut connection = PgConnection::connect(server_url).await.expect("PostgreSQL answers");
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     connection.close().await.unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
+    let (base, _) = server_url.rsplit_once('/').unwrap();
     format!("{base}/{name}")
 }

@@ -27,8 +27,8 @@ pub use subscriber::Subscriber;
 
 use std::time::Duration;
 
-/// Limit of each wait in a test. It is long, because machines are slow and shared. No test measures time with it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of each wait in a test. It is long, because machines are slow and shared. No test measures time with it.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns a quantile of the sorted values (0.5 is the median), or the default value if there are none.
 pub fn quantile<T: Copy + Default>(sorted: &[T], quantile: f64) -> T {
@@ -37,10 +37,10 @@ pub fn quantile<T: Copy + Default>(sorted: &[T], quantile: f64) -> T {
 }
 
 /// Waits until `condition` returns true.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+pub async fn until(description: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited too long: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "timed out waiting until {description}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

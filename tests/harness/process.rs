@@ -12,9 +12,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::server::{environment, http};
-use crate::{Database, Engine, PATIENCE, until};
+use crate::{Database, Engine, WAIT_TIMEOUT, until};
 
-/// A `callscope-server` process, which ends when it is dropped.
+/// A `callscope-server` process, which is killed when this handle is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -22,20 +22,22 @@ pub struct Process {
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// Lines of a server's log that are kept for assertions.
-const LOG_LINES: usize = 1_000;
+/// Maximum number of log lines that are kept for assertions, the first ones.
+const MAX_LOG_LINES: usize = 1_000;
 
-/// Returns the path of one of the workspace's programs. Cargo puts them into one folder, and tests into its `deps`.
+/// Returns the path of one of the workspace's programs. Cargo puts programs into one folder, and tests into its
+/// subfolder `deps`.
 pub fn program(name: &str) -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let folder = own.parent().unwrap();
+    let test_binary = std::env::current_exe().unwrap();
+    let folder = test_binary.parent().unwrap();
     let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
     let path = folder.join(name);
     assert!(path.is_file(), "{} is missing; build it with `cargo build --workspace`", path.display());
     path
 }
 
-/// Returns a free port below the kernel's ephemeral ports, so that no connection takes it while a server restarts.
+/// Returns a free port below the kernel's ephemeral ports, so that no outgoing connection takes the port while a server
+/// restarts.
 #[must_use]
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
@@ -43,7 +45,7 @@ pub fn free_port() -> u16 {
 }
 
 /// Returns the resident memory of a process, in KiB.
-pub fn memory(pid: u32) -> u64 {
+pub fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -60,15 +62,15 @@ pub fn signal(child: &Child, signal: Signal) {
 impl Process {
     /// Starts a server on `database`; port 0 takes any free port.
     pub async fn start(database: &Database, port: u16) -> Self {
-        Self::with(database, port, &[]).await
+        Self::start_with(database, port, &[]).await
     }
 
-    /// Starts a server with further settings.
-    pub async fn with(database: &Database, port: u16, given: &[(&str, &str)]) -> Self {
+    /// Starts a server with these environment variables in addition to those of all tests.
+    pub async fn start_with(database: &Database, port: u16, variables: &[(&str, &str)]) -> Self {
         let port = port.to_string();
         let mut child = Command::new(program("callscope-server"))
             .env_clear()
-            .envs(environment(&database.url, given))
+            .envs(environment(&database.url, variables))
             .env("CALLSCOPE_PORT", &port)
             .current_dir(database.dir.path())
             .stderr(Stdio::piped())
@@ -77,14 +79,14 @@ impl Process {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&log);
+        let kept_lines = Arc::clone(&log);
         let keep = move |line: &str| {
-            let mut kept = kept.lock();
-            if kept.len() < LOG_LINES {
-                kept.push(line.to_owned());
+            let mut kept_lines = kept_lines.lock();
+            if kept_lines.len() < MAX_LOG_LINES {
+                kept_lines.push(line.to_owned());
             }
         };
-        let url = timeout(PATIENCE, async {
+        let url = timeout(WAIT_TIMEOUT, async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 keep(&line);
                 if let Some((_, rest)) = line.split_once("url=") {
@@ -95,7 +97,7 @@ impl Process {
         })
         .await
         .expect("the server listens in time");
-        // The rest of the log is read too, because a full pipe would block the server.
+        // The rest of the log has to be read, because a full pipe would block the server's log thread.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 keep(&line);
@@ -112,24 +114,24 @@ impl Process {
         self.child.id().unwrap()
     }
 
-    /// Returns the lines of the server's log so far, up to [`LOG_LINES`].
+    /// Returns the lines of the server's log so far, up to [`MAX_LOG_LINES`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
 
     /// Returns the server's resident memory, in KiB.
-    pub fn memory(&self) -> u64 {
-        memory(self.child.id().unwrap())
+    pub fn resident_kib(&self) -> u64 {
+        resident_kib(self.child.id().unwrap())
     }
 
-    pub fn signal(&self, which: Signal) {
-        signal(&self.child, which);
+    pub fn signal(&self, signal_number: Signal) {
+        signal(&self.child, signal_number);
     }
 
-    /// Sends SIGTERM, waits for the end, and returns whether the exit code was 0.
+    /// Sends SIGTERM, waits until the server has ended, and returns whether its exit code was 0.
     pub async fn stop(mut self) -> bool {
         self.signal(Signal::TERM);
-        timeout(PATIENCE, self.child.wait()).await.expect("the server ends in time").unwrap().success()
+        timeout(WAIT_TIMEOUT, self.child.wait()).await.expect("the server ends in time").unwrap().success()
     }
 
     /// Kills the server with SIGKILL.
@@ -138,7 +140,8 @@ impl Process {
     }
 }
 
-/// A `callscope-server` started by a command of the test, on an SQLite database of its own; killed when dropped.
+/// A `callscope-server` that a command of the test starts, on a new SQLite database. It is killed when this handle is
+/// dropped.
 #[derive(Debug)]
 pub struct CustomServer {
     pub child: std::process::Child,
@@ -149,11 +152,11 @@ pub struct CustomServer {
 }
 
 impl CustomServer {
-    /// Starts the server with `command`, to which the environment is added, and waits until the server answers.
-    pub async fn start(mut command: std::process::Command, given: &[(&str, &str)]) -> Self {
+    /// Runs `command`, whose environment becomes that of all tests plus `variables`, and waits until the server answers.
+    pub async fn start(mut command: std::process::Command, variables: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let port = free_port();
-        command.env_clear().envs(environment(&database.url, given)).env("CALLSCOPE_PORT", port.to_string());
+        command.env_clear().envs(environment(&database.url, variables)).env("CALLSCOPE_PORT", port.to_string());
         let child = command.current_dir(database.dir.path()).spawn().unwrap();
         let address = format!("127.0.0.1:{port}");
         let server = Self { child, url: format!("http://{address}"), address, _database: database };

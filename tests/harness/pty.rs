@@ -1,4 +1,4 @@
-//! A program in a pseudo-terminal: what a person would see and type. Tests wait for what is on its screen.
+//! A program in a pseudo-terminal, with what a person would see and type. Tests wait until its screen shows a text.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 
 /// The bytes of keys that are not letters.
 pub mod key {
@@ -32,10 +32,11 @@ pub struct Pty {
     child: Box<dyn Child + Send + Sync>,
     master: Box<dyn MasterPty + Send>,
     keyboard: Box<dyn Write + Send>,
-    seen: Arc<Seen>,
+    shared: Arc<Shared>,
 }
 
-struct Seen {
+/// The state that the reading thread changes and the test waits for.
+struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -48,7 +49,7 @@ struct State {
     closed: bool,
 }
 
-/// Control sequences of the program that change more than the screen.
+/// Control sequences from the program that affect more than the screen.
 #[derive(Default)]
 struct ControlSequences {
     /// The last text that was copied to the clipboard.
@@ -78,7 +79,7 @@ impl vt100::Callbacks for ControlSequences {
     }
 }
 
-/// The state that a program has to restore before it leaves a terminal.
+/// The modes of a terminal that a program has to restore before it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Modes {
     pub alternate: bool,
@@ -90,7 +91,7 @@ pub struct Modes {
 }
 
 impl Pty {
-    /// Starts `program` in a terminal of `columns` and `rows`, with the home `folder` and `environment`.
+    /// Starts `program` in a terminal of `columns` and `rows`. `folder` is its working directory and its home.
     pub fn start(
         (columns, rows): (u16, u16),
         program: &Path,
@@ -103,12 +104,12 @@ impl Pty {
         command.env_clear();
         command.cwd(folder);
         command.args(arguments);
-        let own = [("HOME", folder.to_str().unwrap()), ("LANG", "C.UTF-8"), ("TERM", "xterm-256color")];
-        for (name, value) in own.iter().chain(environment) {
+        let defaults = [("HOME", folder.to_str().unwrap()), ("LANG", "C.UTF-8"), ("TERM", "xterm-256color")];
+        for (name, value) in defaults.iter().chain(environment) {
             command.env(name, value);
         }
         let child = pair.slave.spawn_command(command).unwrap();
-        // Without a handle of ours, the terminal is closed when the program and all its children have ended.
+        // With this handle closed, the terminal closes when the program and all its children have ended.
         drop(pair.slave);
         let emulator = vt100::Parser::new_with_callbacks(
             at_least_one(rows),
@@ -117,15 +118,15 @@ impl Pty {
             ControlSequences::default(),
         );
         let state = State { emulator, bytes: Vec::new(), closed: false };
-        let seen = Arc::new(Seen { state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let reader = pair.master.try_clone_reader().unwrap();
-        let reading = Arc::clone(&seen);
-        thread::spawn(move || read(reader, &reading));
+        let for_reader = Arc::clone(&shared);
+        thread::spawn(move || read(reader, &for_reader));
         let keyboard = pair.master.take_writer().unwrap();
-        Self { child, master: pair.master, keyboard, seen }
+        Self { child, master: pair.master, keyboard, shared }
     }
 
-    /// Starts a command with its environment and folder in a terminal of this size.
+    /// Starts a command with its environment and working directory, which must be set, in a terminal of this size.
     pub fn run(command: &Command, size: (u16, u16)) -> Self {
         let text = |text: &OsStr| text.to_str().unwrap().to_owned();
         let arguments: Vec<String> = command.get_args().map(text).collect();
@@ -137,14 +138,14 @@ impl Pty {
         Self::start(size, program, &arguments, &environment, command.get_current_dir().unwrap())
     }
 
-    /// Types this text.
+    /// Writes the bytes of these keys to the terminal.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();
     }
 
     pub fn resize(&mut self, columns: u16, rows: u16) {
-        self.seen.lock().emulator.set_size(at_least_one(rows), at_least_one(columns));
+        self.shared.lock().emulator.set_size(at_least_one(rows), at_least_one(columns));
         self.master.resize(size(columns, rows)).unwrap();
     }
 
@@ -158,36 +159,36 @@ impl Pty {
 
     /// Returns the text on the screen.
     pub fn screen(&self) -> String {
-        self.seen.lock().emulator.screen().contents()
+        self.shared.lock().emulator.screen().contents()
     }
 
     /// Returns the screen with its styles.
-    pub fn picture(&self) -> vt100::Screen {
-        self.seen.lock().emulator.screen().clone()
+    pub fn styled_screen(&self) -> vt100::Screen {
+        self.shared.lock().emulator.screen().clone()
     }
 
     /// Returns everything that the program wrote so far.
     pub fn bytes(&self) -> Vec<u8> {
-        self.seen.lock().bytes.clone()
+        self.shared.lock().bytes.clone()
     }
 
     /// Returns how many bytes the program wrote so far.
     pub fn bytes_written(&self) -> usize {
-        self.seen.lock().bytes.len()
+        self.shared.lock().bytes.len()
     }
 
     /// Returns the last text that was put into the clipboard, in base64 as it was sent.
     pub fn clipboard(&self) -> Option<Vec<u8>> {
-        self.seen.lock().emulator.callbacks().clipboard.clone()
+        self.shared.lock().emulator.callbacks().clipboard.clone()
     }
 
-    /// Returns descriptions of the sequences that our programs must not send.
-    pub fn oddities(&self) -> Vec<String> {
-        self.seen.lock().emulator.callbacks().forbidden.clone()
+    /// Returns a description of each sequence that the program sent and our programs must not send.
+    pub fn forbidden_sequences(&self) -> Vec<String> {
+        self.shared.lock().emulator.callbacks().forbidden.clone()
     }
 
     pub fn modes(&self) -> Modes {
-        let state = self.seen.lock();
+        let state = self.shared.lock();
         let screen = state.emulator.screen();
         Modes {
             alternate: screen.alternate_screen(),
@@ -198,9 +199,9 @@ impl Pty {
         }
     }
 
-    /// Waits until the screen satisfies `is_so`.
-    pub fn until(&self, what: &str, mut is_so: impl FnMut(&vt100::Screen) -> bool) {
-        self.wait(what, |state| is_so(state.emulator.screen()));
+    /// Waits until `condition` holds for the screen.
+    pub fn until(&self, description: &str, mut condition: impl FnMut(&vt100::Screen) -> bool) {
+        self.wait(description, |state| condition(state.emulator.screen()));
     }
 
     /// Waits until `text` is on the screen, and returns the screen.
@@ -215,88 +216,89 @@ impl Pty {
         self.screen()
     }
 
-    /// Waits until the program has written more than `before` bytes.
-    pub fn wait_past(&self, before: usize) {
-        self.wait("more output", |state| state.bytes.len() > before);
+    /// Waits until the program has written more than `count` bytes.
+    pub fn wait_past(&self, count: usize) {
+        self.wait("more output", |state| state.bytes.len() > count);
     }
 
-    /// Waits until the program has ended and everything that it wrote was read.
-    pub fn ended(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until the program has ended and all its output has been read.
+    pub fn wait_for_exit(mut self) -> Exited {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < deadline, "the program does not end:\n{}", self.screen());
+            assert!(Instant::now() < deadline, "the program has not ended in time:\n{}", self.screen());
             thread::sleep(std::time::Duration::from_millis(5));
         };
-        // The line discipline is read while the terminal is open, and the other modes after the end of the output.
+        // The line discipline can be read only while the terminal is open. The other modes may change until the output
+        // ends.
         let line = self.modes().line;
         self.wait("the end of the output", |state| state.closed);
         let modes = Modes { line, ..self.modes() };
-        Ended { status, modes, screen: self.screen(), bytes: self.bytes() }
+        Exited { status, modes, screen: self.screen(), bytes: self.bytes() }
     }
 
-    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut state = self.seen.lock();
-        while !is_so(&state) {
+    fn wait(&self, description: &str, mut condition: impl FnMut(&State) -> bool) {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        let mut state = self.shared.lock();
+        while !condition(&state) {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain for {what}:\n{}", state.emulator.screen().contents());
-            state = self.seen.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            assert!(!left.is_zero(), "timed out waiting for {description}:\n{}", state.emulator.screen().contents());
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 impl Drop for Pty {
     fn drop(&mut self) {
-        // The program may have ended already.
+        // Killing fails if the program has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What a program left behind.
+/// The exit status of a program, and the terminal as the program left it.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Exited {
     pub status: ExitStatus,
     pub modes: Modes,
     /// The text on the screen.
     pub screen: String,
-    /// Everything that it wrote.
+    /// Everything that the program wrote.
     pub bytes: Vec<u8>,
 }
 
-impl Ended {
+impl Exited {
     pub fn code(&self) -> u32 {
         self.status.exit_code()
     }
 
-    /// Returns whether the terminal shows its main screen and its cursor, and treats pastes and the mouse as before.
+    /// Returns whether the terminal shows its main screen and its cursor, without bracketed paste and mouse reports.
     pub fn is_restored(&self) -> bool {
         let modes = &self.modes;
         !modes.alternate && !modes.hidden_cursor && !modes.bracketed_paste && !modes.mouse
     }
 }
 
-impl Seen {
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads until the program's side of the terminal is closed, which Linux reports as an error.
-fn read(mut from: Box<dyn Read + Send>, seen: &Seen) {
+fn read(mut from: Box<dyn Read + Send>, shared: &Shared) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let mut state = seen.lock();
+        let mut state = shared.lock();
         state.emulator.process(&buffer[..count]);
         state.bytes.extend_from_slice(&buffer[..count]);
         drop(state);
-        seen.changed.notify_all();
+        shared.changed.notify_all();
     }
-    seen.lock().closed = true;
-    seen.changed.notify_all();
+    shared.lock().closed = true;
+    shared.changed.notify_all();
 }
 
 fn size(columns: u16, rows: u16) -> PtySize {

@@ -1,4 +1,4 @@
-//! A server in the test's own process, and the requests of a provider and of an admin.
+//! A server in the test's own process, and the requests that providers and admins send to it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,14 +18,14 @@ pub const SECRET: &str = "wsec_tests";
 /// The secret that signs tokens in all tests.
 pub const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Longer than any run of `tests/chaos`.
-const TOKEN_SECS: i64 = 7 * 24 * 3_600;
+/// Lifetime of the tests' tokens: longer than any run of `tests/chaos`.
+const TOKEN_LIFETIME_SECS: i64 = 7 * 24 * 3_600;
 
 #[derive(Debug)]
 pub struct Server {
     pub embedded: Embedded,
     http: reqwest::Client,
-    /// The database, if it lives as long as the server.
+    /// The database, if it is deleted together with this handle.
     _database: Option<Database>,
 }
 
@@ -38,19 +38,19 @@ pub struct Reply {
     pub json: Value,
 }
 
-/// Returns the time in Unix seconds.
-pub fn now() -> i64 {
+/// Returns the current time in Unix seconds.
+pub fn unix_secs() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// Returns what the turns among `events` say.
+/// Returns the texts of the turns among `events`.
 pub fn texts(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["message_text"].as_str()).collect()
 }
 
-/// Returns a current signature header that fits no body.
-pub fn forged() -> String {
-    format!("t={},v0={}", now(), "0".repeat(64))
+/// Returns a signature header with the current time, whose digest fits no body.
+pub fn forged_signature() -> String {
+    format!("t={},v0={}", unix_secs(), "0".repeat(64))
 }
 
 /// Returns a viewer's token that is limited to `calls`.
@@ -63,16 +63,18 @@ pub fn admin_token(subject: &str) -> String {
     mint(subject, Role::Admin, None)
 }
 
-/// Returns a token that is valid for longer than any test or measurement runs. `calls` limits it to these calls.
+/// Returns a token that is valid for longer than any test or measurement runs, and only for `calls` if there are any
+/// named.
 pub fn mint(subject: &str, role: Role, calls: Option<&[&str]>) -> String {
     let calls =
         calls.map(|calls| calls.iter().map(|call| call.parse().expect("the calls are valid identifiers")).collect());
     let tokens = Tokens::new(&Secret::new(JWT_SECRET.into()));
-    tokens.mint_for(subject, role, TOKEN_SECS, calls).expect("the token's claims are in range")
+    tokens.mint_for(subject, role, TOKEN_LIFETIME_SECS, calls).expect("the token's claims are in range")
 }
 
-/// Returns the settings that all tests share, followed by those of `given`.
-pub fn environment(database_url: &str, given: &[(&str, &str)]) -> Vec<(String, String)> {
+/// Returns the environment variables of a server: those that all tests share, unless `variables` has another value, and
+/// `variables`.
+pub fn environment(database_url: &str, variables: &[(&str, &str)]) -> Vec<(String, String)> {
     let shared = [
         ("CALLSCOPE_DATABASE_URL", database_url),
         ("CALLSCOPE_PORT", "0"),
@@ -82,52 +84,54 @@ pub fn environment(database_url: &str, given: &[(&str, &str)]) -> Vec<(String, S
         ("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "1000000"),
         ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", "1000000"),
     ];
-    shared.iter().chain(given).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    shared
+        .iter()
+        .filter(|(key, _)| !variables.iter().any(|(name, _)| name == key))
+        .chain(variables)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 impl Server {
     pub async fn start(database: &Database) -> Self {
-        Self::with(database, &[]).await
+        Self::start_with(database, &[]).await
     }
 
-    /// Starts a server with further settings.
-    pub async fn with(database: &Database, given: &[(&str, &str)]) -> Self {
-        let mut environment = environment(&database.url, given);
-        // The last value of a name counts, as in a shell.
-        environment.reverse();
-        let settings = Settings::from(&Flags::new(), &environment).unwrap();
-        Self { embedded: Embedded::with(&settings).await.unwrap(), http: http(), _database: None }
+    /// Starts a server with these environment variables in addition to those of all tests.
+    pub async fn start_with(database: &Database, variables: &[(&str, &str)]) -> Self {
+        let settings = Settings::load_from(&Flags::new(), &environment(&database.url, variables)).unwrap();
+        Self { embedded: Embedded::start_with(&settings).await.unwrap(), http: http(), _database: None }
     }
 
-    /// Starts a server with further settings, on an SQLite database of its own.
-    pub async fn alone(given: &[(&str, &str)]) -> Self {
+    /// Starts a server with these environment variables on a new SQLite database, which is deleted with the server.
+    pub async fn on_sqlite(variables: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
-        let server = Self::with(&database, given).await;
+        let server = Self::start_with(&database, variables).await;
         Self { _database: Some(database), ..server }
     }
 
-    /// Starts two servers on one PostgreSQL, without Redis.
-    pub async fn pair() -> (Self, Self) {
+    /// Starts two servers on one new PostgreSQL database, without Redis.
+    pub async fn pair_on_postgres() -> (Self, Self) {
         let database = Database::new(Engine::Postgres).await;
         (Self::start(&database).await, Self::start(&database).await)
     }
 
-    /// Drains the server and waits until it is gone.
+    /// Drains the server and waits until it has ended.
     pub async fn stop(self) {
         self.embedded.stop().await;
     }
 
     /// Posts a webhook with a current signature.
     pub async fn webhook(&self, route: &str, body: &Value) -> Reply {
-        self.signed(route, body.to_string().as_bytes(), now(), &[]).await
+        self.post_signed(route, body.to_string().as_bytes(), unix_secs(), &[]).await
     }
 
-    /// Posts bytes with a signature of the time `at` and further headers.
-    pub async fn signed(&self, route: &str, body: &[u8], at: i64, headers: &[(&str, &str)]) -> Reply {
-        post_signed(&self.http, &self.embedded.url, route, body, at, headers).await.expect("the server answers")
+    /// Posts bytes with these headers and a signature of the time `signed_at`, in Unix seconds.
+    pub async fn post_signed(&self, route: &str, body: &[u8], signed_at: i64, headers: &[(&str, &str)]) -> Reply {
+        post_signed(&self.http, &self.embedded.url, route, body, signed_at, headers).await.expect("the server answers")
     }
 
-    /// Posts bytes with these headers, which may sign them or not.
+    /// Posts bytes with these headers and no other signature.
     pub async fn post(&self, route: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         post(&self.http, &self.embedded.url, route, headers, body).await.expect("the server answers")
     }
@@ -151,43 +155,42 @@ impl Server {
         reply(request).await.expect("the server answers")
     }
 
-    /// Registers a call.
     pub async fn register(&self, call: &Value) -> Reply {
         self.api(Method::POST, "/api/v1/calls", Some(call)).await
     }
 
-    /// Changes a call.
+    /// Changes the call that `id` leads to.
     pub async fn patch(&self, id: &str, change: &Value) -> Reply {
         self.api(Method::PATCH, &format!("/api/v1/calls/{id}"), Some(change)).await
     }
 
-    /// Deletes a call.
+    /// Deletes the call that `id` leads to.
     pub async fn delete(&self, id: &str) -> Reply {
         self.api(Method::DELETE, &format!("/api/v1/calls/{id}"), None).await
     }
 
-    /// Sends a request to the API with this token.
-    pub async fn api_with(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
+    /// Sends a request to the API with this token, and returns the status and the JSON of the answer.
+    pub async fn api_as(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
         let request = self.http.request(method, format!("{}{path}", self.embedded.url)).bearer_auth(token);
         let reply = reply(request).await.expect("the server answers");
         (reply.status, reply.json)
     }
 
-    /// GETs something that is not JSON, as an admin.
+    /// Sends a GET request with these headers as an admin, and returns the response, which need not be JSON.
     pub async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
         let request = self.http.get(format!("{}{path}", self.embedded.url)).bearer_auth(&self.embedded.token);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.send().await.expect("the server answers")
     }
 
-    /// GETs JSON from the API as an admin.
+    /// Sends a GET request to the API as an admin, and returns the JSON of the answer, whose status must be 200.
     pub async fn get(&self, path: &str) -> Value {
         let reply = self.api(Method::GET, path, None).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.json);
         reply.json
     }
 
-    /// Returns a call's log as the API shows it.
+    /// Returns the events of a call, at most 5,000, as the API lists them.
     pub async fn log(&self, id: &str) -> Vec<Value> {
         self.get(&format!("/api/v1/calls/{id}/events?limit=5000")).await["events"].as_array().unwrap().clone()
     }
@@ -212,7 +215,7 @@ impl Server {
 
 /// Returns an HTTP client.
 pub fn http() -> reqwest::Client {
-    // Only the first call in a process has an effect.
+    // Only the first installation in a process succeeds, and all install the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
@@ -221,30 +224,30 @@ pub fn http() -> reqwest::Client {
 ///
 /// # Errors
 ///
-/// Returns an error if no answer came.
+/// Returns an error if the server does not answer.
 pub async fn post_webhook(
     http: &reqwest::Client,
     url: &str,
     route: &str,
     body: impl AsRef<str>,
 ) -> Result<Reply, reqwest::Error> {
-    post_signed(http, url, route, body.as_ref().as_bytes(), now(), &[]).await
+    post_signed(http, url, route, body.as_ref().as_bytes(), unix_secs(), &[]).await
 }
 
-/// Posts signed bytes to the server at `url`.
+/// Posts bytes with these headers and a signature of the time `signed_at`, in Unix seconds, to the server at `url`.
 ///
 /// # Errors
 ///
-/// Returns an error if no answer came.
+/// Returns an error if the server does not answer.
 pub async fn post_signed(
     http: &reqwest::Client,
     url: &str,
     route: &str,
     body: &[u8],
-    at: i64,
+    signed_at: i64,
     headers: &[(&str, &str)],
 ) -> Result<Reply, reqwest::Error> {
-    let signature = signature::sign(SECRET.as_bytes(), at, body);
+    let signature = signature::sign(SECRET.as_bytes(), signed_at, body);
     post(http, url, route, &[&[(signature::HEADER, &*signature)], headers].concat(), body).await
 }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 
 /// The path at which a server accepts subscribers.
 pub const PATH: &str = "/ws/calls/transcriptions";
@@ -27,7 +27,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects with `token`. With few `receive_buffer_bytes`, the server soon finds the socket full.
+    /// Connects with `token`. The fewer `receive_buffer_bytes`, the sooner the server's writes block if nothing is read.
     ///
     /// # Errors
     /// Returns the client library's error, which holds the server's response if the upgrade was refused.
@@ -50,7 +50,7 @@ impl Socket {
         self.stream.send(Message::text(message.to_string())).await
     }
 
-    /// Returns the next message, which is not a ping or pong.
+    /// Returns the next text message. Pings and pongs are skipped.
     ///
     /// # Errors
     /// Returns the close code if the connection ended: [`NO_CLOSE_CODE`] if the close frame had none, and
@@ -79,12 +79,13 @@ pub async fn send(address: &str, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Returns the first HTTP answer on a connection, whole or as far as it came before the close.
+/// Returns the first final HTTP answer on a connection, or the part of it that arrived before the close.
 pub async fn answer(stream: &mut TcpStream) -> String {
-    let mut seen = Vec::new();
+    let mut received = Vec::new();
     loop {
-        let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await.expect("the answer comes in time").unwrap_or(0);
-        let text = String::from_utf8_lossy(&seen);
+        let read =
+            timeout(WAIT_TIMEOUT, stream.read_buf(&mut received)).await.expect("the answer comes in time").unwrap_or(0);
+        let text = String::from_utf8_lossy(&received);
         let is_whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             head.starts_with("HTTP/1.1 101 ")

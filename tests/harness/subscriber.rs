@@ -6,10 +6,10 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 use crate::socket::{Socket, host};
 
-/// A subscriber that panics if its server is gone or does not send JSON.
+/// A subscriber whose methods panic if the connection is broken or a message is not JSON.
 #[derive(Debug)]
 pub struct Subscriber {
     socket: Socket,
@@ -52,12 +52,12 @@ impl Subscriber {
         self.ask(json!({ "subscribe": id }), "subscription_confirmed").await
     }
 
-    /// Returns the next message or the end. Pings do not count.
+    /// Returns the next message, or the close code if the connection has ended. Pings are skipped.
     pub async fn next(&mut self) -> Received {
-        timeout(PATIENCE, self.next_without_timeout()).await.expect("a message comes in time")
+        timeout(WAIT_TIMEOUT, self.next_without_timeout()).await.expect("a message comes in time")
     }
 
-    /// Returns the next message or the end, without a time limit.
+    /// Does what [`Self::next`] does, without a timeout.
     pub async fn next_without_timeout(&mut self) -> Received {
         match self.socket.next().await {
             Ok(text) => Received::Json(serde_json::from_str(&text).unwrap()),
@@ -70,8 +70,8 @@ impl Subscriber {
         let _ = self.socket.stream().close(None).await;
     }
 
-    /// Returns the next message or the end, if it has arrived already.
-    pub async fn at_hand(&mut self) -> Option<Received> {
+    /// Does what [`Self::next`] does, but returns `None` if nothing has arrived yet.
+    pub async fn try_next(&mut self) -> Option<Received> {
         futures_util::FutureExt::now_or_never(self.next_without_timeout())
     }
 
@@ -90,7 +90,7 @@ impl Subscriber {
         message
     }
 
-    /// Returns the next `count` events. Their seqs must be `first`, `first + 1` and so on.
+    /// Returns the next `count` events and skips other messages. The events' seqs must be `first`, `first + 1` and so on.
     pub async fn events(&mut self, first: i64, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -104,7 +104,7 @@ impl Subscriber {
         events
     }
 
-    /// Asserts that the next message is the answer to a ping, so the server has sent nothing else.
+    /// Sends a ping and asserts that the next message is its answer, so the server has sent nothing else before it.
     pub async fn expect_silence(&mut self) {
         self.send(json!({"ping": "silence"})).await;
         let message = self.message().await;

@@ -22,7 +22,7 @@ pub fn process_tree(pid: u32) -> Vec<u32> {
     pids
 }
 
-/// Returns the user and system time of these processes, including ended threads, to ten milliseconds.
+/// Returns the user and system time of these processes, ended threads included, with a resolution of 10 ms.
 #[must_use]
 pub fn cpu_time(pids: &[u32]) -> Duration {
     let ticks = pids.iter().filter_map(|pid| {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_receives_turns_that_another_server_took() {
-    let (here, there) = Server::pair().await;
+    let (here, there) = Server::pair_on_postgres().await;
     let mut subscriber = here.subscriber().await;
     there.turn("EL_far_1", "agent", "first").await;
     subscriber.subscribe("EL_far_1").await;
@@ -27,7 +27,7 @@ async fn a_subscriber_receives_turns_that_another_server_took() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_ends_when_another_server_creates_the_call() {
-    let (here, there) = Server::pair().await;
+    let (here, there) = Server::pair_on_postgres().await;
     let mut subscriber = here.subscriber().await;
     subscriber.ask(json!({"subscribe": "EL_soon_1", "wait": true}), "subscription_pending").await;
     there.turn("EL_soon_1", "agent", "here I am").await;
@@ -37,7 +37,7 @@ async fn a_wait_ends_when_another_server_creates_the_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
-    let (here, there) = Server::pair().await;
+    let (here, there) = Server::pair_on_postgres().await;
     there.turn("EL_big_1", "agent", "one").await;
     there.turn("EL_big_1", "agent", "two").await;
     there.turn("EL_small_1", "user", "three").await;
@@ -54,7 +54,7 @@ async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
 
 /// Starts a server that is connected to the others by Redis.
 async fn linked(database: &Database, redis: &Redis) -> Server {
-    let server = Server::with(database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
+    let server = Server::start_with(database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
     until_redis(&server, "ok").await;
     server
 }
@@ -83,7 +83,7 @@ async fn nothing_is_missed_whatever_redis_does() {
     let mut subscriber = here.follower("EL_link_1", 1).await;
     turns(&there, "EL_link_1", 1..20).await;
     subscriber.events(2, 19).await;
-    redis.end().await;
+    redis.kill().await;
     turns(&there, "EL_link_1", 20..30).await;
     subscriber.events(21, 10).await;
     until_redis(&here, "down").await;
@@ -107,8 +107,8 @@ async fn nothing_is_missed_whatever_redis_does() {
 async fn a_server_starts_without_redis_and_finds_it_later() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
-    redis.end().await;
-    let server = Server::with(&database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
+    redis.kill().await;
+    let server = Server::start_with(&database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
     turns(&server, "EL_early_1", 0..1).await;
     until_redis(&server, "down").await;
     redis.launch().await;
@@ -118,7 +118,7 @@ async fn a_server_starts_without_redis_and_finds_it_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_cluster_carries_announcements_in_shards() {
     let database = Database::new(Engine::Postgres).await;
-    let redis = Redis::sharded().await;
+    let redis = Redis::start_cluster().await;
     let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
     let mut subscriber = here.subscriber().await;
     for call in 0..16 {
@@ -132,7 +132,7 @@ async fn a_redis_cluster_carries_announcements_in_shards() {
     let stats = here.get("/api/v1/admin/stats").await;
     let own = stats["cluster"].as_array().unwrap().iter().find(|node| node["node"] == stats["node"]).unwrap();
     assert!(own["stats"]["received"].as_i64().unwrap() > 0, "{own}");
-    redis.end().await;
+    redis.kill().await;
     until_redis(&here, "down").await;
     redis.launch().await;
     until_redis(&here, "ok").await;
@@ -196,7 +196,8 @@ async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotte
     let redis = Redis::start().await;
     let given = [("CALLSCOPE_REDIS_URL", &*redis.url())];
     let here = linked(&database, &redis).await;
-    let (hung, leaving) = (Process::with(&database, 0, &given).await, Process::with(&database, 0, &given).await);
+    let (hung, leaving) =
+        (Process::start_with(&database, 0, &given).await, Process::start_with(&database, 0, &given).await);
     let nodes = async || here.get("/api/v1/admin/connections").await;
     until("all are listed and answer", async || {
         let list = nodes().await;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_reset_and_kicked_connections_leave_every_structure() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     server.turn("EL_here_1", "agent", "hello").await;
     let hub = server.embedded.hub.clone();
     let mut kicked = None;
@@ -36,7 +36,7 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_call_has_no_followers() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     server.turn("EL_over_1", "agent", "hello").await;
     let mut subscribers = Vec::new();
     for _ in 0..5 {

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use callscope_tests::process::{CustomServer, program};
-use callscope_tests::server::{SECRET, admin_token, forged, http, now, post_webhook};
+use callscope_tests::server::{SECRET, admin_token, forged_signature, http, post_webhook, unix_secs};
 use callscope_tests::socket::{PATH, answer, send, status, upgrade_request};
-use callscope_tests::{PATIENCE, Subscriber, until};
+use callscope_tests::{Subscriber, WAIT_TIMEOUT, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,11 +36,11 @@ impl Server {
         let body = json!({"call_sid": "EL_conn_1", "speaker": "user", "message": format!("turn {n}")}).to_string();
         let http = http();
         let reply = post_webhook(&http, &self.0.url, "transcription", &body);
-        timeout(PATIENCE, reply).await.expect("the answer comes in time").expect("the server answers").status
+        timeout(WAIT_TIMEOUT, reply).await.expect("the answer comes in time").expect("the server answers").status
     }
 
     async fn healthz(&self) -> u16 {
-        let answer = timeout(PATIENCE, http().get(format!("{}/healthz", self.0.url)).send()).await;
+        let answer = timeout(WAIT_TIMEOUT, http().get(format!("{}/healthz", self.0.url)).send()).await;
         answer.expect("the answer comes in time").expect("the server answers").status().as_u16()
     }
 
@@ -58,7 +58,7 @@ impl Server {
 async fn closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection is closed in time");
+    let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut rest)).await.expect("the connection is closed in time");
 }
 
 const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\n\
@@ -66,7 +66,7 @@ const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
-    let server = Server::with(256, &[("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "20")]).await;
+    let server = Server::start_with(256, &[("CALLSCOPE_MAX_CONNECTIONS_PER_TOKEN", "20")]).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.0.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["256", "256"]);
@@ -100,11 +100,11 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
 /// then.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
-    let server = Server::with(256, &[]).await;
+    let server = Server::start_with(256, &[]).await;
     let head = format!(
         "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: {}\r\n\
          Content-Length: 4000\r\n\r\n{}",
-        forged(),
+        forged_signature(),
         " ".repeat(100)
     );
     let told = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
@@ -143,10 +143,10 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_end_and_requests_in_progress_do_not() {
     let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
-    let server = Server::with(1_024, &given).await;
+    let server = Server::start_with(1_024, &given).await;
     let mut watcher = Subscriber::connect(&server.0.url, &admin_token("watcher")).await;
     let body = json!({"call_sid": "EL_conn_2", "speaker": "user", "message": "in two parts"}).to_string();
-    let signature = callscope_common::signature::sign(SECRET.as_bytes(), now(), body.as_bytes());
+    let signature = callscope_common::signature::sign(SECRET.as_bytes(), unix_secs(), body.as_bytes());
     let (first, rest) = body.split_at(body.len() / 2);
     let head = format!(
         "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\nElevenLabs-Signature: {signature}\r\n\
@@ -162,7 +162,7 @@ async fn idle_connections_end_and_requests_in_progress_do_not() {
     let mut form = server.sends(FORM).await;
     // A byte from time to time is not a request.
     let mut slow = server.sends("GET /healthz HTTP/1.1\r\nX-Slow: ").await;
-    timeout(PATIENCE, async {
+    timeout(WAIT_TIMEOUT, async {
         let mut interval = tokio::time::interval(std::time::Duration::from_millis(100));
         let mut byte = [0; 1];
         loop {
@@ -186,7 +186,7 @@ async fn idle_connections_end_and_requests_in_progress_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn total_and_address_limits_differ_and_closing_frees_a_place() {
     for (key, expected) in [("CALLSCOPE_MAX_CONNECTIONS", 503), ("CALLSCOPE_MAX_CONNECTIONS_PER_ADDRESS", 429)] {
-        let server = Server::with(1_024, &[(key, "3")]).await;
+        let server = Server::start_with(1_024, &[(key, "3")]).await;
         let mut held = Vec::new();
         for n in 0..5 {
             let (status, says_when, stream) = server.upgrade(&admin_token(&n.to_string())).await;

@@ -313,7 +313,7 @@ async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_belongs_to_one_subscription_of_a_connection() {
     // The servers have no Redis, so `here` learns of events at `there` only by reconciliation.
-    let (here, there) = Server::pair().await;
+    let (here, there) = Server::pair_on_postgres().await;
     for round in 0..12 {
         let sid = format!("EL_n_{round}");
         there.turn(&sid, "user", "old").await;

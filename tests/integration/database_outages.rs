@@ -23,7 +23,7 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
         let database = Database { url: postgres.url(postgres.address), dir: tempfile::tempdir().unwrap() };
-        let server = Server::with(&database, given).await;
+        let server = Server::start_with(&database, given).await;
         Self { postgres, server, _dir: dir }
     }
 
@@ -297,7 +297,7 @@ async fn a_locked_row_delays_its_own_call_alone() {
             }
         }
     };
-    tokio::time::timeout(callscope_tests::PATIENCE, others).await.expect("other calls go on");
+    tokio::time::timeout(callscope_tests::WAIT_TIMEOUT, others).await.expect("other calls go on");
     assert!(!stuck.is_finished(), "the row is locked");
     sqlx::query("ROLLBACK").execute(&mut admin).await.unwrap();
     assert_eq!(stuck.await.unwrap().json["seq"], 2);

@@ -33,7 +33,7 @@ async fn raw(server: &Server) -> TcpStream {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_answers_no_ping_is_closed() {
     let given = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
-    let server = Server::alone(&given).await;
+    let server = Server::on_sqlite(&given).await;
     let mut silent = raw(&server).await;
     let mut answering = server.subscriber().await;
     let hub = server.embedded.hub.clone();
@@ -67,7 +67,7 @@ async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
             }
         }
         let _ = subscriber.socket().flush().await;
-        while let Some(received) = subscriber.at_hand().await {
+        while let Some(received) = subscriber.try_next().await {
             match received {
                 Received::Json(json) => was_warned |= json["code"] == "RATE_LIMITED",
                 Received::Closed(code) => return (was_warned, code),
@@ -78,7 +78,7 @@ async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flooding_client_is_warned_and_then_closed() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     server.turn("EL_flood_1", "agent", "first").await;
     let subscribe = || Message::text(json!({"subscribe": "EL_flood_1"}).to_string());
     let ping = || Message::Ping("are you there".into());
@@ -104,7 +104,7 @@ async fn a_flooding_client_is_warned_and_then_closed() {
 /// The length of empty pieces never reaches a limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_endless_empty_pieces_is_closed() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let mut subscriber = server.subscriber().await;
     let first = Frame::message("x", OpCode::Data(Data::Text), false);
     subscriber.socket().send(Message::Frame(first)).await.unwrap();

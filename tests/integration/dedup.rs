@@ -8,7 +8,7 @@ use callscope_server::ingest::receipt::render;
 use callscope_server::log::{Notification, Operation, Patch, Register, UnknownCalls};
 use callscope_server::store::events::Page;
 use callscope_server::store::{LogWriter, Store};
-use callscope_tests::server::{now, on_each_engine};
+use callscope_tests::server::{on_each_engine, unix_secs};
 use callscope_tests::{Database, Engine, Server};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ use uuid::Uuid;
 async fn a_hundred_equal_deliveries_make_one_event() {
     on_each_engine(async |_, server| {
         let body = json!({"call_sid": "EL_same_1", "speaker": "user", "message": "yes"}).to_string();
-        let at = now();
-        let replies = join_all((0..100).map(|_| server.signed("transcription", body.as_bytes(), at, &[]))).await;
+        let at = unix_secs();
+        let replies = join_all((0..100).map(|_| server.post_signed("transcription", body.as_bytes(), at, &[]))).await;
         assert!(replies.iter().all(|reply| *reply == replies[0] && reply.status == 201), "{:?}", replies[0]);
         assert_eq!(server.log("EL_same_1").await.len(), 1);
         let duplicates = server.get("/api/v1/admin/deliveries?verdict=duplicate&limit=500").await;
@@ -31,13 +31,13 @@ async fn a_hundred_equal_deliveries_make_one_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_deliveries_at_two_servers_make_one_event() {
-    let (first, second) = Server::pair().await;
-    let at = now();
+    let (first, second) = Server::pair_on_postgres().await;
+    let at = unix_secs();
     for round in 0..20 {
         let body = json!({"call_sid": "EL_two_1", "speaker": "user", "message": format!("{round}")}).to_string();
         let replies = join_all((0..10).map(|i| {
             let server = if i % 2 == 0 { &first } else { &second };
-            server.signed("transcription", body.as_bytes(), at, &[])
+            server.post_signed("transcription", body.as_bytes(), at, &[])
         }))
         .await;
         assert!(replies.iter().all(|reply| *reply == replies[0] && reply.status == 201), "{replies:?}");
@@ -48,20 +48,22 @@ async fn equal_deliveries_at_two_servers_make_one_event() {
 /// There is no row of a call yet that could serialize these, so the unique index alone decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
-    let (first, second) = Server::pair().await;
+    let (first, second) = Server::pair_on_postgres().await;
     for round in 0..20 {
         let key = format!("key-{round}");
-        let replies =
-            join_all((0..10).map(|i| {
-                let server = if i % 2 == 0 { &first } else { &second };
-                let body = json!({"call_sid": format!("EL_key_{round}_{i}"), "speaker": "user", "message": "mine"})
-                    .to_string();
-                let key = key.as_str();
-                async move {
-                    server.signed("transcription", body.as_bytes(), now(), &[("Idempotency-Key", key)]).await.status
-                }
-            }))
-            .await;
+        let replies = join_all((0..10).map(|i| {
+            let server = if i % 2 == 0 { &first } else { &second };
+            let body =
+                json!({"call_sid": format!("EL_key_{round}_{i}"), "speaker": "user", "message": "mine"}).to_string();
+            let key = key.as_str();
+            async move {
+                server
+                    .post_signed("transcription", body.as_bytes(), unix_secs(), &[("Idempotency-Key", key)])
+                    .await
+                    .status
+            }
+        }))
+        .await;
         let taken = replies.iter().filter(|status| **status == 201).count();
         let refused = replies.iter().filter(|status| **status == 409).count();
         assert_eq!((taken, refused), (1, 9), "{replies:?}");
@@ -87,7 +89,7 @@ async fn concurrent_turns_get_seqs_without_holes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_write_one_log_without_holes() {
-    let (first, second) = Server::pair().await;
+    let (first, second) = Server::pair_on_postgres().await;
     let (first, second) = (&first, &second);
     let replies = join_all((0..200).map(|i| async move {
         let server = if i % 2 == 0 { first } else { second };
@@ -113,9 +115,9 @@ async fn what_makes_two_deliveries_the_same() {
         };
         let post = async |body: &str, at: i64, key: Option<&str>| {
             let headers: Vec<(&str, &str)> = key.iter().map(|key| ("Idempotency-Key", *key)).collect();
-            server.signed("transcription", body.as_bytes(), at, &headers).await
+            server.post_signed("transcription", body.as_bytes(), at, &headers).await
         };
-        let at = now();
+        let at = unix_secs();
         let first = post(&turn("a", Some("t1")), at, None).await;
         assert_eq!(post(&turn("a, differently", Some("t1")), at - 5, None).await, first, "an equal turn_id");
         let again = post(&turn("b", None), at, None).await;
@@ -131,13 +133,13 @@ async fn what_makes_two_deliveries_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_delivery_is_accepted_later() {
-    let server = Server::alone(&[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
+    let server = Server::on_sqlite(&[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
     let body = json!({"call_sid": "EL_later_1", "speaker": "user", "message": "hello"}).to_string();
-    let at = now();
-    assert_eq!(server.signed("transcription", body.as_bytes(), at, &[]).await.status, 404);
+    let at = unix_secs();
+    assert_eq!(server.post_signed("transcription", body.as_bytes(), at, &[]).await.status, 404);
     let call = json!({"call_sid": "EL_later_1"});
     assert_eq!(server.register(&call).await.status, 201);
-    assert_eq!(server.signed("transcription", body.as_bytes(), at, &[]).await.status, 201);
+    assert_eq!(server.post_signed("transcription", body.as_bytes(), at, &[]).await.status, 201);
     let verdicts: Vec<Value> = server.get("/api/v1/admin/deliveries").await["deliveries"]
         .as_array()
         .unwrap()

@@ -12,7 +12,7 @@ use callscope_server::ingest::receipt::render;
 use callscope_server::ingest::{WebhookRequest, read_delivery};
 use callscope_server::log::{Operation, UnknownCalls};
 use callscope_server::store::LogWriter;
-use callscope_tests::server::{forged, mint, now, on_each_engine};
+use callscope_tests::server::{forged_signature, mint, on_each_engine, unix_secs};
 use callscope_tests::{Database, Engine, Server, Subscriber, until};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -29,7 +29,7 @@ fn ids(deliveries: &[Value]) -> Vec<String> {
 }
 
 fn completed(conversation: &str, summary: &str) -> Value {
-    json!({"type": "post_call_transcription", "event_timestamp": now(), "data": {
+    json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": {
         "conversation_id": conversation, "agent_id": "agent_1", "status": "done",
         "transcript": [{"role": "agent", "message": "Hello", "time_in_call_secs": 0}],
         "analysis": {"transcript_summary": summary, "call_successful": "success"}}})
@@ -49,7 +49,7 @@ async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
         server.turn("EL_find_2", "user", "the bridge too").await;
         server.webhook("post-call", &completed("conv_find", "about a bridge")).await;
         server.webhook("post-call", &json!({"type": "unheard_of", "data": {}})).await;
-        server.signed("transcription", b"not json", now(), &[]).await;
+        server.post_signed("transcription", b"not json", unix_secs(), &[]).await;
         let count = async |query: &str| list(&server, query).await.len();
         for (query, expected) in [
             ("", 6),
@@ -110,9 +110,9 @@ async fn a_search_continues_where_it_left_off() {
 async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
     on_each_engine(async |_, server| {
         let body = completed("conv_show", "seen").to_string();
-        server.signed("post-call", body.as_bytes(), now(), &[("X-Request-Id", "a b"), ("X-Own", "c")]).await;
-        server.signed("post-call", body.as_bytes(), now() - 1, &[]).await;
-        server.signed("transcription", b"\xff\x00 not text", now(), &[]).await;
+        server.post_signed("post-call", body.as_bytes(), unix_secs(), &[("X-Request-Id", "a b"), ("X-Own", "c")]).await;
+        server.post_signed("post-call", body.as_bytes(), unix_secs() - 1, &[]).await;
+        server.post_signed("transcription", b"\xff\x00 not text", unix_secs(), &[]).await;
         let all = ids(&list(&server, "").await);
         let [odd, repeat, first] = &all[..] else { panic!("{all:?}") };
         let first = server.get(&format!("{PATH}/{first}")).await;
@@ -140,7 +140,7 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         let twice = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "twice", "turn_id": "t"});
         server.webhook("transcription", &twice).await;
         let keyed = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "keyed"}).to_string();
-        server.signed("transcription", keyed.as_bytes(), now(), &[("Idempotency-Key", "k")]).await;
+        server.post_signed("transcription", keyed.as_bytes(), unix_secs(), &[("Idempotency-Key", "k")]).await;
         server.webhook("post-call", &completed("conv_again", "first")).await;
         let logs = async || (server.log("EL_again_1").await, server.log("conv_again").await);
         let before = logs().await;
@@ -185,7 +185,7 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
 async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
-        let server = Server::with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
+        let server = Server::start_with(&database, &[("CALLSCOPE_UNKNOWN_CALLS", "reject")]).await;
         assert_eq!(server.turn("EL_late_1", "user", "too early").await.status, 404);
         server.register(&json!({"call_sid": "EL_late_1"})).await;
         let refused = ids(&list(&server, "verdict=rejected").await);
@@ -197,7 +197,7 @@ async fn a_refused_delivery_takes_effect_when_it_is_replayed_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_unlimited_admins_see_deliveries() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     server.turn("EL_mine_1", "user", "private").await;
     let id = ids(&list(&server, "").await).remove(0);
     let viewer = mint("v", Role::Viewer, None);
@@ -208,7 +208,7 @@ async fn only_unlimited_admins_see_deliveries() {
             (Method::GET, format!("{PATH}/{id}")),
             (Method::POST, format!("{PATH}/{id}/replay")),
         ] {
-            assert_eq!(server.api_with(token, method, &path).await.0, 403, "{path}");
+            assert_eq!(server.api_as(token, method, &path).await.0, 403, "{path}");
         }
         let mut subscriber = Subscriber::connect(&server.embedded.url, token).await;
         assert_eq!(
@@ -235,7 +235,7 @@ async fn received(log_writer: &LogWriter, route: WebhookRoute, body: &Value, at:
 async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
-        let old = Timestamp::from_unix_secs(now() - 3 * 86_400).unwrap();
+        let old = Timestamp::from_unix_secs(unix_secs() - 3 * 86_400).unwrap();
         let turn = json!({"call_sid": "EL_old_1", "speaker": "user", "message": "long ago", "turn_id": "t1"});
         let result = completed("conv_old", "long ago");
         {
@@ -250,7 +250,7 @@ async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
             task.await.unwrap();
             store.close().await;
         }
-        let server = Server::with(&database, &[("CALLSCOPE_DELIVERY_RETENTION_DAYS", "1")]).await;
+        let server = Server::start_with(&database, &[("CALLSCOPE_DELIVERY_RETENTION_DAYS", "1")]).await;
         server.turn("EL_old_1", "agent", "today").await;
         let mut left = Vec::new();
         until("the old ones are stripped", async || {
@@ -293,7 +293,7 @@ async fn the_newest_bodies_stay_within_the_cap() {
             assert_eq!(server.webhook("post-call", &body).await.status, 200);
         }
         server.stop().await;
-        let server = Server::with(&database, &[("CALLSCOPE_DELIVERY_MAX_MB", "1")]).await;
+        let server = Server::start_with(&database, &[("CALLSCOPE_DELIVERY_MAX_MB", "1")]).await;
         let dropped = async || {
             let mut dropped = Vec::new();
             for id in ids(&list(&server, "").await) {
@@ -339,7 +339,7 @@ async fn deliveries_are_followed_live_and_resumed_by_cursor() {
         server.turn("EL_live_1", "user", "before").await;
         let mut live = DeliveryFollower::start(&server, json!({})).await;
         server.turn("EL_live_1", "user", "one").await;
-        server.signed("transcription", b"{}", now(), &[]).await;
+        server.post_signed("transcription", b"{}", unix_secs(), &[]).await;
         server.webhook("post-call", &json!({"type": "unheard_of"})).await;
         let mut heard = live.next(3).await;
         // PostgreSQL counts the transactions of other databases too: while an older one was open, `before` was not
@@ -463,10 +463,10 @@ async fn a_dump_restored_elsewhere_begins_a_new_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_attempts_are_listed_counted_and_bounded() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     for i in 0..1_010 {
         let route = if i % 2 == 0 { "post-call" } else { "transcription" };
-        assert_eq!(server.post(route, &[("ElevenLabs-Signature", &forged())], b"{}").await.status, 401);
+        assert_eq!(server.post(route, &[("ElevenLabs-Signature", &forged_signature())], b"{}").await.status, 401);
     }
     let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;
     assert_eq!((listed["total"].as_i64(), listed["unverified"].as_array().unwrap().len()), (Some(1_010), 500));
@@ -484,10 +484,10 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
 /// The sender learns how the signature is wrong, and the admin learns why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_sees_the_cause_of_a_refusal_and_the_sender_does_not() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let signed = r#"{"call_sid": "EL_cause_1", "speaker": "user", "message": "hello"}"#;
     let header =
-        callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), now(), signed.as_bytes());
+        callscope_common::signature::sign(callscope_tests::server::SECRET.as_bytes(), unix_secs(), signed.as_bytes());
     let body = signed.replace(": ", ":");
     let refused = server.post("transcription", &[("ElevenLabs-Signature", &header)], body.as_bytes()).await;
     assert_eq!(refused.status, 401);

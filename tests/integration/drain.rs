@@ -29,7 +29,7 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
     let redis = Redis::start().await;
     let url = redis.url();
     let given = [("CALLSCOPE_DRAIN_RATE", "1"), ("CALLSCOPE_REDIS_URL", &url)];
-    let (here, there) = (Server::with(&database, &given).await, Server::with(&database, &given).await);
+    let (here, there) = (Server::start_with(&database, &given).await, Server::start_with(&database, &given).await);
     there.turn("EL_drain_1", "agent", "first").await;
     let mut followers = followers(&here, "EL_drain_1", 3).await;
     let stopping = tokio::spawn(here.stop());
@@ -47,7 +47,7 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
     let given = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
-    let server = Server::alone(&given).await;
+    let server = Server::on_sqlite(&given).await;
     server.turn("EL_drain_2", "agent", "first").await;
     let mut followers = followers(&server, "EL_drain_2", 3).await;
     let stopping = tokio::spawn(server.stop());
@@ -60,7 +60,7 @@ async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_server_refuses_new_work_and_says_so() {
-    let server = Server::alone(&[("CALLSCOPE_DRAIN_RATE", "0.5")]).await;
+    let server = Server::on_sqlite(&[("CALLSCOPE_DRAIN_RATE", "0.5")]).await;
     server.turn("EL_drain_3", "agent", "first").await;
     let mut followers = followers(&server, "EL_drain_3", 2).await;
     let (url, token) = (server.embedded.url.clone(), server.embedded.token.clone());

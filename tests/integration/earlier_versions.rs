@@ -1,7 +1,7 @@
 //! Databases of earlier versions, recorded by `tests/fixtures/databases/record.py`, are opened, migrated and served.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use callscope_tests::server::now;
+use callscope_tests::server::unix_secs;
 use callscope_tests::{Database, Engine, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ async fn a_database_from_before_cursors_is_served_and_appended_to() {
         // A repeat stays a repeat, what was deleted stays deleted, and new events are appended.
         let log = server.log("EL_tow_1").await;
         let repeat = br#"{"call_sid": "EL_tow_1", "speaker": "agent", "message": "Where are you?", "turn_id": "t1"}"#;
-        let repeated = server.signed("transcription", repeat, now(), &[]).await;
+        let repeated = server.post_signed("transcription", repeat, unix_secs(), &[]).await;
         assert_eq!((repeated.status, &repeated.json["sequence_number"]), (201, &json!(1)), "{engine:?}: {repeated:?}");
         assert_eq!(server.log("EL_tow_1").await, log, "{engine:?}");
         assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_gone_1", None).await.status, 404);

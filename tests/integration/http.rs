@@ -24,7 +24,7 @@ async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_name_its_host_once() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     for (headers, expected) in [
         (&["Host: HOST"][..], 200),
         (&[], 400),
@@ -38,7 +38,7 @@ async fn a_request_must_name_its_host_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_path_lists_its_methods() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     for (line, expected, allow) in [
         ("GET /webhooks/elevenlabs/post-call", 405, "allow: options, post"),
         ("GET /webhooks/elevenlabs/transcription", 405, "allow: options, post"),
@@ -58,7 +58,7 @@ async fn a_known_path_lists_its_methods() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_name_the_missing_header_and_are_not_cached() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let webhook = head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
     assert_eq!(status(&webhook), 401);
     assert!(!webhook.contains("www-authenticate"), "{webhook}");
@@ -77,7 +77,7 @@ async fn answers_name_the_missing_header_and_are_not_cached() {
 async fn no_page_of_another_origin_posts_webhooks() {
     for auth in ["required", "off"] {
         let given = [("CALLSCOPE_WEBHOOK_AUTH", auth), ("CALLSCOPE_ALLOWED_ORIGINS", "*")];
-        let server = Server::alone(&given).await;
+        let server = Server::on_sqlite(&given).await;
         let body = json!({"call_sid": "EL_http_1", "speaker": "user", "message": "x"}).to_string();
         let post = async |path: &str, headers: &str, host: &str| {
             let length = body.len();
@@ -108,7 +108,7 @@ async fn no_page_of_another_origin_posts_webhooks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_cannot_name_another_method() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     assert_eq!(server.turn("EL_http_2", "user", "hello").await.status, 201);
     let token = &server.embedded.token;
     for form in ["_method=delete", "_method=DELETE&x=1", "&_method=delete", "_method=patch", "_method=get"] {
@@ -138,7 +138,7 @@ async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_needs_a_valid_key_and_its_own_origin() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let good = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (key, expected) in [
         (good, 101),
@@ -166,7 +166,7 @@ async fn a_websocket_needs_a_valid_key_and_its_own_origin() {
 async fn tokens_of_every_configured_key_are_valid() {
     let old = "o".repeat(32);
     let keys = format!("{JWT_SECRET},{old}");
-    let server = Server::alone(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
+    let server = Server::on_sqlite(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
     let ask = async |secret: &str| {
         let token = Tokens::new(&Secret::new(secret.into())).mint_for("t", Role::Viewer, 60, None).unwrap();
         status(&head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await)
@@ -176,7 +176,7 @@ async fn tokens_of_every_configured_key_are_valid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parameter_that_is_given_twice_is_refused() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     for (path, twice) in [
         ("calls?status=failed&status=completed", "status"),
         ("calls?limit=1&q=a&limit=1", "limit"),
@@ -184,7 +184,7 @@ async fn a_parameter_that_is_given_twice_is_refused() {
         ("calls/x/events?after=1&after=2", "after"),
         ("calls/x/transcript?format=txt&format=md", "format"),
     ] {
-        let (status, error) = server.api_with(&admin_token("a"), Method::GET, &format!("/api/v1/{path}")).await;
+        let (status, error) = server.api_as(&admin_token("a"), Method::GET, &format!("/api/v1/{path}")).await;
         let message = format!("the parameter `{twice}` is given more than once");
         assert_eq!((status, &error["message"]), (400, &json!(message)), "{path}");
     }

@@ -15,7 +15,7 @@ async fn a_limited_token_learns_nothing_about_other_calls() {
         }
         let scoped = limited_token(&["EL_mine_0", "EL_mine_3", "EL_never"]);
         let list = async |query: &str| {
-            let (status, list) = server.api_with(&scoped, Method::GET, &format!("/api/v1/calls{query}")).await;
+            let (status, list) = server.api_as(&scoped, Method::GET, &format!("/api/v1/calls{query}")).await;
             assert_eq!(status, 200, "{query}: {list}");
             list
         };
@@ -32,11 +32,11 @@ async fn a_limited_token_learns_nothing_about_other_calls() {
         for path in ["", "/events", "/transcript", "/audio"] {
             let mut answers = Vec::new();
             for id in ["EL_secret_1", "EL_absent_1", &foreign, &absent] {
-                answers.push(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{id}{path}")).await);
+                answers.push(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{id}{path}")).await);
             }
             assert!(answers.iter().all(|answer| *answer == answers[0] && answer.0 == 403), "{path}: {answers:?}");
         }
-        assert_eq!(server.api_with(&scoped, Method::GET, "/api/v1/calls/EL_never").await.0, 404);
+        assert_eq!(server.api_as(&scoped, Method::GET, "/api/v1/calls/EL_never").await.0, 404);
     })
     .await;
 }

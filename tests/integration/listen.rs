@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use callscope_common::signature::{HEADER, SignatureHeader};
 use callscope_tests::process::{free_port, program};
-use callscope_tests::server::{SECRET, admin_token, http, now, post_signed, post_webhook};
+use callscope_tests::server::{SECRET, admin_token, http, post_signed, post_webhook, unix_secs};
 use callscope_tests::{Database, Engine, Process, until};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -317,12 +317,12 @@ async fn chosen_deliveries_are_forwarded_and_signed_again() {
     scene.speak(1, 0).await;
     let other = json!({"type": "unheard_of", "data": {"conversation_id": "EL_lane_1"}}).to_string();
     let (url, headers) = (&scene.server.url, [("Authorization", "Basic c2VjcmV0")]);
-    post_signed(&scene.http, url, "post-call", other.as_bytes(), now(), &headers).await.unwrap();
+    post_signed(&scene.http, url, "post-call", other.as_bytes(), unix_secs(), &headers).await.unwrap();
     until("three arrive", async || scene.target.ids().len() == 3).await;
     let log = scene.target.log.lock().clone();
     for arrived in &log {
         let signature = SignatureHeader::parse(arrived.header(HEADER).unwrap()).unwrap();
-        assert_eq!(signature.verify(&["own"], &arrived.body, now(), 60), Ok(()));
+        assert_eq!(signature.verify(&["own"], &arrived.body, unix_secs(), 60), Ok(()));
         assert_eq!(arrived.header("Authorization"), None);
     }
     let marks: Vec<_> = log.iter().map(|arrived| arrived.header("Callscope-Duplicate")).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use callscope_tests::process::{CustomServer, program};
 use callscope_tests::server::{admin_token, http, post_webhook};
-use callscope_tests::{PATIENCE, Subscriber, until};
+use callscope_tests::{Subscriber, WAIT_TIMEOUT, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ impl Server {
         for n in 0..1_000 {
             let url = format!("{}/webhooks/elevenlabs/transcription", self.0.url);
             let request = http.post(url).header("ElevenLabs-Signature", "t=1,v0=00").body(format!("{{\"n\":{n}}}"));
-            let answer = request.timeout(PATIENCE).send().await.expect("each request is answered");
+            let answer = request.timeout(WAIT_TIMEOUT).send().await.expect("each request is answered");
             assert_eq!(answer.status(), 401);
         }
         let turn = json!({"call_sid": "EL_log_1", "speaker": "user", "message": "hello"}).to_string();
@@ -44,10 +44,10 @@ impl Server {
         watcher.events(1, 1).await;
         drop(watcher);
         self.signal(Signal::TERM);
-        assert!(self.ended().await.success());
+        assert!(self.wait_for_exit().await.success());
     }
 
-    async fn ended(&mut self) -> ExitStatus {
+    async fn wait_for_exit(&mut self) -> ExitStatus {
         let mut ended = None;
         until("the server ends", async || {
             ended = self.0.child.try_wait().unwrap();
@@ -142,7 +142,7 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
             tokio::task::yield_now().await;
         }
         server.signal(Signal::TERM);
-        assert!(server.ended().await.success());
+        assert!(server.wait_for_exit().await.success());
         let text = text.join().unwrap();
         assert!(text.contains("log lines were dropped"), "{}", text.len());
         assert!(text.lines().last().unwrap().contains("stopped"), "{}", text.lines().last().unwrap());
@@ -163,7 +163,7 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
             assert_eq!(answer.status(), 404);
         }
         server.signal(Signal::TERM);
-        assert!(server.ended().await.success());
+        assert!(server.wait_for_exit().await.success());
         let text = text.join().unwrap();
         assert!(text.lines().all(|line| line.len() < 2_048), "{}", text.lines().map(str::len).max().unwrap());
         let refused = text.lines().filter(|line| line.contains("404") && line.contains("micros")).count();
@@ -184,7 +184,7 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     server.signal(Signal::HUP);
     watcher.expect("reconnect").await;
     drop(watcher);
-    assert!(server.ended().await.success());
+    assert!(server.wait_for_exit().await.success());
     assert!(text.join().unwrap().contains("SIGHUP"));
 
     let mut immune = Command::new("sh");
@@ -194,5 +194,5 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     let answer = http().get(format!("{}/healthz", server.0.url)).timeout(Duration::from_secs(10)).send().await;
     assert!(answer.is_ok());
     server.signal(Signal::TERM);
-    server.ended().await;
+    server.wait_for_exit().await;
 }

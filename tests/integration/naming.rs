@@ -1,6 +1,6 @@
 //! What names a call: what a platform states does, and what a caller's client can set does not.
 
-use callscope_tests::server::{limited_token, now, on_each_engine, texts};
+use callscope_tests::server::{limited_token, on_each_engine, texts, unix_secs};
 use callscope_tests::{Server, Subscriber};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
                 assert_ne!(reply.json["call_sid"], sid.as_str(), "{name} = {value} completed the call");
                 let scoped = limited_token(&[&attacker]);
                 let (status, said) =
-                    server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{attacker}/events")).await;
+                    server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{attacker}/events")).await;
                 assert_eq!(status, 200);
                 assert!(!said.to_string().contains("4111"), "{name} = {value} reads the call: {said}");
             }
@@ -51,7 +51,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
         assert_eq!(after, before, "the call changed");
         assert_eq!(texts(&server.log(&sid).await), ["my card number is 4111"]);
         // It cannot occupy a sid that the next registration would make, either.
-        let at = now();
+        let at = unix_secs();
         for later in 0..4 {
             let value = json!({"call_sid": format!("EL_bank_{}", at + later)});
             server.webhook("post-call", &web_result(&format!("conv_early_{later}"), &value)).await;
@@ -135,8 +135,8 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         let scoped = limited_token(&[&v]);
         let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
         assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], v.as_str());
-        assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
-        assert_eq!(server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
+        assert_eq!(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
+        assert_eq!(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
         // Deleting by the id deletes that very call.
         assert_eq!(server.delete(&v).await.status, 204);
         assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_v_1", None).await.status, 404);
@@ -170,22 +170,22 @@ async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_not_signed_cannot_double_an_effect() {
     on_each_engine(async |_, server| {
-        let at = now();
+        let at = unix_secs();
         let keyed = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "once", "turn_id": "t1"}).to_string();
         let plain = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "also once"}).to_string();
         let end = web_result("conv_k", &json!({})).to_string();
         for (own, route, body) in
             [("k0", "transcription", &keyed), ("p0", "transcription", &plain), ("e0", "post-call", &end)]
         {
-            let first = server.signed(route, body.as_bytes(), at, &[("Idempotency-Key", own)]).await;
+            let first = server.post_signed(route, body.as_bytes(), at, &[("Idempotency-Key", own)]).await;
             // Further attempts have another key, none, or an empty one.
             for headers in
                 [&[("Idempotency-Key", "k1")][..], &[("Idempotency-Key", "k2")], &[], &[("Idempotency-Key", "")]]
             {
-                assert_eq!(server.signed(route, body.as_bytes(), at, headers).await, first, "{body} {headers:?}");
+                assert_eq!(server.post_signed(route, body.as_bytes(), at, headers).await, first, "{body} {headers:?}");
             }
             // The same key with the same body, signed at another time, is a repeat too.
-            assert_eq!(server.signed(route, body.as_bytes(), at - 1, &[("Idempotency-Key", own)]).await, first);
+            assert_eq!(server.post_signed(route, body.as_bytes(), at - 1, &[("Idempotency-Key", own)]).await, first);
         }
         assert_eq!(texts(&server.log("EL_k_1").await), ["once", "also once"]);
         let log = server.log("conv_k").await;
@@ -193,10 +193,10 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
         // A repeat occupies no key, so its key is free for the delivery that it was meant for. The first key stays
         // occupied.
         let other = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "another", "turn_id": "t2"}).to_string();
-        let taken = server.signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k0")]).await;
+        let taken = server.post_signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k0")]).await;
         assert_eq!((taken.status, &taken.json["code"]), (409, &json!("IDEMPOTENCY_CONFLICT")));
         assert_eq!(
-            server.signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k1")]).await.status,
+            server.post_signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k1")]).await.status,
             201
         );
         assert_eq!(server.log("EL_k_1").await.len(), 3);
@@ -217,8 +217,8 @@ async fn empty_ids_and_keys_count_as_absent() {
         for call in ["EL_e_2", "EL_e_3"] {
             let turn = json!({"call_sid": call, "speaker": "user", "message": call}).to_string();
             let headers = [("Idempotency-Key", "")];
-            let at = now();
-            assert_eq!(server.signed("transcription", turn.as_bytes(), at, &headers).await.status, 201);
+            let at = unix_secs();
+            assert_eq!(server.post_signed("transcription", turn.as_bytes(), at, &headers).await.status, 201);
         }
         assert_eq!(texts(&server.log("EL_e_1").await), ["turn 0", "turn 1", "turn 2", "turn 3", "null"]);
         // One id of two speakers makes two turns.
@@ -301,7 +301,7 @@ async fn a_limited_token_reads_a_merged_call_by_every_route() {
         for names in [[&absorbed], [&kept], [&"EL_kept_1".to_owned()], [&"EL_gone_1".to_owned()]] {
             let scoped = limited_token(&names.map(String::as_str));
             for id in [&absorbed, &kept, "EL_kept_1", "EL_gone_1"] {
-                let (status, call) = server.api_with(&scoped, Method::GET, &format!("/api/v1/calls/{id}")).await;
+                let (status, call) = server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{id}")).await;
                 assert_eq!((status, &call["call_id"]), (200, &json!(kept)), "{names:?} {id}: {call}");
                 let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
                 assert_eq!(subscriber.subscribe(id).await["call_id"], kept.as_str(), "{names:?} {id}");

@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
-    let server = Server::alone(&[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
+    let server = Server::on_sqlite(&[("CALLSCOPE_WRITE_DEADLINE", "1")]).await;
     server.turn("EL_slow_1", "agent", "first").await;
     let mut stalled = server.subscriber().await;
     stalled.subscribe("EL_slow_1").await;

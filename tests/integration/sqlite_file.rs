@@ -121,7 +121,7 @@ async fn only_the_owner_reads_the_files_and_wider_modes_are_reported() {
     let database = Database::new(Engine::Sqlite).await;
     // Without settings the server makes its secrets up, and stores them in a file.
     let given = [("CALLSCOPE_WEBHOOK_SECRETS", "")];
-    let server = Process::with(&database, 0, &given).await;
+    let server = Process::start_with(&database, 0, &given).await;
     let names = ["callscope.db", "callscope.db-wal", "callscope.db-shm", "callscope.db.lock", "callscope.secrets.toml"];
     for name in names {
         let mode = fs::metadata(database.dir.path().join(name)).unwrap().permissions().mode() & 0o777;
@@ -136,7 +136,7 @@ async fn only_the_owner_reads_the_files_and_wider_modes_are_reported() {
     let config = database.dir.path().join("callscope.toml");
     fs::write(&config, "retention_days = 0\n").unwrap();
     fs::set_permissions(&config, fs::Permissions::from_mode(0o604)).unwrap();
-    let server = Process::with(&database, 0, &given).await;
+    let server = Process::start_with(&database, 0, &given).await;
     for (name, mode) in [("callscope.db", "0644"), ("callscope.secrets.toml", "0644"), ("callscope.toml", "0604")] {
         let is_told = |line: &String| line.contains(&format!("{name} has mode {mode}"));
         until("a warning names the file and its mode", async || {
@@ -183,7 +183,7 @@ async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
     let folder = database.dir.path().join("a dir");
     fs::create_dir(&folder).unwrap();
     database.url = format!("sqlite://{}/a%20dir/100%25.db", database.dir.path().display());
-    let server = Process::with(&database, 0, &[("CALLSCOPE_WEBHOOK_SECRETS", "")]).await;
+    let server = Process::start_with(&database, 0, &[("CALLSCOPE_WEBHOOK_SECRETS", "")]).await;
     for name in ["100%.db", "100%.db.lock", "callscope.secrets.toml"] {
         assert!(folder.join(name).is_file(), "{name}");
     }

@@ -1,6 +1,6 @@
 //! What the store guarantees on both engines.
 
-use callscope_tests::server::{now, on_each_engine, texts};
+use callscope_tests::server::{on_each_engine, texts, unix_secs};
 use callscope_tests::{Database, Engine, Server};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ async fn content_is_kept_to_the_byte() {
         assert_eq!(texts(&server.log("EL_bytes_1").await), said);
         // No parser would write these again in the same way: blanks, escapes and a lone surrogate.
         let body = br#"{ "call_sid" :"EL_bytes_1","speaker":"user", "message":"\ud800 \u00e9" }"#;
-        assert_eq!(server.signed("transcription", body, now(), &[]).await.status, 201);
+        assert_eq!(server.post_signed("transcription", body, unix_secs(), &[]).await.status, 201);
         assert_eq!(server.log("EL_bytes_1").await[4]["message_text"], "\u{fffd} é");
         let newest = server.get("/api/v1/admin/deliveries?limit=1").await["deliveries"][0]["delivery_id"].clone();
         let whole = server.get(&format!("/api/v1/admin/deliveries/{}", newest.as_str().unwrap())).await;
@@ -56,7 +56,7 @@ async fn a_transcript_of_thousands_of_turns_becomes_the_calls_turns() {
         assert_eq!(events[2_999]["timestamp"], "2026-10-01T12:33:19.000000Z");
         assert_eq!(events[3_001]["type"], "call_completed");
         // The same webhook comes again with a new signature.
-        assert_eq!(server.signed("post-call", end.to_string().as_bytes(), now() - 7, &[]).await.status, 200);
+        assert_eq!(server.post_signed("post-call", end.to_string().as_bytes(), unix_secs() - 7, &[]).await.status, 200);
         assert_eq!(server.get("/api/v1/calls/conv_long").await["seq"], 3_002);
     })
     .await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use callscope_common::signature::sign;
 use callscope_server::settings::{Flags, Settings};
 use callscope_server::store::Store;
-use callscope_tests::server::{SECRET, environment, forged, http, now, post_webhook};
+use callscope_tests::server::{SECRET, environment, forged_signature, http, post_webhook, unix_secs};
 use callscope_tests::socket::{answer, host, send};
 use callscope_tests::{Database, Engine, Server, until};
 use futures_util::future::join_all;
@@ -34,9 +34,9 @@ async fn newest_delivery(server: &Server) -> Value {
 /// answer shows that the server waited for no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
-    let server = Server::alone(&[]).await;
-    let late = sign(SECRET.as_bytes(), now() - 7200, b"{}");
-    let ahead = sign(SECRET.as_bytes(), now() + 7200, b"{}");
+    let server = Server::on_sqlite(&[]).await;
+    let late = sign(SECRET.as_bytes(), unix_secs() - 7200, b"{}");
+    let ahead = sign(SECRET.as_bytes(), unix_secs() + 7200, b"{}");
     for (header, reason, cause) in [
         (None, "signature missing", "no_signature"),
         (Some("nonsense"), "signature wrong", "malformed_header"),
@@ -69,12 +69,12 @@ async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_in_several_lines_counts_as_one() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     for (number, parted) in [false, true].into_iter().enumerate() {
         let body = json!({"call_sid": "EL_lines_1", "speaker": "user", "message": format!("m{number}")}).to_string();
-        let signed = sign(SECRET.as_bytes(), now(), body.as_bytes());
+        let signed = sign(SECRET.as_bytes(), unix_secs(), body.as_bytes());
         let (time, digest) = signed.split_once(',').unwrap();
-        let bad = forged();
+        let bad = forged_signature();
         let lines: Vec<&str> = if parted { vec![digest, time] } else { vec![&bad, &signed] };
         let length = body.len().to_string();
         let mut headers = vec![("Content-Length", &*length)];
@@ -90,17 +90,16 @@ async fn a_signature_in_several_lines_counts_as_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_unsigned_senders_delay_no_signed_turn() {
     let database = Database::new(Engine::Sqlite).await;
-    let mut environment = environment(&database.url, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
-    environment.reverse();
+    let environment = environment(&database.url, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
     // Less than the half GiB of a server, so that the test need not fill it.
-    let settings = Settings { body_memory: 4 << 20, ..Settings::from(&Flags::new(), &environment).unwrap() };
+    let settings = Settings { body_memory: 4 << 20, ..Settings::load_from(&Flags::new(), &environment).unwrap() };
     let store = Store::open(settings.database_url.expose()).await.unwrap();
     let (server, listening) = callscope_server::build(&settings, store).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
     let address = listening.await.unwrap().to_string();
 
-    let request = head("post-call", &[("ElevenLabs-Signature", &forged()), ("Content-Length", "1000000")]);
+    let request = head("post-call", &[("ElevenLabs-Signature", &forged_signature()), ("Content-Length", "1000000")]);
     let strangers: Vec<TcpStream> = join_all((0..300).map(|_| async {
         let mut stream = send(&address, request.as_bytes()).await;
         stream.write_all(&[b' '; 20_000]).await.unwrap();
@@ -130,9 +129,9 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_body_is_kept_and_refused_with_a_reason() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let body = b"\x1f\x8b\x08 as it came";
-    let answer = server.signed("post-call", body, now(), &[("Content-Encoding", "gzip")]).await;
+    let answer = server.post_signed("post-call", body, unix_secs(), &[("Content-Encoding", "gzip")]).await;
     assert_eq!((answer.status, &answer.json["message"]), (415, &json!("the body has a Content-Encoding")));
     let kept = server.get("/api/v1/admin/deliveries").await;
     assert_eq!(kept["deliveries"][0]["verdict"], "rejected", "{kept}");
@@ -141,9 +140,9 @@ async fn a_compressed_body_is_kept_and_refused_with_a_reason() {
 /// `NaN` is what Python writes for a missing number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_with_nan_is_accepted_and_kept_unchanged() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let body = br#"{"type": "post_call_transcription", "data": {"conversation_id": "conv_nan", "metadata": {"cost": NaN, "x": -Infinity}}}"#;
-    assert_eq!(server.signed("post-call", body, now(), &[]).await.status, 200);
+    assert_eq!(server.post_signed("post-call", body, unix_secs(), &[]).await.status, 200);
     let call = server.get("/api/v1/calls/conv_nan").await;
     assert_eq!(call["call_data"]["metadata"], json!({"cost": null, "x": null}), "{call}");
     let kept = newest_delivery(&server).await;
@@ -166,7 +165,7 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
         ("traceparent", "00-1"),
     ];
     let turn = json!({"call_sid": "EL_kept_1", "speaker": "user", "message": "hello"}).to_string();
-    assert_eq!(server.signed("transcription", turn.as_bytes(), now(), &given).await.status, 201);
+    assert_eq!(server.post_signed("transcription", turn.as_bytes(), unix_secs(), &given).await.status, 201);
     let kept = newest_delivery(&server).await;
     let headers: Vec<(String, String)> = serde_json::from_value(kept["headers"].clone()).unwrap();
     let has = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
@@ -185,10 +184,10 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
 /// The refused request is answered first. Its attempt is listed at once, and explained when the cause is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_are_refused_and_explained_in_bounds() {
-    let server = Server::alone(&[]).await;
+    let server = Server::on_sqlite(&[]).await;
     let bodies = ["[".repeat(100_000), r#"{"a":"#.repeat(40_000), "[".repeat(16_000) + &"]".repeat(16_000)];
     for body in bodies {
-        let headers = [("ElevenLabs-Signature", &*forged())];
+        let headers = [("ElevenLabs-Signature", &*forged_signature())];
         assert_eq!(server.post("transcription", &headers, body.as_bytes()).await.status, 401);
         until("the attempt is explained", async || {
             let listed: Value = server.get(UNVERIFIED).await;

@@ -237,7 +237,7 @@ fn publish_stream(server: &PeerServer, pace: &mut Pace, tally: &Tally, next_turn
 
 fn request(server: &PeerServer, topic: u32, body: &str) -> Vec<u8> {
     let (path, signature_header) = if server.peer.accepts_webhooks() {
-        let signed_at = callscope_tests::server::now();
+        let signed_at = callscope_tests::server::unix_secs();
         let signature = signature::sign(SECRET.as_bytes(), signed_at, body.as_bytes());
         ("/webhooks/elevenlabs/transcription".to_owned(), format!("{}: {signature}\r\n", signature::HEADER))
     } else {

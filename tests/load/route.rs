@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use callscope_common::signature::{HEADER, sign};
-use callscope_tests::server::{SECRET, now};
+use callscope_tests::server::{SECRET, unix_secs};
 use rocket::config::{Config, LogLevel};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::Status;
@@ -42,7 +42,7 @@ async fn accept_turn(signature: Signature, data: Data<'_>) -> Result<(Status, Ra
     let body = data.open(1.mebibytes()).into_bytes().await.map_err(|_| Status::BadRequest)?;
     let signed_at = signature.0.strip_prefix("t=").and_then(|rest| rest.split(',').next()?.parse().ok());
     let signed_at: i64 = signed_at.ok_or(Status::Unauthorized)?;
-    if (now() - signed_at).abs() > 1800 || sign(SECRET.as_bytes(), signed_at, &body) != signature.0 {
+    if (unix_secs() - signed_at).abs() > 1800 || sign(SECRET.as_bytes(), signed_at, &body) != signature.0 {
         return Err(Status::Unauthorized);
     }
     let turn: Turn<'_> = serde_json::from_slice(&body).map_err(|_| Status::BadRequest)?;

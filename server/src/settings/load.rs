@@ -32,14 +32,14 @@ impl Settings {
                 }
             }
         }
-        Self::from(flags, &environment)
+        Self::load_from(flags, &environment)
     }
 
     /// Reads the settings from the given flags and environment, and from the settings file.
     ///
     /// # Errors
     /// Returns an error for the first setting that is wrong.
-    pub fn from(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
+    pub fn load_from(flags: &Flags, environment: &[(String, String)]) -> Result<Self, SettingsError> {
         Self::read(flags, environment, Some(Path::new(SETTINGS_FILE)))
     }
 

@@ -14,7 +14,7 @@ fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
     let url = format!("sqlite://{}", dir.path().join("x.db").display());
     let mut variables = vec![("CALLSCOPE_DATABASE_URL".to_owned(), url)];
     variables.splice(0..0, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    Settings::from(&Flags::new(), &variables).map_err(|error| error.to_string())
+    Settings::load_from(&Flags::new(), &variables).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_error_in_the_file_names_the_line_and_never_its_contents() {
         ("port = {hunter2 = 1}\n", "takes a text", "port"),
     ] {
         std::fs::write(&path, text).expect("written");
-        let error = Settings::from(&Flags::new(), &environment).expect_err(text).to_string();
+        let error = Settings::load_from(&Flags::new(), &environment).expect_err(text).to_string();
         assert!(error.contains(line) && error.contains(&format!("setting `{named}` (file ")), "{text}: {error}");
         assert!(!error.contains("hunter2") && !error.contains(['\n', '\u{1b}']), "{text}: {error}");
     }
@@ -128,8 +128,8 @@ fn secrets_are_generated_once_and_kept_private() {
     let dir = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", dir.path().join("x.db").display());
     let environment = [("CALLSCOPE_DATABASE_URL".to_owned(), url)];
-    let first = Settings::from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
-    let second = Settings::from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
+    let first = Settings::load_from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
+    let second = Settings::load_from(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(first.jwt_secrets, second.jwt_secrets);
     assert_eq!(first.webhook_secrets, second.webhook_secrets);
     assert!(first.secrets_file.is_some() && first.check_exposure().is_ok());

@@ -71,7 +71,7 @@ fn screen(command: &str, server: &Server) -> String {
     terminal.until_text("LIVE");
     let shown = terminal.until_text("completed");
     terminal.press("q");
-    terminal.ended();
+    terminal.wait_for_exit();
     let ages = Regex::new(r"(?m)^\d+s( +)").unwrap().replace_all(&shown, "12s      ").into_owned();
     let text = Regex::new(r"up \d+s").unwrap().replace(&ages, "up 3s").into_owned();
     let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();

@@ -142,7 +142,7 @@ fn a_replay_in_the_background_draws_no_progress() {
         let script = script.replace("  wait", "; wait");
         let mut bash = std::process::Command::new("bash");
         bash.args(["-c", &script]);
-        let ended = Pty::run(server.environment(&mut bash), (80, 24)).ended();
+        let ended = Pty::run(server.environment(&mut bash), (80, 24)).wait_for_exit();
         let text = String::from_utf8_lossy(&ended.bytes).into_owned();
         assert!(text.contains("all-done") && text.contains("11 deliveries"), "{text}");
         assert_eq!(text.contains("\x1b[K"), draws, "{script}: {text:?}");
@@ -153,7 +153,7 @@ fn a_replay_in_the_background_draws_no_progress() {
 fn a_terminal_without_a_width_still_shows_a_table() {
     let server = Server::start();
     server.replay("tow-truck");
-    let ended = Pty::run(&server.callscope(&["calls", "ls"]), (0, 0)).ended();
+    let ended = Pty::run(&server.callscope(&["calls", "ls"]), (0, 0)).wait_for_exit();
     let text = String::from_utf8_lossy(&ended.bytes).into_owned();
     assert!(text.contains("completed") && text.contains(TOW), "{text:?}");
 }

@@ -18,7 +18,7 @@ use callscope_tests::Pty;
 /// Limit of the program's address space, in KiB. Several 64 MiB answers fit, and an answer without end does not.
 const ADDRESS_SPACE: u64 = 1_500_000;
 /// Longer than any command takes that ends by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command is run.
 struct Case {
@@ -187,7 +187,7 @@ fn no_command_lets_a_hostile_server_control_a_terminal() {
                 let args: Vec<&str> = case.args.iter().map(String::as_str).collect();
                 let mut program = server.callscope(&args);
                 program.env("CALLSCOPE_SERVER", &hostile.url);
-                let bytes = Pty::run(&program, (80, 24)).ended().bytes;
+                let bytes = Pty::run(&program, (80, 24)).wait_for_exit().bytes;
                 let text = String::from_utf8(bytes).unwrap();
                 let rest = own.replace_all(&text, "");
                 let raw = rest.chars().find(|c| is_raw(*c));
@@ -245,7 +245,7 @@ fn run(server: &Server, hostile: &Hostile, case: &Case) -> Ran {
     });
     drop(spoke);
     let ended = if case.goes_on { end_once_it_spoke(&heard, &child) } else { false };
-    while heard.recv_timeout(PATIENCE).is_ok() {}
+    while heard.recv_timeout(WAIT_TIMEOUT).is_ok() {}
     if child.try_wait().unwrap().is_none() {
         // The program's stdout is closed, or silent for a long time: it ends now, or it hangs.
         end(&child, if case.goes_on { Signal::TERM } else { Signal::KILL });

@@ -50,7 +50,7 @@ fn tab_completes_a_calls_id_in_bash_zsh_and_fish() {
         terminal.press("\r");
         terminal.until_text("call completed, successful");
         terminal.press("exit\r");
-        terminal.ended();
+        terminal.wait_for_exit();
     }
 }
 

@@ -38,7 +38,7 @@ fn calls_are_listed_opened_and_filtered() {
     top.press("q");
     top.until_no_text("said last");
     top.press("q");
-    let ended = top.ended();
+    let ended = top.wait_for_exit();
     assert_eq!((ended.code(), ended.is_restored()), (0, true), "{ended:?}");
 }
 
@@ -61,7 +61,7 @@ fn a_connection_is_kicked_only_after_a_yes() {
     top.until_text("no one is connected");
     assert_eq!(child.wait().unwrap().code(), Some(6), "4012 ends a stream for good");
     top.press("q");
-    assert!(top.ended().is_restored());
+    assert!(top.wait_for_exit().is_restored());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn read_only_mode_kicks_no_connection() {
     child.kill().unwrap();
     child.wait().unwrap();
     top.press("qq");
-    assert_eq!(top.ended().code(), 0);
+    assert_eq!(top.wait_for_exit().code(), 0);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_lost_server_is_shown_and_the_last_answer_stays() {
     let screen = top.until_text("NO ANSWER");
     assert!(screen.contains("completed"), "{screen}");
     top.press("q");
-    let ended = top.ended();
+    let ended = top.wait_for_exit();
     assert_eq!((ended.code(), ended.is_restored()), (0, true));
 }
 
@@ -108,7 +108,7 @@ fn the_terminal_is_restored_after_a_signal_and_an_interrupt() {
             Some(signal) => top.signal(signal),
             None => top.press("\x03"),
         }
-        let ended = top.ended();
+        let ended = top.wait_for_exit();
         assert_eq!((ended.code(), ended.is_restored()), (130, true), "{how:?}: {ended:?}");
     }
 }
@@ -118,7 +118,7 @@ fn a_viewers_token_is_an_error_and_opens_no_screen() {
     let server = Server::start();
     let mut command = server.callscope(&["top"]);
     command.env("CALLSCOPE_TOKEN", "a.b.c");
-    let ended = Pty::run(&command, (80, 24)).ended();
+    let ended = Pty::run(&command, (80, 24)).wait_for_exit();
     assert_eq!(ended.code(), 4);
     assert!(
         ended.screen.contains("not logged in") && ended.screen.contains("callscope-server token"),

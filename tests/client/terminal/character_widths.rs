@@ -42,7 +42,7 @@ impl Tmux<'_> {
 
     /// Waits for a screen that satisfies `is_so`.
     fn wait(&self, what: &str, is_so: impl Fn(&str) -> bool) {
-        let deadline = std::time::Instant::now() + callscope_tests::PATIENCE;
+        let deadline = std::time::Instant::now() + callscope_tests::WAIT_TIMEOUT;
         loop {
             let screen = self.screen();
             if is_so(&screen) {
@@ -126,7 +126,7 @@ fn a_terminal_without_a_size_counts_as_80_by_24() {
     std::fs::write(folder.path().join("call.ndjson"), turn_line("EL_s_1", 1, "agent", "hello", 0)).unwrap();
     let mut terminal = Pty::start((0, 0), &program("callscope"), &["play", "call.ndjson"], &[], folder.path());
     terminal.wait_past(0);
-    let deadline = std::time::Instant::now() + callscope_tests::PATIENCE;
+    let deadline = std::time::Instant::now() + callscope_tests::WAIT_TIMEOUT;
     // The emulator has the size that it was given, so the test reads what was written.
     while !String::from_utf8_lossy(&terminal.bytes()).contains("hello") {
         assert!(std::time::Instant::now() < deadline, "{}", String::from_utf8_lossy(&terminal.bytes()));
@@ -135,5 +135,5 @@ fn a_terminal_without_a_size_counts_as_80_by_24() {
     let written = String::from_utf8_lossy(&terminal.bytes()).into_owned();
     assert!(!written.contains("too small") && written.contains(&"─".repeat(80)), "{written:?}");
     terminal.press("q");
-    assert!(terminal.ended().status.success());
+    assert!(terminal.wait_for_exit().status.success());
 }

@@ -10,7 +10,7 @@ fn the_demo_speaks_and_shows_a_call_and_leaves_nothing() {
     terminal.until_text("ENDED success");
     terminal.until_text("passengers = 1");
     terminal.press("q");
-    let ended = terminal.ended();
+    let ended = terminal.wait_for_exit();
     assert!(ended.status.success());
     assert!(!ended.modes.alternate && !ended.modes.hidden_cursor);
     assert!(!ended.screen.contains("go on with") && !ended.screen.contains("keep it"), "its server is gone");

@@ -17,7 +17,7 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let during = terminal.modes();
     assert!(during.alternate && during.hidden_cursor && during.line != before.line, "{during:?}");
     leave(&mut terminal);
-    let ended = terminal.ended();
+    let ended = terminal.wait_for_exit();
     assert_eq!(ended.modes, before);
     assert!(!ended.screen.contains("on the alternate screen"), "{}", ended.screen);
     // The emulator does not know this sequence: rows wrap at their end again.
@@ -112,7 +112,7 @@ async fn an_error_is_printed_after_the_screen_was_restored() {
     terminal.until_text("no call is known as no_such_call");
     let mut terminal = terminal;
     terminal.press("q");
-    let ended = terminal.ended();
+    let ended = terminal.wait_for_exit();
     assert_eq!(ended.status.exit_code(), 3);
     assert!(!ended.modes.alternate && ended.screen.contains("error: no call is known"), "{}", ended.screen);
 }
@@ -120,9 +120,9 @@ async fn an_error_is_printed_after_the_screen_was_restored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_cannot_be_shown_never_opens_the_screen() {
     let scene = Scene::new().await;
-    let wrong = scene.terminal((80, 24), &["tail", "--server", "http://127.0.0.1:9"], &[]).ended();
+    let wrong = scene.terminal((80, 24), &["tail", "--server", "http://127.0.0.1:9"], &[]).wait_for_exit();
     assert_eq!(wrong.status.exit_code(), 5);
-    let token = scene.terminal((80, 24), &["tail"], &[("CALLSCOPE_TOKEN", "x.y.z")]).ended();
+    let token = scene.terminal((80, 24), &["tail"], &[("CALLSCOPE_TOKEN", "x.y.z")]).wait_for_exit();
     assert_eq!(token.status.exit_code(), 4);
     for ended in [wrong, token] {
         assert!(!String::from_utf8_lossy(&ended.bytes).contains("\x1b[?1049h"));

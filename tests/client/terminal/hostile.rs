@@ -27,7 +27,7 @@ async fn speak(scene: &Scene) {
         "analysis": {"call_successful": "success", "transcript_summary": all,
             "evaluation_criteria_results": {(all.clone()): {"result": all, "rationale": all}},
             "data_collection_results": {(all.clone()): {"value": all}}}});
-    scene.post("post-call", &json!({"type": "post_call_transcription", "event_timestamp": now(), "data": data})).await;
+    scene.post("post-call", &json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": data})).await;
     say(scene, "conv_worst", "agent", "the last word").await;
 }
 
@@ -68,14 +68,14 @@ async fn a_hostile_call_is_safe_in_full_screen_and_in_its_json() {
     }
     terminal.press("s\x15worst.ndjson\r");
     terminal.until_text("saved as worst.ndjson");
-    assert_harmless(&terminal.bytes(), &terminal.oddities(), "tail");
+    assert_harmless(&terminal.bytes(), &terminal.forbidden_sequences(), "tail");
     terminal.press("q");
-    let ended = terminal.ended();
+    let ended = terminal.wait_for_exit();
     assert!(!ended.modes.alternate);
     let played = scene.terminal((60, 30), &["play", "worst.ndjson", "--speed", "max"], &[]);
     played.until_text("the last word");
-    assert_harmless(&played.bytes(), &played.oddities(), "play");
-    let plain = scene.terminal((60, 30), &["play", "worst.ndjson", "--plain"], &[]).ended();
+    assert_harmless(&played.bytes(), &played.forbidden_sequences(), "play");
+    let plain = scene.terminal((60, 30), &["play", "worst.ndjson", "--plain"], &[]).wait_for_exit();
     assert_harmless(&plain.bytes, &[], "play --plain");
     assert!(plain.status.success() && String::from_utf8_lossy(&plain.bytes).contains("the last word"));
 }
@@ -90,7 +90,7 @@ async fn a_hostile_call_is_safe_as_lines_on_a_terminal() {
         &["calls", "ls"],
         &["calls", "show", "conv_worst"],
     ] {
-        let ended = scene.terminal((200, 50), arguments, &[]).ended();
+        let ended = scene.terminal((200, 50), arguments, &[]).wait_for_exit();
         assert!(ended.status.success(), "{arguments:?}: {}", ended.screen);
         assert_harmless(&ended.bytes, &[], &format!("{arguments:?}"));
         assert!(ended.screen.contains("conv_worst") || ended.screen.contains("the last word"), "{}", ended.screen);

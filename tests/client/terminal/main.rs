@@ -16,7 +16,7 @@ use std::path::Path;
 
 use callscope_tests::process::program;
 use callscope_tests::saved::turn_line;
-use callscope_tests::server::{admin_token, http, now, post_webhook};
+use callscope_tests::server::{admin_token, http, post_webhook, unix_secs};
 use callscope_tests::{Database, Engine, Process, Pty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -69,8 +69,11 @@ impl Scene {
             "analysis": {"call_successful": "success", "transcript_summary": "A truck was sent.",
                 "evaluation_criteria_results": {"safety_first": {"result": "success", "rationale": "Asked at once."}},
                 "data_collection_results": {"place": {"value": "A10"}}}});
-        self.post("post-call", &json!({"type": "post_call_transcription", "event_timestamp": now(), "data": data}))
-            .await;
+        self.post(
+            "post-call",
+            &json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": data}),
+        )
+        .await;
     }
 
     /// Returns a terminal that runs `callscope`.

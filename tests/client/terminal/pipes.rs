@@ -63,7 +63,7 @@ async fn dumb_terminals_and_screen_readers_get_lines() {
         (["tail", "conv_pipe"].as_slice(), [("TERM", "dumb")].as_slice()),
         (&["tail", "conv_pipe", "--accessible"], &[("NO_COLOR", "1")]),
     ] {
-        let ended = scene.terminal((80, 24), arguments, environment).ended();
+        let ended = scene.terminal((80, 24), arguments, environment).wait_for_exit();
         let text = String::from_utf8_lossy(&ended.bytes).into_owned();
         assert!(!text.contains('\x1b'), "{text:?}");
         assert!(!text.contains(|c| ('\u{2500}'..='\u{259f}').contains(&c)), "{text:?}");
@@ -81,7 +81,7 @@ async fn a_screen_reader_picks_by_number() {
     assert!(!String::from_utf8_lossy(&terminal.bytes()).contains('\x1b'));
     terminal.press("2\r");
     terminal.until_text("of the first");
-    assert!(terminal.ended().status.success());
+    assert!(terminal.wait_for_exit().status.success());
 }
 
 /// Lines are complete, in order and flushed, however fast they come, and the cursor file resumes where it stopped.

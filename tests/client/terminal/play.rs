@@ -24,7 +24,7 @@ fn a_recording_can_be_paused_and_continued() {
     terminal.until_text("turn 1;");
     terminal.until_text("ENDED");
     terminal.press("q");
-    assert!(terminal.ended().status.success());
+    assert!(terminal.wait_for_exit().status.success());
 }
 
 #[test]

@@ -25,7 +25,7 @@ async fn a_call_is_followed_from_its_first_turn_to_its_result() {
         terminal.until_text(text);
     }
     terminal.press("q");
-    let ended = terminal.ended();
+    let ended = terminal.wait_for_exit();
     assert!(ended.status.success());
     assert!(
         ended.screen.contains("keep it: callscope calls export") && ended.screen.contains(" -- conv_road"),
@@ -97,7 +97,7 @@ async fn scrolling_up_pauses_and_search_filter_and_help_work() {
     terminal.until_text("copied 9 characters");
     assert_eq!(terminal.clipboard().unwrap(), b"YSBuZXcgb25l", "base64 of what was said");
     terminal.press("q");
-    let screen = terminal.ended().screen;
+    let screen = terminal.wait_for_exit().screen;
     assert!(screen.contains("go on with: callscope tail --after 61") && screen.contains(" -- EL_long_1"), "{screen}");
 }
 
@@ -134,7 +134,7 @@ async fn without_a_name_a_call_is_picked_by_a_few_letters() {
     scene.turn("EL_bakery_1", "agent", "At seven.").await;
     terminal.until_text("At seven.");
     terminal.press("q");
-    let screen = terminal.ended().screen;
+    let screen = terminal.wait_for_exit().screen;
     for (after, id) in [(3, "EL_bakery_1"), (1, "EL_road_2")] {
         let line = screen.lines().find(|line| line.ends_with(&format!(" -- {id}")));
         // The cursor begins with the number of the event.

@@ -16,47 +16,47 @@ use tokio::time::timeout;
 use crate::process::{free_port, signal};
 use crate::until;
 
-/// Limit of one command.
+/// Timeout of one command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A `redis-server`, which ends when it is dropped.
+/// A `redis-server` process, which is killed when this handle is dropped.
 #[derive(Debug)]
 pub struct Redis {
     pub address: SocketAddr,
     dir: PathBuf,
-    /// The port of the cluster bus, if this server is a Redis Cluster.
+    /// The port of the Redis cluster bus, if the process is a Redis Cluster.
     cluster_port: Option<u16>,
     child: Mutex<Option<Child>>,
-    /// A temporary `dir`, which is deleted with this handle.
-    own_dir: Option<TempDir>,
+    /// Deletes `dir` with this handle, if `dir` is temporary.
+    temp_dir: Option<TempDir>,
 }
 
 impl Redis {
-    /// Starts a Redis in a folder of its own.
+    /// Starts a Redis in a temporary folder.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), None) }.start_and_wait().await
+        Self { temp_dir: Some(dir), ..Self::new(PathBuf::new(), None) }.start_and_wait().await
     }
 
     /// Starts a Redis Cluster of one server, which holds every slot.
-    pub async fn sharded() -> Self {
+    pub async fn start_cluster() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { own_dir: Some(dir), ..Self::with(PathBuf::new(), Some(free_port())) }.start_and_wait().await
+        Self { temp_dir: Some(dir), ..Self::new(PathBuf::new(), Some(free_port())) }.start_and_wait().await
     }
 
     /// Starts a Redis in `dir`.
     pub async fn start_in(dir: PathBuf) -> Self {
-        Self::with(dir, None).start_and_wait().await
+        Self::new(dir, None).start_and_wait().await
     }
 
-    fn with(dir: PathBuf, cluster_port: Option<u16>) -> Self {
+    fn new(dir: PathBuf, cluster_port: Option<u16>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        Self { address, dir, cluster_port, child: Mutex::default(), own_dir: None }
+        Self { address, dir, cluster_port, child: Mutex::default(), temp_dir: None }
     }
 
     async fn start_and_wait(mut self) -> Self {
-        if let Some(own) = &self.own_dir {
-            self.dir = own.path().to_owned();
+        if let Some(temp_dir) = &self.temp_dir {
+            self.dir = temp_dir.path().to_owned();
         }
         self.launch().await;
         until("Redis answers", async || self.command("PING").await.as_deref() == Some("+PONG")).await;
@@ -73,7 +73,7 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
-    /// Starts the process, again after [`Self::end`]. Redis is empty then, and may not answer at once.
+    /// Starts the process, for the first time or after [`Self::kill`]. Redis is empty then, and may not answer at once.
     pub async fn launch(&self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
@@ -88,20 +88,20 @@ impl Redis {
     }
 
     /// Kills the process with SIGKILL; [`Self::launch`] starts it again.
-    pub async fn end(&self) {
+    pub async fn kill(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
         }
     }
 
     /// Sends SIGSTOP or SIGCONT.
-    pub async fn signal(&self, which: Signal) {
+    pub async fn signal(&self, signal_number: Signal) {
         if let Some(child) = &*self.child.lock().await {
-            signal(child, which);
+            signal(child, signal_number);
         }
     }
 
-    /// Sends a command and returns the first line of the answer. For a bulk string, it is the first line of its text.
+    /// Sends a command and returns the first line of the answer, without the length line of a bulk string.
     pub async fn command(&self, command: &str) -> Option<String> {
         let answer = async {
             let mut stream = TcpStream::connect(self.address).await.ok()?;

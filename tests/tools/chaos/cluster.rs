@@ -99,7 +99,7 @@ impl Cluster {
             postgres.end().await;
         }
         if let Some(redis) = &self.redis {
-            redis.end().await;
+            redis.kill().await;
         }
         if let Some(disk) = &self.disk {
             disk.unmount();

@@ -218,7 +218,7 @@ impl Fault {
         let _guard = cluster.disturbances.begin(Disturbance::NoRedis);
         match self {
             Self::RedisKill => {
-                redis.end().await;
+                redis.kill().await;
                 if rng.bool() {
                     sleep(duration).await;
                 }

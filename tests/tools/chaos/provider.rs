@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::ledger::CallLedger;
 use crate::plan::{CallShape, DedupBy, Plan, TurnPlan};
 use crate::violations::Violation;
-use callscope_tests::server::{SECRET, now};
+use callscope_tests::server::{SECRET, unix_secs};
 
 /// Tries of one delivery, after which its servers count as stuck.
 const MAX_TRIES: usize = 2_000;
@@ -149,7 +149,7 @@ impl Caller {
     async fn attempt(&self, delivery: &Delivery, rng: &mut Rng) -> Option<(u16, Value)> {
         let (node, address) = self.cluster.pick_node(rng);
         let incarnation = node.incarnation();
-        let signed_at = delivery.signed_at.unwrap_or_else(now);
+        let signed_at = delivery.signed_at.unwrap_or_else(unix_secs);
         self.cluster.ledger.counts.sent.fetch_add(1, Ordering::Relaxed);
         let mut request = self
             .cluster
@@ -173,7 +173,7 @@ impl Caller {
 impl Delivery {
     fn turn(turn: &TurnPlan) -> Self {
         // Without a key, equal bytes with an equal signature are one turn, so every try needs the same signature.
-        let signed_at = (turn.dedup_by == DedupBy::Bytes).then(now);
+        let signed_at = (turn.dedup_by == DedupBy::Bytes).then(unix_secs);
         Self {
             route: "transcription",
             text: turn.text.clone(),

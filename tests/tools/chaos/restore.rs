@@ -15,7 +15,7 @@ use crate::setup::wait_until_up;
 use crate::socket::{ServerMessage, connect, send};
 use crate::subscription::Subscription;
 use crate::violations::Violation;
-use callscope_tests::server::{SECRET, now};
+use callscope_tests::server::{SECRET, unix_secs};
 
 /// Number of subscriptions whose cursors are checked.
 const MAX_CURSORS: usize = 150;
@@ -53,7 +53,7 @@ pub async fn check(cluster: &Cluster, subscriptions: &[Subscription]) {
         let sent = cluster
             .http
             .post(format!("http://{}/webhooks/elevenlabs/transcription", node.address))
-            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), now(), body.as_bytes()))
+            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), unix_secs(), body.as_bytes()))
             .body(body)
             .send();
         let _ = sent.await;

@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::socket::{ServerMessage, connect, send};
 use crate::violations::Violation;
 use callscope_tests::Socket;
-use callscope_tests::server::{SECRET, now};
+use callscope_tests::server::{SECRET, unix_secs};
 
 /// Time for a follower to reach the head of the last call.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ async fn post(cluster: &Cluster, name: &str, text: &str, rng: &mut Rng) {
         let sent = cluster
             .http
             .post(format!("http://{address}/webhooks/elevenlabs/transcription"))
-            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), now(), body.as_bytes()))
+            .header(signature::HEADER, signature::sign(SECRET.as_bytes(), unix_secs(), body.as_bytes()))
             .body(body.clone())
             .send();
         match sent.await.map(|answer| answer.status().as_u16()) {

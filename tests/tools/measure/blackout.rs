@@ -36,7 +36,7 @@ pub async fn run(flags: Flags) {
     let (token, http) = (admin_token("measure"), http());
     let mut nodes = Vec::new();
     for _ in 0..flags.nodes {
-        nodes.push(Process::with(&database, 0, &settings).await);
+        nodes.push(Process::start_with(&database, 0, &settings).await);
     }
     let sids: Vec<String> = (0..flags.calls).map(|call| format!("EL_blackout_{call}")).collect();
     let mut recordings = Vec::new();
@@ -50,7 +50,7 @@ pub async fn run(flags: Flags) {
     let mut turn = 1;
     for (name, seconds) in [("Redis there", 10), ("Redis dead", flags.seconds), ("Redis back", 10)] {
         match name {
-            "Redis dead" => redis.end().await,
+            "Redis dead" => redis.kill().await,
             "Redis back" => redis.launch().await,
             _ => sleep(Duration::from_secs(1)).await,
         }

@@ -51,7 +51,8 @@ pub async fn run(flags: Flags) {
         ("CALLSCOPE_DRAIN_DEADLINE", &*deadline),
         ("CALLSCOPE_LOG", "warn,callscope_server::command=info"),
     ];
-    let (drained, other) = (Process::with(&database, 0, &settings).await, Process::with(&database, 0, &settings).await);
+    let (drained, other) =
+        (Process::start_with(&database, 0, &settings).await, Process::start_with(&database, 0, &settings).await);
     let (token, http) = (admin_token("measure"), http());
     post_turn(&http, &drained.url, CALL, "turn 0", 300).await;
     let (send_move, mut receive_move) = mpsc::channel(flags.connections);
@@ -141,7 +142,7 @@ async fn move_to(mut subscriber: Subscriber, url: &str, token: &str, is_stubborn
     resumed.send(json!({"subscribe": CALL, "after": last_seq})).await;
     let head = resumed.expect("subscription_confirmed").await["seq"].as_i64().unwrap();
     while last_seq < head {
-        let Ok(Received::Json(message)) = timeout(callscope_tests::PATIENCE, resumed.next_without_timeout()).await
+        let Ok(Received::Json(message)) = timeout(callscope_tests::WAIT_TIMEOUT, resumed.next_without_timeout()).await
         else {
             break;
         };

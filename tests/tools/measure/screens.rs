@@ -8,7 +8,7 @@ use serde_json::json;
 
 use callscope_tests::process::program;
 use callscope_tests::pty::key;
-use callscope_tests::server::{admin_token, http, now, post_webhook};
+use callscope_tests::server::{admin_token, http, post_webhook, unix_secs};
 use callscope_tests::{Database, Engine, Process, Pty};
 
 /// Speaker, second in the call and text of each turn.
@@ -39,7 +39,7 @@ pub async fn run(flags: &Flags) {
     std::fs::create_dir_all(&flags.folder).unwrap();
     let database = Database::new(Engine::Sqlite).await;
     let mut server = Process::start(&database, 0).await;
-    let began = now() - 40;
+    let began = unix_secs() - 40;
     for other in ["EL_bakery_1790855011", "EL_harbour_1790854200"] {
         post_turn(&server.url, other, ("agent", 0, "Hello."), began).await;
     }
@@ -115,7 +115,8 @@ async fn post_call_end(url: &str) {
             "evaluation_criteria_results": {"safety_first":
                 {"result": "success", "rationale": "The agent asked about everyone's safety first."}},
             "data_collection_results": {"dogs": {"value": 1}, "place": {"value": "A10 northbound, past exit 22"}}}});
-    post(url, "post-call", &json!({"type": "post_call_transcription", "event_timestamp": now(), "data": data})).await;
+    post(url, "post-call", &json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": data}))
+        .await;
 }
 
 /// Width and height of a cell in the picture.
@@ -123,7 +124,7 @@ const CELL: (f64, f64) = (8.4, 18.0);
 const MARGIN: f64 = 12.0;
 
 fn draw(terminal: &Pty, folder: &Path, name: &str) {
-    std::fs::write(folder.join(format!("{name}.svg")), svg(&terminal.picture())).unwrap();
+    std::fs::write(folder.join(format!("{name}.svg")), svg(&terminal.styled_screen())).unwrap();
 }
 
 /// Returns a screen as SVG in the colours of a dark terminal.

@@ -38,7 +38,7 @@ pub struct Flags {
 pub async fn run(flags: Flags) {
     let database = Database::new(Engine::Sqlite).await;
     // With the default write deadline, the server would close the stalled clients.
-    let server = Process::with(
+    let server = Process::start_with(
         &database,
         0,
         &[("CALLSCOPE_WRITE_DEADLINE", "3600"), ("CALLSCOPE_LOG", "warn,callscope_server::command=info")],
@@ -110,14 +110,14 @@ async fn connect_stalled(url: &str, token: &str) -> Socket {
 /// Prints the server's memory with and without many stalled clients.
 async fn measure_memory(server: &Process, token: &str, flags: Flags) {
     sleep(Duration::from_secs(1)).await;
-    let before = server.memory();
+    let before = server.resident_kib();
     let mut sockets = Vec::new();
     for _ in 0..flags.stalled {
         sockets.push(connect_stalled(&server.url, token).await);
     }
     // The numbers are far beyond those of the rounds, so that no turn is a repeat.
     post_turns(&server.url, CALL, (1_000_000, 50.0), Duration::from_secs(5), TURN_BYTES).await;
-    let after = server.memory();
+    let after = server.resident_kib();
     println!(
         "server memory: {} KiB, with {} stalled clients {} KiB: {:.1} KiB each",
         before,

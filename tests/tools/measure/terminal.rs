@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use callscope_tests::Pty;
-use callscope_tests::process::{memory, program};
+use callscope_tests::process::{program, resident_kib};
 use callscope_tests::pty::key;
 use callscope_tests::saved::turn_line;
 use callscope_tests::usage::cpu_time;
@@ -66,7 +66,7 @@ fn measure_screen(folder: &Path, turns: usize, frames: usize) -> (f64, u64, f64)
         terminal.wait_past(written);
     }
     let frame_ms = (cpu_ms(terminal.pid()) - cpu_before) / frames as f64;
-    let memory_mib = memory(terminal.pid()) / 1024;
+    let memory_mib = resident_kib(terminal.pid()) / 1024;
     let cpu_before = cpu_ms(terminal.pid());
     let began = Instant::now();
     std::thread::sleep(Duration::from_secs(3));
