@@ -19,12 +19,12 @@ use tokio::time::timeout;
 struct Server(CustomServer);
 
 impl Server {
-    /// Starts a server with at most `most` descriptors, of which the shell that starts it allows 64 at first.
-    async fn with(most: u32, given: &[(&str, &str)]) -> Self {
+    /// Starts a server with a hard limit of `max_descriptors` and a soft limit of 64, which the server has to raise.
+    async fn start_with(max_descriptors: u32, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -Sn 64 && ulimit -Hn {most} && exec \"$0\"")]);
+        command.args(["-c", &format!("ulimit -Sn 64 && ulimit -Hn {max_descriptors} && exec \"$0\"")]);
         command.arg(program("callscope-server")).stderr(Stdio::null());
-        Self(CustomServer::start(command, given).await)
+        Self(CustomServer::start(command, variables).await)
     }
 
     async fn sends(&self, bytes: &str) -> TcpStream {

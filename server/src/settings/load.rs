@@ -35,7 +35,8 @@ impl Settings {
         Self::load_from(flags, &environment)
     }
 
-    /// Reads the settings from the given flags and environment, and from the settings file.
+    /// Reads the settings from the given flags and environment, and from the settings file. Of several values of one
+    /// variable, the first counts.
     ///
     /// # Errors
     /// Returns an error for the first setting that is wrong.

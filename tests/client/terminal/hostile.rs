@@ -27,7 +27,9 @@ async fn speak(scene: &Scene) {
         "analysis": {"call_successful": "success", "transcript_summary": all,
             "evaluation_criteria_results": {(all.clone()): {"result": all, "rationale": all}},
             "data_collection_results": {(all.clone()): {"value": all}}}});
-    scene.post("post-call", &json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": data})).await;
+    scene
+        .post("post-call", &json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": data}))
+        .await;
     say(scene, "conv_worst", "agent", "the last word").await;
 }
 
