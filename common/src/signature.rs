@@ -61,7 +61,7 @@ impl SignatureHeader {
     /// Maximum number of signed times that are read from one header.
     pub const MAX_TIMES: usize = 4;
 
-    /// Parses the value of a header. Blanks around parts and unknown parts are ignored, and hex digits may be capitals.
+    /// Parses the value of a header. Ignores unknown parts, and blanks around parts. Hex digits may be upper case.
     ///
     /// # Errors
     /// Returns [`SignatureError::Malformed`].
@@ -126,14 +126,14 @@ impl SignatureHeader {
         now: i64,
         tolerance_secs: i64,
     ) -> Result<(), SignatureError> {
-        self.signed_at(secrets, body, now, tolerance_secs).map(drop)
+        self.verified_time(secrets, body, now, tolerance_secs).map(drop)
     }
 
     /// Does the same as [`verify`](Self::verify), and returns the signed time that fits, in Unix seconds.
     ///
     /// # Errors
     /// Returns the errors of [`verify`](Self::verify).
-    pub fn signed_at<S: AsRef<[u8]>>(
+    pub fn verified_time<S: AsRef<[u8]>>(
         &self,
         secrets: &[S],
         body: &[u8],
@@ -256,7 +256,7 @@ mod tests {
         let late = sign(SECRET, 1, BODY);
         let (time, digest) = good.split_once(',').unwrap();
         let check = |lines: &[&str], now| {
-            SignatureHeader::parse_lines(lines.iter().copied())?.signed_at(&[SECRET], BODY, now, 1800)
+            SignatureHeader::parse_lines(lines.iter().copied())?.verified_time(&[SECRET], BODY, now, 1800)
         };
         for lines in [
             vec![bad.as_str(), good.as_str()],

@@ -21,8 +21,9 @@ pub enum Peer {
     Callscope,
     /// Callscope on PostgreSQL
     CallscopePostgres,
-    /// The build of Callscope that `CALLSCOPE_LOAD_BEFORE` names, on SQLite. Its turns are longer by
-    /// `CALLSCOPE_LOAD_BEFORE_LACKS` bytes, if its messages have fewer fields than ours
+    /// The build of Callscope that `CALLSCOPE_LOAD_BEFORE` names, on SQLite. If its messages lack fields of
+    /// the current build, its turns are padded by `CALLSCOPE_LOAD_BEFORE_LACKS` bytes, so that all messages are
+    /// equally long
     Before,
     /// TCP writes of the same bytes, joined into large writes
     BareBatched,
@@ -69,11 +70,11 @@ impl Peer {
 
     /// Returns whether the server is a build of Callscope.
     #[must_use]
-    pub fn is_ours(self) -> bool {
+    pub fn is_callscope(self) -> bool {
         matches!(self, Self::Callscope | Self::CallscopePostgres | Self::Before)
     }
 
-    /// Returns the number of bytes by which its messages are shorter than ours.
+    /// Returns the number of bytes by which its messages are shorter than those of the current build.
     #[must_use]
     pub fn missing_bytes(self) -> usize {
         static MISSING_BYTES: LazyLock<usize> = LazyLock::new(|| {
@@ -86,7 +87,7 @@ impl Peer {
     /// Returns whether the server accepts Callscope's signed webhooks.
     #[must_use]
     pub fn accepts_webhooks(self) -> bool {
-        self.is_ours() || matches!(self, Self::Route | Self::FastapiSqlite | Self::FastapiPostgres)
+        self.is_callscope() || matches!(self, Self::Route | Self::FastapiSqlite | Self::FastapiPostgres)
     }
 }
 

@@ -56,7 +56,7 @@ impl Table {
             for name in self.ratios {
                 let mut values = self.ratios_to(sample.peer, name);
                 let shown = match median(&mut values) {
-                    Some(_) if sample.peer.is_ours() && sample.peer == first[0].peer => String::from("1"),
+                    Some(_) if sample.peer.is_callscope() && sample.peer == first[0].peer => String::from("1"),
                     Some(median) => format!("**{median:.2}** ({:.2}–{:.2})", values[0], values[values.len() - 1]),
                     None => String::from("–"),
                 };

@@ -319,7 +319,7 @@ fn record_payload(watcher: &mut Watcher, peer: Peer, marks: &MarkFinder, payload
         return;
     }
     marks.read(payload, &mut record);
-    if peer.is_ours()
+    if peer.is_callscope()
         && let Some(seq) = seq_of(payload)
     {
         stats.disordered += u64::from(last_seq.is_some_and(|last_seq| last_seq + 1 != seq));

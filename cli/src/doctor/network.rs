@@ -24,7 +24,7 @@ pub(crate) struct HttpAnswer {
     pub(crate) date: Option<String>,
     /// Empty if it was longer than [`MAX_ANSWER_BYTES`].
     pub(crate) body: String,
-    /// The failure that explains a redirect.
+    /// If the server redirects, the failure that says where to.
     pub(crate) redirect: Option<Failure>,
     /// When the headers arrived.
     pub(crate) received_at: Timestamp,
@@ -78,7 +78,8 @@ async fn resolve(
     time_limit: Duration,
 ) -> std::result::Result<(Check, Vec<SocketAddr>), Check> {
     let port = first_hop.port_or_known_default().unwrap_or(80);
-    let skip_reason = if connector.proxy_url().is_some() { "the proxy looks it up" } else { "an address needs none" };
+    let skip_reason =
+        if connector.proxy_url().is_some() { "the proxy resolves the name" } else { "the URL has an IP address" };
     let name = match first_hop.host() {
         Some(Host::Ipv4(address)) => {
             return Ok((Check::skipped("dns", skip_reason), vec![(address, port).into()]));
@@ -92,7 +93,7 @@ async fn resolve(
     };
     let remedy = match connector.proxy_url() {
         Some(proxy) => format!(
-            "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+            "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY lists servers that are reached without it"
         ),
         None => {
             format!("is {name} spelled right? otherwise check /etc/resolv.conf and the connection to its name server")
@@ -103,8 +104,8 @@ async fn resolve(
     let resolved = resolved.map_err(|_| failed(format!("no answer within {} s", time_limit.as_secs())))?;
     let addresses: Vec<SocketAddr> = resolved.map_err(|error| failed(root_cause(&error)))?.collect();
     let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    let owner = if connector.proxy_url().is_some() { "the proxy " } else { "" };
-    Ok((Check::ok("dns", format!("{owner}{name} is {}", list.join(", "))), addresses))
+    let prefix = if connector.proxy_url().is_some() { "the proxy " } else { "" };
+    Ok((Check::ok("dns", format!("{prefix}{name} is {}", list.join(", "))), addresses))
 }
 
 async fn connect(
@@ -113,16 +114,17 @@ async fn connect(
     addresses: &[SocketAddr],
     time_limit: Duration,
 ) -> Check {
-    let proxy = connector.proxy_url().map_or(String::new(), |proxy| format!("the proxy {proxy}: "));
+    let prefix = connector.proxy_url().map_or(String::new(), |proxy| format!("the proxy {proxy}: "));
     let mut errors = Vec::new();
     for address in addresses {
         let started = Instant::now();
         match timeout(time_limit, TcpStream::connect(address)).await {
             Ok(Ok(_)) if errors.is_empty() => {
-                return Check::ok("tcp", format!("{proxy}{address} in {}", format_ms(started.elapsed())));
+                return Check::ok("tcp", format!("{prefix}{address} in {}", format_ms(started.elapsed())));
             }
             Ok(Ok(_)) => {
-                let detail = format!("{proxy}{address} in {}, but {}", format_ms(started.elapsed()), errors.join("; "));
+                let detail =
+                    format!("{prefix}{address} in {}, but {}", format_ms(started.elapsed()), errors.join("; "));
                 return Check::ok("tcp", detail);
             }
             Ok(Err(error)) => errors.push(format!("{address}: {}", root_cause(&error))),
@@ -130,16 +132,16 @@ async fn connect(
         }
     }
     let port = first_hop.port_or_known_default().unwrap_or(80);
-    let remedy = if !proxy.is_empty() {
+    let remedy = if !prefix.is_empty() {
         format!(
-            "is the proxy running, and on port {port}? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+            "is the proxy running, and on port {port}? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY lists servers that are reached without it"
         )
     } else if errors.iter().all(|error| error.contains("refused")) {
         format!("is the server running, and on port {port}? start it: callscope-server")
     } else {
         "is a firewall in between, or a VPN down? try on the server's machine: curl URL/healthz".into()
     };
-    Check::failed("tcp", format!("{proxy}{}", errors.join("; ")), remedy)
+    Check::failed("tcp", format!("{prefix}{}", errors.join("; ")), remedy)
 }
 
 /// Requests `/{path}` without a token.

@@ -46,7 +46,7 @@ impl ServerConnector {
             Some(proxy) => Diagnosis {
                 problem: format!("{problem} (through the proxy {proxy})"),
                 remedy: Some(format!(
-                    "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY excepts servers"
+                    "is {proxy} the right proxy? HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name it, NO_PROXY lists servers that are reached without it"
                 )),
                 is_permanent: false,
             },

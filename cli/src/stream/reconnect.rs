@@ -19,7 +19,7 @@ use crate::net::{self, Backoff};
 
 /// Timeout of a handshake and of a write.
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to retry a server that has never answered.
+/// How long to retry while no connection has been established yet.
 const FIRST_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// After a connection that lasted longer, or that brought an event, the backoff starts from its shortest delay.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
@@ -102,14 +102,14 @@ pub(super) async fn follow(endpoint: &Endpoint, subscription: &mut impl Subscrip
     let mut engine = Engine { endpoint, subscription, was_connected: false };
     let (mut backoff, mut attempt) = (Backoff::default(), 0);
     loop {
-        let (connected_at, place_before) = (Instant::now(), engine.subscription.place());
+        let (attempted_at, place_before) = (Instant::now(), engine.subscription.place());
         let (reason, wait) = match engine.session().await {
             Break::Done(reason) => return Some(reason),
             Break::ReceiverGone => return None,
             Break::Lost { reason, wait } => (reason, wait),
         };
         let was_confirmed = engine.subscription.is_confirmed();
-        if (was_confirmed && connected_at.elapsed() > STABLE_AFTER) || engine.subscription.place() != place_before {
+        if (was_confirmed && attempted_at.elapsed() > STABLE_AFTER) || engine.subscription.place() != place_before {
             backoff = Backoff::default();
         }
         attempt = if was_confirmed { 1 } else { attempt + 1 };
@@ -146,11 +146,14 @@ impl<S: Subscription> Engine<'_, S> {
         let request = self.subscription.request();
         let mut socket = match timeout(IO_TIMEOUT, connect(self.endpoint)).await {
             Ok(Ok(socket)) => socket,
+            // A server that has accepted this client before may be restarting, so most refusals are retried.
             Ok(Err(broken)) => return if self.was_connected { broken.retryable() } else { broken },
             Err(_) => return Break::lost(format!("no answer within {} s", IO_TIMEOUT.as_secs())),
         };
         self.was_connected = true;
         let Err(broken) = self.exchange(&mut socket, request).await;
+        // The client ends these connections itself, so it closes them properly. A wait of zero means that it leaves a
+        // server that is shutting down.
         if matches!(broken, Break::Done(_) | Break::ReceiverGone | Break::Lost { wait: Some(Duration::ZERO), .. }) {
             let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
         }
@@ -165,7 +168,7 @@ impl<S: Subscription> Engine<'_, S> {
         let time_left = |leave_at: Option<Instant>| leave_at.map(|at| at.saturating_duration_since(Instant::now()));
         loop {
             let frame = tokio::select! {
-                frame = watched.next() => frame,
+                frame = watched.next_or_ping() => frame,
                 () = sleep_until_some(leave_at), if self.subscription.reconnects() => {
                     return Err(Break::Lost { reason: "the server is shutting down".into(), wait: Some(Duration::ZERO) });
                 }
@@ -219,7 +222,7 @@ struct WatchedSocket<'s> {
 impl WatchedSocket<'_> {
     /// Returns the next frame, or `None` after it sent a ping to a silent server. A server that stays silent is an
     /// error.
-    async fn next(&mut self) -> Result<Option<Message>, Break> {
+    async fn next_or_ping(&mut self) -> Result<Option<Message>, Break> {
         let Silence { ask_after, dead_after } = self.silence;
         let max_silence = if self.is_ping_sent { dead_after } else { ask_after };
         match timeout_at(self.heard_at + max_silence, self.socket.next()).await {
@@ -264,7 +267,7 @@ pub(crate) fn closed(frame: Option<&CloseFrame>, wait: Option<Duration>) -> Brea
         Some(CloseReason::Forbidden) => stop(Exit::StreamLost, "the right to follow was withdrawn"),
         Some(CloseReason::TokenRevoked) => stop(Exit::StreamLost, "the token was revoked").hint(TOKEN_HINT),
         Some(CloseReason::Kicked) => stop(Exit::StreamLost, "an admin ended the connection"),
-        Some(CloseReason::Normal) => stop(Exit::StreamLost, "the server ended the stream before the call did"),
+        Some(CloseReason::Normal) => stop(Exit::StreamLost, "the server closed the stream before its end"),
         Some(CloseReason::NotUtf8 | CloseReason::TooBig) => {
             stop(Exit::Error, "the server refused a message of this program")
         }

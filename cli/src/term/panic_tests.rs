@@ -71,7 +71,7 @@ fn the_terminal_is_as_it_was_after_a_panic_in_any_thread() {
         let mut terminal = Pty::start((80, 24), &std::env::current_exe().unwrap(), &scene, &[], folder.path());
         terminal.until_text(SHOWN);
         terminal.press(key);
-        let ended = terminal.ended();
+        let ended = terminal.wait_for_exit();
         assert_eq!(ended.modes, before, "{message}");
         assert!(!ended.status.success(), "{message}");
         assert!(ended.screen.contains(message), "the message is there to be read: {}", ended.screen);

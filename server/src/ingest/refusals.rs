@@ -26,7 +26,7 @@ const QUEUE_LEN: usize = 16;
 const EXPLANATIONS_PER_SECOND: u32 = 5;
 /// Maximum number of refusals that are explained in a burst.
 const EXPLANATION_BURST: u32 = 20;
-/// Interval at which the count of refusals that were not logged one by one is logged.
+/// How often the number of suppressed log lines is logged.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Remembers refused webhooks.
@@ -41,7 +41,8 @@ pub(super) struct Refusals {
 #[derive(Debug)]
 struct RefusalState {
     list: Mutex<RecentAttempts>,
-    window: Mutex<RefusalWindow>,
+    /// The limit of the log lines.
+    log_limit: Mutex<RefusalWindow>,
 }
 
 /// The newest attempts, with consecutive numbers.
@@ -64,7 +65,7 @@ struct UnexplainedRefusal {
 impl Refusals {
     /// Starts with an empty list, and starts the thread that explains refusals. The thread ends when this is dropped.
     pub fn new(verifier: Arc<SignatureVerifier>) -> Self {
-        let shared = Arc::new(RefusalState { list: Mutex::default(), window: Mutex::new(RefusalWindow::EMPTY) });
+        let shared = Arc::new(RefusalState { list: Mutex::default(), log_limit: Mutex::new(RefusalWindow::EMPTY) });
         let (queue, unexplained) = sync_channel(QUEUE_LEN);
         let state = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("diagnosis".into());
@@ -88,10 +89,10 @@ impl Refusals {
         webhook: &WebhookRequest,
         at: Timestamp,
         refusal: SignatureRefusal,
-        cause: Option<String>,
+        diagnosis: Option<String>,
     ) {
-        self.shared.list.lock().add(webhook, at, refusal, cause.clone());
-        self.shared.log(webhook, refusal, cause.as_deref());
+        self.shared.list.lock().add(webhook, at, refusal, diagnosis.clone());
+        self.shared.log(webhook, refusal, diagnosis.as_deref());
     }
 
     /// Lists a webhook whose signature does not fit its body. It is logged when the thread has explained it, or at once
@@ -100,7 +101,9 @@ impl Refusals {
         let number = self.shared.list.lock().add(&webhook, at, refusal, None);
         let unexplained = UnexplainedRefusal { number, webhook, at, refusal };
         let unexplained = match &self.queue {
-            Some(queue) if SignatureVerifier::may_explain(&unexplained.webhook.body) && self.take_token() => {
+            Some(queue)
+                if SignatureVerifier::is_short_enough_to_explain(&unexplained.webhook.body) && self.take_token() =>
+            {
                 match queue.try_send(unexplained) {
                     Ok(()) => return,
                     Err(TrySendError::Full(unexplained) | TrySendError::Disconnected(unexplained)) => unexplained,
@@ -155,28 +158,29 @@ impl RefusalState {
             let UnexplainedRefusal { number, webhook, at, refusal } = match unexplained.recv_timeout(SUMMARY_INTERVAL) {
                 Ok(unexplained) => unexplained,
                 Err(RecvTimeoutError::Timeout) => {
-                    let summary = self.window.lock().end_if_over(Instant::now());
+                    let summary = self.log_limit.lock().end_if_over(Instant::now());
                     log_summary(summary);
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let cause = verifier.explain(&webhook.headers, &webhook.body, at);
+            let diagnosis = verifier.explain(&webhook.headers, &webhook.body, at);
             if let Some(attempt) = self.list.lock().get_mut(number) {
-                attempt.diagnosis.clone_from(&cause);
+                attempt.diagnosis.clone_from(&diagnosis);
             }
-            self.log(&webhook, refusal, cause.as_deref());
+            self.log(&webhook, refusal, diagnosis.as_deref());
         }
     }
 
     /// Logs a line, within the limit. It contains nothing that the sender chose.
-    fn log(&self, webhook: &WebhookRequest, refusal: SignatureRefusal, cause: Option<&str>) {
-        let (may_log, summary) = self.window.lock().admit(Instant::now(), String::new);
+    fn log(&self, webhook: &WebhookRequest, refusal: SignatureRefusal, diagnosis: Option<&str>) {
+        // All refusals count as one kind, which has no name.
+        let (may_log, summary) = self.log_limit.lock().admit(Instant::now(), String::new);
         log_summary(summary);
         if may_log {
             let (route, reason) = (webhook.route.as_str(), refusal.reason());
             let remote_addr = webhook.remote_addr.as_deref().unwrap_or("unknown");
-            warn!(route, remote_addr, reason, cause = cause.unwrap_or("not looked for"), "a webhook was refused");
+            warn!(route, remote_addr, reason, cause = diagnosis.unwrap_or("not looked for"), "a webhook was refused");
         }
     }
 }

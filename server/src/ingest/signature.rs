@@ -87,7 +87,7 @@ impl SignatureVerifier {
             return Ok(claim.0.as_ref().map(SignatureHeader::unix_secs));
         }
         let signature = claim.0.as_ref().ok_or(SignatureRefusal::Missing)?;
-        Ok(Some(signature.signed_at(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs)?))
+        Ok(Some(signature.verified_time(&self.secrets, body, now.as_unix_secs(), self.tolerance_secs)?))
     }
 
     /// Returns when a stored delivery was signed, in Unix seconds, or `None` if it has no signature.
@@ -97,13 +97,13 @@ impl SignatureVerifier {
         // Of several signatures, the one that verifies counts, however old it is. If the secret was replaced since,
         // none verifies, and the first one counts.
         let latest = i64::MAX - SignatureHeader::FUTURE_SECS;
-        let verified = signature.signed_at(&self.secrets, body, latest, i64::MAX);
+        let verified = signature.verified_time(&self.secrets, body, latest, i64::MAX);
         Some(verified.unwrap_or_else(|_| signature.unix_secs()))
     }
 
     /// Whether a body is short enough for [`explain`](Self::explain).
     #[must_use]
-    pub fn may_explain(body: &[u8]) -> bool {
+    pub fn is_short_enough_to_explain(body: &[u8]) -> bool {
         body.len() <= MAX_EXPLAINED_BODY
     }
 
@@ -117,7 +117,7 @@ impl SignatureVerifier {
     /// nothing that the unverified sender wrote, and the sender does not see them.
     #[must_use]
     pub fn explain(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
-        if !Self::may_explain(body) {
+        if !Self::is_short_enough_to_explain(body) {
             return None;
         }
         let known = |secret| KnownSecret { label: "", secret, in_use: true };
