@@ -13,7 +13,7 @@ use callscope_common::{Identifier, Timestamp};
 use serde_json::value::RawValue;
 
 pub(crate) use edit::Edit;
-pub(crate) use fresh::{Fresh, began, hash, names};
+pub(crate) use fresh::{FreshNames, earliest_start, hash, identifiers};
 
 /// A body and where it goes.
 #[derive(Debug, Clone)]
@@ -31,12 +31,12 @@ pub(crate) struct Payload {
 pub(crate) struct Recorded {
     pub(crate) at: Option<Timestamp>,
     /// Its headers and exact bytes; `None` where only what it said was recorded.
-    pub(crate) exact: Option<Exact>,
+    pub(crate) raw_request: Option<RawRequest>,
 }
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exact {
+pub(crate) struct RawRequest {
     /// Names and values.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) bytes: Vec<u8>,
@@ -53,7 +53,7 @@ pub(crate) enum Kind {
 
 /// What the live turns of a post-call transcription are made of.
 #[derive(Debug)]
-pub(crate) struct Spoken {
+pub(crate) struct LiveTurns {
     /// The call they belong to.
     pub(crate) conversation_id: Identifier,
     /// Its provider's sid.
@@ -107,7 +107,7 @@ impl Payload {
     }
 
     /// What can be spoken live of it: only of a transcription that names its conversation.
-    pub(crate) fn spoken(&self) -> Option<Spoken> {
+    pub(crate) fn live_turns(&self) -> Option<LiveTurns> {
         // A recording has its turns beside it.
         if self.recorded.is_some() || self.kind != Kind::PostCall("post_call_transcription".into()) {
             return None;
@@ -119,7 +119,7 @@ impl Payload {
         let identifier = |text: Option<String>| Identifier::parse(&text?).ok();
         let turns = turns(data.get("transcript")?);
         let last = turns.last().map_or(0.0, |turn| turn.offset_secs);
-        Some(Spoken {
+        Some(LiveTurns {
             conversation_id: identifier(data.string("conversation_id"))?,
             call_sid: identifier(metadata.object("phone_call").and_then(|phone| phone.string("call_sid"))),
             turns,
@@ -178,7 +178,7 @@ mod tests {
         let body = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_1",
             "metadata":{"call_duration_secs":"9","phone_call":{"call_sid":"CA1"}},
             "transcript":[{"role":"agent","message":"hi","time_in_call_secs":2}]}}"#;
-        let spoken = Payload::read(body).unwrap()[0].spoken().unwrap();
+        let spoken = Payload::read(body).unwrap()[0].live_turns().unwrap();
         assert_eq!(spoken.call_sid.unwrap().as_str(), "CA1");
         assert!((spoken.duration - 9.0).abs() < 1e-9);
         assert_eq!(spoken.turns.len(), 1);

@@ -1,11 +1,11 @@
-//! Payloads back into webhooks: signed with the present time, at the call's own pace.
+//! Sends payloads as webhooks again, signed with the present time and at the pace of the original call.
 //!
-//! [`source`] finds [payloads](crate::payload), [`work`] makes of them what is to be sent, [`mod@script`] says what is
-//! sent when, [`webhook`](crate::webhook) sends it until it is answered, [`report`] tells of it, and [`journal`]
-//! remembers it, so that what was interrupted can go on.
+//! [`source`] loads [payloads](crate::payload), [`work`] lists the jobs, [`mod@script`] schedules the deliveries of a
+//! job, [`webhook`](crate::webhook) sends each one until it is answered, [`report`] counts the outcomes, and
+//! [`journal`] records them, so that an interrupted replay can be resumed.
 
-mod chance;
 mod curl;
+mod faults;
 mod journal;
 mod report;
 mod script;
@@ -25,33 +25,33 @@ use crate::speed::Speed;
 use crate::webhook::{Delivery, Outcome, Pace, Sender};
 use script::Script;
 
-pub(crate) use chance::{Mischief, share};
 pub(crate) use curl::commands;
-pub(crate) use journal::{Asked, Journal, fingerprint};
+pub(crate) use faults::{Faults, parse_share};
+pub(crate) use journal::{Journal, JournalHeader, fingerprint};
 pub(crate) use report::Report;
 pub(crate) use source::{Source, bodies, from_text, load, read_stdin};
 pub(crate) use work::{Job, Work};
 
-/// How long deliveries that are under way may take to be answered once the replay is to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// Maximum time to wait for the answers to deliveries in flight when the replay stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How payloads are sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) speed: Speed,
     pub(crate) repeat: u32,
-    /// How many sources at once.
+    /// How many sources are sent at the same time.
     pub(crate) concurrency: usize,
-    /// Whether as another call each time.
+    /// Whether each round is a new call, with new identifiers and times.
     pub(crate) fresh: bool,
-    /// Whether transcripts are spoken live first.
+    /// Whether the turns of a transcript are sent live before the transcript.
     pub(crate) turns: bool,
 }
 
-/// Sends every source as `options` say. Outcomes go to `report` as they come.
+/// Sends every source according to `options`, and reports each outcome to `report`.
 ///
 /// # Errors
-/// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
+/// Returns the failure that ends the replay: there is no answer, or the signature is refused.
 #[cfg(feature = "demo")]
 pub(crate) async fn run(
     sources: &[Source],
@@ -65,17 +65,13 @@ pub(crate) async fn run(
     Replay { work: &work, sender, pace: &pace, journal: &journal, report, console }.run().await
 }
 
-/// A replay under way.
+/// A running replay.
 #[derive(Clone, Copy)]
 pub(crate) struct Replay<'r> {
-    /// What is sent.
     pub(crate) work: &'r Work<'r>,
-    /// Who sends it.
     pub(crate) sender: &'r Sender,
     pub(crate) pace: &'r Pace,
-    /// What was sent.
     pub(crate) journal: &'r Mutex<Journal>,
-    /// What became of it.
     pub(crate) report: &'r Mutex<Report>,
     /// Where warnings go.
     pub(crate) console: Console,
@@ -84,27 +80,28 @@ pub(crate) struct Replay<'r> {
 /// A delivery that was answered.
 pub(crate) struct Sent {
     outcome: Outcome,
-    /// The answer to its copy.
+    /// The outcome of the duplicate, if the delivery was sent twice.
     copy: Option<Outcome>,
-    /// How often it was lost on the way.
+    /// How often the delivery or its answer was lost on purpose.
     lost: u32,
 }
 
 impl Replay<'_> {
-    /// Sends everything that was not sent before, until it is done, pointless, or to stop.
+    /// Sends everything that an earlier run has not sent. Stops early at a fatal failure, or when the pace is stopped.
     ///
     /// # Errors
-    /// Returns the failure that makes going on pointless: there is no answer, or the signature is refused.
+    /// Returns the failure that ends the replay: there is no answer, or the signature is refused.
     pub(crate) async fn run(self) -> Result<()> {
         let mut failure = None;
         let mut deadline = None;
         let jobs = self.work.jobs();
-        let mut running =
-            futures_util::stream::iter(jobs).map(|job| self.speak(job)).buffer_unordered(self.work.options.concurrency);
+        let mut running = futures_util::stream::iter(jobs)
+            .map(|job| self.send_source(job))
+            .buffer_unordered(self.work.options.concurrency);
         loop {
             if self.pace.is_stopped() {
-                // What is under way is heard to its end, so that it need not be sent again.
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                // Deliveries in flight are awaited, so that a resumed replay does not send them again.
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + STOP_TIMEOUT);
                 match timeout_at(deadline, running.next()).await {
                     Ok(Some(done)) => failure = failure.or(done.err()),
                     Ok(None) | Err(_) => break,
@@ -127,17 +124,18 @@ impl Replay<'_> {
     }
 
     /// Sends one source, from its first delivery to its last.
-    async fn speak(self, job: Job) -> Result<()> {
+    async fn send_source(self, job: Job) -> Result<()> {
         if self.pace.is_stopped() {
             return Ok(());
         }
         let source = self.work.source(job);
-        let script = self.work.script(job, |round, group| lock(self.journal).began(round, group, clock::unix_secs()));
+        let script =
+            self.work.script(job, |round, group| lock(self.journal).begin_group(round, group, clock::unix_secs()));
         for warning in &script.warnings {
             self.console.warn(format!("{}: {warning}", source.name));
         }
         let (began, total) = (Instant::now(), script.steps.len());
-        // A call that was interrupted goes on where it was, not after the pause that lies before it.
+        // The first step that is sent is due at once: a resumed replay does not repeat the pause before it.
         let mut base = None;
         for (index, step) in script.steps.into_iter().enumerate() {
             if lock(self.journal).is_done(job.number, index) {
@@ -149,36 +147,36 @@ impl Replay<'_> {
                 return Ok(());
             }
             let delivery = step.deliver(&self.work.key(job, index));
-            let Some(sent) = self.send(&delivery, job, index).await else { return Ok(()) };
+            let Some(sent) = self.send_delivery(&delivery, job, index).await else { return Ok(()) };
             let fatal = sent.outcome.fatal_failure(self.sender);
             if fatal.is_none() {
-                lock(self.journal).add(job.number, index);
+                lock(self.journal).mark_done(job.number, index);
             }
             lock(self.report).add(source, job, &delivery, &sent, (index + 1, total))?;
             if let Some(failure) = fatal {
                 return Err(failure);
             }
         }
-        lock(self.report).whole();
+        lock(self.report).source_done();
         Ok(())
     }
 
-    /// Sends one delivery, with all that is to go wrong on its way; `None` when told to stop meanwhile.
-    async fn send(self, delivery: &Delivery, job: Job, index: usize) -> Option<Sent> {
-        let mischief = &self.work.mischief;
-        let mut losses = mischief.losses(job.number, index);
+    /// Sends one delivery with its faults; `None` if the replay is stopped meanwhile.
+    async fn send_delivery(self, delivery: &Delivery, job: Job, index: usize) -> Option<Sent> {
+        let faults = &self.work.faults;
+        let mut losses = faults.losses(job.number, index);
         let mut backoff = crate::net::Backoff::default();
         let mut lost = 0;
         while let Some(loss) = losses.next() {
             lost += 1;
-            if loss == chance::Loss::Answer {
+            if loss == faults::Loss::Answer {
                 self.sender.send_and_lose_answer(delivery).await;
             }
             if !self.pace.sleep_until(Instant::now() + backoff.next(None)).await {
                 return None;
             }
         }
-        if mischief.duplicate {
+        if faults.duplicate {
             let both = tokio::join!(self.sender.deliver(delivery, self.pace), self.sender.deliver(delivery, self.pace));
             return Some(Sent { outcome: both.0?, copy: Some(both.1?), lost });
         }
@@ -186,18 +184,18 @@ impl Replay<'_> {
     }
 }
 
-/// What another part of the program left in the middle of something is still good enough to count and to remember.
+/// Locks `mutex`, also after a panic in another task. Counters and the journal remain usable if an update was cut off.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends the one payload of `source` as it is, outside of any replay; what it was answered, in words.
+/// Sends the one payload of `source` outside of any replay, and returns the answer as a text for people.
 ///
 /// # Errors
 /// Returns an error if there is no answer, or if the signature is refused.
 pub(crate) async fn send_one(sender: &Sender, source: &Source, report: &Mutex<Report>) -> Result<String> {
     let nothing = || Failure::error("there is nothing to send");
-    let script = Script::new(&source.payloads, script::Style::default());
+    let script = Script::new(&source.payloads, script::ScriptOptions::default());
     let delivery = script.steps.into_iter().next().ok_or_else(nothing)?.deliver(&uuid::Uuid::new_v4().to_string());
     let outcome = sender.deliver(&delivery, &Pace::default()).await.ok_or_else(nothing)?;
     if let Some(failure) = outcome.fatal_failure(sender) {

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 
 use super::tail::{self, View};
 use crate::exit::{Exit, Failure, Result};
-use crate::payload::{Fresh, Kind, Payload};
+use crate::payload::{FreshNames, Kind, Payload};
 use crate::render::Console;
 use crate::replay::{self, Options, Report, Source};
 use crate::secret::Secret;
@@ -63,7 +63,7 @@ pub(crate) async fn run(mut settings: Settings, args: Demo) -> Result {
 
 /// Sends the sample at its own pace and follows the call, until the user leaves the view or the call ends.
 async fn play(settings: &Settings, args: &Demo, mut sources: Vec<Source>, secret: Secret) -> Result {
-    let fresh = Fresh::of(sources.iter().flat_map(|source| &source.payloads));
+    let fresh = FreshNames::of(sources.iter().flat_map(|source| &source.payloads));
     let named = sources.iter().flat_map(|source| &source.payloads).find_map(Payload::conversation_id);
     let conversation = named.ok_or_else(|| {
         Failure::usage(format!("{} names no conversation, so there is nothing to follow", args.sample))

@@ -16,7 +16,7 @@ use super::{Args, Command};
 use crate::exit::{Exit, Failure, Result};
 use crate::payload::{Edit, Payload};
 use crate::render::{Format, Safe, shell_word};
-use crate::replay::{self, Asked, Journal, Mischief, Options, Report, Source, Work, lock};
+use crate::replay::{self, Faults, Journal, JournalHeader, Options, Report, Source, Work, lock};
 use crate::secret::{Secret, webhook_secret};
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -75,19 +75,19 @@ pub(crate) struct Replay {
     pub(crate) no_turns: bool,
 
     /// Calls begin in any order, and so come the webhooks after each
-    #[arg(long, help_heading = "Mischief")]
+    #[arg(long, help_heading = "Fault injection")]
     pub(crate) shuffle: bool,
     /// Everything twice, both at the same time
-    #[arg(long, help_heading = "Mischief")]
+    #[arg(long, help_heading = "Fault injection")]
     pub(crate) duplicate: bool,
     /// Lose this share of the deliveries, or of their answers, and send them again until all have arrived: 2%, 0.02
-    #[arg(long, value_name = "P", value_parser = replay::share, help_heading = "Mischief")]
+    #[arg(long, value_name = "P", value_parser = replay::parse_share, help_heading = "Fault injection")]
     pub(crate) drop: Option<f64>,
     /// Repeat the decisions of --shuffle and --drop
-    #[arg(long, value_name = "N", help_heading = "Mischief")]
+    #[arg(long, value_name = "N", help_heading = "Fault injection")]
     pub(crate) seed: Option<u64>,
     /// Make every delivery one that is to be refused
-    #[arg(long, value_name = "WHAT", help_heading = "Mischief")]
+    #[arg(long, value_name = "WHAT", help_heading = "Fault injection")]
     pub(crate) tamper: Option<Tamper>,
 
     /// Another backend: the URL that takes the post-call webhooks. Turns are not sent there, as ElevenLabs sends none
@@ -138,7 +138,7 @@ async fn begin(settings: &Settings, args: Replay) -> Result {
         )))?;
         return Ok(Exit::Ok);
     }
-    let asked = Asked {
+    let header = JournalHeader {
         id: work.id().to_owned(),
         began: work.began(),
         args: std::env::args().skip(1).collect(),
@@ -147,8 +147,8 @@ async fn begin(settings: &Settings, args: Replay) -> Result {
         stdin,
         sources: replay::fingerprint(&sources),
     };
-    let journal = Journal::create(&asked).unwrap_or_else(|failure| {
-        if work.total() > 1 {
+    let journal = Journal::create(&header).unwrap_or_else(|failure| {
+        if work.delivery_count() > 1 {
             settings.console.warn(format!("if this is interrupted, it cannot go on later: {}", failure.message));
         }
         Journal::default()
@@ -158,31 +158,31 @@ async fn begin(settings: &Settings, args: Replay) -> Result {
 
 /// Goes on with the replay called `id`.
 async fn resume(settings: &Settings, id: &str) -> Result {
-    let (asked, journal) = Journal::open(id)?;
-    let broken = |what: &str| Failure::error(format!("the record of replay {} {what}", asked.id));
-    let line = std::iter::once("callscope").chain(asked.args.iter().map(String::as_str));
+    let (header, journal) = Journal::open(id)?;
+    let broken = |what: &str| Failure::error(format!("the record of replay {} {what}", header.id));
+    let line = std::iter::once("callscope").chain(header.args.iter().map(String::as_str));
     let parsed = Args::try_parse_from(line).map_err(|_| broken("is of another version of this program"))?;
     let Command::Replay(args) = parsed.command else { return Err(broken("is damaged")) };
     // The paths on its command line were meant from there.
-    std::env::set_current_dir(&asked.folder)
-        .map_err(|error| Failure::file("go to the folder", &asked.folder, &error))?;
-    let sources = replay::load(&args.sources, asked.stdin.as_deref())?;
-    if replay::fingerprint(&sources) != asked.sources {
+    std::env::set_current_dir(&header.folder)
+        .map_err(|error| Failure::file("go to the folder", &header.folder, &error))?;
+    let sources = replay::load(&args.sources, header.stdin.as_deref())?;
+    if replay::fingerprint(&sources) != header.sources {
         return Err(Failure::error(format!(
             "the sources of replay {} have changed since it was interrupted",
-            asked.id
+            header.id
         ))
         .hint("going on would send something else; start over with the replay's own command line"));
     }
-    let server = asked.server.parse().map_err(|_| broken("names no server"))?;
+    let server = header.server.parse().map_err(|_| broken("names no server"))?;
     let settings = Settings { server, ..settings.clone() };
-    let work = work(&sources, &args, Some(&asked))?;
-    settings.console.say(format!("going on after {} of {} deliveries", journal.done(), work.total()));
+    let work = work(&sources, &args, Some(&header))?;
+    settings.console.say(format!("going on after {} of {} deliveries", journal.done_count(), work.delivery_count()));
     send(&settings, &args, &work, journal).await
 }
 
 /// What the command line makes of the sources: a replay of its own, or one that goes on.
-fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Result<Work<'s>> {
+fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&JournalHeader>) -> Result<Work<'s>> {
     let options = Options {
         speed: args.speed,
         repeat: args.repeat,
@@ -191,23 +191,23 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
         turns: !args.no_turns,
     };
     let mut work = Work::new(sources, options);
-    if let Some(asked) = goes_on {
-        work = work.named(&asked.id, asked.began);
+    if let Some(header) = goes_on {
+        work = work.resuming(&header.id, header.began);
     }
     work.edits.extend(args.set.iter().chain(&args.remove).cloned());
     work.as_is = args.as_is;
     work.takes_turns = args.to.is_none() || args.turns_to.is_some();
-    work.mischief = Mischief {
+    work.faults = Faults {
         shuffle: args.shuffle,
         duplicate: args.duplicate,
         drop: args.drop.unwrap_or(0.0),
-        seed: args.seed.unwrap_or_else(|| work.seed()),
+        seed: args.seed.unwrap_or_else(|| work.default_seed()),
     };
-    if let Some(edit) = work.idle_edit() {
+    if let Some(edit) = work.unused_edit() {
         return Err(Failure::usage(format!("no payload has a place for {}", edit.spelled))
             .hint("see what a payload looks like: callscope samples show tow-truck"));
     }
-    let recorded = |payload: &Payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.exact.is_some());
+    let recorded = |payload: &Payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.raw_request.is_some());
     if let Some(source) = sources.iter().find(|source| args.as_is && !source.payloads.iter().all(recorded)) {
         return Err(Failure::usage(format!(
             "{} has no recorded headers, so there is nothing to send as it is",
@@ -215,7 +215,7 @@ fn work<'s>(sources: &'s [Source], args: &Replay, goes_on: Option<&Asked>) -> Re
         ))
         .hint("save a delivery with its headers: callscope deliveries show ID -o json > delivery.json"));
     }
-    if work.total() == 0 {
+    if work.delivery_count() == 0 {
         return Err(Failure::usage("nothing is to be sent: the sources hold only turns, and --to takes none")
             .hint("name the URL that takes them: --turns-to URL"));
     }
@@ -245,7 +245,7 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
     let explicit = args.expect.is_some() || args.tamper.is_some();
     let mut report = Report::new(settings.console, ndjson).with_diff(explicit);
-    report.expect(work.total(), journal.done(), work.jobs().len());
+    report.expect(work.delivery_count(), journal.done_count(), work.jobs().len());
     let (report, journal, pace) = (Mutex::new(report), Mutex::new(journal), Pace::new(args.rate));
     let replay = replay::Replay {
         work,
@@ -273,8 +273,8 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     if let Some(shapes) = shapes.filter(|_| done.is_ok() && args.to.is_none() && args.tamper.is_none()) {
         repeats::tell(settings, shapes).await;
     }
-    if work.mischief.is_random() {
-        settings.console.say(format!("  --seed {} decides the same again", work.mischief.seed));
+    if work.faults.is_random() {
+        settings.console.say(format!("  --seed {} decides the same again", work.faults.seed));
     }
     let journal = journal.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
     conclude(settings, work, journal, done, interrupted, || {
@@ -320,7 +320,7 @@ fn conclude(
     interrupted: bool,
     whole: impl FnOnce() -> Result,
 ) -> Result {
-    let (sent, total) = (journal.done(), work.total());
+    let (sent, total) = (journal.done_count(), work.delivery_count());
     let where_it_stopped = format!("stopped after {sent} of {total} deliveries");
     let command = format!("callscope replay --resume {}", work.id());
     match done {
@@ -328,7 +328,7 @@ fn conclude(
             journal.discard();
             whole()
         }
-        done if !journal.is_kept() || sent == 0 => {
+        done if !journal.is_resumable() || sent == 0 => {
             journal.discard();
             done.map(|()| {
                 settings.console.say(where_it_stopped);
@@ -349,7 +349,7 @@ fn conclude(
 
 /// Follows every call that is to be made.
 fn requests(work: &Work<'_>) -> Result<Vec<Request>> {
-    let names = work.calls();
+    let names = work.call_names();
     if names.len() > MOST_WATCHED {
         return Err(Failure::usage(format!(
             "--watch follows at most {MOST_WATCHED} calls, and these are {}",

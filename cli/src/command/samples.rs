@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::payload::Fresh;
+use crate::payload::FreshNames;
 use crate::render::{Format, Safe, behind};
 use crate::replay;
 use crate::samples::{self, Level, Remark};
@@ -76,7 +76,7 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
     let payloads = match samples::find(template) {
         Some(sample) => {
             let source = replay::from_text(sample.name.into(), sample.text)?;
-            Fresh::of(&source.payloads).rewrite(&source.payloads)
+            FreshNames::of(&source.payloads).rewrite(&source.payloads)
         }
         None if samples::is_known(template) => vec![samples::template(template)?],
         None => {

@@ -112,9 +112,9 @@ fn incoming(path: &Path, given: &[String]) -> Result<Incoming> {
         [payload] => payload.recorded.as_ref(),
         _ => None,
     };
-    match recorded.and_then(|recorded| Some((recorded.at, recorded.exact.clone()?))) {
-        Some((at, exact)) => {
-            Ok(Incoming { headers: exact.headers, body: exact.bytes, at: at.map(|at| at.as_unix_secs()) })
+    match recorded.and_then(|recorded| Some((recorded.at, recorded.raw_request.clone()?))) {
+        Some((at, raw_request)) => {
+            Ok(Incoming { headers: raw_request.headers, body: raw_request.bytes, at: at.map(|at| at.as_unix_secs()) })
         }
         None => {
             Err(Failure::usage(format!("{} is no delivery with headers of its own, so one is needed", path.display()))

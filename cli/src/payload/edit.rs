@@ -10,13 +10,13 @@ use members::Members;
 pub(crate) struct Edit {
     /// As it was written, for messages.
     pub(crate) spelled: String,
-    path: Vec<Place>,
+    path: Vec<PathStep>,
     /// The JSON to put there; `None` takes away what is there.
     value: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum PathStep {
     Key(String),
     Index(usize),
     /// Every item of an array.
@@ -34,13 +34,13 @@ impl Edit {
             Err(_) if !value.trim_start().starts_with(['{', '[', '"']) => serde_json::Value::from(value).to_string(),
             Err(error) => return Err(format!("what stands behind = is not JSON: {error}")),
         };
-        Ok(Self { spelled: text.to_owned(), path: path_of(path)?, value: Some(value) })
+        Ok(Self { spelled: text.to_owned(), path: parse_path(path)?, value: Some(value) })
     }
 
     /// `PATH`.
     pub(crate) fn remove(text: &str) -> Result<Self, String> {
-        let path = path_of(text)?;
-        if path.contains(&Place::Append) {
+        let path = parse_path(text)?;
+        if path.contains(&PathStep::Append) {
             return Err("[] stands for a new item, so there is nothing to remove".into());
         }
         Ok(Self { spelled: text.to_owned(), path, value: None })
@@ -49,7 +49,7 @@ impl Edit {
     /// `json` with the change; `None` where its place is not there.
     pub(crate) fn apply(&self, json: &str) -> Option<String> {
         let mut splices = Vec::new();
-        self.find(json, 0..json.len(), &self.path, &mut splices);
+        self.collect_splices(json, 0..json.len(), &self.path, &mut splices);
         if splices.is_empty() {
             return None;
         }
@@ -66,18 +66,24 @@ impl Edit {
     }
 
     /// Collects what to put where for the value at `range`.
-    fn find(&self, json: &str, range: Range<usize>, path: &[Place], splices: &mut Vec<(Range<usize>, String)>) {
+    fn collect_splices(
+        &self,
+        json: &str,
+        range: Range<usize>,
+        path: &[PathStep],
+        splices: &mut Vec<(Range<usize>, String)>,
+    ) {
         let Some((place, rest)) = path.split_first() else { return };
         let Some(members) = Members::of(json, &range) else { return };
         let hits: Vec<usize> = match place {
-            Place::Key(key) if !members.is_array => {
+            PathStep::Key(key) if !members.is_array => {
                 members.all.iter().rposition(|(name, _)| name.as_ref() == Some(key)).into_iter().collect()
             }
-            Place::Index(index) if members.is_array => {
+            PathStep::Index(index) if members.is_array => {
                 Some(*index).filter(|at| *at < members.all.len()).into_iter().collect()
             }
-            Place::All if members.is_array => (0..members.all.len()).collect(),
-            Place::Append if members.is_array => Vec::new(),
+            PathStep::All if members.is_array => (0..members.all.len()).collect(),
+            PathStep::Append if members.is_array => Vec::new(),
             _ => return,
         };
         for &hit in &hits {
@@ -85,11 +91,11 @@ impl Edit {
             match (&self.value, rest.is_empty()) {
                 (Some(value), true) => splices.push((place, value.clone())),
                 (None, true) => splices.push((members.with_comma(json, hit, hits.len() == 1), String::new())),
-                (_, false) => self.find(json, place, rest, splices),
+                (_, false) => self.collect_splices(json, place, rest, splices),
             }
         }
         if let (true, Some(value)) = (hits.is_empty(), &self.value)
-            && let Some(new) = nest(place, rest, value, members.is_array, members.all.len())
+            && let Some(new) = new_member(place, rest, value, members.is_array, members.all.len())
         {
             let comma = if members.all.is_empty() { "" } else { ", " };
             splices.push((members.end()..members.end(), format!("{comma}{new}")));
@@ -98,25 +104,25 @@ impl Edit {
 }
 
 /// A member to add where none is: only keys, and the item behind an array's last.
-fn nest(place: &Place, rest: &[Place], value: &str, is_array: bool, length: usize) -> Option<String> {
+fn new_member(place: &PathStep, rest: &[PathStep], value: &str, is_array: bool, length: usize) -> Option<String> {
     let inner = match rest.split_first() {
         None => value.to_owned(),
         Some((next, rest)) => {
-            let is_array = !matches!(next, Place::Key(_));
-            let inner = nest(next, rest, value, is_array, 0)?;
+            let is_array = !matches!(next, PathStep::Key(_));
+            let inner = new_member(next, rest, value, is_array, 0)?;
             if is_array { format!("[{inner}]") } else { format!("{{{inner}}}") }
         }
     };
     match place {
-        Place::Key(key) if !is_array => Some(format!("{}: {inner}", serde_json::Value::from(key.as_str()))),
-        Place::Append if is_array => Some(inner),
-        Place::Index(index) if is_array && *index == length => Some(inner),
+        PathStep::Key(key) if !is_array => Some(format!("{}: {inner}", serde_json::Value::from(key.as_str()))),
+        PathStep::Append if is_array => Some(inner),
+        PathStep::Index(index) if is_array && *index == length => Some(inner),
         _ => None,
     }
 }
 
 /// `data.transcript[0].message`; `[*]` is every item, `[]` a new one, and `"a.b"` a key with a dot in it.
-fn path_of(text: &str) -> Result<Vec<Place>, String> {
+fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
     let wrong = || format!("{text:?} is no path; one looks like data.transcript[0].message");
     let mut path = Vec::new();
     let mut rest = text.trim();
@@ -124,9 +130,9 @@ fn path_of(text: &str) -> Result<Vec<Place>, String> {
         if let Some(inside) = rest.strip_prefix('[') {
             let (index, after) = inside.split_once(']').ok_or_else(wrong)?;
             path.push(match index {
-                "*" => Place::All,
-                "" => Place::Append,
-                index => Place::Index(index.parse().map_err(|_| wrong())?),
+                "*" => PathStep::All,
+                "" => PathStep::Append,
+                index => PathStep::Index(index.parse().map_err(|_| wrong())?),
             });
             rest = after;
         } else {
@@ -139,7 +145,7 @@ fn path_of(text: &str) -> Result<Vec<Place>, String> {
             if name.is_empty() {
                 return Err(wrong());
             }
-            path.push(Place::Key(name.trim_matches('"').to_owned()));
+            path.push(PathStep::Key(name.trim_matches('"').to_owned()));
             rest = after;
         }
     }

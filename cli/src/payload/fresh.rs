@@ -10,17 +10,17 @@ use super::{Payload, Recorded};
 use crate::clock;
 
 /// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
-const SHORT: usize = 8;
+const MIN_EMBEDDED_LEN: usize = 8;
 /// Numbers from here on are Unix seconds (March 1973), and from a thousand times that on milliseconds.
-const EPOCH_SECS: i64 = 100_000_000;
+const MIN_UNIX_SECS: i64 = 100_000_000;
 
 /// The new identifiers of one round: the same for every payload of it.
 #[derive(Debug)]
-pub(crate) struct Fresh {
+pub(crate) struct FreshNames {
     names: BTreeMap<String, String>,
 }
 
-impl Fresh {
+impl FreshNames {
     /// New names for every identifier in `payloads`.
     pub(crate) fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
         Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), clock::unix_secs())
@@ -32,11 +32,11 @@ impl Fresh {
         for payload in payloads {
             for token in tokens(&payload.body) {
                 if let Token::Text { key, inner } = token
-                    && names_a_call(key)
+                    && is_identifier_key(key)
                     && Identifier::parse(inner).is_ok()
                     && !inner.contains('\\')
                 {
-                    names.entry(inner.to_owned()).or_insert_with(|| another(inner, seed, now));
+                    names.entry(inner.to_owned()).or_insert_with(|| new_identifier(inner, seed, now));
                 }
             }
         }
@@ -51,31 +51,31 @@ impl Fresh {
 
     /// The payloads under their new names, beginning now.
     pub(crate) fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
-        self.shifted(payloads, began(payloads).map_or(0, |began| clock::unix_secs() - began))
+        self.rewrite_shifted(payloads, earliest_start(payloads).map_or(0, |began| clock::unix_secs() - began))
     }
 
     /// The payloads under their new names, all times `shift` seconds later.
-    pub(crate) fn shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
+    pub(crate) fn rewrite_shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
         let rewrite = |payload: &Payload| Payload {
-            body: self.body(&payload.body, shift),
+            body: self.rewrite_body(&payload.body, shift),
             kind: payload.kind.clone(),
             // The time at which it came still paces it; its bytes are no longer those that came.
-            recorded: payload.recorded.as_ref().map(|recorded| Recorded { at: recorded.at, exact: None }),
+            recorded: payload.recorded.as_ref().map(|recorded| Recorded { at: recorded.at, raw_request: None }),
         };
         payloads.iter().map(rewrite).collect()
     }
 
-    fn body(&self, body: &str, shift: i64) -> String {
+    fn rewrite_body(&self, body: &str, shift: i64) -> String {
         let mut fresh = String::with_capacity(body.len());
         for token in tokens(body) {
             match token {
                 Token::Other(other) => fresh.push_str(other),
-                Token::Key(inner) => fresh.push_str(&format!("\"{}\"", self.exchange(inner))),
+                Token::Key(inner) => fresh.push_str(&format!("\"{}\"", self.replace_names(inner))),
                 Token::Text { key, inner } => {
-                    let text = later_text(key, inner, shift).map_or_else(|| self.exchange(inner), Cow::Owned);
+                    let text = shift_text(key, inner, shift).map_or_else(|| self.replace_names(inner), Cow::Owned);
                     fresh.push_str(&format!("\"{text}\""));
                 }
-                Token::Number { key, digits } => match later_number(key, digits, shift) {
+                Token::Number { key, digits } => match shift_number(key, digits, shift) {
                     Some(number) => fresh.push_str(&number),
                     None => fresh.push_str(digits),
                 },
@@ -85,12 +85,12 @@ impl Fresh {
     }
 
     /// `text` with every old name in it exchanged, longer ones first where they overlap.
-    fn exchange<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    fn replace_names<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if let Some(name) = self.names.get(text) {
             return Cow::Owned(name.clone());
         }
         let mut inside: Vec<_> =
-            self.names.iter().filter(|(old, _)| old.len() >= SHORT && text.contains(*old)).collect();
+            self.names.iter().filter(|(old, _)| old.len() >= MIN_EMBEDDED_LEN && text.contains(*old)).collect();
         if inside.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -111,15 +111,15 @@ impl Fresh {
 }
 
 /// Whether the text under `key` is an identifier of a call.
-fn names_a_call(key: &str) -> bool {
+fn is_identifier_key(key: &str) -> bool {
     let key: String = key.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
     ["callsid", "conversationid", "streamsid", "sipcallid"].iter().any(|end| key.ends_with(end)) || key == "callid"
 }
 
 /// Another identifier of the same make: what stands before its last `_` (or its two capital letters) stays.
-fn another(old: &str, seed: &str, now: i64) -> String {
-    let mut chance = fastrand::Rng::with_seed(hash(&[seed, old]));
-    let mut random = || format!("{:032x}", chance.u128(..));
+fn new_identifier(old: &str, seed: &str, now: i64) -> String {
+    let mut rng = fastrand::Rng::with_seed(hash(&[seed, old]));
+    let mut random = || format!("{:032x}", rng.u128(..));
     if let Some(own) = old.strip_prefix(Identifier::GENERATED_PREFIX) {
         let subject = own.rsplit_once('_').map_or("call", |(subject, _)| subject);
         let kept: String = subject.chars().take(64).collect();
@@ -136,9 +136,9 @@ fn another(old: &str, seed: &str, now: i64) -> String {
 }
 
 /// The identifiers in `payloads`: two sources that share one are about the same call.
-pub(crate) fn names(payloads: &[Payload]) -> impl Iterator<Item = &str> {
+pub(crate) fn identifiers(payloads: &[Payload]) -> impl Iterator<Item = &str> {
     payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
-        Token::Text { key, inner } if names_a_call(key) && Identifier::parse(inner).is_ok() => Some(inner),
+        Token::Text { key, inner } if is_identifier_key(key) && Identifier::parse(inner).is_ok() => Some(inner),
         _ => None,
     })
 }
@@ -150,7 +150,7 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
 }
 
 /// When the earliest call of `payloads` began; where none says, when the first of them was sent.
-pub(crate) fn began(payloads: &[Payload]) -> Option<i64> {
+pub(crate) fn earliest_start(payloads: &[Payload]) -> Option<i64> {
     let earliest = |wanted: &str| {
         let numbers = payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
             Token::Number { key, digits } | Token::Text { key, inner: digits } if key == wanted => {
@@ -158,30 +158,30 @@ pub(crate) fn began(payloads: &[Payload]) -> Option<i64> {
             }
             _ => None,
         });
-        numbers.filter(|secs| (EPOCH_SECS..EPOCH_SECS * 1000).contains(secs)).min()
+        numbers.filter(|secs| (MIN_UNIX_SECS..MIN_UNIX_SECS * 1000).contains(secs)).min()
     };
     earliest("start_time_unix_secs").or_else(|| earliest("event_timestamp")).or_else(|| earliest("timestamp"))
 }
 
-fn tells_a_time(key: &str) -> bool {
+fn is_time_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key.contains("timestamp") || key.contains("_unix")
 }
 
-fn later_number(key: &str, digits: &str, shift: i64) -> Option<String> {
-    let number: i64 = digits.parse().ok().filter(|_| tells_a_time(key))?;
+fn shift_number(key: &str, digits: &str, shift: i64) -> Option<String> {
+    let number: i64 = digits.parse().ok().filter(|_| is_time_key(key))?;
     match number {
-        n if n >= EPOCH_SECS * 1000 => Some(n.saturating_add(shift.saturating_mul(1000)).to_string()),
-        n if n >= EPOCH_SECS => Some(n.saturating_add(shift).to_string()),
+        n if n >= MIN_UNIX_SECS * 1000 => Some(n.saturating_add(shift.saturating_mul(1000)).to_string()),
+        n if n >= MIN_UNIX_SECS => Some(n.saturating_add(shift).to_string()),
         _ => None,
     }
 }
 
-fn later_text(key: &str, text: &str, shift: i64) -> Option<String> {
-    if let Some(number) = later_number(key, text, shift) {
+fn shift_text(key: &str, text: &str, shift: i64) -> Option<String> {
+    if let Some(number) = shift_number(key, text, shift) {
         return Some(number);
     }
-    let timely = tells_a_time(key) || key.to_ascii_lowercase().contains("time");
+    let timely = is_time_key(key) || key.to_ascii_lowercase().contains("time");
     timely.then(|| Timestamp::parse_rfc3339(text)).flatten().map(|at| at.plus_secs(shift).to_string())
 }
 

@@ -1,4 +1,4 @@
-//! Tests of [`super::Fresh`].
+//! Tests of [`super::FreshNames`].
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -26,7 +26,7 @@ fn json(payload: &Payload) -> Value {
 #[test]
 fn names_change_alike_everywhere() {
     let old = payloads(&[TRANSCRIPTION, AUDIO]);
-    let new = Fresh::of(&old).rewrite(&old);
+    let new = FreshNames::of(&old).rewrite(&old);
     let (call, audio) = (json(&new[0]), json(&new[1]));
     let id = call["data"]["conversation_id"].as_str().unwrap();
     assert!(id.starts_with("conv_") && id != "conv_1001kdesk0twilio0inbound0000" && id.len() <= 128, "{id}");
@@ -44,7 +44,7 @@ fn names_change_alike_everywhere() {
 #[test]
 fn times_move_together_and_lengths_stay() {
     let old = payloads(&[TRANSCRIPTION]);
-    let new = json(&Fresh::of(&old).rewrite(&old)[0]);
+    let new = json(&FreshNames::of(&old).rewrite(&old)[0]);
     let start = new["data"]["metadata"]["start_time_unix_secs"].as_i64().unwrap();
     let now = clock::unix_secs();
     assert!((now - 5..=now).contains(&start), "{start}");
@@ -59,14 +59,14 @@ fn times_move_together_and_lengths_stay() {
 #[test]
 fn two_rounds_are_two_calls() {
     let old = payloads(&[TRANSCRIPTION]);
-    let id = |fresh: Fresh| fresh.name("conv_1001kdesk0twilio0inbound0000").to_owned();
-    assert_ne!(id(Fresh::of(&old)), id(Fresh::of(&old)));
+    let id = |fresh: FreshNames| fresh.name("conv_1001kdesk0twilio0inbound0000").to_owned();
+    assert_ne!(id(FreshNames::of(&old)), id(FreshNames::of(&old)));
 }
 
 #[test]
 fn short_names_change_only_as_a_whole() {
     let old = payloads(&[r#"{"type":"x","data":{"conversation_id":"a1","note":"a1b a1","again":"a1"}}"#]);
-    let new = json(&Fresh::of(&old).rewrite(&old)[0]);
+    let new = json(&FreshNames::of(&old).rewrite(&old)[0]);
     assert_eq!(new["data"]["note"], "a1b a1");
     assert_eq!(new["data"]["again"], new["data"]["conversation_id"]);
     assert_ne!(new["data"]["again"], "a1");
@@ -75,7 +75,7 @@ fn short_names_change_only_as_a_whole() {
 #[test]
 fn the_same_seed_names_the_same_calls() {
     let old = payloads(&[TRANSCRIPTION, AUDIO]);
-    let body = |seed: &str| Fresh::seeded(&old, seed, 1).shifted(&old, 0)[0].body.clone();
+    let body = |seed: &str| FreshNames::seeded(&old, seed, 1).rewrite_shifted(&old, 0)[0].body.clone();
     assert_eq!(body("a"), body("a"));
     assert_ne!(body("a"), body("b"));
 }

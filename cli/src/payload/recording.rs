@@ -10,13 +10,13 @@ use callscope_common::json::{self, Object};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Exact, Kind, Payload, Recorded};
+use super::{Kind, Payload, RawRequest, Recorded};
 
 /// What of a recording: its payloads, or what is wrong with it.
-type Read = Result<Vec<Payload>, String>;
+type ReadResult = Result<Vec<Payload>, String>;
 
 /// The payloads of a recording, or of a file with a payload on each line; `None` where `text` is neither.
-pub(crate) fn read(text: &str) -> Option<Read> {
+pub(crate) fn read(text: &str) -> Option<ReadResult> {
     if let Ok(document) = serde_json::from_str::<&RawValue>(text) {
         let items = match json::object(document) {
             Some(object) if object.get("deliveries").is_some() => object.array("deliveries"),
@@ -24,16 +24,16 @@ pub(crate) fn read(text: &str) -> Option<Read> {
             None => json::array(document),
         };
         let deliveries: Vec<_> = items.iter().filter_map(|item| json::object(item).filter(is_delivery)).collect();
-        if deliveries.is_empty() && items.iter().any(|item| is_message(item)) {
-            return Some(stream(&items));
+        if deliveries.is_empty() && items.iter().any(|item| is_stream_message(item)) {
+            return Some(read_stream(&items));
         }
-        return (!deliveries.is_empty()).then(|| all_deliveries(&deliveries));
+        return (!deliveries.is_empty()).then(|| read_deliveries(&deliveries));
     }
-    lines(text)
+    read_lines(text)
 }
 
 /// One JSON document a line.
-fn lines(text: &str) -> Option<Read> {
+fn read_lines(text: &str) -> Option<ReadResult> {
     let mut items: Vec<(usize, &RawValue)> = Vec::new();
     let mut broken = None;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -53,36 +53,36 @@ fn lines(text: &str) -> Option<Read> {
         return None;
     }
     let raw: Vec<&RawValue> = items.iter().map(|(_, item)| *item).collect();
-    if raw.iter().any(|item| is_message(item)) {
-        return Some(stream(&raw));
+    if raw.iter().any(|item| is_stream_message(item)) {
+        return Some(read_stream(&raw));
     }
     let payloads = items.iter().map(|(number, item)| {
         let read = match json::object(item).filter(is_delivery) {
-            Some(delivery) => of_delivery(&delivery),
+            Some(delivery) => delivery_payload(&delivery),
             None => Payload::of(item.get()),
         };
         read.map_err(|why| format!("line {number}: {why}"))
     });
-    Some(payloads.collect::<Read>().map(in_order))
+    Some(payloads.collect::<ReadResult>().map(sort_by_receipt))
 }
 
 fn is_delivery(object: &Object<'_>) -> bool {
     object.has("headers") && (object.has("body_base64") || object.has("body"))
 }
 
-fn all_deliveries(deliveries: &[Object<'_>]) -> Read {
-    deliveries.iter().map(of_delivery).collect::<Read>().map(in_order)
+fn read_deliveries(deliveries: &[Object<'_>]) -> ReadResult {
+    deliveries.iter().map(delivery_payload).collect::<ReadResult>().map(sort_by_receipt)
 }
 
 /// Lists of deliveries come newest first; they are sent in the order in which they came.
-fn in_order(mut payloads: Vec<Payload>) -> Vec<Payload> {
+fn sort_by_receipt(mut payloads: Vec<Payload>) -> Vec<Payload> {
     if payloads.iter().all(|payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.at.is_some())) {
         payloads.sort_by_key(|payload| payload.recorded.as_ref().and_then(|recorded| recorded.at));
     }
     payloads
 }
 
-fn of_delivery(delivery: &Object<'_>) -> Result<Payload, String> {
+fn delivery_payload(delivery: &Object<'_>) -> Result<Payload, String> {
     let bytes = match delivery.string("body_base64") {
         Some(encoded) => BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is no Base64".to_owned())?,
         None => delivery.string("body").ok_or("a delivery whose bytes are no longer kept")?.into_bytes(),
@@ -96,12 +96,12 @@ fn of_delivery(delivery: &Object<'_>) -> Result<Payload, String> {
         None => (String::new(), Kind::PostCall("unreadable".into())),
     };
     let kind = if is_turn { Kind::Turn } else { kind };
-    let headers = headers(delivery.get("headers"));
-    Ok(Payload { body, kind, recorded: Some(Recorded { at, exact: Some(Exact { headers, bytes }) }) })
+    let headers = read_headers(delivery.get("headers"));
+    Ok(Payload { body, kind, recorded: Some(Recorded { at, raw_request: Some(RawRequest { headers, bytes }) }) })
 }
 
 /// Headers as pairs, as objects of name and value, or as one object.
-fn headers(value: Option<&RawValue>) -> Vec<(String, String)> {
+fn read_headers(value: Option<&RawValue>) -> Vec<(String, String)> {
     let Some(value) = value else { return Vec::new() };
     if let Ok(map) = serde_json::from_str::<BTreeMap<String, String>>(value.get()) {
         return map.into_iter().collect();
@@ -114,7 +114,7 @@ fn headers(value: Option<&RawValue>) -> Vec<(String, String)> {
 }
 
 /// Whether it is a message of the stream, as `tail --save` keeps them.
-fn is_message(item: &RawValue) -> bool {
+fn is_stream_message(item: &RawValue) -> bool {
     let kinds = ["subscription_confirmed", "transcription", "call_status", "call_completed"];
     json::object(item).is_some_and(|message| {
         message.string("type").is_some_and(|kind| kinds.contains(&kind.as_str())) && message.get("data").is_none()
@@ -133,7 +133,7 @@ struct Call {
 }
 
 /// Turns and ends of the calls in a recorded stream, as the webhooks that make them.
-fn stream(items: &[&RawValue]) -> Read {
+fn read_stream(items: &[&RawValue]) -> ReadResult {
     let mut calls: HashMap<String, Call> = HashMap::new();
     let mut payloads = Vec::new();
     for item in items {
@@ -176,7 +176,7 @@ fn turn(call: &mut Call, sid: &str, message: &Object<'_>) -> Option<Payload> {
     if let Some(at) = at {
         body["timestamp"] = at.to_string().into();
     }
-    Some(Payload { body: body.to_string(), kind: Kind::Turn, recorded: Some(Recorded { at, exact: None }) })
+    Some(Payload { body: body.to_string(), kind: Kind::Turn, recorded: Some(Recorded { at, raw_request: None }) })
 }
 
 /// The webhook that ended the call, as far as the stream tells of it.
@@ -210,7 +210,7 @@ fn ending(call: &mut Call, message: &Object<'_>) -> Result<Option<Payload>, Stri
         "post_call_transcription"
     };
     let envelope = json!({"type": kind, "event_timestamp": at.map(Timestamp::as_unix_secs), "data": inner});
-    let recorded = Some(Recorded { at, exact: None });
+    let recorded = Some(Recorded { at, raw_request: None });
     Ok(Some(Payload { body: envelope.to_string(), kind: Kind::PostCall(kind.into()), recorded }))
 }
 

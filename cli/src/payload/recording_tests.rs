@@ -22,9 +22,9 @@ fn deliveries_come_back_byte_for_byte_and_in_the_order_in_which_they_came() {
             read.iter().map(|payload| &payload.kind).collect::<Vec<_>>(),
             [&Kind::PostCall("early".into()), &Kind::PostCall("late".into())]
         );
-        let exact = read[1].recorded.as_ref().unwrap().exact.as_ref().unwrap();
-        assert_eq!(exact.bytes, b"{\"type\": \"late\" }\n");
-        assert_eq!(exact.headers, [("ElevenLabs-Signature".to_owned(), "t=1,v0=ab".to_owned())]);
+        let raw_request = read[1].recorded.as_ref().unwrap().raw_request.as_ref().unwrap();
+        assert_eq!(raw_request.bytes, b"{\"type\": \"late\" }\n");
+        assert_eq!(raw_request.headers, [("ElevenLabs-Signature".to_owned(), "t=1,v0=ab".to_owned())]);
     }
 }
 
@@ -33,7 +33,7 @@ fn a_delivery_that_was_refused_can_still_be_sent() {
     let bytes = BASE64_STANDARD.encode([0xff, 0xfe]);
     let text = format!(r#"{{"headers":{{"A":"b"}},"body":null,"body_base64":"{bytes}","route":"post-call"}}"#);
     let payload = &read(&text).unwrap().unwrap()[0];
-    assert_eq!(payload.recorded.as_ref().unwrap().exact.as_ref().unwrap().bytes, [0xff, 0xfe]);
+    assert_eq!(payload.recorded.as_ref().unwrap().raw_request.as_ref().unwrap().bytes, [0xff, 0xfe]);
     let gone = read(r#"{"headers":{},"body":null,"body_base64":null}"#).unwrap().unwrap_err();
     assert!(gone.contains("no longer kept"), "{gone}");
     assert!(read(r#"{"headers":{},"body_base64":"***"}"#).unwrap().unwrap_err().contains("Base64"));
@@ -60,7 +60,7 @@ fn a_saved_tail_is_the_webhooks_that_made_it() {
     assert_eq!(data["transcript"][1]["time_in_call_secs"], 9.0);
     assert_eq!(data["metadata"], json!({"cost": 7, "call_duration_secs": 12, "start_time_unix_secs": 1_790_863_231}));
     assert_eq!(data["analysis"]["call_successful"], "success");
-    assert!(read[2].spoken().is_none(), "its turns are there already");
+    assert!(read[2].live_turns().is_none(), "its turns are there already");
 }
 
 #[test]

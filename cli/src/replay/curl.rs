@@ -1,4 +1,5 @@
-//! `--dry-run`: the same requests as commands for a shell, which sign by themselves and show no secret.
+//! `--dry-run`: the requests of a replay as shell commands. They sign with `callscope webhook sign`, so they contain
+//! no secret.
 
 use std::fmt::Write as _;
 
@@ -8,10 +9,10 @@ use crate::clock;
 use crate::render::{json_for_terminal, shell_word};
 use crate::webhook::{Delivery, Sender, headers};
 
-/// Headers of a recording that let their bearer in.
-const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// Recorded headers that hold credentials, so their values are not printed.
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// A command for each delivery. `sign` is what follows `callscope webhook sign FILE`.
+/// Returns a command for each delivery. `sign` holds the flags that follow `callscope webhook sign FILE`.
 pub(crate) fn commands(work: &Work<'_>, sender: &Sender, sign: &str) -> String {
     let mut commands = String::new();
     for job in work.jobs() {
@@ -50,7 +51,8 @@ fn command(work: &Work<'_>, job: Job, source: &Source, delivery: &Delivery, sign
     let mut flags = String::new();
     if let Some(recorded) = &delivery.headers {
         for (name, value) in headers::sendable(recorded) {
-            let shown = if SECRET.contains(&name.to_ascii_lowercase().as_str()) { "(left out)" } else { value };
+            let shown =
+                if CREDENTIAL_HEADERS.contains(&name.to_ascii_lowercase().as_str()) { "(left out)" } else { value };
             let _ = write!(flags, " -H {}", shell_word(&format!("{name}: {shown}")));
         }
     } else {

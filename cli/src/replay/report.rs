@@ -1,4 +1,4 @@
-//! What became of the deliveries: a line each as NDJSON, progress on stderr, and a summary.
+//! The report of a replay: a line of NDJSON for each delivery, progress on stderr, and a summary.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,49 +13,50 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Console, Output, Safe, cut};
 use crate::webhook::{Delivery, Expect, Outcome};
 
-/// So often at most the progress is drawn.
-const REDRAW: Duration = Duration::from_millis(100);
-/// So many wrong answers are told of one by one; the summary tells of the others.
-const TOLD: usize = 5;
-/// So many deliveries are compared with what the server says it received; more of them fit on no page of its list.
-const COMPARED: usize = 500;
-/// Cells of the bar.
-const BAR: usize = 24;
+/// Minimum time between two redraws of the progress line.
+const MIN_REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of unexpected answers that are shown one by one. The summary counts the others.
+const MAX_SHOWN_WRONG: usize = 5;
+/// Maximum number of deliveries that are compared with the server's list, because a page of that list has no more.
+const MAX_COMPARED_DELIVERIES: usize = 500;
+/// Width of the progress bar, in cells.
+const BAR_CELLS: usize = 24;
 
-/// Counts outcomes, and tells of them as they come.
+/// Counts outcomes and reports each one as it arrives.
 pub(crate) struct Report {
     console: Console,
     ndjson: Option<Output>,
     began: Instant,
     drawn: Option<Instant>,
-    /// What there is to do in all, and what was done before this run.
     expected: Expected,
-    /// Whether wrong answers are shown as a diff at the end.
+    /// Whether unexpected answers are shown as a diff at the end.
     diff: bool,
     sent: usize,
     calls: usize,
     copies: usize,
-    differing: usize,
+    differing_copies: usize,
     lost: u32,
     retries: u32,
-    took: Vec<Duration>,
+    durations: Vec<Duration>,
     statuses: BTreeMap<Option<u16>, usize>,
-    /// Wrong answers, by what was said: how many, and the first.
+    /// The unexpected answers: for each text, how often it came and the first delivery that got it.
     wrong: BTreeMap<String, (usize, String)>,
     first_wrong: Option<String>,
-    /// Route and length of each delivery that was answered, as long as there are not too many of them.
+    /// Route and body length of each answered delivery, up to one more than [`MAX_COMPARED_DELIVERIES`].
     shapes: Vec<(WebhookRoute, usize)>,
 }
 
+/// The totals that progress is measured against.
 #[derive(Debug, Clone, Copy, Default)]
 struct Expected {
     deliveries: usize,
+    /// Deliveries that earlier runs of the same replay have sent.
     before: usize,
     calls: usize,
 }
 
 impl Report {
-    /// Tells on `console`, and where there is an `ndjson` output, there too.
+    /// Reports to `console`, and also to `ndjson` if it is given.
     pub(crate) fn new(console: Console, ndjson: Option<Output>) -> Self {
         Self {
             console,
@@ -67,10 +68,10 @@ impl Report {
             sent: 0,
             calls: 0,
             copies: 0,
-            differing: 0,
+            differing_copies: 0,
             lost: 0,
             retries: 0,
-            took: Vec::new(),
+            durations: Vec::new(),
             statuses: BTreeMap::new(),
             wrong: BTreeMap::new(),
             first_wrong: None,
@@ -78,18 +79,18 @@ impl Report {
         }
     }
 
-    /// Wrong answers are shown as a diff at the end, not one by one.
+    /// With `diff`, unexpected answers are shown as a diff at the end instead of one by one.
     pub(crate) fn with_diff(mut self, diff: bool) -> Self {
         self.diff = diff;
         self
     }
 
-    /// There are so many deliveries of so many sources, `before` of which were sent by an earlier run.
+    /// Sets the totals: `deliveries` from `calls` sources, of which an earlier run has sent `before` deliveries.
     pub(crate) fn expect(&mut self, deliveries: usize, before: usize, calls: usize) {
         self.expected = Expected { deliveries, before, calls };
     }
 
-    /// Takes a delivery in: number `place.0` of `place.1` of its source.
+    /// Reports a delivery. `place` is its number within its source, and the number of deliveries of that source.
     pub(crate) fn add(
         &mut self,
         source: &Source,
@@ -101,25 +102,25 @@ impl Report {
         let outcome = &sent.outcome;
         self.sent += usize::from(!outcome.gave_up);
         self.lost += sent.lost;
-        if self.shapes.len() <= COMPARED {
+        if self.shapes.len() <= MAX_COMPARED_DELIVERIES {
             self.shapes.push((delivery.route, delivery.body.len()));
         }
         let same = sent.copy.as_ref().map(|copy| (copy.status, &copy.answer) == (outcome.status, &outcome.answer));
         self.copies += usize::from(same.is_some());
-        self.differing += usize::from(same == Some(false));
+        self.differing_copies += usize::from(same == Some(false));
         for outcome in std::iter::once(outcome).chain(&sent.copy) {
             self.count(source, delivery, outcome, place.0);
         }
         self.progress(source, delivery, place);
         if let Some(ndjson) = &mut self.ndjson {
-            ndjson.write(&Safe::json_line(&line(source, job, delivery, sent, place.0)))?;
+            ndjson.write(&Safe::json_line(&report_line(source, job, delivery, sent, place.0)))?;
         }
         Ok(())
     }
 
     fn count(&mut self, source: &Source, delivery: &Delivery, outcome: &Outcome, number: usize) {
         self.retries += outcome.attempts.saturating_sub(1);
-        self.took.push(outcome.took);
+        self.durations.push(outcome.took);
         *self.statuses.entry(outcome.status).or_default() += 1;
         if outcome.is_expected || outcome.gave_up {
             return;
@@ -128,28 +129,28 @@ impl Report {
         let told: usize = self.wrong.values().map(|(count, _)| count).sum();
         if self.diff {
             self.console.debug(format!("{what} was answered {}", outcome.summary()));
-        } else if told < TOLD {
+        } else if told < MAX_SHOWN_WRONG {
             self.console.warn(format!("{what} was answered {}", outcome.summary()));
-        } else if told == TOLD {
-            self.console.warn("more wrong answers are counted and told of at the end");
+        } else if told == MAX_SHOWN_WRONG {
+            self.console.warn("further unexpected answers are counted and reported at the end");
         }
         self.first_wrong.get_or_insert_with(|| format!("{what} was answered {}", outcome.summary()));
         self.wrong.entry(outcome.summary()).or_insert((0, what)).0 += 1;
     }
 
-    /// Route and length of all deliveries; `None` where they are too many, or some were sent more than once.
+    /// Returns route and body length of all deliveries; `None` if there are too many, or one was sent more than once.
     pub(crate) fn shapes(&self) -> Option<Vec<(WebhookRoute, usize)>> {
         let is_once = self.copies == 0 && self.lost == 0 && self.retries == 0;
-        (is_once && (1..=COMPARED).contains(&self.shapes.len())).then(|| self.shapes.clone())
+        (is_once && (1..=MAX_COMPARED_DELIVERIES).contains(&self.shapes.len())).then(|| self.shapes.clone())
     }
 
-    /// All of a source was sent.
-    pub(crate) fn whole(&mut self) {
+    /// Counts a source whose deliveries were all sent.
+    pub(crate) fn source_done(&mut self) {
         self.calls += 1;
     }
 
     fn progress(&mut self, source: &Source, delivery: &Delivery, (number, total): (usize, usize)) {
-        if self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+        if self.drawn.is_some_and(|drawn| drawn.elapsed() < MIN_REDRAW_INTERVAL) {
             return;
         }
         self.drawn = Some(Instant::now());
@@ -158,11 +159,11 @@ impl Report {
             return self.draw(&format!("{} {number}/{total} {}", source.name, delivery.kind));
         }
         let done = before + self.sent;
-        let cells = (done * BAR).checked_div(deliveries).unwrap_or(0).min(BAR);
+        let cells = (done * BAR_CELLS).checked_div(deliveries).unwrap_or(0).min(BAR_CELLS);
         self.draw(&format!(
             "{}{} {done}/{deliveries} deliveries, {}/{calls} whole, {:.0}/s  {} {}",
             "█".repeat(cells),
-            "░".repeat(BAR - cells),
+            "░".repeat(BAR_CELLS - cells),
             self.calls,
             per_second(self.sent, self.began.elapsed()),
             source.name,
@@ -170,19 +171,19 @@ impl Report {
         ));
     }
 
-    /// Draws a line that does not wrap, since only one line is drawn over.
+    /// Draws `line`, cut to the width of the terminal: the next progress line overwrites only one row.
     fn draw(&self, line: &str) {
         let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
         self.console.progress(&cut(line, Some(width.saturating_sub(1))));
     }
 
-    /// Says how it went, in a few lines.
+    /// Prints the summary.
     pub(crate) fn summary(&mut self) {
         self.console.progress("");
         if self.sent == 0 {
             return;
         }
-        self.took.sort_unstable();
+        self.durations.sort_unstable();
         let (elapsed, sent) = (self.began.elapsed(), self.sent);
         let deliveries = if sent == 1 { "delivery" } else { "deliveries" };
         let rate = per_second(sent, elapsed);
@@ -205,7 +206,7 @@ impl Report {
             rate,
             statuses.join(", ")
         ));
-        if self.took.len() > 1 {
+        if self.durations.len() > 1 {
             let ms = |share: f64| self.percentile(share).as_secs_f64() * 1000.0;
             let (median, most, longest) = (ms(0.5), ms(0.99), ms(1.0));
             self.console.say(format!("  answers: p50 {median:.1} ms, p99 {most:.1} ms, longest {longest:.1} ms"));
@@ -213,8 +214,8 @@ impl Report {
         let notes = [
             (self.lost as usize, "lost on the way and sent again"),
             (self.copies, "sent twice at the same time"),
-            (self.differing, "copies answered otherwise than the first"),
-            (self.retries as usize, "tries answered with a request to come later, or not at all"),
+            (self.differing_copies, "copies answered differently from the first"),
+            (self.retries as usize, "attempts that were told to retry later, or got no answer"),
         ];
         let notes: Vec<String> =
             notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -228,11 +229,11 @@ impl Report {
 
     fn percentile(&self, share: f64) -> Duration {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let place = ((self.took.len() as f64 * share).ceil() as usize).clamp(1, self.took.len().max(1)) - 1;
-        self.took.get(place).copied().unwrap_or_default()
+        let place = ((self.durations.len() as f64 * share).ceil() as usize).clamp(1, self.durations.len().max(1)) - 1;
+        self.durations.get(place).copied().unwrap_or_default()
     }
 
-    /// The exit code. Where a diff was asked for, other answers are a failed check, and shown as one.
+    /// Returns the exit code. With a diff, unexpected answers are printed and count as a failed check.
     pub(crate) fn exit(&self, expect: &Expect) -> Result {
         let wrong: usize = self.wrong.values().map(|(count, _)| count).sum();
         if wrong == 0 {
@@ -258,9 +259,9 @@ fn per_second(count: usize, elapsed: Duration) -> f64 {
     count / elapsed.as_secs_f64().max(0.001)
 }
 
-/// A delivery and what became of it, as NDJSON.
+/// The line of NDJSON for a delivery.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ReportLine<'a> {
     #[serde(rename = "type")]
     kind_of_line: &'static str,
     source: &'a str,
@@ -272,19 +273,19 @@ struct Line<'a> {
     status: Option<u16>,
     expected: bool,
     attempts: u32,
-    /// How often it was lost on the way before.
+    /// How often the delivery or its answer was lost on purpose.
     lost: u32,
     ms: f64,
-    /// As it came; a text where it was no JSON.
+    /// The answer's body: its JSON as it came, or a string if it is not JSON.
     answer: Option<Box<RawValue>>,
     /// The status of the copy's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     copy_status: Option<u16>,
 }
 
-fn line(source: &Source, job: Job, delivery: &Delivery, sent: &Sent, number: usize) -> String {
+fn report_line(source: &Source, job: Job, delivery: &Delivery, sent: &Sent, number: usize) -> String {
     let outcome = &sent.outcome;
-    let line = Line {
+    let line = ReportLine {
         kind_of_line: "delivery",
         source: &source.name,
         round: job.round + 1,

@@ -1,66 +1,68 @@
-//! What is sent, and when.
+//! The schedule of a job: which deliveries are sent, and when.
 
 use callscope_common::api::WebhookRoute;
 use callscope_common::{Identifier, Timestamp};
 use serde::Serialize;
 
 use crate::clock;
-use crate::payload::{Kind, Payload, Spoken};
+use crate::payload::{Kind, LiveTurns, Payload};
 use crate::webhook::Delivery;
 
-/// Longest message of a live turn, in bytes of UTF-8.
+/// Maximum length of the message of a live turn, in bytes of UTF-8. The server refuses a longer one.
 const MAX_TURN_BYTES: usize = 65_536;
 
-/// The deliveries of a source, in order.
+/// The deliveries of a job, in the order in which they are sent.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    /// Each with its time.
     pub(crate) steps: Vec<Step>,
-    /// What could not be made a delivery, and why.
+    /// Which turns cannot be sent live, and why.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Something to send.
+/// A delivery and its time.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Seconds after the start.
+    /// Seconds after the start of the script.
     pub(crate) at: f64,
-    what: What,
+    content: Content,
 }
 
 #[derive(Debug)]
-enum What {
-    Spoken {
+enum Content {
+    /// A turn of a transcript, which is sent live.
+    LiveTurn {
         conversation_id: Identifier,
         call_sid: Option<Identifier>,
         number: usize,
         speaker: &'static str,
         text: String,
     },
-    Whole {
+    /// A payload that is sent as it is.
+    Payload {
         route: WebhookRoute,
         kind: String,
         body: Vec<u8>,
+        /// Whether the delivery gets an idempotency key, because nothing in its body identifies it.
         keyed: bool,
         headers: Option<Vec<(String, String)>>,
     },
 }
 
-/// How payloads are made a script.
+/// How payloads are turned into a script.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Style {
-    /// Transcripts are spoken live before they are sent whole.
+pub(crate) struct ScriptOptions {
+    /// Whether the turns of a transcript are sent live before the transcript.
     pub(crate) turns: bool,
-    /// Recorded bytes and headers are sent as they came.
+    /// Whether recorded headers are sent as they came.
     pub(crate) as_is: bool,
 }
 
 impl Script {
-    /// What is sent of `payloads`.
-    pub(crate) fn new(payloads: &[Payload], style: Style) -> Self {
+    /// Schedules the deliveries of `payloads`.
+    pub(crate) fn new(payloads: &[Payload], style: ScriptOptions) -> Self {
         let mut script = Self::default();
         let mut clock = 0.0_f64;
-        // When the turns of the file began, and when that was on the script's clock.
+        // The first recorded time, and the script's time that corresponds to it.
         let mut anchor: Option<(Timestamp, f64)> = None;
         for payload in payloads {
             match &payload.kind {
@@ -70,51 +72,61 @@ impl Script {
                         let (first, base) = *anchor.get_or_insert((at, clock));
                         clock = clock.max(base + at.secs_since(first));
                     }
-                    script.whole(clock, WebhookRoute::Transcription, "turn", payload, !has_id, style);
+                    script.add_payload(clock, WebhookRoute::Transcription, "turn", payload, !has_id, style);
                 }
                 Kind::PostCall(kind) => {
                     if let Some(at) = payload.recorded.as_ref().and_then(|recorded| recorded.at) {
                         let (first, base) = *anchor.get_or_insert((at, clock));
                         clock = clock.max(base + at.secs_since(first));
                     }
-                    if let Some(spoken) = payload.spoken().filter(|_| style.turns) {
-                        clock = script.speak(clock, spoken);
+                    if let Some(spoken) = payload.live_turns().filter(|_| style.turns) {
+                        clock = script.add_turns(clock, spoken);
                     }
-                    script.whole(clock, WebhookRoute::PostCall, kind, payload, false, style);
+                    script.add_payload(clock, WebhookRoute::PostCall, kind, payload, false, style);
                 }
             }
         }
         script
     }
 
-    fn whole(&mut self, at: f64, route: WebhookRoute, kind: &str, payload: &Payload, keyed: bool, style: Style) {
-        let exact = payload.recorded.as_ref().and_then(|recorded| recorded.exact.as_ref());
-        let body = exact.map_or_else(|| payload.body.clone().into_bytes(), |exact| exact.bytes.clone());
-        let headers = exact.filter(|_| style.as_is).map(|exact| exact.headers.clone());
+    fn add_payload(
+        &mut self,
+        at: f64,
+        route: WebhookRoute,
+        kind: &str,
+        payload: &Payload,
+        keyed: bool,
+        style: ScriptOptions,
+    ) {
+        let raw_request = payload.recorded.as_ref().and_then(|recorded| recorded.raw_request.as_ref());
+        let body =
+            raw_request.map_or_else(|| payload.body.clone().into_bytes(), |raw_request| raw_request.bytes.clone());
+        let headers = raw_request.filter(|_| style.as_is).map(|raw_request| raw_request.headers.clone());
         let keyed = keyed && headers.is_none();
-        self.steps.push(Step { at, what: What::Whole { route, kind: kind.to_owned(), body, keyed, headers } });
+        self.steps.push(Step { at, content: Content::Payload { route, kind: kind.to_owned(), body, keyed, headers } });
     }
 
-    /// Puts the post-call webhooks into another order, as `shuffle` shuffles their places.
-    pub(crate) fn mix(&mut self, shuffle: impl FnOnce(&mut [usize])) {
-        let is_post_call = |step: &Step| matches!(&step.what, What::Whole { route: WebhookRoute::PostCall, .. });
+    /// Reorders the post-call webhooks by `shuffle`, which shuffles a list of their places. Times stay where they are.
+    pub(crate) fn shuffle_post_calls(&mut self, shuffle: impl FnOnce(&mut [usize])) {
+        let is_post_call =
+            |step: &Step| matches!(&step.content, Content::Payload { route: WebhookRoute::PostCall, .. });
         let places: Vec<usize> = (0..self.steps.len()).filter(|&at| is_post_call(&self.steps[at])).collect();
         let mut mixed = places.clone();
         shuffle(&mut mixed);
-        let mut taken: Vec<Option<What>> = Vec::new();
+        let mut taken: Vec<Option<Content>> = Vec::new();
         let steps = std::mem::take(&mut self.steps);
         let times: Vec<f64> = steps.iter().map(|step| step.at).collect();
-        taken.extend(steps.into_iter().map(|step| Some(step.what)));
+        taken.extend(steps.into_iter().map(|step| Some(step.content)));
         let mut order: Vec<usize> = (0..times.len()).collect();
         for (place, from) in places.into_iter().zip(mixed) {
             order[place] = from;
         }
-        let step = |(at, from): (f64, usize)| taken[from].take().map(|what| Step { at, what });
+        let step = |(at, from): (f64, usize)| taken[from].take().map(|content| Step { at, content });
         self.steps = times.into_iter().zip(order).filter_map(step).collect();
     }
 
-    /// Adds the turns of a transcript; gives the time at which its call is over.
-    fn speak(&mut self, base: f64, spoken: Spoken) -> f64 {
+    /// Adds the turns of a transcript, and returns the time at which the call ends.
+    fn add_turns(&mut self, base: f64, spoken: LiveTurns) -> f64 {
         for (number, turn) in spoken.turns.into_iter().enumerate() {
             if turn.text.len() > MAX_TURN_BYTES {
                 self.warnings.push(format!(
@@ -123,14 +135,14 @@ impl Script {
                 ));
                 continue;
             }
-            let what = What::Spoken {
+            let content = Content::LiveTurn {
                 conversation_id: spoken.conversation_id.clone(),
                 call_sid: spoken.call_sid.clone(),
                 number,
                 speaker: turn.speaker.as_str(),
                 text: turn.text,
             };
-            self.steps.push(Step { at: base + turn.offset_secs.max(0.0), what });
+            self.steps.push(Step { at: base + turn.offset_secs.max(0.0), content });
         }
         base + spoken.duration
     }
@@ -149,22 +161,23 @@ struct Turn<'a> {
 }
 
 impl Step {
-    /// Which webhook it goes to.
+    /// Returns the webhook that the step is sent to.
     pub(crate) fn route(&self) -> WebhookRoute {
-        match &self.what {
-            What::Whole { route, .. } => *route,
-            What::Spoken { .. } => WebhookRoute::Transcription,
+        match &self.content {
+            Content::Payload { route, .. } => *route,
+            Content::LiveTurn { .. } => WebhookRoute::Transcription,
         }
     }
 
-    /// The delivery, known by `key` where nothing in it tells it apart; a turn that is spoken live is spoken now.
+    /// Returns the delivery. `key` becomes its idempotency key if nothing in the body identifies it. A live turn gets
+    /// the present time.
     pub(crate) fn deliver(self, key: &str) -> Delivery {
-        match self.what {
-            What::Whole { route, kind, body, keyed, headers } => {
+        match self.content {
+            Content::Payload { route, kind, body, keyed, headers } => {
                 let idempotency_key = keyed.then(|| key.to_owned());
                 Delivery { route, kind, body, idempotency_key, headers }
             }
-            What::Spoken { conversation_id, call_sid, number, speaker, text } => {
+            Content::LiveTurn { conversation_id, call_sid, number, speaker, text } => {
                 let turn = Turn {
                     conversation_id: &conversation_id,
                     call_sid: call_sid.as_ref(),
@@ -173,7 +186,7 @@ impl Step {
                     turn_id: format!("t{number}"),
                     timestamp: clock::now(),
                 };
-                // Texts and numbers only: there is nothing in it that JSON could not hold.
+                // A struct of strings and times always serialises, so the fallback is never used.
                 let body = serde_json::to_vec(&turn).unwrap_or_default();
                 Delivery {
                     route: WebhookRoute::Transcription,
@@ -194,7 +207,7 @@ mod tests {
     use serde_json::Value;
 
     fn script(text: &str, turns: bool) -> Script {
-        Script::new(&Payload::read(text).unwrap(), Style { turns, as_is: false })
+        Script::new(&Payload::read(text).unwrap(), ScriptOptions { turns, as_is: false })
     }
 
     fn times(script: &Script) -> Vec<f64> {
@@ -247,7 +260,7 @@ mod tests {
     fn post_call_webhooks_change_places_and_turns_keep_theirs() {
         let text = format!(r#"[{},{{"type":"post_call_audio"}},{{"type":"other"}}]"#, transcription("hi"));
         let mut script = script(&text, true);
-        script.mix(<[usize]>::reverse);
+        script.shuffle_post_calls(<[usize]>::reverse);
         assert_eq!(times(&script), [1.0, 7.0, 12.0, 12.0, 12.0]);
         let kinds: Vec<_> = script.steps.into_iter().map(|step| step.deliver("key").kind).collect();
         assert_eq!(kinds, ["turn", "turn", "other", "post_call_audio", "post_call_transcription"]);

@@ -13,21 +13,21 @@ use crate::samples;
 /// The payloads of one file or sample, in order.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// What it is called.
+    /// The name of the source in messages.
     pub(crate) name: String,
-    /// The file, where it is one.
+    /// The path, if the source is a file.
     pub(crate) path: Option<PathBuf>,
     pub(crate) payloads: Vec<Payload>,
 }
 
 impl Source {
-    /// Whether one of its payloads is a webhook of this type, or a `turn`.
+    /// Whether one of the payloads is of this kind: a webhook's type, or `turn`.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.payloads.iter().any(|payload| payload.is(kind))
     }
 }
 
-/// Finds everything `names` stand for; `-` is `stdin`, where that was read before.
+/// Loads the sources that `names` stand for: files, folders, samples, or `-` for `stdin`.
 pub(crate) fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for name in names {
@@ -35,11 +35,11 @@ pub(crate) fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>>
         if let (true, Some(text)) = (name == "-", stdin) {
             sources.push(from_text("stdin".into(), text)?);
         } else if path.is_dir() {
-            for file in folder(path)? {
-                sources.push(read(&file)?);
+            for file in json_files(path)? {
+                sources.push(read_file(&file)?);
             }
         } else if path.exists() {
-            sources.push(read(path)?);
+            sources.push(read_file(path)?);
         } else if let Some(sample) = samples::find(name) {
             sources.push(parse(sample.name.into(), None, sample.text.into())?);
         } else {
@@ -49,13 +49,13 @@ pub(crate) fn load(names: &[String], stdin: Option<&str>) -> Result<Vec<Source>>
     Ok(sources)
 }
 
-/// Every body that `names` stand for, with what it is called, whether or not it is a payload.
+/// Returns the name and the text of every body that `names` stand for, also of bodies that are not payloads.
 pub(crate) fn bodies(names: &[String], stdin: Option<&str>) -> Result<Vec<(String, String)>> {
     let mut bodies = Vec::new();
     for name in names {
         let path = Path::new(name);
         let is_sample = !path.exists() && name != "-";
-        let files = if path.is_dir() { folder(path)? } else { vec![path.to_owned()] };
+        let files = if path.is_dir() { json_files(path)? } else { vec![path.to_owned()] };
         for file in files {
             let (name, text) = match (stdin.filter(|_| name == "-"), is_sample) {
                 (Some(text), _) => ("stdin".to_owned(), text.to_owned()),
@@ -77,7 +77,7 @@ pub(crate) fn bodies(names: &[String], stdin: Option<&str>) -> Result<Vec<(Strin
     Ok(bodies)
 }
 
-/// The bodies in a text, and whether there are many.
+/// Returns the bodies in a text, each with whether the text has several.
 fn each_body(text: &str) -> Vec<(String, bool)> {
     if let Ok(payloads) = Payload::read(text) {
         let many = payloads.len() > 1;
@@ -90,11 +90,11 @@ fn each_body(text: &str) -> Vec<(String, bool)> {
 }
 
 fn no_source(name: &str) -> Failure {
-    Failure::not_found(samples::with_suggestion(format!("{name} is no file, no folder and no shipped sample"), name))
+    Failure::not_found(samples::with_suggestion(format!("{name} is not a file, a folder or a shipped sample"), name))
         .hint("see the samples: callscope samples ls")
 }
 
-/// Everything on stdin, as text.
+/// Reads stdin to its end.
 pub(crate) fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut bytes);
@@ -102,17 +102,17 @@ pub(crate) fn read_stdin() -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Failure::error("stdin: not UTF-8, so not JSON"))
 }
 
-/// The payloads in a text.
+/// Parses the payloads in a text.
 pub(crate) fn from_text(name: String, text: &str) -> Result<Source> {
     parse(name, None, text.as_bytes().to_vec())
 }
 
-/// The JSON and NDJSON files of a folder, by name; `index.json` lists others and is none.
-fn folder(path: &Path) -> Result<Vec<PathBuf>> {
-    let wrong = |error: io::Error| Failure::file("read", path, &error);
+/// Returns the JSON and NDJSON files of a folder, ordered by name. An `index.json` is left out: it lists the others.
+fn json_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let cannot_read = |error: io::Error| Failure::file("read", path, &error);
     let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(wrong)? {
-        let file = entry.map_err(wrong)?.path();
+    for entry in fs::read_dir(path).map_err(cannot_read)? {
+        let file = entry.map_err(cannot_read)?.path();
         let is_json = file
             .extension()
             .is_some_and(|end| ["json", "ndjson", "jsonl"].iter().any(|known| end.eq_ignore_ascii_case(known)));
@@ -127,7 +127,7 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Source> {
+fn read_file(path: &Path) -> Result<Source> {
     let bytes = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     parse(name, Some(path.to_owned()), bytes)

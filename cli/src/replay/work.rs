@@ -1,4 +1,4 @@
-//! What is to be sent: every source, as often as asked for, under new names and with other fields.
+//! The work of a replay: its jobs, and the payloads of each job with new identifiers and edited fields.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -6,48 +6,47 @@ use std::sync::OnceLock;
 use callscope_common::api::WebhookRoute;
 
 use super::Options;
-use super::chance::Mischief;
-use super::script::{Script, Style};
+use super::faults::Faults;
+use super::script::{Script, ScriptOptions};
 use super::source::Source;
 use crate::clock;
-use crate::payload::{self, Edit, Fresh, Payload, Recorded};
+use crate::payload::{self, Edit, FreshNames, Payload, Recorded};
 use crate::webhook::Delivery;
 
-/// One source, once.
+/// One source in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Job {
-    /// Counts all jobs.
+    /// The job's number among all jobs, from 0.
     pub(crate) number: usize,
-    /// Counts the repeats.
+    /// The number of the round, from 0. Each round sends every source once.
     pub(crate) round: usize,
-    /// Which of the sources.
+    /// The index of the source.
     source: usize,
 }
 
-/// Everything that is to be sent.
+/// Everything that a replay sends.
 pub(crate) struct Work<'s> {
     sources: &'s [Source],
     pub(crate) options: Options,
-    /// Fields that are to be others.
+    /// Changes that are made to every payload.
     pub(crate) edits: Vec<Edit>,
-    /// Whether recorded bytes and headers are sent as they came.
+    /// Whether recorded headers are sent as they came.
     pub(crate) as_is: bool,
-    /// Whether the target takes turns.
+    /// Whether the target accepts live turns.
     pub(crate) takes_turns: bool,
-    /// What goes wrong on the way.
-    pub(crate) mischief: Mischief,
-    /// Names this replay.
+    pub(crate) faults: Faults,
+    /// The id of this replay.
     id: String,
-    /// When it began, in Unix seconds.
+    /// When the replay began, in Unix seconds.
     began: i64,
-    /// New names, for each round.
-    rounds: Vec<OnceLock<Fresh>>,
-    /// For each source the first one that shares a call with it.
+    /// The new identifiers of each round.
+    rounds: Vec<OnceLock<FreshNames>>,
+    /// The group of each source: the index of the first source that shares a call with it.
     groups: Vec<usize>,
 }
 
 impl<'s> Work<'s> {
-    /// `sources` as `options` say, as a replay of its own.
+    /// Creates the work of a new replay.
     pub(crate) fn new(sources: &'s [Source], options: Options) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let rounds = (0..options.repeat).map(|_| OnceLock::new()).collect();
@@ -56,7 +55,7 @@ impl<'s> Work<'s> {
             edits: Vec::new(),
             as_is: false,
             takes_turns: true,
-            mischief: Mischief::default(),
+            faults: Faults::default(),
             id,
             began: clock::unix_secs(),
             rounds,
@@ -65,8 +64,8 @@ impl<'s> Work<'s> {
         }
     }
 
-    /// The same as the replay called `id`, which began then.
-    pub(crate) fn named(mut self, id: &str, began: i64) -> Self {
+    /// Makes this the work of the replay `id`, which began at `began`.
+    pub(crate) fn resuming(mut self, id: &str, began: i64) -> Self {
         id.clone_into(&mut self.id);
         self.began = began;
         self
@@ -76,53 +75,53 @@ impl<'s> Work<'s> {
         &self.id
     }
 
-    /// When it began, in Unix seconds.
+    /// Returns when the replay began, in Unix seconds.
     pub(crate) fn began(&self) -> i64 {
         self.began
     }
 
-    /// A seed for those who named none: short enough to be typed, and the same when it goes on.
-    pub(crate) fn seed(&self) -> u64 {
+    /// Returns the seed that is used if none is given. It is short enough to type, and the same for a resumed replay.
+    pub(crate) fn default_seed(&self) -> u64 {
         payload::hash(&[&self.id]) % 1_000_000
     }
 
-    /// Everything, in the order in which it begins.
+    /// Returns all jobs in the order in which they begin.
     pub(crate) fn jobs(&self) -> Vec<Job> {
         let count = self.sources.len();
         let job = |number: usize| Job { number, round: number / count, source: number % count };
-        self.mischief.order(count * self.rounds.len()).into_iter().map(job).collect()
+        self.faults.job_order(count * self.rounds.len()).into_iter().map(job).collect()
     }
 
-    /// What a job is made of.
+    /// Returns the source of a job.
     pub(crate) fn source(&self, job: Job) -> &'s Source {
         &self.sources[job.source]
     }
 
-    /// What tells a delivery from all others.
+    /// Returns the idempotency key of a delivery, which no other delivery has.
     pub(crate) fn key(&self, job: Job, index: usize) -> String {
         format!("replay-{}-{}-{index}", self.id, job.number)
     }
 
-    /// What is sent for a job. `began` says when the calls of a round and group began.
+    /// Returns the script of a job. `began` returns when the calls of a round and group began.
     pub(crate) fn script(&self, job: Job, began: impl FnOnce(usize, usize) -> i64) -> Script {
         let payloads = self.payloads(job, began);
-        let style = Style { turns: self.options.turns && self.takes_turns, as_is: self.as_is };
+        let style = ScriptOptions { turns: self.options.turns && self.takes_turns, as_is: self.as_is };
         let mut script = Script::new(&payloads, style);
         if !self.takes_turns {
             script.steps.retain(|step| step.route() != WebhookRoute::Transcription);
         }
-        self.mischief.mix(&mut script, job.number);
+        self.faults.shuffle_webhooks(&mut script, job.number);
         script
     }
 
-    /// How many deliveries there are in all.
-    pub(crate) fn total(&self) -> usize {
+    /// Returns the number of deliveries of all jobs.
+    pub(crate) fn delivery_count(&self) -> usize {
         let of_source = |source: usize| self.script(Job { source, ..Job::default() }, |_, _| self.began).steps.len();
         (0..self.sources.len()).map(of_source).sum::<usize>() * self.rounds.len()
     }
 
-    /// A name of every call that is sent, in the order in which they begin.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    /// Returns an identifier of each call that is sent, in the order in which the calls begin.
+    pub(crate) fn call_names(&self) -> Vec<String> {
         let mut calls: Vec<String> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for job in self.jobs() {
@@ -132,15 +131,15 @@ impl<'s> Work<'s> {
         calls
     }
 
-    /// Whether `delivery` is a payload byte for byte, as its file has it.
+    /// Whether `delivery` has exactly the bytes of its payload in the file.
     pub(crate) fn sends_files(&self, delivery: &Delivery) -> bool {
         !self.options.fresh && self.edits.is_empty() && delivery.headers.is_none() && delivery.kind != "turn"
     }
 
-    /// An edit that has no place in any payload.
-    pub(crate) fn idle_edit(&self) -> Option<&Edit> {
+    /// Returns an edit that changes no payload.
+    pub(crate) fn unused_edit(&self) -> Option<&Edit> {
         let payloads = || self.sources.iter().flat_map(|source| &source.payloads);
-        // An edit may go where another one made a place.
+        // Edits are applied in order, since an edit may change a member that an earlier one added.
         let mut bodies: Vec<String> = payloads().map(|payload| payload.body.clone()).collect();
         self.edits.iter().find(|edit| {
             let mut hit = false;
@@ -159,42 +158,43 @@ impl<'s> Work<'s> {
         let fresh = if self.options.fresh {
             let group = self.groups[job.source];
             let now = began(job.round, group);
-            let earliest = self.of_group(group).filter_map(|source| payload::began(&source.payloads)).min();
-            self.round(job.round).shifted(payloads, earliest.map_or(0, |earliest| now - earliest))
+            let earliest =
+                self.sources_of_group(group).filter_map(|source| payload::earliest_start(&source.payloads)).min();
+            self.fresh_names(job.round).rewrite_shifted(payloads, earliest.map_or(0, |earliest| now - earliest))
         } else {
             payloads.clone()
         };
-        if self.edits.is_empty() { fresh } else { fresh.into_iter().map(|payload| self.edited(payload)).collect() }
+        if self.edits.is_empty() { fresh } else { fresh.into_iter().map(|payload| self.apply_edits(payload)).collect() }
     }
 
-    fn round(&self, round: usize) -> &Fresh {
+    fn fresh_names(&self, round: usize) -> &FreshNames {
         self.rounds[round].get_or_init(|| {
             let seed = format!("{}/{round}", self.id);
-            Fresh::seeded(self.sources.iter().flat_map(|source| &source.payloads), &seed, self.began)
+            FreshNames::seeded(self.sources.iter().flat_map(|source| &source.payloads), &seed, self.began)
         })
     }
 
-    fn of_group(&self, group: usize) -> impl Iterator<Item = &Source> {
+    fn sources_of_group(&self, group: usize) -> impl Iterator<Item = &Source> {
         self.sources.iter().zip(&self.groups).filter(move |(_, of)| **of == group).map(|(source, _)| source)
     }
 
-    fn edited(&self, payload: Payload) -> Payload {
+    fn apply_edits(&self, payload: Payload) -> Payload {
         let mut body = payload.body;
         for edit in &self.edits {
             body = edit.apply(&body).unwrap_or(body);
         }
         let kind = Payload::of(&body).map_or(payload.kind, |edited| edited.kind);
-        let recorded = payload.recorded.map(|recorded| Recorded { at: recorded.at, exact: None });
+        let recorded = payload.recorded.map(|recorded| Recorded { at: recorded.at, raw_request: None });
         Payload { body, kind, recorded }
     }
 }
 
-/// Sources that name the same call are one group: their times move together.
+/// Returns the group of each source. Sources that name the same call are one group, so their times are shifted alike.
 fn groups(sources: &[Source]) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..sources.len()).collect();
     let mut owners: HashMap<&str, usize> = HashMap::new();
     for (place, source) in sources.iter().enumerate() {
-        for name in payload::names(&source.payloads) {
+        for name in payload::identifiers(&source.payloads) {
             let owner = *owners.entry(name).or_insert(place);
             let (mine, theirs) = (groups[place], groups[owner]);
             if mine != theirs {

@@ -36,18 +36,18 @@ fn files_about_one_call_move_together_and_others_for_themselves() {
     assert_eq!(all[2]["event_timestamp"], 2_000_000_000);
     assert_eq!(all[0]["data"]["conversation_id"], all[1]["data"]["conversation_id"]);
     assert_ne!(all[0]["data"]["conversation_id"], "conv_first_call");
-    assert_eq!(work.calls().len(), 2);
+    assert_eq!(work.call_names().len(), 2);
 }
 
 #[test]
 fn each_round_is_another_call_and_the_same_one_when_it_goes_on() {
     let sources = [source("call", CALL), source("other", OTHER)];
     let work = Work::new(&sources, options(3, true));
-    let again = Work::new(&sources, options(3, true)).named(work.id(), work.began);
-    assert_eq!(work.calls().len(), 6);
-    assert_eq!(work.calls(), again.calls());
-    assert_ne!(work.calls(), Work::new(&sources, options(3, true)).calls());
-    assert_eq!(work.total(), 6);
+    let again = Work::new(&sources, options(3, true)).resuming(work.id(), work.began);
+    assert_eq!(work.call_names().len(), 6);
+    assert_eq!(work.call_names(), again.call_names());
+    assert_ne!(work.call_names(), Work::new(&sources, options(3, true)).call_names());
+    assert_eq!(work.delivery_count(), 6);
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn fields_are_set_on_top_of_new_names() {
     let sources = [source("call", CALL)];
     let mut work = Work::new(&sources, options(1, true));
     work.edits = vec![Edit::set("data.conversation_id=\"mine\"").unwrap(), Edit::set("type=other").unwrap()];
-    assert_eq!(work.calls(), ["mine"]);
-    assert!(work.idle_edit().is_none());
+    assert_eq!(work.call_names(), ["mine"]);
+    assert!(work.unused_edit().is_none());
     let delivery = work.script(work.jobs()[0], |_, _| 0).steps.pop().unwrap().deliver("k");
     assert_eq!(delivery.kind, "other");
     work.edits.push(Edit::remove("data.nothing.here").unwrap());
-    assert_eq!(work.idle_edit().map(|edit| edit.spelled.as_str()), Some("data.nothing.here"));
+    assert_eq!(work.unused_edit().map(|edit| edit.spelled.as_str()), Some("data.nothing.here"));
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn a_target_without_turns_gets_what_comes_after_the_call() {
     let text = CALL.replace("[]", r#"[{"role":"agent","message":"hi"}]"#);
     let sources = [source("call", &text)];
     let mut work = Work::new(&sources, options(1, false));
-    assert_eq!(work.total(), 2);
+    assert_eq!(work.delivery_count(), 2);
     work.takes_turns = false;
-    assert_eq!(work.total(), 1);
+    assert_eq!(work.delivery_count(), 1);
     assert_eq!(sources[0].payloads[0].kind, Kind::PostCall("post_call_transcription".into()));
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::exit::{Failure, Result};
-use crate::payload::{Fresh, Payload};
+use crate::payload::{FreshNames, Payload};
 
 /// Types, a short name of each, and the sample that has a payload of the type.
 const TEMPLATES: [(&str, &str, &str); 4] = [
@@ -29,7 +29,7 @@ pub(crate) fn template(event: &str) -> Result<Payload> {
     let of_kind = |payload: &&Payload| Payload::of(&payload.body).is_ok_and(|payload| payload.is(kind));
     let payload = payloads.iter().find(of_kind).ok_or_else(|| Failure::error(format!("no sample is a {kind}")))?;
     let payloads = std::slice::from_ref(payload);
-    Fresh::of(payloads).rewrite(payloads).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
+    FreshNames::of(payloads).rewrite(payloads).pop().ok_or_else(|| Failure::error(format!("no sample is a {kind}")))
 }
 
 /// Types of ElevenLabs that no sample has; an envelope is sent.

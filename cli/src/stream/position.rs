@@ -36,7 +36,7 @@ pub(crate) struct Position {
     /// The subscription was confirmed, so `place` and `head` are valid and the stream can be resumed.
     confirmed: bool,
     /// What the last subscription asked for.
-    asked: Asked,
+    requested: RequestedStart,
     /// Whether the server accepts cursors; servers of earlier versions refuse them.
     takes_cursors: bool,
     /// Whether the last confirmation proves that no event is missing; see [`Position::is_proven`].
@@ -47,7 +47,7 @@ pub(crate) struct Position {
 
 /// What a subscription asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum RequestedStart {
     /// The log from its start.
     Start,
     /// New events only.
@@ -91,7 +91,7 @@ impl Position {
             head: place.seq,
             status: None,
             confirmed: false,
-            asked: Asked::Start,
+            requested: RequestedStart::Start,
             takes_cursors: true,
             proven: false,
             over: false,
@@ -111,19 +111,19 @@ impl Position {
     /// versions get the seq and the `call_id` of its log.
     pub(crate) fn subscribe(&mut self) -> String {
         let cursor = self.place.cursor.filter(|_| self.takes_cursors);
-        self.asked = match (self.start, self.confirmed) {
-            _ if cursor.is_some() => Asked::Cursor,
-            (Start::Live, false) => Asked::Live,
-            (Start::First, false) => Asked::Start,
-            _ => Asked::Seq,
+        self.requested = match (self.start, self.confirmed) {
+            _ if cursor.is_some() => RequestedStart::Cursor,
+            (Start::Live, false) => RequestedStart::Live,
+            (Start::First, false) => RequestedStart::Start,
+            _ => RequestedStart::Seq,
         };
-        let from = match (self.asked, cursor) {
+        let from = match (self.requested, cursor) {
             (_, Some(cursor)) => SubscribeFrom::Behind(cursor.as_str().to_owned()),
-            (Asked::Live, None) => SubscribeFrom::Live,
-            (Asked::Seq, None) => SubscribeFrom::After(self.place.seq),
+            (RequestedStart::Live, None) => SubscribeFrom::Live,
+            (RequestedStart::Seq, None) => SubscribeFrom::After(self.place.seq),
             _ => SubscribeFrom::Start,
         };
-        let call_id = self.place.call_id.filter(|_| self.asked == Asked::Seq);
+        let call_id = self.place.call_id.filter(|_| self.requested == RequestedStart::Seq);
         ClientMessage::Subscribe(Subscribe { identifier: self.identifier.clone(), from, call_id, wait: self.wait })
             .to_json()
     }
@@ -197,7 +197,7 @@ impl Position {
         {
             (self.place.seq, self.is_seq_known) = (seq, true);
         }
-        self.proven = cursor.is_some() && matches!(self.asked, Asked::Cursor | Asked::Start);
+        self.proven = cursor.is_some() && matches!(self.requested, RequestedStart::Cursor | RequestedStart::Start);
         self.place.call_id = Some(confirmed.call_id);
         self.place.cursor = cursor;
         self.head = confirmed.seq;
@@ -236,7 +236,7 @@ impl Position {
         self.confirmed = false;
         self.over = false;
         // The server sends the log from its start without being asked, so the next confirmation is for that.
-        self.asked = Asked::Start;
+        self.requested = RequestedStart::Start;
     }
 
     fn refuse(&mut self, error: &ErrorMessage) -> Verdict {
@@ -244,7 +244,7 @@ impl Position {
         let refused = |exit, why: String| Verdict::Refused(Failure::new(exit, why));
         match error.code.known() {
             Some(ErrorCode::CursorInvalid) => self.start_over(),
-            Some(ErrorCode::InvalidMessageFormat) if self.asked == Asked::Cursor => {
+            Some(ErrorCode::InvalidMessageFormat) if self.requested == RequestedStart::Cursor => {
                 self.takes_cursors = false;
                 Verdict::ResubscribeWithSeq
             }
