@@ -1,6 +1,7 @@
-//! A webhook's body, as far as sending it needs to know it.
+//! Webhook bodies, as far as a sender has to understand them.
 //!
-//! [`recording`] reads payloads that were recorded, [`fresh`] makes another call of them, and [`edit`] changes fields.
+//! [`recording`] reads recorded payloads, [`fresh`] turns payloads into those of a new call, and [`edit`] changes
+//! values.
 
 mod edit;
 mod fresh;
@@ -15,29 +16,28 @@ use serde_json::value::RawValue;
 pub(crate) use edit::Edit;
 pub(crate) use fresh::{FreshNames, earliest_start, hash, identifiers};
 
-/// A body and where it goes.
+/// A webhook body and the webhook that it belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct Payload {
     /// The body, byte for byte.
     pub(crate) body: String,
-    /// What it is.
     pub(crate) kind: Kind,
-    /// How it came in, where it is a recording.
+    /// How the payload was received, if it comes from a recording.
     pub(crate) recorded: Option<Recorded>,
 }
 
-/// How a recorded payload came in.
+/// How a recorded payload was received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Recorded {
     pub(crate) at: Option<Timestamp>,
-    /// Its headers and exact bytes; `None` where only what it said was recorded.
+    /// Its headers and exact bytes; `None` if only its content was recorded.
     pub(crate) raw_request: Option<RawRequest>,
 }
 
-/// A request as it came.
+/// The headers and bytes of a request as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawRequest {
-    /// Names and values.
+    /// The headers, as name and value.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) bytes: Vec<u8>,
 }
@@ -51,21 +51,18 @@ pub(crate) enum Kind {
     PostCall(String),
 }
 
-/// What the live turns of a post-call transcription are made of.
+/// The turns of a post-call transcription, for sending them live.
 #[derive(Debug)]
 pub(crate) struct LiveTurns {
-    /// The call they belong to.
     pub(crate) conversation_id: Identifier,
-    /// Its provider's sid.
     pub(crate) call_sid: Option<Identifier>,
-    /// What was said.
     pub(crate) turns: Vec<ProviderTurn>,
-    /// Seconds until the call was over.
+    /// Duration of the call, in seconds.
     pub(crate) duration: f64,
 }
 
 impl Payload {
-    /// Every payload in a JSON text: an array's items, or the one it is; else one a line, or those of a recording.
+    /// Parses the payloads in a text: a recording, NDJSON, a JSON array, or a single payload.
     pub(crate) fn read(text: &str) -> Result<Vec<Self>, String> {
         if let Some(recorded) = recording::read(text) {
             return recorded;
@@ -85,7 +82,7 @@ impl Payload {
         payloads.collect()
     }
 
-    /// The one payload that `body` is.
+    /// Parses a single payload.
     pub(crate) fn of(body: &str) -> Result<Self, String> {
         let readable = replace_lone_surrogates(body);
         let wrong = "neither a webhook (a JSON object with `type`) nor a turn (with `speaker` and `message`)";
@@ -98,7 +95,7 @@ impl Payload {
         Ok(Self { body: body.to_owned(), kind, recorded: None })
     }
 
-    /// Whether it is a webhook of this type, or a `turn`.
+    /// Whether the payload is of this kind: a webhook's type, or `turn`.
     pub(crate) fn is(&self, kind: &str) -> bool {
         match &self.kind {
             Kind::Turn => kind == "turn",
@@ -106,9 +103,9 @@ impl Payload {
         }
     }
 
-    /// What can be spoken live of it: only of a transcription that names its conversation.
+    /// Returns the turns that can be sent live; `None` unless this is a transcription that names its conversation.
     pub(crate) fn live_turns(&self) -> Option<LiveTurns> {
-        // A recording has its turns beside it.
+        // A recording contains the turns as payloads of their own.
         if self.recorded.is_some() || self.kind != Kind::PostCall("post_call_transcription".into()) {
             return None;
         }
@@ -127,20 +124,20 @@ impl Payload {
         })
     }
 
-    /// The conversation it names.
+    /// Returns the conversation id in the body.
     pub(crate) fn conversation_id(&self) -> Option<String> {
         let readable = replace_lone_surrogates(&self.body);
         let object = Object::parse(&readable).ok()?;
         object.object("data").unwrap_or(object).string("conversation_id")
     }
 
-    /// A name of the call it is about: the conversation, else the sid.
+    /// Returns the conversation id in the body, else the `call_sid`.
     pub(crate) fn identifier(&self) -> Option<String> {
         let sid = || Object::parse(&replace_lone_surrogates(&self.body)).ok()?.string("call_sid");
         self.conversation_id().or_else(sid)
     }
 
-    /// When a turn was spoken, and whether it carries an id of its own.
+    /// Returns when a turn was received or spoken, and whether it has a `turn_id`.
     pub(crate) fn turn_facts(&self) -> (Option<Timestamp>, bool) {
         let readable = replace_lone_surrogates(&self.body);
         let recorded = self.recorded.as_ref().and_then(|recorded| recorded.at);

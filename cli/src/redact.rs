@@ -1,8 +1,7 @@
-//! Payloads without people in them: fixtures that may be shown around.
+//! Removes personal data from payloads, so that they can be shared as fixtures.
 //!
-//! Values are replaced where they stand; keys, their order, amounts, times and identifiers stay as they came, so
-//! that what is left is the same webhook about another person. The same person, address or number becomes the same
-//! stand-in throughout.
+//! Only values are replaced. Keys, their order, amounts, times and identifiers stay as they are, so the result is the
+//! same webhook about a different person. Equal names, addresses and numbers get the same stand-in everywhere.
 
 mod digits;
 mod find;
@@ -13,36 +12,39 @@ use std::collections::HashMap;
 use callscope_common::json::{self, replace_lone_surrogates, replace_not_numbers};
 use serde_json::value::RawValue;
 
-use find::{People, Place, looks_like_name, names_person, phone_key};
+use find::{People, Place, is_person_name_key, is_phone_key, looks_like_name};
 pub(crate) use path::{Path, Step};
 
-/// Deeper values are dropped: no webhook nests so deep, and no one would look there.
+/// Maximum depth of a document. Deeper values become `null`: no real webhook nests so deep, and the walk recurses.
 const MAX_DEPTH: usize = 100;
-/// What stands for a value that was asked to be replaced.
-const REDACTED: &str = "[redacted]";
+/// The stand-in for a string at one of the given paths.
+const REDACTION: &str = "[redacted]";
 
-/// Replaces what it is asked to.
+/// Replaces personal data, values at given paths, or both.
 #[derive(Debug)]
 pub(crate) struct Redactor {
-    /// Whether phone numbers, e-mail addresses, names and recordings are replaced.
+    /// The people found so far; `None` if phone numbers, e-mail addresses, names and recordings are kept.
     people: Option<People>,
     paths: Vec<Path>,
-    /// How often each path was found.
+    /// How often each path matched.
     found: Vec<usize>,
 }
 
 impl Redactor {
-    /// Replaces people where `people` says so, and the values at `paths`.
+    /// Creates a redactor of personal data, if `people` is set, and of the values at `paths`.
     pub(crate) fn new(people: bool, paths: Vec<Path>) -> Self {
         Self { people: people.then(People::default), found: vec![0; paths.len()], paths }
     }
 
-    /// Whether there is anything to do.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// Whether the redactor changes nothing.
+    pub(crate) fn is_noop(&self) -> bool {
         self.people.is_none() && self.paths.is_empty()
     }
 
-    /// The document without what is to be replaced; the reason where it is not JSON.
+    /// Returns the redacted document.
+    ///
+    /// # Errors
+    /// Returns the reason if `text` is not JSON.
     pub(crate) fn document(&mut self, text: &str) -> Result<String, String> {
         let text = replace_lone_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text));
         let text = replace_not_numbers(&text);
@@ -50,14 +52,14 @@ impl Redactor {
         if let Some(people) = &mut self.people {
             let mut names = Vec::new();
             collect_names(value, &mut Vec::new(), &mut names);
-            people.meet(&names);
+            people.learn_names(&names);
         }
         let mut out = String::with_capacity(text.len());
         self.value(value, &mut Vec::new(), &mut out);
         Ok(out)
     }
 
-    /// The paths that were in none of the documents.
+    /// Returns the paths that matched in no document.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().zip(&self.found).filter(|(_, found)| **found == 0).map(|(path, _)| path)
     }
@@ -73,7 +75,7 @@ impl Redactor {
         let text = value.get();
         match text.as_bytes().first() {
             _ if at.len() > MAX_DEPTH => out.push_str("null"),
-            Some(b'"') if hidden => write_string(REDACTED, out),
+            Some(b'"') if hidden => write_string(REDACTION, out),
             Some(b'{' | b'[' | b't' | b'f' | b'n') if hidden => out.push_str("null"),
             Some(_) if hidden => out.push('0'),
             Some(b'{') => self.object(value, at, out),
@@ -86,14 +88,14 @@ impl Redactor {
 
     fn object(&mut self, value: &RawValue, at: &mut Vec<Step>, out: &mut String) {
         out.push('{');
-        for (place, (key, value, step)) in steps(value).into_iter().enumerate() {
+        for (place, (key, value, step)) in members(value).into_iter().enumerate() {
             if place > 0 {
                 out.push(',');
             }
             write_string(&key, out);
             out.push(':');
             let path = at.len();
-            at.extend(step.into_iter().map(Step::Named));
+            at.extend(step.into_iter().map(Step::Label));
             at.push(Step::Key(key));
             self.value(value, at, out);
             at.truncate(path);
@@ -118,15 +120,15 @@ impl Redactor {
         let (Some(people), Ok(text)) = (&mut self.people, serde_json::from_str::<String>(value.get())) else {
             return out.push_str(value.get());
         };
-        if let Some(inner) = nested(&text) {
-            // JSON in a string, as tools are asked and answer.
+        if let Some(inner) = embedded_json(&text) {
+            // The string contains JSON, as parameters and results of tools do.
             let (mut redacted, mut same) = (String::new(), String::new());
             self.value(inner, at, &mut redacted);
             Self::new(false, Vec::new()).value(inner, at, &mut same);
             return if redacted == same { out.push_str(value.get()) } else { write_string(&redacted, out) };
         }
         let redacted = people.replace(place_of(at, Some(&text)), &text);
-        // What needs no change keeps its spelling too.
+        // An unchanged string keeps its escapes.
         if redacted == text { out.push_str(value.get()) } else { write_string(&redacted, out) }
     }
 
@@ -138,39 +140,39 @@ impl Redactor {
     }
 }
 
-/// The object or list that a text is, where it is one.
-fn nested(text: &str) -> Option<&RawValue> {
+/// Returns the object or array that a text contains, if it does.
+fn embedded_json(text: &str) -> Option<&RawValue> {
     let is_json = text.trim_start().starts_with(['{', '[']);
     is_json.then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-/// What is told about a value by where it stands, and, of what the sender's own code says, by its looks.
+/// Classifies a value by its path. Values from the sender's own code are also classified by their form.
 fn place_of<'k>(at: &'k [Step], text: Option<&str>) -> Place<'k> {
     let keys = || at.iter().filter_map(Step::name);
     let is_collected = keys().any(|key| key.starts_with("data_collection_results"));
     let is_own = is_collected || keys().any(|key| key == "dynamic_variables");
     let mut inward = keys().rev();
     let mut key = inward.next().unwrap_or_default();
-    // Collected data stand under `value`, beside or below the name of what was collected.
+    // A collected datum is under `value`, and its name is beside `value` or one level above.
     if is_collected && key == "value" {
         key = inward.next().unwrap_or_default();
     } else if is_collected && key != "data_collection_id" {
-        // Beside them stand their schema and the reasons.
+        // The other members are the schema and the rationale of the datum, not the datum itself.
         return Place { key, ..Place::default() };
     }
-    let is_name = keys().any(|key| names_person(key, is_own)) || (is_own && text.is_some_and(looks_like_name));
-    Place { key, is_name, is_phone: keys().any(phone_key) && !is_id(key) }
+    let is_name = keys().any(|key| is_person_name_key(key, is_own)) || (is_own && text.is_some_and(looks_like_name));
+    Place { key, is_name, is_phone: keys().any(is_phone_key) && !is_id(key) }
 }
 
-/// Whether a key's value identifies something else than a person.
+/// Whether a key's value is the identifier of something that is not a person.
 fn is_id(key: &str) -> bool {
     let key = key.to_lowercase();
     key != "caller_id" && (key == "id" || key.ends_with("_id") || key.ends_with("sid"))
 }
 
-/// An object's fields; `value`s of collected data come with the name of what was collected, where that stands
-/// beside them.
-fn steps(value: &RawValue) -> Vec<(String, &RawValue, Option<String>)> {
+/// Returns the members of an object. The `value` of a collected datum comes with the name of the datum, if the name is
+/// beside it.
+fn members(value: &RawValue) -> Vec<(String, &RawValue, Option<String>)> {
     let object = json::object(value).unwrap_or_default();
     let collected = object.fields().find(|(key, _)| *key == "data_collection_id");
     let name = collected.and_then(|(_, id)| json::string(id));
@@ -184,9 +186,9 @@ fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) 
     }
     match value.get().as_bytes().first() {
         Some(b'{') => {
-            for (key, value, name) in steps(value) {
+            for (key, value, name) in members(value) {
                 let path = at.len();
-                at.extend(name.into_iter().map(Step::Named));
+                at.extend(name.into_iter().map(Step::Label));
                 at.push(Step::Key(key));
                 collect_names(value, at, names);
                 at.truncate(path);
@@ -201,7 +203,7 @@ fn collect_names(value: &RawValue, at: &mut Vec<Step>, names: &mut Vec<String>) 
         }
         Some(b'"') => {
             let Ok(text) = serde_json::from_str::<String>(value.get()) else { return };
-            match nested(&text) {
+            match embedded_json(&text) {
                 Some(inner) => collect_names(inner, at, names),
                 None if place_of(at, Some(&text)).is_name => names.push(text),
                 None => {}
@@ -216,7 +218,7 @@ fn write_string(text: &str, out: &mut String) {
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
-/// Stand-ins by what they stand for.
+/// Stand-ins by the text that they replace, in lower case.
 type StandIns = HashMap<String, String>;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `--set` and `--remove`: changes at a place in a JSON text that leave every other byte as it is.
+//! `--set` and `--remove`: change values in a JSON text and leave every other byte as it is.
 
 mod members;
 
@@ -8,10 +8,10 @@ use members::Members;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edit {
-    /// As it was written, for messages.
+    /// The edit as the user wrote it, for messages.
     pub(crate) spelled: String,
     path: Vec<PathStep>,
-    /// The JSON to put there; `None` takes away what is there.
+    /// The new JSON value; `None` removes the old one.
     value: Option<String>,
 }
 
@@ -21,23 +21,23 @@ enum PathStep {
     Index(usize),
     /// Every item of an array.
     All,
-    /// Behind the last item.
+    /// A new item after the last one.
     Append,
 }
 
 impl Edit {
-    /// `PATH=JSON`. What is no JSON and does not look like an attempt at it is taken as a text.
+    /// Parses `PATH=JSON`. A value that is not JSON is a string, unless it begins like an object, an array or a string.
     pub(crate) fn set(text: &str) -> Result<Self, String> {
         let (path, value) = text.split_once('=').ok_or("it takes PATH=JSON, such as data.metadata.cost=7")?;
         let value = match serde_json::from_str::<serde::de::IgnoredAny>(value) {
             Ok(_) => value.trim().to_owned(),
             Err(_) if !value.trim_start().starts_with(['{', '[', '"']) => serde_json::Value::from(value).to_string(),
-            Err(error) => return Err(format!("what stands behind = is not JSON: {error}")),
+            Err(error) => return Err(format!("the value after = is not JSON: {error}")),
         };
         Ok(Self { spelled: text.to_owned(), path: parse_path(path)?, value: Some(value) })
     }
 
-    /// `PATH`.
+    /// Parses the `PATH` of a value to remove.
     pub(crate) fn remove(text: &str) -> Result<Self, String> {
         let path = parse_path(text)?;
         if path.contains(&PathStep::Append) {
@@ -46,7 +46,7 @@ impl Edit {
         Ok(Self { spelled: text.to_owned(), path, value: None })
     }
 
-    /// `json` with the change; `None` where its place is not there.
+    /// Returns `json` with the change; `None` if the path leads nowhere.
     pub(crate) fn apply(&self, json: &str) -> Option<String> {
         let mut splices = Vec::new();
         self.collect_splices(json, 0..json.len(), &self.path, &mut splices);
@@ -65,7 +65,7 @@ impl Edit {
         Some(changed)
     }
 
-    /// Collects what to put where for the value at `range`.
+    /// Collects the ranges to replace and their new text, for the value at `range`.
     fn collect_splices(
         &self,
         json: &str,
@@ -103,7 +103,7 @@ impl Edit {
     }
 }
 
-/// A member to add where none is: only keys, and the item behind an array's last.
+/// Returns the text of a member that does not exist yet. It can be a key, or the item after the last one of an array.
 fn new_member(place: &PathStep, rest: &[PathStep], value: &str, is_array: bool, length: usize) -> Option<String> {
     let inner = match rest.split_first() {
         None => value.to_owned(),
@@ -121,9 +121,10 @@ fn new_member(place: &PathStep, rest: &[PathStep], value: &str, is_array: bool, 
     }
 }
 
-/// `data.transcript[0].message`; `[*]` is every item, `[]` a new one, and `"a.b"` a key with a dot in it.
+/// Parses a path such as `data.transcript[0].message`. `[*]` stands for every item, `[]` for a new one, and `"a.b"` for
+/// a key that contains a dot.
 fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
-    let wrong = || format!("{text:?} is no path; one looks like data.transcript[0].message");
+    let wrong = || format!("{text:?} is not a path; a path looks like data.transcript[0].message");
     let mut path = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Another call of the same payloads: new identifiers, and times that begin now.
+//! Turns payloads into those of a new call: with new identifiers, and with times that begin now.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,24 +9,25 @@ use super::scan::{Token, tokens};
 use super::{Payload, Recorded};
 use crate::clock;
 
-/// Identifiers this short are exchanged only where they are a whole text: as a part of one they may be chance.
+/// Minimum length in bytes of an identifier that is also replaced inside a longer text. A shorter one may occur there
+/// by chance, so it is replaced only if it is the whole text.
 const MIN_EMBEDDED_LEN: usize = 8;
-/// Numbers from here on are Unix seconds (March 1973), and from a thousand times that on milliseconds.
+/// The smallest number that is read as Unix seconds (March 1973). From a thousand times that, numbers are milliseconds.
 const MIN_UNIX_SECS: i64 = 100_000_000;
 
-/// The new identifiers of one round: the same for every payload of it.
+/// The new identifiers of one round, by the old ones. All payloads of the round share them.
 #[derive(Debug)]
 pub(crate) struct FreshNames {
     names: BTreeMap<String, String>,
 }
 
 impl FreshNames {
-    /// New names for every identifier in `payloads`.
+    /// Makes a random new name for each identifier in `payloads`.
     pub(crate) fn of<'p>(payloads: impl IntoIterator<Item = &'p Payload>) -> Self {
         Self::seeded(payloads, &uuid::Uuid::new_v4().to_string(), clock::unix_secs())
     }
 
-    /// The same names for the same `seed`, so that a replay that was interrupted goes on with the calls it began.
+    /// Makes new names from `seed`. The same seed gives the same names, so a resumed replay continues the same calls.
     pub(crate) fn seeded<'p>(payloads: impl IntoIterator<Item = &'p Payload>, seed: &str, now: i64) -> Self {
         let mut names = BTreeMap::new();
         for payload in payloads {
@@ -43,23 +44,23 @@ impl FreshNames {
         Self { names }
     }
 
-    /// What `name` is called now.
+    /// Returns the new name for `name`.
     #[cfg(any(feature = "demo", test))]
     pub(crate) fn name<'n>(&'n self, name: &'n str) -> &'n str {
         self.names.get(name).map_or(name, String::as_str)
     }
 
-    /// The payloads under their new names, beginning now.
+    /// Returns the payloads with new names, and with times that begin now.
     pub(crate) fn rewrite(&self, payloads: &[Payload]) -> Vec<Payload> {
         self.rewrite_shifted(payloads, earliest_start(payloads).map_or(0, |began| clock::unix_secs() - began))
     }
 
-    /// The payloads under their new names, all times `shift` seconds later.
+    /// Returns the payloads with new names, and with all times `shift` seconds later.
     pub(crate) fn rewrite_shifted(&self, payloads: &[Payload], shift: i64) -> Vec<Payload> {
         let rewrite = |payload: &Payload| Payload {
             body: self.rewrite_body(&payload.body, shift),
             kind: payload.kind.clone(),
-            // The time at which it came still paces it; its bytes are no longer those that came.
+            // The time of receipt still sets the pace. The recorded bytes no longer match the new body.
             recorded: payload.recorded.as_ref().map(|recorded| Recorded { at: recorded.at, raw_request: None }),
         };
         payloads.iter().map(rewrite).collect()
@@ -84,7 +85,7 @@ impl FreshNames {
         fresh
     }
 
-    /// `text` with every old name in it exchanged, longer ones first where they overlap.
+    /// Returns `text` with every old name replaced. Where old names overlap, the longest wins.
     fn replace_names<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if let Some(name) = self.names.get(text) {
             return Cow::Owned(name.clone());
@@ -110,13 +111,13 @@ impl FreshNames {
     }
 }
 
-/// Whether the text under `key` is an identifier of a call.
+/// Whether the value of `key` is an identifier of a call.
 fn is_identifier_key(key: &str) -> bool {
     let key: String = key.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
     ["callsid", "conversationid", "streamsid", "sipcallid"].iter().any(|end| key.ends_with(end)) || key == "callid"
 }
 
-/// Another identifier of the same make: what stands before its last `_` (or its two capital letters) stays.
+/// Returns a new identifier of the same form. The part up to the last `_`, or two capital letters, is kept.
 fn new_identifier(old: &str, seed: &str, now: i64) -> String {
     let mut rng = fastrand::Rng::with_seed(hash(&[seed, old]));
     let mut random = || format!("{:032x}", rng.u128(..));
@@ -135,7 +136,7 @@ fn new_identifier(old: &str, seed: &str, now: i64) -> String {
     format!("{kept}{}", &random()[..length])
 }
 
-/// The identifiers in `payloads`: two sources that share one are about the same call.
+/// Returns the identifiers in `payloads`. Two sources that share an identifier belong to the same call.
 pub(crate) fn identifiers(payloads: &[Payload]) -> impl Iterator<Item = &str> {
     payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {
         Token::Text { key, inner } if is_identifier_key(key) && Identifier::parse(inner).is_ok() => Some(inner),
@@ -143,13 +144,14 @@ pub(crate) fn identifiers(payloads: &[Payload]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A number that stands for `parts`, the same on every machine and in every version: FNV-1a.
+/// Returns the FNV-1a hash of `parts`, which is the same on every machine and in every version.
 pub(crate) fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// When the earliest call of `payloads` began; where none says, when the first of them was sent.
+/// Returns when the earliest call of `payloads` began, in Unix seconds. Without a start time, the earliest time at
+/// which a payload was sent or spoken counts.
 pub(crate) fn earliest_start(payloads: &[Payload]) -> Option<i64> {
     let earliest = |wanted: &str| {
         let numbers = payloads.iter().flat_map(|payload| tokens(&payload.body)).filter_map(|token| match token {

@@ -1,5 +1,5 @@
-//! Recordings as payloads: deliveries as `deliveries show -o json` and `deliveries export` give them, and the
-//! stream that `tail --save` wrote.
+//! Reads recordings as payloads: the deliveries of `deliveries show -o json` and `deliveries export`, and the streams
+//! of `tail --save`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use super::{Kind, Payload, RawRequest, Recorded};
 
-/// What of a recording: its payloads, or what is wrong with it.
+/// The payloads of a recording, or what is wrong with it.
 type ReadResult = Result<Vec<Payload>, String>;
 
-/// The payloads of a recording, or of a file with a payload on each line; `None` where `text` is neither.
+/// Reads a recording, or a payload from each line; `None` if `text` is neither.
 pub(crate) fn read(text: &str) -> Option<ReadResult> {
     if let Ok(document) = serde_json::from_str::<&RawValue>(text) {
         let items = match json::object(document) {
@@ -32,14 +32,14 @@ pub(crate) fn read(text: &str) -> Option<ReadResult> {
     read_lines(text)
 }
 
-/// One JSON document a line.
+/// Reads NDJSON; `None` if `text` is not NDJSON.
 fn read_lines(text: &str) -> Option<ReadResult> {
     let mut items: Vec<(usize, &RawValue)> = Vec::new();
     let mut broken = None;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match serde_json::from_str::<&RawValue>(line) {
             Ok(item) => items.push((number + 1, item)),
-            // The last line of a recording that was cut off; anywhere else it is no NDJSON.
+            // Only the last line may be incomplete, in a recording that was cut off.
             Err(_) if broken.is_none() && !items.is_empty() => broken = Some(number + 1),
             Err(_) => return None,
         }
@@ -74,7 +74,7 @@ fn read_deliveries(deliveries: &[Object<'_>]) -> ReadResult {
     deliveries.iter().map(delivery_payload).collect::<ReadResult>().map(sort_by_receipt)
 }
 
-/// Lists of deliveries come newest first; they are sent in the order in which they came.
+/// Sorts deliveries by the time of receipt, if each has one. Lists of deliveries begin with the newest.
 fn sort_by_receipt(mut payloads: Vec<Payload>) -> Vec<Payload> {
     if payloads.iter().all(|payload| payload.recorded.as_ref().is_some_and(|recorded| recorded.at.is_some())) {
         payloads.sort_by_key(|payload| payload.recorded.as_ref().and_then(|recorded| recorded.at));
@@ -84,12 +84,12 @@ fn sort_by_receipt(mut payloads: Vec<Payload>) -> Vec<Payload> {
 
 fn delivery_payload(delivery: &Object<'_>) -> Result<Payload, String> {
     let bytes = match delivery.string("body_base64") {
-        Some(encoded) => BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is no Base64".to_owned())?,
+        Some(encoded) => BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is not Base64".to_owned())?,
         None => delivery.string("body").ok_or("a delivery whose bytes are no longer kept")?.into_bytes(),
     };
     let at = delivery.string("received_at").and_then(|at| Timestamp::parse_rfc3339(&at));
     let is_turn = delivery.string("route").as_deref() == Some("transcription");
-    // What the server refused is a delivery as well: whatever it is, it can be sent as it came.
+    // A delivery that the server refused may hold anything. Its bytes can still be sent as they came.
     let (body, kind) = match std::str::from_utf8(&bytes).ok().map(|text| (text, Payload::of(text))) {
         Some((_, Ok(payload))) => (payload.body, payload.kind),
         Some((text, Err(_))) => (text.to_owned(), Kind::PostCall("unreadable".into())),
@@ -100,7 +100,7 @@ fn delivery_payload(delivery: &Object<'_>) -> Result<Payload, String> {
     Ok(Payload { body, kind, recorded: Some(Recorded { at, raw_request: Some(RawRequest { headers, bytes }) }) })
 }
 
-/// Headers as pairs, as objects of name and value, or as one object.
+/// Reads headers that are written as pairs, as objects of name and value, or as one object.
 fn read_headers(value: Option<&RawValue>) -> Vec<(String, String)> {
     let Some(value) = value else { return Vec::new() };
     if let Ok(map) = serde_json::from_str::<BTreeMap<String, String>>(value.get()) {
@@ -113,7 +113,7 @@ fn read_headers(value: Option<&RawValue>) -> Vec<(String, String)> {
     json::array(value).into_iter().filter_map(pair).collect()
 }
 
-/// Whether it is a message of the stream, as `tail --save` keeps them.
+/// Whether `item` is a message of a stream that `tail --save` wrote.
 fn is_stream_message(item: &RawValue) -> bool {
     let kinds = ["subscription_confirmed", "transcription", "call_status", "call_completed"];
     json::object(item).is_some_and(|message| {
@@ -125,14 +125,14 @@ fn is_stream_message(item: &RawValue) -> bool {
 #[derive(Default)]
 struct Call {
     conversation_id: Option<String>,
-    /// The provider's view of the turns, for the webhook at the end.
+    /// The turns in the provider's format, for the webhook at the end of the call.
     transcript: Vec<serde_json::Value>,
     began: Option<Timestamp>,
     last: Option<Timestamp>,
     seq: i64,
 }
 
-/// Turns and ends of the calls in a recorded stream, as the webhooks that make them.
+/// Turns a recorded stream back into the webhooks that caused its turns and the ends of its calls.
 fn read_stream(items: &[&RawValue]) -> ReadResult {
     let mut calls: HashMap<String, Call> = HashMap::new();
     let mut payloads = Vec::new();
@@ -143,7 +143,7 @@ fn read_stream(items: &[&RawValue]) -> ReadResult {
         call.conversation_id = message.string("conversation_id").or(call.conversation_id.take());
         let seq = message.integer("seq").unwrap_or(0);
         match message.string("type").as_deref() {
-            // A stream that was taken up again may begin with what is known already.
+            // A resumed stream may repeat events, which the seq shows.
             Some("transcription") if seq > call.seq => {
                 call.seq = seq;
                 payloads.extend(turn(call, &sid, &message));
@@ -179,7 +179,7 @@ fn turn(call: &mut Call, sid: &str, message: &Object<'_>) -> Option<Payload> {
     Some(Payload { body: body.to_string(), kind: Kind::Turn, recorded: Some(Recorded { at, raw_request: None }) })
 }
 
-/// The webhook that ended the call, as far as the stream tells of it.
+/// Returns the post-call webhook, as far as the stream contains its data; `None` without a conversation id.
 fn ending(call: &mut Call, message: &Object<'_>) -> Result<Option<Payload>, String> {
     let Some(conversation) = &call.conversation_id else { return Ok(None) };
     let data = message.object("call_data").unwrap_or_default();

@@ -1,8 +1,8 @@
-//! A JSON text as a row of tokens: enough to exchange texts and numbers in it and leave every other byte as it is.
+//! Splits a JSON text into tokens, so that texts and numbers can be replaced while every other byte stays as it is.
 
 use callscope_common::json_style::{Tokens, inner};
 
-/// A piece of a JSON text. Put together again, the pieces are the text.
+/// A token of a JSON text. All tokens in order are the whole text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// A key, without its quotes.
@@ -11,25 +11,25 @@ pub(crate) enum Token<'a> {
     Text {
         /// The last key that came before.
         key: &'a str,
-        /// With its escapes as they are.
+        /// The text between the quotes, with its escapes.
         inner: &'a str,
     },
     /// A number as it is spelled, and the key before it.
     Number {
         /// The last key that came before.
         key: &'a str,
-        /// As it is spelled.
+        /// The number as it is written.
         digits: &'a str,
     },
-    /// Brackets, commas, blanks, words.
+    /// Brackets, commas, blanks, `true`, `false` or `null`.
     Other(&'a str),
 }
 
-/// The tokens of a text that is known to be JSON. Needs no stack, however deep the text is nested.
+/// Returns the tokens of a text that is known to be JSON. It does not recurse, so any depth of nesting is safe.
 pub(crate) fn tokens(json: &str) -> impl Iterator<Item = Token<'_>> {
     let (mut tokens, mut rest, mut key) = (Tokens::of(json), json, "");
     std::iter::from_fn(move || {
-        // Blanks lie between what is read so far and the next token.
+        // The tokenizer skips blanks, which are the bytes between the last token and the next one.
         let blanks = rest.len() - tokens.rest.len();
         let piece = if blanks > 0 { rest.get(..blanks) } else { tokens.next() }?;
         rest = rest.get(piece.len()..)?;

@@ -1,6 +1,6 @@
-//! Digits of any script, by their value.
+//! The values of decimal digits in all scripts.
 
-/// The zeros of Unicode's decimal digits; the nine others follow each of them.
+/// The code points of Unicode's decimal zeros. The digits 1 to 9 follow each zero directly.
 const ZEROS: [u32; 76] = [
     0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
     0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620,
@@ -10,14 +10,14 @@ const ZEROS: [u32; 76] = [
     0x1d7e2, 0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0,
 ];
 
-/// The ASCII digit of the same value.
+/// Returns the ASCII digit with the same value.
 pub(crate) fn ascii(c: char) -> Option<char> {
     let code = u32::from(c);
     let zero = ZEROS[..ZEROS.partition_point(|zero| *zero <= code)].last()?;
     char::from_digit(code - zero, 10)
 }
 
-/// The digits in `text`, as ASCII.
+/// Returns the digits in `text`, as ASCII.
 pub(crate) fn of(text: &str) -> String {
     text.chars().filter_map(ascii).collect()
 }
@@ -37,7 +37,7 @@ mod tests {
         assert!(ZEROS.is_sorted());
     }
 
-    /// What the expressions take for a digit has a value here.
+    /// Every character that `\d` matches has a value in this table.
     #[test]
     fn no_digit_is_missing() {
         let digit = regex::Regex::new(r"^\d$").unwrap();

@@ -3,22 +3,22 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A step from a value to one inside it.
+/// A step from a value to a value inside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// To a field.
+    /// To the member with this key.
     Key(String),
-    /// To an item.
+    /// To the item with this index.
     Item(usize),
-    /// To what is said about something of this name. No step of the document, so no path counts it.
-    Named(String),
+    /// The name of a collected datum. It is not a step of the document, so paths skip it.
+    Label(String),
 }
 
 impl Step {
-    /// The key or the name.
+    /// Returns the key or the label.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
-            Self::Key(name) | Self::Named(name) => Some(name),
+            Self::Key(name) | Self::Label(name) => Some(name),
             Self::Item(_) => None,
         }
     }
@@ -32,7 +32,7 @@ enum Pattern {
     AnyItem,
 }
 
-/// Where values stand.
+/// A path, which may match several values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Path {
     text: String,
@@ -40,9 +40,9 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// Whether it names the value that `steps` lead to.
+    /// Whether the path matches the value that `steps` lead to.
     pub(crate) fn leads_to(&self, steps: &[Step]) -> bool {
-        let steps = || steps.iter().filter(|step| !matches!(step, Step::Named(_)));
+        let steps = || steps.iter().filter(|step| !matches!(step, Step::Label(_)));
         self.patterns.len() == steps().count()
             && self.patterns.iter().zip(steps()).all(|(pattern, step)| match (pattern, step) {
                 (Pattern::Key(wanted), Step::Key(key)) => wanted == key,

@@ -1,23 +1,23 @@
-//! Where the members of a JSON text's objects and arrays stand.
+//! The byte ranges of the members of an object or array in a JSON text.
 
 use std::ops::Range;
 
 use callscope_common::json::{self, replace_lone_surrogates};
 use serde_json::value::RawValue;
 
-/// What an object or array holds, by place in the text.
+/// The members of an object or array, as byte ranges of the text.
 pub(crate) struct Members {
     pub(crate) is_array: bool,
-    /// The place behind the opening bracket.
+    /// The offset after the opening bracket.
     begin: usize,
-    /// Keys of an object, and where the values stand, in the order of the text.
+    /// The keys, which only an object has, and the ranges of the values, in the order of the text.
     pub(crate) all: Vec<(Option<String>, Range<usize>)>,
 }
 
 impl Members {
-    /// Of the JSON text's value at `range`; `None` where that is neither an object nor an array.
+    /// Reads the value at `range`; `None` if it is neither an object nor an array.
     pub(crate) fn of(json: &str, range: &Range<usize>) -> Option<Self> {
-        // This has the length of the text, so places in it are places in the text.
+        // The replaced text has the same length, so offsets in it are offsets in the original.
         let readable = replace_lone_surrogates(json.get(range.clone())?);
         let value: &RawValue = serde_json::from_str(&readable).ok()?;
         let place = |value: &RawValue| {
@@ -33,13 +33,13 @@ impl Members {
         Some(Self { is_array, begin: place(value).start + 1, all })
     }
 
-    /// The place behind the last member.
+    /// Returns the offset after the last member.
     pub(crate) fn end(&self) -> usize {
         self.all.last().map_or(self.begin, |(_, value)| value.end)
     }
 
-    /// A member and the comma that goes with it; where several go, each takes the comma before it or, as the first,
-    /// behind it.
+    /// Returns the range to remove for a member: the member and one comma. A member that is removed alone takes the
+    /// comma before it. Otherwise it takes the comma after it, so that the removed ranges do not overlap.
     pub(crate) fn with_comma(&self, json: &str, member: usize, alone: bool) -> Range<usize> {
         let end = self.all[member].1.end;
         match member.checked_sub(1) {
@@ -49,7 +49,7 @@ impl Members {
         }
     }
 
-    /// Where a member begins: with its key, or its value.
+    /// Returns where a member begins: at its key, or at its value in an array.
     fn start(&self, json: &str, member: usize) -> usize {
         let before = member.checked_sub(1).map_or(self.begin, |before| self.all[before].1.end);
         let rest = json.get(before..).unwrap_or_default();
