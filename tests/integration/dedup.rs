@@ -169,8 +169,7 @@ async fn what_is_announced_is_committed() {
                 })
                 .collect();
             let (url, own) = (url.clone(), own.clone());
-            // The thread is joined, which blocks the log writer, so nothing is committed between the announcement and this
-            // read.
+            // Joining the thread blocks the log writer, so nothing is committed between the announcement and this read.
             let reader = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
