@@ -84,7 +84,9 @@ fn sort_by_receipt(mut payloads: Vec<Payload>) -> Vec<Payload> {
 
 fn delivery_payload(delivery: &Object<'_>) -> Result<Payload, String> {
     let bytes = match delivery.string("body_base64") {
-        Some(encoded) => BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is not Base64".to_owned())?,
+        Some(encoded) => {
+            BASE64_STANDARD.decode(encoded.trim()).map_err(|_| "`body_base64` is not Base64".to_owned())?
+        }
         None => delivery.string("body").ok_or("a delivery whose bytes are no longer kept")?.into_bytes(),
     };
     let at = delivery.string("received_at").and_then(|at| Timestamp::parse_rfc3339(&at));
