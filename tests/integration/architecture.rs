@@ -86,8 +86,8 @@ impl Crate {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Fails if modules import each other in a circle. A module and the modules inside it count as one, because the inner
-    /// modules implement it. Modules beside each other are compared at every depth.
+    /// Fails if modules import each other in a circle. A module and the modules inside it count as one, because the
+    /// inner modules implement it. Modules beside each other are compared at every depth.
     fn check_circles(&self) {
         let mut edges: BTreeMap<Module, BTreeMap<Module, String>> = BTreeMap::new();
         for (from, to, path) in self.arrows() {

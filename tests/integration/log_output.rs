@@ -26,8 +26,8 @@ impl Server {
         kill_process(Pid::from_raw(self.0.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// Asserts that a thousand requests are answered, that a follower receives its event, and that SIGTERM then ends the
-    /// server.
+    /// Asserts that a thousand requests are answered, that a follower receives its event, and that SIGTERM then ends
+    /// the server.
     async fn assert_serves_and_stops(mut self) {
         let mut watcher = Subscriber::connect(&self.0.url, &admin_token("t")).await;
         watcher.ask(json!({"subscribe": "EL_log_1", "wait": true}), "subscription_pending").await;
