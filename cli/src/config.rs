@@ -1,4 +1,4 @@
-//! The file of contexts: the servers a person works with, by name, and how to log in at each.
+//! The context file: servers by name, each with its login.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -11,21 +11,19 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Failure, Result};
 use crate::secret::{Secret, is_open_to_others};
 
-/// What the file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Config {
-    /// The context in force where none is named.
+    /// The context in use, for commands that do not name one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) current: Option<String>,
-    /// The contexts by name.
     #[serde(default)]
     pub(crate) contexts: BTreeMap<String, Context>,
-    /// What another version wrote; kept.
+    /// Fields of other versions, which are written back unchanged.
     #[serde(flatten)]
     rest: toml::Table,
 }
 
-/// A server, and how to log in at it.
+/// A server and its login.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Context {
     pub(crate) server: String,
@@ -34,39 +32,38 @@ pub(crate) struct Context {
     pub(crate) token_file: Option<PathBuf>,
     /// The access token itself, as `login` keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) token: Option<Stored>,
-    /// What another version wrote; kept.
+    pub(crate) token: Option<StoredToken>,
+    /// Fields of other versions, which are written back unchanged.
     #[serde(flatten)]
     rest: toml::Table,
 }
 
-/// A token in the file; is never shown.
+/// A token in the context file. `Debug` does not print it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Stored(String);
+pub(crate) struct StoredToken(String);
 
-impl std::fmt::Debug for Stored {
+impl std::fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("<secret>")
     }
 }
 
 impl Context {
-    /// A server without a token.
     pub(crate) fn new(server: String) -> Self {
         Self { server, token_file: None, token: None, rest: toml::Table::new() }
     }
 
-    /// Keeps `token` in place of any before.
+    /// Replaces the token or token file by `token`.
     pub(crate) fn store(&mut self, token: &Secret) {
-        self.token = Some(Stored(token.expose().to_owned()));
+        self.token = Some(StoredToken(token.expose().to_owned()));
         self.token_file = None;
     }
 
-    /// The token, from wherever it is kept.
+    /// Returns the stored token, or reads it from the token file.
     pub(crate) fn token(&self) -> Result<Option<Secret>> {
         match (&self.token, &self.token_file) {
-            (Some(Stored(token)), _) => Ok(Some(Secret::new(token))),
+            (Some(StoredToken(token)), _) => Ok(Some(Secret::new(token))),
             (None, Some(path)) => Secret::read(path).map(Some),
             (None, None) => Ok(None),
         }
@@ -74,7 +71,7 @@ impl Context {
 }
 
 impl Config {
-    /// Reads the user's file; one that is not there is empty.
+    /// Reads the user's file, or returns an empty config if there is none.
     pub(crate) fn load() -> Result<Self> {
         path().map_or_else(|| Ok(Self::default()), |path| Self::read(&path))
     }
@@ -88,14 +85,14 @@ impl Config {
             Err(error) => return Err(Failure::file("read", path, &error)),
         };
         toml::from_str(&text).map_err(|error: toml::de::Error| {
-            // The parser's own words would quote the line, and the line may hold a token.
+            // The text of the parser error is dropped, because it quotes the line, which may hold a token.
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             Failure::usage(format!("{} cannot be read: line {line} is not of the right form", path.display()))
                 .hint(format!("mend or remove it: {}", path.display()))
         })
     }
 
-    /// Writes the user's file, whole or not at all, for the user alone.
+    /// Writes the user's file atomically, readable only for the user.
     pub(crate) fn save(&self) -> Result<PathBuf> {
         let path = path().ok_or_else(|| {
             Failure::usage("there is no place for contexts: neither XDG_CONFIG_HOME nor HOME is set")
@@ -107,7 +104,7 @@ impl Config {
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let text = toml::to_string(self).map_err(io::Error::other)?;
-        // Where the file is a link, as dotfiles often are, what it leads to is written.
+        // If the file is a symbolic link, as dotfiles often are, its target is written.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -117,26 +114,24 @@ impl Config {
         file.persist(&path).map(drop).map_err(|error| error.error)
     }
 
-    /// The context called `name`.
     pub(crate) fn get(&self, name: &str) -> Result<&Context> {
-        self.contexts.get(name).ok_or_else(|| unknown(name))
+        self.contexts.get(name).ok_or_else(|| unknown_context(name))
     }
 }
 
-/// There is no context of that name.
-pub(crate) fn unknown(name: &str) -> Failure {
+pub(crate) fn unknown_context(name: &str) -> Failure {
     Failure::not_found(format!("no context is called {name:?}")).hint("see which there are: callscope context ls")
 }
 
-/// Where the file is: `XDG_CONFIG_HOME`, else `~/.config`. `None` where neither is known.
+/// Returns the path of the file, below `XDG_CONFIG_HOME` or else `~/.config`. `None` if neither is set.
 pub(crate) fn path() -> Option<PathBuf> {
-    // As the XDG specification says, a path that is not absolute counts as none.
+    // The XDG specification says that a relative path is ignored.
     let folder = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
     Some(base.join("callscope").join("config.toml"))
 }
 
-/// The file, if users other than its owner may read it.
+/// Returns the path of the file if other users may read it.
 pub(crate) fn path_if_open_to_others() -> Option<PathBuf> {
     path().filter(|path| is_open_to_others(path))
 }

@@ -9,23 +9,23 @@ use callscope_common::text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// All went well; also a reader that closed its pipe.
+    /// Success, also if the reader of stdout closed its pipe.
     Ok = 0,
-    /// Something went wrong that has no code of its own.
+    /// Any error without a code of its own.
     Error = 1,
     /// The command line or a setting makes no sense.
     Usage = 2,
     /// No such call, connection, file or sample.
     NotFound = 3,
-    /// No token, a bad one, or one without the right.
+    /// The token is missing, invalid, or lacks the right.
     NotAllowed = 4,
     /// No server answers.
     Unreachable = 5,
-    /// The stream broke and is not taken up again.
+    /// The stream broke and is not reconnected.
     StreamLost = 6,
     /// The call failed (`--exit-status`).
     CallFailed = 7,
-    /// A check said no: a signature, an expected status.
+    /// A check failed, such as a signature or an expected status.
     CheckFailed = 8,
     /// Ctrl-C or a signal.
     Interrupted = 130,
@@ -45,15 +45,15 @@ pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 pub(crate) struct Failure {
     /// The code to exit with.
     pub(crate) exit: Exit,
-    /// What happened and why, in one line; empty where there is nothing to say.
+    /// What happened and why, in one line. Empty if nothing is to be printed.
     pub(crate) message: String,
     /// What to do or type next.
     pub(crate) hint: Option<String>,
-    /// Whether the same, tried again, may well succeed, as where a server or a proxy is overloaded.
-    pub(crate) is_passing: bool,
+    /// Whether a retry may succeed, as when a server or a proxy is overloaded.
+    pub(crate) is_transient: bool,
 }
 
-/// What was made cannot be spelled as JSON.
+/// A value of this program cannot be written as JSON.
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::error(error.to_string())
@@ -61,9 +61,8 @@ impl From<serde_json::Error> for Failure {
 }
 
 impl Failure {
-    /// A failure that exits with `exit`.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, is_passing: exit == Exit::Unreachable }
+        Self { exit, message: message.into(), hint: None, is_transient: exit == Exit::Unreachable }
     }
 
     /// Exits with 1.
@@ -81,10 +80,10 @@ impl Failure {
         Self::new(Exit::NotFound, message)
     }
 
-    /// One that may pass.
+    /// Marks the failure as one that may not recur.
     #[must_use]
-    pub(crate) fn passing(mut self) -> Self {
-        self.is_passing = true;
+    pub(crate) fn transient(mut self) -> Self {
+        self.is_transient = true;
         self
     }
 
@@ -95,8 +94,8 @@ impl Failure {
         self
     }
 
-    /// A failure to write the output. A reader that has seen enough (`| head`) is none: that ends quietly with 0,
-    /// as with every tool whose output is piped.
+    /// A failure to write to stdout. If the reader closed its pipe (`| head`), the program exits with 0 and prints no
+    /// error.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::new(Exit::Ok, "")
@@ -113,15 +112,15 @@ impl Failure {
     pub(crate) fn file(what: &str, path: &std::path::Path, error: &io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };
         let why = error.to_string();
-        // The number behind the words tells people nothing.
+        // The text without the number of the OS error.
         let why = why.split_once(" (os error").map_or(why.as_str(), |(words, _)| words);
         Self::new(exit, format!("cannot {what} {}: {why}", path.display()))
     }
 
-    /// Says it on stderr and gives the exit code.
+    /// Prints the message and the hint to stderr, and returns the exit code.
     pub(crate) fn report(&self) -> Exit {
         if !self.message.is_empty() {
-            // Messages quote servers and files, so they are as untrusted as a call.
+            // Messages quote servers and files, so they are sanitised.
             let mut stderr = io::stderr().lock();
             let _ = writeln!(stderr, "error: {}", text::one_line(brief(&self.message)));
             if let Some(hint) = &self.hint {
@@ -132,10 +131,10 @@ impl Failure {
     }
 }
 
-/// The beginning of a message: what it quotes of a server or a file may be as long as they like.
+/// Cuts a message, because it may quote a text of any length from a server or a file.
 pub(crate) fn brief(message: &str) -> &str {
-    const LONGEST: usize = 8 << 10;
-    &message[..message.floor_char_boundary(LONGEST)]
+    const MAX_MESSAGE_BYTES: usize = 8 << 10;
+    &message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)]
 }
 
 #[cfg(test)]

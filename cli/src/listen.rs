@@ -1,14 +1,14 @@
-//! Deliveries, followed live and forwarded to a server of the user's own.
+//! Follows deliveries live and forwards them to a server of the user.
 //!
-//! [`deliveries`](crate::stream::deliveries) keeps the WebSocket; what it brings is fetched whole, a few ahead, and
-//! forwarded one after the other in the order of the server's commits, so also in order per call. The place moves
-//! behind a delivery once the target answered it: after any break, of whichever side, it is forwarded at least
-//! once, and marked where the target may have seen it.
+//! [`deliveries`](crate::stream::deliveries) keeps the WebSocket open. The headers and the body of each delivery are
+//! fetched ahead, and deliveries are forwarded one after the other in the server's commit order. The cursor passes a
+//! delivery once the target has answered. After an interruption on either side each delivery is therefore forwarded
+//! at least once, and one that the target may have received before is marked.
 
+mod cursor_file;
 mod fetch;
 mod forwarder;
 mod keys;
-mod place;
 mod refused;
 mod report;
 mod target;
@@ -26,57 +26,56 @@ use crate::stream::deliveries::{Begin, Update, follow};
 use fetch::fetch_ahead;
 use forwarder::Forwarder;
 
-pub(crate) use place::PlaceFile;
+pub(crate) use cursor_file::CursorFile;
 pub(crate) use target::Target;
 pub(crate) use target_client::TargetClient;
 
-/// Updates that wait to be fetched.
-const QUEUE: usize = 64;
-/// Deliveries fetched ahead of the one that is forwarded.
-const AHEAD: usize = 8;
+/// Length of the queues of updates and of refused webhooks.
+const QUEUE_LEN: usize = 64;
+/// How many deliveries are fetched ahead of the one that is being forwarded.
+const MAX_FETCHED_AHEAD: usize = 8;
 
-/// What is followed, and where it goes.
 pub(crate) struct Options {
     pub(crate) filter: Filter,
-    /// Where deliveries are forwarded to; without it they are only shown.
+    /// Where deliveries are forwarded to. If `None`, they are only printed.
     pub(crate) target: Option<TargetClient>,
-    /// How often a delivery that the target refuses for now is sent at most.
+    /// How many retryable answers of the target to one delivery end its retries.
     pub(crate) attempts: u32,
-    pub(crate) place: Option<PlaceFile>,
-    /// Whether to begin with the oldest delivery where there is no place yet.
+    pub(crate) cursor_file: Option<CursorFile>,
+    /// Whether to begin with the oldest delivery if there is no cursor.
     pub(crate) history: bool,
 }
 
-/// Which deliveries are forwarded; what is empty admits all.
+/// Which deliveries are forwarded. An empty list accepts all.
 pub(crate) struct Filter {
     pub(crate) kinds: Vec<String>,
     pub(crate) calls: Vec<String>,
     pub(crate) verdicts: Vec<Verdict>,
 }
 
-/// Follows and forwards until it is ended from outside.
+/// Follows and forwards deliveries until an error ends it.
 pub(crate) async fn run(settings: &Settings, options: Options) -> Result {
-    let begin = match options.place.as_ref().and_then(PlaceFile::cursor) {
+    let begin = match options.cursor_file.as_ref().and_then(CursorFile::cursor) {
         Some(cursor) => Begin::After(cursor),
         None if options.history => Begin::Start,
         None => Begin::Now,
     };
     let client = Client::new(settings)?;
-    let (updates, mut queue) = mpsc::channel(QUEUE);
+    let (updates, mut queue) = mpsc::channel(QUEUE_LEN);
     let following = tokio::spawn(follow(Endpoint::new(settings), begin, updates));
-    let (attempts, mut refused) = mpsc::channel(QUEUE);
-    let shows_refused = options.filter.takes_refused();
+    let (attempts, mut refused) = mpsc::channel(QUEUE_LEN);
+    let shows_refused = options.filter.accepts_refused();
     let watching = shows_refused.then(|| tokio::spawn(refused::watch(client.clone(), attempts)));
     let filter = options.filter;
-    let mut forwarder = Forwarder::new(settings, client.clone(), options.target, options.attempts, options.place);
+    let mut forwarder = Forwarder::new(settings, client.clone(), options.target, options.attempts, options.cursor_file);
     let updates = streams::poll_fn(move |cx| queue.poll_recv(cx));
     let items = updates.map(|update| {
         let client = client.clone();
-        let wanted = matches!(&update, Update::Delivery(message) if filter.takes(&message.delivery));
-        // On a task of its own, which goes on while another delivery is forwarded.
+        let is_wanted = matches!(&update, Update::Delivery(message) if filter.accepts(&message.delivery));
+        // A task of its own fetches while another delivery is forwarded.
         let fetched = tokio::spawn(async move {
             match &update {
-                Update::Delivery(message) if wanted => {
+                Update::Delivery(message) if is_wanted => {
                     let fetched = fetch_ahead(&client, message.delivery.delivery_id).await;
                     (update, Some(fetched))
                 }
@@ -85,7 +84,7 @@ pub(crate) async fn run(settings: &Settings, options: Options) -> Result {
         });
         async move { fetched.await.map_err(|error| Failure::error(error.to_string())) }
     });
-    let ended = forwarder.forward_all(items.buffered(AHEAD), &mut refused).await;
+    let ended = forwarder.forward_all(items.buffered(MAX_FETCHED_AHEAD), &mut refused).await;
     following.abort();
     if let Some(watching) = watching {
         watching.abort();
@@ -94,7 +93,7 @@ pub(crate) async fn run(settings: &Settings, options: Options) -> Result {
 }
 
 impl Filter {
-    fn takes(&self, view: &DeliveryView) -> bool {
+    fn accepts(&self, view: &DeliveryView) -> bool {
         let call_id = view.call_id.map(|id| id.to_string());
         let names = [view.call_sid.as_ref(), view.conversation_id.as_ref(), call_id.as_ref()];
         let is_of = |id: &String| names.contains(&Some(id));
@@ -104,8 +103,8 @@ impl Filter {
                 || view.verdict.known().is_some_and(|verdict| self.verdicts.contains(&verdict)))
     }
 
-    /// Whether refused webhooks are shown, which are of no type and of no call.
-    fn takes_refused(&self) -> bool {
+    /// Returns whether refused webhooks are printed. They have no type and no call.
+    fn accepts_refused(&self) -> bool {
         self.kinds.is_empty()
             && self.calls.is_empty()
             && (self.verdicts.is_empty() || self.verdicts.contains(&Verdict::Unverified))

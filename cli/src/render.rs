@@ -1,5 +1,5 @@
-//! What a person or another program reads: data on stdout as [`Output`] writes it, messages on stderr through
-//! [`Console`], and text as [`Safe`], which no terminal acts on.
+//! Everything that the program prints: [`Output`] writes data to stdout and [`Console`] writes messages to stderr.
+//! [`Safe`] is text that cannot control a terminal.
 
 pub(crate) mod console;
 mod format;
@@ -11,6 +11,6 @@ mod safe;
 pub(crate) use console::Console;
 pub(crate) use format::{ColorChoice, Format};
 pub(crate) use outcome::{Part, outcome, parts};
-pub(crate) use output::{Output, behind, moment, shell_word, wants_color};
-pub(crate) use reader::Reader;
+pub(crate) use output::{Output, format_utc, last_argument, shell_word, wants_color};
+pub(crate) use reader::StdoutReader;
 pub(crate) use safe::{Safe, Tint, cut, escaped as json_for_terminal};

@@ -7,20 +7,20 @@ use std::{env, fmt, fs};
 use crate::exit::{Failure, Result};
 use crate::render::{console, shell_word};
 
-/// Where a server without settings of its own keeps the secrets it made up.
+/// The file in which a server without configured secrets keeps those that it generated.
 const SECRETS_FILE: &str = "callscope.secrets.toml";
 
-/// A secret; is never shown.
+/// A secret. `Debug` does not print it.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// Takes `text`, without the line end that editors leave in a file.
+    /// Removes the line end that editors leave at the end of a file.
     pub(crate) fn new(text: &str) -> Self {
         Self(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// Reads a file that holds nothing else.
+    /// Reads a file that holds only the secret.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
         warn_if_open(path);
@@ -31,7 +31,6 @@ impl Secret {
         Ok(secret)
     }
 
-    /// The secret itself.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -43,12 +42,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether others than the user may read a file.
+/// Returns whether the mode of a file gives its group or other users any access.
 pub(crate) fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Warns of a file with a secret that other users of this machine may read, once for each file.
+/// Warns once for each file if `path`, which holds a secret, is readable for other users.
 pub(crate) fn warn_if_open(path: &Path) {
     if path.is_file() && is_open_to_others(path) {
         let path = path.to_string_lossy();
@@ -59,8 +58,8 @@ pub(crate) fn warn_if_open(path: &Path) {
     }
 }
 
-/// The webhook secret to sign with: `--secret-file`, else the environment, else the server's own file in the
-/// working directory.
+/// Returns the webhook secret to sign with: that of `--secret-file`, else of the environment, else of
+/// [`SECRETS_FILE`] in the working directory.
 pub(crate) fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
     if let Some(path) = file {
         return Secret::read(path).map(Some);
@@ -81,49 +80,49 @@ pub(crate) fn webhook_secret(file: Option<&PathBuf>) -> Result<Option<Secret>> {
 
 /// A secret, and where it was found.
 #[derive(Debug)]
-pub(crate) struct Known {
-    /// Names it: a file or a setting.
-    pub(crate) label: String,
+pub(crate) struct FoundSecret {
+    /// The path or the variable that it was found in.
+    pub(crate) origin: String,
     pub(crate) secret: Secret,
-    /// Whether it is one to verify with, or only known besides.
+    /// Whether signatures are verified with it. Other secrets only explain why a signature does not fit.
     pub(crate) in_use: bool,
 }
 
-/// Every webhook secret that can be found. Those of the first place that has any are in use: the first of `files`,
-/// else the environment, else the server's own file. Each secret comes once.
-pub(crate) fn known_secrets(files: &[PathBuf]) -> Result<Vec<Known>> {
-    let mut places: Vec<Vec<(String, Secret)>> = Vec::new();
+/// Finds all webhook secrets, each once. Those of the first non-empty origin are in use: the first of `files`, else
+/// the environment, else [`SECRETS_FILE`].
+pub(crate) fn find_webhook_secrets(files: &[PathBuf]) -> Result<Vec<FoundSecret>> {
+    let mut origins: Vec<Vec<(String, Secret)>> = Vec::new();
     for path in files {
-        places.push(vec![(path.display().to_string(), Secret::read(path)?)]);
+        origins.push(vec![(path.display().to_string(), Secret::read(path)?)]);
     }
     for variable in ["CALLSCOPE_WEBHOOK_SECRET", "CALLSCOPE_WEBHOOK_SECRETS"] {
         let list = env::var(variable).unwrap_or_default();
-        places.push(each(&list).map(|secret| (variable.to_owned(), secret)).collect());
+        origins.push(split_list(&list).map(|secret| (variable.to_owned(), secret)).collect());
     }
     if let Ok(text) = fs::read_to_string(SECRETS_FILE) {
         warn_if_open(Path::new(SECRETS_FILE));
         let all = all_of_toml(&text).map_err(|why| Failure::error(format!("{SECRETS_FILE}: {why}")))?;
-        places.push(all.into_iter().map(|secret| (SECRETS_FILE.to_owned(), secret)).collect());
+        origins.push(all.into_iter().map(|secret| (SECRETS_FILE.to_owned(), secret)).collect());
     }
-    let in_use = places.iter().position(|place| !place.is_empty());
-    let mut known: Vec<Known> = Vec::new();
-    for (number, place) in places.into_iter().enumerate() {
-        for (label, secret) in place {
-            if known.iter().all(|known| known.secret.0 != secret.0) {
-                known.push(Known { label, secret, in_use: Some(number) == in_use });
+    let in_use = origins.iter().position(|found| !found.is_empty());
+    let mut secrets: Vec<FoundSecret> = Vec::new();
+    for (number, found) in origins.into_iter().enumerate() {
+        for (origin, secret) in found {
+            if secrets.iter().all(|known| known.secret.0 != secret.0) {
+                secrets.push(FoundSecret { origin, secret, in_use: Some(number) == in_use });
             }
         }
     }
-    Ok(known)
+    Ok(secrets)
 }
 
-fn each(list: &str) -> impl Iterator<Item = Secret> {
+fn split_list(list: &str) -> impl Iterator<Item = Secret> {
     list.split(',').map(str::trim).filter(|secret| !secret.is_empty()).map(Secret::new)
 }
 
-/// The first of a comma-separated list: the one senders sign with while the others are rotated out.
+/// Returns the first secret of a comma-separated list. Senders sign with it; the others are being rotated out.
 fn first(list: &str) -> Option<Secret> {
-    each(list).next()
+    split_list(list).next()
 }
 
 fn from_toml(text: &str) -> std::result::Result<Option<Secret>, String> {
@@ -131,12 +130,14 @@ fn from_toml(text: &str) -> std::result::Result<Option<Secret>, String> {
 }
 
 fn all_of_toml(text: &str) -> std::result::Result<Vec<Secret>, String> {
-    // The parser's own message would quote the line, and the line may hold a secret.
+    // The error of the parser is dropped, because it quotes the line, which may hold a secret.
     let table: toml::Table = text.parse().map_err(|_| "not TOML".to_owned())?;
     match table.get("webhook_secrets") {
         None => Ok(Vec::new()),
-        Some(toml::Value::String(list)) => Ok(each(list).collect()),
-        Some(toml::Value::Array(list)) => Ok(list.iter().filter_map(toml::Value::as_str).flat_map(each).collect()),
+        Some(toml::Value::String(list)) => Ok(split_list(list).collect()),
+        Some(toml::Value::Array(list)) => {
+            Ok(list.iter().filter_map(toml::Value::as_str).flat_map(split_list).collect())
+        }
         Some(_) => Err("webhook_secrets is neither a text nor a list of texts".into()),
     }
 }

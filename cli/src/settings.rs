@@ -47,15 +47,14 @@ pub(crate) struct Global {
 /// What every command needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Where the server is: `http` or `https`, without a trailing slash.
+    /// The URL of the server, `http` or `https`.
     pub(crate) server: Url,
     /// The context that named the server, if one did.
     pub(crate) context: Option<String>,
-    /// The access token.
     pub(crate) token: Option<Secret>,
-    /// Where server and token come from, in words.
+    /// Which flag, variable or context gave the server and the token.
     pub(crate) origin: Origin,
-    /// The format asked for; each command has its own default.
+    /// The format of `--output`. Each command has its own default.
     pub(crate) format: Option<Format>,
     /// Whether data on stdout is coloured.
     pub(crate) color: bool,
@@ -63,61 +62,60 @@ pub(crate) struct Settings {
     pub(crate) accessible: bool,
     /// Where messages go.
     pub(crate) console: Console,
-    /// The flags that name the server and the token, for commands shown to the user; begins with a blank, or empty.
-    /// `None` where no command will reach that server.
+    /// The flags that name the server and the token, for commands in hints: empty, or with a leading blank. `None` if
+    /// no later command can reach the server.
     pub(crate) flags: Option<String>,
 }
 
-/// Where a setting comes from, in words.
+/// Which flag, variable or context gave a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Of the server.
     pub(crate) server: String,
-    /// Of the token; empty where there is none.
+    /// Empty if there is no token.
     pub(crate) token: String,
 }
 
 impl Settings {
-    /// Reads what the flags leave to the environment and to files. A command that needs no server can do without a
-    /// file of contexts that makes sense.
+    /// Completes the flags from the environment and the context file. A command that needs no server ignores a
+    /// damaged context file.
     pub(crate) fn load(global: &Global, needs_server: bool) -> Result<Self> {
         let config = match Config::load() {
             Ok(config) => config,
             Err(_) if !needs_server && global.context.is_none() => Config::default(),
             Err(failure) => return Err(failure),
         };
-        let place = Place::choose(global, &config)?;
-        let server = server_url(&place.server)?;
-        let (token, from) = token(global, &config, &place)?;
+        let chosen = ChosenServer::choose(global, &config)?;
+        let server = server_url(&chosen.server)?;
+        let (token, from) = token(global, &config, &chosen)?;
         Ok(Self {
             server,
             token,
-            origin: Origin { server: place.origin.clone(), token: from },
+            origin: Origin { server: chosen.origin.clone(), token: from },
             format: global.output,
             color: render::wants_color(global.color),
             accessible: global.accessible,
-            flags: Some(flags(global, &place)),
-            context: place.context,
+            flags: Some(flags(global, &chosen)),
+            context: chosen.context,
             console: Console::new(global.quiet, global.verbose, global.accessible),
         })
     }
 
-    /// The writer of data, with `default` where no format was asked for.
+    /// Returns the writer of data, in the format `default` unless `--output` names another.
     pub(crate) fn output(&self, default: Format) -> Output {
         Output::stdout(self.format.unwrap_or(default), self.color)
     }
 }
 
-/// The server in force.
-struct Place {
+/// The server that this command talks to, and how it was chosen.
+struct ChosenServer {
     server: String,
     context: Option<String>,
     origin: String,
-    /// Whether it was named for this one command.
+    /// Whether a flag or the environment named it, rather than the context in use or the default.
     is_named: bool,
 }
 
-impl Place {
+impl ChosenServer {
     /// `--server`, else `--context`, else the environment, else the context in use, else the default.
     fn choose(global: &Global, config: &Config) -> Result<Self> {
         let named = |server: &str, origin: &str| Self {
@@ -149,29 +147,29 @@ impl Place {
     }
 }
 
-/// `--token-file`, else the token of a `--context`, else the environment's, else that of the context in use. A
-/// context's token goes to no server but its own.
-fn token(global: &Global, config: &Config, place: &Place) -> Result<(Option<Secret>, String)> {
+/// Returns the token of `--token-file`, else of `--context`, else of the environment, else of the context in use; and
+/// where it came from. A context's token is sent only to the server of that context.
+fn token(global: &Global, config: &Config, chosen: &ChosenServer) -> Result<(Option<Secret>, String)> {
     if let Some(path) = &global.token_file {
         return Ok((Some(trimmed(&Secret::read(path)?)), format!("--token-file {}", path.display())));
     }
     let from_environment = || env::var("CALLSCOPE_TOKEN").ok().map(|token| Secret::new(token.trim()));
-    if !(place.is_named && place.context.is_some())
+    if !(chosen.is_named && chosen.context.is_some())
         && let Some(token) = from_environment().filter(|token| !token.expose().is_empty())
     {
         return Ok((Some(token), "CALLSCOPE_TOKEN".into()));
     }
-    let Some(name) = &place.context else { return Ok((None, String::new())) };
+    let Some(name) = &chosen.context else { return Ok((None, String::new())) };
     let context = config.get(name)?;
     match context.token()? {
         Some(token) => {
             if let Some(path) = config::path().filter(|_| context.token.is_some()) {
                 secret::warn_if_open(&path);
             }
-            let place = context.token_file.as_deref().filter(|_| context.token.is_none());
-            let place = place.map_or_else(config::path, |path| Some(Path::to_owned(path)));
-            let place = place.map_or_else(String::new, |path| format!(" ({})", path.display()));
-            Ok((Some(trimmed(&token)), format!("the context {name}{place}")))
+            let file = context.token_file.as_deref().filter(|_| context.token.is_none());
+            let file = file.map_or_else(config::path, |path| Some(Path::to_owned(path)));
+            let file = file.map_or_else(String::new, |path| format!(" ({})", path.display()));
+            Ok((Some(trimmed(&token)), format!("the context {name}{file}")))
         }
         None => Ok((None, String::new())),
     }
@@ -181,22 +179,22 @@ fn trimmed(token: &Secret) -> Secret {
     Secret::new(token.expose().trim())
 }
 
-/// What the user gave beyond the defaults, so that a command shown can be typed as it is. Of a token only its file: the
-/// environment and the context in use are still there when it is typed.
-fn flags(global: &Global, place: &Place) -> String {
-    let server = match &place.context {
-        Some(name) => place.is_named.then(|| format!(" --context {}", shell_word(name))),
-        None => (place.server != DEFAULT_SERVER).then(|| format!(" --server {}", shell_word(&place.server))),
+/// Returns the flags that a command in a hint needs to reach the same server. A token from the environment or from the
+/// context in use needs no flag.
+fn flags(global: &Global, chosen: &ChosenServer) -> String {
+    let server = match &chosen.context {
+        Some(name) => chosen.is_named.then(|| format!(" --context {}", shell_word(name))),
+        None => (chosen.server != DEFAULT_SERVER).then(|| format!(" --server {}", shell_word(&chosen.server))),
     };
     let token =
         global.token_file.as_deref().map(|path| format!(" --token-file {}", shell_word(&path.to_string_lossy())));
     [server, token].into_iter().flatten().collect()
 }
 
-/// Takes a server's URL; a bare `host:port` means http.
+/// Parses a server's URL. `host:port` without a scheme means http.
 pub(crate) fn server_url(text: &str) -> Result<Url> {
     let shown = without_logins(text);
-    // Looked for in the text, since what does not parse may hold a password as well.
+    // Checked before the URL is parsed, because an invalid URL may hold a password too.
     if shown != text {
         return Err(Failure::usage(format!(
             "{shown:?} holds a user name or a password, which would be seen in histories and lists of processes"
@@ -215,7 +213,8 @@ pub(crate) fn server_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// `text` in which `[hidden]` stands for the user names and passwords of URLs: for all up to the last `@` of a word.
+/// Replaces user names and passwords of URLs by `[hidden]`: in each word, all between the scheme and the
+/// last `@`.
 pub(crate) fn without_logins(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);

@@ -10,19 +10,18 @@ use crate::exit::{Exit, Failure, Result};
 
 pub(crate) use hangup::{is_ignored as is_hangup_ignored, note as note_hangup};
 
-/// Signals closer together than this are one.
-const TOGETHER: Duration = Duration::from_millis(300);
+/// Signals that follow each other within this time count as one request to end.
+const SAME_REQUEST_GAP: Duration = Duration::from_millis(300);
 
-/// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// `SIGINT`, as Ctrl-C sends it.
     Interrupt,
-    /// Someone ends the program, or its terminal is gone.
+    /// `SIGTERM`, or `SIGHUP` when the terminal is closed.
     Terminate,
 }
 
-/// Waits for SIGINT, SIGTERM and SIGHUP; not for a SIGHUP that came in ignored, as `nohup` wants it.
+/// Waits for SIGINT, SIGTERM and SIGHUP. A SIGHUP that `nohup` had ignored stays ignored.
 pub(crate) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
@@ -30,21 +29,22 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default, which would end the program at once. A second one ends it all the
-    /// same, since the first may find the program stuck in a write to a pipe that no one reads.
+    /// Replaces the default action of the signals, which ends the program at once. A second request to end still exits
+    /// at once, because the program may be blocked in a write to a pipe that no one reads.
     pub(crate) fn listen() -> Result<Self> {
-        let mut impatient = Self::open()?;
+        let mut repeated = Self::open()?;
         tokio::spawn(async move {
-            impatient.next().await;
-            // One request may come twice: `timeout` signals its child, and then the group that the child is in.
-            while tokio::time::timeout(TOGETHER, impatient.next()).await.is_ok() {}
-            impatient.next().await;
+            repeated.next().await;
+            // One request may send two signals: `timeout` signals its child, and then the process group of the child.
+            while tokio::time::timeout(SAME_REQUEST_GAP, repeated.next()).await.is_ok() {}
+            repeated.next().await;
             std::process::exit(i32::from(Exit::Interrupted as u8));
         });
         Self::open()
     }
 
-    /// Takes the signals over, without a way out for those stuck: for a screen that has to be restored.
+    /// Replaces the default action of the signals, and never exits by itself: a full-screen view has to restore the
+    /// terminal first.
     pub(crate) fn open() -> Result<Self> {
         let open =
             |kind| unix::signal(kind).map_err(|error| Failure::error(format!("cannot wait for signals: {error}")));
@@ -55,18 +55,18 @@ impl Signals {
         })
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
-            _ = next_of(&mut self.hangup) => Signal::Terminate,
+            _ = recv_or_pending(&mut self.hangup) => Signal::Terminate,
         }
     }
 }
 
-/// The next signal of a kind that is waited for; never, where it is not.
-pub(crate) async fn next_of(signal: &mut Option<unix::Signal>) {
+/// Waits for the next signal. Never resolves if `signal` is `None`.
+pub(crate) async fn recv_or_pending(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,

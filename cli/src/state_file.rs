@@ -1,4 +1,4 @@
-//! A small JSON file that remembers a place between two runs, replaced whole.
+//! A small JSON file that keeps a cursor between two runs and is replaced atomically.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 
 use crate::exit::{Failure, Result};
 
-/// Reads the file; one that is not there yet holds nothing. `what` it should be, for the error that it is not.
+/// Reads the file, or returns the default if there is none. `what` names the kind of file in errors.
 ///
 /// # Errors
-/// A file that is empty or damaged. It once held a place, and to begin without one could leave something out or do
-/// it twice.
+/// Returns an error if the file is empty or damaged: without the cursor that it held, this run could skip or repeat
+/// something.
 pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Result<T> {
     let damaged = |why: String| {
         Failure::usage(format!("{} is no {what}: {why}", path.display()))
@@ -27,12 +27,12 @@ pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> Re
     }
 }
 
-/// Writes it, readable for its owner alone. It is written beside, synced and renamed into place, so that a reader
-/// finds a whole file at any time, also after a power cut.
+/// Replaces the file by one that only its owner can read. A temporary file is written, synced and renamed, so that
+/// the file is complete at any time, even after a power failure.
 pub(crate) fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(kept)?;
     let write = || -> io::Result<()> {
-        // The file that a link leads to is replaced, not the link.
+        // If `path` is a symbolic link, its target is replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = folder_of(&path);
         let mut file = tempfile::NamedTempFile::new_in(&folder)?;
@@ -44,7 +44,7 @@ pub(crate) fn replace(path: &Path, kept: &impl Serialize) -> Result<()> {
     write().map_err(|error| Failure::file("write", path, &error))
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file; `.` for a bare file name.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }

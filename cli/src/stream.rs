@@ -212,7 +212,7 @@ pub(crate) fn resume_command(identifier: &Identifier, place: Place, flags: &str)
         None if place.seq > 0 => format!(" --after {}", place.seq),
         None => String::new(),
     };
-    format!("callscope tail{after}{flags} {}", crate::render::behind(identifier.as_str()))
+    format!("callscope tail{after}{flags} {}", crate::render::last_argument(identifier.as_str()))
 }
 
 #[cfg(test)]

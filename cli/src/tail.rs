@@ -17,7 +17,7 @@ use std::io;
 use callscope_common::{Identifier, Timestamp};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::render::Reader;
+use crate::render::StdoutReader;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stream::Update;
@@ -59,14 +59,14 @@ pub(crate) async fn write_updates(
 
 async fn write_until_end(streams: &mut Streams, sink: &mut dyn Sink, settings: &Settings, exit_status: bool) -> Result {
     let mut signals = Signals::listen()?;
-    let mut reader = Reader::watch();
+    let mut reader = StdoutReader::watch();
     loop {
         let next = tokio::select! {
             next = streams.next() => match next {
                 Some(next) => next,
                 None => return streams.exit(exit_status),
             },
-            () = reader.gone() => return Err(Failure::output(&io::ErrorKind::BrokenPipe.into())),
+            () = reader.closed() => return Err(Failure::output(&io::ErrorKind::BrokenPipe.into())),
             _ = signals.next() => {
                 sink.interrupted().map_err(|error| Failure::output(&error))?;
                 for command in streams.resume_commands() {

@@ -1,4 +1,4 @@
-//! What an access token says of itself. Only the server can tell whether it is genuine.
+//! Reads the claims of an access token. Only the server can check its signature.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -22,11 +22,11 @@ pub(crate) fn read_claims(token: &Secret) -> Result<Claims> {
     let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok();
     decode(head).ok_or_else(|| wrong("its first part is not base64url"))?;
     let claims = decode(claims).ok_or_else(|| wrong("its second part is not base64url"))?;
-    // The parser's words may quote a value, but never the signature, which is all that is secret here.
+    // The parser error may quote a claim, but not the signature, which is the only secret part.
     serde_json::from_slice(&claims).map_err(|error| wrong(&format!("its claims are not of the right form: {error}")))
 }
 
-/// How long a token still holds, in words.
+/// Returns in words how long a token is still valid, or when it expired.
 pub(crate) fn left_in_words(claims: &Claims, now: Timestamp) -> String {
     match claims.secs_left(now) {
         Some(left) if left > 0.0 => format!("for another {}", duration::in_words(left)),
@@ -35,7 +35,7 @@ pub(crate) fn left_in_words(claims: &Claims, now: Timestamp) -> String {
     }
 }
 
-/// The calls that a token allows, in words.
+/// Returns in words which calls a token gives access to.
 pub(crate) fn calls_in_words(claims: &Claims) -> String {
     match claims.calls.as_deref() {
         None => "all".into(),

@@ -158,9 +158,9 @@ impl Refused {
                     .hint("try again in a moment")
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Failure::error(format!("the server refused: {message}")).passing()
+                Failure::error(format!("the server refused: {message}")).transient()
             }
-            status if status.is_server_error() => Failure::error(format!("the server failed: {message}")).passing(),
+            status if status.is_server_error() => Failure::error(format!("the server failed: {message}")).transient(),
             _ => Failure::error(format!("the server refused: {message}")),
         }
     }

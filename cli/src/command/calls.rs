@@ -16,7 +16,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::complete;
 use crate::api::{Client, MAX_LIST_BYTES, Query, Raw, too_long};
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, moment, outcome};
+use crate::render::{Format, format_utc, outcome};
 use crate::settings::Settings;
 use crate::{clock, duration};
 
@@ -160,7 +160,7 @@ async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -
     let rows: Vec<_> = calls.iter().map(|call| row(&call.value)).collect();
     let header = ["STARTED", "STATUS", "TURNS", "LENGTH", "CALL", "SUBJECT", "CONVERSATION"];
     // What stays on the narrowest screen is how it stands and which call it is.
-    settings.output(Format::Table).list_without("calls", &calls, &header, &rows, &[6, 5, 3, 2, 0])?;
+    settings.output(Format::Table).list_to_fit("calls", &calls, &header, &rows, &[6, 5, 3, 2, 0])?;
     if calls.is_empty() {
         settings.console.say("no calls");
     } else if cursor.is_some() {
@@ -183,7 +183,7 @@ fn length(call: &CallView) -> String {
 
 fn row(call: &CallView) -> Vec<String> {
     vec![
-        moment(call.created_at),
+        format_utc(call.created_at),
         call.status.to_string(),
         call.turns.to_string(),
         length(call),
@@ -204,8 +204,8 @@ fn fields(call: &CallView) -> Vec<(&'static str, String)> {
         ("status", call.status.to_string()),
         ("subject", call.subject.clone().unwrap_or_default()),
         ("agent", call.agent_id.clone().unwrap_or_default()),
-        ("started", moment(call.created_at)),
-        ("ended", call.call_end_time.map(moment).unwrap_or_default()),
+        ("started", format_utc(call.created_at)),
+        ("ended", call.call_end_time.map(format_utc).unwrap_or_default()),
         ("turns", call.turns.to_string()),
         ("newest event", call.seq.to_string()),
         ("recording", if call.has_audio { "kept".into() } else { String::new() }),

@@ -18,7 +18,7 @@ use super::Args;
 use crate::api::{Client, Page};
 use crate::config::Config;
 use crate::exit::{Failure, Result};
-use crate::render::{ColorChoice, Console, console, moment};
+use crate::render::{ColorChoice, Console, console, format_utc};
 use crate::samples;
 use crate::settings::{Global, Settings, without_logins};
 
@@ -69,7 +69,7 @@ pub(crate) fn calls() -> ArgValueCompleter {
 fn names(call: &CallView) -> impl Iterator<Item = Candidate> {
     let what = format!(
         "{}  {}  {}",
-        moment(call.created_at),
+        format_utc(call.created_at),
         call.status,
         call.subject.as_deref().or(call.conversation_id.as_deref()).unwrap_or_default()
     );

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use crate::api::{Client, Raw, checked_identifier};
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, moment};
+use crate::render::{Format, format_utc};
 use crate::settings::Settings;
 use crate::term::prompt;
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
         Connections::Ls => {
             let rows: Vec<_> = all.iter().map(|connection| row(&connection.value)).collect();
             let header = ["CONNECTION", "USER", "ROLE", "SINCE", "FROM", "NODE", "SENT", "LAG", "CALLS"];
-            settings.output(Format::Table).list_without("connections", &all, &header, &rows, &[5, 2, 6, 3, 4, 8])?;
+            settings.output(Format::Table).list_to_fit("connections", &all, &header, &rows, &[5, 2, 6, 3, 4, 8])?;
             if rows.is_empty() {
                 settings.console.say("no connections");
             }
@@ -109,7 +109,7 @@ fn row(connection: &ConnectionView) -> Vec<String> {
         connection.connection_id.to_string(),
         connection.username.clone(),
         connection.role.to_string(),
-        moment(connection.connected_at),
+        format_utc(connection.connected_at),
         connection.remote_addr.clone(),
         connection.node.clone(),
         connection.sent.to_string(),
@@ -124,7 +124,7 @@ fn fields(connection: &ConnectionView) -> Vec<(&'static str, String)> {
         ("user", connection.username.clone()),
         ("user id", connection.user_id.clone()),
         ("role", connection.role.to_string()),
-        ("since", moment(connection.connected_at)),
+        ("since", format_utc(connection.connected_at)),
         ("from", connection.remote_addr.clone()),
         ("node", connection.node.clone()),
         ("sent", connection.sent.to_string()),

@@ -84,7 +84,7 @@ pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBu
             Ok(Exit::Ok)
         }
         Context::Rm { name } => {
-            config.contexts.remove(&name).ok_or_else(|| config::unknown(&name))?;
+            config.contexts.remove(&name).ok_or_else(|| config::unknown_context(&name))?;
             let was_used = config.current.take_if(|current| *current == name).is_some();
             config.save()?;
             settings.console.say(format!("removed {name}"));

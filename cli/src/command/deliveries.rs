@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::calls::{check_length, moment_ago};
 use crate::api::{Client, Raw};
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, behind, moment};
+use crate::render::{Format, format_utc, last_argument};
 use crate::settings::Settings;
 
 /// `deliveries`.
@@ -185,7 +185,7 @@ async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u3
     let row = |attempt: &Attempt| {
         let (from, why) = (attempt.remote_addr.clone(), attempt.diagnosis.clone());
         vec![
-            moment(attempt.at),
+            format_utc(attempt.at),
             attempt.route.to_string(),
             from.unwrap_or_default(),
             attempt.reason.clone(),
@@ -220,7 +220,7 @@ async fn replay(settings: &Settings, client: &Client, ids: &[String], as_new: bo
         output.record(&replayed.json, &fields)?;
         if view.verdict == Verdict::Duplicate {
             let flags = settings.flags.as_deref().unwrap_or_default();
-            let again = format!("callscope deliveries replay --as-new{flags} {}", behind(id));
+            let again = format!("callscope deliveries replay --as-new{flags} {}", last_argument(id));
             settings
                 .console
                 .say(format!("it took effect before, so nothing changed; to have it take effect again: {again}"));
@@ -244,7 +244,7 @@ fn call(view: &DeliveryView) -> String {
 fn row(view: &DeliveryView) -> Vec<String> {
     vec![
         view.delivery_id.to_string(),
-        moment(view.received_at),
+        format_utc(view.received_at),
         view.verdict.to_string(),
         view.kind.clone().unwrap_or_default(),
         call(view),

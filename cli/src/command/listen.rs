@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use super::deliveries::verdicts;
 use crate::exit::{Failure, Result};
-use crate::listen::{self, Filter, Options, PlaceFile, Target, TargetClient};
+use crate::listen::{self, CursorFile, Filter, Options, Target, TargetClient};
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -57,9 +57,9 @@ pub(crate) async fn run(settings: &Settings, args: Listen) -> Result {
             .hint("they are shown without --forward-to, and listed by: callscope deliveries ls --verdict unverified"));
     }
     let secret = args.sign_with_file.as_deref().map(Secret::read).transpose()?;
-    let place = args.cursor_file.as_deref().map(PlaceFile::open).transpose()?;
+    let cursor_file = args.cursor_file.as_deref().map(CursorFile::open).transpose()?;
     let client = |target| TargetClient::new(target, secret, Duration::from_secs(args.timeout));
     let target = args.forward_to.map(client).transpose()?;
     let filter = Filter { kinds: args.kinds, calls: args.calls, verdicts: args.verdicts };
-    listen::run(settings, Options { filter, target, attempts: args.attempts, place, history: args.history }).await
+    listen::run(settings, Options { filter, target, attempts: args.attempts, cursor_file, history: args.history }).await
 }

@@ -76,7 +76,7 @@ pub(crate) fn logout(settings: &Settings, args: Logout) -> Result {
     let name = args.name.or_else(|| settings.context.clone()).ok_or_else(|| {
         Failure::usage("which context? none is in use").hint("see which there are: callscope context ls")
     })?;
-    let context = config.contexts.get_mut(&name).ok_or_else(|| config::unknown(&name))?;
+    let context = config.contexts.get_mut(&name).ok_or_else(|| config::unknown_context(&name))?;
     let token = context.token.is_some().then(|| context.token()).transpose()?.flatten();
     let file = context.token_file.take();
     context.token = None;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::tail::{View, view};
 use crate::exit::{Exit, Failure, Result};
 use crate::play::{Player, SavedTail, tui};
-use crate::render::Reader;
+use crate::render::StdoutReader;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::speed::{InvalidSpeed, Speed};
@@ -51,14 +51,14 @@ pub(crate) async fn run(settings: &Settings, args: Play) -> Result {
 
 async fn drain(mut player: Player, sink: &mut dyn Sink) -> Result {
     let mut signals = Signals::listen()?;
-    let mut reader = Reader::watch();
+    let mut reader = StdoutReader::watch();
     loop {
         let played = tokio::select! {
             played = player.next() => match played {
                 Some(played) => played,
                 None => return Ok(Exit::Ok),
             },
-            () = reader.gone() => return Err(Failure::output(&io::ErrorKind::BrokenPipe.into())),
+            () = reader.closed() => return Err(Failure::output(&io::ErrorKind::BrokenPipe.into())),
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
         for update in &played.updates {

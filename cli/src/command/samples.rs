@@ -11,7 +11,7 @@ use serde_json::value::to_raw_value;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::payload::FreshNames;
-use crate::render::{Format, Safe, behind};
+use crate::render::{Format, Safe, last_argument};
 use crate::replay;
 use crate::samples::{self, Level, Remark};
 use crate::settings::Settings;
@@ -102,7 +102,7 @@ fn new(settings: &Settings, template: &str, file: Option<&Path>) -> Result {
             Failure::file("make", path, &error).hint("nothing was overwritten; give it another name")
         })?;
     file.write_all(pretty.as_bytes()).map_err(|error| Failure::file("write", path, &error))?;
-    let word = behind(&path.to_string_lossy());
+    let word = last_argument(&path.to_string_lossy());
     settings
         .console
         .say(format!("edit {}, then: callscope samples validate {word} && callscope replay {word}", path.display()));
@@ -135,7 +135,7 @@ fn validate(settings: &Settings, sources: &[String]) -> Result {
 
 fn line(name: &str, Remark { level, path, what }: &Remark) -> Safe {
     let path = if path.is_empty() { String::new() } else { format!(" {path}") };
-    Safe::line(&format!("{name}: {}{path}: {what}", word(*level))).end()
+    Safe::line(&format!("{name}: {}{path}: {what}", word(*level))).with_newline()
 }
 
 fn word(level: Level) -> &'static str {

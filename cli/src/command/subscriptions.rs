@@ -35,7 +35,7 @@ pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
         Subscriptions::Ls => {
             let rows: Vec<_> = all.iter().map(|subscription| row(&subscription.value)).collect();
             let header = ["CALL", "STATUS", "CONNECTIONS", "CONVERSATION"];
-            output.list_without("subscriptions", &all, &header, &rows, &[3])?;
+            output.list_to_fit("subscriptions", &all, &header, &rows, &[3])?;
             if rows.is_empty() {
                 settings.console.say("no call is followed");
             }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::api::TOKEN_HINT;
 use crate::clock;
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, moment};
+use crate::render::{Format, format_utc};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::token::{calls_in_words, left_in_words, read_claims};
@@ -57,7 +57,7 @@ fn inspect(settings: &Settings, file: Option<&str>) -> Result {
             ("user id", claims.uid.clone().unwrap_or_default()),
             ("role", claims.role.to_string()),
             ("calls", calls_in_words(&claims)),
-            ("until", claims.expires().map(moment).unwrap_or_default()),
+            ("until", claims.expires().map(format_utc).unwrap_or_default()),
             ("valid", left_in_words(&claims, now)),
             ("id", claims.jti.clone().unwrap_or_default()),
             ("token from", from),

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::payload::{Edit, Payload};
-use crate::render::{Format, Safe, Tint, behind, shell_word};
+use crate::render::{Format, Safe, Tint, last_argument, shell_word};
 use crate::replay::{Report, Source, send_one};
 use crate::samples;
 use crate::secret::webhook_secret;
@@ -76,7 +76,7 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     if args.print {
         // The same JSON that would be sent; in a file without a line end that would not be.
         let end = Safe::literal(if std::io::stdout().is_terminal() { "\n" } else { "" });
-        settings.output(Format::Json).write(&Safe::json(&payload.body).and(&end))?;
+        settings.output(Format::Json).write(&Safe::json(&payload.body).append(&end))?;
         return Ok(Exit::Ok);
     }
     let secret = webhook_secret(args.secret_file.as_ref())?;
@@ -106,7 +106,7 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
     let done = report.exit(sender.expect())?;
     let follow =
-        || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, behind(&source.name)));
+        || Some(format!("follow the call: callscope tail{} {}", settings.flags.as_ref()?, last_argument(&source.name)));
     let makes_a_call = args.to.is_none() && args.tamper.is_none() && MAKES_A_CALL.iter().any(|kind| source.is(kind));
     if let (true, Some(hint)) = (makes_a_call, follow()) {
         settings.console.say(hint);

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::exit::{Exit, Failure, Result};
 use crate::payload::Payload;
 use crate::render::{Format, Safe};
-use crate::secret::{Known, known_secrets, webhook_secret};
+use crate::secret::{FoundSecret, find_webhook_secrets, webhook_secret};
 use crate::settings::Settings;
 
 /// `webhook`.
@@ -62,12 +62,12 @@ pub(crate) fn run(settings: &Settings, args: Webhook) -> Result {
         Webhook::Sign { body, secret_file, at } => {
             let secret = webhook_secret(secret_file.as_ref())?.ok_or_else(no_secret)?;
             let value = signature::sign(secret.expose().as_bytes(), at.unwrap_or_else(clock::unix_secs), &read(&body)?);
-            settings.output(Format::Text).write(&Safe::line(&value).end())?;
+            settings.output(Format::Text).write(&Safe::line(&value).with_newline())?;
             Ok(Exit::Ok)
         }
         Webhook::Verify { body, header, secret_file, at, tolerance, explain } => {
             let Incoming { headers, body, at: came } = incoming(&body, &header)?;
-            let known = known_secrets(&secret_file)?;
+            let known = find_webhook_secrets(&secret_file)?;
             if known.is_empty() {
                 return Err(no_secret());
             }
@@ -137,13 +137,13 @@ fn explained(
     settings: &Settings,
     headers: &[(String, String)],
     body: &[u8],
-    known: &[Known],
+    known: &[FoundSecret],
     (received_at, tolerance_secs): (i64, i64),
 ) -> Result {
     let secrets: Vec<_> = known
         .iter()
         .map(|known| KnownSecret {
-            label: &known.label,
+            label: &known.origin,
             secret: known.secret.expose().as_bytes(),
             in_use: known.in_use,
         })
@@ -163,7 +163,7 @@ fn explained(
     }
 }
 
-fn words(explanation: &Explanation, known: &[Known]) -> Safe {
+fn words(explanation: &Explanation, known: &[FoundSecret]) -> Safe {
     let mut lines =
         vec![if explanation.accepted { "the signature fits" } else { "the signature does not fit" }.to_owned()];
     for cause in &explanation.causes {
@@ -172,14 +172,14 @@ fn words(explanation: &Explanation, known: &[Known]) -> Safe {
     }
     if !explanation.accepted && explanation.causes.is_empty() {
         lines.push("  none of the known causes fits".into());
-        let labels: Vec<&str> = known.iter().map(|known| known.label.as_str()).collect();
+        let labels: Vec<&str> = known.iter().map(|known| known.origin.as_str()).collect();
         lines.push(format!("  tried with the secrets of {}", labels.join(", ")));
         lines.extend(explanation.hints.iter().map(|hint| format!("  - {hint}")));
     }
     if explanation.unfinished {
         lines.push("  the body is so large that not all causes were tried".into());
     }
-    lines.iter().map(|line| Safe::line(line).end()).collect()
+    lines.iter().map(|line| Safe::line(line).with_newline()).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

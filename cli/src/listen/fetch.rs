@@ -1,4 +1,4 @@
-//! A delivery, whole.
+//! Fetches the headers and the body of deliveries.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,22 +7,23 @@ use uuid::Uuid;
 use crate::api::{Client, MAX_ANSWER_BYTES, too_long};
 use crate::exit::{Exit, Failure, Result};
 
-/// What is forwarded.
+/// The headers and the body of a delivery, as they are forwarded.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct RawDelivery {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-/// A delivery, or `None` where it is gone.
-pub(crate) type Fetched = Result<Option<Whole>>;
+/// A delivery, or `None` if the server does not keep it any more.
+pub(crate) type Fetched = Result<Option<RawDelivery>>;
 
-/// Longest answer that is fetched ahead, in bytes: several of them wait at one time.
-const LONGEST_AHEAD: usize = 4 << 20;
+/// Longest answer that is fetched ahead, in bytes, because several of them are in memory at the same time.
+const MAX_AHEAD_BYTES: usize = 4 << 20;
 
-/// Fetches one ahead of its turn; `None` where it is so long that it is fetched only when it is its turn.
+/// Fetches a delivery ahead of its turn. Returns `None` if it is longer than [`MAX_AHEAD_BYTES`]; it is then fetched
+/// when its turn comes.
 pub(crate) async fn fetch_ahead(client: &Client, id: Uuid) -> Option<Fetched> {
-    fetch_within(client, id, LONGEST_AHEAD).await.transpose()
+    fetch_within(client, id, MAX_AHEAD_BYTES).await.transpose()
 }
 
 pub(crate) async fn fetch(client: &Client, id: Uuid) -> Fetched {
@@ -30,8 +31,9 @@ pub(crate) async fn fetch(client: &Client, id: Uuid) -> Fetched {
     fetched.ok_or_else(|| too_long("the delivery", MAX_ANSWER_BYTES))
 }
 
-/// Fetches one of at most `max_bytes` bytes as it is sent: the outer `None` is a longer one.
-async fn fetch_within(client: &Client, id: Uuid, max_bytes: usize) -> Result<Option<Option<Whole>>> {
+/// Fetches a delivery. The outer `None` means that the answer is longer than `max_bytes`, and the inner `None` that
+/// the delivery is not kept any more.
+async fn fetch_within(client: &Client, id: Uuid, max_bytes: usize) -> Result<Option<Option<RawDelivery>>> {
     let delivery = match client.delivery_within(id, max_bytes).await {
         Ok(Some(delivery)) => delivery,
         Ok(None) => return Ok(None),
@@ -43,5 +45,5 @@ async fn fetch_within(client: &Client, id: Uuid, max_bytes: usize) -> Result<Opt
     let Some(encoded) = delivery.body_base64 else { return Ok(Some(None)) };
     let body = BASE64_STANDARD.decode(encoded);
     let body = body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))?;
-    Ok(Some(Some(Whole { headers, body })))
+    Ok(Some(Some(RawDelivery { headers, body })))
 }

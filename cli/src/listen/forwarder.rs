@@ -1,4 +1,4 @@
-//! Takes deliveries in the order of the server's commits, forwards each until the target answers, and keeps the place.
+//! Forwards deliveries in the server's commit order, each until the target answers, and keeps the cursor file.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::fetch::{Fetched, Whole, fetch};
+use super::cursor_file::CursorFile;
+use super::fetch::{Fetched, RawDelivery, fetch};
 use super::keys::Keys;
-use super::place::PlaceFile;
 use super::report::{Report, Sent};
 use super::target_client::TargetClient;
 use crate::api::Client;
@@ -19,32 +19,33 @@ use crate::net::{Backoff, display_url};
 use crate::settings::Settings;
 use crate::stream::deliveries::Update;
 
-/// The place behind deliveries that are not forwarded is written at most so often.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// The attempt to fetch a delivery that is told of: some ten seconds after the first.
-const TOLD_AT: u32 = 6;
+/// Shortest time between two writes of the cursor file for deliveries that are skipped.
+const SKIPPED_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// The attempt to fetch a delivery at which a warning is printed, about ten seconds after the first.
+const WARN_AT_ATTEMPT: u32 = 6;
 
-/// Forwards deliveries one after the other, or shows them.
+/// Forwards deliveries one after the other, or prints them if there is no target.
 pub(super) struct Forwarder<'s> {
     settings: &'s Settings,
     client: Client,
     target: Option<TargetClient>,
-    /// Most tries of one that the target refuses for now.
-    attempts: u32,
+    /// How many retryable answers to one delivery end its retries.
+    max_refusals: u32,
     report: Report,
-    place: Option<PlaceFile>,
-    /// When the place was written last.
-    noted: Instant,
+    cursor_file: Option<CursorFile>,
+    /// When the cursor was last written for a skipped delivery.
+    written_at: Instant,
     keys: Option<Keys>,
-    /// What this is about, said once the stream stands; empty from then on.
-    said: String,
-    /// Whether the break that lasts was told.
-    is_away: bool,
-    /// What was forwarded last.
-    last: Option<(DeliveryView, Whole)>,
+    /// The message for the first connection; empty once it was printed.
+    greeting: String,
+    /// Whether the loss of the connection was already printed.
+    is_disconnected: bool,
+    /// The delivery that was forwarded last, which `r` sends again.
+    last: Option<(DeliveryView, RawDelivery)>,
 }
 
-/// An update, and of a delivery that is wanted, what was fetched of it ahead.
+/// An update. The outer `Option` is `None` unless it is a delivery that the filter accepts; the inner one is `None` if
+/// the delivery was too long to be fetched ahead.
 type Item = Result<(Update, Option<Option<Fetched>>)>;
 
 impl<'s> Forwarder<'s> {
@@ -52,12 +53,12 @@ impl<'s> Forwarder<'s> {
         settings: &'s Settings,
         client: Client,
         target: Option<TargetClient>,
-        attempts: u32,
-        place: Option<PlaceFile>,
+        max_refusals: u32,
+        cursor_file: Option<CursorFile>,
     ) -> Self {
         let keys = Keys::of_terminal();
         let from = display_url(&settings.server);
-        let said = match &target {
+        let greeting = match &target {
             Some(target) => {
                 let keys = if keys.is_some() { " (r: send the last one again, Ctrl-C: end)" } else { "" };
                 format!("forwarding deliveries from {from} to {target}{keys}")
@@ -65,8 +66,20 @@ impl<'s> Forwarder<'s> {
             None => format!("showing deliveries from {from}; --forward-to URL forwards them"),
         };
         let report = Report::new(settings);
-        let noted = Instant::now();
-        Self { settings, client, target, attempts, report, place, noted, keys, said, is_away: false, last: None }
+        let written_at = Instant::now();
+        Self {
+            settings,
+            client,
+            target,
+            max_refusals,
+            report,
+            cursor_file,
+            written_at,
+            keys,
+            greeting,
+            is_disconnected: false,
+            last: None,
+        }
     }
 
     pub(super) async fn forward_all(
@@ -78,11 +91,11 @@ impl<'s> Forwarder<'s> {
             let item = tokio::select! {
                 item = items.next() => item,
                 Some(attempt) = refused.recv() => {
-                    self.report.refused(&attempt)?;
+                    self.report.write_refused(&attempt)?;
                     continue;
                 }
-                () = Keys::again(&mut self.keys) => {
-                    self.forward_last().await?;
+                () = Keys::resend_pressed(&mut self.keys) => {
+                    self.resend_last().await?;
                     continue;
                 }
             };
@@ -91,63 +104,64 @@ impl<'s> Forwarder<'s> {
                 (Update::Began { cursor, resumed }, _) => self.began(&cursor, resumed)?,
                 (Update::Lost { reason, delay }, _) => {
                     let secs = delay.as_secs_f64();
-                    let what = if self.said.is_empty() { "connection lost" } else { "no connection" };
-                    let said = format!("{what} ({reason}); trying again in {secs:.1} s");
-                    // Once for a break, however long it lasts.
-                    match std::mem::replace(&mut self.is_away, true) {
-                        false => self.settings.console.say(said),
-                        true => self.settings.console.debug(said),
+                    let what = if self.greeting.is_empty() { "connection lost" } else { "no connection" };
+                    let message = format!("{what} ({reason}); trying again in {secs:.1} s");
+                    // Printed once until the connection is back.
+                    match std::mem::replace(&mut self.is_disconnected, true) {
+                        false => self.settings.console.say(message),
+                        true => self.settings.console.debug(message),
                     }
                 }
                 (Update::Failed(failure), _) => return Err(failure),
-                (Update::Delivery(message), None) => self.note(&message.cursor)?,
+                (Update::Delivery(message), None) => self.skip(&message.cursor)?,
                 (Update::Delivery(message), Some(fetched)) => {
-                    self.take(message.delivery, &message.cursor, fetched).await?;
+                    self.process(message.delivery, &message.cursor, fetched).await?;
                 }
             }
         }
     }
 
     fn began(&mut self, cursor: &str, resumed: bool) -> Result<()> {
-        self.is_away = false;
+        self.is_disconnected = false;
         if resumed {
             self.settings.console.say("connected again; no delivery was missed");
             return Ok(());
         }
-        self.settings.console.say(std::mem::take(&mut self.said));
+        self.settings.console.say(std::mem::take(&mut self.greeting));
         self.settings.console.debug(format!("following deliveries after {cursor}"));
-        // Before the first delivery there is a place too: one that comes while this program is away is not missed.
-        match &mut self.place {
-            Some(place) if place.cursor().is_none() => place.reached(cursor),
+        // Written before the first delivery too, so that none is missed if this program is stopped before one arrives.
+        match &mut self.cursor_file {
+            Some(file) if file.cursor().is_none() => file.set_cursor(cursor),
             _ => Ok(()),
         }
     }
 
-    /// A delivery that is not forwarded.
-    fn note(&mut self, cursor: &str) -> Result<()> {
-        match &mut self.place {
-            Some(place) if self.noted.elapsed() >= NOTE_EVERY => {
-                self.noted = Instant::now();
-                place.reached(cursor)
+    /// Moves the cursor past a delivery that the filter does not accept.
+    fn skip(&mut self, cursor: &str) -> Result<()> {
+        match &mut self.cursor_file {
+            Some(file) if self.written_at.elapsed() >= SKIPPED_WRITE_INTERVAL => {
+                self.written_at = Instant::now();
+                file.set_cursor(cursor)
             }
             _ => Ok(()),
         }
     }
 
-    async fn take(&mut self, view: DeliveryView, cursor: &str, fetched: Option<Fetched>) -> Result<()> {
+    async fn process(&mut self, view: DeliveryView, cursor: &str, fetched: Option<Fetched>) -> Result<()> {
         let fetched = match fetched {
             Some(fetched) => fetched,
             None => fetch(&self.client, view.delivery_id).await,
         };
-        match self.whole(view.delivery_id, fetched).await? {
+        match self.retry_fetch(view.delivery_id, fetched).await? {
             Some(whole) => {
-                let is_begun = self.place.as_ref().is_some_and(|place| place.sending() == Some(view.delivery_id));
+                let may_be_repeat =
+                    self.cursor_file.as_ref().is_some_and(|file| file.sending() == Some(view.delivery_id));
                 if self.target.is_some()
-                    && let Some(place) = &mut self.place
+                    && let Some(file) = &mut self.cursor_file
                 {
-                    place.sends(view.delivery_id)?;
+                    file.set_sending(view.delivery_id)?;
                 }
-                self.forward(&view, &whole, is_begun).await?;
+                self.forward(&view, &whole, may_be_repeat).await?;
                 self.last = Some((view, whole));
             }
             None => self
@@ -155,27 +169,28 @@ impl<'s> Forwarder<'s> {
                 .console
                 .warn(format!("{} is left out: it is not kept any more, or cannot be fetched", view.delivery_id)),
         }
-        match &mut self.place {
-            Some(place) => place.reached(cursor),
+        match &mut self.cursor_file {
+            Some(file) => file.set_cursor(cursor),
             None => Ok(()),
         }
     }
 
-    /// The delivery as it was fetched ahead, or else fetched now, however long it takes; `None` where it is gone.
-    async fn whole(&mut self, id: Uuid, mut fetched: Fetched) -> Result<Option<Whole>> {
+    /// Returns the delivery that was fetched, and fetches it again after transient failures, without a limit. `None` if
+    /// it is not kept any more or cannot be read.
+    async fn retry_fetch(&mut self, id: Uuid, mut fetched: Fetched) -> Result<Option<RawDelivery>> {
         let mut backoff = Backoff::default();
         loop {
             match fetched {
                 Ok(whole) => return Ok(whole),
-                // Nothing is left out for what may pass; what is in its way for long is told once.
-                Err(failure) if failure.is_passing => {
-                    let said = format!("{id} cannot be fetched now, and is tried again: {}", failure.message);
+                // A transient failure skips no delivery. One warning is printed if it lasts.
+                Err(failure) if failure.is_transient => {
+                    let message = format!("{id} cannot be fetched now, and is tried again: {}", failure.message);
                     match backoff.attempt() {
-                        TOLD_AT => self.settings.console.warn(said),
-                        _ => self.settings.console.debug(said),
+                        WARN_AT_ATTEMPT => self.settings.console.warn(message),
+                        _ => self.settings.console.debug(message),
                     }
                 }
-                // What cannot be read now cannot be read later either, and what comes after it is not to wait for it.
+                // A retry would not help, and later deliveries must not wait for this one.
                 Err(failure) if failure.exit == Exit::Error => {
                     self.settings.console.warn(format!("{id} cannot be fetched: {}", failure.message));
                     return Ok(None);
@@ -187,7 +202,7 @@ impl<'s> Forwarder<'s> {
         }
     }
 
-    async fn forward_last(&mut self) -> Result<()> {
+    async fn resend_last(&mut self) -> Result<()> {
         match self.last.take() {
             Some((view, whole)) => {
                 self.forward(&view, &whole, true).await?;
@@ -198,9 +213,10 @@ impl<'s> Forwarder<'s> {
         Ok(())
     }
 
-    /// Sends a delivery until the target answered it. `seen`: the target may have seen it before.
-    async fn forward(&mut self, view: &DeliveryView, whole: &Whole, mut seen: bool) -> Result<()> {
-        let Some(target) = &self.target else { return self.report.shown(view) };
+    /// Sends a delivery until the target accepts it, refuses it for good, or gives `max_refusals` retryable answers.
+    /// `may_be_repeat` says that an earlier attempt may have reached the target.
+    async fn forward(&mut self, view: &DeliveryView, whole: &RawDelivery, mut may_be_repeat: bool) -> Result<()> {
+        let Some(target) = &self.target else { return self.report.write_received(view) };
         let Some(url) = target.url(view) else {
             let (id, route) = (view.delivery_id, &view.route);
             self.settings
@@ -209,30 +225,37 @@ impl<'s> Forwarder<'s> {
             return Ok(());
         };
         let mut backoff = Backoff::default();
-        let (mut refusals, mut said) = (0, false);
+        let (mut refusals, mut is_reported) = (0, false);
         for attempt in 1_u32.. {
             let began = Instant::now();
-            let answer = target.send(url.clone(), view, whole, attempt, seen).await;
+            let answer = target.send(url.clone(), view, whole, attempt, may_be_repeat).await;
             let status = answer.status;
-            refusals += u32::from(answer.is_for_now());
-            if status.is_some() && (!answer.is_for_now() || refusals >= self.attempts) {
+            refusals += u32::from(answer.is_retryable());
+            if status.is_some() && (!answer.is_retryable() || refusals >= self.max_refusals) {
                 let given_up = format!("given up after {refusals} such answers");
-                let text = if answer.is_for_now() { &given_up } else { &answer.text };
-                return self.report.forwarded(&Sent { view, status, text, attempt, seen, took: began.elapsed() });
+                let text = if answer.is_retryable() { &given_up } else { &answer.text };
+                return self.report.write_forwarded(&Sent {
+                    view,
+                    status,
+                    text,
+                    attempt,
+                    may_be_repeat,
+                    took: began.elapsed(),
+                });
             }
-            seen |= answer.may_have_arrived;
+            may_be_repeat |= answer.may_have_arrived;
             let delay = backoff.next(answer.retry_after);
             let why = status.map_or(answer.text, |status| format!("it answers {status}"));
             let message = format!("not forwarded ({why}); trying again in {:.1} s", delay.as_secs_f64());
-            // Once is enough for a target that is away.
-            if std::mem::replace(&mut said, true) {
+            // Printed once for each delivery.
+            if std::mem::replace(&mut is_reported, true) {
                 self.settings.console.debug(message);
             } else {
                 self.settings.console.say(message);
             }
             tokio::select! {
                 () = sleep(delay) => {}
-                () = Keys::again(&mut self.keys) => {}
+                () = Keys::resend_pressed(&mut self.keys) => {}
             }
         }
         Ok(())

@@ -5,14 +5,14 @@ use std::io::{self, IsTerminal as _, Read as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::sync::mpsc;
 
-/// The keys of the terminal on stdin, which does not echo them meanwhile.
+/// Reads keys from the terminal on stdin, without echo. Dropping it restores the terminal.
 pub(crate) struct Keys {
     pressed: mpsc::Receiver<u8>,
     before: Termios,
 }
 
 impl Keys {
-    /// Takes the keys over, where stdin is a terminal and this program is in its foreground.
+    /// Starts to read keys, if stdin is a terminal and this program is in its foreground.
     pub(crate) fn of_terminal() -> Option<Self> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !io::stderr().is_terminal() {
@@ -24,7 +24,7 @@ impl Keys {
         }
         let before = tcgetattr(&stdin).ok()?;
         let mut modes = before.clone();
-        // Keys come as they are pressed, and unseen; Ctrl-C is still a signal, and lines still begin at the left.
+        // Keys are read at once and without echo. Ctrl-C still sends a signal, because ISIG stays set.
         modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Now, &modes).ok()?;
         let (press, pressed) = mpsc::channel(16);
@@ -39,8 +39,8 @@ impl Keys {
         Some(Self { pressed, before })
     }
 
-    /// Resolves when the last delivery is to be sent again; never where there are no keys.
-    pub(crate) async fn again(keys: &mut Option<Self>) {
+    /// Resolves when `r` is pressed. Never resolves if no keys are read.
+    pub(crate) async fn resend_pressed(keys: &mut Option<Self>) {
         let Some(keys) = keys else { return std::future::pending().await };
         loop {
             match keys.pressed.recv().await {
@@ -54,7 +54,7 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
+        // An error means that the terminal is gone, so there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }

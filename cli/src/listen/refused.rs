@@ -1,6 +1,5 @@
-//! Webhooks that the server refused because their signature does not fit. They are no deliveries, nothing of them
-//! is kept but the facts, and the stream does not tell of them; so the server's list of them is looked at again and
-//! again.
+//! Polls the list of webhooks that the server refused because of their signature. They are not stored as deliveries,
+//! so the stream of deliveries does not contain them.
 
 use std::time::Duration;
 
@@ -11,24 +10,24 @@ use tokio::time::sleep;
 
 use crate::api::Client;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(2);
-/// Most attempts told of at one look; the newest ones. Servers give no more.
-const MOST: usize = 500;
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How many attempts one poll asks for, which is as many as a server returns. Older ones are not shown.
+const MAX_POLLED_ATTEMPTS: usize = 500;
 
-/// Sends the attempts that are refused from now on, oldest first, until no one takes them any more. While the queue
-/// is full, no look is taken.
+/// Sends the attempts that are refused from now on to `out`, oldest first, until `out` is closed. While `out` is full,
+/// nothing is polled.
 pub(crate) async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
-    // The clock is the server's, so what is new is told by what its list held before.
+    // An attempt is new if it is later than all of the previous poll. The clock of this machine may differ.
     let mut newest: Option<Timestamp> = None;
     let mut is_first = true;
     while !out.is_closed() {
-        // A server that cannot be asked now is told of by the stream of deliveries.
-        if let Ok(list) = client.attempts(&[("limit", MOST.to_string())]).await {
+        // An error is ignored, because the stream of deliveries reports that the server is unreachable.
+        if let Ok(list) = client.attempts(&[("limit", MAX_POLLED_ATTEMPTS.to_string())]).await {
             let mut new: Vec<Attempt> =
                 list.unverified.into_iter().filter(|attempt| newest.is_none_or(|newest| attempt.at > newest)).collect();
-            new.truncate(MOST);
+            new.truncate(MAX_POLLED_ATTEMPTS);
             newest = new.iter().map(|attempt| attempt.at).chain(newest).max();
+            // The first poll only finds out what was refused before.
             if !std::mem::take(&mut is_first) {
                 for attempt in new.into_iter().rev() {
                     if out.send(attempt).await.is_err() {
@@ -37,6 +36,6 @@ pub(crate) async fn watch(client: Client, out: mpsc::Sender<Attempt>) {
                 }
             }
         }
-        sleep(EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A line for each delivery, on stdout.
+//! Prints a line for each delivery to stdout.
 
 use std::time::Duration;
 
@@ -10,45 +10,43 @@ use crate::exit::Result;
 use crate::render::{Format, Output, Safe, Tint};
 use crate::settings::Settings;
 
-/// Most characters shown of what a target said.
-const MAX_SAID: usize = 120;
+/// How many characters of an answer of the target are printed.
+const MAX_ANSWER_CHARS: usize = 120;
 
-/// Writes the lines.
 pub(crate) struct Report {
     output: Output,
 }
 
-/// What became of a delivery.
+/// A delivery that was sent, and the last answer.
 pub(crate) struct Sent<'s> {
     pub(crate) view: &'s DeliveryView,
-    /// The target's status.
+    /// The status of the answer; `None` if there was none.
     pub(crate) status: Option<u16>,
-    /// What it said.
+    /// The beginning of the answer, or why there was none.
     pub(crate) text: &'s str,
-    /// Which try it was.
+    /// The number of the attempt, from 1.
     pub(crate) attempt: u32,
-    /// Whether the target may have seen it before.
-    pub(crate) seen: bool,
+    /// Whether an earlier attempt may have reached the target.
+    pub(crate) may_be_repeat: bool,
     /// How long the answer took.
     pub(crate) took: Duration,
 }
 
 impl Report {
-    /// As the flags ask for.
     pub(crate) fn new(settings: &Settings) -> Self {
         Self { output: settings.output(Format::Text) }
     }
 
-    /// A delivery that goes nowhere.
-    pub(crate) fn shown(&mut self, view: &DeliveryView) -> Result<()> {
+    /// Writes a delivery that is not forwarded.
+    pub(crate) fn write_received(&mut self, view: &DeliveryView) -> Result<()> {
         if self.output.is_json() {
             return self.output.write(&Safe::json_line(&json!({"type": "delivery", "delivery": view}).to_string()));
         }
-        self.output.write(&Safe::line(facts(view).trim_end()).end())
+        self.output.write(&Safe::line(facts(view).trim_end()).with_newline())
     }
 
-    /// A webhook that the server refused, since its signature does not fit.
-    pub(crate) fn refused(&mut self, attempt: &Attempt) -> Result<()> {
+    /// Writes a webhook that the server refused because of its signature.
+    pub(crate) fn write_refused(&mut self, attempt: &Attempt) -> Result<()> {
         if self.output.is_json() {
             let line = json!({"type": "refused", "attempt": attempt}).to_string();
             return self.output.write(&Safe::json_line(&line));
@@ -63,22 +61,22 @@ impl Report {
             attempt.reason
         );
         let line = self.output.tinted(Safe::line(&line), Tint::Bad);
-        self.output.write(&line.end())
+        self.output.write(&line.with_newline())
     }
 
-    /// A delivery that the target answered, or that was given up.
-    pub(crate) fn forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
-        let Sent { view, status, text: said, attempt, seen, took } = sent;
+    /// Writes a delivery that the target answered, or whose retries have ended.
+    pub(crate) fn write_forwarded(&mut self, sent: &Sent<'_>) -> Result<()> {
+        let Sent { view, status, text, attempt, may_be_repeat, took } = sent;
         let ok = status.is_some_and(|status| (200..300).contains(&status));
         let tint = if ok { Tint::Good } else { Tint::Bad };
-        let duplicate = duplicate(view, *seen);
+        let duplicate = duplicate(view, *may_be_repeat);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if self.output.is_json() {
             let line = json!({
                 "type": "forwarded", "delivery_id": view.delivery_id, "call_id": view.call_id, "call_sid": view.call_sid,
                 "kind": view.kind, "verdict": view.verdict, "status": status, "ok": ok, "attempt": attempt,
                 "duplicate": (!duplicate.is_empty()).then_some(duplicate), "took_ms": took_ms,
-                "answer": (!ok).then_some(said),
+                "answer": (!ok).then_some(text),
             });
             return self.output.write(&Safe::json_line(&line.to_string()));
         }
@@ -91,15 +89,15 @@ impl Report {
             line.push_str(&format!(", duplicate: {duplicate}"));
         }
         if !ok {
-            let short: String = said.chars().take(MAX_SAID).collect();
+            let short: String = text.chars().take(MAX_ANSWER_CHARS).collect();
             line.push_str(&format!("  {}", short.trim()));
         }
         let line = self.output.tinted(Safe::line(&line), tint);
-        self.output.write(&line.end())
+        self.output.write(&line.with_newline())
     }
 }
 
-/// When, what, how taken, whose.
+/// Returns the time, the kind, the verdict and the call of a delivery.
 fn facts(view: &DeliveryView) -> String {
     let at = view.received_at.to_string();
     let call = view.call_sid.as_deref().unwrap_or("-");

@@ -1,34 +1,35 @@
-//! A call's result in words.
+//! Puts the result of a call into words.
 
 use std::fmt;
 
 use callscope_common::transcript::clock;
 use callscope_common::{CallData, CallStatus, json};
 
-/// A part of a call's result. Its words are as they came: untrusted.
+/// A part of a call's result. Its texts are from the server and not sanitised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// How it ended, how long it took and what it cost.
+    /// How the call ended, how long it took and what it cost.
     Outcome {
         text: String,
-        /// Whether it ended well, where that is known.
+        /// Whether the call was successful, if that is known.
         good: Option<bool>,
     },
-    /// What it was about.
+    /// The provider's summary of the conversation.
     Summary(String),
-    /// What the provider's evaluation says to one of its criteria.
+    /// The result of one criterion of the provider's evaluation.
     Criterion {
         name: String,
         /// The verdict in words.
         result: String,
+        /// The provider's rationale.
         why: Option<String>,
-        /// Whether that is good, where it says so.
+        /// Whether the criterion was met, if the result says so.
         good: Option<bool>,
     },
-    /// Something the provider took down from the call.
+    /// A value that the provider's data collection extracted from the call.
     Datum {
         name: String,
-        /// The value: a string's text, else JSON.
+        /// The text of a string, or any other value as JSON.
         value: String,
     },
 }
@@ -44,7 +45,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// A call's result: how it ended, its summary, what the evaluation says, and what was taken down.
+/// Returns how the call ended, its summary, the results of its evaluation and the collected data.
 pub(crate) fn parts(data: &CallData) -> Vec<Part> {
     let (text, summary) = outcome(data);
     let good = if data.status == CallStatus::Failed { Some(false) } else { data.call_successful };
@@ -64,7 +65,7 @@ pub(crate) fn parts(data: &CallData) -> Vec<Part> {
 fn criterion(name: &str, value: &serde_json::value::RawValue) -> Part {
     let object = json::object(value);
     let result = object.as_ref().and_then(|object| object.text("result")).unwrap_or_else(|| "unknown".into());
-    let why = object.and_then(|object| said(object.string("rationale").as_ref()));
+    let why = object.and_then(|object| non_blank(object.string("rationale").as_ref()));
     let good = match result.as_str() {
         "success" | "true" => Some(true),
         "failure" | "false" => Some(false),
@@ -78,8 +79,8 @@ fn datum(name: &str, value: &serde_json::value::RawValue) -> Option<Part> {
     Some(Part::Datum { name: name.to_owned(), value })
 }
 
-/// A call's result: how it ended, how long it took and what it cost; then the reason or summary, where there is one.
-/// As it came: untrusted.
+/// Returns two texts: how the call ended, how long it took, what it cost and why it failed; and the summary, if there
+/// is one. Both are not sanitised.
 pub(crate) fn outcome(data: &CallData) -> (String, Option<String>) {
     let mut parts = vec![match data.call_successful {
         Some(true) => format!("call {}, successful", data.status),
@@ -94,11 +95,11 @@ pub(crate) fn outcome(data: &CallData) -> (String, Option<String>) {
             .map(|cost| format!("{cost} {}", if cost.as_u64() == Some(1) { "credit" } else { "credits" })),
     );
     parts.extend(data.cost_fiat.as_ref().map(|cost| format!("{cost} USD")));
-    parts.extend(said(data.failure_reason.as_ref()));
-    (parts.join("; "), said(data.transcript_summary.as_ref()))
+    parts.extend(non_blank(data.failure_reason.as_ref()));
+    (parts.join("; "), non_blank(data.transcript_summary.as_ref()))
 }
 
-fn said(text: Option<&String>) -> Option<String> {
+fn non_blank(text: Option<&String>) -> Option<String> {
     text.map(|text| text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
@@ -112,25 +113,25 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_known_and_nothing_else() {
-        let told = data(
+    fn only_known_facts_are_named() {
+        let call_data = data(
             r#"{"status":"completed","call_successful":true,"duration_seconds":41,"cost":74,"cost_fiat":0.05,
             "transcript_summary":"A tow truck was sent.\n"}"#,
         );
-        let (line, summary) = outcome(&told);
+        let (line, summary) = outcome(&call_data);
         assert_eq!(line, "call completed, successful; 00:41; 74 credits; 0.05 USD");
         assert_eq!(summary.as_deref(), Some("A tow truck was sent."));
-        let told = data(r#"{"status":"failed","failure_reason":"busy"}"#);
-        assert_eq!(outcome(&told), ("call failed; busy".into(), None));
+        let call_data = data(r#"{"status":"failed","failure_reason":"busy"}"#);
+        assert_eq!(outcome(&call_data), ("call failed; busy".into(), None));
     }
 
     #[test]
     fn evaluation_and_data_follow_in_their_order() {
-        let told = data(
+        let call_data = data(
             r#"{"status":"completed","analysis_data":{"evaluation_criteria_results":{"safe":{"result":"success","rationale":"Asked first."},
             "odd":7,"polite":{"result":"failure"}},"data_collection_results":{"place":{"value":"A10"},"dogs":{"value":1},"none":{"value":null}}}}"#,
         );
-        let words: Vec<String> = parts(&told).iter().map(ToString::to_string).collect();
+        let words: Vec<String> = parts(&call_data).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
             [
@@ -145,10 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn an_analysis_of_any_shape_is_no_trouble() {
+    fn an_analysis_of_an_unknown_shape_is_ignored() {
         for odd in ["null", "[]", "7", r#"{"evaluation_criteria_results":[1],"data_collection_results":"x"}"#] {
-            let told = data(&format!(r#"{{"status":"completed","analysis_data":{odd}}}"#));
-            assert_eq!(parts(&told).len(), 1, "{odd}");
+            let call_data = data(&format!(r#"{{"status":"completed","analysis_data":{odd}}}"#));
+            assert_eq!(parts(&call_data).len(), 1, "{odd}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Data on stdout: tables, JSON, NDJSON and plain text, safe to show.
+//! Writes data to stdout as tables, JSON, NDJSON or plain text, sanitised.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -11,7 +11,7 @@ use crate::exit::{Failure, Result};
 use crate::render::safe::{Tint, cut};
 use crate::render::{ColorChoice, Format, Safe};
 
-/// Whether data on stdout is coloured: as `--color` says, else as NO_COLOR, CLICOLOR_FORCE and the terminal do.
+/// Returns whether data on stdout is coloured. `--color auto` depends on NO_COLOR, CLICOLOR_FORCE and the terminal.
 pub(crate) fn wants_color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
@@ -34,7 +34,7 @@ fn auto_color(variable: impl Fn(&str) -> Option<String>, is_terminal: bool) -> b
 /// Writes data to stdout.
 pub(crate) struct Output {
     pub(crate) format: Format,
-    /// Width of the terminal it goes to, if it goes to one.
+    /// Columns of the terminal on stdout; `None` if stdout is no terminal or its width is unknown.
     width: Option<usize>,
     color: bool,
     writer: Box<dyn Write + Send>,
@@ -42,18 +42,17 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn stdout(format: Format, color: bool) -> Self {
-        // A terminal that says it has no columns does not know its width, so nothing is cut.
+        // A terminal that reports 0 columns does not know its width, so nothing is cut.
         let width = || crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
         let width = io::stdout().is_terminal().then(width).filter(|width| *width > 0);
         Self { format, width, color, writer: Box::new(io::BufWriter::new(io::stdout())) }
     }
 
-    /// Columns of the terminal, where it goes to one that knows them.
     pub(crate) fn width(&self) -> Option<usize> {
         self.width
     }
 
-    /// Whether the format is one of the JSON ones.
+    /// Returns whether the format is JSON or NDJSON.
     pub(crate) fn is_json(&self) -> bool {
         matches!(self.format, Format::Json | Format::Ndjson)
     }
@@ -66,22 +65,22 @@ impl Output {
         header: &[&str],
         rows: &[Vec<String>],
     ) -> Result<()> {
-        self.list_without(key, items, header, rows, &[])
+        self.list_to_fit(key, items, header, rows, &[])
     }
 
-    /// Writes a list like [`Output::list`], but on a terminal without those of the columns `spare` that there is no
-    /// room for: the first of them goes first.
-    pub(crate) fn list_without(
+    /// Writes a list like [`Output::list`]. If the terminal is too narrow, the columns `hidden_first` are left out in
+    /// their order until the others fit.
+    pub(crate) fn list_to_fit(
         &mut self,
         key: &str,
         items: &[impl AsRef<RawValue>],
         header: &[&str],
         rows: &[Vec<String>],
-        spare: &[usize],
+        hidden_first: &[usize],
     ) -> Result<()> {
         match self.format {
             Format::Table => {
-                let text = table(header, rows, spare, self.width);
+                let text = table(header, rows, hidden_first, self.width);
                 let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
                 self.line(first, Tint::Header)?;
                 self.write(&Safe::lines(rest))
@@ -101,24 +100,24 @@ impl Output {
         }
     }
 
-    /// Writes one thing: `fields` for people, or `item` as JSON.
+    /// Writes one record: `fields` for people, or `item` as JSON.
     pub(crate) fn record(&mut self, item: &impl Serialize, fields: &[(&str, String)]) -> Result<()> {
         if self.is_json() {
             return self.write(&Safe::json_line(&serde_json::to_string(item)?));
         }
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let fields = fields.iter().filter(|(_, value)| !value.is_empty());
-        self.write(&fields.map(|(name, value)| Safe::line(&format!("{name:width$}  {value}")).end()).collect())
+        self.write(&fields.map(|(name, value)| Safe::line(&format!("{name:width$}  {value}")).with_newline()).collect())
     }
 
-    /// Writes one line of text, cut at the terminal's edge, in the colour of what it means.
+    /// Writes one line in the colour of `tint`, cut at the edge of the terminal.
     pub(crate) fn line(&mut self, line: &str, tint: Tint) -> Result<()> {
         let line = Safe::line(line.trim_end_matches('\n')).cut(self.width);
-        self.write(&self.tinted(line, tint).end())
+        self.write(&self.tinted(line, tint).with_newline())
     }
 
-    /// Writes `head` in a colour and `text` behind it, in as many lines as the terminal needs, each as far in as
-    /// the first.
+    /// Writes `head` in a colour, followed by `text`, which is wrapped at the edge of the terminal. Further lines are
+    /// indented by the width of `head`.
     pub(crate) fn write_tinted_wrapped(&mut self, head: &str, text: &str, tint: Tint) -> Result<()> {
         let text = Safe::line(text);
         let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(head.width()).max(20));
@@ -127,26 +126,25 @@ impl Output {
         let mut block = self.tinted(Safe::line(head), tint);
         for (number, line) in lines.iter().enumerate() {
             let line = if number > 0 { format!("{indent}{line}") } else { line.to_string() };
-            block = block.and(&Safe::line(&line).end());
+            block = block.append(&Safe::line(&line).with_newline());
         }
         self.write(&block)
     }
 
-    /// Writes what is safe as it is, and flushes it.
+    /// Writes `text` and flushes stdout.
     pub(crate) fn write(&mut self, text: &Safe) -> Result<()> {
         self.put(text).and_then(|()| self.flush())
     }
 
-    /// Writes the bytes of a file to be made of them, exactly; but where they go to a terminal, only what is safe
-    /// of them.
+    /// Writes `bytes` unchanged if stdout is a file or a pipe, and sanitised if it is a terminal.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if io::stdout().is_terminal() {
-            return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).end());
+            return self.write(&Safe::lines(&String::from_utf8_lossy(bytes)).with_newline());
         }
         self.writer.write_all(bytes).map_err(|error| Failure::output(&error)).and_then(|()| self.flush())
     }
 
-    /// `text` in the colour of what it means, where colours are wanted.
+    /// Adds the colour of `tint` if colours are on.
     pub(crate) fn tinted(&self, text: Safe, tint: Tint) -> Safe {
         if self.color { text.tinted(tint) } else { text }
     }
@@ -160,8 +158,9 @@ impl Output {
     }
 }
 
-/// Aligned columns; within `width`, where there is one: first the columns `spare` go, then lines are cut.
-fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<usize>) -> String {
+/// Aligns columns. To fit into `width`, columns of `hidden_first` are left out first, and lines that are still too
+/// long are cut.
+fn table(header: &[&str], rows: &[Vec<String>], hidden_first: &[usize], width: Option<usize>) -> String {
     let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(&header)
         .chain(rows)
@@ -171,10 +170,11 @@ fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<u
         .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
         .collect();
     let mut shown: Vec<usize> = (0..header.len()).collect();
-    let takes = |shown: &[usize]| shown.iter().map(|&column| widths[column] + 2).sum::<usize>().saturating_sub(2);
-    for column in spare {
-        if width.is_some_and(|width| takes(&shown) > width) {
-            shown.retain(|known| known != column);
+    // Two blanks separate the columns.
+    let table_width = |shown: &[usize]| shown.iter().map(|&column| widths[column] + 2).sum::<usize>().saturating_sub(2);
+    for column in hidden_first {
+        if width.is_some_and(|width| table_width(&shown) > width) {
+            shown.retain(|index| index != column);
         }
     }
     let mut table = String::new();
@@ -190,7 +190,7 @@ fn table(header: &[&str], rows: &[Vec<String>], spare: &[usize], width: Option<u
     table
 }
 
-/// `text` as one word of a shell: quoted unless it needs no quotes.
+/// Quotes `text` for a shell if it needs quotes.
 pub(crate) fn shell_word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -199,13 +199,13 @@ pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text::one_line(text).replace('\'', r"'\''"))
 }
 
-/// `id` as the last words of a command: behind `--`, so that one that begins with a dash is no option.
-pub(crate) fn behind(id: &str) -> String {
+/// Returns `-- id` for the end of a command line, so that an id that begins with a dash is not read as an option.
+pub(crate) fn last_argument(id: &str) -> String {
     format!("-- {}", shell_word(id))
 }
 
-/// A time for people: UTC, to the second.
-pub(crate) fn moment(at: Timestamp) -> String {
+/// Formats a time for people: UTC, to the second.
+pub(crate) fn format_utc(at: Timestamp) -> String {
     let text = at.to_string();
     format!("{} {}", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
 }
@@ -247,9 +247,9 @@ mod tests {
 
     #[test]
     fn nothing_else_writes_to_stdout() {
-        // What writes there beside `Output` sanitises by itself, line by line or cell by cell; the others only ask
-        // what it is.
+        // These files sanitise their own output, line by line or cell by cell.
         let known = ["command/play.rs", "command/tail.rs", "render/output.rs", "render/reader.rs", "term/screen.rs"];
+        // These calls only ask what stdout is.
         let asks = ["stdout().is_terminal()", "let stdout = io::stdout();"];
         let mut found = Vec::new();
         let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
@@ -272,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_in_a_hint_is_no_option() {
-        assert_eq!(behind("--save=x"), "-- --save=x");
-        assert_eq!(behind("a b"), "-- 'a b'");
+    fn an_id_in_a_hint_is_not_read_as_an_option() {
+        assert_eq!(last_argument("--save=x"), "-- --save=x");
+        assert_eq!(last_argument("a b"), "-- 'a b'");
     }
 
     #[test]
-    fn moments_are_short() {
-        let at = Timestamp::from_unix_secs(1_790_855_035).map(moment);
+    fn times_are_shown_to_the_second() {
+        let at = Timestamp::from_unix_secs(1_790_855_035).map(format_utc);
         assert_eq!(at.as_deref(), Some("2026-10-01 11:43:55"));
     }
 }

@@ -1,21 +1,19 @@
-//! Text that is safe to show on a terminal, as a type.
+//! A type for text that is safe to print on a terminal.
 //!
 //! Everything that goes to stdout is a [`Safe`], and the only ways to make one are the functions of this module:
-//! they sanitise what they are given, or take text that is part of this program. A command that wants to print what
-//! a server or a file said therefore cannot forget to sanitise it.
+//! they sanitise their argument, or take text that is part of this program. A command therefore cannot print the text
+//! of a server or a file without sanitising it.
 
 use std::borrow::Cow;
 
 use callscope_common::text;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// What a piece of text means, where colours may say it too.
+/// What a piece of text means, which is shown as a colour if colours are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tint {
-    /// Nothing in particular.
     Plain,
     Header,
-    /// As it should be.
     Good,
     Warning,
     Bad,
@@ -33,8 +31,7 @@ impl Tint {
     }
 }
 
-/// Text without anything that a terminal would act on, but for line feeds, tabs and colours that this program put
-/// there.
+/// Text without control characters, except line feeds, tabs and the colour codes of this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Safe(Cow<'static, str>);
 
@@ -54,35 +51,35 @@ impl Safe {
         Self::of(text::lines(text))
     }
 
-    /// Sanitised cells with a tab between each two, and a line feed behind.
+    /// Sanitised cells, separated by tabs and ended by a line feed.
     pub(crate) fn tabbed<S: AsRef<str>>(cells: &[S]) -> Self {
         let cells: Vec<_> = cells.iter().map(|cell| text::one_line(cell.as_ref())).collect();
         Self::of(format!("{}\n", cells.join("\t")))
     }
 
-    /// A text whose tabs mean something, such as a shell's script: sanitised, with its lines and its tabs.
+    /// `text` sanitised, with its line feeds and its tabs, which a shell script needs.
     pub(crate) fn page(text: &str) -> Self {
         let pieces: Vec<_> = text.split('\t').map(text::lines).collect();
         Self::of(pieces.join("\t"))
     }
 
-    /// A document that [`callscope_common::export`] made, which sanitises every text: sanitised once more, but for
-    /// the word joiners by which it keeps markup from meaning anything.
+    /// A document made by [`callscope_common::export`], sanitised except for its word joiners. The export puts them
+    /// into texts to disarm markup.
     pub(crate) fn exported(document: &str) -> Self {
         const WORD_JOINER: &str = "\u{2060}";
         let pieces: Vec<_> = document.split(WORD_JOINER).map(text::lines).collect();
         Self::of(pieces.join(WORD_JOINER))
     }
 
-    /// A JSON text as the same JSON in which every character that a terminal might act on is its `\u` escape. Its
-    /// line feeds stay; other white space between values becomes a blank.
+    /// `json` with every character that could control a terminal as its `\u` escape, which is the same JSON. Line
+    /// feeds stay, and other white space between values becomes blanks.
     pub(crate) fn json(json: &str) -> Self {
         Self::of(escaped(json))
     }
 
-    /// A JSON text on one line, as [`Safe::json`], with a line feed behind.
+    /// `json` escaped as by [`Safe::json`], on one line that ends with a line feed.
     pub(crate) fn json_line(json: &str) -> Self {
-        // A line break in JSON stands between values.
+        // Valid JSON has line feeds only between values, where a blank means the same.
         let line = escaped(json).replace('\n', " ");
         Self::of(line + "\n")
     }
@@ -92,7 +89,7 @@ impl Safe {
         Self::of(if color { page.ansi().to_string() } else { page.to_string() })
     }
 
-    /// The same in the colour of what it means.
+    /// Adds the colour of `tint`.
     #[must_use]
     pub(crate) fn tinted(self, tint: Tint) -> Self {
         match tint.code() {
@@ -101,7 +98,7 @@ impl Safe {
         }
     }
 
-    /// At most `width` columns of it, with `…` for what was cut off. For text without colours.
+    /// Cuts the text to `width` columns, the last of which is then `…`. The text must not be coloured yet.
     #[must_use]
     pub(crate) fn cut(self, width: Option<usize>) -> Self {
         match cut(&self.0, width) {
@@ -110,16 +107,16 @@ impl Safe {
         }
     }
 
-    /// With `more` behind it.
+    /// Appends `more`.
     #[must_use]
-    pub(crate) fn and(self, more: &Self) -> Self {
+    pub(crate) fn append(self, more: &Self) -> Self {
         Self::of(self.0.into_owned() + &more.0)
     }
 
-    /// With a line feed behind it.
+    /// Appends a line feed.
     #[must_use]
-    pub(crate) fn end(self) -> Self {
-        self.and(&Self::literal("\n"))
+    pub(crate) fn with_newline(self) -> Self {
+        self.append(&Self::literal("\n"))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -139,7 +136,7 @@ impl FromIterator<Self> for Safe {
     }
 }
 
-/// `text` within `width` columns, with `…` for what was cut off.
+/// Cuts `text` to `width` columns, the last of which is then `…`.
 pub(crate) fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
     let Some(width) = width.filter(|width| text.width() > *width) else { return Cow::Borrowed(text) };
     let mut short = String::new();
@@ -157,7 +154,7 @@ pub(crate) fn cut(text: &str, width: Option<usize>) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// JSON with every character that a terminal might act on as its `\u` escape: the same JSON.
+/// Replaces every character that could control a terminal by its `\u` escape, which is the same JSON.
 pub(crate) fn escaped(json: &str) -> Cow<'_, str> {
     if json.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) {
         return Cow::Borrowed(json);
@@ -165,12 +162,12 @@ pub(crate) fn escaped(json: &str) -> Cow<'_, str> {
     let mut safe = String::with_capacity(json.len() + json.len() / 8);
     let mut buffer = [0; 4];
     for c in json.chars() {
-        let shown: &str = c.encode_utf8(&mut buffer);
+        let encoded: &str = c.encode_utf8(&mut buffer);
         match c {
             '\n' | ' '..='~' => safe.push(c),
-            // Raw, these two stand only between values.
+            // Valid JSON has a raw tab or carriage return only between values.
             '\t' | '\r' => safe.push(' '),
-            _ if text::one_line(shown) == shown => safe.push(c),
+            _ if text::one_line(encoded) == encoded => safe.push(c),
             _ => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     safe.push_str(&format!("\\u{unit:04x}"));
@@ -215,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn colours_and_cuts_keep_it_safe() {
-        assert_eq!(Safe::line("x").tinted(Tint::Bad).end().as_str(), "\x1b[31mx\x1b[0m\n");
+    fn colours_and_cuts_keep_text_safe() {
+        assert_eq!(Safe::line("x").tinted(Tint::Bad).with_newline().as_str(), "\x1b[31mx\x1b[0m\n");
         assert_eq!(Safe::line("x").tinted(Tint::Plain).as_str(), "x");
         assert_eq!(Safe::line("日本語").cut(Some(4)).as_str(), "日…");
         assert_eq!(Safe::line("日本語").cut(Some(6)).as_str(), "日本語");

@@ -1,10 +1,10 @@
-//! SIGHUP as the parent left it: `nohup` starts a program with SIGHUP ignored, and so it must stay.
+//! Remembers whether the parent process ignored SIGHUP. `nohup` does, and then SIGHUP must stay ignored.
 
 use std::sync::OnceLock;
 
 static IGNORED: OnceLock<bool> = OnceLock::new();
 
-/// Notes how SIGHUP came in. This has to happen before anything else takes signals over.
+/// Reads whether SIGHUP is ignored. Call this before anything replaces signal actions.
 pub(crate) fn note() {
     is_ignored();
 }
@@ -17,8 +17,8 @@ pub(crate) fn is_ignored() -> bool {
     })
 }
 
-/// Reads the mask of ignored signals in `/proc/PID/status`; SIGHUP is signal 1. Other systems than Linux have no
-/// such file.
+/// Reads the mask of ignored signals in `/proc/PID/status`, whose lowest bit is SIGHUP. On systems without this file
+/// SIGHUP counts as not ignored.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)

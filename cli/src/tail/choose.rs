@@ -1,4 +1,4 @@
-//! Asks which call to follow if the command line names none.
+//! Asks which call to follow where the command line names none.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use callscope_common::{Identifier, Timestamp, text};
 
 use crate::api::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{cut, moment};
+use crate::render::{cut, format_utc};
 use crate::settings::Settings;
 use crate::term::prompt;
 
@@ -46,7 +46,12 @@ async fn ask(calls: &[CallView]) -> Result<usize> {
 fn line(number: usize, call: &CallView) -> String {
     let started: Timestamp = call.created_at;
     let subject = call.subject.as_deref().unwrap_or_default();
-    let line =
-        format!("{number:3}  {}  {}  {} turns  {}  {subject}", moment(started), call.status, call.turns, call.call_sid);
+    let line = format!(
+        "{number:3}  {}  {}  {} turns  {}  {subject}",
+        format_utc(started),
+        call.status,
+        call.turns,
+        call.call_sid
+    );
     text::one_line(line.trim_end()).into_owned()
 }

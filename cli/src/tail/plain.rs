@@ -7,7 +7,7 @@ use callscope_common::transcript::clock;
 use callscope_common::{CallData, Identifier, Speaker, Timestamp, text};
 
 use super::Sink;
-use crate::render::{Console, moment, parts};
+use crate::render::{Console, format_utc, parts};
 use crate::stream::{EndReason, Ending, Gap, Place, Update};
 
 /// Writes turns as `MM:SS speaker  text`.
@@ -17,8 +17,7 @@ pub(crate) struct PlainWriter<W> {
     identifiers: Vec<Identifier>,
     /// Whether each line names its call.
     several: bool,
-    /// For each call, whether its result was written.
-    has_result: Vec<bool>,
+    told: Vec<bool>,
     color: bool,
     timestamps: bool,
 }
@@ -32,8 +31,8 @@ impl<W: Write> PlainWriter<W> {
         color: bool,
         timestamps: bool,
     ) -> Self {
-        let (has_result, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
-        Self { writer, console, identifiers, several, has_result, color, timestamps }
+        let (told, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
+        Self { writer, console, identifiers, several, told, color, timestamps }
     }
 
     fn prefix(&self, call: usize) -> String {
@@ -47,7 +46,7 @@ impl<W: Write> PlainWriter<W> {
 
     fn turn(&mut self, call: usize, turn: &Transcription, start: Option<Timestamp>) -> io::Result<()> {
         let at = if self.timestamps {
-            moment(turn.timestamp)
+            format_utc(turn.timestamp)
         } else {
             clock(start.map_or(0.0, |start| turn.timestamp.secs_since(start)))
         };
@@ -57,7 +56,7 @@ impl<W: Write> PlainWriter<W> {
     }
 
     fn result(&mut self, call: usize, data: &CallData) -> io::Result<()> {
-        self.has_result[call] = true;
+        self.told[call] = true;
         for part in parts(data) {
             self.line(call, &format!("-- {}", text::one_line(&part.to_string())))?;
         }
@@ -93,9 +92,7 @@ impl<W: Write> PlainWriter<W> {
 
     fn ended(&mut self, call: usize, ending: &Ending) -> io::Result<()> {
         match (&ending.reason, ending.status) {
-            (EndReason::CallEnded, Some(status)) if !self.has_result[call] => {
-                self.line(call, &format!("-- call {status}"))
-            }
+            (EndReason::CallEnded, Some(status)) if !self.told[call] => self.line(call, &format!("-- call {status}")),
             // With a single call, its failure is the error of the program.
             (EndReason::Failed(failure), _) if self.several => {
                 self.console.warn(format!("{}{}", self.prefix(call), failure.message));
@@ -111,7 +108,7 @@ impl<W: Write> Sink for PlainWriter<W> {
         self.console.say(format!("following {identifier}"));
         self.several |= !self.identifiers.is_empty();
         self.identifiers.push(identifier.clone());
-        self.has_result.push(false);
+        self.told.push(false);
         Ok(())
     }
 

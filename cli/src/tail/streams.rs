@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::{CursorFile, Options, SaveFile, Selection, Selector};
 use crate::api::Client;
 use crate::exit::{Exit, Result};
-use crate::render::behind;
+use crate::render::last_argument;
 use crate::settings::Settings;
 use crate::stream::{self, CallUpdates, EndReason, Ending, Endpoint, Inlet, Outlets, Request, Start, Update};
 
@@ -216,16 +216,16 @@ impl Streams {
     /// Returns a command for each call: one that resumes it, or one that exports it once it has ended.
     pub(crate) fn resume_commands(&self) -> Vec<String> {
         /// More lines would scroll away what was on the terminal before.
-        const MAX_COMMANDS: usize = 8;
+        const MOST: usize = 8;
         let Some(flags) = &self.flags else { return Vec::new() };
         let command = |(call, request): (usize, &Request)| {
             let id = &request.identifier;
             if matches!(&self.endings[call], Some(Ending { reason: EndReason::CallEnded, .. })) {
-                return format!("keep it: callscope calls export{flags} {}", behind(id.as_str()));
+                return format!("keep it: callscope calls export{flags} {}", last_argument(id.as_str()));
             }
             format!("go on with: {}", stream::resume_command(id, self.selectors[call].progress.place, flags))
         };
-        self.requests.iter().enumerate().rev().take(MAX_COMMANDS).rev().map(command).collect()
+        self.requests.iter().enumerate().rev().take(MOST).rev().map(command).collect()
     }
 }
 
@@ -242,11 +242,11 @@ async fn found(found: &mut Option<mpsc::Receiver<CallView>>) -> CallView {
 /// Sends each live call once. A server that does not answer is asked again without a message, since the streams report
 /// that it is away.
 async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<CallView>) {
-    let mut sent: std::collections::HashSet<CallId> = std::collections::HashSet::new();
+    let mut told: std::collections::HashSet<CallId> = std::collections::HashSet::new();
     loop {
         // The server lists the newest call first.
         for call in live.drain(..).rev() {
-            if sent.insert(call.call_id) && out.send(call).await.is_err() {
+            if told.insert(call.call_id) && out.send(call).await.is_err() {
                 return;
             }
         }
@@ -268,10 +268,10 @@ async fn first_turn_time(settings: &Settings, request: &Request) -> Option<Times
     }
     let client = Client::new(settings).ok()?;
     let asked = client.events(request.identifier.as_str(), 0, 1);
-    let events = within(Duration::from_secs(2), asked).await?.ok()?.events;
+    let events = patiently(Duration::from_secs(2), asked).await?.ok()?.events;
     serde_json::from_str::<Event>(events.first()?.get()).ok()?.timestamp
 }
 
-async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+async fn patiently<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(patience, pin!(work)).await.ok()
 }

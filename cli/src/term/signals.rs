@@ -6,7 +6,7 @@ use rustix::process::{self, Signal};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::signals::{is_hangup_ignored, next_of};
+use crate::signals::{is_hangup_ignored, recv_or_pending};
 
 /// Signals closer together than this count as one request: `timeout` signals its child and then the child's group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(300);
@@ -67,7 +67,7 @@ impl EndSignals {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = quit.recv() => {}
-            () = next_of(&mut self.1) => {}
+            () = recv_or_pending(&mut self.1) => {}
         }
     }
 }

@@ -6,19 +6,19 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Quit,
-    /// Move the selection down by this many rows, or up.
+    /// Move the selection by this many rows: down if positive, up if negative.
     Move(isize),
-    /// Move the selection down by this many pages, or up.
+    /// Move the selection by this many pages.
     Pages(isize),
-    /// Select the first row, and whichever is first from then on.
+    /// Select the first row. The selection stays at the top when other rows move there.
     First,
     Last,
     /// Show the tab of this index.
     Tab(usize),
-    /// Show the tab this many places further, or back.
-    Turn(isize),
-    /// Sort by the column this many places further, or back.
-    Sort(isize),
+    /// Show the tab this many places to the right, or to the left if negative.
+    TabBy(isize),
+    /// Sort by the column this many places to the right, or to the left if negative.
+    SortBy(isize),
     /// Reverse the order.
     Reverse,
     Filter,
@@ -50,7 +50,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("q", "close what is open; quit"),
 ];
 
-/// Returns the keys for the help: without those of actions if `read_only`.
+/// Returns the lines of the help, without the keys of admin actions if `read_only`.
 pub(crate) fn help(read_only: bool) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     HELP.iter().filter(move |(key, _)| !(read_only && matches!(*key, "K" | "R")))
 }
@@ -69,10 +69,10 @@ pub(crate) fn action(key: KeyEvent) -> Option<Action> {
         KeyCode::Home | KeyCode::Char('g') => Action::First,
         KeyCode::End | KeyCode::Char('G') => Action::Last,
         KeyCode::Char(digit @ '1'..='5') => Action::Tab(digit as usize - '1' as usize),
-        KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => Action::Turn(1),
-        KeyCode::BackTab | KeyCode::Left | KeyCode::Char('h') => Action::Turn(-1),
-        KeyCode::Char('>' | 's') => Action::Sort(1),
-        KeyCode::Char('<') => Action::Sort(-1),
+        KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => Action::TabBy(1),
+        KeyCode::BackTab | KeyCode::Left | KeyCode::Char('h') => Action::TabBy(-1),
+        KeyCode::Char('>' | 's') => Action::SortBy(1),
+        KeyCode::Char('<') => Action::SortBy(-1),
         KeyCode::Char('r') => Action::Reverse,
         KeyCode::Char('/') => Action::Filter,
         KeyCode::Enter => Action::Open,

@@ -27,7 +27,7 @@ impl List {
     }
 }
 
-/// What is wrong with webhooks.
+/// The webhooks that the server refused.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Errors {
     /// The newest webhooks with a valid signature that were rejected.
@@ -58,11 +58,11 @@ pub(crate) enum AdminAction {
 pub(crate) enum Message {
     /// The statistics of the server and the list of a tab.
     Polled(Box<Stats>, List),
-    /// The server did not answer or refused to, with the error in words.
+    /// The error message of a poll that failed. The poller goes on.
     Unreachable(String),
     /// The details of the row with this key.
     Detail(Tab, String, Vec<(String, String)>),
-    /// The outcome of an action in words.
+    /// The outcome of an action, or its error message.
     Executed(std::result::Result<String, String>),
 }
 

@@ -15,7 +15,7 @@ use crate::api::Client;
 use crate::exit::{Exit, Result};
 use crate::term::event_loop::Source;
 
-/// How many of the newest rows of an endless list are shown.
+/// How many of the newest calls or deliveries are shown.
 const LIST_LIMIT: &str = "200";
 /// How many of the last turns are shown in the details of a call.
 const LAST_TURNS: usize = 20;
@@ -51,6 +51,7 @@ impl Source for Poller {
     async fn next(&mut self) -> Result<Message> {
         match self.messages.recv().await {
             Some(message) => message,
+            // Unreachable: `self.out` keeps the channel open.
             None => std::future::pending().await,
         }
     }
@@ -72,9 +73,9 @@ impl Source for Poller {
             Request::Execute(action) => {
                 let tab = self.tab.clone();
                 tokio::spawn(async move {
-                    let done = execute(&client, &action).await.map_err(|failure| failure.message);
-                    let _ = out.send(Ok(Message::Executed(done))).await;
-                    // The next poll shows what the action changed.
+                    let outcome = execute(&client, &action).await.map_err(|failure| failure.message);
+                    let _ = out.send(Ok(Message::Executed(outcome))).await;
+                    // Wakes the poll loop at once, so that the list shows what the action changed.
                     tab.send_modify(|_| {});
                 });
             }
@@ -83,7 +84,7 @@ impl Source for Poller {
     }
 }
 
-/// Polls until the view is left. An error ends the view if the server has never answered, or if it refuses the client.
+/// Polls until the view is closed. An error closes the view if the server has never answered or denies access.
 async fn poll_loop(
     client: Client,
     mut tabs: watch::Receiver<Tab>,
@@ -137,8 +138,8 @@ async fn detail(client: &Client, tab: Tab, key: &str) -> Result<details::Details
         return Ok(details::delivery(&client.delivery(key).await?.value));
     }
     let call = client.call(key).await?.value;
-    let said = client.transcript(key, "auto").await?.value;
-    let turns = said.turns.iter().skip(said.turns.len().saturating_sub(LAST_TURNS));
+    let transcript = client.transcript(key, "auto").await?.value;
+    let turns = transcript.turns.iter().skip(transcript.turns.len().saturating_sub(LAST_TURNS));
     let turns: Vec<String> = turns
         .map(|turn| {
             let said = text::one_line(&turn.message_text);

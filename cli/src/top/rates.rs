@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use callscope_common::Timestamp;
 use callscope_common::api::Stats;
 
-/// How many rates are kept: as many as the widest sparkline shows.
+/// How many rates are kept, which is also the widest sparkline.
 const MAX_RATES: usize = 120;
+
+/// Answers closer together than this give no useful rate.
+const MIN_INTERVAL_SECS: f64 = 0.05;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rate {
@@ -25,7 +28,7 @@ impl Rate {
     }
 
     fn push(&mut self, before: u64, now: u64, secs: f64) {
-        // A counter goes back when the server was restarted. What it counted before is not known.
+        // A counter is lower than before if the server restarted. The growth is unknown then and counts as zero.
         let grown = now.saturating_sub(before);
         self.history.push_back(grown as f64 / secs);
         if self.history.len() > MAX_RATES {
@@ -45,11 +48,10 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Takes in the statistics of two times.
+    /// Adds the rates between two answers of the server.
     pub(crate) fn push(&mut self, (before, then): (&Stats, Timestamp), (now, at): (&Stats, Timestamp)) {
         let secs = at.secs_since(then);
-        // Two answers in quick succession give no useful rate.
-        if secs < 0.05 {
+        if secs < MIN_INTERVAL_SECS {
             return;
         }
         self.events.push(before.events_broadcast, now.events_broadcast, secs);
@@ -58,7 +60,7 @@ impl Rates {
     }
 }
 
-/// Draws rates as bars. The highest bar stands for the highest rate, and a blank for zero.
+/// Draws rates as bars. The tallest bar is the highest rate, and a blank is zero.
 pub(crate) fn sparkline(rates: impl Iterator<Item = f64> + Clone) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = rates.clone().fold(0.0_f64, f64::max);
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_started_again_has_no_rate_below_zero() {
+    fn a_restarted_server_has_no_negative_rate() {
         let at = |secs| Timestamp::from_unix_secs(secs).unwrap_or_else(|| unreachable!());
         let stats = |events| Stats { events_broadcast: events, ..Stats::default() };
         let mut rates = Rates::default();

@@ -14,9 +14,9 @@ pub(crate) struct Column {
     pub(crate) title: &'static str,
     /// The smallest width.
     pub(crate) width: usize,
-    /// Whether the column takes spare room.
+    /// Whether the column gets a share of spare width.
     pub(crate) grows: bool,
-    /// The columns with the highest rank are hidden first where there is no room.
+    /// On a narrow screen the column with the highest rank is hidden first.
     pub(crate) rank: u8,
 }
 
@@ -24,7 +24,7 @@ const fn column(title: &'static str, width: usize, rank: u8) -> Column {
     Column { title, width, grows: false, rank }
 }
 
-const fn wide(title: &'static str, width: usize, rank: u8) -> Column {
+const fn growing(title: &'static str, width: usize, rank: u8) -> Column {
     Column { title, width, grows: true, rank }
 }
 
@@ -44,32 +44,32 @@ const CALLS: &[Column] = &[
     column("STATUS", 11, 0),
     column("TURNS", 5, 2),
     column("LENGTH", 7, 3),
-    wide("CALL", 14, 0),
-    wide("SUBJECT", 8, 4),
-    wide("AGENT", 8, 5),
+    growing("CALL", 14, 0),
+    growing("SUBJECT", 8, 4),
+    growing("AGENT", 8, 5),
 ];
 const CONNECTIONS: &[Column] = &[
     column("SINCE", 7, 0),
-    wide("USER", 8, 0),
+    growing("USER", 8, 0),
     column("ROLE", 6, 3),
     column("SENT", 7, 1),
     column("LAG", 5, 0),
-    wide("FROM", 15, 2),
+    growing("FROM", 15, 2),
     column("NODE", 8, 5),
-    wide("CALLS", 10, 4),
+    growing("CALLS", 10, 4),
 ];
 const SUBSCRIPTIONS: &[Column] =
-    &[column("FOLLOWERS", 9, 0), column("STATUS", 11, 0), wide("CALL", 14, 0), wide("CONVERSATION", 14, 1)];
+    &[column("FOLLOWERS", 9, 0), column("STATUS", 11, 0), growing("CALL", 14, 0), growing("CONVERSATION", 14, 1)];
 const DELIVERIES: &[Column] = &[
     column("AGE", 7, 0),
     column("VERDICT", 9, 0),
     column("ANSWER", 6, 2),
-    wide("KIND", 12, 0),
+    growing("KIND", 12, 0),
     column("BYTES", 7, 3),
-    wide("FROM", 15, 4),
-    wide("REASON", 8, 1),
+    growing("FROM", 15, 4),
+    growing("REASON", 8, 1),
 ];
-const ERRORS: &[Column] = &[column("AGE", 7, 0), column("WHAT", 10, 0), wide("FROM", 12, 2), wide("WHY", 14, 0)];
+const ERRORS: &[Column] = &[column("AGE", 7, 0), column("WHAT", 10, 0), growing("FROM", 12, 2), growing("WHY", 14, 0)];
 
 /// A value that rows are sorted by.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +82,7 @@ pub(crate) enum SortKey {
 
 #[derive(Debug, Clone)]
 pub(crate) struct TableCell {
-    /// The text as it came, which is untrusted.
+    /// The text from the server, not sanitised.
     pub(crate) text: String,
     pub(crate) value: SortKey,
     pub(crate) tint: Tint,
@@ -119,9 +119,10 @@ fn count(count: u64) -> TableCell {
     number(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// Returns a cell with the age, which sorts the newest first.
+/// Returns a cell with an age. Its value sorts the newest row first.
 fn age(at: Timestamp, now: Timestamp) -> TableCell {
     let secs = now.secs_since(at);
+    // An age below a minute is shown in whole seconds.
     let short = duration::in_words(secs).split(' ').next().unwrap_or_default().to_owned();
     let shown = if secs < 60.0 { short } else { duration::in_words(secs) };
     TableCell { text: shown, value: SortKey::Number(at.secs_since(now)), tint: Tint::Plain }
@@ -142,10 +143,11 @@ fn status(status: CallStatus) -> TableCell {
 }
 
 fn call(view: &CallView, now: Timestamp) -> TableRow {
-    let told = view.call_data.as_ref().and_then(|data| data.duration_seconds).map(|secs| secs as f64);
-    let secs = if view.status.is_ended() { told } else { Some(now.secs_since(view.created_at).max(0.0)) };
+    let reported_secs = view.call_data.as_ref().and_then(|data| data.duration_seconds).map(|secs| secs as f64);
+    let secs = if view.status.is_ended() { reported_secs } else { Some(now.secs_since(view.created_at).max(0.0)) };
     let length = TableCell {
         text: secs.map_or(String::new(), clock),
+        // Calls of unknown length sort below all others.
         value: SortKey::Number(secs.unwrap_or(-1.0)),
         tint: Tint::Plain,
     };

@@ -12,7 +12,7 @@ use super::rows::{SortKey, TableRow, columns, rows};
 use super::tab::Tab;
 use crate::term::text_input::TextInput;
 
-/// The rows around the list: three of the header, the tabs, the names of the columns, and the footer.
+/// Screen rows that are not rows of the list: three of the header, the tabs, the column titles and the footer.
 pub(crate) const FRAME_ROWS: u16 = 6;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct TopApp {
     pub(crate) size: (u16, u16),
     pub(crate) now: Timestamp,
     pub(crate) server_state: ServerState,
-    /// The statistics, and when they came.
+    /// The statistics, and when they were received.
     pub(crate) stats: Option<(Stats, Timestamp)>,
     /// How fast the counters of the statistics grow.
     pub(crate) rates: Rates,
@@ -43,7 +43,7 @@ pub(crate) struct TopApp {
 /// Whether the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerState {
-    /// There was no answer yet.
+    /// The server has not answered yet.
     Connecting,
     /// The last answer came at this time.
     Live(Timestamp),
@@ -65,7 +65,7 @@ pub(crate) enum Overlay {
     },
     /// The details of a row.
     Detail(DetailView),
-    /// The question whether to carry an action out.
+    /// The question whether to execute an action.
     Confirm(AdminAction),
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct TabState {
     pub(crate) list: Option<List>,
     /// The key of the selected row; `None` for the first row, whichever that is.
     pub(crate) selected: Option<String>,
-    /// The last index of the selected row, which is used when the row disappears.
+    /// The last index of the selected row. If that row disappears, the row that is now at this index is selected.
     pub(crate) place: usize,
     /// The first row on the screen.
     pub(crate) offset: usize,
@@ -106,7 +106,7 @@ pub(crate) struct TabState {
 }
 
 impl TopApp {
-    /// Starts without any answer of the server.
+    /// Makes the state before the first answer of the server.
     pub(crate) fn new(server: String, context: Option<String>, tab: Tab, now: Timestamp) -> Self {
         Self {
             server,
@@ -139,8 +139,8 @@ impl TopApp {
         &mut self.tab_states[tab.index()]
     }
 
-    /// Returns the rows of the list that fit on the screen.
-    pub(crate) fn body(&self) -> usize {
+    /// Returns how many rows of the list fit on the screen.
+    pub(crate) fn body_rows(&self) -> usize {
         usize::from(self.size.1.saturating_sub(FRAME_ROWS))
     }
 
@@ -159,13 +159,13 @@ impl TopApp {
         rows.sort_by(|a, b| {
             let order = compare(&a.cells[sort].value, &b.cells[sort].value);
             let order = if page.is_reversed { order.reverse() } else { order };
-            // Equal rows keep their order from one poll to the next.
+            // Rows with equal values are ordered by key, so that they keep their order from one poll to the next.
             order.then_with(|| a.key.cmp(&b.key))
         });
         rows
     }
 
-    /// Returns the index of the selected row in `rows`. If the row has disappeared, it is the nearest one.
+    /// Returns the index of the selected row in `rows`, or the last known index if that row has disappeared.
     pub(crate) fn selection(&self, rows: &[TableRow]) -> usize {
         let page = self.tab_state();
         let found = page.selected.as_ref().map(|key| rows.iter().position(|row| row.key == *key));
@@ -176,7 +176,7 @@ impl TopApp {
         }
     }
 
-    /// Returns the action of the upper-case key of this tab for the selected row.
+    /// Returns what `K` or `R` does to the selected row: kick a connection, or replay a delivery.
     pub(crate) fn admin_action(&self) -> Option<AdminAction> {
         if self.read_only {
             return None;
@@ -194,7 +194,7 @@ impl TopApp {
                 let kind = view.kind.as_deref().unwrap_or(view.route.as_str());
                 Some(AdminAction::Replay {
                     delivery: view.delivery_id,
-                    what: format!("{kind} ({})", short(view.delivery_id)),
+                    what: format!("{kind} ({})", short_id(view.delivery_id)),
                 })
             }
             _ => None,
@@ -203,9 +203,9 @@ impl TopApp {
 }
 
 /// Returns the end of an id, which is enough for people to recognize it.
-pub(crate) fn short(id: Uuid) -> String {
+pub(crate) fn short_id(id: Uuid) -> String {
     let id = id.to_string();
-    // Ids that are made shortly after each other begin alike.
+    // Ids that are made shortly after each other begin with the same digits.
     format!("…{}", &id[id.len() - 8..])
 }
 

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// A list of the server that `top` shows.
+/// A list that `top` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Tab {
     /// The calls, newest first

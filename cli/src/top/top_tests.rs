@@ -182,7 +182,7 @@ fn the_selected_row_is_always_on_the_screen() {
     hear(&mut top, List::Calls(calls));
     let is_on_screen = |top: &TopApp| {
         let place = top.selection(&top.rows());
-        (top.tab_state().offset..top.tab_state().offset + top.body()).contains(&place)
+        (top.tab_state().offset..top.tab_state().offset + top.body_rows()).contains(&place)
     };
     for (keys, expected) in [("G", 99), ("g", 0), (" ", 18), ("↓↓", 20), ("↑", 19)] {
         press(&mut top, keys);

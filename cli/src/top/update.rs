@@ -1,4 +1,4 @@
-//! Changes the state by inputs. It knows no clock, terminal or socket.
+//! Changes the state by inputs, without a clock, a terminal or a socket.
 
 use callscope_common::Timestamp;
 use callscope_common::api::Stats;
@@ -23,8 +23,8 @@ impl Model for TopApp {
     fn update(&mut self, input: Input<Message>, now: Timestamp) -> Vec<Effect> {
         self.now = now;
         match input {
-            Input::Key(key) => self.key(key),
-            Input::Paste(text) => self.pasted(&text),
+            Input::Key(key) => self.handle_key(key),
+            Input::Paste(text) => self.paste(&text),
             Input::Resize(width, height) => {
                 self.size = (width, height);
                 self.clamp();
@@ -35,7 +35,7 @@ impl Model for TopApp {
                 vec![Effect::Draw]
             }
             Input::Message(message) => {
-                self.message(message);
+                self.handle_message(message);
                 vec![Effect::Draw]
             }
         }
@@ -55,9 +55,9 @@ impl Model for TopApp {
 }
 
 impl TopApp {
-    fn message(&mut self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         match message {
-            Message::Polled(stats, list) => self.polled(*stats, list),
+            Message::Polled(stats, list) => self.set_polled(*stats, list),
             Message::Unreachable(why) => {
                 let since = match self.server_state {
                     ServerState::Lost(since, _) => since,
@@ -73,8 +73,8 @@ impl TopApp {
                     detail.lines = Some(lines);
                 }
             }
-            Message::Executed(done) => {
-                let (text, is_good) = match done {
+            Message::Executed(outcome) => {
+                let (text, is_good) = match outcome {
                     Ok(text) => (text, true),
                     Err(text) => (text, false),
                 };
@@ -83,7 +83,7 @@ impl TopApp {
         }
     }
 
-    fn polled(&mut self, stats: Stats, list: List) {
+    fn set_polled(&mut self, stats: Stats, list: List) {
         if let Some((before, then)) = &self.stats {
             self.rates.push((before, *then), (&stats, self.now));
         }
@@ -94,7 +94,7 @@ impl TopApp {
         self.clamp();
     }
 
-    fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
+    fn handle_key(&mut self, key: KeyEvent) -> Vec<Effect> {
         match &self.overlay {
             Overlay::Filter { .. } => return self.filter_key(key),
             Overlay::Confirm(action) => {
@@ -117,7 +117,7 @@ impl TopApp {
         }
     }
 
-    /// Only `y` confirms, so that a key meant for the list never does.
+    /// Only `y` confirms, so that a key that was meant for the list confirms nothing.
     fn confirm_key(&mut self, key: KeyEvent, action: AdminAction) -> Vec<Effect> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let effects = match key.code {
@@ -140,8 +140,8 @@ impl TopApp {
                 self.overlay = Overlay::None;
                 self.tab_state_mut().filter = before;
             }
-            KeyCode::Up => self.step(-1),
-            KeyCode::Down => self.step(1),
+            KeyCode::Up => self.move_selection(-1),
+            KeyCode::Down => self.move_selection(1),
             _ if line.handle_key(key) => self.filter_as_typed(),
             _ => return Vec::new(),
         }
@@ -149,7 +149,7 @@ impl TopApp {
         vec![Effect::Draw]
     }
 
-    fn pasted(&mut self, text: &str) -> Vec<Effect> {
+    fn paste(&mut self, text: &str) -> Vec<Effect> {
         let Overlay::Filter { line, .. } = &mut self.overlay else { return Vec::new() };
         line.paste(text);
         self.filter_as_typed();
@@ -157,7 +157,7 @@ impl TopApp {
         vec![Effect::Draw]
     }
 
-    /// The list is filtered while the filter is typed.
+    /// Applies the filter as it is typed, before Enter keeps it.
     fn filter_as_typed(&mut self) {
         if let Overlay::Filter { line, .. } = &self.overlay {
             let text = line.text().to_owned();
@@ -168,20 +168,20 @@ impl TopApp {
     fn act(&mut self, action: Action) -> Vec<Effect> {
         match action {
             Action::Quit => return vec![Effect::Quit],
-            Action::Move(rows) => self.step(rows),
-            Action::Pages(pages) => self.step(pages * self.body().max(1).cast_signed()),
+            Action::Move(rows) => self.move_selection(rows),
+            Action::Pages(pages) => self.move_selection(pages * self.body_rows().max(1).cast_signed()),
             Action::First => {
                 let page = self.tab_state_mut();
                 (page.selected, page.place, page.offset) = (None, 0, 0);
             }
-            Action::Last => self.step(isize::MAX),
+            Action::Last => self.move_selection(isize::MAX),
             Action::Tab(place) => return self.switch_to(Tab::all()[place]),
-            Action::Turn(by) => {
+            Action::TabBy(by) => {
                 let count = Tab::all().len().cast_signed();
                 let place = (self.tab.index().cast_signed() + by).rem_euclid(count);
                 return self.switch_to(Tab::all()[place.unsigned_abs()]);
             }
-            Action::Sort(by) => {
+            Action::SortBy(by) => {
                 let count = columns(self.tab).len().cast_signed();
                 let page = self.tab_state_mut();
                 page.sort = (page.sort.cast_signed() + by).rem_euclid(count).unsigned_abs();
@@ -196,8 +196,8 @@ impl TopApp {
                 self.overlay = Overlay::Filter { line: TextInput::new(before.clone()), before };
             }
             Action::Open => return self.open(),
-            Action::Kick => return self.ask(|action| matches!(action, AdminAction::Kick { .. })),
-            Action::Replay => return self.ask(|action| matches!(action, AdminAction::Replay { .. })),
+            Action::Kick => return self.ask_to_confirm(|action| matches!(action, AdminAction::Kick { .. })),
+            Action::Replay => return self.ask_to_confirm(|action| matches!(action, AdminAction::Replay { .. })),
             Action::Help => self.overlay = Overlay::Help(0),
             Action::Close => self.tab_state_mut().filter.clear(),
         }
@@ -215,16 +215,15 @@ impl TopApp {
         let rows = self.rows();
         let Some(row) = rows.get(self.selection(&rows)) else { return Vec::new() };
         let key = row.key.clone();
-        let known = details::known(self, row);
-        // The server is asked for details that the list does not contain.
-        let is_asked = known.is_none();
-        self.overlay = Overlay::Detail(DetailView { key: key.clone(), lines: known, top: 0 });
-        let ask = is_asked.then_some(Effect::Request(Request::Detail(self.tab, key)));
-        [Effect::Draw].into_iter().chain(ask).collect()
+        let lines = details::from_list(self, row);
+        // Details that the list does not contain are fetched from the server.
+        let request = lines.is_none().then(|| Effect::Request(Request::Detail(self.tab, key.clone())));
+        self.overlay = Overlay::Detail(DetailView { key, lines, top: 0 });
+        [Effect::Draw].into_iter().chain(request).collect()
     }
 
-    fn ask(&mut self, is_meant: impl Fn(&AdminAction) -> bool) -> Vec<Effect> {
-        match self.admin_action().filter(is_meant) {
+    fn ask_to_confirm(&mut self, is_of_key: impl Fn(&AdminAction) -> bool) -> Vec<Effect> {
+        match self.admin_action().filter(is_of_key) {
             Some(action) => {
                 self.overlay = Overlay::Confirm(action);
                 vec![Effect::Draw]
@@ -235,7 +234,7 @@ impl TopApp {
 
     /// Scrolls the overlay.
     fn scroll(&mut self, action: Action) -> Vec<Effect> {
-        let (width, page) = (self.size.0, self.body().max(1));
+        let (width, page) = (self.size.0, self.body_rows().max(1));
         let by = match action {
             Action::Move(rows) => rows,
             Action::Pages(pages) => pages * page.cast_signed(),
@@ -255,8 +254,8 @@ impl TopApp {
         vec![Effect::Draw]
     }
 
-    /// Moves the selection, which then stays with the row it was moved to.
-    fn step(&mut self, by: isize) {
+    /// Moves the selection by this many rows. It follows its row from then on, wherever the row moves.
+    fn move_selection(&mut self, by: isize) {
         let rows = self.rows();
         if rows.is_empty() {
             return;
@@ -271,14 +270,14 @@ impl TopApp {
     fn clamp(&mut self) {
         let rows = self.rows();
         self.clamp_to(&rows);
-        let (width, page) = (self.size.0, self.body().max(1));
+        let (width, page) = (self.size.0, self.body_rows().max(1));
         if let Overlay::Detail(detail) = &mut self.overlay {
             detail.top = detail.top.min(view::detail_rows(detail, width).saturating_sub(page + 1));
         }
     }
 
     fn clamp_to(&mut self, rows: &[TableRow]) {
-        let (place, body) = (self.selection(rows), self.body().max(1));
+        let (place, body) = (self.selection(rows), self.body_rows().max(1));
         let page = self.tab_state_mut();
         if page.selected.is_some() && !rows.is_empty() {
             page.selected = rows.get(place).map(|row| row.key.clone());

@@ -17,11 +17,13 @@ use crate::term::{draw_if_too_small, put_ends, put_text};
 
 pub(crate) use overlay::detail_rows;
 
-/// The smallest screen that the view is drawn on.
-pub(crate) const SMALLEST: (u16, u16) = (40, 12);
+/// Fewest columns and rows that the view is drawn on.
+pub(crate) const MIN_SIZE: (u16, u16) = (40, 12);
+/// How many seconds the outcome of an action stays in the footer.
+const NOTICE_SECS: f64 = 10.0;
 
 pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
-    if draw_if_too_small(area, SMALLEST, buffer) {
+    if draw_if_too_small(area, MIN_SIZE, buffer) {
         return;
     }
     header::draw(top, Rect { height: 4, ..area }, buffer);
@@ -41,7 +43,7 @@ fn palette(top: &TopApp) -> Palette {
     Palette::new(top.color)
 }
 
-/// Puts a text at a column of a row, made safe to draw, and cut with `…` where it does not fit.
+/// Draws `text` at column `x` of a row, sanitised, and cut with `…` if it is wider than `room` or the row.
 fn put(buffer: &mut Buffer, row: Rect, x: usize, room: usize, text: &str, style: Style) {
     let room = room.min(usize::from(row.width).saturating_sub(x));
     put_text(buffer, row, x, &cut(&drawable(text), Some(room)), style);
@@ -60,7 +62,7 @@ fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let page = top.tab_state();
     let (left, style) = match (&top.overlay, &top.notice) {
         (Overlay::Filter { line, .. }, _) => (format!("/{}", line.text()), palette(top).strong()),
-        (_, Some(notice)) if is_fresh(top) => {
+        (_, Some(notice)) if is_notice_visible(top) => {
             let tint = if notice.is_good { Tint::Good } else { Tint::Bad };
             (notice.text.clone(), palette(top).tint(tint).add_modifier(Modifier::BOLD))
         }
@@ -74,9 +76,8 @@ fn footer(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     put_ends(buffer, row, (&drawable(&left), style), (&keys(top), palette(top).dim()));
 }
 
-/// Returns whether the last notice is still shown.
-fn is_fresh(top: &TopApp) -> bool {
-    top.notice.as_ref().is_some_and(|notice| top.now.secs_since(notice.at) < 10.0)
+fn is_notice_visible(top: &TopApp) -> bool {
+    top.notice.as_ref().is_some_and(|notice| top.now.secs_since(notice.at) < NOTICE_SECS)
 }
 
 fn keys(top: &TopApp) -> String {
@@ -90,7 +91,7 @@ fn keys(top: &TopApp) -> String {
         Overlay::Confirm(_) => "y yes  n no".into(),
         Overlay::Help(_) | Overlay::Detail(_) => "↑↓ scroll  q back".into(),
         Overlay::None if matches!(top.server_state, ServerState::Lost(..)) => "q quit".into(),
-        Overlay::None if is_fresh(top) && top.size.0 < 100 => "? help  q quit".into(),
+        Overlay::None if is_notice_visible(top) && top.size.0 < 100 => "? help  q quit".into(),
         Overlay::None if top.size.0 < 60 => format!("{action}? help  q quit"),
         Overlay::None => format!("{action}Enter open  / filter  <> sort  ? help  q quit"),
     }

@@ -10,7 +10,7 @@ use callscope_common::{Seq, export};
 use crate::api::{Client, MAX_LIST_BYTES, too_long};
 use crate::command::calls::Kind;
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, Safe, behind};
+use crate::render::{Format, Safe, last_argument};
 use crate::settings::Settings;
 use crate::stream::{Incoming, Place};
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(settings: &Settings, client: &Client, export: Export) ->
         None => settings.output(Format::Text).write(&text)?,
     }
     if !call.status.is_ended() {
-        let sid = behind(&call.call_sid);
+        let sid = last_argument(&call.call_sid);
         settings
             .console
             .warn(format!("the call goes on; this is what was said so far; the rest: callscope tail {sid}"));
@@ -89,7 +89,7 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
         _ => failure,
     })?;
     if kind == Kind::Json {
-        return Ok(Safe::json(transcript.json.get()).end());
+        return Ok(Safe::json(transcript.json.get()).with_newline());
     }
     let view = transcript.value;
     Ok(Safe::exported(&match kind {

@@ -18,7 +18,7 @@ use crate::command::calls::check_length;
 use crate::command::deliveries::Export;
 use crate::exit::{Exit, Failure, Result};
 use crate::redact::Redactor;
-use crate::render::{Format, Safe, behind};
+use crate::render::{Format, Safe, last_argument};
 use crate::settings::Settings;
 
 /// Headers that stay where people are to go.
@@ -100,7 +100,7 @@ fn say(settings: &Settings, args: &Export, redactor: &Redactor, count: usize, ha
     match &args.dir {
         Some(dir) => {
             let dir = dir.to_string_lossy();
-            settings.console.say(format!("wrote {what} to {dir}; send them: callscope replay {}", behind(&dir)));
+            settings.console.say(format!("wrote {what} to {dir}; send them: callscope replay {}", last_argument(&dir)));
         }
         None => settings.console.say(format!("exported {what}")),
     }

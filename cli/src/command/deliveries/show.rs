@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{call, with_hint};
 use crate::api::{Client, Raw};
 use crate::exit::{Exit, Failure, Result};
-use crate::render::{Format, Safe, moment};
+use crate::render::{Format, Safe, format_utc};
 use crate::settings::Settings;
 
 /// Longest body shown to people, in bytes.
@@ -57,7 +57,7 @@ fn fields(whole: &WholeDelivery) -> Vec<(&'static str, String)> {
     let view = &whole.delivery;
     vec![
         ("delivery", view.delivery_id.to_string()),
-        ("received", moment(view.received_at)),
+        ("received", format_utc(view.received_at)),
         ("from", view.remote_addr.clone().unwrap_or_default()),
         ("route", view.route.to_string()),
         ("type", view.kind.clone().unwrap_or_default()),

@@ -4,7 +4,7 @@ use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::render::moment;
+use crate::render::format_utc;
 use crate::term::text_input::TextInput;
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl From<&CallView> for Candidate {
             sid: view.call_sid.clone(),
             live: !view.status.is_ended(),
             status: view.status,
-            started: moment(view.created_at),
+            started: format_utc(view.created_at),
             turns: view.turns,
             about: names.into_iter().flatten().filter(|name| *name != view.call_sid).collect::<Vec<_>>().join(" "),
         }

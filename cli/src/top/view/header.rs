@@ -13,7 +13,10 @@ use crate::duration;
 use crate::term::drawable::drawable;
 use crate::term::put_ends;
 
-/// Draws three rows and the tabs.
+/// The state is `STALE` if the last answer is older than the poll interval and this many seconds.
+const STALE_MARGIN_SECS: f64 = 10.0;
+
+/// Draws the server, the counts and the rates, a row each, and the tabs below them.
 pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
     let row = |index: u16| Rect { y: area.y + index, height: 1, ..area };
     let context = top.context.as_ref().map_or(String::new(), |context| format!("  ({context})"));
@@ -28,10 +31,9 @@ pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
 
 /// Returns the state of the server in words.
 fn state(top: &TopApp) -> (String, Style) {
-    let late = top.interval as f64 + 10.0;
     match &top.server_state {
         ServerState::Connecting => ("CONNECTING".into(), palette(top).warn()),
-        ServerState::Live(at) if top.now.secs_since(*at) > late => {
+        ServerState::Live(at) if top.now.secs_since(*at) > top.interval as f64 + STALE_MARGIN_SECS => {
             (format!("STALE {}", duration::in_words(top.now.secs_since(*at))), palette(top).warn())
         }
         ServerState::Live(_) => ("LIVE".into(), palette(top).good()),
@@ -49,10 +51,11 @@ fn counts(top: &TopApp) -> String {
         format!("{} followed", stats.followed_calls),
         format!("{} deliveries", stats.all_deliveries()),
         format!("{} refused", stats.refused()),
-        format!("up {}", span_short(stats.uptime_seconds)),
+        format!("up {}", uptime(stats.uptime_seconds)),
         format!("v{}", stats.version),
     ];
-    // A number that is cut would be a wrong number, so what does not fit is left out.
+    // A number that is cut reads as another number, so a part that does not fit is left out.
+    // The other end of the row says `read-only`.
     let room = usize::from(top.size.0).saturating_sub(if top.read_only { 10 } else { 0 });
     let mut line = live;
     for part in rest {
@@ -64,7 +67,7 @@ fn counts(top: &TopApp) -> String {
     line
 }
 
-fn span_short(secs: u64) -> String {
+fn uptime(secs: u64) -> String {
     duration::in_words(secs as f64)
 }
 
@@ -77,16 +80,23 @@ fn draw_rates(top: &TopApp, row: Rect, buffer: &mut Buffer) {
     let width = usize::from(row.width);
     // A narrow screen has room for one rate.
     let shown = if width < 60 { &rates[..1] } else { &rates[..] };
-    let each = width / shown.len();
+    let rate_width = width / shown.len();
     for (place, (name, rate, color)) in shown.iter().enumerate() {
-        let label = format!("{name} {} ", figure(rate));
-        let bars = each.saturating_sub(label.width() + 1);
-        put(buffer, row, place * each, each, &label, palette(top).dim());
-        put(buffer, row, place * each + label.width(), bars, &sparkline(rate.last(bars)), palette(top).fg(*color));
+        let label = format!("{name} {} ", rate_text(rate));
+        let bars = rate_width.saturating_sub(label.width() + 1);
+        put(buffer, row, place * rate_width, rate_width, &label, palette(top).dim());
+        put(
+            buffer,
+            row,
+            place * rate_width + label.width(),
+            bars,
+            &sparkline(rate.last(bars)),
+            palette(top).fg(*color),
+        );
     }
 }
 
-fn figure(rate: &Rate) -> String {
+fn rate_text(rate: &Rate) -> String {
     match rate.now() {
         None => "-".into(),
         Some(rate) if rate >= 100.0 => format!("{rate:.0}"),

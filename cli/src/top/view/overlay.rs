@@ -11,7 +11,7 @@ use super::super::state::{DetailView, TopApp};
 use super::{palette, put};
 use crate::term::drawable::drawable;
 
-/// The column where the texts of details begin.
+/// The column where the values of details begin.
 const INDENT: usize = 14;
 
 /// Draws the keys, from the row `at` on.
@@ -24,7 +24,7 @@ pub(crate) fn help(top: &TopApp, at: usize, area: Rect, buffer: &mut Buffer) {
 }
 
 pub(crate) fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut Buffer) {
-    let Some(lines) = laid_out(detail, area.width) else {
+    let Some(lines) = wrapped_rows(detail, area.width) else {
         return put(buffer, Rect { height: 1, ..area }, 0, area.width.into(), "asking the server", palette(top).dim());
     };
     let body = Rect { height: area.height, ..area };
@@ -35,18 +35,18 @@ pub(crate) fn detail(top: &TopApp, detail: &DetailView, area: Rect, buffer: &mut
     }
 }
 
-/// Returns how many rows the details take.
+/// Returns how many rows the details need at this width.
 pub(crate) fn detail_rows(detail: &DetailView, width: u16) -> usize {
-    laid_out(detail, width).map_or(1, |lines| lines.len())
+    wrapped_rows(detail, width).map_or(1, |lines| lines.len())
 }
 
-fn laid_out(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
+fn wrapped_rows(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
     let room = usize::from(width).saturating_sub(INDENT).max(10);
     let mut rows = Vec::new();
     for (name, value) in detail.lines.as_ref()? {
         let mut name = name.clone();
         for line in text::lines(value).lines() {
-            // The blanks at the beginning of a line are the indentation of JSON.
+            // Leading blanks are the indentation of JSON, which wrapped lines repeat.
             let blank = line.len() - line.trim_start_matches(' ').len();
             let indent = " ".repeat(blank.min(room / 2));
             let options = textwrap::Options::new(room).initial_indent(&indent).subsequent_indent(&indent);
@@ -60,7 +60,7 @@ fn laid_out(detail: &DetailView, width: u16) -> Option<Vec<(String, String)>> {
 
 /// Draws the question before an action.
 pub(crate) fn confirm(top: &TopApp, action: &AdminAction, area: Rect, buffer: &mut Buffer) {
-    let (question, what_follows) = match action {
+    let (question, consequence) = match action {
         AdminAction::Kick { who, .. } => (format!("Kick {who}?"), "Its client does not come back by itself."),
         AdminAction::Replay { what, .. } => (format!("Replay {what}?"), "It is taken in again as if it came now."),
     };
@@ -80,6 +80,6 @@ pub(crate) fn confirm(top: &TopApp, action: &AdminAction, area: Rect, buffer: &m
         buffer.set_stringn(window.x, window.y + index, line, width.into(), edge);
     }
     put(buffer, row(1), 2, room, &question, palette(top).strong());
-    put(buffer, row(2), 2, room, what_follows, Style::new());
+    put(buffer, row(2), 2, room, consequence, Style::new());
     put(buffer, row(4), 2, room, "y yes   n no", palette(top).strong());
 }

@@ -10,11 +10,12 @@ use super::super::state::TopApp;
 use super::super::tab::Tab;
 use super::{palette, put};
 
-const GAP: usize = 2;
-/// The widest that the cells can make a column.
-const WIDEST: usize = 60;
-/// Columns from this rank on make room for others.
-const NICE: u8 = 3;
+/// Blanks between two columns.
+const COLUMN_GAP: usize = 2;
+/// No column grows beyond this width, however long its cells are. A longer cell is cut.
+const MAX_COLUMN_WIDTH: usize = 60;
+/// Columns of this rank or a higher one are hidden before the name of a call is cut.
+const MIN_OPTIONAL_RANK: u8 = 3;
 
 /// Draws the names of the columns and the rows.
 pub(crate) fn draw(top: &TopApp, area: Rect, buffer: &mut Buffer) {
@@ -67,34 +68,37 @@ fn empty(top: &TopApp) -> &'static str {
     }
 }
 
-/// Returns the columns that fit, with the index, the position and the width of each. Spare room goes to the columns
-/// whose cells need more than the minimum, by their rank.
+/// Returns the index, the x position and the width of each column that fits. Spare width goes to the growing columns
+/// whose cells are wider than the minimum, lowest rank first.
 fn place(columns: &[Column], rows: &[TableRow], width: usize) -> Vec<(usize, usize, usize)> {
-    let least = |shown: &[usize]| {
-        shown.iter().map(|&index| columns[index].width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+    let min_width = |shown: &[usize]| {
+        shown.iter().map(|&index| columns[index].width).sum::<usize>() + COLUMN_GAP * shown.len().saturating_sub(1)
     };
     let mut shown: Vec<usize> = (0..columns.len()).collect();
-    while least(&shown) > width && shown.len() > 1 {
+    while min_width(&shown) > width && shown.len() > 1 {
         let Some(last) = shown.iter().max_by_key(|&&index| columns[index].rank).copied() else { break };
         shown.retain(|&index| index != last);
     }
     let wanted = |index: usize| {
         let widest = rows.iter().map(|row| row.cells[index].text.width()).max().unwrap_or(0);
-        widest.min(WIDEST).max(columns[index].width)
+        widest.min(MAX_COLUMN_WIDTH).max(columns[index].width)
     };
-    // The name of a call is useless when it is cut, so less important columns make room for it.
-    let missing = |shown: &[usize]| {
+    // A call name that is cut is useless, so optional columns are hidden first.
+    let cuts_call_name = |shown: &[usize]| {
         let first = shown.iter().filter(|&&index| columns[index].grows && columns[index].rank == 0);
         let more: usize = first.map(|&index| wanted(index) - columns[index].width).sum();
-        least(shown) + more > width
+        min_width(shown) + more > width
     };
-    while missing(&shown) {
-        let nice = shown.iter().filter(|&&index| columns[index].rank >= NICE).max_by_key(|&&index| columns[index].rank);
-        let Some(last) = nice.copied() else { break };
+    while cuts_call_name(&shown) {
+        let optional = shown
+            .iter()
+            .filter(|&&index| columns[index].rank >= MIN_OPTIONAL_RANK)
+            .max_by_key(|&&index| columns[index].rank);
+        let Some(last) = optional.copied() else { break };
         shown.retain(|&index| index != last);
     }
     let mut widths: Vec<usize> = columns.iter().map(|column| column.width).collect();
-    let mut spare = width.saturating_sub(least(&shown));
+    let mut spare = width.saturating_sub(min_width(&shown));
     let mut by_rank: Vec<usize> = shown.iter().copied().filter(|&index| columns[index].grows).collect();
     by_rank.sort_by_key(|&index| columns[index].rank);
     for index in by_rank {
@@ -106,7 +110,7 @@ fn place(columns: &[Column], rows: &[TableRow], width: usize) -> Vec<(usize, usi
     let mut placed = Vec::with_capacity(shown.len());
     for index in shown {
         placed.push((index, x, widths[index]));
-        x += widths[index] + GAP;
+        x += widths[index] + COLUMN_GAP;
     }
     placed
 }
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_fit_and_the_least_important_go_first() {
+    fn columns_fit_and_the_highest_ranks_are_hidden_first() {
         for tab in Tab::all() {
             let columns = columns(*tab);
             for width in 40..200 {
