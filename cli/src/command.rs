@@ -107,7 +107,6 @@ pub(crate) enum Command {
     Help(Help),
 }
 
-/// Does what the command line says.
 pub(crate) async fn run(args: Args) -> Result {
     let settings = Settings::load(&args.global, needs_server(&args.command))?;
     match args.command {
@@ -120,9 +119,9 @@ pub(crate) async fn run(args: Args) -> Result {
         other => {
             let mut signals = Signals::listen()?;
             tokio::select! {
-                done = short(&settings, other, &args.global) => done,
+                done = run_interruptible(&settings, other, &args.global) => done,
                 _ = signals.next() => {
-                    // A token may have been asked for.
+                    // A prompt for a token may have changed the mode of the terminal.
                     let _ = crossterm::terminal::disable_raw_mode();
                     settings.console.progress("");
                     Ok(Exit::Interrupted)
@@ -132,8 +131,8 @@ pub(crate) async fn run(args: Args) -> Result {
     }
 }
 
-/// Commands that have nothing to tidy up when they are interrupted.
-async fn short(settings: &Settings, command: Command, global: &Global) -> Result {
+/// Runs a command that needs no cleanup when a signal interrupts it.
+async fn run_interruptible(settings: &Settings, command: Command, global: &Global) -> Result {
     match command {
         Command::Calls(args) => calls::run(settings, args).await,
         Command::Connections(args) => connections::run(settings, args).await,
@@ -152,14 +151,14 @@ async fn short(settings: &Settings, command: Command, global: &Global) -> Result
         Command::Completions(args) => man::completions(settings, &args),
         Command::Man(args) => man::man(settings, &args),
         Command::Help(args) => man::help(settings, &args),
-        // These have signals of their own and never come here.
+        // `run` handles these.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Ok),
         Command::Tail(_) | Command::Play(_) | Command::Top(_) | Command::Replay(_) => Ok(Exit::Ok),
     }
 }
 
-/// Whether a command goes to a server that a context may name; others must work whatever the file of contexts holds.
+/// Returns whether a command needs the server of a context. Others work even if the context file is damaged.
 fn needs_server(command: &Command) -> bool {
     match command {
         #[cfg(feature = "demo")]

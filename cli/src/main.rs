@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Err(error) => return exit::Failure::error(format!("cannot start threads: {error}")).report().into(),
     };
     let exit = runtime.block_on(command::run(args)).unwrap_or_else(|failure| failure.report());
-    // A read of stdin that never returns must not keep the process.
+    // A blocked read of stdin must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     exit.into()
 }

@@ -1,4 +1,4 @@
-//! The command line as a whole; each subcommand has its own flags in its file.
+//! Parses the command line. The flags of a subcommand are in its own file.
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
@@ -25,20 +25,20 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// Reads the command line; help and errors are printed here.
+/// Parses the command line, and prints help and errors. The error is the exit code after either.
 pub(crate) fn parse() -> std::result::Result<Args, Exit> {
     Args::try_parse().map_err(|message| {
-        let usage = if message.use_stderr() { Exit::Usage } else { Exit::Ok };
-        // What was typed wrong is quoted, and may hold a password.
+        let exit = if message.use_stderr() { Exit::Usage } else { Exit::Ok };
+        // clap quotes the wrong argument, which may be a URL with a password.
         let words = message.to_string();
-        if let (Exit::Usage, Cow::Owned(masked)) = (usage, without_logins(&words)) {
+        if let (Exit::Usage, Cow::Owned(masked)) = (exit, without_logins(&words)) {
             let _ = write!(io::stderr(), "{}", callscope_common::text::lines(&masked));
-            return usage;
+            return exit;
         }
         match message.print() {
-            Ok(()) => usage,
-            Err(error) if usage == Exit::Ok => Failure::output(&error).report(),
-            Err(_) => usage,
+            Ok(()) => exit,
+            Err(error) if exit == Exit::Ok => Failure::output(&error).report(),
+            Err(_) => exit,
         }
     })
 }

@@ -101,14 +101,14 @@ pub(crate) enum Kind {
     Vtt,
 }
 
-/// Most calls asked for at once.
-const PAGE: u32 = 100;
+/// How many calls one request asks for.
+const PAGE_LEN: u32 = 100;
 
 pub(crate) async fn run(settings: &Settings, args: Calls) -> Result {
     let client = Client::new(settings)?;
     match args {
         Calls::Ls { status, agent, search, since, limit } => {
-            let since = since.as_deref().map(moment_ago).transpose()?;
+            let since = since.as_deref().map(parse_time).transpose()?;
             let wanted = [
                 ("status", status.map(|status| status.to_string())),
                 ("agent_id", agent),
@@ -143,15 +143,15 @@ async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -
     let mut left = limit;
     while left > 0 {
         let mut query = query.to_vec();
-        query.push(("limit", left.min(PAGE).to_string()));
+        query.push(("limit", left.min(PAGE_LEN).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page = client.calls(&query).await?;
         let is_empty = page.items.is_empty();
         left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
         calls.extend(page.items);
-        check_length(&calls)?;
+        check_list_size(&calls)?;
         cursor = page.next_cursor;
-        // A page with nothing on it leads nowhere, whatever it says comes next.
+        // An empty page ends the list even if it has a cursor, so that a faulty server causes no endless loop.
         if cursor.is_none() || is_empty {
             break;
         }
@@ -159,7 +159,7 @@ async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -
     calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let rows: Vec<_> = calls.iter().map(|call| row(&call.value)).collect();
     let header = ["STARTED", "STATUS", "TURNS", "LENGTH", "CALL", "SUBJECT", "CONVERSATION"];
-    // What stays on the narrowest screen is how it stands and which call it is.
+    // The narrowest screen shows only STATUS and CALL.
     settings.output(Format::Table).list_to_fit("calls", &calls, &header, &rows, &[6, 5, 3, 2, 0])?;
     if calls.is_empty() {
         settings.console.say("no calls");
@@ -169,8 +169,8 @@ async fn list(settings: &Settings, client: &Client, query: &Query, limit: u32) -
     Ok(Exit::Ok)
 }
 
-/// Whether what was put together of several answers is not too long yet.
-pub(super) fn check_length(items: &[impl AsRef<RawValue>]) -> Result<()> {
+/// Returns an error if a list collected from several pages exceeds [`MAX_LIST_BYTES`].
+pub(super) fn check_list_size(items: &[impl AsRef<RawValue>]) -> Result<()> {
     let length: usize = items.iter().map(|item| item.as_ref().get().len()).sum();
     if length > MAX_LIST_BYTES { Err(too_long("the list", MAX_LIST_BYTES)) } else { Ok(()) }
 }
@@ -214,8 +214,8 @@ fn fields(call: &CallView) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Reads a time: RFC 3339, a date, Unix seconds, or how long ago.
-pub(super) fn moment_ago(text: &str) -> Result<Timestamp> {
+/// Parses a time: RFC 3339, a date, Unix seconds, or how long ago.
+pub(super) fn parse_time(text: &str) -> Result<Timestamp> {
     let now = clock::now();
     absolute(text).or_else(|| duration::parse_secs(text).map(|secs| now.plus_secs(-secs))).ok_or_else(|| {
         Failure::usage(format!(
@@ -225,7 +225,7 @@ pub(super) fn moment_ago(text: &str) -> Result<Timestamp> {
     })
 }
 
-/// A time that does not depend on the present one. What names no zone is UTC, as everything that is printed.
+/// Parses a time that is not relative to now. A time without a zone is UTC.
 fn absolute(text: &str) -> Option<Timestamp> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Timestamp::from_unix_secs(text.parse().ok()?);
@@ -246,12 +246,12 @@ mod tests {
 
     #[test]
     fn times_are_absolute_or_ago() {
-        assert_eq!(moment_ago("1970-01-01T00:00:07Z").unwrap().as_unix_secs(), 7);
+        assert_eq!(parse_time("1970-01-01T00:00:07Z").unwrap().as_unix_secs(), 7);
         let now = clock::now();
         for (text, secs) in [("2h", 7200.0), ("1h30m", 5400.0), ("1w2d", 777_600.0), ("90s", 90.0)] {
-            assert!((now.secs_since(moment_ago(text).unwrap()) - secs).abs() < 5.0, "{text}");
+            assert!((now.secs_since(parse_time(text).unwrap()) - secs).abs() < 5.0, "{text}");
         }
-        let at = |text: &str| moment_ago(text).unwrap().to_string();
+        let at = |text: &str| parse_time(text).unwrap().to_string();
         for (text, expected) in [
             ("2026-11-25", "2026-11-25T00:00:00.000000Z"),
             ("2026-11-25T14:05", "2026-11-25T14:05:00.000000Z"),
@@ -265,7 +265,7 @@ mod tests {
         for wrong in
             ["", "h", "yesterday", "-1h", "1m1h", "1h1h", "1x", "2026-13-01", "2026-11-25T25:00", "99999999999999999w"]
         {
-            assert_eq!(moment_ago(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+            assert_eq!(parse_time(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a shell's completion is told: the script of `completions` asks this program at every Tab.
+//! Shell completion: the script that `completions` prints runs this program at every Tab.
 //!
-//! Ids come from the server, within a moment or not at all, and only those that no shell reads anything into: what
-//! is completed lands on the user's command line as it is.
+//! Ids are fetched from the server within a time limit. Only ids without characters special to a shell are offered,
+//! because the shell puts them on the command line unquoted.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -22,14 +22,14 @@ use crate::render::{ColorChoice, Console, console, format_utc};
 use crate::samples;
 use crate::settings::{Global, Settings, without_logins};
 
-/// Set by the scripts, to the shell's name.
+/// The environment variable that the scripts set to the name of the shell.
 const VARIABLE: &str = "CALLSCOPE_COMPLETE";
-/// How long a person who pressed Tab waits for the server.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// How many ids are offered.
-const OFFERED: u32 = 100;
+/// How long a completion waits for the server.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How many calls are fetched to be offered.
+const MAX_OFFERED: u32 = 100;
 
-/// Answers a shell's script, if one asks.
+/// Prints completions if a shell's script runs this program, and returns whether it does.
 pub(crate) fn answer() -> Result<bool> {
     let command = || Args::command().mut_arg("context", |arg| arg.add(contexts()));
     clap_complete::CompleteEnv::with_factory(command)
@@ -38,7 +38,7 @@ pub(crate) fn answer() -> Result<bool> {
         .map_err(|error| Failure::error(format!("cannot complete: {error}")))
 }
 
-/// The script for the shell called `name`.
+/// Returns the completion script for a shell.
 pub(super) fn script(name: &str) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
     if let Some(shell) = Shells::builtins().completer(name) {
@@ -47,7 +47,7 @@ pub(super) fn script(name: &str) -> io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// This program as a shell finds it: by its name where that leads here, else by its path.
+/// Returns the command that the script runs: this program's name if it was found by `PATH`, else its path.
 fn program() -> String {
     let called = env::args_os().next().unwrap_or_else(|| "callscope".into());
     if Path::new(&called).components().count() > 1 {
@@ -59,13 +59,14 @@ fn program() -> String {
 /// Completes call ids.
 pub(crate) fn calls() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let page = ask(async |client| client.calls(&[("limit", OFFERED.to_string())]).await);
+        let page = ask(async |client| client.calls(&[("limit", MAX_OFFERED.to_string())]).await);
         let calls = page.map(Page::into_values).unwrap_or_default();
         fitting(current, calls.iter().flat_map(names))
     })
 }
 
-/// A call by its sid; by its other names only once their beginning was typed, or it would be offered several times.
+/// Returns candidates for the names of a call. Only the sid is main, so that a call is not offered several times
+/// before anything was typed.
 fn names(call: &CallView) -> impl Iterator<Item = Candidate> {
     let what = format!(
         "{}  {}  {}",
@@ -112,12 +113,11 @@ pub(crate) fn samples() -> ArgValueCompleter {
     })
 }
 
-/// What may be offered.
 pub(super) struct Candidate {
     value: String,
-    /// What it is.
+    /// The description that is shown beside the value.
     what: String,
-    /// Whether it is offered before anything was typed.
+    /// Other candidates are offered only if no main one fits.
     is_main: bool,
 }
 
@@ -127,7 +127,7 @@ impl Candidate {
     }
 }
 
-/// Those that begin with `current` and are safe on a command line.
+/// Returns the candidates that begin with `current` and are safe on a command line.
 pub(super) fn fitting(current: &OsStr, candidates: impl Iterator<Item = Candidate>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let (mut main, mut others) = (Vec::new(), Vec::new());
@@ -141,34 +141,34 @@ pub(super) fn fitting(current: &OsStr, candidates: impl Iterator<Item = Candidat
     if main.is_empty() { others } else { main }
 }
 
-/// Whether no shell reads anything into it. A text that begins with a dash would be an option.
+/// Returns whether `text` needs no quotes in any shell and is not read as an option.
 fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@%+,/".contains(&byte);
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
 }
 
-/// Asks the server; `None` where it does not answer at once, or says no.
+/// Sends a request to the server. Returns `None` after an error or [`SERVER_TIMEOUT`].
 fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T>) -> Option<T> {
     console::mute();
     let settings = Settings::load(&global(&typed(env::args_os())), true).ok()?;
     let settings = Settings { console: Console::silent(), ..settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let asked = async {
+    let request = async {
         let client = Client::new(&settings).ok()?;
-        tokio::time::timeout(PATIENCE, question(client)).await.ok()?.ok()
+        tokio::time::timeout(SERVER_TIMEOUT, question(client)).await.ok()?.ok()
     };
-    let answer = runtime.block_on(asked);
-    // A name that is still being looked up must not keep the shell waiting.
+    let answer = runtime.block_on(request);
+    // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     answer
 }
 
-/// The command line that is being completed: the script gives it behind `--`.
+/// Returns the command line that is being completed, which the script passes after `--` and the program name.
 fn typed(args: impl Iterator<Item = OsString>) -> Vec<String> {
     args.skip_while(|arg| arg != "--").skip(2).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// The flags among `words` that say which server to ask.
+/// Reads the flags in `words` that choose the server and the token.
 fn global(words: &[String]) -> Global {
     let value = |flag: &str| {
         let mut words = words.iter();

@@ -44,7 +44,7 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
     ids.iter().try_for_each(|id| checked_identifier(id).map(drop))?;
     let client = Client::new(settings)?;
     let page = client.connections().await?;
-    say_what_is_missing(settings, "connections", &page.silent_nodes);
+    warn_silent_nodes(settings, "connections", &page.silent_nodes);
     let all = page.items;
     match args {
         Connections::Ls => {
@@ -62,7 +62,7 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
         Connections::Kick { ids, yes } => {
             let chosen =
                 ids.iter().map(|id| find(&all, id).map(|connection| &connection.value)).collect::<Result<Vec<_>>>()?;
-            if !yes && io::stdin().is_terminal() && !agreed(&chosen).await? {
+            if !yes && io::stdin().is_terminal() && !confirm_kick(&chosen).await? {
                 return Err(Failure::error("no connection was kicked"));
             }
             for connection in chosen {
@@ -74,16 +74,16 @@ pub(crate) async fn run(settings: &Settings, args: Connections) -> Result {
     Ok(Exit::Ok)
 }
 
-/// Says which servers of the cluster did not answer, so that a part of the list is not taken for the whole.
-pub(super) fn say_what_is_missing(settings: &Settings, what: &str, silent_nodes: &[String]) {
+/// Warns which nodes did not answer, because the list lacks their entries.
+pub(super) fn warn_silent_nodes(settings: &Settings, what: &str, silent_nodes: &[String]) {
     if !silent_nodes.is_empty() {
         settings.console.warn(format!("no answer from {}: {what} of theirs are missing here", silent_nodes.join(", ")));
     }
 }
 
-/// The connection whose id is `id`, or the only one whose id begins so.
-fn find<'c>(all: &'c [Connection], id: &str) -> Result<&'c Connection> {
-    let id = id.to_ascii_lowercase();
+/// Returns the only connection whose id begins with `prefix`.
+fn find<'c>(all: &'c [Connection], prefix: &str) -> Result<&'c Connection> {
+    let id = prefix.to_ascii_lowercase();
     let mut fitting = all.iter().filter(|connection| connection.value.connection_id.to_string().starts_with(&id));
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Ok(only),
@@ -94,8 +94,8 @@ fn find<'c>(all: &'c [Connection], id: &str) -> Result<&'c Connection> {
     }
 }
 
-/// Asks on the terminal.
-async fn agreed(chosen: &[&ConnectionView]) -> Result<bool> {
+/// Lists the connections on the terminal and asks whether to kick them.
+async fn confirm_kick(chosen: &[&ConnectionView]) -> Result<bool> {
     let mut stderr = io::stderr();
     for connection in chosen {
         let line = format!("{}  {}  {}", connection.connection_id, connection.username, connection.remote_addr);

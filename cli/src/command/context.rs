@@ -46,7 +46,7 @@ pub(crate) enum Context {
     },
 }
 
-/// Runs it. `token_file` is the one that `--token-file` names.
+/// `token_file` is the value of the global flag `--token-file`.
 pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBuf>) -> Result {
     let mut config = Config::load()?;
     match args {
@@ -96,7 +96,7 @@ pub(crate) fn run(settings: &Settings, args: Context, token_file: Option<&PathBu
     }
 }
 
-/// A name that is easy to type and to complete.
+/// Returns `name` if it is valid for a context: 1 to 64 characters that need no quotes in a shell.
 pub(crate) fn checked_name(name: &str) -> Result<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-') {
@@ -112,7 +112,7 @@ fn list(settings: &Settings, config: &Config) -> Result {
     for (name, context) in &config.contexts {
         let is_current = config.current.as_deref() == Some(name);
         let login = login(context, now);
-        // Never the token itself, in no format.
+        // No format prints the token.
         let server = without_logins(&context.server);
         let item = json!({"name": name, "server": server, "current": is_current, "login": login});
         items.push(to_raw_value(&item)?);
@@ -130,7 +130,7 @@ fn list(settings: &Settings, config: &Config) -> Result {
     Ok(Exit::Ok)
 }
 
-/// How a context logs in, in words.
+/// Returns in words whose token a context has and how long it is valid.
 fn login(context: &config::Context, now: Timestamp) -> String {
     let token = match context.token() {
         Ok(Some(token)) => token,

@@ -11,7 +11,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::value::to_raw_value;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::calls::{check_length, moment_ago};
+use super::calls::{check_list_size, parse_time};
 use crate::api::{Client, Raw};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, format_utc, last_argument};
@@ -71,7 +71,6 @@ pub(crate) struct Which {
     pub(crate) until: Option<String>,
 }
 
-/// Reads a verdict.
 pub(crate) fn verdicts() -> impl TypedValueParser<Value = Verdict> {
     let values = [
         (Verdict::Accepted, "It took effect"),
@@ -106,8 +105,8 @@ pub(crate) struct Export {
     pub(crate) redact_field: Vec<crate::redact::Path>,
 }
 
-/// Most deliveries asked for at once.
-const PAGE: u32 = 500;
+/// How many deliveries one request asks for.
+const PAGE_LEN: u32 = 500;
 
 pub(crate) async fn run(settings: &Settings, args: Deliveries) -> Result {
     let client = Client::new(settings)?;
@@ -122,9 +121,9 @@ pub(crate) async fn run(settings: &Settings, args: Deliveries) -> Result {
     }
 }
 
-/// What the filters ask of the server.
+/// Returns the filters as query parameters.
 fn query(which: &Which) -> Result<Vec<(&'static str, String)>> {
-    let time = |text: &Option<String>| text.as_deref().map(moment_ago).transpose();
+    let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
     let wanted = [
         ("verdict", which.verdict.map(|verdict| verdict.to_string())),
         ("type", which.kind.clone()),
@@ -136,15 +135,16 @@ fn query(which: &Which) -> Result<Vec<(&'static str, String)>> {
     Ok(wanted.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
-/// The deliveries that the filters choose, newest first, at most `limit`; and whether there are more.
-async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Raw<DeliveryView>>, bool)> {
-    let asked = query(which)?;
+/// Fetches at most `limit` deliveries that match the filters, newest first. The second value says whether there are
+/// more.
+async fn fetch_matching(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Raw<DeliveryView>>, bool)> {
+    let filters = query(which)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut deliveries, mut cursor) = (Vec::new(), None);
     while deliveries.len() < limit {
-        let mut query = asked.clone();
-        let left = u32::try_from(limit - deliveries.len()).unwrap_or(PAGE);
-        query.push(("limit", left.min(PAGE).to_string()));
+        let mut query = filters.clone();
+        let left = u32::try_from(limit - deliveries.len()).unwrap_or(PAGE_LEN);
+        query.push(("limit", left.min(PAGE_LEN).to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page = client.deliveries(&query).await.map_err(|failure| match failure.exit {
             Exit::NotFound => failure.hint("see which there are: callscope calls ls"),
@@ -152,9 +152,9 @@ async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Raw<D
         })?;
         let is_empty = page.items.is_empty();
         deliveries.extend(page.items);
-        check_length(&deliveries)?;
+        check_list_size(&deliveries)?;
         cursor = page.next_cursor;
-        // A page with nothing on it leads nowhere, whatever it says comes next.
+        // An empty page ends the list even if it has a cursor, so that a faulty server causes no endless loop.
         if cursor.is_none() || is_empty {
             break;
         }
@@ -164,7 +164,7 @@ async fn chosen(client: &Client, which: &Which, limit: u32) -> Result<(Vec<Raw<D
 }
 
 async fn list(settings: &Settings, client: &Client, which: &Which, limit: u32) -> Result {
-    let (deliveries, has_more) = chosen(client, which, limit).await?;
+    let (deliveries, has_more) = fetch_matching(client, which, limit).await?;
     let rows: Vec<_> = deliveries.iter().map(|delivery| row(&delivery.value)).collect();
     let header = ["DELIVERY", "RECEIVED", "VERDICT", "TYPE", "CALL", "ANSWER", "BYTES", "FROM", "REASON"];
     settings.output(Format::Table).list("deliveries", &deliveries, &header, &rows)?;
@@ -176,12 +176,12 @@ async fn list(settings: &Settings, client: &Client, which: &Which, limit: u32) -
     Ok(Exit::Ok)
 }
 
-/// The attempts that did not verify.
+/// Lists the attempts whose signature did not fit.
 async fn attempts(settings: &Settings, client: &Client, which: &Which, limit: u32) -> Result {
     let mut query = query(&Which { verdict: None, ..which.clone() })?;
-    query.push(("limit", limit.min(PAGE).to_string()));
+    query.push(("limit", limit.min(PAGE_LEN).to_string()));
     let list = client.attempts(&query).await?;
-    super::connections::say_what_is_missing(settings, "attempts", &list.silent_nodes);
+    super::connections::warn_silent_nodes(settings, "attempts", &list.silent_nodes);
     let row = |attempt: &Attempt| {
         let (from, why) = (attempt.remote_addr.clone(), attempt.diagnosis.clone());
         vec![
@@ -236,7 +236,7 @@ fn with_hint(failure: Failure) -> Failure {
     }
 }
 
-/// The call as people know it.
+/// Returns the sid of the delivery's call, else its call id, else an empty text.
 fn call(view: &DeliveryView) -> String {
     view.call_sid.clone().or_else(|| view.call_id.map(|id| id.to_string())).unwrap_or_default()
 }

@@ -46,7 +46,7 @@ pub(crate) async fn login(settings: &Settings, args: Login) -> Result {
     };
     let token = Secret::new(prompt::secret("token").await?.trim());
     let claims = read_claims(&token)?;
-    // What the server refuses is not worth keeping.
+    // A token that the server refuses is not kept.
     Client::check_token(&Settings { token: Some(token.clone()), ..settings.clone() }).await?;
     let mut config = Config::load()?;
     let context = config.contexts.entry(name.clone()).or_insert_with(|| config::Context::new(String::new()));
@@ -129,7 +129,7 @@ pub(crate) async fn whoami(settings: &Settings) -> Result {
     Ok(Exit::Ok)
 }
 
-/// The context in force, else one named after the server's host and port.
+/// Returns the name of the context in use, or else a name made of the server's host and port.
 fn default_name(settings: &Settings) -> String {
     settings.context.clone().unwrap_or_else(|| {
         let port = settings.server.port().map_or(String::new(), |port| format!("-{port}"));

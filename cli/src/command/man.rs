@@ -1,4 +1,4 @@
-//! `man`, `help` and `completions`: what the program says of itself.
+//! `man`, `help` and `completions`: manual pages, help pages and completion scripts.
 
 mod topic;
 
@@ -32,12 +32,12 @@ pub(crate) struct Man {
 #[command(after_help = "Topics: exit-codes, environment, output, keys.")]
 pub(crate) struct Help {
     /// A topic, or a command
-    #[arg(value_name = "TOPIC|COMMAND", add = words())]
+    #[arg(value_name = "TOPIC|COMMAND", add = topics_and_commands())]
     pub(crate) words: Vec<String>,
 }
 
-/// Completes what `help` takes first: a topic or a command.
-fn words() -> ArgValueCompleter {
+/// Completes the first argument of `help`.
+fn topics_and_commands() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let topics = Topic::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let topics = topics.map(|topic| {
@@ -53,7 +53,7 @@ fn words() -> ArgValueCompleter {
     })
 }
 
-/// What `help` explains beside the commands.
+/// A topic of `help` that is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Topic {
     /// What the exit codes mean
@@ -125,7 +125,7 @@ pub(crate) fn completions(settings: &Settings, args: &Completions) -> Result {
     Ok(Exit::Ok)
 }
 
-/// The command that `words` lead to, named in full.
+/// Returns the command or subcommand that `words` name.
 fn find(words: &[String]) -> Result<Command> {
     let mut root = Args::command();
     root.build();
@@ -148,7 +148,7 @@ fn page(command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// Writes the pages of all commands, and says how many there are.
+/// Writes the pages of all commands, and returns how many pages the folder holds.
 fn write_all(dir: &Path) -> std::io::Result<usize> {
     fs::create_dir_all(dir)?;
     clap_mangen::generate_to(Args::command(), dir)?;

@@ -111,10 +111,10 @@ pub(crate) struct Replay {
     pub(crate) watch: bool,
 }
 
-/// So many calls can be followed at once.
-const MOST_WATCHED: usize = 100;
-/// How long their streams may take to end once everything was sent.
-const WATCHED_ON: Duration = Duration::from_secs(10);
+/// How many calls `--watch` can follow.
+const MAX_WATCHED_CALLS: usize = 100;
+/// How long `--watch` goes on after the last delivery was sent.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(settings: &Settings, args: Replay) -> Result {
     match &args.resume {
@@ -163,7 +163,7 @@ async fn resume(settings: &Settings, id: &str) -> Result {
     let line = std::iter::once("callscope").chain(header.args.iter().map(String::as_str));
     let parsed = Args::try_parse_from(line).map_err(|_| broken("is of another version of this program"))?;
     let Command::Replay(args) = parsed.command else { return Err(broken("is damaged")) };
-    // The paths on its command line were meant from there.
+    // Relative paths on its command line start there.
     std::env::set_current_dir(&header.folder)
         .map_err(|error| Failure::file("go to the folder", &header.folder, &error))?;
     let sources = replay::load(&args.sources, header.stdin.as_deref())?;
@@ -230,7 +230,7 @@ fn sender(settings: &Settings, args: &Replay, secret: Option<Secret>) -> Result<
     Sender::to(target, secret, args.expect.clone(), args.tamper, settings.console)
 }
 
-/// Sends what the journal does not know of yet.
+/// Sends the deliveries that the journal does not list as done.
 async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Journal) -> Result {
     let secret = if args.as_is { None } else { webhook_secret(args.secret_file.as_ref())? };
     if secret.is_none() && args.tamper.is_some() {
@@ -257,21 +257,21 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     };
     let (done, watched, interrupted) = if args.watch {
         let requests = requests(work)?;
-        both(replay, watch(settings, requests), &pace).await?
+        run_with_watch(replay, watch(settings, requests), &pace).await?
     } else {
-        both(replay, std::future::ready(Ok(Exit::Ok)), &pace).await?
+        run_with_watch(replay, std::future::ready(Ok(Exit::Ok)), &pace).await?
     };
     if let Err(closed) = &done
         && closed.exit == Exit::Ok
     {
-        // The program that reads the output has seen enough.
+        // The reader of stdout closed its pipe.
         lock(&journal).discard();
         return Err(closed.clone());
     }
     lock(&report).summary();
     let shapes = lock(&report).shapes();
     if let Some(shapes) = shapes.filter(|_| done.is_ok() && args.to.is_none() && args.tamper.is_none()) {
-        repeats::tell(settings, shapes).await;
+        repeats::report(settings, shapes).await;
     }
     if work.faults.is_random() {
         settings.console.say(format!("  --seed {} decides the same again", work.faults.seed));
@@ -283,8 +283,8 @@ async fn send(settings: &Settings, args: &Replay, work: &Work<'_>, journal: Jour
     })
 }
 
-/// The replay, and the view of what it makes beside it; and whether a signal ended it.
-async fn both(
+/// Runs the replay and `watch` concurrently. Returns both results, and whether a signal interrupted the replay.
+async fn run_with_watch(
     replay: replay::Replay<'_>,
     watch: impl Future<Output = Result>,
     pace: &Pace,
@@ -305,20 +305,20 @@ async fn both(
     let watched = match watched {
         Some(watched) => watched,
         None if interrupted || done.is_err() => Ok(Exit::Ok),
-        // Calls that do not end are followed no further.
-        None => tokio::time::timeout(WATCHED_ON, watch).await.unwrap_or(Ok(Exit::Ok)),
+        // A call that has not ended by then is not followed further.
+        None => tokio::time::timeout(WATCH_TIMEOUT, watch).await.unwrap_or(Ok(Exit::Ok)),
     };
     Ok((done, watched, interrupted))
 }
 
-/// Says where an interrupted replay stopped and how to go on, or how it went.
+/// Returns the result of `on_complete` if the replay is complete. Otherwise reports where it stopped and how to go on.
 fn conclude(
     settings: &Settings,
     work: &Work<'_>,
     mut journal: Journal,
     done: Result<()>,
     interrupted: bool,
-    whole: impl FnOnce() -> Result,
+    on_complete: impl FnOnce() -> Result,
 ) -> Result {
     let (sent, total) = (journal.done_count(), work.delivery_count());
     let where_it_stopped = format!("stopped after {sent} of {total} deliveries");
@@ -326,7 +326,7 @@ fn conclude(
     match done {
         Ok(()) if !interrupted || sent >= total => {
             journal.discard();
-            whole()
+            on_complete()
         }
         done if !journal.is_resumable() || sent == 0 => {
             journal.discard();
@@ -347,12 +347,12 @@ fn conclude(
     }
 }
 
-/// Follows every call that is to be made.
+/// Returns requests that follow every call of the replay.
 fn requests(work: &Work<'_>) -> Result<Vec<Request>> {
     let names = work.call_names();
-    if names.len() > MOST_WATCHED {
+    if names.len() > MAX_WATCHED_CALLS {
         return Err(Failure::usage(format!(
-            "--watch follows at most {MOST_WATCHED} calls, and these are {}",
+            "--watch follows at most {MAX_WATCHED_CALLS} calls, and these are {}",
             names.len()
         ))
         .hint("leave it out, and pick one afterwards: callscope tail"));

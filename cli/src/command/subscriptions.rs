@@ -3,7 +3,7 @@
 use callscope_common::api::SubscriptionView;
 use clap::Subcommand;
 
-use super::connections::say_what_is_missing;
+use super::connections::warn_silent_nodes;
 use crate::api::{Client, checked_identifier};
 use crate::exit::{Exit, Failure, Result};
 use crate::render::Format;
@@ -28,7 +28,7 @@ pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
     }
     let client = Client::new(settings)?;
     let page = client.subscriptions().await?;
-    say_what_is_missing(settings, "subscriptions", &page.silent_nodes);
+    warn_silent_nodes(settings, "subscriptions", &page.silent_nodes);
     let all = page.items;
     let mut output = settings.output(Format::Table);
     match args {
@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
             }
         }
         Subscriptions::Show { id } => {
-            let subscription = all.iter().find(|subscription| is(&subscription.value, &id)).ok_or_else(|| {
+            let subscription = all.iter().find(|subscription| has_id(&subscription.value, &id)).ok_or_else(|| {
                 Failure::not_found(format!("no connection follows {id}"))
                     .hint("see what is followed: callscope subscriptions ls")
             })?;
@@ -51,7 +51,7 @@ pub(crate) async fn run(settings: &Settings, args: Subscriptions) -> Result {
     Ok(Exit::Ok)
 }
 
-fn is(view: &SubscriptionView, id: &str) -> bool {
+fn has_id(view: &SubscriptionView, id: &str) -> bool {
     view.call_sid == id || view.conversation_id.as_deref() == Some(id) || view.call_id.to_string() == id
 }
 

@@ -96,7 +96,7 @@ pub(crate) enum View {
 pub(crate) async fn run(settings: &Settings, args: Tail) -> Result {
     let view = view(settings, &args)?;
     let identifiers = if !args.ids.is_empty() {
-        named(&args.ids)?
+        parse_unique(&args.ids)?
     } else if args.active || view == View::Screen {
         Vec::new()
     } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
@@ -111,8 +111,8 @@ pub(crate) async fn run(settings: &Settings, args: Tail) -> Result {
     show(settings, requests, &args, view).await
 }
 
-/// The identifiers given, each once.
-fn named(ids: &[String]) -> Result<Vec<Identifier>> {
+/// Parses identifiers and removes repeated ones.
+fn parse_unique(ids: &[String]) -> Result<Vec<Identifier>> {
     let parse = |id: &String| Identifier::parse(id).map_err(|error| Failure::usage(error.to_string()));
     let mut identifiers = ids.iter().map(parse).collect::<Result<Vec<_>>>()?;
     let mut seen = std::collections::HashSet::new();
@@ -123,7 +123,7 @@ fn named(ids: &[String]) -> Result<Vec<Identifier>> {
 /// Follows `requests` and shows them.
 pub(crate) async fn show(settings: &Settings, requests: Vec<Request>, args: &Tail, view: View) -> Result {
     if requests.is_empty() && view == View::Screen && !args.active {
-        // A server that cannot be asked is told before the screen is taken.
+        // A server that cannot be reached is reported before the full-screen view starts.
         Client::new(settings)?.live_calls().await?;
     }
     let options = args.options();
@@ -146,7 +146,7 @@ pub(crate) async fn show(settings: &Settings, requests: Vec<Request>, args: &Tai
     }
 }
 
-/// Full-screen on a terminal, unless something else was asked for.
+/// Returns how to show the stream: full-screen on a terminal, unless a flag or a setting says otherwise.
 pub(crate) fn view(settings: &Settings, args: &Tail) -> Result<View> {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();

@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: &Settings, args: Top) -> Result {
     if settings.format.is_some() || settings.accessible || dumb || !is_terminal {
         return once(settings, &client).await;
     }
-    // A server that is away or says no is an error of the command, not a screen that says so.
+    // If the server cannot be reached or refuses the client, the command fails before the view starts.
     client.stats().await?;
     let now = clock::now();
     let mut top = top::TopApp::new(display_url(&settings.server).to_owned(), settings.context.clone(), args.tab, now);
@@ -52,7 +52,7 @@ pub(crate) async fn run(settings: &Settings, args: Top) -> Result {
     })
 }
 
-/// One look, as data: where there is no terminal, or nothing is to be drawn over.
+/// Prints the statistics once, as data, for output without a full-screen view.
 async fn once(settings: &Settings, client: &Client) -> Result {
     let Raw { json, value: stats } = client.stats().await?;
     #[allow(clippy::cast_precision_loss)]

@@ -62,7 +62,7 @@ pub(crate) struct Trigger {
     pub(crate) secret_file: Option<PathBuf>,
 }
 
-/// The types that Callscope makes a call of.
+/// The types of which Callscope makes a call, so that it can be followed.
 const MAKES_A_CALL: [&str; 4] = ["post_call_transcription", "call_initiation_failure", "post_call_audio", "turn"];
 
 pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
@@ -74,7 +74,7 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     }
     let payload = payload(&args)?;
     if args.print {
-        // The same JSON that would be sent; in a file without a line end that would not be.
+        // A file gets exactly the bytes that would be sent; a terminal gets a line feed after them.
         let end = Safe::literal(if std::io::stdout().is_terminal() { "\n" } else { "" });
         settings.output(Format::Json).write(&Safe::json(&payload.body).append(&end))?;
         return Ok(Exit::Ok);
@@ -95,12 +95,12 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     let sender = Sender::to(target, secret, args.expect.clone(), args.tamper, settings.console)?;
     let ndjson =
         matches!(settings.format, Some(Format::Json | Format::Ndjson)).then(|| settings.output(Format::Ndjson));
-    let is_told = ndjson.is_some();
+    let is_reported = ndjson.is_some();
     let report = Mutex::new(Report::new(settings.console, ndjson).with_diff(explicit));
     let name = payload.identifier().unwrap_or_else(|| args.event.clone());
     let source = Source { name, path: None, payloads: vec![payload] };
     let outcome = send_one(&sender, &source, &report).await?;
-    if !is_told {
+    if !is_reported {
         settings.output(Format::Text).line(&outcome, Tint::Plain)?;
     }
     let report = report.into_inner().map_err(|_| Failure::error("a part of the program failed"))?;
@@ -114,7 +114,7 @@ pub(crate) async fn run(settings: &Settings, args: Trigger) -> Result {
     Ok(done)
 }
 
-/// The template with the fields asked for, written as ElevenLabs writes its webhooks.
+/// Returns the template with the edits of the flags, in the JSON style of ElevenLabs.
 fn payload(args: &Trigger) -> Result<Payload> {
     let mut body = samples::template(&args.event)?.body;
     for edit in args.set.iter().chain(&args.remove) {
@@ -124,13 +124,13 @@ fn payload(args: &Trigger) -> Result<Payload> {
         })?;
     }
     if args.edit {
-        body = edited(&json_style::write(&body, json_style::INDENTED))?;
+        body = edit_in_editor(&json_style::write(&body, json_style::INDENTED))?;
     }
     Payload::of(&json_style::write(&body, json_style::WIRE)).map_err(Failure::usage)
 }
 
-/// `body` as it comes back from the user's editor.
-fn edited(body: &str) -> Result<String> {
+/// Lets the user edit `body`, and returns the result.
+fn edit_in_editor(body: &str) -> Result<String> {
     let folder =
         tempfile::tempdir().map_err(|error| Failure::error(format!("cannot make a temporary folder: {error}")))?;
     let path = folder.path().join("webhook.json");
@@ -141,7 +141,7 @@ fn edited(body: &str) -> Result<String> {
         return Err(Failure::error("the editor left nothing to send, so nothing was sent"));
     }
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-        // What was typed is not lost for a comma.
+        // The file is kept, so that a syntax error does not lose the user's changes.
         let kept = folder.keep().join("webhook.json");
         return Err(Failure::error(format!("not JSON: {error}")).hint(format!(
             "it was kept; mend it and send it with: callscope replay {}",

@@ -53,9 +53,8 @@ pub(crate) enum Webhook {
     },
 }
 
-/// How many bytes may be written and hashed: enough to try everything on a usual body, and to end within seconds on
-/// any.
-const BUDGET: u64 = 512 << 20;
+/// How many bytes `--explain` may write and hash: enough to try every cause on a usual body, and a few seconds of work.
+const EXPLAIN_BUDGET_BYTES: u64 = 512 << 20;
 
 pub(crate) fn run(settings: &Settings, args: Webhook) -> Result {
     match args {
@@ -101,7 +100,7 @@ struct Incoming {
     at: Option<i64>,
 }
 
-/// The body in a file with the headers given; without any, a delivery that has its own.
+/// Reads a body from a file, with the headers `given`. Without these, the file must be a saved delivery with headers.
 fn incoming(path: &Path, given: &[String]) -> Result<Incoming> {
     let body = read(path)?;
     if !given.is_empty() {
@@ -123,7 +122,7 @@ fn incoming(path: &Path, given: &[String]) -> Result<Incoming> {
     }
 }
 
-/// A value of our header, or a whole line of any header.
+/// Parses `name: value`, or takes the whole text as the value of the signature header.
 fn header(line: &str) -> (String, String) {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
@@ -148,8 +147,14 @@ fn explained(
             in_use: known.in_use,
         })
         .collect();
-    let diagnosis =
-        diagnose(&Request { headers, body, received_at, tolerance_secs, secrets: &secrets, budget: BUDGET });
+    let diagnosis = diagnose(&Request {
+        headers,
+        body,
+        received_at,
+        tolerance_secs,
+        secrets: &secrets,
+        budget: EXPLAIN_BUDGET_BYTES,
+    });
     let explanation = Explanation::from(&diagnosis);
     let mut output = settings.output(Format::Text);
     if output.is_json() {

@@ -14,19 +14,17 @@ use crate::render::{Format, Safe, last_argument};
 use crate::settings::Settings;
 use crate::stream::{Incoming, Place};
 
-/// Events asked for at once.
-const PAGE: usize = 1000;
+/// How many events one request asks for.
+const PAGE_LEN: usize = 1000;
 
-/// What to export, and where to.
 pub(crate) struct Export {
     /// Any identifier of the call.
     pub(crate) id: String,
-    /// What to make of it.
     pub(crate) format: Option<Kind>,
     pub(crate) source: String,
     /// The file to write.
     pub(crate) to: Option<PathBuf>,
-    /// Whether it may take the place of another.
+    /// Whether an existing file may be replaced.
     pub(crate) force: bool,
 }
 
@@ -36,7 +34,7 @@ pub(crate) async fn run(settings: &Settings, client: &Client, export: Export) ->
         return Err(Failure::usage("ndjson is the live stream's events; the provider's transcript has none")
             .hint("the provider's turns: --format json --source final"));
     }
-    // Checked before the work, so that a refusal comes at once.
+    // Checked before anything is fetched, so that the error comes at once.
     if let Some(path) = export.to.as_deref().filter(|path| path.exists() && !export.force) {
         return Err(Failure::error(format!("{} is there already", path.display())).hint("write over it: --force"));
     }
@@ -59,7 +57,7 @@ pub(crate) async fn run(settings: &Settings, client: &Client, export: Export) ->
     Ok(Exit::Ok)
 }
 
-/// What was asked for: by `--format`, else by the file's ending, else by `-o`.
+/// Returns the format: that of `--format`, else of the extension of `--to`, else of `-o`, else text.
 fn kind(settings: &Settings, export: &Export) -> Result<Kind> {
     if let Some(kind) = export.format {
         return Ok(kind);
@@ -82,7 +80,7 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
     if kind == Kind::Ndjson {
         return events(client, call).await;
     }
-    // The turns as JSON, whatever is made of them: this client knows the formats, an older server need not.
+    // The turns are fetched as JSON and formatted here, because an older server may not know all formats.
     let id = call.call_id.to_string();
     let transcript = client.transcript(&id, source).await.map_err(|failure| match failure.exit {
         Exit::NotFound => failure.hint("the turns that came live: --source live"),
@@ -100,16 +98,16 @@ async fn text(client: &Client, call: &CallView, kind: Kind, source: &str) -> Res
     }))
 }
 
-/// Every event up to the log's head, none missing, as the stream sends them.
+/// Fetches every event up to the head of the log, as the stream sends them. A gap is an error.
 async fn events(client: &Client, call: &CallView) -> Result<Safe> {
     let (mut text, mut place, mut head): (Vec<Safe>, Place, Seq) = (Vec::new(), Place::default(), call.seq);
     let mut length = 0;
     let id = call.call_id.to_string();
     while place.seq < head {
         let before = place.seq;
-        // Behind a cursor, so that the pages are of one log. Servers of earlier versions send none, and take a seq.
+        // A cursor ensures that all pages are of the same log. Older servers send no cursors and take a seq.
         let after = place.cursor.map_or_else(|| before.to_string(), |cursor| cursor.to_string());
-        let page = client.events(&id, after, PAGE).await?;
+        let page = client.events(&id, after, PAGE_LEN).await?;
         head = head.max(page.head);
         for event in page.events {
             let incoming = Incoming::read(event.get().to_owned());
@@ -133,8 +131,8 @@ async fn events(client: &Client, call: &CallView) -> Result<Safe> {
     Ok(text.into_iter().collect())
 }
 
-/// Writes a file whole or not at all; without `force`, never in place of another. One that is replaced keeps its
-/// mode, and a link goes on leading to it.
+/// Writes a file atomically. Without `force`, an existing file is an error. With it, a replaced file keeps its mode,
+/// and if `path` is a symbolic link, its target is replaced.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     let found = if force { path.canonicalize().ok() } else { None };
     let path = found.as_deref().unwrap_or(path);
@@ -154,7 +152,7 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     done.map(drop).map_err(|error| error.error)
 }
 
-/// Those of any new file, as far as the umask lets them.
+/// Returns the usual mode of a new file, which the umask then restricts.
 fn permissions() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

@@ -1,7 +1,6 @@
 //! `calls watch`: a line for every call that begins, moves on or ends.
 //!
-//! It looks at the server's list again and again. The newest calls and all that are live are in it, so that a call
-//! that is neither is old and over.
+//! It polls the newest calls and all live calls. A call in neither list is old and has ended.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,31 +18,30 @@ use crate::net::Backoff;
 use crate::render::{Format, Output, Safe, Tint, outcome};
 use crate::settings::Settings;
 
-/// Most calls of one kind looked at.
-const PAGE: u32 = 500;
-/// So many calls are remembered; beyond, those that are in the list no longer are forgotten.
-const REMEMBERED: usize = 100_000;
-/// From this width on there is room for everything.
-const WIDE: usize = 80;
+/// How many calls one request of a poll asks for.
+const PAGE_LEN: u32 = 500;
+/// Above this number of remembered calls, those that the last poll did not return are forgotten.
+const MAX_REMEMBERED_CALLS: usize = 100_000;
+/// A terminal with at least this many columns has room for every column of a line.
+const FULL_LINE_WIDTH: usize = 80;
 
-/// What to watch.
 pub(crate) struct Watch {
     /// Only calls of this agent.
     pub(crate) agent: Option<String>,
-    /// Only beginnings and ends.
+    /// Only calls that begin or end, not every turn.
     pub(crate) ends: bool,
-    /// Between two looks.
+    /// Time between two polls.
     pub(crate) interval: Duration,
 }
 
-/// Runs it, until it is interrupted or no one reads the output any more.
+/// Watches until the output is closed or the server refuses the client.
 pub(crate) async fn run(settings: &Settings, client: &Client, watch: Watch) -> Result {
     let mut output = settings.output(Format::Table);
     let mut seen: Option<HashMap<CallId, Seen>> = None;
     let mut backoff = Backoff::default();
     let mut is_lost = false;
     loop {
-        match look(client, &watch).await {
+        match poll(client, &watch).await {
             Ok(calls) => {
                 if is_lost {
                     settings
@@ -55,7 +53,7 @@ pub(crate) async fn run(settings: &Settings, client: &Client, watch: Watch) -> R
                 show(&mut output, &watch, &mut seen, calls)?;
                 tokio::time::sleep(watch.interval).await;
             }
-            // A server that never answered, or that says no, is no interruption.
+            // Only a server that has answered before is retried, and only if it is unreachable.
             Err(failure) if failure.exit != Exit::Unreachable || seen.is_none() => return Err(failure),
             Err(failure) => {
                 if !is_lost {
@@ -68,21 +66,21 @@ pub(crate) async fn run(settings: &Settings, client: &Client, watch: Watch) -> R
     }
 }
 
-/// What was last seen of a call.
+/// The state of a call at the last poll.
 struct Seen {
     seq: Seq,
     turns: i64,
     status: CallStatus,
 }
 
-/// The newest calls and the live ones, oldest first.
-async fn look(client: &Client, watch: &Watch) -> Result<Vec<Raw<CallView>>> {
+/// Fetches the newest calls and the live ones, least recently updated first.
+async fn poll(client: &Client, watch: &Watch) -> Result<Vec<Raw<CallView>>> {
     let mut calls: HashMap<CallId, Raw<CallView>> = HashMap::new();
     for status in [None, Some(CallStatus::InProgress), Some(CallStatus::Initiated)] {
-        let mut query = vec![("limit", PAGE.to_string())];
+        let mut query = vec![("limit", PAGE_LEN.to_string())];
         query.extend(status.map(|status| ("status", status.to_string())));
         query.extend(watch.agent.clone().map(|agent| ("agent_id", agent)));
-        // The later look knows more.
+        // A call that is in several answers is taken from the latest.
         calls.extend(client.calls(&query).await?.items.into_iter().map(|call| (call.value.call_id, call)));
     }
     let mut calls: Vec<_> = calls.into_values().collect();
@@ -90,7 +88,7 @@ async fn look(client: &Client, watch: &Watch) -> Result<Vec<Raw<CallView>>> {
     Ok(calls)
 }
 
-/// Shows what changed since the last look. The first shows what is live.
+/// Prints what changed since the last poll. The first poll prints the live calls.
 fn show(
     output: &mut Output,
     watch: &Watch,
@@ -103,7 +101,7 @@ fn show(
         output.line(&line(&header, output.width()), Tint::Header)?;
     }
     let seen = seen.get_or_insert_default();
-    if seen.len() > REMEMBERED {
+    if seen.len() > MAX_REMEMBERED_CALLS {
         let listed: HashSet<CallId> = calls.iter().map(|call| call.value.call_id).collect();
         seen.retain(|id, _| listed.contains(id));
     }
@@ -152,7 +150,7 @@ fn what(before: Option<&Seen>, now: &Seen) -> Option<What> {
 
 fn write(output: &mut Output, what: What, raw: &RawValue, call: &CallView) -> Result<()> {
     if output.is_json() {
-        // One a line, whichever of the two was asked for: an endless list has no end to close.
+        // `-o json` writes NDJSON too, because an endless list cannot be closed.
         let word = serde_json::to_string(&what).unwrap_or_default();
         return output.write(&Safe::json_line(&format!("{{\"what\":{word},\"call\":{}}}", raw.get())));
     }
@@ -196,11 +194,11 @@ fn row(what: What, call: &CallView) -> [String; 5] {
     ]
 }
 
-/// Columns that stay where they are, since what comes later is not known yet. Where there is little room, the
-/// call's name gets it, and of that the end, which tells calls apart.
+/// Formats a line with fixed column widths, because later lines are not known yet. A narrow terminal shows no result
+/// and only the end of the call's name, which tells calls apart.
 fn line(row: &[String; 5], width: Option<usize>) -> String {
     let [time, what, call, turns, rest] = row.each_ref().map(|cell| text::one_line(cell));
-    if let Some(width) = width.filter(|width| *width < WIDE) {
+    if let Some(width) = width.filter(|width| *width < FULL_LINE_WIDTH) {
         let room = width.saturating_sub(26);
         let skip = call.chars().count().saturating_sub(room);
         let call: String =

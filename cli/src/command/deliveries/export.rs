@@ -1,4 +1,4 @@
-//! `deliveries export`: fixtures from what came in.
+//! `deliveries export`: writes received deliveries as fixtures.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,17 +11,17 @@ use callscope_common::api::{Verdict, WholeDelivery};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::chosen;
+use super::fetch_matching;
 use super::show::{self, fetch};
 use crate::api::{Client, Raw};
-use crate::command::calls::check_length;
+use crate::command::calls::check_list_size;
 use crate::command::deliveries::Export;
 use crate::exit::{Exit, Failure, Result};
 use crate::redact::Redactor;
 use crate::render::{Format, Safe, last_argument};
 use crate::settings::Settings;
 
-/// Headers that stay where people are to go.
+/// The only headers that `--redact` keeps.
 const KEPT_HEADERS: [&str; 2] = ["content-type", "user-agent"];
 
 /// A delivery to be written.
@@ -32,7 +32,7 @@ struct Fixture {
     line: Box<RawValue>,
 }
 
-/// What is left of a delivery without people in it.
+/// The line of a delivery whose body was redacted.
 #[derive(Serialize)]
 struct Redacted<'d> {
     delivery_id: &'d str,
@@ -52,8 +52,8 @@ pub(crate) async fn run(settings: &Settings, client: &Client, args: Export) -> R
         return Err(Failure::usage("nothing is kept of attempts that did not verify, so there is nothing to export"));
     }
     let (ids, has_more) = if args.ids.is_empty() {
-        let (deliveries, has_more) = chosen(client, &args.which, args.limit).await?;
-        // Listed newest first; a fixture goes the way the calls went.
+        let (deliveries, has_more) = fetch_matching(client, &args.which, args.limit).await?;
+        // The list is newest first, and fixtures are written oldest first.
         (deliveries.iter().rev().map(|delivery| delivery.value.delivery_id.to_string()).collect(), has_more)
     } else {
         (args.ids.clone(), false)
@@ -79,7 +79,7 @@ pub(crate) async fn run(settings: &Settings, client: &Client, args: Export) -> R
             Some(dir) => write(dir, count, &fixture)?,
             None if as_document => {
                 lines.push(fixture.line);
-                check_length(&lines)?;
+                check_list_size(&lines)?;
             }
             None => output.write(&Safe::json_line(fixture.line.get()))?,
         }
@@ -114,11 +114,11 @@ fn say(settings: &Settings, args: &Export, redactor: &Redactor, count: usize, ha
     }
 }
 
-/// What is written of a delivery, or why it cannot be.
+/// Makes the fixture of a delivery. The inner error says why the delivery is left out. `drop_headers` is `--redact`.
 fn fixture(
     Raw { json, value: whole }: Raw<WholeDelivery>,
     redactor: &mut Redactor,
-    people: bool,
+    drop_headers: bool,
 ) -> Result<std::result::Result<Fixture, String>> {
     let view = &whole.delivery;
     let Some(body) = show::body(&whole)? else { return Ok(Err("its body is not kept any more".into())) };
@@ -134,8 +134,8 @@ fn fixture(
         Ok(text) => text,
         Err(why) => return Ok(Err(format!("nothing can be redacted in it, {why}"))),
     };
-    let keeps = |name: &str| !people || KEPT_HEADERS.iter().any(|kept| name.eq_ignore_ascii_case(kept));
-    // The signature is of other bytes now.
+    let keeps = |name: &str| !drop_headers || KEPT_HEADERS.iter().any(|kept| name.eq_ignore_ascii_case(kept));
+    // The signature does not fit the redacted body, so it is left out.
     let is_signature = |name: &str| name.eq_ignore_ascii_case(callscope_common::signature::HEADER);
     let headers = show::headers(&whole)?;
     let headers: Vec<_> = headers.iter().filter(|(name, _)| keeps(name) && !is_signature(name)).collect();
@@ -155,7 +155,7 @@ fn fixture(
     Ok(Ok(Fixture { kind, id, body: body.into_bytes(), line }))
 }
 
-/// Writes the body to a file of its own; never over another.
+/// Writes the body to a new file in `dir`. An existing file is an error.
 fn write(dir: &Path, number: usize, fixture: &Fixture) -> Result<()> {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     let kind: String = fixture.kind.chars().take(40).map(safe).collect();

@@ -13,26 +13,25 @@ use crate::exit::{Exit, Failure, Result};
 use crate::render::{Format, Safe, format_utc};
 use crate::settings::Settings;
 
-/// Longest body shown to people, in bytes.
-const MAX_SHOWN: usize = 64 << 10;
+/// Longest part of an indented body that is printed for people, in bytes.
+const MAX_SHOWN_BYTES: usize = 64 << 10;
 
-/// As received; `None` where it is not kept any more.
+/// Returns the body as received; `None` if it is not kept any more.
 pub(crate) fn body(delivery: &WholeDelivery) -> Result<Option<Vec<u8>>> {
     let body = delivery.body_base64.as_ref().map(|text| BASE64_STANDARD.decode(text)).transpose();
     body.map_err(|error| Failure::error(format!("the server's answer holds no Base64: {error}")))
 }
 
-/// The headers in their order.
+/// Returns the headers in the order in which they were received.
 pub(crate) fn headers(delivery: &WholeDelivery) -> Result<Vec<(String, String)>> {
     delivery.headers().map_err(|error| Failure::error(format!("the delivery's headers are no list: {error}")))
 }
 
-/// Fetches one delivery.
 pub(crate) async fn fetch(client: &Client, id: &str) -> Result<Raw<WholeDelivery>> {
     client.delivery(id).await.map_err(with_hint)
 }
 
-/// Shows it; `only_body` writes its bytes and nothing else.
+/// Prints a delivery. `only_body` writes the bytes of its body and nothing else.
 pub(crate) async fn run(settings: &Settings, client: &Client, id: &str, only_body: bool) -> Result {
     let Raw { json, value: whole } = fetch(client, id).await?;
     let body = body(&whole)?;
@@ -88,7 +87,7 @@ fn people(whole: &WholeDelivery, body: Option<&[u8]>) -> Result<String> {
     };
     let is_json = serde_json::from_str::<&RawValue>(whole_text).is_ok();
     let indented = if is_json { json_style::write(whole_text, json_style::INDENTED) } else { whole_text.to_owned() };
-    let end = indented.floor_char_boundary(MAX_SHOWN);
+    let end = indented.floor_char_boundary(MAX_SHOWN_BYTES);
     for line in Safe::lines(&indented[..end]).as_str().lines() {
         shown.push_str(&format!("  {line}\n"));
     }

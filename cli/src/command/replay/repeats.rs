@@ -1,15 +1,15 @@
-//! Whether what was sent had been sent before. A repeat is answered like the first, so the answers do not tell; the
-//! server's list of deliveries does, to admins.
+//! Finds out whether deliveries were duplicates. The webhook's answer does not say so, but the list of deliveries does,
+//! which only admins can read.
 
 use callscope_common::api::{Verdict, WebhookRoute};
 
 use crate::api::Client;
 use crate::settings::Settings;
 
-/// Says how many of the deliveries with these routes and lengths were repeats, where the server's newest ones are
-/// just these. Where they are not, as when others send at the same time, or where the token is no admin's, nothing
-/// is said.
-pub(crate) async fn tell(settings: &Settings, mut sent: Vec<(WebhookRoute, usize)>) {
+/// Prints how many deliveries were duplicates. `sent` holds the route and the body length of each. Nothing is printed
+/// if the newest deliveries of the server are not these, as when others send at the same time, or if the token is not
+/// an admin's.
+pub(crate) async fn report(settings: &Settings, mut sent: Vec<(WebhookRoute, usize)>) {
     if settings.token.is_none() {
         return;
     }
