@@ -64,7 +64,7 @@ fn run(command: &str, server: &Server) -> String {
     steady(&String::from_utf8(output.stdout).unwrap(), server)
 }
 
-/// Returns what a full-screen view shows once it has received something from the server.
+/// Returns what a full-screen view shows once it has received the calls of the server.
 fn screen(command: &str, server: &Server) -> String {
     let words: Vec<&str> = command.split(' ').collect();
     let mut terminal = Pty::run(&server.callscope(&words[1..]), (80, 16));

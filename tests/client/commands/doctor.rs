@@ -1,4 +1,4 @@
-//! `doctor`: the way to a server, in order and broken.
+//! `doctor` with a working server, and with problems on the way to a server.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 

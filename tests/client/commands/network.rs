@@ -1,4 +1,4 @@
-//! The way to a server: HTTP and the WebSocket take the same one, and report the same problems with it.
+//! HTTP requests and WebSockets reach a server through the same proxies and TLS settings, and report problems alike.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;

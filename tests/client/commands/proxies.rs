@@ -1,5 +1,5 @@
-//! What stands between the client and a server: TLS with an authority of one's own, proxies, redirects, and a server
-//! whose name only the proxy knows.
+//! What is between the client and a server: TLS with a private certificate authority, proxies, redirects, and a server
+//! whose name only the proxy can resolve.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

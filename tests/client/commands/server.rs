@@ -41,7 +41,7 @@ impl Server {
         }
     }
 
-    /// Returns the home folder of its user.
+    /// Returns the home folder in which the client runs.
     pub fn home(&self) -> String {
         self.folder.path().join("home").to_str().unwrap().to_owned()
     }
@@ -82,7 +82,7 @@ impl Server {
             .stdin(std::process::Stdio::null())
     }
 
-    /// Speaks a sample with the identifiers of the sample.
+    /// Replays a sample with the identifiers that are in it.
     pub fn replay(&self, sample: &str) {
         let ran = self.run(&["replay", sample, "--speed", "max", "-q"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::server::Server;
 use callscope_tests::Pty;
 
-/// Follows a call as a program does, and returns the close code.
+/// Starts `callscope tail`, which waits for a call and follows it.
 fn follower(server: &Server, call: &str) -> Child {
     server
         .callscope(&["tail", call, "--wait", "-o", "ndjson"])

@@ -40,15 +40,15 @@ impl Tmux<'_> {
         assert!(self.ask(&["send-keys", key]).status.success());
     }
 
-    /// Waits for a screen that satisfies `is_so`.
-    fn wait(&self, what: &str, is_so: impl Fn(&str) -> bool) {
+    /// Waits until `condition` holds for the screen.
+    fn wait(&self, what: &str, condition: impl Fn(&str) -> bool) {
         let deadline = std::time::Instant::now() + callscope_tests::WAIT_TIMEOUT;
         loop {
             let screen = self.screen();
-            if is_so(&screen) {
+            if condition(&screen) {
                 return;
             }
-            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}:\n{screen}");
+            assert!(std::time::Instant::now() < deadline, "timed out waiting for {what}:\n{screen}");
         }
     }
 
@@ -57,7 +57,7 @@ impl Tmux<'_> {
         self.wait(&format!("{text} ({is_there})"), |screen| screen.contains(text) == is_there);
     }
 
-    /// Returns a complete screen: tmux may be asked in the middle of a frame.
+    /// Returns the screen once it no longer changes, because tmux may answer in the middle of a frame.
     fn settled(&self) -> String {
         let (mut screen, mut same) = (self.screen(), 0);
         while same < 10 {
@@ -68,10 +68,10 @@ impl Tmux<'_> {
         screen
     }
 
-    /// After every cell was drawn again, the screen is the same.
-    fn same_when_drawn_again(&self, what: &str) {
+    /// Asserts that the screen is the same after every cell was drawn again.
+    fn assert_same_when_redrawn(&self, what: &str) {
         let before = self.settled();
-        // Foreign text on the screen shows when the screen is drawn again.
+        // The foreign text disappears only when the screen is drawn again.
         let tty = String::from_utf8(self.ask(&["display-message", "-p", "#{pane_tty}"]).stdout).unwrap();
         std::fs::write(tty.trim(), "\x1b[1;1HFOREIGN").unwrap();
         self.until("FOREIGN", true);
@@ -108,18 +108,18 @@ fn no_script_leaves_cells_behind() {
             // Seven up from the last selects the sixth turn, and then the end is out of sight at 40 by 12.
             tmux.until("PAUSED", true);
             tmux.until("52; ", true);
-            tmux.same_when_drawn_again(text);
+            tmux.assert_same_when_redrawn(text);
             tmux.press("?");
             tmux.until("turn by turn", true);
-            tmux.same_when_drawn_again(text);
+            tmux.assert_same_when_redrawn(text);
             tmux.press("q");
             tmux.until("turn by turn", false);
-            tmux.same_when_drawn_again(text);
+            tmux.assert_same_when_redrawn(text);
         }
     }
 }
 
-/// A terminal that does not know its size says 0, as a serial line does.
+/// A terminal without a known size, for example a serial line, reports 0 by 0.
 #[test]
 fn a_terminal_without_a_size_counts_as_80_by_24() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,11 +6,11 @@ use rustix::process::Signal;
 
 use super::*;
 
-/// Starts `tail`, lets `leave` end it, and checks what is left.
-async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
+/// Starts `tail`, lets `leave` end it, and checks that the terminal is restored. Returns the exit code and the screen.
+async fn exit_by(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let scene = Scene::new().await;
     scene.turn("EL_leave_1", "agent", "on the alternate screen").await;
-    // The state of a terminal in which nothing ran yet.
+    // The modes of a terminal in which no full-screen program has run.
     let before = Pty::start((80, 24), Path::new("/bin/sleep"), &["60"], &[], scene.folder.path()).modes();
     let mut terminal = scene.terminal((80, 24), &["tail", "EL_leave_1"], &[]);
     terminal.until_text("on the alternate screen");
@@ -20,7 +20,7 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
     let ended = terminal.wait_for_exit();
     assert_eq!(ended.modes, before);
     assert!(!ended.screen.contains("on the alternate screen"), "{}", ended.screen);
-    // The emulator does not know this sequence: rows wrap at their end again.
+    // The emulator does not know this sequence, with which lines wrap at the right margin again.
     let bytes = String::from_utf8_lossy(&ended.bytes);
     assert!(bytes.rfind("\x1b[?7h") > bytes.rfind("\x1b[?7l"), "{bytes:?}");
     (i64::from(ended.status.exit_code()), ended.screen)
@@ -28,8 +28,8 @@ async fn after(leave: impl FnOnce(&mut Pty)) -> (i64, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_terminal_is_restored_after_q_and_ctrl_c() {
-    assert_eq!(after(|terminal| terminal.press("q")).await.0, 0);
-    let (code, screen) = after(|terminal| terminal.press(key::CTRL_C)).await;
+    assert_eq!(exit_by(|terminal| terminal.press("q")).await.0, 0);
+    let (code, screen) = exit_by(|terminal| terminal.press(key::CTRL_C)).await;
     assert_eq!(code, 130);
     assert!(screen.contains("go on with: callscope tail --after 1") && screen.contains(" -- EL_leave_1"), "{screen}");
 }
@@ -37,7 +37,7 @@ async fn the_terminal_is_restored_after_q_and_ctrl_c() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_terminal_is_restored_after_a_signal() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
-        let (code, screen) = after(|terminal| terminal.signal(signal)).await;
+        let (code, screen) = exit_by(|terminal| terminal.signal(signal)).await;
         assert_eq!(code, 130, "{signal:?}");
         assert!(screen.contains("go on with"), "{screen}");
     }
@@ -94,7 +94,7 @@ fn signal_child(shell: &Pty, signal: Signal) {
 /// Without a shell no `fg` is possible, so Ctrl-Z must not leave a terminal that reacts to nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_shell_ctrl_z_does_not_stop_the_program() {
-    let (code, _) = after(|terminal| {
+    let (code, _) = exit_by(|terminal| {
         terminal.press(key::CTRL_Z);
         terminal.press("?");
         terminal.until_text("turn by turn");

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What a terminal would act on, and what of it must not be seen.
-const WORST: [&str; 12] = [
+/// Texts with control sequences and invisible characters, which must not reach the terminal.
+const HOSTILE_TEXTS: [&str; 12] = [
     "\u{1b}]0;owned\u{7}\u{1b}]2;owned\u{1b}\\",
     "\u{1b}]52;c;ZXZpbA==\u{7}",
     "\u{1b}]52;c;?\u{7}",
@@ -19,10 +19,10 @@ const WORST: [&str; 12] = [
 ];
 
 async fn speak(scene: &Scene) {
-    for (number, worst) in WORST.iter().enumerate() {
+    for (number, worst) in HOSTILE_TEXTS.iter().enumerate() {
         say(scene, "conv_worst", ["agent", "user", "tool"][number % 3], &format!("<{worst}>")).await;
     }
-    let all = WORST.concat();
+    let all = HOSTILE_TEXTS.concat();
     let data = json!({"conversation_id": "conv_worst", "status": "done", "agent_id": all,
         "analysis": {"call_successful": "success", "transcript_summary": all,
             "evaluation_criteria_results": {(all.clone()): {"result": all, "rationale": all}},
@@ -33,8 +33,8 @@ async fn speak(scene: &Scene) {
     say(scene, "conv_worst", "agent", "the last word").await;
 }
 
-fn assert_harmless(bytes: &[u8], oddities: &[String], what: &str) {
-    assert_eq!(oddities, [""; 0], "{what}");
+fn assert_harmless(bytes: &[u8], forbidden_sequences: &[String], what: &str) {
+    assert_eq!(forbidden_sequences, [""; 0], "{what}");
     let text = String::from_utf8_lossy(bytes);
     for wrong in [
         "\x1b]0",
@@ -51,8 +51,8 @@ fn assert_harmless(bytes: &[u8], oddities: &[String], what: &str) {
     ] {
         assert!(!text.contains(wrong), "{what}: {wrong:?}");
     }
-    let unseen = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}' | '\u{feff}' | '\u{80}'..='\u{9f}' | '\u{e0000}'..='\u{e0fff}');
-    assert!(!text.contains(unseen), "{what}: {:?}", text.chars().find(|c| unseen(*c)));
+    let is_invisible = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}' | '\u{feff}' | '\u{80}'..='\u{9f}' | '\u{e0000}'..='\u{e0fff}');
+    assert!(!text.contains(is_invisible), "{what}: {:?}", text.chars().find(|c| is_invisible(*c)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ async fn without_a_person_to_ask_it_says_what_to_type() {
     assert!(named.status.success() && String::from_utf8_lossy(&named.stdout).contains("turn 0;"));
 }
 
-/// The client needs neither a home, nor a writable one, nor a language.
+/// The client needs no home folder, no writable home folder and no locale.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bare_environment_is_enough() {
     let scene = ended_call(1).await;

@@ -1,4 +1,4 @@
-//! `play`: what the tests in `tail.rs` do not show of it.
+//! `play`, as far as the tests in `tail.rs` do not cover it.
 
 use super::*;
 
