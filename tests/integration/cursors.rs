@@ -346,3 +346,24 @@ async fn a_name_belongs_to_one_subscription_of_a_connection() {
     last.close().await;
     assert!(matches!(last.next().await, Received::Closed(_)));
 }
+
+/// A name leads to another call by now, and the request to follow that one is refused: the subscription that has the
+/// name goes on until its own end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_subscribe_changes_nothing() {
+    let database = Database::new(Engine::Postgres).await;
+    // The servers have no Redis, so `here` learns of the deletion only by reconciliation.
+    let (here, there) = (Server::start(&database).await, Server::start(&database).await);
+    there.turn("EL_r_1", "user", "old").await;
+    let mut subscriber = here.subscriber().await;
+    subscriber.subscribe("EL_r_1").await;
+    subscriber.events(1, 1).await;
+    assert_eq!(there.api(Method::DELETE, "/api/v1/calls/EL_r_1", None).await.status, 204);
+    there.turn("EL_r_1", "user", "new").await;
+    subscriber.send(json!({"subscribe": "EL_r_1", "after": 99})).await;
+    let mut codes = [subscriber.expect("error").await, subscriber.expect("error").await]
+        .map(|error| error["code"].as_str().unwrap().to_owned());
+    codes.sort();
+    assert_eq!(codes, ["CALL_NOT_FOUND", "CURSOR_INVALID"]);
+    subscriber.expect_silence().await;
+}

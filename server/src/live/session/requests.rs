@@ -138,7 +138,6 @@ impl Session {
             if !self.may_follow(&request.identifier, info.call_id).await? {
                 return reject(ErrorCode::Forbidden, "the token does not allow this call");
             }
-            self.release_name(&request.identifier, Some(info.call_id));
             if self.confirm_running(attempt, &info).await? || self.start_subscription(attempt, info.call_id).await? {
                 self.stop_waiting(&request.identifier);
                 return Ok(());
@@ -157,10 +156,10 @@ impl Session {
         if !request.wait {
             return reject(ErrorCode::CallNotFound, "no such call; `wait: true` waits for it");
         }
+        self.check_limit(identifier)?;
         self.release_name(identifier, None);
         let is_new = !self.pending.contains_key(identifier);
         if is_new {
-            self.check_limit()?;
             self.hub.add_waiter(identifier, &self.connection);
         }
         self.pending.insert(identifier.clone(), PendingSubscription { request: request.clone(), requested_at });
@@ -197,13 +196,13 @@ impl Session {
         }
     }
 
-    /// A waiting subscription is counted already.
-    fn check_limit_for(&self, request: &Subscribe) -> Result<(), SubscribeError> {
-        if self.pending.contains_key(&request.identifier) { Ok(()) } else { self.check_limit() }
-    }
-
-    fn check_limit(&self) -> Result<(), SubscribeError> {
-        if self.connection.state.lock().subscriptions.len() + self.pending.len() >= MAX_SUBSCRIPTIONS {
+    /// Refuses a subscription too many. One that waits for its call is counted already, and so is one that gives its
+    /// only name to the new one.
+    fn check_limit(&self, identifier: &Identifier) -> Result<(), SubscribeError> {
+        let subscriptions = &self.connection.state.lock().subscriptions;
+        let is_counted = self.pending.contains_key(identifier)
+            || subscriptions.iter().any(|s| s.names == std::slice::from_ref(identifier));
+        if !is_counted && subscriptions.len() + self.pending.len() >= MAX_SUBSCRIPTIONS {
             return reject(ErrorCode::SubscriptionLimit, format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
         }
         Ok(())
@@ -240,6 +239,7 @@ impl Session {
         };
         // `info` was read earlier, and events after its head may have been sent since.
         let info = &CallInfo { head: info.head.max(cursor_seq), ..info.clone() };
+        self.release_name(&request.identifier, Some(info.call_id));
         self.send_confirmation(
             &request.identifier,
             info,
@@ -267,7 +267,7 @@ impl Session {
         call_id: CallId,
     ) -> Result<bool, SubscribeError> {
         let request = &attempt.request;
-        self.check_limit_for(request)?;
+        self.check_limit(&request.identifier)?;
         let id = self.next_subscription_id;
         // The call SID and the cursor are set after the head was read. Until then, `Seq::MAX` counts as no lag.
         let names = vec![request.identifier.clone()];
@@ -279,6 +279,7 @@ impl Session {
             }
             return started.map(|_| false);
         };
+        self.release_name(&request.identifier, Some(call_id));
         self.send_confirmation(&request.identifier, &info, Some(cursor), "subscribed");
         {
             let mut state = self.connection.state.lock();
