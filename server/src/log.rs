@@ -35,4 +35,4 @@ pub(crate) use new_ids::{new_id, sid_prefix};
 pub use notification::Notification;
 pub use operation::{Delete, Operation, Outcome, Patch, Refusal, Register};
 pub use receipt::{CallState, Receipt, RenderReceipt};
-pub(crate) use writes::{Merge, NewAudio, NewDelivery, NewEvent, NewResult, Transcript, Writes};
+pub(crate) use writes::{Merge, NewAudio, NewDelivery, NewEvent, NewName, NewResult, Transcript, Writes};

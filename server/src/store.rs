@@ -27,6 +27,7 @@ mod reference_model;
 pub mod sqlite;
 pub mod sqlite_path;
 mod statement;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
@@ -54,49 +55,11 @@ enum Engine {
     Postgres(Postgres),
 }
 
-/// Runs the same body for the reading pool of either engine.
-macro_rules! on_pool {
-    ($store:expr, $pool:ident => $body:expr) => {
-        match &$store.0 {
-            $crate::store::Engine::Sqlite(sqlite) => {
-                let $pool = &sqlite.readers;
-                $body
-            }
-            $crate::store::Engine::Postgres(postgres) => {
-                let $pool = &postgres.readers;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use on_pool;
-
-/// Fetches the rows whose id, which the statement compares last before `$rest`, is in a list.
-macro_rules! on_ids {
-    ($store:expr, $query:ident($select:literal, $ids:expr $(, $rest:literal)?)) => {
-        match &$store.0 {
-            // SQLite has no arrays: the ids arrive as a JSON list of hexadecimal texts.
-            $crate::store::Engine::Sqlite(sqlite) => {
-                let sql = concat!($select, " IN (SELECT unhex(value) FROM json_each($1)) ", $($rest)?);
-                sqlx::$query(sql).bind($crate::store::sqlite::hex_list($ids)).fetch_all(&sqlite.readers).await?
-            }
-            $crate::store::Engine::Postgres(postgres) => {
-                let sql = concat!($select, " = ANY($1) ", $($rest)?);
-                sqlx::$query(sql).bind($ids).fetch_all(&postgres.readers).await?
-            }
-        }
-    };
-}
-pub(crate) use on_ids;
-
 impl Store {
     /// The name of the database engine.
     #[must_use]
     pub fn engine(&self) -> &'static str {
-        match self.0 {
-            Engine::Sqlite(_) => "sqlite",
-            Engine::Postgres(_) => "postgres",
-        }
+        self.by_engine("sqlite", "postgres")
     }
 
     /// Whether several server processes may share the database.
@@ -115,11 +78,7 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let one: i64 = on_pool!(self, pool => {
-            sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(pool).await?
-        });
-        debug_assert_eq!(one, 1);
-        Ok(())
+        self.values::<i64>("SELECT CAST(1 AS BIGINT)", &[]).await.map(drop)
     }
 
     /// Closes every connection.

@@ -12,7 +12,7 @@ use super::{Answer, DedupHash, NameKind, Notification};
 /// The rows that a batch writes beside those of its calls, and its notifications.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
-    pub names: Vec<(Identifier, CallId, NameKind)>,
+    pub names: Vec<NewName>,
     pub events: Vec<NewEvent>,
     pub results: Vec<NewResult>,
     pub audio: Vec<NewAudio>,
@@ -23,6 +23,9 @@ pub(crate) struct Writes {
     /// In the order of the log.
     pub notifications: Vec<Notification>,
 }
+
+/// A name that a call gets.
+pub(crate) type NewName = (Identifier, CallId, NameKind);
 
 /// An event to append.
 #[derive(Debug, Clone)]

@@ -9,21 +9,25 @@ use std::collections::HashMap;
 
 use callscope_common::api::CallView;
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Seq};
-use rusqlite::{OptionalExtension, Row};
 use serde_json::value::RawValue;
 
-use super::call_table::{CallRow, at, call_row, columns};
-use super::postgres::Postgres;
-use super::sqlite::Sqlite;
-use super::{Engine, Store, StoreError, on_ids, on_pool};
+use super::call_table::{CallRow, at, columns};
+use super::{Store, StoreError};
 
-/// A call, and how a name led to it.
+/// A call, and whether the name that led to it named another record before.
 #[derive(sqlx::FromRow)]
 struct Resolved {
+    moved: bool,
     #[sqlx(flatten)]
     row: CallRow,
-    #[sqlx(rename = "moved")]
-    is_moved: bool,
+}
+
+impl TryFrom<&rusqlite::Row<'_>> for Resolved {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { row: row.try_into()?, moved: row.get("moved")? })
+    }
 }
 
 /// What a subscription needs to know of a call.
@@ -46,9 +50,9 @@ pub struct CallInfo {
 impl TryFrom<Resolved> for CallInfo {
     type Error = StoreError;
 
-    fn try_from(Resolved { row, is_moved }: Resolved) -> Result<Self, StoreError> {
+    fn try_from(Resolved { row, moved }: Resolved) -> Result<Self, StoreError> {
         Ok(Self {
-            is_moved,
+            is_moved: moved,
             call_id: row.call_id,
             status: row.status.parse().map_err(|_| StoreError::Damaged("status"))?,
             call_sid: row.call_sid,
@@ -85,52 +89,32 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn call_info(&self, call_id: CallId) -> Result<Option<CallInfo>, StoreError> {
-        let row = self.row_by_id(call_id).await?;
-        row.map(|row| Resolved { is_moved: row.call_id != call_id, row }).map(CallInfo::try_from).transpose()
+        self.resolved_id(call_id).await?.map(CallInfo::try_from).transpose()
     }
 
     /// A `call_id` wins over identifiers, as it does in the rules of the log.
     async fn resolved(&self, id: &Identifier) -> Result<Option<Resolved>, StoreError> {
         if let Some(call_id) = id.as_call_id()
-            && let Some(row) = self.row_by_id(call_id).await?
+            && let Some(resolved) = self.resolved_id(call_id).await?
         {
-            return Ok(Some(Resolved { is_moved: row.call_id != call_id, row }));
+            return Ok(Some(resolved));
         }
         const ROW: &str = concat!(
             "SELECT ",
             columns!(),
             ", i.moved FROM identifiers i JOIN calls c ON c.call_id = i.call_id WHERE i.identifier = $1"
         );
-        Ok(match &self.0 {
-            Engine::Sqlite(Sqlite { inline, .. }) => {
-                inline
-                    .read(|connection| {
-                        let mut statement = connection.prepare_cached(ROW)?;
-                        let resolved = |row: &Row<'_>| Ok(Resolved { row: row.try_into()?, is_moved: row.get(16)? });
-                        statement.query_row([id.as_str()], resolved).optional()
-                    })
-                    .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_as(ROW).bind(id.as_str()).fetch_optional(readers).await?
-            }
-        })
+        self.row_inline(ROW, &[id.as_str().into()]).await
     }
 
-    async fn row_by_id(&self, call_id: CallId) -> Result<Option<CallRow>, StoreError> {
-        const ROW: &str = call_row!("(SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = $1)");
-        Ok(match &self.0 {
-            Engine::Sqlite(Sqlite { inline, .. }) => {
-                inline
-                    .read(|connection| {
-                        connection.prepare_cached(ROW)?.query_row([call_id], |row| row.try_into()).optional()
-                    })
-                    .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_as(ROW).bind(call_id).fetch_optional(readers).await?
-            }
-        })
+    async fn resolved_id(&self, call_id: CallId) -> Result<Option<Resolved>, StoreError> {
+        const ROW: &str = concat!(
+            "SELECT ",
+            columns!(),
+            ", c.call_id <> $1 AS moved FROM calls c \
+             WHERE c.call_id = (SELECT COALESCE(merged_into, call_id) FROM calls WHERE call_id = $1)"
+        );
+        self.row_inline(ROW, &[call_id.into()]).await
     }
 
     /// The whole call that `id` names.
@@ -144,20 +128,14 @@ impl Store {
 
     async fn views(&self, rows: Vec<CallRow>) -> Result<Vec<CallView>, StoreError> {
         let ids: Vec<CallId> = rows.iter().map(|row| row.call_id).collect();
-        let names: Vec<(CallId, String)> = on_ids!(
-            self,
-            query_as("SELECT call_id, identifier FROM identifiers WHERE call_id", &ids, "ORDER BY identifier")
-        );
-        let results: Vec<(CallId, String)> =
-            on_ids!(self, query_as("SELECT call_id, call_data FROM results WHERE call_id", &ids));
-        let newest: Vec<(CallId, i64)> = on_ids!(
-            self,
-            query_as(
-                "SELECT c.call_id, e.created_at FROM calls c \
-                 JOIN events e ON e.call_id = c.call_id AND e.seq = c.head WHERE c.call_id",
-                &ids
-            )
-        );
+        const NAMES: &str = "SELECT call_id, identifier FROM identifiers WHERE call_id = ANY($1) ORDER BY identifier";
+        const RESULTS: &str = "SELECT call_id, call_data FROM results WHERE call_id = ANY($1)";
+        const NEWEST: &str = "SELECT c.call_id, e.created_at FROM calls c \
+             JOIN events e ON e.call_id = c.call_id AND e.seq = c.head WHERE c.call_id = ANY($1)";
+        let binds = [ids.as_slice().into()];
+        let names: Vec<(CallId, String)> = self.rows(NAMES, &binds).await?;
+        let results: Vec<(CallId, String)> = self.rows(RESULTS, &binds).await?;
+        let newest: Vec<(CallId, i64)> = self.rows(NEWEST, &binds).await?;
         let newest: HashMap<CallId, i64> = newest.into_iter().collect();
         let views = rows.into_iter().map(|row| {
             let last_event_at = newest.get(&row.call_id).copied().map(at).transpose()?;
@@ -171,9 +149,10 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn heads(&self, ids: &[CallId]) -> Result<Vec<CallHead>, StoreError> {
-        let rows: Vec<(CallId, Seq, String, Option<CallId>)> =
-            on_ids!(self, query_as("SELECT call_id, head, status, merged_into FROM calls WHERE call_id", ids));
-        let head = |(call_id, head, status, merged_into): (CallId, Seq, String, Option<CallId>)| {
+        type Row = (CallId, Seq, String, Option<CallId>);
+        const SQL: &str = "SELECT call_id, head, status, merged_into FROM calls WHERE call_id = ANY($1)";
+        let rows: Vec<Row> = self.rows(SQL, &[ids.into()]).await?;
+        let head = |(call_id, head, status, merged_into): Row| {
             let has_ended = status.parse().is_ok_and(CallStatus::is_ended);
             CallHead { call_id, head, has_ended, merged_into }
         };
@@ -185,10 +164,8 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn provider_transcript(&self, call_id: CallId) -> Result<Option<String>, StoreError> {
-        let found: Option<Option<String>> = on_pool!(self, pool => {
-            sqlx::query_scalar("SELECT transcript FROM results WHERE call_id = $1").bind(call_id).fetch_optional(pool).await?
-        });
-        Ok(found.flatten())
+        const SQL: &str = "SELECT transcript FROM results WHERE call_id = $1";
+        Ok(self.values(SQL, &[call_id.into()]).await?.pop().flatten())
     }
 
     /// The number of calls of each status.
@@ -196,10 +173,9 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn count_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as("SELECT status, COUNT(*) FROM calls WHERE merged_into IS NULL GROUP BY status ORDER BY status")
-                .fetch_all(pool).await?
-        }))
+        const SQL: &str =
+            "SELECT status, COUNT(*) FROM calls WHERE merged_into IS NULL GROUP BY status ORDER BY status";
+        self.rows(SQL, &[]).await
     }
 }
 

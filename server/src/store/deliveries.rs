@@ -12,9 +12,8 @@ use callscope_common::{CallId, Cursor, OrUnknown, Seq, Timestamp};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::postgres::Postgres;
-use super::sqlite::Sqlite;
-use super::{Engine, Store, StoreError, on_pool};
+use super::call_table::at;
+use super::{Store, StoreError};
 
 /// The most deliveries that one search for a text reads. The next page goes on from there.
 const WINDOW: i64 = 1_000;
@@ -146,68 +145,44 @@ impl Store {
         // process began.
         let after_until = filter.until.map_or(Uuid::max(), |until| first_id_at(until.plus_secs(SET_BACK)));
         let before = filter.before.map_or(after_until, |before| before.min(after_until));
-        macro_rules! ask {
-            ($sql:expr) => {
-                sqlx::query_as::<_, DeliveryRow>($sql)
-                    .bind(before)
-                    .bind(filter.since.map_or(Uuid::nil(), first_id_at))
-                    .bind(filter.since.map_or(i64::MIN, Timestamp::as_micros))
-                    .bind(filter.until.map_or(i64::MAX, Timestamp::as_micros))
-                    .bind(filter.verdict.map(Verdict::as_str))
-                    .bind(filter.kind.as_deref())
-                    .bind(limit)
-            };
-        }
-        let rows = match filter.call_id {
-            None => on_pool!(self, pool => {
-                ask!(concat!("SELECT ", facts!(), asked!())).fetch_all(pool).await?
-            }),
-            Some(call_id) => match &self.0 {
-                Engine::Sqlite(Sqlite { readers, .. }) => {
-                    ask!(concat!("SELECT ", facts!(), "d.delivery_id IN (", of_call!(), ") AND ", asked!()))
-                        .bind(call_id)
-                        .fetch_all(readers)
-                        .await?
-                }
+        let mut binds = vec![
+            before.into(),
+            filter.since.map_or(Uuid::nil(), first_id_at).into(),
+            filter.since.map_or(i64::MIN, Timestamp::as_micros).into(),
+            filter.until.map_or(i64::MAX, Timestamp::as_micros).into(),
+            filter.verdict.map(Verdict::as_str).into(),
+            filter.kind.as_deref().into(),
+            limit.into(),
+        ];
+        let mut sql = concat!("SELECT ", facts!(), asked!());
+        if let Some(call_id) = filter.call_id {
+            binds.push(call_id.into());
+            sql = self.by_engine(
+                concat!("SELECT ", facts!(), "d.delivery_id IN (", of_call!(), ") AND ", asked!()),
                 // As an array, so that the planner looks each id up and does not read the whole table.
-                Engine::Postgres(Postgres { readers, .. }) => {
-                    ask!(concat!("SELECT ", facts!(), "d.delivery_id = ANY (ARRAY(", of_call!(), ")) AND ", asked!()))
-                        .bind(call_id)
-                        .fetch_all(readers)
-                        .await?
-                }
-            },
-        };
+                concat!("SELECT ", facts!(), "d.delivery_id = ANY (ARRAY(", of_call!(), ")) AND ", asked!()),
+            );
+        }
+        let rows: Vec<DeliveryRow> = self.rows(sql, &binds).await?;
         rows.into_iter().map(DeliveryView::try_from).collect()
     }
 
     /// Those of the deliveries from `first` to `last` whose body contains the text byte for byte.
     async fn bodies_with(&self, text: &str, first: Uuid, last: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        Ok(match &self.0 {
-            Engine::Sqlite(Sqlite { readers, .. }) => {
-                sqlx::query_scalar(
+        macro_rules! holding {
+            ($holds:literal) => {
+                concat!(
                     "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
-                     WHERE d.delivery_id BETWEEN $1 AND $2 AND instr(substr(COALESCE(d.body, f.body), 1, 262144), $3) > 0",
+                     WHERE d.delivery_id BETWEEN $1 AND $2 AND ",
+                    $holds
                 )
-                .bind(first)
-                .bind(last)
-                .bind(text.as_bytes())
-                .fetch_all(readers)
-                .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_scalar(
-                    "SELECT d.delivery_id FROM deliveries d LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of \
-                     WHERE d.delivery_id BETWEEN $1 AND $2 \
-                     AND position($3 IN substr(COALESCE(d.body, f.body), 1, 262144)) > 0",
-                )
-                .bind(first)
-                .bind(last)
-                .bind(text.as_bytes())
-                .fetch_all(readers)
-                .await?
-            }
-        })
+            };
+        }
+        let sql = self.by_engine(
+            holding!("instr(substr(COALESCE(d.body, f.body), 1, 262144), $3) > 0"),
+            holding!("position($3 IN substr(COALESCE(d.body, f.body), 1, 262144)) > 0"),
+        );
+        self.values(sql, &[first.into(), last.into(), text.as_bytes().into()]).await
     }
 
     /// What a list shows of one delivery.
@@ -215,10 +190,8 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery_facts(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
-        let row: Option<DeliveryRow> = on_pool!(self, pool => {
-            sqlx::query_as(concat!("SELECT ", facts!(), "d.delivery_id = $1"))
-                .bind(delivery_id).fetch_optional(pool).await?
-        });
+        const SQL: &str = concat!("SELECT ", facts!(), "d.delivery_id = $1");
+        let row: Option<DeliveryRow> = self.rows(SQL, &[delivery_id.into()]).await?.pop();
         row.map(DeliveryView::try_from).transpose()
     }
 
@@ -230,20 +203,14 @@ impl Store {
         let Some(view) = self.delivery_facts(delivery_id).await? else { return Ok(None) };
         type Rest = (Option<Uuid>, String, Option<Vec<u8>>, String);
         // A repeat with equal bytes stores no body; that of the first delivery is the same.
-        let rest: Option<Rest> = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT d.duplicate_of, d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \
-                 LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of WHERE d.delivery_id = $1",
-            )
-            .bind(delivery_id).fetch_optional(pool).await?
-        });
+        const REST: &str = "SELECT d.duplicate_of, d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \
+             LEFT JOIN deliveries f ON f.delivery_id = d.duplicate_of WHERE d.delivery_id = $1";
+        let rest: Option<Rest> = self.rows(REST, &[delivery_id.into()]).await?.pop();
         let Some((duplicate_of, headers, body, response)) = rest else { return Ok(None) };
+        const EVENTS: &str = "SELECT seq, frame FROM events WHERE call_id = $1 AND delivery_id = $2 ORDER BY seq";
         let events: Vec<(Seq, String)> = match view.call_id {
             None => Vec::new(),
-            Some(call_id) => on_pool!(self, pool => {
-                sqlx::query_as("SELECT seq, frame FROM events WHERE call_id = $1 AND delivery_id = $2 ORDER BY seq")
-                    .bind(call_id).bind(delivery_id).fetch_all(pool).await?
-            }),
+            Some(call_id) => self.rows(EVENTS, &[call_id.into(), delivery_id.into()]).await?,
         };
         let call_id = view.call_id.unwrap_or_default();
         let complete = |(seq, frame)| RawValue::from_string(Cursor::complete(frame, call_id, seq));
@@ -257,9 +224,7 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn count_by_verdict(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as("SELECT verdict, COUNT(*) FROM deliveries GROUP BY verdict ORDER BY verdict").fetch_all(pool).await?
-        }))
+        self.rows("SELECT verdict, COUNT(*) FROM deliveries GROUP BY verdict ORDER BY verdict", &[]).await
     }
 }
 
@@ -288,7 +253,7 @@ impl TryFrom<DeliveryRow> for DeliveryView {
             kind: row.kind,
             verdict: OrUnknown::read(row.verdict),
             reason: row.reason,
-            received_at: Timestamp::from_micros(row.received_at).ok_or(StoreError::Damaged("time"))?,
+            received_at: at(row.received_at)?,
             remote_addr: row.remote_addr,
             call_id: row.call_id,
             call_sid: row.call_sid,

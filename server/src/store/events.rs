@@ -2,10 +2,10 @@
 
 use callscope_common::event::EventKind;
 use callscope_common::{CallId, Cursor, Seq, Timestamp};
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 
 use super::sqlite::Sqlite;
-use super::{Engine, Store, StoreError, on_pool};
+use super::{Engine, Store, StoreError};
 
 /// An event as it is sent to followers.
 #[derive(Debug, Clone)]
@@ -71,11 +71,8 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn head_at(&self, call_id: CallId, at: Timestamp) -> Result<Seq, StoreError> {
-        let head: Option<Seq> = on_pool!(self, pool => {
-            sqlx::query_scalar("SELECT seq FROM events WHERE call_id = $1 AND created_at < $2 ORDER BY seq DESC LIMIT 1")
-                .bind(call_id).bind(at.as_micros()).fetch_optional(pool).await?
-        });
-        Ok(head.unwrap_or(0))
+        const SQL: &str = "SELECT seq FROM events WHERE call_id = $1 AND created_at < $2 ORDER BY seq DESC LIMIT 1";
+        Ok(self.values(SQL, &[call_id.into(), at.as_micros().into()]).await?.pop().unwrap_or(0))
     }
 
     /// The same through the pool of reading connections, for long pages.
@@ -90,14 +87,16 @@ impl Store {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let rows = if self.is_shared() { page.rows.min(POSTGRES_ROWS) } else { page.rows };
         let mut page = PageBuilder::new(page);
-        on_pool!(self, pool => {
-            let mut found = sqlx::query_as::<_, Row>(ROWS).bind(call_id).bind(after).bind(rows).fetch(pool);
-            while let Some(row) = found.try_next().await? {
-                if !page.push(row) {
-                    break;
-                }
+        match &self.0 {
+            Engine::Sqlite(sqlite) => {
+                let query = sqlx::query_as(ROWS).bind(call_id).bind(after).bind(rows);
+                page.fill(query.fetch(&sqlite.readers)).await?;
             }
-        });
+            Engine::Postgres(postgres) => {
+                let query = sqlx::query_as(ROWS).bind(call_id).bind(after).bind(rows);
+                page.fill(query.fetch(&postgres.readers)).await?;
+            }
+        }
         events(call_id, page.rows)
     }
 }
@@ -111,6 +110,16 @@ struct PageBuilder {
 impl PageBuilder {
     fn new(page: Page) -> Self {
         Self { rows: Vec::new(), left: page.bytes }
+    }
+
+    /// Adds rows until the page is full or there are no more.
+    async fn fill(&mut self, mut rows: impl Stream<Item = sqlx::Result<Row>> + Unpin) -> sqlx::Result<()> {
+        while let Some(row) = rows.try_next().await? {
+            if !self.push(row) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a row; returns whether the page has room for another one.

@@ -6,7 +6,18 @@ use std::time::Duration;
 use callscope_common::{CallId, Timestamp};
 use uuid::Uuid;
 
-use super::{Engine, Store, StoreError, on_pool};
+use super::{Store, StoreError};
+
+/// The database's clock, in microseconds.
+macro_rules! clock {
+    (sqlite) => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+    (postgres) => {
+        "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
+    };
+}
+pub(super) use clock;
 
 /// A server process's heartbeat.
 #[derive(Debug, Clone)]
@@ -45,7 +56,8 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn cluster_id(&self) -> Result<Uuid, StoreError> {
-        Ok(on_pool!(self, pool => sqlx::query_scalar("SELECT cluster_id FROM cluster").fetch_one(pool).await?))
+        let id: Option<Uuid> = self.values("SELECT cluster_id FROM cluster", &[]).await?.pop();
+        id.ok_or(StoreError::Damaged("cluster"))
     }
 
     /// The processes whose last heartbeat is at most `age` old, oldest process first.
@@ -54,28 +66,17 @@ impl Store {
     /// Returns an error if the database does not answer.
     pub async fn nodes(&self, age: Duration) -> Result<Vec<Node>, StoreError> {
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let rows: Vec<(String, String, String, i64, i64)> = match &self.0 {
-            Engine::Sqlite(sqlite) => {
-                sqlx::query_as(
-                    "SELECT node, version, address, started_at, \
-                     CAST(unixepoch('subsec') * 1000000 AS INTEGER) - seen_at AS age FROM nodes \
-                     WHERE seen_at > CAST(unixepoch('subsec') * 1000000 AS INTEGER) - $1 ORDER BY started_at, node",
+        macro_rules! nodes {
+            ($engine:ident) => {
+                concat!(
+                    "SELECT node, version, address, started_at, now - seen_at FROM nodes, (SELECT ",
+                    clock!($engine),
+                    " AS now) AS clock WHERE seen_at > now - $1 ORDER BY started_at, node"
                 )
-                .bind(age)
-                .fetch_all(&sqlite.readers)
-                .await?
-            }
-            Engine::Postgres(postgres) => {
-                sqlx::query_as(
-                    "SELECT node, version, address, started_at, now - seen_at AS age FROM nodes, \
-                     (SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint AS now) AS clock \
-                     WHERE seen_at > now - $1 ORDER BY started_at, node",
-                )
-                .bind(age)
-                .fetch_all(&postgres.readers)
-                .await?
-            }
-        };
+            };
+        }
+        let rows: Vec<(String, String, String, i64, i64)> =
+            self.rows(self.by_engine(nodes!(sqlite), nodes!(postgres)), &[age.into()]).await?;
         let node = |(name, version, address, started_at, seen_micros_ago)| {
             let started_at = Timestamp::from_micros(started_at);
             Node { name, version, address, started_at, seen_micros_ago }

@@ -1,7 +1,6 @@
 //! What is particular to PostgreSQL: its connections and the write path.
 
 pub(super) mod open;
-pub(super) mod write;
 
 use sqlx::PgPool;
 

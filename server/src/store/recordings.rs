@@ -2,7 +2,7 @@
 
 use callscope_common::{CallId, Timestamp};
 
-use super::{Store, StoreError, on_pool};
+use super::{Store, StoreError};
 
 /// The recording of a call, without its bytes.
 #[derive(Debug, Clone)]
@@ -39,13 +39,10 @@ impl Store {
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn recording(&self, call_id: CallId) -> Result<Option<Recording>, StoreError> {
         type Row = (String, i64, i64, i64, bool);
-        let row: Option<Row> = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT content_type, created_at, length, chunk_length, FALSE FROM recordings WHERE call_id = $1 UNION ALL \
-                 SELECT content_type, created_at, CAST(length(bytes) AS BIGINT), $2, TRUE FROM audio WHERE call_id = $1 LIMIT 1",
-            )
-            .bind(call_id).bind(WHOLE_CHUNK).fetch_optional(pool).await?
-        });
+        const SQL: &str = "SELECT content_type, created_at, length, chunk_length, FALSE FROM recordings \
+             WHERE call_id = $1 UNION ALL \
+             SELECT content_type, created_at, CAST(length(bytes) AS BIGINT), $2, TRUE FROM audio WHERE call_id = $1 LIMIT 1";
+        let row: Option<Row> = self.rows(SQL, &[call_id.into(), WHOLE_CHUNK.into()]).await?.pop();
         let Some((content_type, created_at, length, chunk_length, is_whole)) = row else { return Ok(None) };
         let damaged = || StoreError::Damaged("recording");
         let created_at = Timestamp::from_micros(created_at).ok_or_else(damaged)?;
@@ -60,21 +57,14 @@ impl Store {
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn recording_chunk(&self, recording: &Recording, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let number = i64::try_from(number).map_err(|_| StoreError::Damaged("recording"))?;
+        let id = recording.call_id.into();
         Ok(if recording.is_whole {
-            on_pool!(self, pool => {
-                sqlx::query_scalar(
-                    "SELECT substr(bytes, CAST($2 AS INTEGER), CAST($3 AS INTEGER)) FROM audio WHERE call_id = $1",
-                )
-                .bind(recording.call_id).bind(number * WHOLE_CHUNK + 1).bind(WHOLE_CHUNK).fetch_optional(pool).await?
-            })
+            let sql = "SELECT substr(bytes, CAST($2 AS INTEGER), CAST($3 AS INTEGER)) FROM audio WHERE call_id = $1";
+            self.values(sql, &[id, (number * WHOLE_CHUNK + 1).into(), WHOLE_CHUNK.into()]).await?.pop()
         } else {
-            on_pool!(self, pool => {
-                sqlx::query_scalar(
-                    "SELECT c.bytes FROM recording_chunks c JOIN recordings r ON r.call_id = c.call_id \
-                     WHERE c.call_id = $1 AND c.number = $2 AND r.created_at = $3",
-                )
-                .bind(recording.call_id).bind(number).bind(recording.created_at.as_micros()).fetch_optional(pool).await?
-            })
+            let sql = "SELECT c.bytes FROM recording_chunks c JOIN recordings r ON r.call_id = c.call_id \
+                 WHERE c.call_id = $1 AND c.number = $2 AND r.created_at = $3";
+            self.values(sql, &[id, number.into(), recording.created_at.as_micros().into()]).await?.pop()
         })
     }
 }

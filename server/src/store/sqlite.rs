@@ -7,10 +7,6 @@ pub(super) mod open;
 mod sequence;
 pub(super) mod write;
 
-use std::fmt::Write as _;
-
-use callscope_common::CallId;
-use serde_json::json;
 use sqlx::SqlitePool;
 
 use file::FileGuard;
@@ -40,15 +36,4 @@ impl Sqlite {
         }
         self.guard.release();
     }
-}
-
-/// Ids for `json_each`, which `unhex` turns into bytes.
-pub(super) fn hex_list(ids: &[CallId]) -> String {
-    let hex = |id: &CallId| {
-        id.as_bytes().iter().fold(String::with_capacity(32), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-    };
-    json!(ids.iter().map(hex).collect::<Vec<_>>()).to_string()
 }

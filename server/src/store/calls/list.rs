@@ -6,9 +6,7 @@ use callscope_common::api::CallView;
 use callscope_common::{CallId, CallStatus, Timestamp};
 
 use crate::store::call_table::CallRow;
-use crate::store::postgres::Postgres;
-use crate::store::sqlite::{Sqlite, hex_list};
-use crate::store::{Engine, Store, StoreError, on_ids, on_pool};
+use crate::store::{Store, StoreError};
 
 /// Which calls to list.
 #[derive(Debug, Clone, Default)]
@@ -65,33 +63,22 @@ impl Store {
             let escaped = q.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             format!("%{escaped}%")
         });
-        macro_rules! ask {
-            ($sql:expr) => {
-                sqlx::query_as($sql)
-                    .bind(filter.status.map(CallStatus::as_str))
-                    .bind(filter.agent_id.as_deref())
-                    .bind(&pattern)
-                    .bind(filter.since.map(Timestamp::as_micros))
-                    .bind(filter.before)
-                    .bind(filter.limit + 1)
-            };
-        }
-        let mut rows: Vec<CallRow> = match (&filter.among, &self.0) {
-            (None, _) => on_pool!(self, pool => {
-                ask!(concat!("SELECT * FROM calls WHERE ", asked!())).fetch_all(pool).await?
-            }),
-            (Some(among), Engine::Sqlite(Sqlite { readers, .. })) => {
-                let sql = concat!(
-                    "SELECT * FROM calls WHERE call_id IN (SELECT unhex(value) FROM json_each($7)) AND ",
-                    asked!()
-                );
-                ask!(sql).bind(hex_list(among)).fetch_all(readers).await?
-            }
-            (Some(among), Engine::Postgres(Postgres { readers, .. })) => {
-                let sql = concat!("SELECT * FROM calls WHERE call_id = ANY($7) AND ", asked!());
-                ask!(sql).bind(among).fetch_all(readers).await?
+        let mut binds = vec![
+            filter.status.map(CallStatus::as_str).into(),
+            filter.agent_id.as_deref().into(),
+            pattern.as_deref().into(),
+            filter.since.map(Timestamp::as_micros).into(),
+            filter.before.into(),
+            (filter.limit + 1).into(),
+        ];
+        let sql = match &filter.among {
+            None => concat!("SELECT * FROM calls WHERE ", asked!()),
+            Some(among) => {
+                binds.push(among.as_slice().into());
+                concat!("SELECT * FROM calls WHERE call_id = ANY($7) AND ", asked!())
             }
         };
+        let mut rows: Vec<CallRow> = self.rows(sql, &binds).await?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let fits = self.count_that_fit(&rows).await?.min(limit);
         let has_more = rows.len() > fits;
@@ -102,11 +89,9 @@ impl Store {
     /// The number of calls that fit into one page, by the size of their results.
     async fn count_that_fit(&self, rows: &[CallRow]) -> Result<usize, StoreError> {
         let ids: Vec<CallId> = rows.iter().map(|row| row.call_id).collect();
-        let sizes: Vec<(CallId, i64)> = on_ids!(
-            self,
-            query_as("SELECT call_id, CAST(octet_length(call_data) AS BIGINT) FROM results WHERE call_id", &ids)
-        );
-        let sizes: HashMap<CallId, i64> = sizes.into_iter().collect();
+        const SQL: &str =
+            "SELECT call_id, CAST(octet_length(call_data) AS BIGINT) FROM results WHERE call_id = ANY($1)";
+        let sizes: HashMap<CallId, i64> = self.rows(SQL, &[ids.as_slice().into()]).await?.into_iter().collect();
         let mut left = MAX_PAGE_BYTES;
         let fits = rows.iter().take_while(|row| {
             let had_room = left > 0;
@@ -121,12 +106,8 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn ended_before(&self, end: Timestamp, limit: i64) -> Result<Vec<CallId>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_scalar(
-                "SELECT call_id FROM calls WHERE end_time IS NOT NULL AND updated_at < $1 AND end_time < $1 \
-                 AND merged_into IS NULL AND status IN ('completed', 'failed') ORDER BY end_time LIMIT $2",
-            )
-            .bind(end.as_micros()).bind(limit).fetch_all(pool).await?
-        }))
+        const SQL: &str = "SELECT call_id FROM calls WHERE end_time IS NOT NULL AND updated_at < $1 AND end_time < $1 \
+             AND merged_into IS NULL AND status IN ('completed', 'failed') ORDER BY end_time LIMIT $2";
+        self.values(SQL, &[end.as_micros().into(), limit.into()]).await
     }
 }

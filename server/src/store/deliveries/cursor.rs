@@ -11,9 +11,7 @@ use callscope_common::api::DeliveryView;
 use uuid::Uuid;
 
 use super::{DeliveryRow, facts};
-use crate::store::postgres::Postgres;
-use crate::store::sqlite::Sqlite;
-use crate::store::{Engine, Store, StoreError, on_pool};
+use crate::store::{Store, StoreError};
 
 /// A position in that order: behind a delivery, or before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,35 +90,20 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery_head(&self) -> Result<DeliveryHead, StoreError> {
-        let (cluster, end): (Uuid, i64) = match &self.0 {
-            Engine::Sqlite(Sqlite { readers, .. }) => {
-                sqlx::query_as("SELECT cluster_id, value + 1 FROM cluster, counters WHERE counters.name = 'tx'")
-                    .fetch_one(readers)
-                    .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_as("SELECT cluster_id, txid_snapshot_xmax(txid_current_snapshot()) FROM cluster")
-                    .fetch_one(readers)
-                    .await?
-            }
-        };
+        let sql = self.by_engine(
+            "SELECT cluster_id, value + 1 FROM cluster, counters WHERE counters.name = 'tx'",
+            "SELECT cluster_id, txid_snapshot_xmax(txid_current_snapshot()) FROM cluster",
+        );
+        let bounds: Option<(Uuid, i64)> = self.rows(sql, &[]).await?.pop();
+        let (cluster, end) = bounds.ok_or(StoreError::Damaged("cluster"))?;
         let (installation, ..) = cluster.as_fields();
         // Behind a delivery, not between two: its row shows later whether the cursor still belongs to this order.
-        let last: Option<(i64, Uuid)> = match &self.0 {
-            Engine::Sqlite(Sqlite { readers, .. }) => {
-                sqlx::query_as("SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1")
-                    .fetch_optional(readers)
-                    .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_as(
-                    "SELECT tx, delivery_id FROM deliveries WHERE tx < txid_snapshot_xmin(txid_current_snapshot()) \
-                     ORDER BY tx DESC, delivery_id DESC LIMIT 1",
-                )
-                .fetch_optional(readers)
-                .await?
-            }
-        };
+        let sql = self.by_engine(
+            "SELECT tx, delivery_id FROM deliveries ORDER BY tx DESC, delivery_id DESC LIMIT 1",
+            "SELECT tx, delivery_id FROM deliveries WHERE tx < txid_snapshot_xmin(txid_current_snapshot()) \
+             ORDER BY tx DESC, delivery_id DESC LIMIT 1",
+        );
+        let last: Option<(i64, Uuid)> = self.rows(sql, &[]).await?.pop();
         let cursor = |(tx, delivery_id)| DeliveryCursor { installation, tx, delivery_id };
         let start = cursor((0, Uuid::nil()));
         Ok(DeliveryHead { start, now: last.map_or(start, cursor), end })
@@ -136,13 +119,9 @@ impl Store {
         if !head.has_reached(cursor) || cursor.is_between() {
             return Ok(head.has_reached(cursor));
         }
-        let found: Option<i64> = on_pool!(self, pool => {
-            sqlx::query_scalar(
-                "SELECT tx FROM deliveries WHERE delivery_id = $1 UNION ALL \
-                 SELECT tx FROM delivery_tombstones WHERE delivery_id = $1 LIMIT 1",
-            )
-            .bind(cursor.delivery_id).fetch_optional(pool).await?
-        });
+        const SQL: &str = "SELECT tx FROM deliveries WHERE delivery_id = $1 UNION ALL \
+             SELECT tx FROM delivery_tombstones WHERE delivery_id = $1 LIMIT 1";
+        let found: Option<i64> = self.values(SQL, &[cursor.delivery_id.into()]).await?.pop();
         Ok(found == Some(cursor.tx))
     }
 
@@ -155,29 +134,17 @@ impl Store {
         cursor: DeliveryCursor,
         limit: i64,
     ) -> Result<Vec<(DeliveryCursor, DeliveryView)>, StoreError> {
-        let rows: Vec<NumberedRow> = match &self.0 {
-            Engine::Sqlite(Sqlite { readers, .. }) => {
-                sqlx::query_as(concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"))
-                    .bind(cursor.tx)
-                    .bind(cursor.delivery_id)
-                    .bind(limit)
-                    .fetch_all(readers)
-                    .await?
-            }
-            Engine::Postgres(Postgres { readers, .. }) => {
-                sqlx::query_as(concat!(
-                    "SELECT d.tx, ",
-                    facts!(),
-                    behind!(),
-                    "AND d.tx < txid_snapshot_xmin(txid_current_snapshot()) ORDER BY d.tx, d.delivery_id LIMIT $3"
-                ))
-                .bind(cursor.tx)
-                .bind(cursor.delivery_id)
-                .bind(limit)
-                .fetch_all(readers)
-                .await?
-            }
-        };
+        let sql = self.by_engine(
+            concat!("SELECT d.tx, ", facts!(), behind!(), "ORDER BY d.tx, d.delivery_id LIMIT $3"),
+            concat!(
+                "SELECT d.tx, ",
+                facts!(),
+                behind!(),
+                "AND d.tx < txid_snapshot_xmin(txid_current_snapshot()) ORDER BY d.tx, d.delivery_id LIMIT $3"
+            ),
+        );
+        let rows: Vec<NumberedRow> =
+            self.rows(sql, &[cursor.tx.into(), cursor.delivery_id.into(), limit.into()]).await?;
         rows.into_iter()
             .map(|NumberedRow { tx, row }| {
                 let cursor = DeliveryCursor { installation: cursor.installation, tx, delivery_id: row.delivery_id };

@@ -6,7 +6,7 @@ use callscope_common::Timestamp;
 use uuid::Uuid;
 
 use super::{first_id_at, first_id_of, millis_of};
-use crate::store::{Store, StoreError, on_pool};
+use crate::store::{Store, StoreError};
 
 /// The rows that are read at once to add up their sizes.
 const PAGE: i64 = 2_000;
@@ -68,14 +68,10 @@ impl Store {
 
     /// The deliveries before an id, newest first, with the bytes that are stored of each.
     async fn ids_before(&self, before: Uuid, limit: i64) -> Result<Vec<(Uuid, i64)>, StoreError> {
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT delivery_id, CAST(CASE WHEN headers = '[]' THEN 0 ELSE length(headers) END \
-                 + CASE WHEN body IS NULL THEN 0 ELSE body_bytes END AS BIGINT) \
-                 FROM deliveries WHERE delivery_id < $1 ORDER BY delivery_id DESC LIMIT $2",
-            )
-            .bind(before).bind(limit).fetch_all(pool).await?
-        }))
+        const SQL: &str = "SELECT delivery_id, CAST(CASE WHEN headers = '[]' THEN 0 ELSE length(headers) END \
+             + CASE WHEN body IS NULL THEN 0 ELSE body_bytes END AS BIGINT) \
+             FROM deliveries WHERE delivery_id < $1 ORDER BY delivery_id DESC LIMIT $2";
+        self.rows(SQL, &[before.into(), limit.into()]).await
     }
 
     /// The next range between `from` and `last` of which more is stored than must be; none if all are stripped.
@@ -83,14 +79,10 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn next_to_strip(&self, from: Uuid, last: Uuid) -> Result<Option<DeliveryRange>, StoreError> {
-        let rows: Vec<(Uuid, i64)> = on_pool!(self, pool => {
-            sqlx::query_as(
-                "SELECT delivery_id, body_bytes FROM deliveries WHERE delivery_id BETWEEN $1 AND $2 \
-                 AND (headers <> '[]' OR body IS NOT NULL OR verdict IN ('duplicate', 'rejected')) \
-                 ORDER BY delivery_id LIMIT $3",
-            )
-            .bind(from).bind(last).bind(STEP).fetch_all(pool).await?
-        });
+        const SQL: &str = "SELECT delivery_id, body_bytes FROM deliveries WHERE delivery_id BETWEEN $1 AND $2 \
+             AND (headers <> '[]' OR body IS NOT NULL OR verdict IN ('duplicate', 'rejected')) \
+             ORDER BY delivery_id LIMIT $3";
+        let rows: Vec<(Uuid, i64)> = self.rows(SQL, &[from.into(), last.into(), STEP.into()]).await?;
         let Some((first, bytes)) = rows.first().copied() else { return Ok(None) };
         let (mut last, mut sum) = (first, bytes);
         for (id, bytes) in &rows[1..] {

@@ -4,9 +4,9 @@ use callscope_common::Timestamp;
 use uuid::Uuid;
 
 use super::Maintenance;
-use crate::log::{Change, Ledger, NewAudio, Operation, RowChange};
-use crate::store::StoreError;
+use crate::log::{Change, Ledger, NewAudio, NewName, Operation, RowChange};
 use crate::store::transaction::Tx;
+use crate::store::{StoreError, tables};
 
 pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation]) -> Result<(), StoreError> {
     let writes = &ledger.writes;
@@ -16,24 +16,16 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation
     let changed = ledger.calls.values().filter(|call| call.row_change != RowChange::None);
     let (new, existing): (Vec<_>, Vec<_>) = changed.partition(|call| call.is_new);
     let (heads, whole): (Vec<_>, Vec<_>) = existing.into_iter().partition(|call| call.row_change == RowChange::Head);
-    if !new.is_empty() {
-        tx.insert_calls(&new).await?;
-    }
+    tx.write_calls(&tables::INSERT_CALLS, &new).await?;
     // All servers insert names in one order, so that two of them never wait for each other.
-    let mut names = writes.names.clone();
+    let mut names: Vec<&NewName> = writes.names.iter().collect();
     names.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-    if !names.is_empty() && tx.insert_names(&names).await? < names.len() as u64 {
+    if tx.write_names(&tables::INSERT_NAMES, &names).await? < names.len() as u64 {
         return Err(StoreError::Conflict);
     }
-    if !heads.is_empty() {
-        tx.update_heads(&heads).await?;
-    }
-    if !whole.is_empty() {
-        tx.update_calls(&whole).await?;
-    }
-    if !writes.events.is_empty() {
-        tx.insert_events(&writes.events, ledger.now.as_micros()).await?;
-    }
+    tx.write_heads(&tables::UPDATE_HEADS, &heads).await?;
+    tx.write_calls(&tables::UPDATE_CALLS, &whole).await?;
+    tx.write_events(&tables::INSERT_EVENTS, &writes.events, ledger.now.as_micros()).await?;
     for result in &writes.results {
         tx.put_result(result).await?;
     }
@@ -51,7 +43,7 @@ pub(super) async fn write(tx: &mut Tx, ledger: &Ledger, operations: &[&Operation
         .iter()
         .filter_map(|row| deliveries.find(|delivery| delivery.delivery_id == row.delivery_id).map(|found| (row, found)))
         .collect();
-    if !rows.is_empty() && tx.insert_deliveries(&rows).await? < rows.len() as u64 {
+    if tx.write_deliveries(&tables::INSERT_DELIVERIES, &rows).await? < rows.len() as u64 {
         return Err(StoreError::Conflict);
     }
     for call_id in &writes.deleted {

@@ -4,11 +4,8 @@ use std::collections::HashSet;
 
 use callscope_common::{CallId, Identifier};
 
-use crate::log::{
-    Change, DedupHash, DedupKey, EarlierDelivery, Ledger, Operation, Turn, turn_hash, turn_hash_without_speaker,
-};
+use crate::log::{Change, DedupHash, DedupKey, Ledger, Operation, Turn, turn_hash, turn_hash_without_speaker};
 use crate::store::StoreError;
-use crate::store::statement::PriorRow;
 use crate::store::transaction::Tx;
 
 /// Loads and locks the calls that the operations name, and loads earlier deliveries, taken sids, and ids for turns.
@@ -36,7 +33,7 @@ pub(super) async fn load(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operat
     let prefixes: HashSet<String> =
         operations.iter().filter(may_create).filter_map(|operation| operation.sid_prefix()).collect();
     for prefix in prefixes {
-        ledger.taken_sids.extend(tx.taken_sids(&prefix).await?);
+        ledger.taken_sids.extend(tx.taken_sids(&prefix).await?.into_iter().map(|(sid,)| sid));
     }
     let turns: usize = operations.iter().map(|operation| operation.max_turns()).sum();
     ledger.transcription_ids = tx.transcription_ids(i64::try_from(turns).unwrap_or(i64::MAX)).await?.into_iter();
@@ -96,8 +93,6 @@ async fn load_earlier(tx: &mut Tx, ledger: &mut Ledger, operations: &[&Operation
     if keys.is_empty() && senders.is_empty() {
         return Ok(());
     }
-    for PriorRow { delivery_id, key, body_hash, call_id, answer } in tx.earlier(&keys, &senders).await? {
-        ledger.earlier_deliveries.insert(key, EarlierDelivery { delivery_id, body_hash, call_id, answer });
-    }
+    ledger.earlier_deliveries.extend(tx.earlier(&keys, &senders).await?);
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) async fn merge(
                 Ok((message, delivery_id))
             })
             .collect::<Result<_, StoreError>>()?;
-        let names = tx.names_of(call_id).await?.iter().filter_map(|name| Identifier::parse(name).ok()).collect();
+        let names = tx.names_of(call_id).await?.iter().filter_map(|(name,)| Identifier::parse(name).ok()).collect();
         let other_transcript = tx.result(call_id).await?.and_then(|(_, transcript)| transcript);
         // The ids that were loaded for the operation itself are put back afterwards.
         let operation_ids = std::mem::replace(&mut ledger.transcription_ids, ids.into_iter());
