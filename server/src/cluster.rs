@@ -56,23 +56,14 @@ struct Shared {
     hub: Hub,
     store: Store,
     announcer: Announcer,
+    log_writer: LogWriter,
+    ingest: Arc<Ingest>,
     /// Where this process listens; unset before it does.
     address: OnceLock<String>,
     /// The queue for the parts of the replies, by the id of the question.
     open_questions: Mutex<HashMap<Uuid, mpsc::Sender<Incoming>>>,
     /// The processes with a recent heartbeat, as last read from the database.
     last_nodes: Mutex<Vec<Node>>,
-}
-
-/// The sources of this process's replies to questions.
-#[derive(Debug, Clone)]
-pub struct AnswerSources {
-    /// Connections and followed calls.
-    pub hub: Hub,
-    /// For the number of writes that wait.
-    pub log_writer: LogWriter,
-    /// For the deliveries that were refused.
-    pub ingest: Arc<Ingest>,
 }
 
 /// Returns a random name for this process.
@@ -84,7 +75,14 @@ pub fn random_node_name() -> String {
 impl Cluster {
     /// Creates the handle of a process that is called `node`.
     #[must_use]
-    pub fn new(node: String, hub: Hub, store: Store, announcer: Announcer) -> Self {
+    pub fn new(
+        node: String,
+        hub: Hub,
+        store: Store,
+        announcer: Announcer,
+        log_writer: LogWriter,
+        ingest: Arc<Ingest>,
+    ) -> Self {
         let shared = Shared {
             node,
             started_at: clock::now(),
@@ -92,6 +90,8 @@ impl Cluster {
             hub,
             store,
             announcer,
+            log_writer,
+            ingest,
             address: OnceLock::new(),
             open_questions: Mutex::default(),
             last_nodes: Mutex::default(),

@@ -27,7 +27,7 @@ use rocket::http::{ContentType, Status};
 use rocket::{Build, Request, Rocket, State, catch, catchers, options, routes};
 
 use crate::auth::Tokens;
-use crate::cluster::{AnswerSources, Cluster};
+use crate::cluster::Cluster;
 use crate::http::error::ApiError;
 use crate::http::large_responses::ResponseMemory;
 use crate::http::origins::AllowedOrigins;
@@ -72,8 +72,6 @@ pub struct AppState {
     pub max_post_call_bytes: u64,
     /// This process among its peers.
     pub cluster: Cluster,
-    /// What this process answers questions of the cluster from, such as its counters.
-    pub answer_sources: AnswerSources,
     /// Checks whether this process can do its work.
     pub readiness: Readiness,
 }
@@ -88,7 +86,6 @@ impl AppState {
         hub: Hub,
         cluster: Cluster,
         ingest: Arc<Ingest>,
-        answer_sources: AnswerSources,
     ) -> Self {
         let max_post_call_bytes = settings.max_post_call_mib << 20;
         let limits = ConnectionLimits {
@@ -111,7 +108,6 @@ impl AppState {
             hub,
             cluster,
             ingest,
-            answer_sources,
         }
     }
 }

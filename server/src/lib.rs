@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
-use cluster::{Announcer, AnswerSources, Bus, Cluster, InvalidRedisUrl};
+use cluster::{Announcer, Bus, Cluster, InvalidRedisUrl};
 use http::AppState;
 use http::launch::{HttpServer, LaunchError, Listening};
 use ingest::Ingest;
@@ -58,7 +58,6 @@ pub struct Server {
     pub hub: Hub,
     http: HttpServer,
     store: Store,
-    log_writer: LogWriter,
     cluster: Cluster,
     /// The log writer's task. It ends when every [`LogWriter`] is dropped and the queue is empty.
     log_writer_task: JoinHandle<()>,
@@ -103,32 +102,19 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let (log_writer, log_writer_task) =
         LogWriter::start(store.clone(), settings.unknown_calls, ingest::receipt::render, on_commit)
             .map_err(StartError::Threads)?;
-    let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer);
     let ingest = Arc::new(build_ingest(settings, &log_writer));
-    let answer_sources =
-        AnswerSources { hub: hub.clone(), log_writer: log_writer.clone(), ingest: Arc::clone(&ingest) };
+    let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer, log_writer.clone(), Arc::clone(&ingest));
     let mut background_tasks = spawn_maintenance(settings, &store, &log_writer, &cluster);
     background_tasks.push(spawn(cluster::reconcile::run(
         store.clone(),
         hub.clone(),
         bus_link.as_ref().map(|(bus, _)| bus.clone()),
     )));
-    background_tasks.push(spawn(cluster.clone().serve_rpc(incoming, answer_sources.clone())));
-    let app = AppState::new(
-        settings,
-        store.clone(),
-        log_writer.clone(),
-        hub.clone(),
-        cluster.clone(),
-        ingest,
-        answer_sources,
-    );
+    background_tasks.push(spawn(cluster.clone().serve_rpc(incoming)));
+    let app = AppState::new(settings, store.clone(), log_writer, hub.clone(), cluster.clone(), ingest);
     let (http, listening) = HttpServer::new(settings, app);
     let drain = settings.drain;
-    Ok((
-        Server { hub, http, store, log_writer, cluster, log_writer_task, background_tasks, bus_link, drain },
-        listening,
-    ))
+    Ok((Server { hub, http, store, cluster, log_writer_task, background_tasks, bus_link, drain }, listening))
 }
 
 fn build_ingest(settings: &Settings, log_writer: &LogWriter) -> Ingest {
@@ -148,7 +134,7 @@ fn spawn_maintenance(
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     if store.is_shared() {
-        tasks.push(spawn(cluster::heartbeat_loop(cluster.clone(), log_writer.clone())));
+        tasks.push(spawn(cluster::heartbeat_loop(cluster.clone())));
     }
     if settings.retention_days > 0 {
         let days = settings.retention_days;
@@ -187,7 +173,7 @@ impl Server {
     /// # Errors
     /// Returns an error if the address cannot be bound.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), LaunchError> {
-        let Self { hub, http, store, log_writer, cluster, log_writer_task, background_tasks, bus_link, drain } = self;
+        let Self { hub, http, store, cluster, log_writer_task, background_tasks, bus_link, drain } = self;
         let drained = async move {
             stop.await;
             shutdown::drain(&hub, drain).await;
@@ -202,10 +188,10 @@ impl Server {
         }
         if store.is_shared() {
             // If this fails, the other servers list this one until its heartbeat is too old.
-            let _ = timeout(SHUTDOWN_STEP_TIMEOUT, cluster.deregister(&log_writer)).await;
+            let _ = timeout(SHUTDOWN_STEP_TIMEOUT, cluster.deregister()).await;
         }
         // This drops the last handle, so the task ends once its queue is empty.
-        drop(log_writer);
+        drop(cluster);
         let _ = timeout(SHUTDOWN_STEP_TIMEOUT, log_writer_task).await;
         if let Some((bus, task)) = bus_link {
             let _ = timeout(SHUTDOWN_STEP_TIMEOUT, bus.flush()).await;

@@ -150,7 +150,7 @@ impl Readiness {
     /// Starts a probe in its own task, so that a stuck probe does not block the check.
     fn start_probe(&self) -> watch::Receiver<ProbeProgress> {
         let (report, progress) = watch::channel(ProbeProgress::default());
-        let Self { cluster, log_writer, hub, .. } = self.clone();
+        let Self { cluster, hub, .. } = self.clone();
         spawn(async move {
             let text = Uuid::new_v4().to_string();
             // This runs on a blocking thread, because it blocks for ever if a lock of the hub is never released.
@@ -159,7 +159,7 @@ impl Readiness {
             let frame = json!({"type": "probe", "probe": text}).to_string().into();
             // The frame of the probe is announced only if there is a follower that waits for it.
             let announced = probe.is_some().then_some((PROBE_CALL, frame));
-            let appended = cluster.heartbeat(&log_writer, announced).await.map_err(|error| storage_failure(&error));
+            let appended = cluster.heartbeat(announced).await.map_err(|error| storage_failure(&error));
             report.send_modify(|progress| progress.appended = Some(appended));
             let delivered = match (appended, probe) {
                 (_, None) => Err(CheckFailure::Stuck),
@@ -193,8 +193,12 @@ fn storage_failure(error: &StoreError) -> CheckFailure {
 mod tests {
     use super::*;
     use crate::cluster::Announcer;
+    use crate::ingest::Ingest;
+    use crate::ingest::naming::{CallLinks, Naming};
     use crate::ingest::receipt::render;
+    use crate::ingest::signature::SignatureVerifier;
     use crate::log::UnknownCalls;
+    use crate::policy::WebhookAuth;
 
     async fn readiness(dir: &std::path::Path) -> Readiness {
         let url = format!("sqlite://{}", dir.join("log.db").display());
@@ -205,7 +209,10 @@ mod tests {
         let on_commit = Box::new(move |notifications| publisher.publish(notifications));
         let (log_writer, _) =
             LogWriter::start(store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread");
-        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer);
+        let verifier = SignatureVerifier::new(WebhookAuth::Required, Vec::new(), 0);
+        let naming = Naming { links: CallLinks::new(&[]), trusted_variable: None };
+        let ingest = Arc::new(Ingest::new(verifier, naming, log_writer.clone()));
+        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer, log_writer.clone(), ingest);
         Readiness::new(cluster, store, log_writer, hub)
     }
 

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::Cluster;
 use crate::store::nodes::{Heartbeat, Node};
-use crate::store::{LogWriter, Maintenance, StoreError};
+use crate::store::{Maintenance, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(4);
 /// A process without a heartbeat for this long counts as dead.
@@ -18,12 +18,12 @@ const DEAD_AFTER: Duration = Duration::from_secs(12);
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes heartbeats until the task is aborted.
-pub async fn heartbeat_loop(cluster: Cluster, log_writer: LogWriter) {
+pub async fn heartbeat_loop(cluster: Cluster) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = cluster.heartbeat(&log_writer, None).await {
+        if let Err(error) = cluster.heartbeat(None).await {
             // The log writer has logged its failure as a warning.
             debug!(%error, "heartbeat failed; retrying");
         }
@@ -39,7 +39,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Returns an error if the heartbeat could not be committed.
-    pub async fn heartbeat(&self, log_writer: &LogWriter, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, probe: Option<(CallId, Arc<str>)>) -> Result<(), StoreError> {
         let heartbeat = Heartbeat {
             node: self.shared.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -47,15 +47,15 @@ impl Cluster {
             started_at: self.shared.started_at,
             probe,
         };
-        log_writer.maintain(Maintenance::Heartbeat(Box::new(heartbeat))).await
+        self.shared.log_writer.maintain(Maintenance::Heartbeat(Box::new(heartbeat))).await
     }
 
     /// Removes this process from the table `nodes`.
     ///
     /// # Errors
     /// Returns an error if the removal could not be committed.
-    pub async fn deregister(&self, log_writer: &LogWriter) -> Result<(), StoreError> {
-        log_writer.maintain(Maintenance::Deregister(self.shared.node.clone())).await
+    pub async fn deregister(&self) -> Result<(), StoreError> {
+        self.shared.log_writer.maintain(Maintenance::Deregister(self.shared.node.clone())).await
     }
 
     /// Lists the processes with a recent heartbeat, and this one in any case. If the database does not answer, returns

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{AnswerSources, Cluster};
+use super::Cluster;
 use crate::cluster::bus::Incoming;
 use crate::cluster::message::Rpc;
 use crate::live::connection::{Connection, Progress};
@@ -58,10 +58,10 @@ pub struct Replies<T> {
 
 impl Cluster {
     /// Asks every process, this one included.
-    pub async fn ask_all<T: DeserializeOwned>(&self, question: Question, sources: &AnswerSources) -> Replies<T> {
+    pub async fn ask_all<T: DeserializeOwned>(&self, question: Question) -> Replies<T> {
         let nodes = self.nodes().await;
         let mut replies = Replies { entries: Vec::new(), nodes, silent: Vec::new() };
-        for part in self.reply(question, sources) {
+        for part in self.reply(question) {
             replies.add(&self.shared.node, &part);
         }
         let mut awaited: HashSet<String> = replies.nodes.iter().map(|node| node.name.clone()).collect();
@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     /// Answers questions of other processes and passes on their replies, until the task is aborted.
-    pub async fn serve_rpc(self, mut rpcs: mpsc::Receiver<Incoming>, sources: AnswerSources) {
+    pub async fn serve_rpc(self, mut rpcs: mpsc::Receiver<Incoming>) {
         while let Some(incoming) = rpcs.recv().await {
             match &incoming.rpc {
                 Rpc::Ask { id, question } => {
@@ -98,7 +98,7 @@ impl Cluster {
                         debug!(incoming.from, "question is unknown to this version");
                         continue;
                     };
-                    let parts = self.reply(question, &sources);
+                    let parts = self.reply(question);
                     let last = parts.len() - 1;
                     for (at, part) in parts.into_iter().enumerate() {
                         bus.send(Rpc::Reply { id: *id, part, is_last: at == last });
@@ -116,7 +116,7 @@ impl Cluster {
     }
 
     /// This process's reply, in at least one part.
-    fn reply(&self, question: Question, sources: &AnswerSources) -> Vec<Box<RawValue>> {
+    fn reply(&self, question: Question) -> Vec<Box<RawValue>> {
         match question {
             Question::Connections => {
                 let connections = self.shared.hub.connections();
@@ -126,9 +126,9 @@ impl Cluster {
                 let views = self.shared.hub.followers().into_iter();
                 parts(views.filter(|(_, followers)| !followers.is_empty()).collect::<Vec<FeedView>>())
             }
-            Question::Stats => parts(vec![self.stats(sources)]),
+            Question::Stats => parts(vec![self.stats()]),
             Question::Unverified => {
-                let (attempts, total) = sources.ingest.unverified();
+                let (attempts, total) = self.shared.ingest.unverified();
                 let mut lists: Vec<(u64, &[_])> =
                     attempts.chunks(MAX_ENTRIES_PER_PART).map(|chunk| (0, chunk)).collect();
                 match lists.first_mut() {
@@ -143,10 +143,10 @@ impl Cluster {
         }
     }
 
-    fn stats(&self, sources: &AnswerSources) -> NodeStats {
+    fn stats(&self) -> NodeStats {
         use std::sync::atomic::Ordering::Relaxed;
-        let sizes = sources.hub.sizes();
-        let counters = sources.hub.counters();
+        let sizes = self.shared.hub.sizes();
+        let counters = self.shared.hub.counters();
         let count = |n: usize| n as u64;
         let bus = self.shared.announcer.bus();
         let of_bus = |read: fn(&crate::cluster::bus::BusCounters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
@@ -159,8 +159,8 @@ impl Cluster {
             events_broadcast: counters.events.load(Relaxed),
             passes_direct: counters.direct.load(Relaxed),
             passes_left_to_sessions: counters.left.load(Relaxed),
-            unverified_deliveries: sources.ingest.unverified().1,
-            writes_waiting: count(sources.log_writer.load().0),
+            unverified_deliveries: self.shared.ingest.unverified().1,
+            writes_waiting: count(self.shared.log_writer.load().0),
             linked: self.is_linked(),
             published: of_bus(|counters| counters.published.load(Relaxed)),
             received: of_bus(|counters| counters.received.load(Relaxed)),

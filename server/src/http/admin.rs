@@ -30,7 +30,7 @@ pub(super) fn require_unscoped(admin: &Admin) -> Result<(), ApiError> {
 #[get("/connections")]
 async fn connections(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let replies = app.cluster.ask_all::<ConnectionView>(Question::Connections, &app.answer_sources).await;
+    let replies = app.cluster.ask_all::<ConnectionView>(Question::Connections).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let mut connections: Vec<_> = replies.entries.into_iter().map(|(_, connection)| connection).collect();
     connections.sort_by_key(|connection| (connection.connected_at, connection.connection_id));
@@ -45,7 +45,7 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
     if app.hub.kick(id) {
         return Ok(Status::NoContent);
     }
-    let replies = app.cluster.ask_all::<bool>(Question::Kick(id), &app.answer_sources).await;
+    let replies = app.cluster.ask_all::<bool>(Question::Kick(id)).await;
     match (replies.entries.is_empty(), &replies.silent[..]) {
         (false, _) => Ok(Status::NoContent),
         (true, []) => Err(missing()),
@@ -57,7 +57,7 @@ async fn kick(connection_id: &str, admin: Admin, app: &State<AppState>) -> Resul
 #[get("/subscriptions")]
 async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let replies = app.cluster.ask_all::<FeedView>(Question::Feeds, &app.answer_sources).await;
+    let replies = app.cluster.ask_all::<FeedView>(Question::Feeds).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let mut followers: BTreeMap<CallId, Vec<Uuid>> = BTreeMap::new();
     for (_, (call_id, connection_ids)) in replies.entries {
@@ -82,7 +82,7 @@ async fn subscriptions(admin: Admin, app: &State<AppState>) -> Result<Json, ApiE
 #[get("/stats")]
 async fn stats(admin: Admin, app: &State<AppState>) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
-    let replies = app.cluster.ask_all::<NodeStats>(Question::Stats, &app.answer_sources).await;
+    let replies = app.cluster.ask_all::<NodeStats>(Question::Stats).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent.clone());
     let all: BTreeMap<String, NodeStats> = replies.entries.into_iter().collect();
     let sum = |count: fn(&NodeStats) -> u64| all.values().map(count).sum::<u64>();

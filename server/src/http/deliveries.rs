@@ -67,7 +67,7 @@ async fn parse_filter(query: &Query<'_>, app: &AppState) -> Result<DeliveryFilte
 
 /// Lists the webhooks that did not verify, of all servers. They are not in the database.
 async fn list_attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
-    let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified, &app.answer_sources).await;
+    let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let total = replies.entries.iter().map(|(_, (count, _))| count).sum();
     let of_node = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {
