@@ -3,14 +3,14 @@
 //! The database lists the processes: each refreshes its row every few seconds (`heartbeat`). A process asks all others
 //! over the bus and collects the replies that arrive within a deadline (`rpc`).
 //!
-//! - [`announcer`]: publishes committed notifications to the followers, in this process and in others
+//! - `announcer`: publishes committed notifications to the followers, in this process and in others
 //! - [`bus`]: this process's link to the others, and its health
 //! - [`message`]: the messages on the bus
 //! - `seal`: authenticates the messages of the servers of this cluster
 //! - `redis`: Redis Pub/Sub, plain and sharded
 //! - [`reconcile`]: when followed calls are compared with the database
 
-pub mod announcer;
+mod announcer;
 pub mod bus;
 mod heartbeat;
 pub mod message;
@@ -19,7 +19,7 @@ mod redis;
 mod rpc;
 mod seal;
 
-pub use announcer::Announcer;
+pub use announcer::announcer;
 pub use bus::Bus;
 pub use heartbeat::heartbeat_loop;
 pub use redis::{InvalidRedisUrl, address};
@@ -55,7 +55,7 @@ struct Shared {
     started: Instant,
     hub: Hub,
     store: Store,
-    announcer: Announcer,
+    bus: Option<Bus>,
     log_writer: LogWriter,
     ingest: Arc<Ingest>,
     /// Where this process listens; unset before it does.
@@ -79,7 +79,7 @@ impl Cluster {
         node: String,
         hub: Hub,
         store: Store,
-        announcer: Announcer,
+        bus: Option<Bus>,
         log_writer: LogWriter,
         ingest: Arc<Ingest>,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Cluster {
             started: Instant::now(),
             hub,
             store,
-            announcer,
+            bus,
             log_writer,
             ingest,
             address: OnceLock::new(),
@@ -118,6 +118,6 @@ impl Cluster {
     /// Whether the link to the other processes works; `None` without a link.
     #[must_use]
     pub fn is_linked(&self) -> Option<bool> {
-        self.shared.announcer.bus().map(Bus::is_up)
+        self.shared.bus.as_ref().map(Bus::is_up)
     }
 }

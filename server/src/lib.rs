@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
-use cluster::{Announcer, Bus, Cluster, InvalidRedisUrl};
+use cluster::{Bus, Cluster, InvalidRedisUrl};
 use http::AppState;
 use http::launch::{HttpServer, LaunchError, Listening};
 use ingest::Ingest;
@@ -93,23 +93,15 @@ pub async fn build(settings: &Settings, store: Store) -> Result<(Server, Listeni
     let node = cluster::random_node_name();
     let (rpcs, incoming) = mpsc::channel(cluster::bus::RPC_QUEUE);
     let bus_link = join_cluster(settings, &store, &node, &hub, rpcs).await?;
-    let announcer = match &bus_link {
-        Some((bus, _)) => Announcer::Joined(hub.clone(), bus.clone()),
-        None => Announcer::Local(hub.clone()),
-    };
-    let publisher = announcer.clone();
-    let on_commit = Box::new(move |notifications| publisher.publish(notifications));
+    let bus = bus_link.as_ref().map(|(bus, _)| bus.clone());
+    let on_commit = cluster::announcer(hub.clone(), bus.clone());
     let (log_writer, log_writer_task) =
         LogWriter::start(store.clone(), settings.unknown_calls, ingest::receipt::render, on_commit)
             .map_err(StartError::Threads)?;
     let ingest = Arc::new(build_ingest(settings, &log_writer));
-    let cluster = Cluster::new(node, hub.clone(), store.clone(), announcer, log_writer.clone(), Arc::clone(&ingest));
+    let cluster = Cluster::new(node, hub.clone(), store.clone(), bus.clone(), log_writer.clone(), Arc::clone(&ingest));
     let mut background_tasks = spawn_maintenance(settings, &store, &log_writer, &cluster);
-    background_tasks.push(spawn(cluster::reconcile::run(
-        store.clone(),
-        hub.clone(),
-        bus_link.as_ref().map(|(bus, _)| bus.clone()),
-    )));
+    background_tasks.push(spawn(cluster::reconcile::run(store.clone(), hub.clone(), bus)));
     background_tasks.push(spawn(cluster.clone().serve_rpc(incoming)));
     let app = AppState::new(settings, store.clone(), log_writer, hub.clone(), cluster.clone(), ingest);
     let (http, listening) = HttpServer::new(settings, app);

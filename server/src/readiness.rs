@@ -192,7 +192,7 @@ fn storage_failure(error: &StoreError) -> CheckFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Announcer;
+    use crate::cluster::announcer;
     use crate::ingest::Ingest;
     use crate::ingest::naming::{CallLinks, Naming};
     use crate::ingest::receipt::render;
@@ -204,15 +204,13 @@ mod tests {
         let url = format!("sqlite://{}", dir.join("log.db").display());
         let store = Store::open(&url).await.expect("a database");
         let hub = Hub::on_tasks();
-        let announcer = Announcer::Local(hub.clone());
-        let publisher = announcer.clone();
-        let on_commit = Box::new(move |notifications| publisher.publish(notifications));
+        let on_commit = announcer(hub.clone(), None);
         let (log_writer, _) =
             LogWriter::start(store.clone(), UnknownCalls::Create, render, on_commit).expect("a thread");
         let verifier = SignatureVerifier::new(WebhookAuth::Required, Vec::new(), 0);
         let naming = Naming { links: CallLinks::new(&[]), trusted_variable: None };
         let ingest = Arc::new(Ingest::new(verifier, naming, log_writer.clone()));
-        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), announcer, log_writer.clone(), ingest);
+        let cluster = Cluster::new("here".into(), hub.clone(), store.clone(), None, log_writer.clone(), ingest);
         Readiness::new(cluster, store, log_writer, hub)
     }
 

@@ -37,7 +37,7 @@ pub use error::StoreError;
 pub use open::OpenError;
 pub use postgres::open::transport_warning;
 pub use sqlite_path::PathError;
-pub use writer::{LogWriter, Maintenance};
+pub use writer::{LogWriter, Maintenance, OnCommit};
 
 use postgres::Postgres;
 use sqlite::Sqlite;

@@ -27,7 +27,7 @@ pub async fn heartbeat_loop(cluster: Cluster) {
             // The log writer has logged its failure as a warning.
             debug!(%error, "heartbeat failed; retrying");
         }
-        if let Some(bus) = cluster.shared.announcer.bus() {
+        if let Some(bus) = &cluster.shared.bus {
             let others = cluster.nodes().await.into_iter().map(|node| node.name);
             bus.set_expected_peers(others.filter(|node| node != cluster.node()).collect());
         }

@@ -66,7 +66,7 @@ impl Cluster {
         }
         let mut awaited: HashSet<String> = replies.nodes.iter().map(|node| node.name.clone()).collect();
         awaited.remove(&self.shared.node);
-        if let (false, Some(bus)) = (awaited.is_empty(), self.shared.announcer.bus().filter(|bus| bus.is_up())) {
+        if let (false, Some(bus)) = (awaited.is_empty(), self.shared.bus.as_ref().filter(|bus| bus.is_up())) {
             let (sender, mut parts) = mpsc::channel(PART_QUEUE);
             let open = OpenQuestion::new(self, sender);
             if let Ok(question) = serde_json::value::to_raw_value(&question) {
@@ -92,7 +92,7 @@ impl Cluster {
         while let Some(incoming) = rpcs.recv().await {
             match &incoming.rpc {
                 Rpc::Ask { id, question } => {
-                    let Some(bus) = self.shared.announcer.bus() else { continue };
+                    let Some(bus) = &self.shared.bus else { continue };
                     let Ok(question) = serde_json::from_str(question.get()) else {
                         // A process of a newer version asked, and gets no reply from this one.
                         debug!(incoming.from, "question is unknown to this version");
@@ -148,7 +148,7 @@ impl Cluster {
         let sizes = self.shared.hub.sizes();
         let counters = self.shared.hub.counters();
         let count = |n: usize| n as u64;
-        let bus = self.shared.announcer.bus();
+        let bus = self.shared.bus.as_ref();
         let of_bus = |read: fn(&crate::cluster::bus::BusCounters) -> u64| bus.map_or(0, |bus| read(bus.counters()));
         NodeStats {
             uptime_seconds: self.shared.started.elapsed().as_secs(),

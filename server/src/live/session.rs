@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE, Subscribe};
-use callscope_common::{CallId, Identifier, Seq, Timestamp};
+use callscope_common::protocol::{CloseReason, MAX_CLIENT_MESSAGE};
+use callscope_common::{CallId, Identifier, Seq};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{field, info};
 use tungstenite::Message;
@@ -39,6 +39,7 @@ use crate::policy::Timing;
 use crate::store::{Store, StoreError};
 use codec::{Codec, SessionEvent};
 use read_retries::{ReadRetries, Reader};
+use requests::SubscribeAttempt;
 
 /// Timeout for the peer to read the close frame and answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,13 +52,6 @@ const MAX_CONSECUTIVE_WRITES: usize = 32;
 /// While more bytes than this wait to be sent, no request is read.
 const MAX_UNSENT_BYTES: usize = 64 * 1024;
 
-/// A subscription that waits for its call to appear.
-struct PendingSubscription {
-    request: Subscribe,
-    /// When the client sent the request. A subscription without history starts there.
-    requested_at: Timestamp,
-}
-
 /// The state of a connection's task. There are thousands, most of them idle, so rarely used fields are boxed.
 pub struct Session {
     connection: Arc<Connection>,
@@ -66,7 +60,7 @@ pub struct Session {
     timing: Arc<Timing>,
     codec: Codec,
     /// Subscriptions that wait for their call to appear.
-    pending: BTreeMap<Identifier, PendingSubscription>,
+    pending: BTreeMap<Identifier, SubscribeAttempt>,
     next_subscription_id: u64,
     rate_limit: RateLimit,
     last_pong: Instant,
@@ -276,7 +270,7 @@ impl Session {
         }
         if now >= self.next_ping {
             self.next_ping = now + self.timing.ping_interval;
-            self.ping();
+            self.codec.ping(&self.connection.state);
         }
         None
     }

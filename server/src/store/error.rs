@@ -45,17 +45,13 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict | Self::TimedOut => true,
-            Self::Database(error) => match error {
-                sqlx::Error::Io(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::WorkerCrashed
-                | sqlx::Error::Protocol(_) => true,
-                _ => self.code().is_some_and(|code| is_transient_code(&code)),
-            },
-            Self::Sqlite(_) => self.code().is_some_and(|code| is_transient_code(&code)),
+            Self::Conflict
+            | Self::TimedOut
+            | Self::Database(
+                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_),
+            ) => true,
             Self::Failed(error) => error.is_transient(),
-            Self::Overloaded | Self::Closing | Self::Replaced(_) | Self::Damaged(_) | Self::Internal(_) => false,
+            _ => self.code().is_some_and(|code| is_transient_code(&code)),
         }
     }
 
@@ -77,28 +73,19 @@ impl StoreError {
     /// Whether the error may concern one row only: a row that is locked elsewhere, or one on a damaged page.
     #[must_use]
     pub fn is_row_local(&self) -> bool {
-        match self {
-            Self::Failed(error) => error.is_row_local(),
-            _ => self.code().is_some_and(|code| matches!(&*code, "55P03" | "XX001" | "XX002" | "11")),
-        }
+        self.code().is_some_and(|code| matches!(&*code, "55P03" | "XX001" | "XX002" | "11"))
     }
 
     /// Whether a row stayed locked elsewhere longer than the lock timeout.
     #[must_use]
     pub fn is_lock_timeout(&self) -> bool {
-        match self {
-            Self::Failed(error) => error.is_lock_timeout(),
-            _ => self.code().is_some_and(|code| code == "55P03"),
-        }
+        self.code().is_some_and(|code| code == "55P03")
     }
 
     /// Whether the database cannot store a text: PostgreSQL accepts no NUL.
     #[must_use]
     pub fn is_unstorable_text(&self) -> bool {
-        match self {
-            Self::Failed(error) => error.is_unstorable_text(),
-            _ => self.code().is_some_and(|code| matches!(&*code, "22021" | "22P05")),
-        }
+        self.code().is_some_and(|code| matches!(&*code, "22021" | "22P05"))
     }
 
     /// SQLite's extended result code in decimal, or PostgreSQL's SQLSTATE.
@@ -106,6 +93,7 @@ impl StoreError {
         match self {
             Self::Database(sqlx::Error::Database(error)) => error.code(),
             Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => Some(error.extended_code.to_string().into()),
+            Self::Failed(error) => error.code(),
             _ => None,
         }
     }
@@ -114,18 +102,15 @@ impl StoreError {
     #[must_use]
     pub fn outage_reason(&self) -> Option<&'static str> {
         match self {
-            Self::TimedOut => Some("no answer in time"),
+            Self::TimedOut | Self::Database(sqlx::Error::PoolTimedOut) => Some("no answer in time"),
+            Self::Database(sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed) => {
+                Some("no connection")
+            }
             Self::Overloaded => Some("too many writes are waiting"),
             Self::Closing => Some("shutting down"),
             Self::Replaced(_) => Some("the database file was deleted or replaced"),
             Self::Failed(error) => error.outage_reason(),
-            Self::Conflict | Self::Damaged(_) | Self::Internal(_) => None,
-            Self::Database(error) => match error {
-                sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some("no connection"),
-                sqlx::Error::PoolTimedOut => Some("no answer in time"),
-                _ => self.code().and_then(|code| outage_reason_of_code(&code)),
-            },
-            Self::Sqlite(_) => self.code().and_then(|code| outage_reason_of_code(&code)),
+            _ => self.code().and_then(|code| outage_reason_of_code(&code)),
         }
     }
 }
@@ -159,19 +144,14 @@ fn outage_reason_of_code(code: &str) -> Option<&'static str> {
 /// Whether a code is transient. SQLite's extended result codes are decimal numbers; PostgreSQL's SQLSTATEs have five
 /// characters.
 fn is_transient_code(code: &str) -> bool {
-    match code.len() {
-        5 => {
-            // These are connection exceptions, serialization failures, deadlocks, shutdown, start-up, too many
-            // connections, lock timeouts and a read-only transaction (a primary that is becoming a replica).
-            code.starts_with("08")
-                || matches!(code, "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "55P03" | "25006")
-        }
-        _ => match code.parse::<u32>() {
-            // These are SQLITE_BUSY and SQLITE_LOCKED with any extension.
-            Ok(code) => matches!(code & 0xff, 5 | 6),
-            Err(_) => false,
-        },
+    if code.len() == 5 {
+        // These are connection exceptions, serialization failures, deadlocks, shutdown, start-up, too many connections,
+        // lock timeouts and a read-only transaction (a primary that is becoming a replica).
+        return code.starts_with("08")
+            || matches!(code, "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "55P03" | "25006");
     }
+    // These are SQLITE_BUSY and SQLITE_LOCKED with any extension.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
 /// Attempts at one transaction, the first included.

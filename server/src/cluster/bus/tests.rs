@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::cluster::Announcer;
+use crate::cluster::announcer;
 use crate::live::probe::{PROBE_CALL, Probe};
 
 fn secrets() -> [Secret; 1] {
@@ -56,18 +56,18 @@ async fn notifications_reach_the_same_cluster_and_no_other() {
         wait_until_complete(bus).await;
     }
     let mut probe = Probe::new(&hubs[1]);
-    let announcer = Announcer::Joined(hubs[0].clone(), here);
-    announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
+    let announce = announcer(hubs[0].clone(), Some(here.clone()));
+    announce(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
     probe.receives("a word").await.expect("the pipe stands");
     assert_eq!(there.counters().received.load(Ordering::Relaxed), 1);
     assert_eq!(stranger.counters().received.load(Ordering::Relaxed), 0);
     // An empty message and one that is too long are not sent, and the link stays up.
     let too_long = format!("{:?}", "x".repeat(100_000)).into();
-    announcer.publish(Vec::new());
-    announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: too_long }]);
-    announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"another"}"#.into() }]);
+    announce(Vec::new());
+    announce(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: too_long }]);
+    announce(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"another"}"#.into() }]);
     probe.receives("another").await.expect("the pipe stands");
-    assert!(announcer.bus().is_some_and(Bus::is_up));
+    assert!(here.is_up());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -108,8 +108,8 @@ async fn what_a_stranger_publishes_is_refused_and_counted() {
     let mut listener = client.get_async_pubsub().await.expect("Redis");
     listener.subscribe(&channel).await.expect("subscribed");
     let mut messages = Box::pin(listener.into_on_message());
-    let announcer = Announcer::Joined(hubs[1].clone(), there.clone());
-    announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
+    let announce = announcer(hubs[1].clone(), Some(there.clone()));
+    announce(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"a word"}"#.into() }]);
     let authentic = loop {
         let message = futures_util::StreamExt::next(&mut messages).await.expect("a message");
         let payload: String = message.get_payload().expect("text");
@@ -137,7 +137,7 @@ async fn what_a_stranger_publishes_is_refused_and_counted() {
         let _: i64 = redis::cmd("PUBLISH").arg(&channel).arg(message).query_async(&mut publisher).await.expect("sent");
     }
     // When the next authentic message has arrived, all forged ones before it were handled.
-    announcer.publish(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"the next"}"#.into() }]);
+    announce(vec![Notification::PartialTurn { call_id: PROBE_CALL, frame: r#"{"text":"the next"}"#.into() }]);
     probe.receives("the next").await.expect("the true one is shown");
     assert_eq!(here.counters().refused.load(Ordering::Relaxed), refused + forged.len() as u64);
     assert_eq!(here.counters().received.load(Ordering::Relaxed), received + 1);

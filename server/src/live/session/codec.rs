@@ -194,11 +194,7 @@ impl Codec {
 
 /// Shuts down the sending side, and discards what the peer sends until it shuts down its own.
 async fn discard(state: &Mutex<ConnectionState>) {
-    let ended = poll_fn(|cx| match &mut state.lock().io {
-        Some(io) => Pin::new(io).poll_shutdown(cx),
-        None => Poll::Ready(Ok(())),
-    });
-    let _ = ended.await;
+    shutdown(state).await;
     let mut discarded = [0; 4096];
     let mut read = async || {
         poll_fn(|cx| match &mut state.lock().io {

@@ -54,15 +54,6 @@ impl Session {
         }));
     }
 
-    pub(super) fn ping(&mut self) {
-        self.codec.ping(&self.connection.state);
-    }
-
-    /// Queues the control frames that the library owes: pongs, and the answer to a close.
-    pub(super) fn flush_control(&mut self) {
-        self.codec.flush_control(&self.connection.state);
-    }
-
     /// Answers the peer's close frame and shuts the socket down.
     pub(super) async fn answer_close(&mut self) {
         self.leave_all();

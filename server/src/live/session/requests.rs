@@ -11,7 +11,7 @@ use callscope_common::{CallId, Cursor, Identifier, Seq, Timestamp};
 use tracing::warn;
 use tungstenite::Message;
 
-use super::{PendingSubscription, Session, in_time};
+use super::{Session, in_time};
 use crate::clock;
 use crate::live::connection::Subscription;
 use crate::live::rate_limit::RateDecision;
@@ -24,7 +24,8 @@ const MAX_ATTEMPTS: usize = 4;
 /// Subtracted from the time of a request, because another server may have stamped the events that came after it.
 const MAX_CLOCK_SKEW_SECS: i64 = 5;
 
-struct SubscribeAttempt {
+/// A request to subscribe, which may have to wait for its call to appear.
+pub(super) struct SubscribeAttempt {
     request: Subscribe,
     /// When the client sent the request, if the subscription has waited for its call.
     requested_at: Option<Timestamp>,
@@ -60,7 +61,7 @@ impl Session {
                 self.send_error(ErrorCode::RateLimited, "more than 50 messages a second; this one was dropped", None);
             }
             // The library has queued the pong.
-            Message::Ping(_) => self.flush_control(),
+            Message::Ping(_) => self.codec.flush_control(&self.connection.state),
             Message::Text(text) => self.on_request(&text).await,
             Message::Binary(_) => {
                 self.send_error(
@@ -106,19 +107,15 @@ impl Session {
     /// Returns the subscription, which has to be tried again, if the storage fails.
     pub(super) async fn subscribe_pending(
         &mut self,
-        pending: PendingSubscription,
-    ) -> Result<(), (PendingSubscription, StoreError)> {
-        let PendingSubscription { request, requested_at } = pending;
-        let mut attempt = SubscribeAttempt { request, requested_at: Some(requested_at) };
+        mut attempt: SubscribeAttempt,
+    ) -> Result<(), (SubscribeAttempt, StoreError)> {
         match self.try_subscribe(&mut attempt).await {
             Ok(()) => Ok(()),
             Err(SubscribeError::Rejected(code, message)) => {
                 self.send_error(code, message, Some(attempt.request.identifier.to_string()));
                 Ok(())
             }
-            Err(SubscribeError::Store(error)) => {
-                Err((PendingSubscription { request: attempt.request, requested_at }, error))
-            }
+            Err(SubscribeError::Store(error)) => Err((attempt, error)),
         }
     }
 
@@ -162,7 +159,8 @@ impl Session {
         if is_new {
             self.hub.add_waiter(identifier, &self.connection);
         }
-        self.pending.insert(identifier.clone(), PendingSubscription { request: request.clone(), requested_at });
+        let attempt = SubscribeAttempt { request: request.clone(), requested_at: Some(requested_at) };
+        self.pending.insert(identifier.clone(), attempt);
         self.send(&ServerMessage::SubscriptionPending(IdentifierMessage {
             identifier: identifier.to_string(),
             call_id: None,
