@@ -25,7 +25,7 @@ pub use answer::Answer;
 pub(crate) use call::{Call, RowChange};
 pub use dedup::DedupKey;
 pub(crate) use dedup::{DedupHash, dedup_hash, dedup_hash_at, turn_hash, turn_hash_without_speaker};
-pub use delivery::{CallFailure, CallResult, Change, Delivery, EarlierDelivery, Ending, Turn};
+pub use delivery::{CallResult, Change, Delivery, EarlierDelivery, Ending, Turn};
 pub use ledger::UnknownCalls;
 pub(crate) use ledger::{ApplyError, Ledger};
 pub(crate) use merge::AbsorbedCall;

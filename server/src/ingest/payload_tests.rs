@@ -257,7 +257,6 @@ fn check_storable(delivery: &Delivery, body: &str) {
             assert!(result.turns.iter().all(|turn| !turn.text.is_empty() && turn.offset_secs.is_finite()));
             &result.data
         }
-        Change::Failure(failure) => &failure.data,
         Change::Turn(turn) => return assert!((1..=65_536).contains(&turn.text.len())),
         _ => return,
     };

@@ -7,9 +7,9 @@ use callscope_common::protocol::{ServerMessage, TranscriptionPartial};
 use callscope_common::{CallData, CallId, CallStatus, Identifier, Timestamp};
 
 use super::{
-    Answer, ApplyError, CallFailure, CallResult, CallState, Change, DedupHash, DedupKey, Delivery, EarlierDelivery,
-    Ending, Ledger, Names, NewAudio, NewDelivery, Notification, Receipt, RowChange, Transcript, Turn, UnknownCalls,
-    new_id, turn_hash, turn_hash_without_speaker,
+    Answer, ApplyError, CallResult, CallState, Change, DedupHash, DedupKey, Delivery, EarlierDelivery, Ending, Ledger,
+    Names, NewAudio, NewDelivery, Notification, Receipt, RowChange, Transcript, Turn, UnknownCalls, new_id, turn_hash,
+    turn_hash_without_speaker,
 };
 
 /// Why a failure that follows a completion has no effect.
@@ -46,7 +46,6 @@ impl Ledger {
         let decision = match &delivery.change {
             Change::Turn(turn) => self.apply_turn(delivery, turn)?,
             Change::Result(result) => self.apply_result(delivery, result)?,
-            Change::Failure(failure) => self.apply_failure(delivery, failure)?,
             Change::Audio { names, content_type, .. } => self.apply_audio(delivery, names, content_type)?,
             Change::Ignored { names, reason } => self.apply_ignored(names, reason),
             Change::Rejected { status, message, details } => {
@@ -210,18 +209,6 @@ impl Ledger {
         };
         let (agent_id, data) = (result.agent_id.clone(), result.data.clone());
         self.end_call(delivery, call_id, (status, status_before), agent_id, data, transcript);
-        Ok(self.processed(call_id, conversation_id))
-    }
-
-    fn apply_failure(&mut self, delivery: &Delivery, failure: &CallFailure) -> Result<Decision, ApplyError> {
-        let Some(call_id) = self.find_or_create(delivery, &failure.names)? else { return Ok(self.unknown_call()) };
-        let conversation_id = failure.names.conversation_id.as_ref();
-        let status_before = self.call(call_id).status;
-        if status_before == CallStatus::Completed {
-            return Ok(self.no_effect(call_id, conversation_id, LATE_FAILURE));
-        }
-        let (agent_id, data) = (failure.agent_id.clone(), failure.data.clone());
-        self.end_call(delivery, call_id, (CallStatus::Failed, status_before), agent_id, data, Transcript::Keep);
         Ok(self.processed(call_id, conversation_id))
     }
 

@@ -49,10 +49,8 @@ impl Delivery {
 pub enum Change {
     /// One live turn.
     Turn(Turn),
-    /// The result of a call that ended.
+    /// The result of a call that ended, or that could not be started.
     Result(Box<CallResult>),
-    /// A call that could not be started.
-    Failure(Box<CallFailure>),
     /// The recording of a call.
     Audio {
         /// The names of the call.
@@ -85,7 +83,6 @@ impl Change {
         match self {
             Self::Turn(turn) => Some(&turn.names),
             Self::Result(result) => Some(&result.names),
-            Self::Failure(failure) => Some(&failure.names),
             Self::Audio { names, .. } | Self::Ignored { names, .. } => Some(names),
             Self::Rejected { .. } => None,
         }
@@ -109,7 +106,7 @@ pub struct Turn {
     pub is_final: bool,
 }
 
-/// A `post_call_transcription`.
+/// A `post_call_transcription`, or a `call_initiation_failure`, which has neither turns nor a transcript.
 #[derive(Debug)]
 pub struct CallResult {
     /// The names of the call.
@@ -135,17 +132,6 @@ pub enum Ending {
     Failed,
     /// Any other text, or none.
     Unspecified,
-}
-
-/// A `call_initiation_failure`.
-#[derive(Debug)]
-pub struct CallFailure {
-    /// The names of the call.
-    pub names: Names,
-    /// The provider's agent.
-    pub agent_id: Option<String>,
-    /// The reason, the time and the provider's metadata.
-    pub data: CallData,
 }
 
 /// A stored delivery whose repeats get the same answer.

@@ -20,8 +20,8 @@ use super::testing::{Scratch, deliver, render};
 use super::{LogWriter, Store};
 use crate::log::turn_hash;
 use crate::log::{
-    CallFailure, CallResult, Change, DedupKey, Ending, Names, Operation, Outcome, Patch, Refusal, Register, Turn,
-    UnknownCalls, dedup_hash, new_id,
+    CallResult, Change, DedupKey, Ending, Names, Operation, Outcome, Patch, Refusal, Register, Turn, UnknownCalls,
+    dedup_hash, new_id,
 };
 
 struct World {
@@ -167,8 +167,9 @@ impl Case {
         let dedup_key = DedupKey::Content(dedup_hash(&[self.name.as_bytes(), &self.sent.len().to_le_bytes()]));
         self.keep(None, None, move || {
             let data = CallData::new(CallStatus::Failed);
-            let failure = CallFailure { names: names.clone(), agent_id: None, data };
-            deliver(Change::Failure(Box::new(failure)), dedup_key.clone(), at)
+            let (names, turns) = (names.clone(), Vec::new());
+            let failure = CallResult { names, agent_id: None, ending: Ending::Failed, data, turns, transcript: None };
+            deliver(Change::Result(Box::new(failure)), dedup_key.clone(), at)
         })
     }
 

@@ -42,7 +42,6 @@ fuzz_target!(|input: &[u8]| {
             assert!(result.turns.iter().all(|turn| !turn.text.is_empty() && turn.offset_secs.is_finite()));
             check_call_data(&result.data);
         }
-        Change::Failure(failure) => check_call_data(&failure.data),
         Change::Rejected { status, .. } => assert!(matches!(status, 400 | 413 | 415)),
         Change::Audio { bytes, .. } => assert!(!bytes.is_empty()),
         Change::Ignored { .. } => {}

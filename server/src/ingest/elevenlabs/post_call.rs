@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{PayloadError, identifier, invalid, parse_object};
 use crate::ingest::naming::Naming;
 use crate::ingest::recording;
-use crate::log::{CallFailure, CallResult, Change, Ending, Names};
+use crate::log::{CallResult, Change, Ending, Names};
 
 /// Maximum length of a stored `type`, in characters.
 const MAX_KIND_CHARS: usize = 64;
@@ -151,15 +151,18 @@ fn read_failure(envelope: &Object<'_>, naming: &Naming) -> Result<Change, Payloa
     let mut names = names(&data, &metadata, conversation_id, naming);
     // Twilio's status callback spells the key `CallSid`, a SIP trunk `call_sid`.
     names.others.extend(sids([sid(&body, "CallSid"), sid(&body, "call_sid")]));
-    Ok(Change::Failure(Box::new(CallFailure {
+    Ok(Change::Result(Box::new(CallResult {
         names,
         agent_id: agent_id(&data),
+        ending: Ending::Failed,
         data: CallData {
             call_end_time: event_time(envelope),
             failure_reason: data.text("failure_reason"),
             metadata: data.get("metadata").map(RawValue::to_owned),
             ..CallData::new(CallStatus::Failed)
         },
+        turns: Vec::new(),
+        transcript: None,
     })))
 }
 
@@ -276,7 +279,8 @@ mod tests {
             let body = format!(
                 r#"{{"type":"call_initiation_failure","data":{{"conversation_id":"c","failure_reason":"busy","metadata":{body}}}}}"#
             );
-            let Change::Failure(failure) = post_call(&body, &naming()).1 else { panic!("no failure") };
+            let Change::Result(failure) = post_call(&body, &naming()).1 else { panic!("no failure") };
+            assert_eq!(failure.ending, Ending::Failed);
             assert_eq!(failure.names.others.iter().map(Identifier::as_str).collect::<Vec<_>>(), ["CA9"]);
             assert_eq!(failure.data.failure_reason.as_deref(), Some("busy"));
         }
