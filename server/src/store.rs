@@ -1,13 +1,13 @@
 //! The durable log: the only module that knows the rows of the databases.
 //!
 //! A [`Store`] is an SQLite file or a PostgreSQL database. All writes go through [`LogWriter`], one transaction for
-//! each batch; everything else here reads. What is particular to an engine is in `sqlite` and `postgres`, which have
-//! the same parts: `open`, and `write` for the statements of the write path, which `transaction` joins.
+//! each batch; everything else here reads. What is particular to an engine is in `sqlite` and `postgres`. A statement
+//! is written once for both where one text fits them (`statement`), and so are the columns that a batch writes
+//! (`tables`).
 //!
 //! Two drivers are in use (docs/adr/0007):
 //! - **sqlx**, asynchronous, with a pool of connections: everything on PostgreSQL, and on SQLite the migrations, the
-//!   lists and whatever else may take long. Where one statement fits both engines, it is written once (`on_pool!`,
-//!   `on_ids!`).
+//!   lists and whatever else may take long.
 //! - **rusqlite**, a plain function call: the write path on SQLite, which has a thread of its own, and the short reads
 //!   of a subscription (`sqlite::inline_reads`). Handing such a statement to another thread and back costs more than
 //!   the statement itself.
