@@ -219,7 +219,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp> {
     let now = clock::now();
     absolute(text).or_else(|| duration::parse_secs(text).map(|secs| now.plus_secs(-secs))).ok_or_else(|| {
         Failure::usage(format!(
-            "{text:?} is no time; it takes 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds such as 1790855035, or how long ago: \
+            "{text:?} is not a time; it takes 2026-10-01, 2026-10-01T14:00:00Z, Unix seconds such as 1790855035, or how long ago: \
              30m, 1h30m, 7d"
         ))
     })
