@@ -152,7 +152,7 @@ pub struct CustomServer {
 }
 
 impl CustomServer {
-    /// Runs `command`, whose environment becomes that of all tests plus `variables`, and waits until the server answers.
+    /// Runs `command` with the environment of all tests and `variables`, and waits until the server answers.
     pub async fn start(mut command: std::process::Command, variables: &[(&str, &str)]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let port = free_port();

@@ -27,7 +27,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects with `token`. The fewer `receive_buffer_bytes`, the sooner the server's writes block if nothing is read.
+    /// Connects with `token`. With few `receive_buffer_bytes`, the server's writes soon block if nothing is read.
     ///
     /// # Errors
     /// Returns the client library's error, which holds the server's response if the upgrade was refused.

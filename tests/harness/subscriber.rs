@@ -90,7 +90,7 @@ impl Subscriber {
         message
     }
 
-    /// Returns the next `count` events and skips other messages. The events' seqs must be `first`, `first + 1` and so on.
+    /// Returns the next `count` events and skips other messages. Their seqs must be `first`, `first + 1` and so on.
     pub async fn events(&mut self, first: i64, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {

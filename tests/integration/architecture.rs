@@ -1,4 +1,4 @@
-//! The arrows between modules go one way: a table says which module may import which, and no circle exists anywhere.
+//! Imports between modules go one way: a table says which module may import which, and no circle of imports exists.
 //!
 //! The test reads every path that starts at a module of the crate, in `use` trees and in code, and follows `pub use` to
 //! the module that defines the name. Code under `#[cfg(test)]` does not count.
@@ -37,7 +37,7 @@ impl Crate {
         Self { modules }
     }
 
-    /// The module that defines what a path leads to.
+    /// Returns the module that defines what a path leads to. At most `hops` exports are followed.
     fn owner(&self, path: &[String], hops: usize) -> Option<Module> {
         let length = (0..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
         let module = &path[..length];
@@ -47,7 +47,7 @@ impl Crate {
         }
     }
 
-    /// Every arrow from one module to another, with the path that makes it.
+    /// Returns every import of one module by another, with the path that makes it.
     fn arrows(&self) -> impl Iterator<Item = (&Module, Module, String)> {
         self.modules.iter().flat_map(move |(module, source)| {
             source.paths.iter().filter_map(move |path| {
@@ -57,7 +57,7 @@ impl Crate {
         })
     }
 
-    /// Which of the top modules each top module imports.
+    /// Returns which top modules each top module imports, with an example of each import.
     fn imports(&self) -> BTreeMap<&str, BTreeMap<String, String>> {
         let mut imports: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
         for (from, to, path) in self.arrows() {
@@ -70,8 +70,8 @@ impl Crate {
         imports
     }
 
-    /// Fails where a top module imports another than the table allows, or where the table allows what no one needs.
-    fn check(&self, table: &[(&str, &str)]) {
+    /// Fails if a top module imports a module that the table does not allow, or does not import one that it allows.
+    fn check_table(&self, table: &[(&str, &str)]) {
         let mut faults = Vec::new();
         let mut imports = self.imports();
         for (module, allowed) in table {
@@ -86,13 +86,13 @@ impl Crate {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Fails where modules import each other in a circle. A module and the modules inside it are one, since the inner
-    /// ones implement it; inside a top module, its parts are looked at one by one.
+    /// Fails if modules import each other in a circle. A module and the modules inside it count as one, because the
+    /// inner modules implement it. Modules beside each other are compared at every depth.
     fn check_circles(&self) {
         let mut edges: BTreeMap<Module, BTreeMap<Module, String>> = BTreeMap::new();
         for (from, to, path) in self.arrows() {
             for depth in 1..=from.len().min(to.len()) {
-                // The folder where the two part ways: there they are two parts side by side.
+                // At the first depth at which the paths differ, the two modules lie beside each other.
                 let (a, b) = (&from[..depth], &to[..depth]);
                 if a != b {
                     let example = format!("{} names {path}", from.join("::"));
@@ -109,8 +109,8 @@ impl Crate {
         assert!(circles.is_empty(), "modules import each other in circles:\n{}", circles.join("\n"));
     }
 
-    /// The modules that name `word` in their code.
-    fn naming(&self, word: &str) -> Vec<String> {
+    /// Returns the modules whose code contains `word`, outside comments.
+    fn modules_with_word(&self, word: &str) -> Vec<String> {
         let names = |text: &str| {
             let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
             code.into_iter().any(|line| {
@@ -118,29 +118,29 @@ impl Crate {
                 words.any(|found| found == word)
             })
         };
-        let naming = self.modules.iter().filter(|(_, source)| names(&source.text));
-        naming.map(|(module, _)| module.join("::")).collect()
+        let found = self.modules.iter().filter(|(_, source)| names(&source.text));
+        found.map(|(module, _)| module.join("::")).collect()
     }
 }
 
-/// Walks the arrows depth first and describes the circle that it finds, if any.
+/// Follows the imports depth first, and describes the first circle that it finds.
 fn circle_from(
     at: &Module,
     edges: &BTreeMap<Module, BTreeMap<Module, String>>,
-    way: &mut Vec<Module>,
+    path: &mut Vec<Module>,
     done: &mut BTreeSet<Module>,
 ) -> Option<String> {
-    if let Some(begin) = way.iter().position(|module| module == at) {
-        let circle: Vec<&Module> = way[begin..].iter().chain([at]).collect();
+    if let Some(begin) = path.iter().position(|module| module == at) {
+        let circle: Vec<&Module> = path[begin..].iter().chain([at]).collect();
         let steps = circle.windows(2).map(|pair| format!("  {}", edges[pair[0]][pair[1]]));
         return Some(steps.collect::<Vec<_>>().join("\n"));
     }
     if done.contains(at) {
         return None;
     }
-    way.push(at.clone());
-    let found = edges.get(at).and_then(|next| next.keys().find_map(|to| circle_from(to, edges, way, done)));
-    way.pop();
+    path.push(at.clone());
+    let found = edges.get(at).and_then(|next| next.keys().find_map(|to| circle_from(to, edges, path, done)));
+    path.pop();
     done.insert(at.clone());
     found
 }
@@ -173,7 +173,7 @@ fn read_module(src: &Path, file: &Path, module: Module, modules: &mut BTreeMap<M
     modules.insert(module, reader.source);
 }
 
-/// The module that an item declares in a file of its own, unless it is for tests alone.
+/// Returns the module that an item declares in a file of its own, unless the module is for tests alone.
 fn child(item: &Item) -> Option<&syn::ItemMod> {
     match item {
         Item::Mod(item) if item.content.is_none() && !is_for_tests(&item.attrs) => Some(item),
@@ -181,7 +181,7 @@ fn child(item: &Item) -> Option<&syn::ItemMod> {
     }
 }
 
-/// The text without its test module, which stands last in a file.
+/// Returns the text without its test module, which is the last item of a file.
 fn code_of(text: &str) -> &str {
     text.find("\n#[cfg(test)]\nmod tests {").map_or(text, |end| &text[..end])
 }
@@ -194,7 +194,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// A path from the crate's root; `None` where it leads out of the crate.
+    /// Returns the path from the crate's root, or `None` if it leads out of the crate.
     fn rooted(&self, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let (mut base, mut rest) = match first.as_str() {
@@ -212,7 +212,7 @@ impl Reader {
         Some(base)
     }
 
-    /// Walks a `use` tree; `name` is what it binds.
+    /// Collects the paths of a `use` tree. `prefix` is the part of the path above the tree.
     fn walk(&mut self, tree: &UseTree, prefix: &mut Vec<String>, is_public: bool) {
         match tree {
             UseTree::Path(path) => {
@@ -295,7 +295,7 @@ const SERVER: &[(&str, &str)] = &[
     ("transport", "policy telemetry"),
 ];
 
-/// The client's top modules: commands on views and the webhook workbench, those on machinery, and that on leaves.
+/// The client's top modules and what each may import. They are ordered from the commands down to the leaves.
 const CLIENT: &[(&str, &str)] = &[
     (
         "command",
@@ -331,8 +331,8 @@ const CLIENT: &[(&str, &str)] = &[
 
 #[test]
 fn each_module_imports_what_the_table_allows() {
-    Crate::read("server", "lib.rs").check(SERVER);
-    Crate::read("cli", "main.rs").check(CLIENT);
+    Crate::read("server", "lib.rs").check_table(SERVER);
+    Crate::read("cli", "main.rs").check_table(CLIENT);
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn no_modules_import_each_other_in_a_circle() {
     }
 }
 
-/// The libraries that one room alone may know.
+/// Some libraries may be named only in a few modules.
 #[test]
 fn libraries_stay_in_their_rooms() {
     let (server, client) = (Crate::read("server", "lib.rs"), Crate::read("cli", "main.rs"));
@@ -356,7 +356,7 @@ fn libraries_stay_in_their_rooms() {
         (&client, "rustls", &["net"]),
     ] {
         let is_outside = |module: &String| !rooms.iter().any(|room| module.starts_with(room));
-        let outside: Vec<String> = program.naming(library).into_iter().filter(is_outside).collect();
+        let outside: Vec<String> = program.modules_with_word(library).into_iter().filter(is_outside).collect();
         assert!(outside.is_empty(), "{library} is named in {outside:?}");
     }
 }
@@ -366,9 +366,9 @@ fn libraries_stay_in_their_rooms() {
 fn the_rules_and_the_shared_types_do_no_input_and_output() {
     let (server, common) = (Crate::read("server", "lib.rs"), Crate::read("common", "lib.rs"));
     for word in ["tokio", "rocket", "sqlx", "rusqlite", "fs", "net", "SystemTime", "Instant", "thread"] {
-        let rules = server.naming(word).into_iter().filter(|module| module.starts_with("log"));
+        let rules = server.modules_with_word(word).into_iter().filter(|module| module.starts_with("log"));
         assert_eq!(rules.collect::<Vec<_>>(), [""; 0], "{word} in the rules");
-        let shared = common.naming(word).into_iter().filter(|_| word != "SystemTime");
+        let shared = common.modules_with_word(word).into_iter().filter(|_| word != "SystemTime");
         assert_eq!(shared.collect::<Vec<_>>(), [""; 0], "{word} in the shared types");
     }
 }

@@ -52,54 +52,54 @@ async fn a_merge_and_a_deletion_elsewhere_reach_the_subscriber() {
     assert_eq!((&gone["code"], &gone["identifier"]), (&json!("CALL_NOT_FOUND"), &json!("EL_small_1")));
 }
 
-/// Starts a server that is connected to the others by Redis.
-async fn linked(database: &Database, redis: &Redis) -> Server {
+/// Starts a server that uses Redis, and waits until it is connected.
+async fn start_with_redis(database: &Database, redis: &Redis) -> Server {
     let server = Server::start_with(database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
-    until_redis(&server, "ok").await;
+    until_redis_is(&server, "ok").await;
     server
 }
 
-async fn until_redis(server: &Server, word: &str) {
-    until(&format!("the link is {word}"), async || {
+async fn until_redis_is(server: &Server, state: &str) {
+    until(&format!("Redis is {state}"), async || {
         let ready = server.api(Method::GET, "/readyz", None).await;
-        assert_eq!(ready.status, 200, "Redis is no reason to stay away: {}", ready.json);
-        ready.json["checks"]["redis"].as_str().unwrap().starts_with(word)
+        assert_eq!(ready.status, 200, "a server is ready without Redis too: {}", ready.json);
+        ready.json["checks"]["redis"].as_str().unwrap().starts_with(state)
     })
     .await;
 }
 
-async fn turns(server: &Server, sid: &str, numbers: std::ops::Range<i64>) {
+async fn post_turns(server: &Server, sid: &str, numbers: std::ops::Range<i64>) {
     for i in numbers {
         assert_eq!(server.turn(sid, "user", &format!("turn {i}")).await.status, 201);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_missed_whatever_redis_does() {
+async fn no_event_is_missed_while_redis_is_down_or_hangs() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
-    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
-    turns(&there, "EL_link_1", 0..1).await;
+    let (here, there) = (start_with_redis(&database, &redis).await, start_with_redis(&database, &redis).await);
+    post_turns(&there, "EL_link_1", 0..1).await;
     let mut subscriber = here.follower("EL_link_1", 1).await;
-    turns(&there, "EL_link_1", 1..20).await;
+    post_turns(&there, "EL_link_1", 1..20).await;
     subscriber.events(2, 19).await;
     redis.kill().await;
-    turns(&there, "EL_link_1", 20..30).await;
+    post_turns(&there, "EL_link_1", 20..30).await;
     subscriber.events(21, 10).await;
-    until_redis(&here, "down").await;
+    until_redis_is(&here, "down").await;
     redis.launch().await;
-    turns(&there, "EL_link_1", 30..40).await;
+    post_turns(&there, "EL_link_1", 30..40).await;
     subscriber.events(31, 10).await;
-    until_redis(&here, "ok").await;
-    until_redis(&there, "ok").await;
+    until_redis_is(&here, "ok").await;
+    until_redis_is(&there, "ok").await;
     redis.signal(Signal::STOP).await;
-    turns(&there, "EL_link_1", 40..50).await;
+    post_turns(&there, "EL_link_1", 40..50).await;
     subscriber.events(41, 10).await;
-    until_redis(&here, "down").await;
+    until_redis_is(&here, "down").await;
     redis.signal(Signal::CONT).await;
-    turns(&there, "EL_link_1", 50..60).await;
+    post_turns(&there, "EL_link_1", 50..60).await;
     subscriber.events(51, 10).await;
-    until_redis(&here, "ok").await;
+    until_redis_is(&here, "ok").await;
     subscriber.expect_silence().await;
 }
 
@@ -109,41 +109,41 @@ async fn a_server_starts_without_redis_and_finds_it_later() {
     let redis = Redis::start().await;
     redis.kill().await;
     let server = Server::start_with(&database, &[("CALLSCOPE_REDIS_URL", &redis.url())]).await;
-    turns(&server, "EL_early_1", 0..1).await;
-    until_redis(&server, "down").await;
+    post_turns(&server, "EL_early_1", 0..1).await;
+    until_redis_is(&server, "down").await;
     redis.launch().await;
-    until_redis(&server, "ok").await;
+    until_redis_is(&server, "ok").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_cluster_carries_announcements_in_shards() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start_cluster().await;
-    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    let (here, there) = (start_with_redis(&database, &redis).await, start_with_redis(&database, &redis).await);
     let mut subscriber = here.subscriber().await;
     for call in 0..16 {
         let sid = format!("EL_shard_{call}");
-        turns(&there, &sid, 0..1).await;
+        post_turns(&there, &sid, 0..1).await;
         subscriber.subscribe(&sid).await;
         subscriber.events(1, 1).await;
-        turns(&there, &sid, 1..3).await;
+        post_turns(&there, &sid, 1..3).await;
         subscriber.events(2, 2).await;
     }
     let stats = here.get("/api/v1/admin/stats").await;
     let own = stats["cluster"].as_array().unwrap().iter().find(|node| node["node"] == stats["node"]).unwrap();
     assert!(own["stats"]["received"].as_i64().unwrap() > 0, "{own}");
     redis.kill().await;
-    until_redis(&here, "down").await;
+    until_redis_is(&here, "down").await;
     redis.launch().await;
-    until_redis(&here, "ok").await;
+    until_redis_is(&here, "ok").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_server_shows_and_ends_the_connections_of_all() {
+async fn any_server_lists_and_kicks_the_connections_of_all_servers() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
-    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
-    turns(&here, "EL_all_1", 0..1).await;
+    let (here, there) = (start_with_redis(&database, &redis).await, start_with_redis(&database, &redis).await);
+    post_turns(&here, "EL_all_1", 0..1).await;
     let (mut near, mut far) = (here.subscriber().await, there.subscriber().await);
     for subscriber in [&mut near, &mut far] {
         subscriber.subscribe("EL_all_1").await;
@@ -167,10 +167,10 @@ async fn any_server_shows_and_ends_the_connections_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_all() {
+async fn any_server_lists_refused_webhooks_and_streams_deliveries_of_all_servers() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
-    let (here, there) = (linked(&database, &redis).await, linked(&database, &redis).await);
+    let (here, there) = (start_with_redis(&database, &redis).await, start_with_redis(&database, &redis).await);
     for (server, count) in [(&here, 1), (&there, 300)] {
         for _ in 0..count {
             server.post("post-call", &[], b"{}").await;
@@ -179,11 +179,12 @@ async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_
     let listed = here.get("/api/v1/admin/deliveries?verdict=unverified&limit=500").await;
     let attempts = listed["unverified"].as_array().unwrap();
     assert_eq!((listed["total"].as_i64(), attempts.len()), (Some(301), 301), "{}", listed["silent_nodes"]);
-    let nodes: std::collections::HashSet<&str> = attempts.iter().map(|one| one["node"].as_str().unwrap()).collect();
+    let nodes: std::collections::HashSet<&str> =
+        attempts.iter().map(|attempt| attempt["node"].as_str().unwrap()).collect();
     assert_eq!(nodes.len(), 2);
     let mut follower = here.subscriber().await;
     follower.ask(json!({"subscribe_deliveries": {}}), "deliveries_confirmed").await;
-    turns(&there, "EL_all_1", 0..3).await;
+    post_turns(&there, "EL_all_1", 0..3).await;
     for _ in 0..3 {
         assert_eq!(follower.expect("delivery").await["call_sid"], "EL_all_1");
     }
@@ -194,12 +195,12 @@ async fn any_server_lists_the_refused_webhooks_of_all_and_follows_the_others_of_
 async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotten() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
-    let given = [("CALLSCOPE_REDIS_URL", &*redis.url())];
-    let here = linked(&database, &redis).await;
+    let variables = [("CALLSCOPE_REDIS_URL", &*redis.url())];
+    let here = start_with_redis(&database, &redis).await;
     let (hung, leaving) =
-        (Process::start_with(&database, 0, &given).await, Process::start_with(&database, 0, &given).await);
+        (Process::start_with(&database, 0, &variables).await, Process::start_with(&database, 0, &variables).await);
     let nodes = async || here.get("/api/v1/admin/connections").await;
-    until("all are listed and answer", async || {
+    until("every server is listed and answers", async || {
         let list = nodes().await;
         list["nodes"].as_array().unwrap().len() == 3 && list["silent_nodes"] == json!([])
     })
@@ -209,13 +210,13 @@ async fn a_server_that_does_not_answer_is_named_and_one_that_is_gone_is_forgotte
     assert_eq!(list["nodes"].as_array().unwrap().len(), 3, "{list}");
     assert_eq!(list["silent_nodes"].as_array().unwrap().len(), 1, "{list}");
     let kick = here.api(Method::DELETE, &format!("/api/v1/admin/connections/{}", uuid::Uuid::nil()), None).await;
-    assert_eq!(kick.status, 503, "the silent one may hold it: {}", kick.json);
+    assert_eq!(kick.status, 503, "the silent server may hold the connection: {}", kick.json);
     assert!(leaving.stop().await);
-    // This happens at once, because the server took itself off the list.
+    // A server that drains removes itself from the list, so the others do not wait for its heartbeat to expire.
     assert_eq!(nodes().await["nodes"].as_array().unwrap().len(), 2);
-    until("the hung one is forgotten", async || nodes().await["nodes"].as_array().unwrap().len() == 1).await;
+    until("the hung server is forgotten", async || nodes().await["nodes"].as_array().unwrap().len() == 1).await;
     hung.signal(Signal::CONT);
-    until("it is back", async || {
+    until("the hung server is back", async || {
         nodes().await["silent_nodes"] == json!([]) && nodes().await["nodes"].as_array().unwrap().len() == 2
     })
     .await;

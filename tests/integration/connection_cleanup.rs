@@ -10,13 +10,13 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
     server.turn("EL_here_1", "agent", "hello").await;
     let hub = server.embedded.hub.clone();
     let mut kicked = None;
-    for way in 0..3 {
+    for end in ["close", "reset", "kick"] {
         let mut subscriber = server.follower("EL_here_1", 1).await;
         subscriber.ask(json!({"subscribe": "EL_absent_1", "wait": true}), "subscription_pending").await;
         assert_eq!(hub.sizes().followed_calls, 1, "the call is followed");
-        match way {
-            0 => subscriber.socket().close(None).await.unwrap(),
-            1 => {
+        match end {
+            "close" => subscriber.socket().close(None).await.unwrap(),
+            "reset" => {
                 subscriber.socket().get_ref().set_zero_linger().unwrap();
                 drop(subscriber);
             }
@@ -28,7 +28,7 @@ async fn closed_reset_and_kicked_connections_leave_every_structure() {
                 kicked = Some(subscriber);
             }
         }
-        until("nothing is left", async || hub.sizes() == HubSizes::default()).await;
+        until("nothing of the connection is left", async || hub.sizes() == HubSizes::default()).await;
     }
     let last = kicked.unwrap().next().await;
     assert_eq!(last, callscope_tests::subscriber::Received::Closed(4012));

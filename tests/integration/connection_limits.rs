@@ -1,5 +1,5 @@
-//! Descriptors are few, and senders without a signature may hold them for nothing. Webhooks, health checks and
-//! followers keep theirs.
+//! A server has few file descriptors, and unsigned senders occupy as many as they can. Webhooks, health checks and
+//! followers still get theirs.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A server that may have few descriptors.
+/// A server process with few file descriptors.
 struct Server(CustomServer);
 
 impl Server {
@@ -27,7 +27,7 @@ impl Server {
         Self(CustomServer::start(command, variables).await)
     }
 
-    async fn sends(&self, bytes: &str) -> TcpStream {
+    async fn send(&self, bytes: &str) -> TcpStream {
         send(&self.0.address, bytes.as_bytes()).await
     }
 
@@ -44,24 +44,25 @@ impl Server {
         answer.expect("the answer comes in time").expect("the server answers").status().as_u16()
     }
 
-    /// Requests an upgrade and returns the status and whether there is a `Retry-After`.
+    /// Requests an upgrade. Returns the status, whether the answer has a `Retry-After`, and the connection.
     async fn upgrade(&self, token: &str) -> (u16, bool, TcpStream) {
         let authorization = format!("Authorization: Bearer {token}\r\n");
         let request = upgrade_request(PATH, &self.0.address, &authorization);
-        let mut stream = self.sends(&request).await;
+        let mut stream = self.send(&request).await;
         let answer = answer(&mut stream).await.to_lowercase();
         (status(&answer), answer.contains("retry-after: "), stream)
     }
 }
 
-/// Waits until the other side has closed.
-async fn closed(stream: &mut TcpStream) {
+/// Waits until the server has closed the connection.
+async fn wait_until_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    // A reset is an end too.
+    // A reset counts as a close too.
     let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut rest)).await.expect("the connection is closed in time");
 }
 
-const FORM: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\n\
+/// The head of a request whose body never comes.
+const FORM_WITHOUT_BODY: &str = "POST /webhooks/elevenlabs/transcription HTTP/1.1\r\nHost: x\r\n\
                     Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 50\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,15 +76,21 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     let greedy = admin_token("greedy");
     let mut held = Vec::new();
     for n in 0..30 {
-        let (status, says_when, stream) = server.upgrade(&greedy).await;
-        assert_eq!((status, says_when), if n < 20 { (101, false) } else { (429, true) }, "watcher {n}");
+        let (status, has_retry_after, stream) = server.upgrade(&greedy).await;
+        assert_eq!((status, has_retry_after), if n < 20 { (101, false) } else { (429, true) }, "watcher {n}");
         held.push(stream);
     }
     let mut turns = 0;
-    let heads = ["G", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", FORM, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", ""];
-    // These are several times as many as there are descriptors, and all of them stay.
+    let heads = [
+        "G",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        FORM_WITHOUT_BODY,
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "",
+    ];
+    // The test keeps several times as many connections open as the server has descriptors.
     for n in 0..1_000_usize {
-        held.push(server.sends(heads[n % heads.len()]).await);
+        held.push(server.send(heads[n % heads.len()]).await);
         if n % 100 == 99 {
             assert_eq!(server.healthz().await, 200);
             turns += 1;
@@ -96,8 +103,8 @@ async fn idle_sockets_and_watchers_leave_room_for_webhooks_and_health() {
     watcher.ask(json!({"ping": 1}), "pong").await;
 }
 
-/// There are more senders than descriptors, each with a body that never ends and a signature that could be valid until
-/// then.
+/// There are more senders than descriptors. Each sends a body that never ends, with a signature that could be valid for
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
     let server = Server::start_with(256, &[]).await;
@@ -107,11 +114,11 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
         forged_signature(),
         " ".repeat(100)
     );
-    let told = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
-    let mut strangers = JoinSet::new();
+    let statuses = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let mut unsigned_senders = JoinSet::new();
     for _ in 0..300 {
-        let (address, head, told) = (server.0.address.clone(), head.clone(), Arc::clone(&told));
-        strangers.spawn(async move {
+        let (address, head, statuses) = (server.0.address.clone(), head.clone(), Arc::clone(&statuses));
+        unsigned_senders.spawn(async move {
             loop {
                 let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
                 let mut answer = vec![0; 512];
@@ -126,7 +133,7 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
                     }
                 }
                 let status = String::from_utf8_lossy(&answer[..count]).split(' ').nth(1).unwrap_or("none").to_owned();
-                *told.lock().unwrap().entry(status).or_default() += 1;
+                *statuses.lock().unwrap().entry(status).or_default() += 1;
             }
         });
     }
@@ -135,15 +142,15 @@ async fn bodies_that_trickle_give_way_while_descriptors_run_short() {
         assert_eq!(server.turn(n).await, 201);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    strangers.shutdown().await;
-    let told = told.lock().unwrap();
-    assert!(told.get("503").is_some_and(|count| *count > 10), "{told:?}");
+    unsigned_senders.shutdown().await;
+    let statuses = statuses.lock().unwrap();
+    assert!(statuses.get("503").is_some_and(|count| *count > 10), "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_end_and_requests_in_progress_do_not() {
-    let given = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
-    let server = Server::start_with(1_024, &given).await;
+    let variables = [("CALLSCOPE_HEAD_DEADLINE", "1"), ("CALLSCOPE_IDLE_TIMEOUT", "2")];
+    let server = Server::start_with(1_024, &variables).await;
     let mut watcher = Subscriber::connect(&server.0.url, &admin_token("watcher")).await;
     let body = json!({"call_sid": "EL_conn_2", "speaker": "user", "message": "in two parts"}).to_string();
     let signature = callscope_common::signature::sign(SECRET.as_bytes(), unix_secs(), body.as_bytes());
@@ -153,30 +160,30 @@ async fn idle_connections_end_and_requests_in_progress_do_not() {
          Content-Length: {}\r\nConnection: close\r\n\r\n{first}",
         body.len()
     );
-    let mut in_progress = server.sends(&head).await;
-    let mut idle = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut second = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(status(&answer(&mut second).await), 200);
-    second.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
-    let mut half = server.sends("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
-    let mut form = server.sends(FORM).await;
-    // A byte from time to time is not a request.
-    let mut slow = server.sends("GET /healthz HTTP/1.1\r\nX-Slow: ").await;
+    let mut in_progress = server.send(&head).await;
+    let mut idle = server.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut half_second_head = server.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(status(&answer(&mut half_second_head).await), 200);
+    half_second_head.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
+    let mut half_head = server.send("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
+    let mut missing_body = server.send(FORM_WITHOUT_BODY).await;
+    // A head that arrives byte by byte has the same deadline as one that stops.
+    let mut slow_head = server.send("GET /healthz HTTP/1.1\r\nX-Slow: ").await;
     timeout(WAIT_TIMEOUT, async {
         let mut interval = tokio::time::interval(std::time::Duration::from_millis(100));
         let mut byte = [0; 1];
         loop {
             tokio::select! {
-                _ = interval.tick() => if slow.write_all(b"x").await.is_err() { break },
-                read = slow.read(&mut byte) => if read.unwrap_or(0) == 0 { break },
+                _ = interval.tick() => if slow_head.write_all(b"x").await.is_err() { break },
+                read = slow_head.read(&mut byte) => if read.unwrap_or(0) == 0 { break },
             }
             tokio::task::yield_now().await;
         }
     })
     .await
     .expect("the connection is closed in time");
-    for stream in [&mut half, &mut form, &mut second, &mut idle] {
-        closed(stream).await;
+    for stream in [&mut half_head, &mut missing_body, &mut half_second_head, &mut idle] {
+        wait_until_closed(stream).await;
     }
     in_progress.write_all(rest.as_bytes()).await.unwrap();
     assert_eq!(status(&answer(&mut in_progress).await), 201);
@@ -189,12 +196,12 @@ async fn total_and_address_limits_differ_and_closing_frees_a_place() {
         let server = Server::start_with(1_024, &[(key, "3")]).await;
         let mut held = Vec::new();
         for n in 0..5 {
-            let (status, says_when, stream) = server.upgrade(&admin_token(&n.to_string())).await;
-            assert_eq!((status, says_when), if n < 3 { (101, false) } else { (expected, true) }, "{key}: {n}");
+            let (status, has_retry_after, stream) = server.upgrade(&admin_token(&n.to_string())).await;
+            assert_eq!((status, has_retry_after), if n < 3 { (101, false) } else { (expected, true) }, "{key}: {n}");
             held.push(stream);
         }
         assert_eq!(server.healthz().await, 200);
         held.clear();
-        until("room is given back", async || server.upgrade(&admin_token("later")).await.0 == 101).await;
+        until("a place is free again", async || server.upgrade(&admin_token("later")).await.0 == 101).await;
     }
 }

@@ -5,7 +5,7 @@ use callscope_tests::subscriber::Received;
 use callscope_tests::{Database, Engine, Process, Subscriber};
 use serde_json::json;
 
-/// Each turn is sent until it is acknowledged, by as many server processes as necessary. Every third process is killed.
+/// Each turn is sent until a server acknowledges it. Three times, the server is killed and started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
     for engine in Engine::ALL {
@@ -21,15 +21,15 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
             if i % 20 == 10 {
                 // The turn is in flight when the server dies. Whether or not it was acknowledged, sending it again must
                 // count it once.
-                let doomed = tokio::spawn({
+                let in_flight = tokio::spawn({
                     let (http, url, body) = (http.clone(), url.clone(), body.clone());
                     async move { post_webhook(&http, &url, "transcription", &body).await.is_ok() }
                 });
                 process.kill().await;
-                let _ = doomed.await;
+                let _ = in_flight.await;
                 process = Process::start(&database, port).await;
             }
-            // A kept connection to the dead server may break only when it is written to, and a provider sends again
+            // A kept-alive connection to the killed server may break only at the next write. A provider sends again
             // then.
             let reply = loop {
                 if let Ok(reply) = post_webhook(&http, &url, "transcription", &body).await {
@@ -44,7 +44,7 @@ async fn acknowledged_turns_survive_and_a_resuming_subscriber_gets_each_once() {
     }
 }
 
-/// Follows the call, resuming after the last seq, until `count` events have come.
+/// Follows the call until `count` turns have come, and resumes after each break. Returns their texts.
 async fn read_all(url: String, token: String, count: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     while texts.len() < count {

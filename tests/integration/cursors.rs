@@ -8,8 +8,8 @@ use callscope_tests::{Database, Engine, Server, Subscriber};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Returns the error code of the answer to a request.
-async fn refused(subscriber: &mut Subscriber, request: Value) -> String {
+/// Sends a request that must be refused, and returns the error code of the answer.
+async fn refusal_code(subscriber: &mut Subscriber, request: Value) -> String {
     subscriber.send(request.clone()).await;
     let message = subscriber.message().await;
     assert_eq!(message["type"], "error", "{request} was answered {message}");
@@ -20,11 +20,11 @@ fn cursors(log: &[Value]) -> Vec<&str> {
     log.iter().map(|event| event["cursor"].as_str().unwrap()).collect()
 }
 
-/// Resumes from a cursor in every way: by the WebSocket and by the events API.
-async fn is_refused_everywhere(server: &Server, id: &str, after: &Value) {
+/// Asserts that the WebSocket and the events API refuse to resume after a cursor.
+async fn assert_refused_everywhere(server: &Server, id: &str, after: &Value) {
     let mut subscriber = server.subscriber().await;
     assert_eq!(
-        refused(&mut subscriber, json!({"subscribe": id, "after": after})).await,
+        refusal_code(&mut subscriber, json!({"subscribe": id, "after": after})).await,
         "CURSOR_INVALID",
         "{id} {after}"
     );
@@ -49,16 +49,17 @@ async fn every_message_about_a_call_carries_what_resuming_needs() {
         server.patch("EL_c_1", &json!({"status": "completed"})).await;
         events.extend(subscriber.events(3, 2).await);
         assert!(events.iter().all(|event| &event["call_id"] == call_id), "{events:?}");
-        let places: Vec<&str> = [confirmed["cursor"].as_str().unwrap()].into_iter().chain(cursors(&events)).collect();
-        assert!(places.iter().all(|place| (1..=40).contains(&place.len())), "{places:?}");
+        let all_cursors: Vec<&str> =
+            [confirmed["cursor"].as_str().unwrap()].into_iter().chain(cursors(&events)).collect();
+        assert!(all_cursors.iter().all(|cursor| (1..=40).contains(&cursor.len())), "{all_cursors:?}");
         // Each cursor, including the one before the first event, is followed by the rest and by nothing else.
-        for (at, place) in places.iter().enumerate() {
+        for (at, cursor) in all_cursors.iter().enumerate() {
             let mut again = server.subscriber().await;
-            let confirmed = again.ask(json!({"subscribe": "EL_c_1", "after": place}), "subscription_confirmed").await;
-            assert_eq!(&confirmed["cursor"], place, "where this subscription starts");
+            let confirmed = again.ask(json!({"subscribe": "EL_c_1", "after": cursor}), "subscription_confirmed").await;
+            assert_eq!(&confirmed["cursor"], cursor, "where this subscription starts");
             assert_eq!(again.events(i64::try_from(at).unwrap() + 1, 4 - at).await, events[at..]);
             again.expect_silence().await;
-            let listed = server.get(&format!("/api/v1/calls/EL_c_1/events?after={place}")).await;
+            let listed = server.get(&format!("/api/v1/calls/EL_c_1/events?after={cursor}")).await;
             assert_eq!(listed["events"].as_array().unwrap()[..], events[at..]);
         }
     })
@@ -88,8 +89,8 @@ async fn a_second_confirmation_holds_the_running_subscriptions_cursor() {
     .await;
 }
 
-/// The cursor of an absorbed record fits no other log, by whatever name the survivor is requested. Neither does a bare
-/// number under a name that the merge moved.
+/// The survivor refuses a cursor of the absorbed record, whichever name the client uses. It also refuses a bare seq
+/// under a name that the merge moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_an_absorbed_record_is_refused() {
     on_each_engine(async |_, server| {
@@ -107,22 +108,23 @@ async fn a_cursor_of_an_absorbed_record_is_refused() {
         let merge = json!({"identifiers": ["EL_a_1"], "merge": true});
         server.patch("EL_b_1", &merge).await;
         for id in ["EL_a_1", "EL_b_1", &absorbed] {
-            for place in cursors(&old).into_iter().map(|cursor| json!(cursor)).chain([start.clone()]) {
-                is_refused_everywhere(&server, id, &place).await;
+            for cursor in cursors(&old).into_iter().map(|cursor| json!(cursor)).chain([start.clone()]) {
+                assert_refused_everywhere(&server, id, &cursor).await;
             }
         }
         for id in ["EL_a_1", &absorbed] {
-            is_refused_everywhere(&server, id, &json!(5)).await;
+            assert_refused_everywhere(&server, id, &json!(5)).await;
             let reply =
                 server.api(Method::GET, &format!("/api/v1/calls/{id}/events?after=5&call_id={absorbed}"), None).await;
             assert_eq!(reply.json["code"], "CURSOR_INVALID");
         }
-        // A number is clear with the record that it belongs to, or under a name that always was this call's.
+        // A bare seq is unambiguous together with the `call_id` of its record, or under a name that always led to this
+        // call.
         let survivor = server.call_id("EL_b_1").await;
         let rest = server.get("/api/v1/calls/EL_b_1/events?after=5").await;
         assert_eq!(rest["events"][0]["seq"], 6);
         assert_eq!(server.get(&format!("/api/v1/calls/EL_a_1/events?after=5&call_id={survivor}")).await, rest);
-        // A follower of the absorbed record learns where the survivor's log starts, and resumes with that alone.
+        // A follower of the absorbed record learns where the survivor's log starts, and resumes with that cursor alone.
         assert_eq!(subscriber.expect("call_merged").await["call_id"], survivor.as_str());
         let confirmed = subscriber.expect("subscription_confirmed").await;
         let mut again = server.subscriber().await;
@@ -149,7 +151,7 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     }
     let mut deliveries = server.subscriber().await;
     deliveries.ask(json!({"subscribe_deliveries": {"history": true}}), "deliveries_confirmed").await;
-    let mut places = vec![
+    let mut all_cursors = vec![
         deliveries.expect("delivery").await["cursor"].clone(),
         deliveries.expect("delivery").await["cursor"].clone(),
     ];
@@ -157,10 +159,10 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     std::fs::copy(&file, &copy).unwrap();
     let server = Server::start(&database).await;
     let mut deliveries = server.subscriber().await;
-    deliveries.ask(json!({"subscribe_deliveries": {"after": places[1]}}), "deliveries_confirmed").await;
+    deliveries.ask(json!({"subscribe_deliveries": {"after": all_cursors[1]}}), "deliveries_confirmed").await;
     for text in ["three", "four"] {
         server.webhook("transcription", &turn(text)).await;
-        places.push(deliveries.expect("delivery").await["cursor"].clone());
+        all_cursors.push(deliveries.expect("delivery").await["cursor"].clone());
     }
     let before = server.log("EL_r_1").await;
     server.stop().await;
@@ -170,25 +172,31 @@ async fn a_cursor_from_beyond_a_restore_is_refused() {
     }
     let server = Server::start(&database).await;
     for cursor in &cursors(&before)[2..] {
-        is_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
+        assert_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
     }
     for text in ["three", "four", "five"] {
         server.webhook("transcription", &turn(text)).await;
     }
     for cursor in &cursors(&before)[2..] {
-        is_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
+        assert_refused_everywhere(&server, "EL_r_1", &json!(cursor)).await;
     }
     let mut subscriber = server.subscriber().await;
     subscriber.ask(json!({"subscribe": "EL_r_1", "after": cursors(&before)[1]}), "subscription_confirmed").await;
     subscriber.events(3, 3).await;
-    for (at, place) in places.iter().enumerate() {
+    for (at, cursor) in all_cursors.iter().enumerate() {
         let mut deliveries = server.subscriber().await;
-        deliveries.send(json!({"subscribe_deliveries": {"after": place}})).await;
+        deliveries.send(json!({"subscribe_deliveries": {"after": cursor}})).await;
         let answer = deliveries.message().await;
         if at < 2 {
-            assert_eq!(answer["type"], "deliveries_confirmed", "{place} is behind a delivery that is there: {answer}");
+            assert_eq!(
+                answer["type"], "deliveries_confirmed",
+                "{cursor} names a delivery of the restored database: {answer}"
+            );
         } else {
-            assert_eq!(answer["code"], "CURSOR_INVALID", "{place} is behind a delivery that was never here: {answer}");
+            assert_eq!(
+                answer["code"], "CURSOR_INVALID",
+                "{cursor} names a delivery that the restored database never had: {answer}"
+            );
         }
     }
 }
@@ -200,17 +208,17 @@ async fn a_follower_of_deliveries_resumes_after_a_deleted_one() {
         let mut deliveries = server.subscriber().await;
         deliveries.ask(json!({"subscribe_deliveries": {"history": true}}), "deliveries_confirmed").await;
         server.turn("EL_d_1", "user", "gone soon").await;
-        let place = deliveries.expect("delivery").await["cursor"].clone();
+        let cursor = deliveries.expect("delivery").await["cursor"].clone();
         server.delete("EL_d_1").await;
         server.turn("EL_d_2", "user", "next").await;
         let mut again = server.subscriber().await;
-        again.ask(json!({"subscribe_deliveries": {"after": place}}), "deliveries_confirmed").await;
+        again.ask(json!({"subscribe_deliveries": {"after": cursor}}), "deliveries_confirmed").await;
         assert_eq!(again.expect("delivery").await["call_sid"], "EL_d_2");
     })
     .await;
 }
 
-/// Events that were stored before there were cursors get a cursor of the call and the number alone.
+/// Events that were stored before cursors existed get a cursor without a tag.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_without_cursors_are_served_with_one() {
     for engine in Engine::ALL {
@@ -222,7 +230,7 @@ async fn events_without_cursors_are_served_with_one() {
         let call_id = server.get("/api/v1/calls/EL_o_1").await["call_id"].clone();
         let new = server.log("EL_o_1").await;
         server.stop().await;
-        // This is how the earlier version stored them.
+        // The earlier version stored events without these two fields.
         let mut frames = HashMap::new();
         for event in &new {
             let mut old = event.clone();
@@ -242,21 +250,21 @@ async fn events_without_cursors_are_served_with_one() {
         let events = subscriber.events(1, 4).await;
         assert_eq!(events, server.log("EL_o_1").await);
         assert!(events.iter().all(|event| event["call_id"] == call_id));
-        for (at, place) in cursors(&events).into_iter().enumerate() {
+        for (at, cursor) in cursors(&events).into_iter().enumerate() {
             let mut again = server.subscriber().await;
             assert_eq!(
-                again.ask(json!({"subscribe": "EL_o_1", "after": place}), "subscription_confirmed").await["cursor"],
-                place
+                again.ask(json!({"subscribe": "EL_o_1", "after": cursor}), "subscription_confirmed").await["cursor"],
+                cursor
             );
             again.events(i64::try_from(at).unwrap() + 2, 3 - at).await;
         }
-        // The cursors that these events had before the restore do not fit them.
-        for place in cursors(&new) {
-            is_refused_everywhere(&server, "EL_o_1", &json!(place)).await;
+        // The tagged cursors that these events had at first do not fit them any more.
+        for cursor in cursors(&new) {
+            assert_refused_everywhere(&server, "EL_o_1", &json!(cursor)).await;
         }
         // A cursor without a tag does not fit an event that has one.
-        let unmarked = events[2]["cursor"].as_str().unwrap().replacen("3.", "4.", 1);
-        is_refused_everywhere(&server, "EL_o_1", &json!(unmarked)).await;
+        let untagged = events[2]["cursor"].as_str().unwrap().replacen("3.", "4.", 1);
+        assert_refused_everywhere(&server, "EL_o_1", &json!(untagged)).await;
     }
 }
 
@@ -270,14 +278,14 @@ async fn a_malformed_cursor_is_refused() {
         for wrong in
             ["1.", "1.AAAAAAAA", "0.AAAAAAAA", &flipped, &format!("{good}A"), &good.replacen('1', "2", 1), "1.1.1"]
         {
-            is_refused_everywhere(&server, "EL_x_1", &json!(wrong)).await;
+            assert_refused_everywhere(&server, "EL_x_1", &json!(wrong)).await;
         }
         let mut subscriber = server.subscriber().await;
         for wrong in ["", "x", " ", &"9".repeat(1_000)] {
-            let code = refused(&mut subscriber, json!({"subscribe": "EL_x_1", "after": wrong})).await;
+            let code = refusal_code(&mut subscriber, json!({"subscribe": "EL_x_1", "after": wrong})).await;
             assert_eq!(code, "CURSOR_INVALID", "{wrong:?}");
         }
-        is_refused_everywhere(&server, "EL_x_1", &json!(2)).await;
+        assert_refused_everywhere(&server, "EL_x_1", &json!(2)).await;
     })
     .await;
 }
@@ -300,7 +308,7 @@ async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
     on_each_engine(async |_, server| {
         let mut subscriber = server.subscriber().await;
         subscriber.ask(json!({"subscribe": "EL_w_2", "wait": true}), "subscription_pending").await;
-        assert_eq!(refused(&mut subscriber, json!({"subscribe": "EL_w_2"})).await, "CALL_NOT_FOUND");
+        assert_eq!(refusal_code(&mut subscriber, json!({"subscribe": "EL_w_2"})).await, "CALL_NOT_FOUND");
         server.turn("EL_w_2", "user", "here").await;
         subscriber.expect("subscription_confirmed").await;
         subscriber.events(1, 1).await;
@@ -308,8 +316,8 @@ async fn a_plain_subscribe_leaves_a_pending_wait_as_it_is() {
     .await;
 }
 
-/// A name that leads to another call by now belongs to the new subscription alone, whenever the end of the old one
-/// becomes known.
+/// A call is deleted and its name is reused. The name then belongs to the new call's subscription alone, whenever the
+/// server learns of the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_belongs_to_one_subscription_of_a_connection() {
     // The servers have no Redis, so `here` learns of events at `there` only by reconciliation.
@@ -330,7 +338,7 @@ async fn a_name_belongs_to_one_subscription_of_a_connection() {
         let confirmed = seen.iter().position(|message| message["type"] == "subscription_confirmed").unwrap();
         assert!(
             seen[confirmed..].iter().all(|message| message["type"] != "error"),
-            "told of a deletion that is not its own: {seen:?}"
+            "the new subscription is told of the old call's deletion: {seen:?}"
         );
         assert!(deleted <= 1);
         assert_eq!(
@@ -339,6 +347,7 @@ async fn a_name_belongs_to_one_subscription_of_a_connection() {
         );
         here.turn(&sid, "user", "new 2").await;
         there.turn(&sid, "user", "new 3").await;
+        // In the first round, reconciliation has the time to run once more.
         tokio::time::sleep(std::time::Duration::from_millis(if round == 0 { 1_500 } else { 0 })).await;
         subscriber.expect_silence().await;
     }

@@ -12,6 +12,7 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
+/// A PostgreSQL of the test's own, and a server on it.
 struct Stage {
     postgres: Postgres,
     server: Server,
@@ -19,21 +20,22 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(given: &[(&str, &str)]) -> Self {
+    async fn new(variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
         let database = Database { url: postgres.url(postgres.address), dir: tempfile::tempdir().unwrap() };
-        let server = Server::start_with(&database, given).await;
+        let server = Server::start_with(&database, variables).await;
         Self { postgres, server, _dir: dir }
     }
 
-    async fn checks(&self) -> (u16, Value) {
+    /// Returns the status of `/readyz` and its checks.
+    async fn readiness(&self) -> (u16, Value) {
         let reply = self.server.api(Method::GET, "/readyz", None).await;
         (reply.status, reply.json["checks"].clone())
     }
 
     async fn until_ready(&self) {
-        until("the server is ready again, by itself", async || self.checks().await.0 == 200).await;
+        until("the server is ready again, by itself", async || self.readiness().await.0 == 200).await;
     }
 
     /// Posts a turn and returns the status and the `Retry-After`.
@@ -44,19 +46,19 @@ impl Stage {
     }
 }
 
-/// Breaks PostgreSQL, checks the server, mends PostgreSQL, and checks the server again.
-async fn outage(stage: &Stage, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
+/// Breaks PostgreSQL, checks the server, repairs PostgreSQL, and checks the server again.
+async fn outage(stage: &Stage, break_database: impl AsyncFnOnce(), repair: impl AsyncFnOnce()) {
     assert_eq!(stage.turn("before").await.0, 201);
     let mut subscriber = stage.server.follower("EL_store_1", 1).await;
-    break_it().await;
-    let (status, checks) = stage.checks().await;
+    break_database().await;
+    let (status, checks) = stage.readiness().await;
     assert_eq!(status, 503, "{checks}");
     assert!(checks["append"] != "ok" && checks["database"] != "ok", "{checks}");
     let refused = stage.turn("in between").await;
     assert_eq!(refused, (503, Some("1".into())));
     // The subscriber is still connected, and is served.
     subscriber.expect_silence().await;
-    mend().await;
+    repair().await;
     stage.until_ready().await;
     // The provider tries again. Whether or not the first try was committed, the turn counts once.
     assert_eq!(stage.turn("in between").await.0, 201);
@@ -90,7 +92,7 @@ async fn a_restart_of_the_database_needs_no_restart_of_the_server() {
     assert_eq!(stage.turn("turn 0").await.0, 201);
     subscriber.subscribe("EL_store_1").await;
     subscriber.events(1, 1).await;
-    for (round, how) in [Signal::INT, Signal::QUIT].into_iter().enumerate() {
+    for (round, stop_signal) in [Signal::INT, Signal::QUIT].into_iter().enumerate() {
         let url = stage.server.embedded.url.clone();
         let posting = tokio::spawn(async move {
             let http = http();
@@ -107,7 +109,7 @@ async fn a_restart_of_the_database_needs_no_restart_of_the_server() {
                 }
             }
         });
-        stage.postgres.restart(how).await;
+        stage.postgres.restart(stop_signal).await;
         posting.await.unwrap();
         subscriber.events(i64::try_from(round).unwrap() * 30 + 2, 30).await;
     }
@@ -146,50 +148,51 @@ async fn a_subscriber_that_cannot_be_served_is_told_to_reconnect() {
     stage.postgres.end().await;
 }
 
-/// A way to the database whose earlier connections suddenly lead nowhere: the host is gone and another one has taken
-/// over its address.
-struct Detour {
+/// A TCP relay to the database that can abandon its connections: they stay open and forward nothing any more, as if
+/// another host had taken over the address.
+struct Relay {
     address: std::net::SocketAddr,
-    is_gone: tokio::sync::watch::Sender<u32>,
+    /// A change of the number abandons all connections that exist by then.
+    generation: tokio::sync::watch::Sender<u32>,
 }
 
-impl Detour {
+impl Relay {
     async fn to(target: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let is_gone = tokio::sync::watch::Sender::new(0);
-        let lives = is_gone.clone();
+        let generation = tokio::sync::watch::Sender::new(0);
+        let generations = generation.clone();
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                let mut life = lives.subscribe();
-                life.mark_unchanged();
+                let mut changes = generations.subscribe();
+                changes.mark_unchanged();
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(target).await.unwrap();
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         // Both sockets stay open, and nothing is forwarded any more.
-                        _ = life.changed() => std::future::pending().await,
+                        _ = changes.changed() => std::future::pending().await,
                     }
                 });
             }
         });
-        Self { address, is_gone }
+        Self { address, generation }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_lead_nowhere_are_replaced() {
+async fn connections_that_do_not_answer_any_more_are_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let postgres = Postgres::start(dir.path().join("postgres"), dir.path().join("log"), Vec::new()).await;
-    let detour = Detour::to(postgres.address).await;
-    let database = Database { url: postgres.url(detour.address), dir: tempfile::tempdir().unwrap() };
+    let relay = Relay::to(postgres.address).await;
+    let database = Database { url: postgres.url(relay.address), dir: tempfile::tempdir().unwrap() };
     let stage = Stage { postgres, server: Server::start(&database).await, _dir: dir };
     assert_eq!(stage.turn("before").await.0, 201);
     let mut subscriber = stage.server.follower("EL_store_1", 1).await;
-    detour.is_gone.send_modify(|lives| *lives += 1);
+    relay.generation.send_modify(|number| *number += 1);
     assert_eq!(stage.turn("in between").await.0, 503);
-    // Each connection has to time out once before new ones are made.
+    // Each pooled connection has to time out once before the pool replaces it.
     let mut tries = 0;
     while stage.turn("in between").await.0 != 201 {
         tries += 1;
@@ -211,6 +214,7 @@ async fn a_server_starts_though_connections_break_off_at_first() {
     tokio::spawn(async move {
         for number in 0.. {
             let (mut near, _) = listener.accept().await.unwrap();
+            // The first five connections are closed at once.
             if number < 5 {
                 continue;
             }
@@ -220,13 +224,13 @@ async fn a_server_starts_though_connections_break_off_at_first() {
             });
         }
     });
-    let broken = Database { url, dir: tempfile::tempdir().unwrap() };
-    let server = Server::start(&broken).await;
+    let behind_listener = Database { url, dir: tempfile::tempdir().unwrap() };
+    let server = Server::start(&behind_listener).await;
     assert_eq!(server.turn("EL_start_1", "agent", "here I am").await.status, 201);
 }
 
-/// A row that another client keeps locked delays its own call alone. What waits for the row comes before what comes
-/// later for the same call, under each of its names.
+/// While another client keeps a call's row locked, the operations of the call wait and keep their order, whichever of
+/// its names they use.
 #[tokio::test(flavor = "multi_thread")]
 async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
     let database = Database::new(Engine::Postgres).await;
@@ -240,7 +244,7 @@ async fn turns_of_a_call_whose_row_was_locked_keep_their_order() {
         let lock = "SELECT 1 FROM calls WHERE call_sid = 'EL_order_1' FOR UPDATE";
         sqlx::query(lock).execute(&mut admin).await.unwrap();
         let mut answers = Vec::new();
-        // The lock ends while turns wait for it, and between two tries.
+        // The lock is released while turns wait for it, and while the writer waits between two tries.
         for at in 0..12 {
             said += 1;
             let name = ["call_sid", "conversation_id"][at % 2];
@@ -274,7 +278,7 @@ async fn a_locked_row_delays_its_own_call_alone() {
     sqlx::query(lock).execute(&mut admin).await.unwrap();
     let stuck = {
         let server = Arc::clone(&server);
-        // A provider that tries again and again.
+        // This provider posts the turn again until it is acknowledged.
         tokio::spawn(async move {
             let turn =
                 json!({"call_sid": "EL_stuck_1", "speaker": "user", "message": "through at last", "turn_id": "t"});
@@ -287,8 +291,8 @@ async fn a_locked_row_delays_its_own_call_alone() {
             }
         })
     };
-    // Each of these turns would wait for the lock if it shared a transaction with a turn of the other call. All of them
-    // together may take as long as one such wait.
+    // Each of these turns would wait for the lock if it shared a transaction with a turn of the locked call. Then
+    // they would not all end within the timeout.
     let others = async {
         for at in 0..200 {
             assert_eq!(server.turn("EL_free_1", "user", &format!("meanwhile {at}")).await.status, 201);

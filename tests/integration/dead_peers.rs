@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// Reads until the close and returns its code.
-async fn closed(subscriber: &mut Subscriber) -> u16 {
+/// Reads until the connection is closed, and returns the close code.
+async fn close_code(subscriber: &mut Subscriber) -> u16 {
     loop {
         if let Received::Closed(code) = subscriber.next().await {
             return code;
@@ -24,7 +24,7 @@ async fn closed(subscriber: &mut Subscriber) -> u16 {
 }
 
 /// Opens a connection without a WebSocket library, which would answer pings.
-async fn raw(server: &Server) -> TcpStream {
+async fn connect_raw(server: &Server) -> TcpStream {
     let host = host(&server.embedded.url);
     let request = upgrade_request(&format!("{PATH}?token={}", server.embedded.token), host, "");
     send(host, request.as_bytes()).await
@@ -32,24 +32,25 @@ async fn raw(server: &Server) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_answers_no_ping_is_closed() {
-    let given = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
-    let server = Server::on_sqlite(&given).await;
-    let mut silent = raw(&server).await;
+    let variables = [("CALLSCOPE_PING_INTERVAL", "0.2"), ("CALLSCOPE_PONG_TIMEOUT", "1")];
+    let server = Server::on_sqlite(&variables).await;
+    let mut silent = connect_raw(&server).await;
     let mut answering = server.subscriber().await;
     let hub = server.embedded.hub.clone();
     let reading = tokio::spawn(async move {
-        let mut beats = interval(Duration::from_millis(50));
+        let mut ticks = interval(Duration::from_millis(50));
         while hub.sizes().connections > 1 {
-            beats.tick().await;
+            ticks.tick().await;
             answering.expect_silence().await;
         }
         answering
     });
     let mut answering = reading.await.unwrap();
-    let mut heard = Vec::new();
-    silent.read_to_end(&mut heard).await.unwrap();
+    let mut received_bytes = Vec::new();
+    silent.read_to_end(&mut received_bytes).await.unwrap();
     // This is a close frame (RFC 6455 section 5.5.1) with the code 4201.
-    let close = heard.windows(4).find(|bytes| bytes[0] == 0x88).map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]]));
+    let close =
+        received_bytes.windows(4).find(|bytes| bytes[0] == 0x88).map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]]));
     assert_eq!(close, Some(4201));
     answering.expect_silence().await;
 }
@@ -58,9 +59,9 @@ async fn a_peer_that_answers_no_ping_is_closed() {
 async fn flood(server: &Server, message: impl Fn() -> Message) -> (bool, u16) {
     let mut subscriber = server.subscriber().await;
     let mut was_warned = false;
-    let mut beats = interval(Duration::from_millis(5));
+    let mut ticks = interval(Duration::from_millis(5));
     loop {
-        beats.tick().await;
+        ticks.tick().await;
         for _ in 0..4 {
             if subscriber.socket().feed(message()).await.is_err() {
                 break;
@@ -82,28 +83,28 @@ async fn a_flooding_client_is_warned_and_then_closed() {
     server.turn("EL_flood_1", "agent", "first").await;
     let subscribe = || Message::text(json!({"subscribe": "EL_flood_1"}).to_string());
     let ping = || Message::Ping("are you there".into());
-    // This message never ends: no piece of it is a whole message.
-    let piece = || Message::Frame(Frame::message(vec![b'x'; 16_000], OpCode::Data(Data::Continue), false));
-    let (subscribes, pings, pieces) = tokio::join!(flood(&server, subscribe), flood(&server, ping), async {
+    // No fragment ends its message (RFC 6455 section 5.4).
+    let fragment = || Message::Frame(Frame::message(vec![b'x'; 16_000], OpCode::Data(Data::Continue), false));
+    let (subscribes, pings, fragments) = tokio::join!(flood(&server, subscribe), flood(&server, ping), async {
         let mut subscriber = server.subscriber().await;
         let first = Frame::message("x", OpCode::Data(Data::Text), false);
         subscriber.socket().send(Message::Frame(first)).await.unwrap();
         for _ in 0..10 {
-            let _ = subscriber.socket().send(piece()).await;
+            let _ = subscriber.socket().send(fragment()).await;
         }
-        closed(&mut subscriber).await
+        close_code(&mut subscriber).await
     });
     assert_eq!(subscribes, (true, 4102));
     assert_eq!(pings, (true, 4102));
-    // All pieces together may be no longer than a message.
-    assert_eq!(pieces, 1009);
+    // The fragments of one message share its limit of length.
+    assert_eq!(fragments, 1009);
     let mut other = server.subscriber().await;
     other.expect_silence().await;
 }
 
-/// The length of empty pieces never reaches a limit.
+/// Empty fragments never reach the limit of a message's length, so the limit of requests has to apply to them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_endless_empty_pieces_is_closed() {
+async fn endless_empty_fragments_of_a_message_end_in_a_close() {
     let server = Server::on_sqlite(&[]).await;
     let mut subscriber = server.subscriber().await;
     let first = Frame::message("x", OpCode::Data(Data::Text), false);
@@ -117,5 +118,5 @@ async fn a_message_of_endless_empty_pieces_is_closed() {
         }
         let _ = subscriber.socket().flush().await;
     }
-    assert!(matches!(closed(&mut subscriber).await, 4102 | 1006));
+    assert!(matches!(close_code(&mut subscriber).await, 4102 | 1006));
 }

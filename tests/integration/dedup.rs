@@ -45,7 +45,7 @@ async fn equal_deliveries_at_two_servers_make_one_event() {
     assert_eq!(first.log("EL_two_1").await.len(), 20);
 }
 
-/// There is no row of a call yet that could serialize these, so the unique index alone decides.
+/// No call exists yet whose row lock could serialize these deliveries, so the unique index alone decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
     let (first, second) = Server::pair_on_postgres().await;
@@ -64,9 +64,9 @@ async fn a_key_is_taken_once_even_by_different_calls_at_two_servers() {
             }
         }))
         .await;
-        let taken = replies.iter().filter(|status| **status == 201).count();
+        let accepted = replies.iter().filter(|status| **status == 201).count();
         let refused = replies.iter().filter(|status| **status == 409).count();
-        assert_eq!((taken, refused), (1, 9), "{replies:?}");
+        assert_eq!((accepted, refused), (1, 9), "{replies:?}");
     }
 }
 
@@ -157,8 +157,8 @@ async fn what_is_announced_is_committed() {
         let database = Database::new(engine).await;
         let (store, url) = (database.open().await, database.url.clone());
         let own = store.clone();
-        let (announced, mut heard) = mpsc::channel(16);
-        let look = move |notifications: Vec<Notification>| {
+        let (results_sender, mut results) = mpsc::channel(16);
+        let check_committed = move |notifications: Vec<Notification>| {
             let calls: Vec<_> = notifications
                 .into_iter()
                 .filter_map(|notification| match notification {
@@ -169,25 +169,26 @@ async fn what_is_announced_is_committed() {
                 })
                 .collect();
             let (url, own) = (url.clone(), own.clone());
-            // This blocks the write path on purpose: what it reads was in the database at the announcement.
-            let stood = std::thread::spawn(move || {
+            // Joining the thread blocks the log writer, so nothing is committed between the announcement and this read.
+            let reader = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    // An SQLite file serves one process, so the readers are other connections.
+                    // An SQLite file can be opened only once, so the same store reads it, on another connection.
                     let other = if own.is_shared() { Store::open(&url).await.unwrap() } else { own };
-                    let mut stood = Vec::new();
+                    let mut results = Vec::new();
                     for (call_id, end) in calls {
                         let events = other.events(call_id, 0, Page { rows: 1_000, bytes: usize::MAX }).await.unwrap();
-                        stood.push(events.last().map(|event| event.seq + 1) == Some(end));
+                        results.push(events.last().map(|event| event.seq + 1) == Some(end));
                     }
-                    stood
+                    results
                 })
             });
-            for stood in stood.join().unwrap() {
-                announced.try_send(stood).unwrap();
+            for is_committed in reader.join().unwrap() {
+                results_sender.try_send(is_committed).unwrap();
             }
         };
-        let (log_writer, _task) = LogWriter::start(store, UnknownCalls::Create, render, Box::new(look)).unwrap();
+        let (log_writer, _task) =
+            LogWriter::start(store, UnknownCalls::Create, render, Box::new(check_committed)).unwrap();
         for i in 0..3 {
             let at = Timestamp::from_unix_secs(1_790_855_000 + i).unwrap();
             let call =
@@ -197,7 +198,7 @@ async fn what_is_announced_is_committed() {
             log_writer.submit(Operation::Register(Box::new(register))).await.unwrap();
             let patch = CallPatch { status: Some(CallStatus::Completed), ..CallPatch::default() };
             log_writer.submit(Operation::Patch(Box::new(Patch { id, patch }))).await.unwrap();
-            assert!(heard.recv().await.unwrap(), "{engine:?}: announced before it was committed");
+            assert!(results.recv().await.unwrap(), "{engine:?}: announced before it was committed");
         }
     }
 }

@@ -28,7 +28,7 @@ fn ids(deliveries: &[Value]) -> Vec<String> {
     deliveries.iter().map(|delivery| delivery["delivery_id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn completed(conversation: &str, summary: &str) -> Value {
+fn post_call_result(conversation: &str, summary: &str) -> Value {
     json!({"type": "post_call_transcription", "event_timestamp": unix_secs(), "data": {
         "conversation_id": conversation, "agent_id": "agent_1", "status": "done",
         "transcript": [{"role": "agent", "message": "Hello", "time_in_call_secs": 0}],
@@ -47,7 +47,7 @@ async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
         server.turn("EL_find_1", "user", "the Übergang is closed").await;
         server.turn("EL_find_1", "agent", "take the bridge").await;
         server.turn("EL_find_2", "user", "the bridge too").await;
-        server.webhook("post-call", &completed("conv_find", "about a bridge")).await;
+        server.webhook("post-call", &post_call_result("conv_find", "about a bridge")).await;
         server.webhook("post-call", &json!({"type": "unheard_of", "data": {}})).await;
         server.post_signed("transcription", b"not json", unix_secs(), &[]).await;
         let count = async |query: &str| list(&server, query).await.len();
@@ -89,7 +89,7 @@ async fn deliveries_are_found_by_verdict_type_call_text_and_time() {
     .await;
 }
 
-/// What lies further back than one search reads is found on the next page.
+/// One page of a search reads a limited number of deliveries. Older matches are on the next page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_continues_where_it_left_off() {
     on_each_engine(async |engine, server| {
@@ -98,7 +98,7 @@ async fn a_search_continues_where_it_left_off() {
         let posts = (0..1_100).map(|i| async move { server.turn("EL_deep_1", "agent", &format!("hay {i}")).await });
         assert!(join_all(posts).await.iter().all(|reply| reply.status == 201));
         let first = server.get(&format!("{PATH}?q=needle")).await;
-        assert_eq!(first["deliveries"], json!([]), "{engine:?}: beyond what is looked through at once");
+        assert_eq!(first["deliveries"], json!([]), "{engine:?}: older than what one page reads");
         let rest = server.get(&format!("{PATH}?q=needle&cursor={}", first["next_cursor"].as_str().unwrap())).await;
         assert_eq!(rest["deliveries"].as_array().unwrap().len(), 1);
         assert_eq!(rest["next_cursor"], Value::Null);
@@ -109,12 +109,12 @@ async fn a_search_continues_where_it_left_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
     on_each_engine(async |_, server| {
-        let body = completed("conv_show", "seen").to_string();
+        let body = post_call_result("conv_show", "seen").to_string();
         server.post_signed("post-call", body.as_bytes(), unix_secs(), &[("X-Request-Id", "a b"), ("X-Own", "c")]).await;
         server.post_signed("post-call", body.as_bytes(), unix_secs() - 1, &[]).await;
         server.post_signed("transcription", b"\xff\x00 not text", unix_secs(), &[]).await;
         let all = ids(&list(&server, "").await);
-        let [odd, repeat, first] = &all[..] else { panic!("{all:?}") };
+        let [binary, repeat, first] = &all[..] else { panic!("{all:?}") };
         let first = server.get(&format!("{PATH}/{first}")).await;
         assert_eq!(first["body"].as_str(), Some(body.as_str()));
         assert_eq!(BASE64_STANDARD.decode(first["body_base64"].as_str().unwrap()).unwrap(), body.as_bytes());
@@ -126,9 +126,9 @@ async fn a_delivery_shows_its_bytes_its_headers_and_what_it_changed() {
         let repeat = server.get(&format!("{PATH}/{repeat}")).await;
         assert_eq!((&repeat["verdict"], &repeat["duplicate_of"]), (&json!("duplicate"), &first["delivery_id"]));
         assert_eq!((&repeat["body"], &repeat["events"]), (&first["body"], &json!([])));
-        let odd = server.get(&format!("{PATH}/{odd}")).await;
-        assert_eq!((&odd["body"], &odd["verdict"]), (&Value::Null, &json!("rejected")));
-        assert_eq!(BASE64_STANDARD.decode(odd["body_base64"].as_str().unwrap()).unwrap(), b"\xff\x00 not text");
+        let binary = server.get(&format!("{PATH}/{binary}")).await;
+        assert_eq!((&binary["body"], &binary["verdict"]), (&Value::Null, &json!("rejected")));
+        assert_eq!(BASE64_STANDARD.decode(binary["body_base64"].as_str().unwrap()).unwrap(), b"\xff\x00 not text");
     })
     .await;
 }
@@ -141,7 +141,7 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         server.webhook("transcription", &twice).await;
         let keyed = json!({"call_sid": "EL_again_1", "speaker": "agent", "message": "keyed"}).to_string();
         server.post_signed("transcription", keyed.as_bytes(), unix_secs(), &[("Idempotency-Key", "k")]).await;
-        server.webhook("post-call", &completed("conv_again", "first")).await;
+        server.webhook("post-call", &post_call_result("conv_again", "first")).await;
         let logs = async || (server.log("EL_again_1").await, server.log("conv_again").await);
         let before = logs().await;
         for delivery in list(&server, "").await {
@@ -162,10 +162,12 @@ async fn a_replay_is_a_repeat_unless_it_is_to_be_new() {
         assert_eq!((log.len(), &log[3]["message_text"]), (4, &json!("once")));
         let shown = server.get(&format!("{PATH}/{}", renewed["delivery_id"].as_str().unwrap())).await;
         assert_eq!(shown["events"].as_array().unwrap().as_slice(), &log[3..]);
-        let says = |name: &str, value: &Value| {
+        let has_header = |name: &str, value: &Value| {
             shown["headers"].as_array().unwrap().iter().any(|pair| pair[0] == name && pair[1] == *value)
         };
-        assert!(says("Callscope-Replay-Of", &json!(first)) && says("Callscope-Replay-By", &json!("embedded")));
+        assert!(
+            has_header("Callscope-Replay-Of", &json!(first)) && has_header("Callscope-Replay-By", &json!("embedded"))
+        );
         // The replay that was accepted has no dedup key, so repeats of the original still count as repeats of the
         // original.
         let again = replay(&server, renewed["delivery_id"].as_str().unwrap(), false).await;
@@ -220,12 +222,12 @@ async fn only_unlimited_admins_see_deliveries() {
     }
 }
 
-/// Appends a webhook to the log as if it had come at that time.
-async fn received(log_writer: &LogWriter, route: WebhookRoute, body: &Value, at: Timestamp) {
+/// Applies a webhook as if it had been received at `at`.
+async fn apply_received_at(log_writer: &LogWriter, route: WebhookRoute, body: &Value, at: Timestamp) {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let webhook = WebhookRequest { route, remote_addr: None, headers, body: body.to_string().into_bytes() };
     let mut delivery = read_delivery(webhook, at, Some(at.as_unix_secs()), &Naming::by_links(CallLinks::new(&[])));
-    // The ids of one process never decrease, so this one belongs to an earlier process.
+    // A new id would contain the current time, so the id is made of `at`, as an earlier process would have made it.
     let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
     delivery.delivery_id = uuid::Uuid::from_u128((millis << 80) | (uuid::Uuid::new_v4().as_u128() >> 48));
     log_writer.submit(Operation::Deliver(Box::new(delivery))).await.unwrap();
@@ -237,15 +239,15 @@ async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
         let database = Database::new(engine).await;
         let old = Timestamp::from_unix_secs(unix_secs() - 3 * 86_400).unwrap();
         let turn = json!({"call_sid": "EL_old_1", "speaker": "user", "message": "long ago", "turn_id": "t1"});
-        let result = completed("conv_old", "long ago");
+        let result = post_call_result("conv_old", "long ago");
         {
             let store = database.open().await;
             let (log_writer, task) =
                 LogWriter::start(store.clone(), UnknownCalls::Create, render, Box::new(drop)).unwrap();
-            received(&log_writer, WebhookRoute::Transcription, &turn, old).await;
-            received(&log_writer, WebhookRoute::Transcription, &turn, old).await;
-            received(&log_writer, WebhookRoute::PostCall, &result, old).await;
-            received(&log_writer, WebhookRoute::PostCall, &json!({"no": "type"}), old).await;
+            apply_received_at(&log_writer, WebhookRoute::Transcription, &turn, old).await;
+            apply_received_at(&log_writer, WebhookRoute::Transcription, &turn, old).await;
+            apply_received_at(&log_writer, WebhookRoute::PostCall, &result, old).await;
+            apply_received_at(&log_writer, WebhookRoute::PostCall, &json!({"no": "type"}), old).await;
             drop(log_writer);
             task.await.unwrap();
             store.close().await;
@@ -253,7 +255,7 @@ async fn old_deliveries_lose_their_bodies_and_keep_their_effects() {
         let server = Server::start_with(&database, &[("CALLSCOPE_DELIVERY_RETENTION_DAYS", "1")]).await;
         server.turn("EL_old_1", "agent", "today").await;
         let mut left = Vec::new();
-        until("the old ones are stripped", async || {
+        until("the old deliveries are stripped", async || {
             left = list(&server, "").await;
             left.len() == 3
         })
@@ -301,20 +303,20 @@ async fn the_newest_bodies_stay_within_the_cap() {
             }
             dropped
         };
-        until("the oldest are dropped", async || dropped().await == [false, false, false, true, true]).await;
+        until("the oldest bodies are dropped", async || dropped().await == [false, false, false, true, true]).await;
     }
 }
 
-/// A subscriber to deliveries, with the cursor of the last one it received.
+/// A subscriber to deliveries, with the cursor of the last delivery that it received.
 struct DeliveryFollower {
     subscriber: Subscriber,
     cursor: String,
 }
 
 impl DeliveryFollower {
-    async fn start(server: &Server, from: Value) -> Self {
+    async fn start(server: &Server, options: Value) -> Self {
         let mut subscriber = server.subscriber().await;
-        let cursor = subscriber.ask(json!({"subscribe_deliveries": from}), "deliveries_confirmed").await["cursor"]
+        let cursor = subscriber.ask(json!({"subscribe_deliveries": options}), "deliveries_confirmed").await["cursor"]
             .as_str()
             .unwrap()
             .to_owned();
@@ -342,17 +344,17 @@ async fn deliveries_are_followed_live_and_resumed_by_cursor() {
         server.post_signed("transcription", b"{}", unix_secs(), &[]).await;
         server.webhook("post-call", &json!({"type": "unheard_of"})).await;
         let mut heard = live.next(3).await;
-        // PostgreSQL counts the transactions of other databases too: while an older one was open, `before` was not
-        // behind us.
+        // PostgreSQL numbers the transactions of all databases together. While an older transaction is open, a new
+        // follower starts before the delivery `before`.
         if heard[0]["delivery_id"] == list(&server, "limit=4").await[3]["delivery_id"] {
             heard.remove(0);
             heard.extend(live.next(1).await);
         }
         let listed = list(&server, "limit=3").await;
         for (delivery, listed) in heard.iter().zip(listed.iter().rev()) {
-            let mut facts = delivery.clone();
-            facts.as_object_mut().unwrap().retain(|key, _| key != "cursor" && key != "type");
-            assert_eq!(facts, *listed, "{engine:?}");
+            let mut fields = delivery.clone();
+            fields.as_object_mut().unwrap().retain(|key, _| key != "cursor" && key != "type");
+            assert_eq!(fields, *listed, "{engine:?}");
         }
         drop(live.subscriber);
         server.turn("EL_live_1", "user", "while away").await;
@@ -416,7 +418,7 @@ async fn no_late_commit_is_missed_between_servers() {
                 response_status, response) VALUES (gen_random_uuid(), 'transcription', 'accepted', '', 0, '[]', 0, 201, '{}') \
                 RETURNING delivery_id";
     let late: uuid::Uuid = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
-    // A follower that begins while it is open is owed its delivery too.
+    // A follower that starts while the transaction is open has to receive its delivery too.
     let mut later = DeliveryFollower::start(&first, json!({})).await;
     let (a, b) = (&first, &second);
     let posts = (0..40).map(|i| async move {
@@ -437,7 +439,7 @@ async fn no_late_commit_is_missed_between_servers() {
     assert_eq!(ids(&resumed.next(20).await), ids(&one[21..]));
 }
 
-/// The transaction numbers of another PostgreSQL, which a restored dump contains, are not taken for this one's.
+/// A restored dump contains transaction numbers of another PostgreSQL, which say nothing about the order here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_restored_elsewhere_begins_a_new_order() {
     let database = Database::new(Engine::Postgres).await;
@@ -471,14 +473,14 @@ async fn refused_attempts_are_listed_counted_and_bounded() {
     let listed = server.get(&format!("{PATH}?verdict=unverified&limit=500")).await;
     assert_eq!((listed["total"].as_i64(), listed["unverified"].as_array().unwrap().len()), (Some(1_010), 500));
     let explained = listed["unverified"].as_array().unwrap().iter().filter(|attempt| attempt["diagnosis"].is_string());
-    assert!(explained.count() < 500, "a flood is not explained");
+    assert!(explained.count() < 500, "not every attempt of a flood is diagnosed");
     let newest = &listed["unverified"][0];
     assert_eq!((&newest["reason"], &newest["route"]), (&json!("signature wrong"), &json!("transcription")));
     assert!(newest["remote_addr"].as_str().unwrap().starts_with("127.0.0.1:") && newest["node"].is_string());
     let only = server.get(&format!("{PATH}?verdict=unverified&type=post-call&limit=500")).await;
     assert_eq!(only["unverified"].as_array().unwrap().len(), 500);
     assert!(only["unverified"].as_array().unwrap().iter().all(|attempt| attempt["route"] == "post-call"));
-    assert_eq!(list(&server, "").await.len(), 0, "nothing of them is kept as a delivery");
+    assert_eq!(list(&server, "").await.len(), 0, "no refused attempt is stored as a delivery");
 }
 
 /// The sender learns how the signature is wrong, and the admin learns why.

@@ -14,13 +14,13 @@ async fn followers(server: &Server, sid: &str, count: usize) -> Vec<Subscriber> 
     followers
 }
 
-/// Returns after how many milliseconds each client is told to leave, oldest connection first.
-async fn told(followers: &mut [Subscriber]) -> Vec<i64> {
-    let mut told = Vec::new();
+/// Returns the `after_ms` of the `reconnect` message to each client, oldest connection first.
+async fn reconnect_delays_ms(followers: &mut [Subscriber]) -> Vec<i64> {
+    let mut delays_ms = Vec::new();
     for follower in followers {
-        told.push(follower.expect("reconnect").await["after_ms"].as_i64().unwrap());
+        delays_ms.push(follower.expect("reconnect").await["after_ms"].as_i64().unwrap());
     }
-    told
+    delays_ms
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,12 +28,13 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
     let database = Database::new(Engine::Postgres).await;
     let redis = Redis::start().await;
     let url = redis.url();
-    let given = [("CALLSCOPE_DRAIN_RATE", "1"), ("CALLSCOPE_REDIS_URL", &url)];
-    let (here, there) = (Server::start_with(&database, &given).await, Server::start_with(&database, &given).await);
+    let variables = [("CALLSCOPE_DRAIN_RATE", "1"), ("CALLSCOPE_REDIS_URL", &url)];
+    let (here, there) =
+        (Server::start_with(&database, &variables).await, Server::start_with(&database, &variables).await);
     there.turn("EL_drain_1", "agent", "first").await;
     let mut followers = followers(&here, "EL_drain_1", 3).await;
     let stopping = tokio::spawn(here.stop());
-    assert_eq!(told(&mut followers).await, [0, 1_250, 2_500]);
+    assert_eq!(reconnect_delays_ms(&mut followers).await, [0, 1_250, 2_500]);
     there.turn("EL_drain_1", "agent", "spoken while the server goes away").await;
     let mut last = followers.pop().unwrap();
     last.events(2, 1).await;
@@ -46,12 +47,12 @@ async fn events_go_on_until_a_client_leaves_and_the_close_is_1001() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_beyond_the_deadline_are_told_so_and_closed_at_it() {
-    let given = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
-    let server = Server::on_sqlite(&given).await;
+    let variables = [("CALLSCOPE_DRAIN_RATE", "0.1"), ("CALLSCOPE_DRAIN_DEADLINE", "0.5")];
+    let server = Server::on_sqlite(&variables).await;
     server.turn("EL_drain_2", "agent", "first").await;
     let mut followers = followers(&server, "EL_drain_2", 3).await;
     let stopping = tokio::spawn(server.stop());
-    assert_eq!(told(&mut followers).await, [0, 12_500, 25_000]);
+    assert_eq!(reconnect_delays_ms(&mut followers).await, [0, 12_500, 25_000]);
     for mut follower in followers {
         assert_eq!(follower.next().await, Received::Closed(1001));
     }
@@ -65,7 +66,7 @@ async fn a_draining_server_refuses_new_work_and_says_so() {
     let mut followers = followers(&server, "EL_drain_3", 2).await;
     let (url, token) = (server.embedded.url.clone(), server.embedded.token.clone());
     let stopping = tokio::spawn(server.stop());
-    told(&mut followers).await;
+    reconnect_delays_ms(&mut followers).await;
     let http = callscope_tests::server::http();
     let ready = http.get(format!("{url}/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 503);
@@ -101,7 +102,7 @@ async fn a_server_that_is_overrun_while_draining_ends_in_order() {
                 }
             });
         }
-        until("it is busy", async || TcpStream::connect(&address).await.is_ok()).await;
+        until("the server is busy", async || TcpStream::connect(&address).await.is_ok()).await;
         assert!(process.stop().await, "ended with a failure in round {round}");
         while callers.join_next().await.is_some() {}
     }

@@ -6,8 +6,8 @@ use callscope_tests::{Database, Engine, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Returns the database as the version `name` left it, and what that version said about it.
-async fn left_by(name: &str, engine: Engine) -> (Database, Value) {
+/// Returns a database as the version `name` left it, and what that version's API answered about it.
+async fn recorded_database(name: &str, engine: Engine) -> (Database, Value) {
     let engine_name = if engine == Engine::Sqlite { "sqlite" } else { "postgres" };
     let path = format!("{}/fixtures/databases/{name}.{engine_name}", env!("CARGO_MANIFEST_DIR"));
     let dump = std::fs::read_to_string(format!("{path}.sql")).unwrap();
@@ -27,16 +27,16 @@ fn without_cursor(event: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_from_before_cursors_is_served_and_appended_to() {
     for engine in Engine::ALL {
-        let (database, said) = left_by("before-cursors", engine).await;
+        let (database, answers) = recorded_database("before-cursors", engine).await;
         let server = Server::start(&database).await;
-        let calls = said["calls"].as_array().unwrap();
+        let calls = answers["calls"].as_array().unwrap();
         assert_eq!(server.get("/api/v1/calls").await["calls"].as_array().unwrap().len(), calls.len());
         for before in calls {
             let (call, events) = (&before["call"], before["events"].as_array().unwrap());
             let call_id = call["call_id"].as_str().unwrap();
-            let now = server.get(&format!("/api/v1/calls/{call_id}")).await;
+            let call_now = server.get(&format!("/api/v1/calls/{call_id}")).await;
             for (field, value) in call.as_object().unwrap() {
-                assert_eq!(&now[field], value, "{engine:?}: {field} of {call}");
+                assert_eq!(&call_now[field], value, "{engine:?}: {field} of {call}");
             }
             let log = server.log(call_id).await;
             assert_eq!(log.iter().map(without_cursor).collect::<Vec<_>>(), *events, "{engine:?}: {call}");
@@ -44,7 +44,7 @@ async fn a_database_from_before_cursors_is_served_and_appended_to() {
             subscriber.subscribe(call_id).await;
             let sent = subscriber.events(1, log.len()).await;
             assert_eq!(sent, log, "{engine:?}: {call}");
-            // Clients resume after a number, as clients of that version did, and after each of the cursors that the old
+            // Clients resume after a seq, as clients of that version did, and after each of the cursors that the old
             // events have now.
             for (at, event) in log.iter().enumerate() {
                 for after in [&event["seq"], &event["cursor"]] {
@@ -57,7 +57,7 @@ async fn a_database_from_before_cursors_is_served_and_appended_to() {
                 }
             }
         }
-        for (call_id, recording) in said["recordings"].as_object().unwrap() {
+        for (call_id, recording) in answers["recordings"].as_object().unwrap() {
             let answer = server.fetch(&format!("/api/v1/calls/{call_id}/audio"), &[]).await;
             let expected = BASE64_STANDARD.decode(recording.as_str().unwrap()).unwrap();
             assert_eq!(answer.bytes().await.unwrap(), expected, "{engine:?}");
@@ -72,9 +72,9 @@ async fn a_database_from_before_cursors_is_served_and_appended_to() {
         server.turn("EL_tow_1", "user", "after the upgrade").await;
         server.stop().await;
         let server = Server::start(&database).await;
-        let goes_on = server.log("EL_tow_1").await;
-        assert_eq!((&goes_on[..log.len()], goes_on.len()), (&log[..], log.len() + 1), "{engine:?}");
-        assert_eq!(goes_on[log.len()]["message_text"], "after the upgrade");
+        let new_log = server.log("EL_tow_1").await;
+        assert_eq!((&new_log[..log.len()], new_log.len()), (&log[..], log.len() + 1), "{engine:?}");
+        assert_eq!(new_log[log.len()]["message_text"], "after the upgrade");
         server.stop().await;
     }
 }

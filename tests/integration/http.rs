@@ -1,4 +1,4 @@
-//! What the head of a request may say, and what the head of an answer says.
+//! Which heads of requests are refused, and what the head of an answer says.
 
 use callscope_common::claims::Role;
 use callscope_server::auth::Tokens;
@@ -9,17 +9,18 @@ use callscope_tests::socket::{answer, host, send, status};
 use reqwest::Method;
 use serde_json::json;
 
-/// Sends a request and returns the answer in lower case. `HOST` stands for the server's own.
-async fn raw(server: &Server, request: &str) -> String {
+/// Sends a request and returns the answer in lower case. `HOST` stands for the server's own host and port.
+async fn send_raw(server: &Server, request: &str) -> String {
     let host = host(&server.embedded.url);
     let mut stream = send(host, request.replace("HOST", host).as_bytes()).await;
     answer(&mut stream).await.to_lowercase()
 }
 
-/// Sends a request without a body, with these lines in its head.
-async fn head(server: &Server, line: &str, headers: &[&str]) -> String {
+/// Sends a request of this method and path without a body, and with these headers.
+async fn send_head(server: &Server, method_and_path: &str, headers: &[&str]) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    raw(server, &format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n")).await
+    send_raw(server, &format!("{method_and_path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n"))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +32,7 @@ async fn a_request_must_name_its_host_once() {
         (&["Host: HOST", "Host: HOST"], 400),
         (&["Host: HOST", "Host: evil.test"], 400),
     ] {
-        let answer = head(&server, "GET /healthz", headers).await;
+        let answer = send_head(&server, "GET /healthz", headers).await;
         assert_eq!(status(&answer), expected, "{headers:?}: {answer}");
     }
 }
@@ -50,7 +51,7 @@ async fn a_known_path_lists_its_methods() {
         ("GET /-/refused", 404, ""),
         ("GET /api/v1/calls/x", 401, ""),
     ] {
-        let answer = head(&server, line, &["Host: HOST"]).await;
+        let answer = send_head(&server, line, &["Host: HOST"]).await;
         assert_eq!(status(&answer), expected, "{line}: {answer}");
         assert!(answer.contains(allow), "{line}: {answer}");
     }
@@ -59,32 +60,32 @@ async fn a_known_path_lists_its_methods() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_name_the_missing_header_and_are_not_cached() {
     let server = Server::on_sqlite(&[]).await;
-    let webhook = head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
+    let webhook = send_head(&server, "POST /webhooks/elevenlabs/transcription", &["Host: HOST"]).await;
     assert_eq!(status(&webhook), 401);
     assert!(!webhook.contains("www-authenticate"), "{webhook}");
     assert!(webhook.contains("cache-control: no-store"), "{webhook}");
-    let api = head(&server, "GET /api/v1/calls", &["Host: HOST"]).await;
+    let api = send_head(&server, "GET /api/v1/calls", &["Host: HOST"]).await;
     assert!(status(&api) == 401 && api.contains("www-authenticate: bearer"), "{api}");
     assert!(api.contains("cache-control: no-store"), "{api}");
-    let socket = head(&server, "GET /ws/calls/transcriptions", &["Host: HOST"]).await;
+    let socket = send_head(&server, "GET /ws/calls/transcriptions", &["Host: HOST"]).await;
     assert!(status(&socket) == 426 && socket.contains("sec-websocket-version: 13"), "{socket}");
     assert!(socket.contains("cache-control: no-store"), "{socket}");
-    let health = head(&server, "GET /healthz", &["Host: HOST"]).await;
+    let health = send_head(&server, "GET /healthz", &["Host: HOST"]).await;
     assert!(!health.contains("cache-control"), "{health}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_of_another_origin_posts_webhooks() {
     for auth in ["required", "off"] {
-        let given = [("CALLSCOPE_WEBHOOK_AUTH", auth), ("CALLSCOPE_ALLOWED_ORIGINS", "*")];
-        let server = Server::on_sqlite(&given).await;
+        let variables = [("CALLSCOPE_WEBHOOK_AUTH", auth), ("CALLSCOPE_ALLOWED_ORIGINS", "*")];
+        let server = Server::on_sqlite(&variables).await;
         let body = json!({"call_sid": "EL_http_1", "speaker": "user", "message": "x"}).to_string();
         let post = async |path: &str, headers: &str, host: &str| {
             let length = body.len();
             let request = format!(
                 "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
             );
-            status(&raw(&server, &request).await)
+            status(&send_raw(&server, &request).await)
         };
         let turn = "/webhooks/elevenlabs/transcription";
         for path in [
@@ -98,11 +99,11 @@ async fn no_page_of_another_origin_posts_webhooks() {
                 assert_eq!(post(path, headers, "HOST").await, 403, "{path} {headers}");
             }
         }
-        // A foreign name that resolves to this address is not the server's own origin.
+        // A foreign name that resolves to the server's address (DNS rebinding) is not its own origin.
         assert_eq!(post(turn, "Origin: http://evil.test\r\n", "evil.test").await, 403);
-        let through = if auth == "off" { 201 } else { 401 };
-        assert_eq!(post(turn, "", "HOST").await, through);
-        assert_eq!(post(turn, "Origin: http://HOST\r\nSec-Fetch-Site: same-origin\r\n", "HOST").await, through);
+        let passed = if auth == "off" { 201 } else { 401 };
+        assert_eq!(post(turn, "", "HOST").await, passed);
+        assert_eq!(post(turn, "Origin: http://HOST\r\nSec-Fetch-Site: same-origin\r\n", "HOST").await, passed);
     }
 }
 
@@ -113,7 +114,7 @@ async fn a_form_cannot_name_another_method() {
     let token = &server.embedded.token;
     for form in ["_method=delete", "_method=DELETE&x=1", "&_method=delete", "_method=patch", "_method=get"] {
         let length = form.len();
-        let answer = raw(
+        let answer = send_raw(
             &server,
             &format!(
                 "POST /api/v1/calls/EL_http_2 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
@@ -133,7 +134,7 @@ async fn upgrade(server: &Server, key: &str, headers: &str) -> String {
         "GET /ws/calls/transcriptions HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Authorization: Bearer {token}\r\n{key}{headers}\r\n"
     );
-    raw(server, &request).await
+    send_raw(server, &request).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +170,9 @@ async fn tokens_of_every_configured_key_are_valid() {
     let server = Server::on_sqlite(&[("CALLSCOPE_JWT_SECRET", &keys)]).await;
     let ask = async |secret: &str| {
         let token = Tokens::new(&Secret::new(secret.into())).mint_for("t", Role::Viewer, 60, None).unwrap();
-        status(&head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await)
+        status(
+            &send_head(&server, "GET /api/v1/calls", &["Host: HOST", &format!("Authorization: Bearer {token}")]).await,
+        )
     };
     assert_eq!((ask(JWT_SECRET).await, ask(&old).await, ask(&"x".repeat(32)).await), (200, 200, 401));
 }

@@ -1,4 +1,4 @@
-//! `callscope listen --forward-to` with a small HTTP server. Each of the programs may be killed.
+//! `callscope listen --forward-to` between a server and an HTTP server, each of which the tests kill.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,13 +19,13 @@ use tokio::task::JoinSet;
 
 /// A request as the target received it.
 #[derive(Debug, Clone)]
-struct Arrived {
+struct ReceivedRequest {
     path: String,
     headers: HashMap<String, String>,
     body: Vec<u8>,
 }
 
-impl Arrived {
+impl ReceivedRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(&name.to_lowercase()).map(String::as_str)
     }
@@ -39,21 +39,21 @@ impl Arrived {
     }
 }
 
-/// In place of a status: the target reads the request and closes without an answer.
-const HANG_UP: u16 = 0;
+/// A value of [`Target::status`]: the target reads the request and closes the connection without an answer.
+const NO_ANSWER: u16 = 0;
 
-type Log = Arc<Mutex<Vec<Arrived>>>;
+type RequestLog = Arc<Mutex<Vec<ReceivedRequest>>>;
 
-/// The user's own server: it reads every request and answers as it is told.
+/// The HTTP server that deliveries are forwarded to. It records every request and answers with `status`.
 struct Target {
-    log: Log,
+    log: RequestLog,
     status: Arc<AtomicU16>,
     port: u16,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Target {
-    async fn start(port: u16, log: Log) -> Self {
+    async fn start(port: u16, log: RequestLog) -> Self {
         let mut bound = None;
         until("the target's port is free", async || {
             bound = TcpListener::bind(("127.0.0.1", port)).await.ok();
@@ -74,7 +74,7 @@ impl Target {
     }
 
     /// Ends the listening socket and all connections at once, answered or not.
-    async fn kill(self) -> (u16, Log) {
+    async fn kill(self) -> (u16, RequestLog) {
         self.serving.abort();
         let _ = self.serving.await;
         (self.port, self.log)
@@ -85,7 +85,7 @@ impl Target {
     }
 }
 
-async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
+async fn serve(stream: TcpStream, log: RequestLog, status: Arc<AtomicU16>) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -104,9 +104,9 @@ async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
         if stream.read_exact(&mut body).await.is_err() {
             return;
         }
-        log.lock().push(Arrived { path, headers, body });
+        log.lock().push(ReceivedRequest { path, headers, body });
         let status = status.load(Ordering::SeqCst);
-        if status == HANG_UP {
+        if status == NO_ANSWER {
             return;
         }
         let answer = format!("HTTP/1.1 {status} Told\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\nok");
@@ -116,22 +116,22 @@ async fn serve(stream: TcpStream, log: Log, status: Arc<AtomicU16>) {
     }
 }
 
-/// The client's process, which is killed when it is dropped.
+/// A `callscope listen` process, which is killed when this handle is dropped.
 struct Listener {
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
-    lines: Arc<Mutex<Vec<Value>>>,
+    stderr_lines: Arc<Mutex<Vec<String>>>,
+    outcomes: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Listener {
-    fn start(server: &str, port: u16, place: &Path, flags: &[&str]) -> Self {
+    fn start(server: &str, port: u16, cursor_file: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program("callscope"))
             .env_clear()
             .envs([("CALLSCOPE_SERVER", server), ("CALLSCOPE_TOKEN", &admin_token("listener"))])
             .args(["listen", "-o", "ndjson", "--forward-to"])
             .arg(format!("http://127.0.0.1:{port}/hooks/{{route}}"))
             .arg("--cursor-file")
-            .arg(place)
+            .arg(cursor_file)
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -139,26 +139,27 @@ impl Listener {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let (said, lines) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (stderr_lines, outcomes) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let (into, words) = (Arc::clone(&lines), Arc::clone(&said));
+        let (parsed_outcomes, read_lines) = (Arc::clone(&outcomes), Arc::clone(&stderr_lines));
         tokio::spawn(async move {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
-                into.lock().push(serde_json::from_str(&line).unwrap());
+                parsed_outcomes.lock().push(serde_json::from_str(&line).unwrap());
             }
         });
         tokio::spawn(async move {
             let mut err = BufReader::new(err).lines();
             while let Ok(Some(line)) = err.next_line().await {
-                words.lock().push(line);
+                read_lines.lock().push(line);
             }
         });
-        Self { child, said, lines }
+        Self { child, stderr_lines, outcomes }
     }
 
-    async fn says(&self, what: &str) {
-        until(what, async || self.said.lock().iter().any(|line| line.contains(what))).await;
+    /// Waits until the client has printed `text` to stderr.
+    async fn until_says(&self, text: &str) {
+        until(text, async || self.stderr_lines.lock().iter().any(|line| line.contains(text))).await;
     }
 
     async fn kill(mut self) {
@@ -179,37 +180,37 @@ impl Scene {
     async fn start(flags: &[&str]) -> Self {
         let database = Database::new(Engine::Sqlite).await;
         let server = Process::start(&database, 0).await;
-        let target = Target::start(0, Log::default()).await;
+        let target = Target::start(0, RequestLog::default()).await;
         let listener = Listener::start(&server.url, target.port, &database.dir.path().join("place.json"), flags);
-        listener.says("forwarding deliveries").await;
+        listener.until_says("forwarding deliveries").await;
         Self { http: http(), server, target, listener, _database: database }
     }
 
-    async fn speak(&self, call: usize, number: usize) {
-        speak(&self.http, &self.server.url, call, number).await;
+    async fn post_turn(&self, call: usize, number: usize) {
+        post_turn(&self.http, &self.server.url, call, number).await;
     }
 
     /// Waits until the client has reported `count` outcomes, and returns them.
     async fn outcomes(&self, count: usize) -> Vec<Value> {
-        until("the client reports", async || self.listener.lines.lock().len() == count).await;
-        self.listener.lines.lock().clone()
+        until("the client reports", async || self.listener.outcomes.lock().len() == count).await;
+        self.listener.outcomes.lock().clone()
     }
 }
 
-/// Posts a turn until it is acknowledged, as providers do.
-async fn speak(http: &reqwest::Client, url: &str, call: usize, number: usize) {
+/// Posts a turn of a call again until it is acknowledged, as providers do.
+async fn post_turn(http: &reqwest::Client, url: &str, call: usize, number: usize) {
     let turn_id = format!("{call}-{number}");
     let body =
         json!({"call_sid": format!("EL_lane_{call}"), "speaker": "user", "message": "hello", "turn_id": turn_id});
     let body = body.to_string();
-    until("the turn is taken", async || {
+    until("the turn is acknowledged", async || {
         post_webhook(http, url, "transcription", &body).await.is_ok_and(|reply| reply.status == 201)
     })
     .await;
 }
 
-/// Returns every delivery that the server at `url` keeps, oldest first.
-async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
+/// Returns every delivery that the server at `url` has stored, oldest first.
+async fn stored_deliveries(http: &reqwest::Client, url: &str) -> Vec<Value> {
     let request = http.get(format!("{url}/api/v1/admin/deliveries?limit=500")).bearer_auth(admin_token("t"));
     let listed: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
     let mut deliveries = listed["deliveries"].as_array().unwrap().clone();
@@ -221,63 +222,64 @@ async fn kept(http: &reqwest::Client, url: &str) -> Vec<Value> {
 async fn each_delivery_arrives_in_order_whichever_program_is_killed() {
     for engine in Engine::ALL {
         let database = Database::new(engine).await;
-        let place = database.dir.path().join("place.json");
+        let cursor_file = database.dir.path().join("place.json");
         let http = http();
         let server_port = free_port();
         let mut server = Process::start(&database, server_port).await;
         let url = server.url.clone();
-        let mut target = Target::start(0, Log::default()).await;
-        let mut listener = Listener::start(&url, target.port, &place, &[]);
-        listener.says("forwarding deliveries").await;
-        let speak_all = async |from: usize, to: usize| {
+        let mut target = Target::start(0, RequestLog::default()).await;
+        let mut listener = Listener::start(&url, target.port, &cursor_file, &[]);
+        listener.until_says("forwarding deliveries").await;
+        let post_turns = async |from: usize, to: usize| {
             for number in from..to {
-                futures_util::future::join_all((0..3).map(|call| speak(&http, &url, call, number))).await;
+                futures_util::future::join_all((0..3).map(|call| post_turn(&http, &url, call, number))).await;
             }
         };
-        speak_all(0, 10).await;
-        until("the first ones arrive", async || target.ids().len() >= 30).await;
+        post_turns(0, 10).await;
+        until("the first deliveries arrive", async || target.ids().len() >= 30).await;
 
-        // The target goes away in the middle, and comes back.
+        // The target is killed while deliveries are forwarded, and started again.
         let (port, log) = target.kill().await;
-        speak_all(10, 15).await;
-        listener.says("not forwarded").await;
+        post_turns(10, 15).await;
+        listener.until_says("not forwarded").await;
         target = Target::start(port, log).await;
-        until("they go on", async || target.ids().len() > 32).await;
+        until("forwarding goes on", async || target.ids().len() > 32).await;
 
-        // The server goes away in the middle.
-        let speaking = speak_all(15, 25);
+        // The server is killed while turns are posted, and started again.
+        let speaking = post_turns(15, 25);
         let killing = async {
-            until("some arrive", async || target.ids().len() > 50).await;
+            until("some more deliveries arrive", async || target.ids().len() > 50).await;
             server.kill().await;
             Process::start(&database, server_port).await
         };
         ((), server) = tokio::join!(speaking, killing);
-        listener.says("connected again").await;
+        listener.until_says("connected again").await;
 
-        // The client itself goes away in the middle.
-        let speaking = speak_all(25, 35);
+        // The client is killed, and another one resumes after the stored cursor.
+        let speaking = post_turns(25, 35);
         let killing = async {
-            until("some arrive", async || target.ids().len() > 80).await;
+            until("some more deliveries arrive", async || target.ids().len() > 80).await;
             listener.kill().await;
         };
         tokio::join!(speaking, killing);
-        listener = Listener::start(&url, target.port, &place, &[]);
+        listener = Listener::start(&url, target.port, &cursor_file, &[]);
 
-        let deliveries = kept(&http, &url).await;
+        let deliveries = stored_deliveries(&http, &url).await;
+        // Three calls have 35 turns each.
         assert!(deliveries.len() >= 105, "{engine:?}");
         let missing = async || {
             let ids = target.ids();
             deliveries.iter().filter(|d| !ids.iter().any(|id| *id == d["delivery_id"])).count()
         };
-        until("all have arrived", async || missing().await == 0).await;
-        check(engine, &target.log.lock());
+        until("every delivery has arrived", async || missing().await == 0).await;
+        check_arrivals(engine, &target.log.lock());
         drop(listener);
         server.kill().await;
     }
 }
 
 /// First arrivals are in order for each call, later ones are marked, and bytes and signature are the sender's.
-fn check(engine: Engine, log: &[Arrived]) {
+fn check_arrivals(engine: Engine, log: &[ReceivedRequest]) {
     let mut last: HashMap<String, usize> = HashMap::new();
     let mut seen: Vec<&str> = Vec::new();
     for arrived in log {
@@ -311,10 +313,10 @@ async fn chosen_deliveries_are_forwarded_and_signed_again() {
     let path = secret.path().to_str().unwrap();
     let flags = ["--type", "turn", "--type", "unheard_of", "--call", "EL_lane_1", "--sign-with-file", path];
     let scene = Scene::start(&flags).await;
-    scene.speak(0, 0).await;
-    scene.speak(1, 0).await;
+    scene.post_turn(0, 0).await;
+    scene.post_turn(1, 0).await;
     // The sender repeats the delivery because its answer was lost.
-    scene.speak(1, 0).await;
+    scene.post_turn(1, 0).await;
     let other = json!({"type": "unheard_of", "data": {"conversation_id": "EL_lane_1"}}).to_string();
     let (url, headers) = (&scene.server.url, [("Authorization", "Basic c2VjcmV0")]);
     post_signed(&scene.http, url, "post-call", other.as_bytes(), unix_secs(), &headers).await.unwrap();
@@ -336,11 +338,11 @@ async fn a_target_that_refuses_is_retried_and_finally_given_up() {
     let scene = Scene::start(&["--attempts", "3"]).await;
     let target = &scene.target;
     target.status.store(503, Ordering::SeqCst);
-    scene.speak(0, 0).await;
+    scene.post_turn(0, 0).await;
     scene.outcomes(1).await;
-    // A permanent refusal is an answer too.
+    // The client does not retry after a 404.
     target.status.store(404, Ordering::SeqCst);
-    scene.speak(0, 1).await;
+    scene.post_turn(0, 1).await;
     let lines = scene.outcomes(2).await;
     assert_eq!((&lines[0]["status"], &lines[0]["attempt"], &lines[0]["ok"]), (&json!(503), &json!(3), &json!(false)));
     assert_eq!((&lines[1]["status"], &lines[1]["attempt"], &lines[1]["ok"]), (&json!(404), &json!(1), &json!(false)));
@@ -349,13 +351,13 @@ async fn a_target_that_refuses_is_retried_and_finally_given_up() {
     assert_eq!(attempts, ["1", "2", "3", "1"]);
 }
 
-/// The target may have processed the request.
+/// The target may have processed the request before it closed, so the next attempt is marked.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_delivery_is_marked_when_it_is_sent_again() {
     let scene = Scene::start(&[]).await;
     let target = &scene.target;
-    target.status.store(HANG_UP, Ordering::SeqCst);
-    scene.speak(0, 0).await;
+    target.status.store(NO_ANSWER, Ordering::SeqCst);
+    scene.post_turn(0, 0).await;
     until("it is sent again", async || target.ids().len() >= 2).await;
     target.status.store(200, Ordering::SeqCst);
     let outcomes = scene.outcomes(1).await;

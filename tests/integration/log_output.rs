@@ -1,4 +1,4 @@
-//! A log that is not read, or is read slowly, delays nothing.
+//! A log that is not read, or is read slowly, delays no request and no shutdown.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,18 +16,19 @@ use serde_json::{Value, json};
 struct Server(CustomServer);
 
 impl Server {
-    async fn start(stderr: impl Into<Stdio>, given: &[(&str, &str)]) -> Self {
+    async fn start(stderr: impl Into<Stdio>, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program("callscope-server"));
         command.stderr(stderr);
-        Self(CustomServer::start(command, given).await)
+        Self(CustomServer::start(command, variables).await)
     }
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.0.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// A thousand requests are refused and answered while a follower receives its events. Then SIGTERM ends the server.
-    async fn serves_and_ends(mut self) {
+    /// Asserts that a thousand requests are answered, that a follower receives its event, and that SIGTERM then ends
+    /// the server.
+    async fn assert_serves_and_stops(mut self) {
         let mut watcher = Subscriber::connect(&self.0.url, &admin_token("t")).await;
         watcher.ask(json!({"subscribe": "EL_log_1", "wait": true}), "subscription_pending").await;
         let http = http();
@@ -58,8 +59,8 @@ impl Server {
     }
 }
 
-/// Reads everything that the server writes.
-fn reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
+/// Reads everything that the server writes, in a thread.
+fn spawn_reader(mut pipe: std::io::PipeReader) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         pipe.read_to_end(&mut text).unwrap();
@@ -72,14 +73,14 @@ async fn a_log_reader_that_went_away_delays_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     let server = Server::start(writer, &[]).await;
     drop(reader);
-    server.serves_and_ends().await;
+    server.assert_serves_and_stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_log_reader_delays_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    Server::start(writer, &[]).await.serves_and_ends().await;
+    Server::start(writer, &[]).await.assert_serves_and_stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,8 +88,8 @@ async fn a_log_reader_that_stalls_delays_nothing() {
     for format in ["text", "json"] {
         let (reader, writer) = std::io::pipe().unwrap();
         // At this level each request writes a line, so the pipe is full long before the last one.
-        let given = [("CALLSCOPE_LOG", "trace"), ("CALLSCOPE_LOG_FORMAT", format)];
-        Server::start(writer, &given).await.serves_and_ends().await;
+        let variables = [("CALLSCOPE_LOG", "trace"), ("CALLSCOPE_LOG_FORMAT", format)];
+        Server::start(writer, &variables).await.assert_serves_and_stops().await;
         drop(reader);
     }
 }
@@ -100,14 +101,14 @@ async fn a_log_reader_that_stalled_before_the_start_delays_nothing() {
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     while rustix::io::write(&writer, &[b'x'; 4_096]).is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    Server::start(writer, &[]).await.serves_and_ends().await;
+    Server::start(writer, &[]).await.assert_serves_and_stops().await;
     drop(reader);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_device_delays_nothing() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    Server::start(full, &[]).await.serves_and_ends().await;
+    Server::start(full, &[]).await.assert_serves_and_stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,10 +119,10 @@ async fn a_closed_log_terminal_delays_nothing() {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
-    let side: OwnedFd = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
-    let server = Server::start(side, &[]).await;
+    let terminal_side: OwnedFd = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
+    let server = Server::start(terminal_side, &[]).await;
     drop(terminal);
-    server.serves_and_ends().await;
+    server.assert_serves_and_stops().await;
 }
 
 /// Once the pipe is read again, one line says how many lines are missing, and later lines are there.
@@ -135,7 +136,7 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
             let answer = http.get(format!("{}/healthz", server.0.url)).send().await.expect("the server answers");
             assert!(answer.status().is_success());
         }
-        let text = reader(pipe);
+        let text = spawn_reader(pipe);
         // Lines that are read make room, and then the number of missing lines is logged.
         for _ in 0..50 {
             http.get(format!("{}/healthz", server.0.url)).send().await.expect("the server answers");
@@ -154,7 +155,7 @@ async fn the_number_of_dropped_lines_is_logged_once_the_log_is_read() {
 async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
     for format in ["text", "json"] {
         let (pipe, writer) = std::io::pipe().unwrap();
-        let text = reader(pipe);
+        let text = spawn_reader(pipe);
         let mut server = Server::start(writer, &[("CALLSCOPE_LOG_FORMAT", format)]).await;
         let http = http();
         let path = format!("/{}", "ü\u{1b}".repeat(1_500));
@@ -177,7 +178,7 @@ async fn lines_are_short_and_refusals_are_counted_beyond_fifty_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     let (pipe, writer) = std::io::pipe().unwrap();
-    let text = reader(pipe);
+    let text = spawn_reader(pipe);
     let mut server = Server::start(writer, &[]).await;
     let mut watcher = Subscriber::connect(&server.0.url, &admin_token("t")).await;
     watcher.ask(json!({"ping": 1}), "pong").await;
@@ -187,9 +188,9 @@ async fn a_sighup_drains_unless_it_was_ignored_at_the_start() {
     assert!(server.wait_for_exit().await.success());
     assert!(text.join().unwrap().contains("SIGHUP"));
 
-    let mut immune = Command::new("sh");
-    immune.args(["-c", "trap '' HUP; exec \"$0\""]).arg(program("callscope-server")).stderr(Stdio::null());
-    let mut server = Server(CustomServer::start(immune, &[]).await);
+    let mut ignoring_sighup = Command::new("sh");
+    ignoring_sighup.args(["-c", "trap '' HUP; exec \"$0\""]).arg(program("callscope-server")).stderr(Stdio::null());
+    let mut server = Server(CustomServer::start(ignoring_sighup, &[]).await);
     server.signal(Signal::HUP);
     let answer = http().get(format!("{}/healthz", server.0.url)).timeout(Duration::from_secs(10)).send().await;
     assert!(answer.is_ok());

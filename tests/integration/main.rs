@@ -1,4 +1,4 @@
-//! Tests of servers and stores through their doors, on both engines if the engine matters.
+//! Tests of servers and stores through their public interfaces, on both database engines if the engine matters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

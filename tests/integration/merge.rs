@@ -12,8 +12,8 @@ async fn the_longer_record_survives_and_nothing_is_lost() {
         let turn = json!({"conversation_id": "conv_short", "speaker": "user", "message": "d", "turn_id": "t"});
         let first = server.webhook("transcription", &turn).await;
         let (mut long, mut short) = (server.subscriber().await, server.subscriber().await);
-        let life = long.subscribe("EL_long_1").await["call_id"].clone();
-        let other = short.subscribe("conv_short").await["call_id"].clone();
+        let surviving_id = long.subscribe("EL_long_1").await["call_id"].clone();
+        let absorbed_id = short.subscribe("conv_short").await["call_id"].clone();
         long.events(1, 3).await;
         short.events(1, 1).await;
         let end = json!({"type": "post_call_transcription", "data": {"conversation_id": "conv_short", "status": "done",
@@ -24,16 +24,16 @@ async fn the_longer_record_survives_and_nothing_is_lost() {
         let rest = long.events(4, 3).await;
         assert_eq!(texts(&rest), ["d"]);
         let merged = short.expect("call_merged").await;
-        assert_eq!((&merged["from_call_id"], &merged["call_id"]), (&other, &life));
+        assert_eq!((&merged["from_call_id"], &merged["call_id"]), (&absorbed_id, &surviving_id));
         assert_eq!(texts(&short.events(1, 6).await), ["a", "b", "c", "d"]);
         let log = server.log("conv_short").await;
         assert_eq!(log, server.log("EL_long_1").await);
-        assert_eq!(log, server.log(other.as_str().unwrap()).await, "the absorbed record's id leads on");
+        assert_eq!(log, server.log(absorbed_id.as_str().unwrap()).await, "the absorbed id leads on");
         let numbers: Vec<_> = log.iter().filter_map(|event| event["sequence_number"].as_i64()).collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
         // A cursor of the absorbed record is invalid, and a repeat of its turn is still a repeat.
         assert_eq!(
-            short.ask(json!({"subscribe": "conv_short", "after": 1, "call_id": other}), "error").await["code"],
+            short.ask(json!({"subscribe": "conv_short", "after": 1, "call_id": absorbed_id}), "error").await["code"],
             "CURSOR_INVALID"
         );
         assert_eq!(server.webhook("transcription", &turn).await, first);

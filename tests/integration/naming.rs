@@ -1,4 +1,4 @@
-//! What names a call: what a platform states does, and what a caller's client can set does not.
+//! What names a call: values that the platform states do, and values that a caller's client can set do not.
 
 use callscope_tests::server::{limited_token, on_each_engine, texts, unix_secs};
 use callscope_tests::{Server, Subscriber};
@@ -50,7 +50,7 @@ async fn variables_that_a_client_sets_reach_no_other_call() {
         let after = server.get(&format!("/api/v1/calls/{sid}")).await;
         assert_eq!(after, before, "the call changed");
         assert_eq!(texts(&server.log(&sid).await), ["my card number is 4111"]);
-        // It cannot occupy a sid that the next registration would make, either.
+        // The client cannot occupy a sid that the next registration would make, either.
         let at = unix_secs();
         for later in 0..4 {
             let value = json!({"call_sid": format!("EL_bank_{}", at + later)});
@@ -95,32 +95,34 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         for text in ["v1", "v2"] {
             server.turn("EL_v_1", "user", text).await;
         }
-        let v = server.call_id("EL_v_1").await;
-        // As a sid of a webhook it makes the turn that call's turn.
-        assert_eq!(server.turn(&v, "agent", "v3").await.json["call_sid"], "EL_v_1");
-        let turn = json!({"conversation_id": v, "speaker": "agent", "message": "v4"});
+        let call_id = server.call_id("EL_v_1").await;
+        // As the sid or conversation id of a webhook, it names that call.
+        assert_eq!(server.turn(&call_id, "agent", "v3").await.json["call_sid"], "EL_v_1");
+        let turn = json!({"conversation_id": call_id, "speaker": "agent", "message": "v4"});
         assert_eq!(server.webhook("transcription", &turn).await.json["call_sid"], "EL_v_1");
-        // By PATCH and by registration it is refused as taken.
+        // PATCH and registration refuse it as another call's identifier.
         server.turn("EL_p_1", "user", "p1").await;
-        for body in [json!({"identifiers": [v]}), json!({"call_sid": v}), json!({"conversation_id": v})] {
+        for body in
+            [json!({"identifiers": [call_id]}), json!({"call_sid": call_id}), json!({"conversation_id": call_id})]
+        {
             let reply = server.patch("EL_p_1", &body).await;
             assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
         }
-        for body in [json!({"call_sid": v}), json!({"conversation_id": v})] {
+        for body in [json!({"call_sid": call_id}), json!({"conversation_id": call_id})] {
             let reply = server.register(&body).await;
             assert_eq!((reply.status, &reply.json["code"]), (409, &json!("IDENTIFIER_TAKEN")), "{body}");
         }
-        let itself = json!({"identifiers": [v], "call_sid": v});
-        assert_eq!(server.patch(&v, &itself).await.json["call_sid"], "EL_v_1");
-        // With `merge` it merges with that call.
+        let itself = json!({"identifiers": [call_id], "call_sid": call_id});
+        assert_eq!(server.patch(&call_id, &itself).await.json["call_sid"], "EL_v_1");
+        // PATCH with `merge` merges the two calls.
         let absorbed = server.call_id("EL_p_1").await;
-        let merge = json!({"identifiers": [v], "merge": true});
-        let whole = server.patch("EL_p_1", &merge).await;
-        assert_eq!((whole.status, &whole.json["call_id"]), (200, &json!(v)), "{whole:?}");
-        assert_eq!(texts(&server.log(&v).await), ["v1", "v2", "v3", "v4", "p1"]);
-        let names = server.get(&format!("/api/v1/calls/{v}")).await["identifiers"].clone();
-        assert!(!names.as_array().unwrap().contains(&json!(v)), "stored as a name: {names}");
-        // The id of the absorbed record leads there too, also in capitals.
+        let merge = json!({"identifiers": [call_id], "merge": true});
+        let merged = server.patch("EL_p_1", &merge).await;
+        assert_eq!((merged.status, &merged.json["call_id"]), (200, &json!(call_id)), "{merged:?}");
+        assert_eq!(texts(&server.log(&call_id).await), ["v1", "v2", "v3", "v4", "p1"]);
+        let names = server.get(&format!("/api/v1/calls/{call_id}")).await["identifiers"].clone();
+        assert!(!names.as_array().unwrap().contains(&json!(call_id)), "stored as a name: {names}");
+        // The id of the absorbed record leads to the survivor too, also in capitals.
         let capitals = absorbed.to_uppercase();
         assert_eq!(server.turn(&capitals, "user", "v5").await.json["call_sid"], "EL_v_1");
         let names_it = json!({"call_sid": capitals});
@@ -132,20 +134,20 @@ async fn a_call_id_wins_over_identifiers_everywhere() {
         assert_eq!(server.turn(&foreign, "user", "f1").await.json["call_sid"], foreign.as_str());
         assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
         // A token for the call's id reads that call.
-        let scoped = limited_token(&[&v]);
+        let scoped = limited_token(&[&call_id]);
         let mut subscriber = Subscriber::connect(&server.embedded.url, &scoped).await;
-        assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], v.as_str());
-        assert_eq!(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{v}")).await.0, 200);
+        assert_eq!(subscriber.subscribe("EL_p_1").await["call_id"], call_id.as_str());
+        assert_eq!(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{call_id}")).await.0, 200);
         assert_eq!(server.api_as(&scoped, Method::GET, &format!("/api/v1/calls/{foreign}")).await.0, 403);
         // Deleting by the id deletes that very call.
-        assert_eq!(server.delete(&v).await.status, 204);
+        assert_eq!(server.delete(&call_id).await.status, 204);
         assert_eq!(server.api(Method::GET, "/api/v1/calls/EL_v_1", None).await.status, 404);
         assert_eq!(texts(&server.log(&foreign).await), ["f1"]);
     })
     .await;
 }
 
-/// A deletion applies to the very record that it names, whatever a merge made of it in the meantime.
+/// A deletion by `call_id` applies to that record alone, also if a merge has absorbed it in the meantime.
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
     on_each_engine(async |_, server| {
@@ -160,7 +162,7 @@ async fn deleting_an_absorbed_record_names_the_survivor_and_deletes_nothing() {
         assert_eq!((reply.status, &reply.json["code"]), (409, &json!("CALL_MERGED")), "{reply:?}");
         assert!(reply.json.to_string().contains(whole["call_id"].as_str().unwrap()), "{reply:?}");
         assert_eq!(texts(&server.log("EL_gone_1").await), ["a", "b", "g"]);
-        assert_eq!(server.delete("EL_gone_1").await.status, 204, "by its name it is the call");
+        assert_eq!(server.delete("EL_gone_1").await.status, 204, "the name leads to the survivor");
         assert_eq!(server.delete(&gone).await.status, 404);
     })
     .await;
@@ -190,7 +192,7 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
         assert_eq!(texts(&server.log("EL_k_1").await), ["once", "also once"]);
         let log = server.log("conv_k").await;
         assert_eq!(log.iter().filter(|event| event["type"] == "call_completed").count(), 1);
-        // A repeat occupies no key, so its key is free for the delivery that it was meant for. The first key stays
+        // A repeat occupies no key, so its key is free for another delivery. The key of the first attempt stays
         // occupied.
         let other = json!({"call_sid": "EL_k_1", "speaker": "user", "message": "another", "turn_id": "t2"}).to_string();
         let taken = server.post_signed("transcription", other.as_bytes(), at, &[("Idempotency-Key", "k0")]).await;
@@ -204,7 +206,7 @@ async fn keys_that_are_not_signed_cannot_double_an_effect() {
     .await;
 }
 
-/// The text that a template leaves without a value counts as absent.
+/// A template without a value sends an empty text, which counts as absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_ids_and_keys_count_as_absent() {
     on_each_engine(async |_, server| {
@@ -236,16 +238,16 @@ async fn empty_ids_and_keys_count_as_absent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_keeps_result_and_transcript_of_one_record() {
     on_each_engine(async |_, server| {
-        // Each case is the status of the survivor and of the absorbed record, which ended later, and whose result is
-        // kept.
-        let table = [
+        // The columns are the status of the survivor `a`, the status of the absorbed record `b`, whether `b` ended
+        // later, and the record whose result is kept.
+        let cases = [
             ("done", "done", false, "a"),
             ("done", "done", true, "b"),
             ("done", "failed", true, "a"),
             ("failed", "done", true, "b"),
             ("failed", "failed", true, "b"),
         ];
-        for (at, (mine, other, is_later, stands)) in table.into_iter().enumerate() {
+        for (at, (status_a, status_b, is_later, kept)) in cases.into_iter().enumerate() {
             let end = |name: &str, status: &str, start: i64| {
                 json!({"type": "post_call_transcription", "data": {"conversation_id": format!("conv_{name}_{at}"),
                     "status": status,
@@ -259,20 +261,20 @@ async fn a_merge_keeps_result_and_transcript_of_one_record() {
                 let turn = json!({"conversation_id": format!("conv_a_{at}"), "speaker": "user", "message": text});
                 server.webhook("transcription", &turn).await;
             }
-            server.webhook("post-call", &end("a", mine, start)).await;
-            server.webhook("post-call", &end("b", other, later)).await;
+            server.webhook("post-call", &end("a", status_a, start)).await;
+            server.webhook("post-call", &end("b", status_b, later)).await;
             let path = format!("/api/v1/calls/conv_a_{at}");
             let mut follower = server.subscriber().await;
             follower.subscribe(&format!("conv_a_{at}")).await;
             let merge = json!({"identifiers": [format!("conv_b_{at}")], "merge": true});
             let view = server.api(Method::PATCH, &path, Some(&merge)).await;
             assert_eq!(view.status, 200, "{view:?}");
-            let status = if (if stands == "a" { mine } else { other }) == "done" { "completed" } else { "failed" };
-            let summary = json!(format!("summary of {stands}"));
+            let status = if (if kept == "a" { status_a } else { status_b }) == "done" { "completed" } else { "failed" };
+            let summary = json!(format!("summary of {kept}"));
             let found = (&view.json["status"], &view.json["call_data"]["transcript_summary"]);
             assert_eq!(found, (&json!(status), &summary), "{at}");
             let said = server.get(&format!("{path}/transcript?source=final")).await;
-            assert_eq!(said["turns"][0]["message_text"], format!("final of {stands}"), "{at}");
+            assert_eq!(said["turns"][0]["message_text"], format!("final of {kept}"), "{at}");
             let log = server.log(&format!("conv_a_{at}")).await;
             let last = log.iter().rev().find(|event| event["type"] == "call_completed").unwrap();
             let found = (&last["call_data"]["transcript_summary"], &last["call_data"]["status"]);

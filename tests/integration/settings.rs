@@ -41,7 +41,7 @@ fn tokens_and_settings_are_shown_without_secrets() {
     assert_eq!((code, token.trim().split('.').count()), (0, 3));
 }
 
-/// The files of the working directory belong to another server than the one of a demonstration.
+/// A settings file in the working directory is meant for another server, so a demonstration ignores it.
 #[test]
 fn a_demonstration_reads_no_settings_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,18 +69,18 @@ fn warnings_come_once_and_errors_in_a_file_show_no_contents() {
             .unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    // The server ends at once if its port is taken or its database does not exist, after it has printed its warnings.
-    let odd = [
+    // The database URL is invalid, so the server ends after it has printed its warnings.
+    let environment = [
         ("CALLSCOPE_WEBHOOK_TOLERENCE", "5"),
         ("CALLSCOPE_WEBHOOK_SECRETS", "short"),
         ("CALLSCOPE_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
         ("CALLSCOPE_ADDRESS", "0.0.0.0"),
         ("CALLSCOPE_DATABASE_URL", "postgres://ada:hunter2@192.0.2.1:1/x?sslmode=bogus"),
     ];
-    let (code, stderr) = start(&odd);
+    let (code, stderr) = start(&environment);
     assert_eq!(code, 2, "{stderr}");
-    for told in ["nearest one is CALLSCOPE_WEBHOOK_TOLERANCE", "fewer than 16 bytes"] {
-        assert_eq!(stderr.matches(told).count(), 1, "{told}: {stderr}");
+    for warning in ["nearest one is CALLSCOPE_WEBHOOK_TOLERANCE", "fewer than 16 bytes"] {
+        assert_eq!(stderr.matches(warning).count(), 1, "{warning}: {stderr}");
     }
     assert!(!stderr.contains("hunter2"), "{stderr}");
     std::fs::write(dir.path().join("callscope.toml"), "port = 1\njwt_secret = \"hunter2\n").unwrap();

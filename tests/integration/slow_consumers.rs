@@ -19,7 +19,7 @@ async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
         assert_eq!(server.turn("EL_slow_1", "user", &format!("{i}{}", "x".repeat(60_000))).await.status, 201);
     }
     assert_eq!(reading.await.unwrap(), count);
-    // It reads again: first the events in order, then the end.
+    // The stalled client reads again, and gets the events in order before the close.
     let mut last = 0;
     let code = loop {
         match stalled.next().await {
@@ -32,13 +32,13 @@ async fn a_stalled_client_is_closed_and_resumes_while_others_get_everything() {
     };
     // The close frame reaches only a client that begins to read in time.
     assert!(matches!(code, 4101 | 1006), "{code}");
-    assert!(last > 0 && last < 300, "the kernel took it all: {last}");
+    assert!(last > 0 && last < 300, "the kernel's buffers took every event: {last}");
     let mut again = server.subscriber().await;
     again.ask(json!({"subscribe": "EL_slow_1", "after": last}), "subscription_confirmed").await;
     again.events(last + 1, usize::try_from(301 - last).unwrap()).await;
 }
 
-/// A log is replayed while the call ends: however far the reader is ahead of the announcements, the subscription ends.
+/// A call ends while its log is read. The subscription ends too, even if it has read events before they are announced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_ends_wherever_it_stands_when_the_call_does() {
     let database = Database::new(Engine::Postgres).await;

@@ -11,7 +11,7 @@ use callscope_tests::server::{SECRET, admin_token, environment, http, post_webho
 use callscope_tests::{Database, Engine, Process, until};
 use serde_json::{Value, json};
 
-fn file(database: &Database) -> PathBuf {
+fn database_file(database: &Database) -> PathBuf {
     database.dir.path().join("callscope.db")
 }
 
@@ -20,7 +20,7 @@ async fn turn(url: &str, message: &str) -> u16 {
     post_webhook(&http(), url, "transcription", &body).await.expect("the server answers").status
 }
 
-async fn ready(url: &str) -> (u16, Value) {
+async fn readiness(url: &str) -> (u16, Value) {
     let answer = http().get(format!("{url}/readyz")).send().await.expect("the server answers");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
@@ -47,7 +47,7 @@ fn is_locked(path: &Path, pid: u32) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_programs_read_the_file_and_what_was_acknowledged_stays() {
     let database = Database::new(Engine::Sqlite).await;
-    let file = file(&database);
+    let file = database_file(&database);
     let server = Process::start(&database, 0).await;
     let mut said = 0;
     let others: [&dyn Fn(); 5] = [
@@ -91,7 +91,7 @@ async fn a_deleted_or_replaced_file_gets_no_more_writes() {
             let server = Process::start(&database, 0).await;
             assert_eq!(turn(&server.url, "before").await, 201);
             let path = database.dir.path().join(format!("callscope.db{suffix}"));
-            // This is longer than the time for which one check of the files counts.
+            // The result of a check of the files is reused for a shorter time than this.
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             if is_replaced {
                 let copy = database.dir.path().join("copy");
@@ -108,7 +108,7 @@ async fn a_deleted_or_replaced_file_gets_no_more_writes() {
                 http().get(format!("{}/api/v1/calls/EL_file_1/events", server.url)).bearer_auth(admin_token("t"));
             let events = events.send().await.unwrap().text().await.unwrap();
             assert!(!events.contains("after"), "{suffix:?}, replaced: {is_replaced}: {events}");
-            let (status, body) = ready(&server.url).await;
+            let (status, body) = readiness(&server.url).await;
             assert_eq!(status, 503, "{body}");
             assert_eq!(body["checks"]["append"], "the database file was deleted or replaced", "{body}");
             assert!(server.stop().await);
@@ -119,9 +119,9 @@ async fn a_deleted_or_replaced_file_gets_no_more_writes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_owner_reads_the_files_and_wider_modes_are_reported() {
     let database = Database::new(Engine::Sqlite).await;
-    // Without settings the server makes its secrets up, and stores them in a file.
-    let given = [("CALLSCOPE_WEBHOOK_SECRETS", "")];
-    let server = Process::start_with(&database, 0, &given).await;
+    // Without configured secrets, the server generates them and stores them in a file.
+    let variables = [("CALLSCOPE_WEBHOOK_SECRETS", "")];
+    let server = Process::start_with(&database, 0, &variables).await;
     let names = ["callscope.db", "callscope.db-wal", "callscope.db-shm", "callscope.db.lock", "callscope.secrets.toml"];
     for name in names {
         let mode = fs::metadata(database.dir.path().join(name)).unwrap().permissions().mode() & 0o777;
@@ -136,11 +136,11 @@ async fn only_the_owner_reads_the_files_and_wider_modes_are_reported() {
     let config = database.dir.path().join("callscope.toml");
     fs::write(&config, "retention_days = 0\n").unwrap();
     fs::set_permissions(&config, fs::Permissions::from_mode(0o604)).unwrap();
-    let server = Process::start_with(&database, 0, &given).await;
+    let server = Process::start_with(&database, 0, &variables).await;
     for (name, mode) in [("callscope.db", "0644"), ("callscope.secrets.toml", "0644"), ("callscope.toml", "0604")] {
-        let is_told = |line: &String| line.contains(&format!("{name} has mode {mode}"));
+        let is_warning = |line: &String| line.contains(&format!("{name} has mode {mode}"));
         until("a warning names the file and its mode", async || {
-            server.log().iter().filter(|line| is_told(line)).count() == 1
+            server.log().iter().filter(|line| is_warning(line)).count() == 1
         })
         .await;
     }
@@ -162,8 +162,8 @@ async fn a_wrong_path_is_reported_with_key_and_path() {
         ("/x%00.db", "NUL"),
     ] {
         for command in ["serve", "migrate"] {
-            let given = Database { url: format!("sqlite://{dir}{path}"), dir: tempfile::tempdir().unwrap() };
-            let output = run(&given, &[command]);
+            let wrong = Database { url: format!("sqlite://{dir}{path}"), dir: tempfile::tempdir().unwrap() };
+            let output = run(&wrong, &[command]);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{command} {path}: {stderr}");
             let problem = stderr.lines().last().unwrap_or_default();
@@ -190,13 +190,14 @@ async fn blanks_and_percent_signs_in_the_path_are_read_alike_everywhere() {
     assert!(server.stop().await);
 }
 
-/// The lock and the log lie beside a name, so a second name would make a second database of the same bytes.
+/// The lock and the write-ahead log are named after the path. Under a second path, the same file would be a second
+/// database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_with_two_names_is_refused_under_both() {
     let mut database = Database::new(Engine::Sqlite).await;
     let server = Process::start(&database, 0).await;
     let other = database.dir.path().join("other.db");
-    fs::hard_link(file(&database), &other).unwrap();
+    fs::hard_link(database_file(&database), &other).unwrap();
     assert_eq!(turn(&server.url, "the first goes on").await, 201);
     for url in [format!("sqlite://{}", other.display()), database.url.clone()] {
         database.url = url;

@@ -6,9 +6,9 @@ use std::process::Command;
 use regex::Regex;
 
 const ARCHAIC_WORDS: [&str; 6] = ["whoever", "anew", "nobody", "somebody", "whosoever", "wherefore"];
-/// Files that quote these words or hold other people's text.
-const QUOTING: [&str; 3] = ["docs/STYLE.md", "tests/integration/style.rs", "tests/fixtures/"];
-/// The width of `.rustfmt.toml`, which does not bound comments.
+/// Files that are not checked, because they quote these words or contain texts of other authors.
+const UNCHECKED: [&str; 3] = ["docs/STYLE.md", "tests/integration/style.rs", "tests/fixtures/"];
+/// The width in `.rustfmt.toml`. Rustfmt does not apply it to comments.
 const COLUMNS: usize = 120;
 
 fn root() -> PathBuf {
@@ -25,7 +25,7 @@ fn paths() -> Vec<String> {
 fn files(endings: &[&str]) -> Vec<(String, String)> {
     let mut paths = paths();
     paths.retain(|path| endings.iter().any(|ending| path.ends_with(ending)));
-    paths.retain(|path| !QUOTING.iter().any(|quoting| path.starts_with(quoting)));
+    paths.retain(|path| !UNCHECKED.iter().any(|unchecked| path.starts_with(unchecked)));
     assert!(paths.len() > 10, "too few files: {paths:?}");
     // Git also lists a file that is deleted in the working tree.
     paths
@@ -34,7 +34,7 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Fails with the place of each line that `is_fault` finds.
+/// Fails with the path and number of each line for which `is_fault` returns true.
 fn expect_no_line(endings: &[&str], is_fault: impl Fn(&str) -> bool) {
     let mut faults = Vec::new();
     for (path, text) in files(endings) {
@@ -62,10 +62,10 @@ fn comments_fit_into_a_line() {
 #[test]
 fn doc_comments_are_sentences() {
     let block = Regex::new(r"(?m)(^ *//[/!].*\n)+").unwrap();
-    let lone = Regex::new(r"^//[/!] ([^\s`\[]+ )?[^\s`\[]+\.$").unwrap();
+    let too_short = Regex::new(r"^//[/!] ([^\s`\[]+ )?[^\s`\[]+\.$").unwrap();
     for (path, text) in files(&[".rs"]) {
         let mut comments = block.find_iter(&text).map(|comment| comment.as_str().trim());
-        assert_eq!(comments.find(|comment| lone.is_match(comment)), None, "in {path}");
+        assert_eq!(comments.find(|comment| too_short.is_match(comment)), None, "in {path}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Senders without a valid signature cost little, and take nothing from those who have one.
+//! Senders without a valid signature cost little, and do not delay senders that have one.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 
 const UNVERIFIED: &str = "/api/v1/admin/deliveries?verdict=unverified";
 
-fn head(route: &str, headers: &[(&str, &str)]) -> String {
+fn request_head(route: &str, headers: &[(&str, &str)]) -> String {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("POST /webhooks/elevenlabs/{route} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
 /// Writes `request` as it is and returns the answer.
-async fn raw(server: &Server, request: &str) -> String {
+async fn send_raw(server: &Server, request: &str) -> String {
     answer(&mut send(host(&server.embedded.url), request.as_bytes()).await).await
 }
 
@@ -35,14 +35,14 @@ async fn newest_delivery(server: &Server) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
     let server = Server::on_sqlite(&[]).await;
-    let late = sign(SECRET.as_bytes(), unix_secs() - 7200, b"{}");
-    let ahead = sign(SECRET.as_bytes(), unix_secs() + 7200, b"{}");
+    let expired = sign(SECRET.as_bytes(), unix_secs() - 7200, b"{}");
+    let future = sign(SECRET.as_bytes(), unix_secs() + 7200, b"{}");
     for (header, reason, cause) in [
         (None, "signature missing", "no_signature"),
         (Some("nonsense"), "signature wrong", "malformed_header"),
         (Some("t=1"), "signature wrong", "malformed_header"),
-        (Some(&*late), "signature too old", "too_old"),
-        (Some(&*ahead), "signature too old", "from_the_future"),
+        (Some(&*expired), "signature too old", "too_old"),
+        (Some(&*future), "signature too old", "from_the_future"),
     ] {
         for route in ["transcription", "post-call"] {
             for length in
@@ -50,11 +50,11 @@ async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
             {
                 let mut headers = vec![length];
                 headers.extend(header.map(|value| ("ElevenLabs-Signature", value)));
-                let begun = head(route, &headers)
+                let beginning = request_head(route, &headers)
                     + if length.1 == "chunked" { "f\r\n{\"type\": \"post_c\r\n" } else { "{\"type\": \"post_c" };
-                let said = raw(&server, &begun).await;
+                let said = send_raw(&server, &beginning).await;
                 assert!(said.starts_with("HTTP/1.1 401 ") && said.contains(reason), "{header:?}: {said}");
-                assert!(!said.contains(cause), "the sender hears why: {said}");
+                assert!(!said.contains(cause), "the sender is told the cause: {said}");
                 let listed = server.get(UNVERIFIED).await;
                 assert_eq!(listed["unverified"][0]["diagnosis"], cause, "{listed}");
             }
@@ -70,16 +70,16 @@ async fn a_header_that_cannot_be_valid_is_refused_before_the_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_in_several_lines_counts_as_one() {
     let server = Server::on_sqlite(&[]).await;
-    for (number, parted) in [false, true].into_iter().enumerate() {
+    for (number, is_split) in [false, true].into_iter().enumerate() {
         let body = json!({"call_sid": "EL_lines_1", "speaker": "user", "message": format!("m{number}")}).to_string();
         let signed = sign(SECRET.as_bytes(), unix_secs(), body.as_bytes());
         let (time, digest) = signed.split_once(',').unwrap();
         let bad = forged_signature();
-        let lines: Vec<&str> = if parted { vec![digest, time] } else { vec![&bad, &signed] };
+        let lines: Vec<&str> = if is_split { vec![digest, time] } else { vec![&bad, &signed] };
         let length = body.len().to_string();
         let mut headers = vec![("Content-Length", &*length)];
         headers.extend(lines.iter().map(|line| ("ElevenLabs-Signature", *line)));
-        let said = raw(&server, &(head("transcription", &headers) + &body)).await;
+        let said = send_raw(&server, &(request_head("transcription", &headers) + &body)).await;
         assert!(said.starts_with("HTTP/1.1 201 "), "{lines:?}: {said}");
     }
     assert_eq!(server.log("EL_lines_1").await.len(), 2);
@@ -91,7 +91,7 @@ async fn a_signature_in_several_lines_counts_as_one() {
 async fn slow_unsigned_senders_delay_no_signed_turn() {
     let database = Database::new(Engine::Sqlite).await;
     let environment = environment(&database.url, &[("CALLSCOPE_MAX_POST_CALL_MIB", "1")]);
-    // Less than the half GiB of a server, so that the test need not fill it.
+    // The default is half a GiB, which takes long to fill.
     let settings = Settings { body_memory: 4 << 20, ..Settings::load_from(&Flags::new(), &environment).unwrap() };
     let store = Store::open(settings.database_url.expose()).await.unwrap();
     let (server, listening) = callscope_server::build(&settings, store).await.unwrap();
@@ -99,8 +99,9 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
     let served = tokio::spawn(server.serve(async move { drop(stopped.await) }));
     let address = listening.await.unwrap().to_string();
 
-    let request = head("post-call", &[("ElevenLabs-Signature", &forged_signature()), ("Content-Length", "1000000")]);
-    let strangers: Vec<TcpStream> = join_all((0..300).map(|_| async {
+    let request =
+        request_head("post-call", &[("ElevenLabs-Signature", &forged_signature()), ("Content-Length", "1000000")]);
+    let unsigned_senders: Vec<TcpStream> = join_all((0..300).map(|_| async {
         let mut stream = send(&address, request.as_bytes()).await;
         stream.write_all(&[b' '; 20_000]).await.unwrap();
         stream
@@ -116,8 +117,8 @@ async fn slow_unsigned_senders_delay_no_signed_turn() {
         }
     });
     assert_eq!(join_all(turns).await, [201; 40]);
-    // Some of them had to give way, and were told so.
-    let refused = join_all(strangers.into_iter().map(|mut stream| async move {
+    // Some unsigned senders had to make room, and received a 503.
+    let refused = join_all(unsigned_senders.into_iter().map(|mut stream| async move {
         let said = tokio::time::timeout(Duration::from_millis(10), answer(&mut stream)).await.unwrap_or_default();
         said.starts_with("HTTP/1.1 503 ") && said.to_lowercase().contains("retry-after:")
     }))
@@ -154,7 +155,7 @@ async fn a_result_with_nan_is_accepted_and_kept_unchanged() {
 async fn only_headers_that_explain_a_delivery_are_kept() {
     let database = Database::new(Engine::Sqlite).await;
     let server = Server::start(&database).await;
-    let given = [
+    let request_headers = [
         ("Authorization", "Bearer hunter2"),
         ("Cookie", "session=hunter2"),
         ("X-Api-Key", "hunter2"),
@@ -165,7 +166,7 @@ async fn only_headers_that_explain_a_delivery_are_kept() {
         ("traceparent", "00-1"),
     ];
     let turn = json!({"call_sid": "EL_kept_1", "speaker": "user", "message": "hello"}).to_string();
-    assert_eq!(server.post_signed("transcription", turn.as_bytes(), unix_secs(), &given).await.status, 201);
+    assert_eq!(server.post_signed("transcription", turn.as_bytes(), unix_secs(), &request_headers).await.status, 201);
     let kept = newest_delivery(&server).await;
     let headers: Vec<(String, String)> = serde_json::from_value(kept["headers"].clone()).unwrap();
     let has = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
