@@ -4,5 +4,5 @@ pub use crate::live::session::{echo, frames};
 
 /// Parsers of query parameters.
 pub mod query {
-    pub use crate::http::query::{cursor, instant, number, text_without_nul};
+    pub use crate::http::query::{cursor, number, text_without_nul, timestamp};
 }

@@ -192,3 +192,23 @@ async fn a_parameter_that_is_given_twice_is_refused() {
         assert_eq!((status, &error["message"]), (400, &json!(message)), "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_parameter_of_the_deliveries_is_ignored() {
+    let server = Server::on_sqlite(&[]).await;
+    let list = "/api/v1/admin/deliveries?verdict=unverified";
+    let replay = format!("/api/v1/admin/deliveries/{}/replay", uuid::Uuid::nil());
+    for (method, path, message) in [
+        (Method::GET, format!("{list}&cursor={}", uuid::Uuid::nil()), "`cursor` cannot be combined"),
+        (Method::POST, format!("{replay}?as_new=maybe"), "`as_new` takes true or false"),
+        (Method::POST, format!("{replay}?as_new=true&as_new=false"), "the parameter `as_new` is given more than once"),
+        (Method::POST, format!("{replay}?asnew=true"), "this route has no parameter `asnew`"),
+        (Method::POST, format!("{replay}?as_new=true"), "no such delivery"),
+    ] {
+        let (_, error) = server.api_as(&admin_token("a"), method, &path).await;
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(message)), "{path}: {error}");
+    }
+    server.register(&json!({"call_sid": "CA1"})).await;
+    let (status, error) = server.api_as(&admin_token("a"), Method::GET, &format!("{list}&call=CA1")).await;
+    assert_eq!(status, 400, "{error}");
+}

@@ -22,7 +22,8 @@ use crate::store::nodes::Node;
 /// Timeout of the replies of the other processes.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_ENTRIES_PER_PART: usize = 256;
-/// Parts of replies that wait to be read. Further ones are dropped. If the last part is, the sender counts as silent.
+/// Maximum number of reply parts that wait to be read. Further parts are dropped. A process whose last part is dropped
+/// counts as silent.
 const PART_QUEUE: usize = 1_024;
 
 /// What one process asks all others. Each reply is a list.
@@ -35,8 +36,8 @@ pub enum Question {
     Feeds,
     /// Counters, as one [`NodeStats`].
     Stats,
-    /// Webhooks that were refused: pairs of a number and a list of [`Attempt`](callscope_common::api::Attempt)s. The
-    /// number is the total in the first pair and 0 in the others.
+    /// Webhooks that were refused: pairs of a count and a list of [`Attempt`](callscope_common::api::Attempt)s. The
+    /// first pair counts all refusals since the process started, the others count 0, so that the counts can be summed.
     Unverified,
     /// Close a connection. The reply is one `true` from the process that had it, and empty from the others.
     Kick(Uuid),

@@ -10,7 +10,7 @@ use rocket::{Route, State, delete, get, patch, post, routes};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::query::{Query, cursor, instant, number, text_without_nul};
+use super::query::{Query, cursor, number, text_without_nul, timestamp};
 use super::scope::{check_scope, find_call, parse_identifier};
 use super::{Admin, AppState, Json, Viewer};
 use crate::clock;
@@ -64,7 +64,7 @@ async fn list(query: Query<'_>, viewer: Viewer, app: &State<AppState>) -> Result
             })?,
             agent_id: text_without_nul("agent_id", query.get("agent_id"))?,
             q: text_without_nul("q", query.get("q"))?.filter(|q| !q.is_empty()),
-            since: query.get("since").map(|text| instant("since", text)).transpose()?,
+            since: query.get("since").map(|text| timestamp("since", text)).transpose()?,
             before: cursor(query.get("cursor"))?,
             among,
             limit: number("limit", query.get("limit"), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::admin::require_unscoped;
 use super::large_responses::BufferedResponse;
-use super::query::{Query, cursor, instant, number, text_without_nul};
+use super::query::{Query, cursor, flag, number, text_without_nul, timestamp};
 use super::scope::parse_identifier;
 use super::{Admin, AppState, Json};
 use crate::cluster::Question;
@@ -37,7 +37,11 @@ async fn list(query: Query<'_>, admin: Admin, app: &State<AppState>) -> Result<J
     query.check_parameters(&["verdict", "call", "type", "q", "since", "until", "limit", "cursor"])?;
     let filter = parse_filter(&query, app).await?;
     if filter.verdict == Some(Verdict::Unverified) {
-        return list_attempts(&filter, app).await;
+        if let Some(name) = ["call", "cursor"].into_iter().find(|name| query.get(name).is_some()) {
+            return Err(ApiError::bad_request(format!("`{name}` cannot be combined with the verdict `unverified`"))
+                .details("refused webhooks belong to no call, and their list has one page"));
+        }
+        return list_refused(&filter, app).await;
     }
     let page = app.store.deliveries(&filter).await?;
     let next_cursor = page.next.map(|id| id.to_string());
@@ -58,22 +62,22 @@ async fn parse_filter(query: &Query<'_>, app: &AppState) -> Result<DeliveryFilte
         kind: text_without_nul("type", query.get("type"))?,
         call_id,
         text: text_without_nul("q", query.get("q"))?.filter(|text| !text.is_empty()),
-        since: query.get("since").map(|text| instant("since", text)).transpose()?,
-        until: query.get("until").map(|text| instant("until", text)).transpose()?,
+        since: query.get("since").map(|text| timestamp("since", text)).transpose()?,
+        until: query.get("until").map(|text| timestamp("until", text)).transpose()?,
         before: cursor(query.get("cursor"))?,
         limit: number("limit", query.get("limit"), 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
     })
 }
 
 /// Lists the webhooks that did not verify, of all servers. They are not in the database.
-async fn list_attempts(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
+async fn list_refused(filter: &DeliveryFilter, app: &AppState) -> Result<Json, ApiError> {
     let replies = app.cluster.ask_all::<(u64, Vec<Attempt>)>(Question::Unverified).await;
     let (nodes, silent_nodes) = (replies.names(), replies.silent);
     let total = replies.entries.iter().map(|(_, (count, _))| count).sum();
-    let of_node = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {
+    let with_node_name = |(node, (_, attempts)): (String, (u64, Vec<Attempt>))| {
         attempts.into_iter().map(move |attempt| Attempt { node: node.clone(), ..attempt })
     };
-    let mut unverified: Vec<Attempt> = replies.entries.into_iter().flat_map(of_node).collect();
+    let mut unverified: Vec<Attempt> = replies.entries.into_iter().flat_map(with_node_name).collect();
     let text = filter.text.as_ref().map(|text| text.to_lowercase());
     let contains = |attempt: &Attempt, text: &str| {
         let parts = [Some(&attempt.reason), attempt.remote_addr.as_ref(), attempt.diagnosis.as_ref()];
@@ -118,20 +122,22 @@ async fn stored_delivery(id: &str, app: &AppState) -> Result<StoredDelivery, Api
     app.store.delivery(id).await?.ok_or_else(missing)
 }
 
-#[post("/deliveries/<id>/replay?<as_new>", data = "<data>")]
+#[post("/deliveries/<id>/replay", data = "<data>")]
 async fn replay(
     id: &str,
-    as_new: Option<bool>,
+    query: Query<'_>,
     data: Data<'_>,
     remote: Option<SocketAddr>,
     admin: Admin,
     app: &State<AppState>,
 ) -> Result<Json, ApiError> {
     require_unscoped(&admin)?;
+    query.check_parameters(&["as_new"])?;
     if app.hub.is_draining() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let as_new = as_new.unwrap_or(false) || replay_options(data).await?.as_new;
+    // `as_new` leaves out the search for an earlier delivery, so that the replay takes effect in any case.
+    let as_new = flag("as_new", query.get("as_new"))? || replay_options(data).await?.as_new;
     let stored = stored_delivery(id, app).await?;
     let replay_of = stored.view.delivery_id;
     let Some(body) = stored.body else {
@@ -149,8 +155,14 @@ async fn replay(
         as_new,
     };
     let (delivery_id, answer) = app.ingest.replay(replay).await?;
-    let deleted = || ApiError::new(Status::NotFound, ErrorCode::DeliveryNotFound, "the replay was deleted right after");
-    let delivery = app.store.delivery_facts(delivery_id).await?.ok_or_else(deleted)?;
+    let deleted = || {
+        ApiError::new(
+            Status::NotFound,
+            ErrorCode::DeliveryNotFound,
+            "the replay took effect, but its delivery was deleted before it could be read",
+        )
+    };
+    let delivery = app.store.delivery_view(delivery_id).await?.ok_or_else(deleted)?;
     Json::of(&Replayed { delivery, replay_of, as_new, response: answer.body.to_string() })
 }
 
@@ -160,6 +172,7 @@ async fn replay_options(data: Data<'_>) -> Result<ReplayOptions, ApiError> {
     if text.trim().is_empty() {
         return Ok(ReplayOptions::default());
     }
-    serde_json::from_str(&text)
-        .map_err(|error| ApiError::bad_request("the body is {\"as_new\": true} or empty").details(error.to_string()))
+    serde_json::from_str(&text).map_err(|error| {
+        ApiError::bad_request("the body must be empty or {\"as_new\": true}").details(error.to_string())
+    })
 }

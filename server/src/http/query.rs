@@ -82,11 +82,23 @@ pub fn text_without_nul(key: &str, text: Option<&str>) -> Result<Option<String>,
     }
 }
 
+/// Parses a flag. A parameter without a value is set.
+///
+/// # Errors
+/// Returns an error if the text is neither true nor false.
+pub fn flag(key: &str, text: Option<&str>) -> Result<bool, ApiError> {
+    match text {
+        Some("" | "true" | "yes" | "on" | "1") => Ok(true),
+        None | Some("false" | "no" | "off" | "0") => Ok(false),
+        Some(_) => Err(ApiError::bad_request(format!("`{key}` takes true or false"))),
+    }
+}
+
 /// Parses a time in RFC 3339 or in Unix seconds.
 ///
 /// # Errors
 /// Returns an error if the text is neither.
-pub fn instant(key: &str, text: &str) -> Result<Timestamp, ApiError> {
+pub fn timestamp(key: &str, text: &str) -> Result<Timestamp, ApiError> {
     let secs = || text.parse().ok().and_then(Timestamp::from_unix_secs);
     Timestamp::parse_rfc3339(text).or_else(secs).ok_or_else(|| {
         ApiError::bad_request(format!("`{key}` is not a time"))

@@ -15,12 +15,12 @@ use super::{
 /// Why a failure that follows a completion has no effect.
 const LATE_FAILURE: &str = "a failure after the call completed changes nothing";
 
-/// The outcome of a delivery that is not a repeat.
+/// The verdict on a delivery, and its answer.
 struct Decision {
     verdict: Verdict,
     reason: Option<String>,
     call_id: Option<CallId>,
-    /// Replaces the delivery's own hash if that depends on the call.
+    /// The hash to store if it depends on the call. With `None`, the delivery's own hash is stored.
     dedup_hash: Option<DedupHash>,
     answer: Answer,
 }
@@ -50,7 +50,7 @@ impl Ledger {
             Change::Ignored { names, reason } => self.apply_ignored(names, reason),
             Change::Rejected { status, message, details } => {
                 let receipt = Receipt::Unreadable { status: *status, message, details: details.as_deref() };
-                self.decide(&receipt, None, None)
+                self.decision_for(&receipt, None, None)
             }
         };
         Ok(self.store_delivery(delivery, decision))
@@ -82,8 +82,8 @@ impl Ledger {
         answer
     }
 
-    /// Returns the delivery of the call's turn with this `turn_id` and speaker. A turn that an earlier version stored
-    /// without its speaker counts only if its body is equal too, unless `body_hash` is `None`.
+    /// Returns the delivery of the call's turn with this `turn_id` and speaker. An earlier version stored hashes without
+    /// the speaker. Such a turn also needs the same body; with `body_hash` of `None`, this check is left out.
     fn earlier_turn(
         &self,
         call_id: CallId,
@@ -107,7 +107,7 @@ impl Ledger {
     fn record_repeat(&mut self, delivery: &Delivery, earlier: EarlierDelivery, is_keyed_by_sender: bool) -> Answer {
         let is_same_body = earlier.body_hash == delivery.body_hash;
         let Decision { verdict, reason, answer, .. } = if is_keyed_by_sender && !is_same_body {
-            self.decide(&Receipt::IdempotencyKeyReused, None, None)
+            self.decision_for(&Receipt::IdempotencyKeyReused, None, None)
         } else {
             let (verdict, reason) = (Verdict::Duplicate, None);
             Decision { verdict, reason, call_id: None, dedup_hash: None, answer: earlier.answer }
@@ -126,7 +126,7 @@ impl Ledger {
         answer
     }
 
-    fn decide(&self, receipt: &Receipt<'_>, call_id: Option<CallId>, dedup_hash: Option<DedupHash>) -> Decision {
+    fn decision_for(&self, receipt: &Receipt<'_>, call_id: Option<CallId>, dedup_hash: Option<DedupHash>) -> Decision {
         let reason = receipt.reason().map(ToOwned::to_owned);
         Decision { verdict: receipt.verdict(), reason, call_id, dedup_hash, answer: self.render(receipt) }
     }
@@ -157,7 +157,7 @@ impl Ledger {
         let hash = delivery.turn_hash().map(|hash| DedupKey::turn_hash_in_call(call_id, hash));
         let call_sid = &self.calls[&call_id].call_sid;
         let receipt = Receipt::TurnAppended { transcription_id, sequence_number, seq, call_sid };
-        Ok(self.decide(&receipt, Some(call_id), hash))
+        Ok(self.decision_for(&receipt, Some(call_id), hash))
     }
 
     fn announce_partial(&mut self, call_id: CallId, turn: &Turn, at: Timestamp) -> Decision {
@@ -180,7 +180,7 @@ impl Ledger {
             self.writes.notifications.push(Notification::PartialTurn { call_id, frame });
         }
         let call_sid = &self.calls[&call_id].call_sid;
-        self.decide(&Receipt::PartialTurn { call_sid, is_late }, Some(call_id), None)
+        self.decision_for(&Receipt::PartialTurn { call_sid, is_late }, Some(call_id), None)
     }
 
     fn apply_result(&mut self, delivery: &Delivery, result: &CallResult) -> Result<Decision, ApplyError> {
@@ -260,20 +260,20 @@ impl Ledger {
         }
         let conversation_id = conversation_id.map(Identifier::as_str);
         let call = CallState { conversation_id, call_sid: None, status: None };
-        self.decide(&Receipt::Ignored { call, reason }, None, None)
+        self.decision_for(&Receipt::Ignored { call, reason }, None, None)
     }
 
     fn processed(&self, call_id: CallId, conversation_id: Option<&Identifier>) -> Decision {
-        self.decide(&Receipt::Processed(self.call_state(call_id, conversation_id)), Some(call_id), None)
+        self.decision_for(&Receipt::Processed(self.call_state(call_id, conversation_id)), Some(call_id), None)
     }
 
     fn no_effect(&self, call_id: CallId, conversation_id: Option<&Identifier>, reason: &str) -> Decision {
         let call = self.call_state(call_id, conversation_id);
-        self.decide(&Receipt::Ignored { call, reason }, Some(call_id), None)
+        self.decision_for(&Receipt::Ignored { call, reason }, Some(call_id), None)
     }
 
     fn unknown_call(&self) -> Decision {
-        self.decide(&Receipt::UnknownCall, None, None)
+        self.decision_for(&Receipt::UnknownCall, None, None)
     }
 
     /// The state of a call for its receipt. The `conversation_id` that the delivery states replaces the call's own.
@@ -288,7 +288,7 @@ impl Ledger {
 }
 
 /// The time of offset 0 of the provider's turns: the stated start of the call. If there is none, the last turn is
-/// placed at the stated end of the call, or at the receipt of the webhook.
+/// placed at the stated end of the call, or at the time when the webhook was received.
 fn start_time(result: &CallResult, received_at: Timestamp) -> Timestamp {
     result.data.call_start_time.unwrap_or_else(|| {
         let length = result.turns.last().map_or(0.0, |turn| turn.offset_secs);

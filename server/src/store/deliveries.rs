@@ -189,7 +189,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
-    pub async fn delivery_facts(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
+    pub async fn delivery_view(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError> {
         const SQL: &str = concat!("SELECT ", facts!(), "d.delivery_id = $1");
         let row: Option<DeliveryRow> = self.rows(SQL, &[delivery_id.into()]).await?.pop();
         row.map(DeliveryView::try_from).transpose()
@@ -200,7 +200,7 @@ impl Store {
     /// # Errors
     /// Returns an error if the database does not answer or a stored row is damaged.
     pub async fn delivery(&self, delivery_id: Uuid) -> Result<Option<WholeDelivery>, StoreError> {
-        let Some(view) = self.delivery_facts(delivery_id).await? else { return Ok(None) };
+        let Some(view) = self.delivery_view(delivery_id).await? else { return Ok(None) };
         type Rest = (Option<Uuid>, String, Option<Vec<u8>>, String);
         // A repeat with equal bytes stores no body; that of the first delivery is the same.
         const REST: &str = "SELECT d.duplicate_of, d.headers, COALESCE(d.body, f.body), d.response FROM deliveries d \

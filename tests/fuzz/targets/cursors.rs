@@ -4,7 +4,7 @@
 
 use callscope_common::protocol::{ClientMessage, SubscribeFrom};
 use callscope_common::{Identifier, Timestamp};
-use callscope_server::testing::query::{cursor, instant, number, text_without_nul};
+use callscope_server::testing::query::{cursor, number, text_without_nul, timestamp};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -22,7 +22,7 @@ fuzz_target!(|text: &str| {
     {
         assert!(!matches!(subscribe.from, SubscribeFrom::After(..0)));
     }
-    if let Ok(at) = instant("after", text) {
+    if let Ok(at) = timestamp("after", text) {
         assert_eq!(Timestamp::parse_rfc3339(&at.to_string()), Some(at));
     }
     if let Ok(text) = text_without_nul("q", Some(text)) {

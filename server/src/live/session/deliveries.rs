@@ -2,8 +2,8 @@
 //!
 //! Like a subscription to a call, a subscription to deliveries holds a cursor and no queue. The session reads the
 //! deliveries after the cursor from the database: after a commit of this process, after a notification from another
-//! one, and every [`IDLE_INTERVAL`] in any case. The cursor moves to the last delivery that was read, whose messages
-//! are then queued for the socket.
+//! one, and every [`IDLE_INTERVAL`] in any case. After a read, one message for each delivery is queued for the socket,
+//! and the cursor moves to the last of them.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use super::{Session, in_time};
 use crate::store::StoreError;
 use crate::store::deliveries::DeliveryCursor;
 
-/// Least time between two reads that commits prompt.
+/// Minimum interval of the reads that commits trigger.
 const MIN_INTERVAL: Duration = Duration::from_millis(25);
-/// Time between two reads that nothing prompts. They find commits of other processes, and deliveries that are readable
-/// only since an older transaction ended.
+/// Interval of the reads that nothing triggers. They find commits of other processes, and deliveries that were committed
+/// earlier but become readable only when an older transaction ends (PostgreSQL).
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_DELIVERIES_PER_READ: i64 = 128;
 
@@ -72,7 +72,7 @@ impl Session {
             }
             Ok(None) => {
                 self.end_deliveries();
-                let message = "the cursor is of another order of deliveries; begin without one";
+                let message = "the cursor does not belong to this database; follow without `after`";
                 self.send_error(ErrorCode::CursorInvalid, message, None);
             }
             Err(error) => {
@@ -136,8 +136,9 @@ impl Session {
         None
     }
 
-    /// When the timer has to fire for [`send_deliveries`](Self::send_deliveries): never at once, because a read that is
-    /// due now waits for the socket, which may be full for long.
+    /// When the timer has to fire for [`send_deliveries`](Self::send_deliveries): at least [`MIN_INTERVAL`] from now. A
+    /// read that is already due waits until the socket has taken everything, and the flush wakes the session. A timer
+    /// that fires at once would only spin.
     pub(super) fn deliveries_due_at(&self, now: Instant) -> Option<Instant> {
         let commits = self.hub.delivery_watchers().commits();
         self.deliveries.as_ref().map(|following| following.next_read_at(commits).max(now + MIN_INTERVAL))
