@@ -48,7 +48,7 @@ impl LineContent {
             Self::Message(raw) => String::from(raw),
             Self::Client(update) => return *update,
         };
-        // A line that is no message was already refused when the file was read.
+        // A line that is not a message was already refused when the file was read, so the fallback is never used.
         let incoming = Incoming::read(raw).unwrap_or_else(|| Incoming {
             raw: String::new(),
             message: ServerMessage::Unknown(String::new()),
@@ -164,7 +164,7 @@ impl Parser {
             [&head.call_sid, &head.identifier, &head.conversation_id].into_iter().flatten().collect();
         let known = names.iter().find_map(|name| self.names.get(name.as_str()).copied());
         let call = known.unwrap_or_else(|| {
-            // Anyone may have written the file, so a name may be no valid identifier.
+            // The file may have been edited, so a name may not be a valid identifier.
             let name = names.first().and_then(|name| Identifier::parse(name).ok());
             match name.or_else(|| Identifier::parse("recording").ok()) {
                 Some(identifier) if !names.is_empty() || self.identifiers.is_empty() => {

@@ -1,4 +1,4 @@
-//! Asks which call to follow where the command line names none.
+//! Asks which call to follow if the command line names none.
 
 use std::io::{self, Write as _};
 

@@ -10,7 +10,7 @@ use crate::term::drawable::normalized;
 /// A regular expression that matches a letter with its marks in every Unicode spelling.
 ///
 /// A pattern typed into a view ([`Pattern::new`]) ignores case unless it has a capital letter, and is taken literally
-/// where it is no valid expression. A pattern of the command line ([`FromStr`]) is exactly the expression that it says.
+/// if it is not a valid expression. A pattern of the command line ([`FromStr`]) is always a regular expression.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     text: String,
@@ -18,7 +18,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Reads what was typed. An empty text is no pattern.
+    /// Reads a pattern that the user typed; `None` if it is empty.
     pub(crate) fn new(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;

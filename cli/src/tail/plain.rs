@@ -17,7 +17,8 @@ pub(crate) struct PlainWriter<W> {
     identifiers: Vec<Identifier>,
     /// Whether each line names its call.
     several: bool,
-    told: Vec<bool>,
+    /// For each call, whether its result was written.
+    has_result: Vec<bool>,
     color: bool,
     timestamps: bool,
 }
@@ -31,8 +32,8 @@ impl<W: Write> PlainWriter<W> {
         color: bool,
         timestamps: bool,
     ) -> Self {
-        let (told, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
-        Self { writer, console, identifiers, several, told, color, timestamps }
+        let (has_result, several) = (vec![false; identifiers.len()], identifiers.len() != 1);
+        Self { writer, console, identifiers, several, has_result, color, timestamps }
     }
 
     fn prefix(&self, call: usize) -> String {
@@ -56,7 +57,7 @@ impl<W: Write> PlainWriter<W> {
     }
 
     fn result(&mut self, call: usize, data: &CallData) -> io::Result<()> {
-        self.told[call] = true;
+        self.has_result[call] = true;
         for part in parts(data) {
             self.line(call, &format!("-- {}", text::one_line(&part.to_string())))?;
         }
@@ -92,7 +93,9 @@ impl<W: Write> PlainWriter<W> {
 
     fn ended(&mut self, call: usize, ending: &Ending) -> io::Result<()> {
         match (&ending.reason, ending.status) {
-            (EndReason::CallEnded, Some(status)) if !self.told[call] => self.line(call, &format!("-- call {status}")),
+            (EndReason::CallEnded, Some(status)) if !self.has_result[call] => {
+                self.line(call, &format!("-- call {status}"))
+            }
             // With a single call, its failure is the error of the program.
             (EndReason::Failed(failure), _) if self.several => {
                 self.console.warn(format!("{}{}", self.prefix(call), failure.message));
@@ -108,7 +111,7 @@ impl<W: Write> Sink for PlainWriter<W> {
         self.console.say(format!("following {identifier}"));
         self.several |= !self.identifiers.is_empty();
         self.identifiers.push(identifier.clone());
-        self.told.push(false);
+        self.has_result.push(false);
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl SaveFile {
             return Err(Failure::error(format!("{} is there already", path.display()))
                 .hint("name another with --save, or let it be replaced: --force"));
         }
-        // An error now is better than one when the first message comes.
+        // The file is created later, so a missing folder is reported now, not at the first message.
         let folder = folder_of(path);
         if !folder.is_dir() {
             return Err(Failure::error(format!("cannot write {}: {} is no folder", path.display(), folder.display())));

@@ -34,7 +34,7 @@ impl Selection {
 #[derive(Debug)]
 pub(crate) struct Selector {
     selection: Selection,
-    /// The updates held back until the head of the log is reached; only where the last turns alone are wanted.
+    /// The updates held back until the head of the log is reached; `None` unless only the last turns are shown.
     backlog: Option<Backlog>,
     pub(crate) progress: Progress,
 }

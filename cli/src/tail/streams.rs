@@ -216,7 +216,7 @@ impl Streams {
     /// Returns a command for each call: one that resumes it, or one that exports it once it has ended.
     pub(crate) fn resume_commands(&self) -> Vec<String> {
         /// More lines would scroll away what was on the terminal before.
-        const MOST: usize = 8;
+        const MAX_COMMANDS: usize = 8;
         let Some(flags) = &self.flags else { return Vec::new() };
         let command = |(call, request): (usize, &Request)| {
             let id = &request.identifier;
@@ -225,7 +225,7 @@ impl Streams {
             }
             format!("go on with: {}", stream::resume_command(id, self.selectors[call].progress.place, flags))
         };
-        self.requests.iter().enumerate().rev().take(MOST).rev().map(command).collect()
+        self.requests.iter().enumerate().rev().take(MAX_COMMANDS).rev().map(command).collect()
     }
 }
 
@@ -242,11 +242,11 @@ async fn found(found: &mut Option<mpsc::Receiver<CallView>>) -> CallView {
 /// Sends each live call once. A server that does not answer is asked again without a message, since the streams report
 /// that it is away.
 async fn discover(client: Client, mut live: Vec<CallView>, out: mpsc::Sender<CallView>) {
-    let mut told: std::collections::HashSet<CallId> = std::collections::HashSet::new();
+    let mut sent: std::collections::HashSet<CallId> = std::collections::HashSet::new();
     loop {
         // The server lists the newest call first.
         for call in live.drain(..).rev() {
-            if told.insert(call.call_id) && out.send(call).await.is_err() {
+            if sent.insert(call.call_id) && out.send(call).await.is_err() {
                 return;
             }
         }
@@ -268,10 +268,10 @@ async fn first_turn_time(settings: &Settings, request: &Request) -> Option<Times
     }
     let client = Client::new(settings).ok()?;
     let asked = client.events(request.identifier.as_str(), 0, 1);
-    let events = patiently(Duration::from_secs(2), asked).await?.ok()?.events;
+    let events = within(Duration::from_secs(2), asked).await?.ok()?.events;
     serde_json::from_str::<Event>(events.first()?.get()).ok()?.timestamp
 }
 
-async fn patiently<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(patience, pin!(work)).await.ok()
 }

@@ -82,8 +82,8 @@ impl Ledger {
         answer
     }
 
-    /// Returns the delivery of the call's turn with this `turn_id` and speaker. An earlier version stored hashes without
-    /// the speaker. Such a turn also needs the same body; with `body_hash` of `None`, this check is left out.
+    /// Returns the delivery of the call's turn with this `turn_id` and speaker. An earlier version stored hashes
+    /// without the speaker. Such a turn also needs the same body; a `body_hash` of `None` leaves this check out.
     fn earlier_turn(
         &self,
         call_id: CallId,

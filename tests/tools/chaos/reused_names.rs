@@ -20,8 +20,8 @@ use callscope_tests::server::{SECRET, unix_secs};
 
 /// Time for a follower to reach the head of the last call.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
-/// Delay before a refused request is repeated. While the storage is down every request is refused at once, and repeating
-/// them without a delay exceeds the server's limit of 50 messages a second.
+/// Delay before a refused request is repeated. While the storage is down every request is refused at once, and
+/// repeating them without a delay exceeds the server's limit of 50 messages a second.
 const REPEAT_DELAY: Duration = Duration::from_millis(25);
 /// Time without a message after which a follower may send another request.
 const IDLE_TIME: Duration = Duration::from_millis(200);

@@ -208,7 +208,7 @@ impl TailApp {
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.call == call) else { continue };
             tab.progress = progress;
             for update in &updates {
-                if tab.live(update, self.now) && matches!(self.origin, Origin::Server(_)) {
+                if tab.apply_update(update, self.now) && matches!(self.origin, Origin::Server(_)) {
                     requests.push(Effect::Request(Request::Describe(call, tab.identifier.clone())));
                 }
             }

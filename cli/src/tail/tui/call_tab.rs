@@ -149,13 +149,13 @@ impl CallTab {
     }
 
     /// Takes in an update of the stream. Returns whether the server should be asked about the call.
-    pub(crate) fn live(&mut self, update: &Update, now: Timestamp) -> bool {
+    pub(crate) fn apply_update(&mut self, update: &Update, now: Timestamp) -> bool {
         match update {
             Update::Message(incoming) => {
                 self.quiet = None;
                 return self.message(&incoming.message, &incoming.raw);
             }
-            Update::Ready(place) => self.linked(*place),
+            Update::Ready(place) => self.first_subscribed(*place),
             Update::Quiet { secs } => self.quiet = Some(now.plus_secs(-i64::from(*secs))),
             Update::Heard => self.quiet = None,
             Update::Resumed { place, proven } => self.resumed(*place, *proven, now),
@@ -164,7 +164,7 @@ impl CallTab {
                 self.connection = ConnectionState::Retry { attempt: *attempt, at };
                 self.quiet = None;
                 self.transcript.clear_partials();
-                self.broken(reason, *broke, now);
+                self.note_break(reason, *broke, now);
             }
             Update::Gap(gap) => {
                 if matches!(gap, Gap::CursorInvalid { .. } | Gap::Merged { .. }) {
@@ -179,8 +179,8 @@ impl CallTab {
         false
     }
 
-    /// Notes a broken connection once, however often a new one is tried.
-    fn broken(&mut self, reason: &str, broke: bool, now: Timestamp) {
+    /// Adds a note about a broken connection, unless the note of an earlier attempt is still there.
+    fn note_break(&mut self, reason: &str, broke: bool, now: Timestamp) {
         if self.broke.is_none() {
             let what = if broke { "connection lost" } else { "no connection yet" };
             let index = self.transcript.entries().len();
@@ -190,12 +190,12 @@ impl CallTab {
     }
 
     fn resumed(&mut self, place: Place, proven: bool, now: Timestamp) {
-        self.stands(place);
+        self.subscribed(place);
         let resumed = describe_resume(&place, proven);
         let Some((since, index, reason)) = self.broke.take() else {
             return self.note(Tint::Good, &format!("connected again{resumed}"));
         };
-        let text = format!("connection lost for {}: {reason}{resumed}", lasting(now.secs_since(since)));
+        let text = format!("connection lost for {}: {reason}{resumed}", duration_words(now.secs_since(since)));
         self.transcript.replace(index, EntryKind::Note(Tint::Good), &text);
     }
 
@@ -214,15 +214,15 @@ impl CallTab {
     }
 
     /// The first subscription is confirmed.
-    fn linked(&mut self, place: Place) {
-        self.stands(place);
+    fn first_subscribed(&mut self, place: Place) {
+        self.subscribed(place);
         if let Some((_, index, reason)) = self.broke.take() {
             self.transcript.replace(index, EntryKind::Note(Tint::Plain), &format!("connected, after: {reason}"));
         }
     }
 
     /// The subscription is confirmed, for a call that the server may not know yet.
-    fn stands(&mut self, place: Place) {
+    fn subscribed(&mut self, place: Place) {
         self.connection = if place.call_id.is_none() { ConnectionState::Waiting } else { ConnectionState::Live };
         self.quiet = None;
     }
@@ -258,7 +258,7 @@ impl CallTab {
                 self.duration = duration;
                 self.transcript.clear_partials();
                 self.event(message, raw);
-                // The agent may be known now.
+                // The server knows the agent at the latest when the call has ended, so it is asked again.
                 return true;
             }
             _ => {}
@@ -278,7 +278,7 @@ impl CallTab {
 }
 
 /// Returns a duration in words.
-fn lasting(secs: f64) -> String {
+fn duration_words(secs: f64) -> String {
     match secs.max(0.0) {
         secs if secs < 10.0 => format!("{secs:.1} s"),
         secs if secs < 120.0 => format!("{secs:.0} s"),

@@ -124,10 +124,10 @@ pub(crate) struct Layout {
 /// The bytes of an entry's text that stand on one row.
 pub(crate) type TextSpan = Range<u32>;
 
-/// Width of the longest name of a speaker.
-const SPEAKER: usize = 5;
+/// Width of the longest name of a speaker, in cells.
+const SPEAKER_WIDTH: usize = 5;
 /// The column where notes and results begin.
-const NOTE: usize = 3;
+const NOTE_COLUMN: usize = 3;
 
 impl Layout {
     /// Returns the time before `entry`; empty where none is shown.
@@ -154,7 +154,7 @@ impl Layout {
 
     /// Returns the column where the text begins.
     pub(crate) fn text(&self, entry: &Entry) -> usize {
-        if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER + 1 } else { NOTE }
+        if entry.kind.speaker().is_some() { self.speaker(entry) + SPEAKER_WIDTH + 1 } else { NOTE_COLUMN }
     }
 
     /// Returns how wide the text may be. Ambiguous text leaves the last column free, where terminals misplace marks.

@@ -16,11 +16,11 @@ use crate::tail::{StreamEvent, Streams};
 use crate::term::event_loop::Source;
 
 /// How many answers may wait for the view.
-const QUEUE: usize = 64;
+const ANSWER_QUEUE: usize = 64;
 /// Most groups of updates that are taken in between two looks at the keys.
-const BATCH: usize = 512;
+const MAX_BATCH: usize = 512;
 /// Most bytes of messages that are taken in between two looks at the keys.
-const BATCH_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 pub(crate) struct LiveSource<'s> {
     streams: &'s mut Streams,
@@ -35,7 +35,7 @@ pub(crate) struct LiveSource<'s> {
 
 impl<'s> LiveSource<'s> {
     pub(crate) fn new(streams: &'s mut Streams, client: Client) -> Self {
-        let (sender, answers) = mpsc::channel(QUEUE);
+        let (sender, answers) = mpsc::channel(ANSWER_QUEUE);
         Self { streams, client, sender, answers, first: VecDeque::new(), listing: None }
     }
 
@@ -58,7 +58,7 @@ impl<'s> LiveSource<'s> {
             bytes += shown.updates.iter().map(size).sum::<usize>();
             self.streams.persist(&shown)?;
             news.push(shown);
-            next = if news.len() < BATCH && bytes < BATCH_BYTES { self.streams.try_next() } else { None };
+            next = if news.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES { self.streams.try_next() } else { None };
         }
         match next {
             Some(StreamEvent::Opened(call)) if news.is_empty() => Ok(self.opened(call, false)),
@@ -89,7 +89,7 @@ impl<'s> LiveSource<'s> {
     }
 
     fn open(&mut self, id: &str) -> Result<()> {
-        // The server chose this name, so it may be no valid identifier.
+        // The name comes from the server's list, so it may not be a valid identifier.
         let message = match Identifier::parse(id) {
             Ok(identifier) => {
                 let call = self.streams.follow_from_start(identifier)?;

@@ -19,8 +19,8 @@ use crate::store::deliveries::DeliveryCursor;
 
 /// Minimum interval of the reads that commits trigger.
 const MIN_INTERVAL: Duration = Duration::from_millis(25);
-/// Interval of the reads that nothing triggers. They find commits of other processes, and deliveries that were committed
-/// earlier but become readable only when an older transaction ends (PostgreSQL).
+/// Interval of the reads that nothing triggers. They find commits of other processes, and deliveries that were
+/// committed earlier but become readable only when an older transaction ends (PostgreSQL).
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_DELIVERIES_PER_READ: i64 = 128;
 
