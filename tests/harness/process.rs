@@ -114,7 +114,7 @@ impl Process {
         self.child.id().unwrap()
     }
 
-    /// Returns the lines of the server's log so far, up to [`MAX_LOG_LINES`].
+    /// Returns the lines of the server's log so far, up to `MAX_LOG_LINES`.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
